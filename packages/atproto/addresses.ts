@@ -1,0 +1,77 @@
+/**
+ * Which addresses on the network we may be sent to. DID documents, handles and redirects name hosts, and anybody can write
+ * them: without this check they would reach our own database, cloud metadata and neighbours (SSRF).
+ *
+ * Checked twice, because each check has a hole: a literal address is never looked up, and a name may resolve to anything.
+ */
+import { lookup as dnsLookup, type LookupAddress, type LookupOptions } from 'node:dns'
+import { BlockList, isIP, isIPv4 } from 'node:net'
+
+/** Not for the public, by the registries of special-purpose addresses (RFC 6890 and its successors). */
+const SPECIAL_IPV4: [string, number][] = [
+  ['0.0.0.0', 8],
+  ['10.0.0.0', 8],
+  ['100.64.0.0', 10],
+  ['127.0.0.0', 8],
+  ['169.254.0.0', 16],
+  ['172.16.0.0', 12],
+  ['192.0.0.0', 24],
+  ['192.0.2.0', 24],
+  ['192.88.99.0', 24],
+  ['192.168.0.0', 16],
+  ['198.18.0.0', 15],
+  ['198.51.100.0', 24],
+  ['203.0.113.0', 24],
+  ['224.0.0.0', 3],
+]
+
+/** Inside the global unicast range, and still not hosts: Teredo and other protocols, documentation, 6to4. */
+const SPECIAL_IPV6: [string, number][] = [
+  ['2001::', 23],
+  ['2001:db8::', 32],
+  ['2002::', 16],
+  ['3fff::', 20],
+]
+
+const special = new BlockList()
+for (const [net, prefix] of SPECIAL_IPV4) special.addSubnet(net, prefix, 'ipv4')
+for (const [net, prefix] of SPECIAL_IPV6) special.addSubnet(net, prefix, 'ipv6')
+const globalIpv6 = new BlockList()
+globalIpv6.addSubnet('2000::', 3, 'ipv6')
+
+/** Whether an IP address belongs to the public internet. Text that is no address does not. */
+export function isPublicAddress(address: string): boolean {
+  if (isIPv4(address)) return !special.check(address, 'ipv4')
+  return isIP(address) === 6 && globalIpv6.check(address, 'ipv6') && !special.check(address, 'ipv6')
+}
+
+/** The IP address that a URL's hostname literally is, or undefined for a name. */
+export function literalAddress(hostname: string): string | undefined {
+  const bare = hostname.startsWith('[') ? hostname.slice(1, -1) : hostname
+  return isIP(bare) === 0 ? undefined : bare
+}
+
+/** A name that resolved to an address which is not public. */
+export class PrivateAddressError extends Error {
+  override name = 'PrivateAddressError'
+}
+
+/** Whether a URL's host may be public: it is a name (see `publicLookup`), or a literal address that is. */
+export function mayBePublic({ hostname }: URL): boolean {
+  const literal = literalAddress(hostname)
+  return literal === undefined || isPublicAddress(literal)
+}
+
+type LookupCallback = (error: Error | null, address: string | LookupAddress[], family?: number) => void
+
+/** As `dns.lookup`, and an error when any of the name's addresses is not public: the connection uses what was checked. */
+export function publicLookup(hostname: string, options: LookupOptions, callback: LookupCallback): void {
+  dnsLookup(hostname, { ...options, all: true }, (error, addresses) => {
+    if (error) return callback(error, [])
+    const hidden = addresses.find(({ address }) => !isPublicAddress(address))
+    if (hidden) return callback(new PrivateAddressError(`${hostname} is ${hidden.address}, not a public address`), [])
+    if (options.all) return callback(null, addresses)
+    const [first] = addresses
+    callback(null, first!.address, first!.family)
+  })
+}

@@ -1,0 +1,122 @@
+/** Frames → events, at each level of verification, next to the official libraries on the same frames. `node commit.bench.ts` */
+import { verifySignature as libraryVerifySignature } from '@atproto/crypto'
+import { MemoryBlockstore, MST, readCarWithRoot, verifyProofs } from '@atproto/repo'
+import { Frame } from '@atproto/xrpc-server'
+import { readCar } from './car.ts'
+import { decodeRecord } from './cbor.ts'
+import { eventsOfCommit } from './commit-events.ts'
+import type { ChainState } from './chain.ts'
+import { verifyCommit, type VerifyLevel } from './commit.ts'
+import { decodeFrame, type CommitFrame } from './frame.ts'
+import { PartialTree } from './mst.ts'
+import { k256Library, verifySignature, verifyByNode } from './signature.ts'
+import { parseSignedCommit } from './signed-commit.ts'
+import { measure, table } from './testing/measure.ts'
+import { populatedRepo, traffic } from './testing/world.ts'
+
+interface Sample {
+  bytes: Buffer
+  frame: CommitFrame
+  state: ChainState
+  key: string
+}
+
+const samples = [0, 1, 2].flatMap((n) => samplesOf(`bench ${n}`))
+const blocks = samples.map(({ frame }) => readCar(frame.blocks).blocks.size).reduce((a, b) => a + b) / samples.length
+console.log(
+  `${samples.length} frames, ${blocks.toFixed(1)} blocks and ${mean(samples.map((s) => s.bytes.length))} bytes each; k256 by ${k256Library}`,
+)
+
+const now = new Date().toISOString()
+const wanted = (): boolean => true
+
+function samplesOf(seed: string): Sample[] {
+  const repo = populatedRepo(seed, 2_000)
+  let state: ChainState = { rev: repo.rev, data: repo.data }
+  return traffic(repo, seed, 100).map(({ bytes }) => {
+    const frame = decodeFrame(bytes) as CommitFrame
+    const sample = { bytes, frame, state, key: repo.key.did }
+    state = { rev: frame.rev, data: parseSignedCommit(readCar(frame.blocks).blocks.get(frame.commit)!).data }
+    return sample
+  })
+}
+
+function mean(numbers: number[]): number {
+  return Math.round(numbers.reduce((a, b) => a + b) / numbers.length)
+}
+
+function toEvents({ bytes, state, key }: Sample, level: VerifyLevel): number {
+  const frame = decodeFrame(bytes) as CommitFrame
+  const verdict = verifyCommit(frame, state, key, { level, nowMs: Date.now() })
+  if (verdict.kind !== 'apply' || (level !== 'off' && verdict.proof !== 'complete'))
+    throw new Error(JSON.stringify(verdict))
+  return eventsOfCommit(frame, verdict.blocks, { wanted, now }).events.length
+}
+
+async function officialEvents({ bytes, frame, key }: Sample): Promise<number> {
+  const { body } = Frame.fromBytes(bytes) as unknown as {
+    body: { repo: string; blocks: Uint8Array; ops: { path: string; cid: never }[] }
+  }
+  const claims = body.ops.map(({ path, cid }) => ({ collection: path.split('/')[0]!, rkey: path.split('/')[1]!, cid }))
+  const { verified } = await verifyProofs(body.blocks, claims, body.repo, key)
+  await officialInversion(body.blocks, frame)
+  return verified.length
+}
+
+async function officialInversion(carBytes: Uint8Array, frame: CommitFrame): Promise<string> {
+  const car = await readCarWithRoot(carBytes)
+  const storage = new MemoryBlockstore(car.blocks)
+  const commit = (await storage.readRecord(car.root)) as { data: never }
+  let tree = MST.load(storage, commit.data)
+  for (const op of frame.ops) {
+    if (op.action === 'create') tree = await tree.delete(op.path)
+    else if (op.action === 'update') tree = await tree.update(op.path, commit.data)
+    else tree = await tree.add(op.path, commit.data)
+  }
+  return String(await tree.getPointer())
+}
+
+const bare = samples.map(({ frame, key }) => ({
+  commit: parseSignedCommit(readCar(frame.blocks).blocks.get(frame.commit)!),
+  key,
+}))
+
+console.log(
+  table('Frame → events', [
+    await measure('bare signature check by node:crypto', bare, ({ commit, key }) =>
+      verifyByNode(key, commit.unsigned, commit.signature),
+    ),
+    await measure('full', samples, (sample) => toEvents(sample, 'full')),
+    await measure('proof', samples, (sample) => toEvents(sample, 'proof')),
+    await measure('off', samples, (sample) => toEvents(sample, 'off')),
+    await measure('official: verifyProofs + inversion by MST', samples, officialEvents, { ms: 4_000 }),
+  ]),
+)
+
+const opened = samples.map(({ frame }) => ({ frame, car: readCar(frame.blocks), carBytes: frame.blocks }))
+const records = opened.flatMap(({ frame, car }) => frame.ops.flatMap((op) => (op.cid ? [car.blocks.get(op.cid)!] : [])))
+console.log(
+  table('Parts', [
+    await measure('signature', bare, ({ commit, key }) => verifySignature(key, commit.unsigned, commit.signature)),
+    await measure('decodeFrame', samples, ({ bytes }) => decodeFrame(bytes)),
+    await measure('readCar', opened, ({ carBytes }) => readCar(carBytes)),
+    await measure('parseSignedCommit', opened, ({ car }) => parseSignedCommit(car.blocks.get(car.root)!)),
+    await measure(
+      'tree: load',
+      opened,
+      ({ car }) => new PartialTree(car.blocks, parseSignedCommit(car.blocks.get(car.root)!).data),
+    ),
+    await measure('tree: load, undo, root', opened, ({ frame, car }) => {
+      const tree = new PartialTree(car.blocks, parseSignedCommit(car.blocks.get(car.root)!).data)
+      for (const op of frame.ops) tree.undo(op)
+      return tree.root()
+    }),
+    await measure('decodeRecord (one)', records, decodeRecord),
+    await measure('official: Frame.fromBytes', samples, ({ bytes }) => Frame.fromBytes(bytes)),
+    await measure('official: readCarWithRoot', opened, ({ carBytes }) => readCarWithRoot(carBytes)),
+    await measure('official: inversion', opened, ({ frame, carBytes }) => officialInversion(carBytes, frame)),
+    await measure('official: verifySignature', bare, ({ commit, key }) =>
+      libraryVerifySignature(key, commit.unsigned, commit.signature),
+    ),
+  ]),
+)

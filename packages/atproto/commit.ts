@@ -1,0 +1,271 @@
+/**
+ * Is this commit true, and does it follow what we have? Pure and synchronous: the key, the state and the clock are given.
+ *
+ * The order of the checks matters. What is cheap goes first; a replay ends before anything is parsed; and nothing concludes
+ * that the chain is broken before the signature has been verified, or a forger could make us fetch repositories at will:
+ *
+ *   identifiers → future rev → sizes → duplicate paths → replay → CAR and hashes → envelope = signed commit → signature →
+ *   tree canonical, ops undone = prevData → chain (`since`, `prevData` = state)
+ *
+ * https://atproto.com/specs/sync#message-validation. A verdict is a value. What could not be checked (no key, because a
+ * directory is down) is not for this function: whoever fetches the key throws a TransientError.
+ *
+ * Measured on 148 commits of the real network (all k256; frame → events, µs of CPU): `full` 132, `proof` 64, `off` 16, where
+ * the bare signature check by `node:crypto` took 452 in the same minute, and the official libraries (`commit.bench.ts`) 28
+ * times as long as `full`.
+ */
+import { RefusedError } from '@sluice/runtime/errors.ts'
+import { CAR_REFUSALS, readCar, type Car } from './car.ts'
+import { CBOR_REFUSALS } from './cbor.ts'
+import {
+  followChain,
+  followSync,
+  isFirst,
+  linksOf,
+  type ChainOptions,
+  type ChainState,
+  type GapCause,
+  type KnownState,
+  type Proof,
+  type SyncStep,
+} from './chain.ts'
+import type { Cid } from './cid.ts'
+import type { CommitFrame, RepoOp, SyncFrame } from './frame.ts'
+import { EMPTY_TREE, MST_REFUSALS } from './mst-node.ts'
+import { PartialTree } from './mst.ts'
+import { KEY_REFUSALS } from './signature.ts'
+import { isSignedBy, parseSignedCommit, SIGNED_COMMIT_REFUSALS, type SignedCommit } from './signed-commit.ts'
+import { isDid } from './syntax.ts'
+import { isTid, tidMicros } from './tid.ts'
+
+/** Why a commit or a sync is refused; fit for a metric label. */
+export const COMMIT_REFUSALS = [
+  'bad-did',
+  'bad-rev',
+  'future-rev',
+  'frame-too-large',
+  'blocks-too-large',
+  'too-many-ops',
+  'duplicate-path',
+  'bad-op',
+  'no-commit-block',
+  'wrong-root',
+  'wrong-did',
+  'wrong-rev',
+  'no-signing-key',
+  'bad-signature',
+  'inversion-mismatch',
+  ...CAR_REFUSALS,
+  ...CBOR_REFUSALS,
+  ...SIGNED_COMMIT_REFUSALS,
+  ...KEY_REFUSALS,
+  ...MST_REFUSALS,
+] as const
+export type CommitRefusal = (typeof COMMIT_REFUSALS)[number]
+
+/**
+ * How much is verified. `full`: everything. `proof`: all but the signature. `off`: identifiers, sizes and block hashes only;
+ * the chain is followed by `since` and `prevData` as the envelope states them.
+ */
+export type VerifyLevel = 'full' | 'proof' | 'off'
+
+export interface VerifyOptions extends ChainOptions {
+  level: VerifyLevel
+  /** Unix ms. */
+  nowMs: number
+}
+
+export interface VerifiedCommit {
+  /** The state after it. With `off`, `data` is what the signed commit says, unverified. */
+  state: ChainState
+  blocks: Car['blocks']
+  proof: Proof
+}
+
+export type CommitVerdict =
+  /** The next commit. */
+  | ({ kind: 'apply' } & VerifiedCommit)
+  /** The first commit of a repository that we know nothing of: the state starts here. */
+  | ({ kind: 'base' } & VerifiedCommit)
+  /** True in itself, but not the next one: a resync is needed. */
+  | ({ kind: 'gap'; cause: GapCause } & VerifiedCommit)
+  /** Not newer than what we have. */
+  | { kind: 'duplicate' }
+  | { kind: 'refused'; reason: CommitRefusal; detail: string }
+
+/** https://atproto.com/specs/sync */
+export const COMMIT_LIMITS = {
+  frameBytes: 5_000_000,
+  blocksBytes: 2_000_000,
+  syncBlocksBytes: 10_000,
+  ops: 200,
+} as const
+/** How far a rev may be ahead of our clock. */
+const FUTURE_MS = 5 * 60_000
+
+/**
+ * The verdict on a commit.
+ * @param state the head as we know it, or null
+ * @param key the account's signing key, a did:key, or undefined when it has none; only read with `full`
+ */
+export function verifyCommit(
+  frame: CommitFrame,
+  state: KnownState | null,
+  key: string | undefined,
+  options: VerifyOptions,
+): CommitVerdict {
+  try {
+    checkEnvelope(frame, options)
+    if (state !== null && frame.rev <= state.rev) return { kind: 'duplicate' }
+    const verified = verifyAlone(frame, key, options)
+    const step = followChain({ ...linksOf(frame), proof: verified.proof }, state, options)
+    return { ...step, ...verified }
+  } catch (error) {
+    return refusedBy(error)
+  }
+}
+
+export type CommitCheck =
+  ({ kind: 'true' } & VerifiedCommit) | { kind: 'refused'; reason: CommitRefusal; detail: string }
+
+/** The first half of `verifyCommit`, which needs no state and may run anywhere: is it true in itself? */
+export function checkCommit(frame: CommitFrame, key: string | undefined, options: VerifyOptions): CommitCheck {
+  try {
+    checkEnvelope(frame, options)
+    return { kind: 'true', ...verifyAlone(frame, key, options) }
+  } catch (error) {
+    return refusedBy(error)
+  }
+}
+
+export type SyncVerdict = SyncStep | { kind: 'refused'; reason: CommitRefusal; detail: string }
+
+/** The verdict on a `#sync`. A replay is recognized only after its signature: here nothing is saved by being early. */
+export function verifySync(
+  frame: SyncFrame,
+  state: KnownState | null,
+  key: string | undefined,
+  options: VerifyOptions,
+): SyncVerdict {
+  const check = checkSync(frame, key, options)
+  return check.kind === 'true' ? followSync(check.state, state) : check
+}
+
+export type SyncCheck = { kind: 'true'; state: ChainState } | { kind: 'refused'; reason: CommitRefusal; detail: string }
+
+/** The first half of `verifySync`, which needs no state: is it true in itself? */
+export function checkSync(
+  frame: SyncFrame,
+  key: string | undefined,
+  { level, nowMs }: Pick<VerifyOptions, 'level' | 'nowMs'>,
+): SyncCheck {
+  try {
+    checkIdentifiers(frame, nowMs)
+    if (frame.frameBytes > COMMIT_LIMITS.frameBytes) throw refuse('frame-too-large', `${frame.frameBytes} bytes`)
+    if (frame.blocks.length > COMMIT_LIMITS.syncBlocksBytes)
+      throw refuse('blocks-too-large', `${frame.blocks.length} bytes`)
+    const { commit } = openCommit(frame.blocks, frame, level, key)
+    return { kind: 'true', state: { rev: frame.rev, data: commit.data } }
+  } catch (error) {
+    return refusedBy(error)
+  }
+}
+
+function verifyAlone(frame: CommitFrame, key: string | undefined, { level }: VerifyOptions): VerifiedCommit {
+  const { blocks, commit } = openCommit(frame.blocks, frame, level, key)
+  const proof = level === 'off' || frame.tooBig ? 'unchecked' : prove(frame, commit.data, blocks)
+  return { state: { rev: frame.rev, data: commit.data }, blocks, proof }
+}
+
+function checkIdentifiers({ did, rev }: { did: string; rev: string }, nowMs: number): void {
+  if (!isDid(did)) throw refuse('bad-did', did.slice(0, 100))
+  if (!isTid(rev)) throw refuse('bad-rev', rev.slice(0, 100))
+  if (tidMicros(rev) / 1000 > nowMs + FUTURE_MS) throw refuse('future-rev', rev)
+}
+
+function checkEnvelope(frame: CommitFrame, { nowMs }: VerifyOptions): void {
+  checkIdentifiers(frame, nowMs)
+  if (frame.since !== null && !isTid(frame.since)) throw refuse('bad-rev', `since ${frame.since.slice(0, 100)}`)
+  if (frame.frameBytes > COMMIT_LIMITS.frameBytes) throw refuse('frame-too-large', `${frame.frameBytes} bytes`)
+  if (frame.blocks.length > COMMIT_LIMITS.blocksBytes) throw refuse('blocks-too-large', `${frame.blocks.length} bytes`)
+  if (frame.ops.length > COMMIT_LIMITS.ops) throw refuse('too-many-ops', String(frame.ops.length))
+  if (frame.ops.length > 1 && new Set(frame.ops.map(({ path }) => path)).size < frame.ops.length) {
+    throw refuse('duplicate-path', 'a path has two ops')
+  }
+  const bad = frame.ops.find((op) => !isOp(op))
+  if (bad !== undefined) throw refuse('bad-op', `${bad.action} of ${bad.path}`.slice(0, 200))
+}
+
+/** An op says what it does in two ways, its action and its CIDs, which must agree: events follow the one, the proof the other. */
+function isOp({ action, cid, prev }: RepoOp): boolean {
+  switch (action) {
+    case 'create':
+      return cid !== null && prev === null
+    case 'update':
+      return cid !== null
+    case 'delete':
+      return cid === null
+    default:
+      return false
+  }
+}
+
+/** The blocks, hashed, and the signed commit among them, which says what the envelope says. */
+function openCommit(
+  carBytes: Uint8Array,
+  envelope: { did: string; rev: string; commit?: Cid },
+  level: VerifyLevel,
+  key: string | undefined,
+): { blocks: Car['blocks']; commit: SignedCommit } {
+  const { root, blocks } = readCar(carBytes)
+  if (envelope.commit !== undefined && root !== envelope.commit)
+    throw refuse('wrong-root', 'the CAR is of another commit')
+  const block = blocks.get(root)
+  if (block === undefined) throw refuse('no-commit-block', 'the signed commit is not among the blocks')
+  const commit = parseSignedCommit(block)
+  if (commit.did !== envelope.did) throw refuse('wrong-did', `signed for ${commit.did.slice(0, 100)}`)
+  if (commit.rev !== envelope.rev) throw refuse('wrong-rev', `signed as ${commit.rev.slice(0, 100)}`)
+  if (level === 'full') {
+    if (key === undefined) throw refuse('no-signing-key', 'the account has no key in its DID document')
+    if (!isSignedBy(commit, key)) throw refuse('bad-signature', `not by ${key}`)
+  }
+  return { blocks, commit }
+}
+
+/** Undoes the ops in the tree after the commit, which must give the tree before it. */
+function prove(frame: CommitFrame, data: Cid, blocks: Car['blocks']): Proof {
+  const tree = new PartialTree(blocks, data)
+  try {
+    if (!isFirst(frame) && (frame.prevData === null || frame.ops.some(lacksPrev))) return proveLegacy(frame, tree)
+    for (const op of frame.ops) tree.undo(op)
+  } catch (error) {
+    if (error instanceof RefusedError && error.reason === 'mst-incomplete') return 'incomplete'
+    throw error
+  }
+  const before = tree.root()
+  if (before !== (frame.prevData ?? EMPTY_TREE))
+    throw refuse('inversion-mismatch', 'the ops do not lead from prevData to data')
+  return 'complete'
+}
+
+function lacksPrev({ action, prev }: RepoOp): boolean {
+  return action !== 'create' && prev === null
+}
+
+/** Of a host from before Sync 1.1: what is created or updated must be in the tree, what is deleted must not. */
+function proveLegacy({ ops }: CommitFrame, tree: PartialTree): Proof {
+  for (const { path, cid } of ops) {
+    if (tree.get(path) !== cid) throw refuse('mst-op-mismatch', `${path} in the tree is another`)
+  }
+  return 'legacy'
+}
+
+function refusedBy(error: unknown): { kind: 'refused'; reason: CommitRefusal; detail: string } {
+  if (error instanceof RefusedError)
+    return { kind: 'refused', reason: error.reason as CommitRefusal, detail: error.message }
+  throw error
+}
+
+function refuse(reason: CommitRefusal, detail: string): RefusedError<CommitRefusal> {
+  return new RefusedError(reason, detail)
+}

@@ -1,0 +1,284 @@
+/**
+ * One websocket frame → a typed value. Frames of `com.atproto.sync.subscribeRepos` and `com.atproto.label.subscribeLabels`.
+ *
+ * A frame is two DAG-CBOR items, a header `{op, t}` and a body. https://atproto.com/specs/event-stream. Checked here: the
+ * framing, and the presence and type of each field that anything later reads. Unknown fields are ignored; an unknown `t` or
+ * `op` is a value (`unknown`), since it must be counted and must not end the connection.
+ */
+import type { Label } from '@sluice/events/label-event.ts'
+import { RefusedError } from '@sluice/runtime/errors.ts'
+import { asBuffer } from './bytes.ts'
+import { CBOR_REFUSALS, decodeItem, decodeJsonItem, Link, type Item, type ItemMap, type Json } from './cbor.ts'
+import type { Cid } from './cid.ts'
+
+/** Why a frame is refused; fit for a metric label. */
+export const FRAME_REFUSALS = ['frame-bad-header', 'frame-bad-body', 'frame-trailing-bytes', ...CBOR_REFUSALS] as const
+export type FrameRefusal = (typeof FRAME_REFUSALS)[number]
+
+export type Frame =
+  CommitFrame | SyncFrame | IdentityFrame | AccountFrame | LabelsFrame | InfoFrame | ErrorFrame | UnknownFrame
+/** The frames that a relay orders: each has a sequence number and belongs to one account. */
+export type RepoFrame = CommitFrame | SyncFrame | IdentityFrame | AccountFrame
+
+export interface CommitFrame {
+  type: 'commit'
+  seq: number
+  time: string
+  did: string
+  rev: string
+  since: string | null
+  commit: Cid
+  /** The root of the tree before this commit; null in a first commit, and in those of a host from before Sync 1.1. */
+  prevData: Cid | null
+  ops: RepoOp[]
+  /** A CAR; a view of the frame. */
+  blocks: Buffer
+  /** Deprecated: the ops were left out. */
+  tooBig: boolean
+  /** The size of the whole frame. */
+  frameBytes: number
+}
+
+export interface RepoOp {
+  /** `create`, `update` or `delete`; others may come one day. */
+  action: string
+  path: string
+  cid: Cid | null
+  /** The value before; null for a create, and for hosts from before Sync 1.1. */
+  prev: Cid | null
+}
+
+export interface SyncFrame {
+  type: 'sync'
+  seq: number
+  time: string
+  did: string
+  rev: string
+  blocks: Buffer
+  frameBytes: number
+}
+
+export interface IdentityFrame {
+  type: 'identity'
+  seq: number
+  time: string
+  did: string
+  handle?: string
+}
+
+export interface AccountFrame {
+  type: 'account'
+  seq: number
+  time: string
+  did: string
+  active: boolean
+  status?: string
+}
+
+export interface LabelsFrame {
+  type: 'labels'
+  seq: number
+  labels: Label[]
+  /** How many of the frame's labels were not labels, and left out. */
+  refused: number
+}
+
+/** `OutdatedCursor`: events between our cursor and the oldest that the host still has are lost. */
+export interface InfoFrame {
+  type: 'info'
+  name: string
+  text?: string
+}
+
+/** `FutureCursor`, `ConsumerTooSlow`, …: the last frame of a connection. */
+export interface ErrorFrame {
+  type: 'error'
+  error: string
+  text?: string
+}
+
+export interface UnknownFrame {
+  type: 'unknown'
+  /** Its `t`, or its `op`. */
+  t: string
+}
+
+/** What `decodeHeader` gives for the frames we read; the body of another may hold anything. */
+const KNOWN: ReadonlySet<string> = new Set(['#commit', '#sync', '#identity', '#account', '#labels', '#info', 'error'])
+
+/**
+ * The frame that `input` holds; byte strings are views of it.
+ * @throws RefusedError<FrameRefusal>
+ */
+export function decodeFrame(input: Uint8Array): Frame {
+  const bytes = asBuffer(input)
+  const { t, end } = decodeHeader(bytes)
+  if (!KNOWN.has(t)) return { type: 'unknown', t }
+  if (t === '#labels') return decodeLabels(bytes, end)
+  const body = decodeItem(bytes, end)
+  if (body.end !== bytes.length) throw refuse('frame-trailing-bytes', `${bytes.length - body.end} bytes`)
+  const map = mapOf(body.value)
+  switch (t) {
+    case '#commit':
+      return commitFrame(map, bytes.length)
+    case '#sync':
+      return {
+        type: 'sync',
+        ...position(map),
+        ...revOf(map),
+        did: text(map, 'did'),
+        blocks: view(map),
+        frameBytes: bytes.length,
+      }
+    case '#identity':
+      return { type: 'identity', ...position(map), did: text(map, 'did'), ...optional('handle', map.handle) }
+    case '#account':
+      return accountFrame(map)
+    case '#info':
+      return { type: 'info', name: text(map, 'name'), ...optional('text', map.message) }
+    default:
+      return { type: 'error', error: text(map, 'error'), ...optional('text', map.message) }
+  }
+}
+
+/**
+ * The type of a frame, without a look at its body: `#commit`, …, or `error`.
+ * @throws RefusedError<FrameRefusal>
+ */
+export function frameTypeOf(input: Uint8Array): string {
+  return decodeHeader(asBuffer(input)).t
+}
+
+function decodeHeader(bytes: Buffer): { t: string; end: number } {
+  const { value, end } = decodeItem(bytes, 0)
+  const header = isMap(value) ? value : undefined
+  if (header?.op === -1) return { t: 'error', end }
+  if (typeof header?.op !== 'number') throw refuse('frame-bad-header', 'not a map with a number `op`')
+  if (header.op !== 1) return { t: `op ${header.op}`, end }
+  if (typeof header.t !== 'string') throw refuse('frame-bad-header', 'no `t`')
+  return { t: header.t, end }
+}
+
+function commitFrame(map: ItemMap, frameBytes: number): CommitFrame {
+  if (!Array.isArray(map.ops)) throw missing('ops')
+  const { commit } = map
+  if (!(commit instanceof Link)) throw missing('commit')
+  return {
+    type: 'commit',
+    seq: integer(map, 'seq'),
+    time: text(map, 'time'),
+    did: text(map, 'repo'),
+    rev: text(map, 'rev'),
+    since: map.since === undefined || map.since === null ? null : text(map, 'since'),
+    commit: commit.cid,
+    prevData: linkOrNull(map.prevData, 'prevData'),
+    ops: map.ops.map(repoOp),
+    blocks: view(map),
+    tooBig: map.tooBig === true,
+    frameBytes,
+  }
+}
+
+function repoOp(item: Item): RepoOp {
+  const op = mapOf(item)
+  return {
+    action: text(op, 'action'),
+    path: text(op, 'path'),
+    cid: linkOrNull(op.cid, 'cid'),
+    prev: linkOrNull(op.prev, 'prev'),
+  }
+}
+
+function accountFrame(map: ItemMap): AccountFrame {
+  if (typeof map.active !== 'boolean') throw missing('active')
+  return {
+    type: 'account',
+    ...position(map),
+    did: text(map, 'did'),
+    active: map.active,
+    ...optional('status', map.status),
+  }
+}
+
+function decodeLabels(bytes: Buffer, at: number): LabelsFrame {
+  const { value, end } = decodeJsonItem(bytes, at)
+  if (end !== bytes.length) throw refuse('frame-trailing-bytes', `${bytes.length - end} bytes`)
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw refuse('frame-bad-body', 'not a map')
+  const { seq, labels } = value
+  if (typeof seq !== 'number') throw missing('seq')
+  if (!Array.isArray(labels)) throw missing('labels')
+  const good = labels.filter(isLabel)
+  return { type: 'labels', seq, labels: good, refused: labels.length - good.length }
+}
+
+function isLabel(value: Json): value is Json & Label {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false
+  const { src, uri, val, cts, cid, exp, neg, ver, sig } = value
+  return (
+    [src, uri, val, cts].every((field) => typeof field === 'string') &&
+    [cid, exp].every((field) => field === undefined || typeof field === 'string') &&
+    (neg === undefined || typeof neg === 'boolean') &&
+    (ver === undefined || typeof ver === 'number') &&
+    (sig === undefined || (typeof sig === 'object' && sig !== null && '$bytes' in sig))
+  )
+}
+
+function position(map: ItemMap): { seq: number; time: string } {
+  return { seq: integer(map, 'seq'), time: text(map, 'time') }
+}
+
+function revOf(map: ItemMap): { rev: string } {
+  return { rev: text(map, 'rev') }
+}
+
+function text(map: ItemMap, key: string): string {
+  const value = map[key]
+  if (typeof value !== 'string') throw missing(key)
+  return value
+}
+
+function integer(map: ItemMap, key: string): number {
+  const value = map[key]
+  if (typeof value !== 'number') throw missing(key)
+  return value
+}
+
+function view(map: ItemMap): Buffer {
+  const { blocks } = map
+  if (!Buffer.isBuffer(blocks)) throw missing('blocks')
+  return blocks
+}
+
+function linkOrNull(item: Item | undefined, key: string): Cid | null {
+  if (item === undefined || item === null) return null
+  if (item instanceof Link) return item.cid
+  throw missing(key)
+}
+
+/** `{[key]: value}` when it is text, and nothing otherwise: an optional field of another type is as good as absent. */
+function optional<K extends string>(key: K, value: Item | undefined): { [P in K]?: string } {
+  return (typeof value === 'string' ? { [key]: value } : {}) as { [P in K]?: string }
+}
+
+function mapOf(item: Item): ItemMap {
+  if (isMap(item)) return item
+  throw refuse('frame-bad-body', 'not a map')
+}
+
+function isMap(item: Item): item is ItemMap {
+  return (
+    typeof item === 'object' &&
+    item !== null &&
+    !Array.isArray(item) &&
+    !(item instanceof Link) &&
+    !Buffer.isBuffer(item)
+  )
+}
+
+function missing(key: string): RefusedError<FrameRefusal> {
+  return refuse('frame-bad-body', `${key} is missing or of the wrong type`)
+}
+
+function refuse(reason: FrameRefusal, detail: string): RefusedError<FrameRefusal> {
+  return new RefusedError(reason, detail)
+}

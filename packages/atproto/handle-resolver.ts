@@ -1,0 +1,128 @@
+/**
+ * Handle → DID, and the check in both directions that makes a claimed handle a verified one.
+ * https://atproto.com/specs/handle#handle-resolution
+ *
+ * DNS (`_atproto.<handle>` TXT) goes before HTTPS (`/.well-known/atproto-did`). "Nobody claims this name" is an answer;
+ * a name server or host that does not answer is a TransientError, so that an outage never takes handles away.
+ */
+import { promises as dns } from 'node:dns'
+import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
+import type { HttpClient } from './http.ts'
+import type { Identity } from './identity.ts'
+import { isDid, isHandle } from './syntax.ts'
+
+export interface HandleResolverOptions {
+  http: Pick<HttpClient, 'get'>
+  timeoutMs?: number
+  /** Name servers (`address` or `address:port`) instead of the system's. */
+  nameservers?: readonly string[]
+  /**
+   * Handles of these endings (`.test`) are asked of the account's own PDS, since no DNS knows them: for test networks.
+   * Never set it for names of the real network: a host must not vouch for its own accounts.
+   */
+  askPdsFor?: readonly string[]
+}
+
+/** These never resolve. https://atproto.com/specs/handle#additional-non-syntax-restrictions */
+const RESERVED = ['.alt', '.arpa', '.example', '.internal', '.invalid', '.local', '.localhost', '.onion']
+const NOT_THERE = new Set(['ENOTFOUND', 'ENODATA'])
+const ANSWER_BYTES = 4096
+
+export class HandleResolver {
+  readonly #http: Pick<HttpClient, 'get'>
+  readonly #timeoutMs: number
+  readonly #askPdsFor: readonly string[]
+  readonly #dns: dns.Resolver
+
+  constructor({ http, timeoutMs = 5_000, askPdsFor = [], nameservers }: HandleResolverOptions) {
+    this.#http = http
+    this.#timeoutMs = timeoutMs
+    this.#askPdsFor = askPdsFor
+    this.#dns = new dns.Resolver({ timeout: timeoutMs, tries: 2 })
+    if (nameservers !== undefined) this.#dns.setServers(nameservers)
+  }
+
+  /**
+   * The handle of an identity when it leads back to its DID; undefined when it has none, or one that leads elsewhere.
+   * @throws TransientError when it could not be checked
+   */
+  async verify({ did, handle, pds }: Identity): Promise<string | undefined> {
+    if (handle === undefined) return undefined
+    return (await this.resolve(handle, { pds })) === did ? handle : undefined
+  }
+
+  /**
+   * The DID that a handle leads to, if any.
+   * @param pds where to ask for handles of `askPdsFor`
+   * @throws TransientError when it could not be checked
+   */
+  async resolve(handle: string, { pds }: { pds?: string } = {}): Promise<string | undefined> {
+    if (!isHandle(handle) || RESERVED.some((ending) => handle.endsWith(ending))) return undefined
+    if (this.#askPdsFor.some((ending) => handle.endsWith(ending))) return pds && this.#byPds(handle, pds)
+    const byDns = await this.#byDns(handle).catch((error: unknown) => asTransient(handle, error))
+    if (typeof byDns === 'string') return byDns
+    const byHttps = await this.#byHttps(handle)
+    if (byHttps === undefined && byDns !== undefined) throw byDns
+    return byHttps
+  }
+
+  async #byDns(handle: string): Promise<string | undefined> {
+    try {
+      const records = (await this.#dns.resolveTxt(`_atproto.${handle}`)).map((chunks) => chunks.join(''))
+      const claims = records.filter((record) => record.startsWith('did=')).map((record) => record.slice(4))
+      const [did] = claims
+      return claims.length === 1 && isDid(did!) ? did : undefined
+    } catch (error) {
+      if (NOT_THERE.has((error as NodeJS.ErrnoException).code ?? '')) return undefined
+      throw error
+    }
+  }
+
+  async #byHttps(handle: string): Promise<string | undefined> {
+    const did = (await this.#text(new URL(`https://${handle}/.well-known/atproto-did`)))?.split('\n', 1)[0]?.trim()
+    return did !== undefined && isDid(did) ? did : undefined
+  }
+
+  async #byPds(handle: string, pds: string): Promise<string | undefined> {
+    const url = new URL('/xrpc/com.atproto.identity.resolveHandle', pds)
+    url.searchParams.set('handle', handle)
+    return didIn((await this.#text(url)) ?? '')
+  }
+
+  /** The body of a 200; undefined when the host is there and says no, or when there is no such host. */
+  async #text(url: URL): Promise<string | undefined> {
+    const ms = this.#timeoutMs
+    try {
+      const limits = { headersMs: ms, idleMs: ms, totalMs: ms, bytes: ANSWER_BYTES, redirects: 3 }
+      const response = await this.#http.get(url, { limits })
+      if (response.status === 200) return (await response.bytes()).toString()
+      await response.discard()
+      if (response.status === 429 || response.status >= 500)
+        throw new TransientError(`${url.host} answers ${response.status}`)
+      return undefined
+    } catch (error) {
+      if (error instanceof RefusedError || isUnknownHost(error)) return undefined
+      throw error
+    }
+  }
+}
+
+/** The DID in the answer of `resolveHandle`. */
+function didIn(answer: string): string | undefined {
+  try {
+    const { did } = JSON.parse(answer) as { did?: unknown }
+    return typeof did === 'string' && isDid(did) ? did : undefined
+  } catch {
+    return undefined
+  }
+}
+
+function isUnknownHost(error: unknown): boolean {
+  for (let e = error; e instanceof Error; e = e.cause)
+    if ((e as NodeJS.ErrnoException).code === 'ENOTFOUND') return true
+  return false
+}
+
+function asTransient(handle: string, error: unknown): TransientError {
+  return new TransientError(`${handle}: DNS does not answer`, { cause: error })
+}

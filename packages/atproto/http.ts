@@ -1,0 +1,234 @@
+/**
+ * HTTP GET towards hosts that strangers name: every address checked, every wait and every size bounded.
+ *
+ * - SSRF: only https to public addresses, checked anew at each redirect; hosts that are allowed by name or by
+ *   `allowPrivate` may be anything. See `addresses.ts`.
+ * - Time: connect, response headers, silence of the body, a least speed, and all together.
+ * - Size: counted after decompression, so that a small bomb counts as what it becomes.
+ *
+ * Hazard: zstd is not asked for, since Node's decoder (24.18) ends without an error when its input is cut short.
+ *
+ * A failure of the network is a TransientError; what will fail the same way again is a RefusedError.
+ */
+import { pipeline } from 'node:stream'
+import { createBrotliDecompress, createGunzip, createInflate } from 'node:zlib'
+import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
+import { Agent, type Dispatcher } from 'undici'
+import { mayBePublic, PrivateAddressError, publicLookup } from './addresses.ts'
+import { collect, paced } from './http-body.ts'
+
+export const HTTP_REFUSALS = [
+  'http-bad-url',
+  'http-private-address',
+  'http-too-many-redirects',
+  'http-too-large',
+  'http-bad-encoding',
+] as const
+export type HttpRefusal = (typeof HTTP_REFUSALS)[number]
+
+export interface HttpLimits {
+  /** From the request to the answer's head; on a new connection its making comes on top (`connectMs` of the client). */
+  headersMs: number
+  /** The longest silence within a body. */
+  idleMs: number
+  /** From the request to the last byte. */
+  totalMs: number
+  /** Of the body, after decompression. */
+  bytes: number
+  /** The least speed, over windows of `idleMs`, while we wait for the host (not while we are busy). */
+  bytesPerSecond: number
+  redirects: number
+}
+
+export const HTTP_LIMITS: HttpLimits = {
+  headersMs: 30_000,
+  idleMs: 30_000,
+  totalMs: 60_000,
+  bytes: 4 * 1024 * 1024,
+  bytesPerSecond: 100,
+  redirects: 5,
+}
+
+export interface HttpOptions {
+  /** Any address and plain http too: for test networks. */
+  allowPrivate?: boolean
+  /** `host` or `host:port` that may have any address and plain http. */
+  allowHosts?: readonly string[]
+  connectionsPerHost?: number
+  connectMs?: number
+  userAgent?: string
+}
+
+export interface HttpResponse {
+  status: number
+  headers: Record<string, string | string[] | undefined>
+  /** Where the answer came from, after redirects. */
+  url: URL
+  /** Decompressed chunks. Iterate it to its end, or call `discard`. */
+  body: AsyncIterable<Uint8Array>
+  /** The whole body; with `maxBytes` the first so many, and the rest is not read. */
+  bytes(maxBytes?: number): Promise<Buffer>
+  discard(): Promise<void>
+}
+
+export interface GetOptions {
+  limits?: Partial<HttpLimits>
+  signal?: AbortSignal
+  headers?: Record<string, string>
+  /** Waited for before a redirect is followed: the other host may have limits of its own. What it throws ends the request. */
+  onRedirect?: (to: URL) => Promise<void>
+}
+
+const CONNECT_MS = 5_000
+const REDIRECTS = new Set([301, 302, 303, 307, 308])
+
+export class HttpClient {
+  readonly #allowPrivate: boolean
+  readonly #allowHosts: ReadonlySet<string>
+  readonly #userAgent: string
+  readonly #guarded: Agent
+  readonly #open: Agent
+
+  constructor(options: HttpOptions = {}) {
+    this.#allowPrivate = options.allowPrivate ?? false
+    this.#allowHosts = new Set(options.allowHosts)
+    this.#userAgent = options.userAgent ?? 'sluice'
+    const timeout = options.connectMs ?? CONNECT_MS
+    const shared = { connections: options.connectionsPerHost ?? 16, pipelining: 1, maxHeaderSize: 32 * 1024 }
+    this.#guarded = new Agent({ ...shared, connect: { timeout, lookup: publicLookup } })
+    this.#open = new Agent({ ...shared, connect: { timeout } })
+  }
+
+  /**
+   * The answer of `url`, whatever its status, after redirects.
+   * @throws TransientError, RefusedError<HttpRefusal>, or the reason of `signal` when it aborts
+   */
+  async get(url: string | URL, options: GetOptions = {}): Promise<HttpResponse> {
+    const limits = { ...HTTP_LIMITS, ...options.limits }
+    const deadline = new AbortController()
+    const timer = setTimeout(
+      () => deadline.abort(new TransientError(`${String(url)}: no end within ${limits.totalMs} ms`)),
+      limits.totalMs,
+    )
+    const onAbort = (): void => deadline.abort(options.signal!.reason)
+    options.signal?.addEventListener('abort', onAbort)
+    if (options.signal?.aborted) onAbort()
+    const release = (): void => {
+      clearTimeout(timer)
+      options.signal?.removeEventListener('abort', onAbort)
+    }
+    try {
+      const { answer, at } = await this.#follow(parseUrl(url), limits, deadline.signal, options)
+      return responseOf(answer, at, limits, deadline.signal, release)
+    } catch (error) {
+      release()
+      throw deadline.signal.aborted ? deadline.signal.reason : networkError(String(url), error)
+    }
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([this.#guarded.destroy(), this.#open.destroy()])
+  }
+
+  async #follow(first: URL, limits: HttpLimits, signal: AbortSignal, { headers, onRedirect }: GetOptions) {
+    let at = first
+    for (let hop = 0; ; hop++) {
+      const answer = await this.#dispatcherFor(at).request({
+        origin: at.origin,
+        path: at.pathname + at.search,
+        method: 'GET',
+        headers: { 'accept-encoding': 'br, gzip', 'user-agent': this.#userAgent, ...headers },
+        headersTimeout: limits.headersMs,
+        bodyTimeout: limits.idleMs,
+        signal,
+      })
+      const { location } = answer.headers
+      if (!REDIRECTS.has(answer.statusCode) || typeof location !== 'string') return { answer, at }
+      await answer.body.dump()
+      if (hop >= limits.redirects) throw refuse('http-too-many-redirects', `${first.href} → ${at.href}`)
+      at = parseUrl(location, at)
+      await onRedirect?.(at)
+      signal.throwIfAborted()
+    }
+  }
+
+  /** The way to `url`, when it may be asked at all. */
+  #dispatcherFor(url: URL): Agent {
+    if (url.protocol !== 'https:' && url.protocol !== 'http:') throw refuse('http-bad-url', url.href)
+    if (this.#allowPrivate || this.#allowHosts.has(url.host) || this.#allowHosts.has(url.hostname)) return this.#open
+    if (url.protocol !== 'https:') throw refuse('http-bad-url', `${url.origin} is not https`)
+    if (!mayBePublic(url)) throw refuse('http-private-address', url.origin)
+    return this.#guarded
+  }
+}
+
+function responseOf(
+  answer: Dispatcher.ResponseData,
+  url: URL,
+  limits: HttpLimits,
+  signal: AbortSignal,
+  release: () => void,
+): HttpResponse {
+  const body = paced(decompressed(answer), {
+    ...limits,
+    signal,
+    url,
+    release,
+    toError: (error) => networkError(String(url), error),
+  })
+  return {
+    status: answer.statusCode,
+    headers: answer.headers,
+    url,
+    body,
+    bytes: (maxBytes) => collect(body, maxBytes),
+    async discard() {
+      release()
+      await answer.body.dump().catch(() => undefined)
+    },
+  }
+}
+
+function decompressed(answer: Dispatcher.ResponseData): AsyncIterable<Uint8Array> {
+  const encoding = String(answer.headers['content-encoding'] ?? 'identity').toLowerCase()
+  if (encoding === 'identity') return answer.body
+  const decoder = decoderOf(encoding)
+  if (decoder === undefined) {
+    answer.body.dump().catch(() => undefined) // or its connection would be held
+    throw refuse('http-bad-encoding', encoding)
+  }
+  // The decoder's own iterator reports an error of either stream; the callback is only there because one is needed.
+  return pipeline(answer.body, decoder, () => undefined)
+}
+
+function decoderOf(encoding: string) {
+  switch (encoding) {
+    case 'gzip':
+    case 'x-gzip':
+      return createGunzip()
+    case 'deflate':
+      return createInflate()
+    case 'br':
+      return createBrotliDecompress()
+    default:
+      return undefined
+  }
+}
+
+function parseUrl(url: string | URL, base?: URL): URL {
+  const parsed = URL.canParse(String(url), base?.href) ? new URL(url, base) : undefined
+  if (parsed === undefined) throw refuse('http-bad-url', String(url))
+  return parsed
+}
+
+function networkError(url: string, error: unknown): unknown {
+  if (error instanceof RefusedError || error instanceof TransientError) return error
+  for (let cause = error; cause instanceof Error; cause = cause.cause) {
+    if (cause instanceof PrivateAddressError) return refuse('http-private-address', cause.message)
+  }
+  return new TransientError(`${url}: the request failed`, { cause: error })
+}
+
+function refuse(reason: HttpRefusal, detail: string): RefusedError<HttpRefusal> {
+  return new RefusedError(reason, detail)
+}

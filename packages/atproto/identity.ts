@@ -1,0 +1,116 @@
+/**
+ * What a DID document says of an account: handle (a claim, see `handle-resolver.ts`), PDS, signing key, labeler.
+ * https://atproto.com/specs/did#representation-in-did-documents
+ */
+import { RefusedError } from '@sluice/runtime/errors.ts'
+import { decodeBase58, encodeBase58 } from './base58.ts'
+import { parseDidKey, type Curve } from './signature.ts'
+import { isHandle } from './syntax.ts'
+
+export interface Identity {
+  did: string
+  /** The first handle that the document claims, in lower case. */
+  handle?: string
+  /** Where its repository is: an origin, `https://host`. */
+  pds?: string
+  /** What commits are signed with, a did:key. */
+  signingKey?: string
+  labeler?: { endpoint: string; signingKey?: string }
+}
+
+/** A DID that resolves, or the definite answer that it does not. */
+export type Resolution =
+  | { status: 'found'; identity: Identity }
+  /** The directory or the host does not know it. */
+  | { status: 'missing' }
+  /** It was ended by its owner, for good. */
+  | { status: 'tombstoned' }
+  /** What is there is no document of this DID. */
+  | { status: 'invalid'; detail: string }
+
+export const IDENTITY_REFUSALS = ['identity-bad-document'] as const
+export type IdentityRefusal = (typeof IDENTITY_REFUSALS)[number]
+
+const LEGACY_CURVE: Record<string, Curve> = {
+  EcdsaSecp256k1VerificationKey2019: 'k256',
+  EcdsaSecp256r1VerificationKey2019: 'p256',
+}
+const CODEC: Record<Curve, number[]> = { k256: [0xe7, 0x01], p256: [0x80, 0x24] }
+
+/**
+ * The identity in a DID document. Parts that are missing or wrong are left out: an account without a key has none.
+ * @throws RefusedError<IdentityRefusal> when it is not a document of `did`
+ */
+export function parseDidDocument(did: string, document: unknown): Identity {
+  const doc = objectOf(document)
+  if (doc === undefined || doc.id !== did) throw new RefusedError('identity-bad-document', `no document of ${did}`)
+  const handle = handleOf(doc.alsoKnownAs)
+  const pds = endpointOf(doc, '#atproto_pds', 'AtprotoPersonalDataServer')
+  const signingKey = keyOf(doc, '#atproto')
+  const endpoint = endpointOf(doc, '#atproto_labeler', 'AtprotoLabeler')
+  const labelKey = keyOf(doc, '#atproto_label')
+  return {
+    did,
+    ...(handle !== undefined && { handle }),
+    ...(pds !== undefined && { pds }),
+    ...(signingKey !== undefined && { signingKey }),
+    ...(endpoint !== undefined && { labeler: { endpoint, ...(labelKey !== undefined && { signingKey: labelKey }) } }),
+  }
+}
+
+function handleOf(names: unknown): string | undefined {
+  const name = listOf(names).find((entry) => typeof entry === 'string' && entry.startsWith('at://'))
+  if (typeof name !== 'string') return undefined
+  const handle = name.slice('at://'.length).toLowerCase()
+  return isHandle(handle) ? handle : undefined
+}
+
+function endpointOf(doc: Record<string, unknown>, id: string, type: string): string | undefined {
+  const service = entryOf(doc, 'service', id)
+  const endpoint = service?.type === type ? service.serviceEndpoint : undefined
+  if (typeof endpoint !== 'string' || !URL.canParse(endpoint)) return undefined
+  const url = new URL(endpoint)
+  return (url.protocol === 'https:' || url.protocol === 'http:') && url.username === '' ? url.origin : undefined
+}
+
+function keyOf(doc: Record<string, unknown>, id: string): string | undefined {
+  const method = entryOf(doc, 'verificationMethod', id)
+  const { type, publicKeyMultibase: multibase } = method ?? {}
+  if (typeof multibase !== 'string' || !multibase.startsWith('z') || typeof type !== 'string') return undefined
+  const didKey = type === 'Multikey' ? `did:key:${multibase}` : legacyKey(LEGACY_CURVE[type], multibase)
+  if (didKey === undefined) return undefined
+  try {
+    parseDidKey(didKey)
+    return didKey
+  } catch {
+    return undefined // a curve that atproto does not use: no signature can be right
+  }
+}
+
+/** Keys of before Multikey: the bare point, often uncompressed. */
+function legacyKey(curve: Curve | undefined, multibase: string): string | undefined {
+  const point = decodeBase58(multibase.slice(1))
+  if (curve === undefined || point === undefined) return undefined
+  const compressed =
+    point.length === 65 && point[0] === 4
+      ? Buffer.concat([Uint8Array.of(2 | (point[64]! & 1)), point.subarray(1, 33)])
+      : point
+  return `did:key:z${encodeBase58(Buffer.concat([Uint8Array.from(CODEC[curve]), compressed]))}`
+}
+
+/** The entry of a list whose id is `id`, alone or behind the DID. The first one counts. */
+function entryOf(doc: Record<string, unknown>, list: string, id: string): Record<string, unknown> | undefined {
+  return listOf(doc[list])
+    .map(objectOf)
+    .find((entry) => entry?.id === id || entry?.id === `${String(doc.id)}${id}`)
+}
+
+function listOf(value: unknown): unknown[] {
+  return Array.isArray(value) ? value : []
+}
+
+function objectOf(value: unknown): Record<string, unknown> | undefined {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+    ? (value as Record<string, unknown>)
+    : undefined
+}

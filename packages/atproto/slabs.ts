@@ -1,0 +1,103 @@
+/**
+ * Large pieces of bytes that are written once and read anywhere: in memory, and beyond a budget in a file.
+ *
+ * The file has no name (it is removed as soon as it is open), so nothing is left of it when the process dies. A read from it
+ * is a system call of about 2 µs out of the page cache, which is nothing against fetching what is in it.
+ */
+import { closeSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { TransientError } from '@sluice/runtime/errors.ts'
+
+export interface Spool {
+  /** Buffer that stay in memory. */
+  memoryBytes: number
+  /** Where the file is; the system's folder for such things when absent. */
+  folder?: string
+  /** Asked before more is kept in memory, `bytes` in all, where `memoryBytes` allows it; false sends a slab to the file. */
+  mayKeep?: (bytes: number) => boolean
+}
+
+export class Slabs implements Disposable {
+  readonly #spool: Spool | undefined
+  /** A slab, or where it starts in the file. */
+  readonly #slabs: (Buffer | number)[] = []
+  #memoryBytes = 0
+  #file = -1
+  #fileBytes = 0
+
+  constructor(spool?: Spool) {
+    this.#spool = spool
+  }
+
+  get count(): number {
+    return this.#slabs.length
+  }
+
+  /** What the slabs take of memory. */
+  get memoryBytes(): number {
+    return this.#memoryBytes
+  }
+
+  /** Adds a slab, which its owner goes on writing until it is sealed. */
+  add(slab: Buffer): void {
+    this.#slabs.push(slab)
+    this.#memoryBytes += slab.length
+  }
+
+  /**
+   * The last slab is written, up to `used`, and one of `nextBytes` will follow. When it has gone to the file, its memory is given back to be used again.
+   * @throws TransientError when the file cannot be written
+   */
+  seal(used: number, nextBytes: number): Buffer | undefined {
+    const last = this.#slabs.at(-1)
+    if (this.#spool === undefined || last === undefined || typeof last === 'number') return undefined
+    if (this.#mayKeep(this.#spool, this.#memoryBytes + nextBytes)) return undefined
+    this.#write(last, used, this.#spool.folder ?? tmpdir())
+    this.#slabs[this.#slabs.length - 1] = this.#fileBytes
+    this.#fileBytes += used
+    this.#memoryBytes -= last.length
+    return last
+  }
+
+  #mayKeep({ memoryBytes, mayKeep }: Spool, bytes: number): boolean {
+    return this.#memoryBytes <= memoryBytes && (mayKeep?.(bytes) ?? true)
+  }
+
+  #write(slab: Buffer, size: number, folder: string): void {
+    try {
+      if (this.#file === -1) this.#file = openNameless(folder)
+      for (let at = 0; at < size;) at += writeSync(this.#file, slab, at, size - at, this.#fileBytes + at)
+    } catch (cause) {
+      throw new TransientError(`cannot spool to ${folder}: is it there, writable, and not full?`, { cause })
+    }
+  }
+
+  /** The bytes from `start` to `end` of a slab: a view, or a copy from the file. */
+  read(number: number, start: number, end: number): Buffer {
+    const slab = this.#slabs[number]!
+    if (typeof slab !== 'number') return slab.subarray(start, end)
+    const bytes = Buffer.allocUnsafe(end - start)
+    for (let at = 0; at < bytes.length;) {
+      const size = readSync(this.#file, bytes, at, bytes.length - at, slab + start + at)
+      if (size === 0) throw new Error('the spool file has shrunk')
+      at += size
+    }
+    return bytes
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#file !== -1) closeSync(this.#file)
+    this.#file = -1
+    this.#slabs.length = 0
+  }
+}
+
+function openNameless(folder: string): number {
+  const own = mkdtempSync(join(folder, 'sluice-'))
+  try {
+    return openSync(join(own, 'blocks'), 'wx+', 0o600)
+  } finally {
+    rmSync(own, { recursive: true })
+  }
+}

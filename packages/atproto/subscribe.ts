@@ -1,0 +1,242 @@
+/**
+ * A subscription to an event stream (`subscribeRepos`, `subscribeLabels`) that survives everything but being closed.
+ *
+ * Iterating gives batches of what has happened, in order: `open`, `frame`, `close`, `open`, … Frames are raw bytes; to decode
+ * and to judge them is the consumer's work.
+ *
+ * - Backpressure: while the consumer is busy, frames collect up to `bufferBytes`, and then the socket is not read.
+ * - The cursor is asked for at every connect, so that a reconnect goes on behind what is durable, not behind what was read.
+ * - A connection without data for `idleMs` is replaced; a pause of our own does not count as silence. Pings find a dead peer
+ *   on a quiet stream (`idleMs` off).
+ * - Reconnects back off with full jitter, and start from the base again only after the stream has been healthy. After a
+ *   `FutureCursor` the wait is long: only an operator can help, and asking again at once would be a hot loop.
+ */
+import { Backoff, sleep, type BackoffPolicy } from '@sluice/runtime/backoff.ts'
+import { describeError, isAbort, RefusedError } from '@sluice/runtime/errors.ts'
+import { WebSocket } from 'ws'
+import { mayBePublic, publicLookup } from './addresses.ts'
+import { decodeFrame, frameTypeOf } from './frame.ts'
+import { ItemQueue } from './item-queue.ts'
+
+export type SubscriptionItem =
+  | { type: 'open'; cursor: number | undefined }
+  | { type: 'frame'; bytes: Uint8Array }
+  /** `#info`: `OutdatedCursor` means that events were lost. */
+  | { type: 'info'; name: string; text?: string }
+  /** An error frame: `FutureCursor`, `ConsumerTooSlow`, …; a `close` follows. */
+  | { type: 'error'; error: string; text?: string }
+  | { type: 'close'; why: CloseReason; detail: string; retryMs: number }
+
+/** Why a connection ended; fit for a metric label. */
+export type CloseReason = (typeof CLOSE_REASONS)[number]
+export const CLOSE_REASONS = [
+  'refused', // the handshake failed: the host is down, or answers something else
+  'idle', // no data for `idleMs`
+  'no-pong', // the peer does not answer pings
+  'error-frame', // it said why, and closed
+  'frame-too-large', // beyond `frameBytes`
+  'closed', // the peer closed, or the connection broke
+] as const
+
+export interface SubscriptionOptions {
+  /** `wss://host` or `ws://host:port`. */
+  host: string
+  /** `com.atproto.sync.subscribeRepos`, … */
+  nsid: string
+  /** The last position that needs not be sent again; undefined for none (the stream then starts now). */
+  cursor: () => Promise<number | undefined> | number | undefined
+  signal: AbortSignal
+  /** Frames waiting for the consumer, in bytes, before the socket is paused. */
+  bufferBytes?: number
+  /** The largest frame that is taken off the socket. Larger than what is valid, so that one such frame is refused and passed. */
+  frameBytes?: number
+  /** Without data for so long, a connection is replaced; 0 for streams that may well be silent. */
+  idleMs?: number
+  pingMs?: number
+  handshakeMs?: number
+  backoff?: BackoffPolicy
+  /** The least wait after `FutureCursor`. */
+  futureCursorMs?: number
+  headers?: Record<string, string>
+  /** For hosts that strangers name (labelers found in DID documents): only wss to public addresses. */
+  publicOnly?: boolean
+}
+
+const DEFAULTS = {
+  bufferBytes: 8 * 1024 * 1024,
+  frameBytes: 16 * 1024 * 1024,
+  idleMs: 60_000,
+  pingMs: 30_000,
+  handshakeMs: 10_000,
+  backoff: { baseMs: 1_000, capMs: 30_000, healthyAfterMs: 30_000 },
+  futureCursorMs: 30_000,
+  headers: {},
+  publicOnly: false,
+}
+
+export const SUBSCRIBE_REFUSALS = ['subscribe-not-public'] as const
+export type SubscribeRefusal = (typeof SUBSCRIBE_REFUSALS)[number]
+
+type Settled = Required<SubscriptionOptions>
+
+/**
+ * Subscribes until `signal` aborts or the iteration is left, which closes the socket. Ends without an error on abort.
+ * @throws what `cursor` throws: whoever cannot say where to go on must not go on; RefusedError<SubscribeRefusal>
+ */
+export async function* subscribe(given: SubscriptionOptions): AsyncGenerator<SubscriptionItem[], void, undefined> {
+  const options: Settled = { ...DEFAULTS, ...given }
+  if (options.publicOnly) assertPublic(new URL(options.host))
+  const backoff = new Backoff(options.backoff)
+  try {
+    while (!options.signal.aborted) {
+      const cursor = await options.cursor()
+      const connection = new Connection(options, cursor)
+      let last: CloseOf | undefined
+      try {
+        for (let items = await connection.take(); items.length > 0; items = await connection.take()) {
+          if (items.some((item) => item.type === 'frame')) backoff.healthy()
+          yield items
+        }
+        last = connection.closed
+      } finally {
+        connection.end()
+      }
+      if (options.signal.aborted) return
+      const waitMs = backoff.nextMs() + (last?.futureCursor ? options.futureCursorMs : 0)
+      yield [{ type: 'close', why: last?.why ?? 'closed', detail: last?.detail ?? '', retryMs: Math.round(waitMs) }]
+      await sleep(waitMs, options.signal)
+    }
+  } catch (error) {
+    if (!isAbort(error) || !options.signal.aborted) throw error
+  }
+}
+
+interface CloseOf {
+  why: CloseReason
+  detail: string
+  futureCursor: boolean
+}
+
+/** One connection: its frames until it ends, and why it ended. */
+class Connection {
+  closed: CloseOf | undefined
+  readonly #options: Settled
+  readonly #socket: WebSocket
+  readonly #queue: ItemQueue<SubscriptionItem>
+  readonly #timer: NodeJS.Timeout
+  readonly #onAbort = (): void => this.end()
+  #lastDataAt = performance.now()
+  #lastPingAt = performance.now()
+  #unanswered = 0
+  #cause: Partial<CloseOf> = {}
+
+  constructor(options: Settled, cursor: number | undefined) {
+    this.#options = options
+    this.#socket = new WebSocket(urlOf(options, cursor), {
+      headers: options.headers,
+      handshakeTimeout: options.handshakeMs,
+      maxPayload: options.frameBytes,
+      perMessageDeflate: false,
+      ...(options.publicOnly && { lookup: publicLookup }),
+    })
+    this.#queue = new ItemQueue({
+      budgetBytes: options.bufferBytes,
+      pause: () => this.#socket.pause(),
+      resume: () => this.#resume(),
+    })
+    this.#socket.on('open', () => {
+      this.#lastDataAt = performance.now()
+      this.#queue.push({ type: 'open', cursor }, 0)
+    })
+    this.#socket.on('message', (data: Buffer) => this.#receive(data))
+    this.#socket.on('pong', () => (this.#unanswered = 0))
+    this.#socket.on('error', (error: Error & { code?: string }) => {
+      const tooLarge = error.code === 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH'
+      const refused = this.#socket.readyState === WebSocket.CONNECTING || !this.#queue.hadItems
+      this.#blame(tooLarge ? 'frame-too-large' : refused ? 'refused' : 'closed', describeError(error))
+    })
+    this.#socket.on('close', (code: number, reason: Buffer) => {
+      clearInterval(this.#timer)
+      this.#blame(this.#queue.hadItems ? 'closed' : 'refused', `${code} ${reason.toString()}`.trim())
+      const { why = 'closed', detail = '', futureCursor = false } = this.#cause
+      this.closed = { why, detail, futureCursor }
+      this.#queue.end()
+    })
+    const checkMs = Math.min(...[options.idleMs, options.pingMs, 4_000].filter((ms) => ms > 0)) / 4
+    this.#timer = setInterval(() => this.#watch(), checkMs)
+    options.signal.addEventListener('abort', this.#onAbort)
+    if (options.signal.aborted) this.end()
+  }
+
+  /** What has come since; waits for at least one item. Empty when the connection has ended and all was taken. */
+  take(): Promise<SubscriptionItem[]> {
+    return this.#queue.take()
+  }
+
+  end(): void {
+    this.#options.signal.removeEventListener('abort', this.#onAbort)
+    clearInterval(this.#timer)
+    this.#queue.end()
+    this.#socket.terminate()
+  }
+
+  #receive(bytes: Buffer): void {
+    this.#lastDataAt = performance.now()
+    const item = itemOf(bytes)
+    if (item.type === 'error') this.#blame('error-frame', item.error, item.error === 'FutureCursor')
+    this.#queue.push(item, bytes.length)
+  }
+
+  #resume(): void {
+    this.#lastDataAt = performance.now()
+    this.#unanswered = 0
+    this.#socket.resume()
+  }
+
+  /** The first cause is the true one: what follows is its consequence. */
+  #blame(why: CloseReason, detail: string, futureCursor = false): void {
+    if (this.#cause.why === undefined) this.#cause = { why, detail, futureCursor }
+  }
+
+  #watch(): void {
+    const now = performance.now()
+    const { idleMs, pingMs } = this.#options
+    if (this.#queue.isPaused || this.#socket.readyState !== WebSocket.OPEN) return
+    if (idleMs > 0 && now - this.#lastDataAt > idleMs) {
+      this.#blame('idle', `no data for ${idleMs} ms`)
+      this.#socket.terminate()
+    } else if (this.#unanswered >= 2) {
+      this.#blame('no-pong', `${this.#unanswered} pings without an answer`)
+      this.#socket.terminate()
+    } else if (pingMs > 0 && now - this.#lastPingAt > pingMs) {
+      this.#lastPingAt = now
+      this.#unanswered++
+      this.#socket.ping()
+    }
+  }
+}
+
+/** Frames stay bytes, but for the two kinds that are about the connection itself. */
+function itemOf(bytes: Buffer): SubscriptionItem {
+  try {
+    const type = frameTypeOf(bytes)
+    if (type === '#info' || type === 'error') {
+      const frame = decodeFrame(bytes)
+      if (frame.type === 'info' || frame.type === 'error') return frame
+    }
+  } catch {
+    // What cannot be read is for the consumer to refuse and to count.
+  }
+  return { type: 'frame', bytes }
+}
+
+function assertPublic(host: URL): void {
+  if (host.protocol === 'wss:' && mayBePublic(host)) return
+  throw new RefusedError<SubscribeRefusal>('subscribe-not-public', host.href)
+}
+
+function urlOf({ host, nsid }: Settled, cursor: number | undefined): string {
+  const url = new URL(`/xrpc/${nsid}`, host)
+  if (cursor !== undefined) url.searchParams.set('cursor', String(cursor))
+  return url.href
+}

@@ -1,0 +1,60 @@
+/**
+ * Identifier syntax: DID, handle, NSID, record key, record path, time. Pure predicates over strings, for hot paths.
+ *
+ * They agree with the interoperability vectors and with `@atproto/syntax` (the oracle of the tests). NSIDs are few and
+ * repeat, but a set of those seen before saved nothing: 90 ns a call against 120 ns for the expression.
+ */
+
+const DID = /^did:[a-z]+:[a-zA-Z0-9._:%-]*[a-zA-Z0-9._-]$/
+const HANDLE = /^(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?\.)+[a-zA-Z](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?$/
+const NSID =
+  /^[a-zA-Z](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)+\.[a-zA-Z][a-zA-Z0-9]{0,62}$/
+const RECORD_KEY = /^[a-zA-Z0-9_~.:-]{1,512}$/
+/** `did:plc` is by far the most common method; its form is fixed. */
+const DID_PLC = /^did:plc:[a-z2-7]{24}$/
+const UTC_MILLISECONDS = /^\d{4}-(?:0\d|1[0-2])-(?:[0-2]\d|3[01])T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{3}Z$/
+
+const DID_CHARS = 2048
+const HANDLE_CHARS = 253
+const NSID_CHARS = 317
+
+/** https://atproto.com/specs/did, any method. */
+export function isDid(text: string): boolean {
+  return DID_PLC.test(text) || (text.length <= DID_CHARS && DID.test(text))
+}
+
+/** https://atproto.com/specs/handle; upper case is allowed, as in a document. */
+export function isHandle(text: string): boolean {
+  return text.length <= HANDLE_CHARS && HANDLE.test(text)
+}
+
+/** https://atproto.com/specs/nsid */
+export function isNsid(text: string): boolean {
+  return text.length <= NSID_CHARS && NSID.test(text)
+}
+
+/** https://atproto.com/specs/record-key */
+export function isRecordKey(text: string): boolean {
+  return RECORD_KEY.test(text) && text !== '.' && text !== '..'
+}
+
+export interface RecordPath {
+  collection: string
+  rkey: string
+}
+
+/** The parts of `collection/rkey`, or undefined when either is not what it should be. */
+export function parsePath(path: string): RecordPath | undefined {
+  const slash = path.indexOf('/')
+  if (slash === -1) return undefined
+  const collection = path.slice(0, slash)
+  const rkey = path.slice(slash + 1)
+  return isNsid(collection) && isRecordKey(rkey) ? { collection, rkey } : undefined
+}
+
+/** `time` as ISO 8601 in UTC with milliseconds, or undefined when it is no time at all. */
+export function normalizeTime(time: string): string | undefined {
+  if (UTC_MILLISECONDS.test(time)) return time
+  const ms = Date.parse(time)
+  return Number.isNaN(ms) ? undefined : new Date(ms).toISOString()
+}

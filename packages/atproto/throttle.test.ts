@@ -1,0 +1,68 @@
+import { describe, expect, test } from 'vitest'
+import { TransientError } from '@sluice/runtime/errors.ts'
+import { Throttle } from './throttle.ts'
+
+/** Work that ends when told. */
+function gate(): { work: () => Promise<void>; open: () => void; started: () => boolean } {
+  let started = false
+  const { promise, resolve } = Promise.withResolvers<void>()
+  return { work: () => ((started = true), promise), open: resolve, started: () => started }
+}
+
+describe('a throttle', () => {
+  test('runs so many at once, first come first served', async () => {
+    const throttle = new Throttle({ name: 'test', concurrency: 2, perSecond: 1e6, waiting: 10 })
+    const gates = [gate(), gate(), gate(), gate()]
+    const runs = gates.map(({ work }) => throttle.run(work))
+    await Promise.resolve()
+    expect(gates.map(({ started }) => started())).toEqual([true, true, false, false])
+    gates[1]!.open()
+    await runs[1]
+    await new Promise(setImmediate)
+    expect(gates.map(({ started }) => started())).toEqual([true, true, true, false])
+    for (const { open } of gates) open()
+    await Promise.all(runs)
+  })
+
+  test('turns away who would wait behind too many', async () => {
+    const throttle = new Throttle({ name: 'test', concurrency: 1, perSecond: 1e6, waiting: 1 })
+    const first = gate()
+    const runs = [throttle.run(first.work), throttle.run(async () => undefined)]
+    await expect(throttle.run(async () => undefined)).rejects.toThrow(TransientError)
+    first.open()
+    await Promise.all(runs)
+  })
+
+  test('starts no more in a second than it may, however quiet it was before', async () => {
+    let now = 0
+    const throttle = new Throttle({ name: 'test', concurrency: 100, perSecond: 3, waiting: 100 }, { now: () => now })
+    now = 1_000_000
+    let started = 0
+    const runs = Array.from({ length: 5 }, () => throttle.run(async () => void started++))
+    await new Promise(setImmediate)
+    expect(started).toBe(3)
+    now += 400 // one more token, and a bit
+    runs.push(throttle.run(async () => void started++))
+    await new Promise(setImmediate)
+    expect(started).toBe(4)
+    now += 10_000
+    await Promise.all(runs)
+    expect(started).toBe(6)
+  })
+
+  test('starts nothing while it is paused, and gives back its place when work fails', async () => {
+    let now = 0
+    const throttle = new Throttle({ name: 'test', concurrency: 1, perSecond: 1e6, waiting: 10 }, { now: () => now })
+    throttle.pause(20)
+    let started = false
+    const run = throttle.run(async () => {
+      started = true
+      throw new Error('failed')
+    })
+    await new Promise(setImmediate)
+    expect(started).toBe(false)
+    now = 20
+    await expect(run).rejects.toThrow('failed')
+    await throttle.run(async () => undefined)
+  })
+})

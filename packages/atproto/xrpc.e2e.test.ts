@@ -1,0 +1,198 @@
+import { afterAll, describe, expect, test } from 'vitest'
+import { TransientError } from '@sluice/runtime/errors.ts'
+import { HttpClient } from './http.ts'
+import { readRepoExport } from './repo-export.ts'
+import { httpServer, json, type Handler } from './testing/servers.ts'
+import { populatedRepo } from './testing/world.ts'
+import {
+  rateLimitOf,
+  RateLimitedError,
+  retryAfterOf,
+  XrpcClient,
+  XrpcRefusedError,
+  type RateLimit,
+  type XrpcRefusal,
+} from './xrpc.ts'
+
+const http = new HttpClient({ allowPrivate: true })
+afterAll(() => http.close())
+
+/** A 404 whose body ends early. */
+const breakingOff: Handler = (_, response) => {
+  response.writeHead(404, { 'content-length': '100' }).write('x')
+  setTimeout(() => response.destroy(), 20)
+}
+
+const DID = 'did:plc:z72i7hdynmk6r22z27h6tvur'
+
+async function call<T>(
+  handler: Handler,
+  work: (client: XrpcClient, url: string) => Promise<T>,
+  seen: RateLimit[] = [],
+): Promise<T> {
+  await using server = await httpServer(handler)
+  return await work(new XrpcClient(http, { onRateLimit: (_, limit) => seen.push(limit) }), server.url)
+}
+
+async function failure(handler: Handler): Promise<unknown> {
+  return call(handler, (client, url) => client.getRepoStatus(url, DID)).catch((error: unknown) => error)
+}
+
+describe('answers', () => {
+  test('pages of repositories, with what the host says of each', async () => {
+    await using server = await httpServer((request, response) => {
+      const cursor = new URL(request.url!, 'http://x').searchParams.get('cursor')
+      if (cursor === null)
+        json(response, {
+          cursor: 'opaque/1',
+          repos: [{ did: DID, head: 'bafy', rev: '3k', active: false, status: 'takendown' }, { did: 5 }, null],
+        })
+      else json(response, { repos: [{ did: DID, head: 'bafy', rev: '3k' }] })
+    })
+    const client = new XrpcClient(http)
+    const first = await client.listRepos(server.url, { limit: 1000 })
+    expect(first).toEqual({
+      cursor: 'opaque/1',
+      items: [{ did: DID, head: 'bafy', rev: '3k', active: false, status: 'takendown' }],
+      refused: 2,
+    })
+    const second = await client.listRepos(server.url, { limit: 1000, cursor: first.cursor })
+    expect(second).toEqual({ cursor: undefined, items: [{ did: DID, head: 'bafy', rev: '3k' }], refused: 0 })
+    expect(server.requests).toEqual([
+      '/xrpc/com.atproto.sync.listRepos?limit=1000',
+      '/xrpc/com.atproto.sync.listRepos?limit=1000&cursor=opaque%2F1',
+    ])
+  })
+
+  test('hosts, status, head', async () => {
+    const hosts = await call(
+      (_, response) => json(response, { hosts: [{ hostname: 'a.test', status: 'active' }] }),
+      (client, url) => client.listHosts(url),
+    )
+    expect(hosts).toEqual({ cursor: undefined, items: [{ hostname: 'a.test', status: 'active' }], refused: 0 })
+    const status = { did: DID, active: false, status: 'deactivated' }
+    expect(
+      await call(
+        (_, response) => json(response, status),
+        (client, url) => client.getRepoStatus(url, DID),
+      ),
+    ).toEqual(status)
+    const head = { cid: 'bafy', rev: '3k' }
+    expect(
+      await call(
+        (_, response) => json(response, head),
+        (client, url) => client.getLatestCommit(url, DID),
+      ),
+    ).toEqual(head)
+  })
+
+  test('a repository streams into its verification', async () => {
+    const repo = populatedRepo('xrpc', 300)
+    await using server = await httpServer((_, response) => response.end(repo.export()))
+    const response = await new XrpcClient(http).getRepo(server.url, repo.did)
+    using result = await readRepoExport(response.body, { did: repo.did, signingKey: repo.key.did })
+    expect(result.recordCount).toBe(300)
+    expect(server.requests).toEqual([`/xrpc/com.atproto.sync.getRepo?did=${encodeURIComponent(repo.did)}`])
+  })
+
+  test.each([
+    ['not JSON', 'x'],
+    ['a list', '[]'],
+    ['another account', `{"did":"did:plc:other","active":true}`],
+    ['a part', `{"did":"${DID}"}`],
+  ])('%s is a bad response', async (_, body) => {
+    expect(await failure((_, response) => response.end(body))).toMatchObject({ reason: 'xrpc-bad-response' })
+  })
+})
+
+describe('failures say what to do', () => {
+  test.each<[XrpcRefusal, number, string | undefined]>([
+    ['repo-not-found', 400, 'RepoNotFound'],
+    ['repo-not-found', 404, 'RepoNotFound'],
+    ['repo-takendown', 400, 'RepoTakendown'],
+    ['repo-suspended', 400, 'RepoSuspended'],
+    ['repo-deactivated', 400, 'RepoDeactivated'],
+    ['not-implemented', 501, 'MethodNotImplemented'],
+    ['not-implemented', 501, undefined],
+    ['unauthorized', 401, 'AuthMissing'],
+    ['unauthorized', 403, undefined],
+    ['xrpc-refused', 400, 'InvalidRequest'],
+    ['xrpc-refused', 404, undefined],
+  ])('%s: %i %s', async (reason, status, error) => {
+    const caught = await failure((_, response) => json(response, { error, message: 'because' }, status))
+    expect(caught).toBeInstanceOf(XrpcRefusedError)
+    expect(caught).toMatchObject({ reason, status, error })
+    if (error) expect((caught as Error).message).toContain(error)
+  })
+
+  test.each([500, 502, 503, 504, 520, 408])('%i is tried again', async (status) => {
+    const caught = await failure((_, response) =>
+      json(response, { error: 'InternalServerError' }, status, { 'retry-after': '7' }),
+    )
+    expect(caught).toBeInstanceOf(TransientError)
+    expect(caught).not.toBeInstanceOf(RateLimitedError)
+    expect(caught).toMatchObject({ retryAfterMs: 7_000 })
+  })
+
+  test('429 parks the host for as long as it says, or as it seems, and never for ever', async () => {
+    const cases: [Record<string, string>, number][] = [
+      [{ 'retry-after': '30' }, 30_000],
+      [{ 'ratelimit-reset': '40' }, 40_000],
+      [{}, 60_000],
+      [{ 'retry-after': '99999' }, 330_000],
+      [{ 'ratelimit-reset': '99999' }, 330_000],
+    ]
+    for (const [headers, retryAfterMs] of cases) {
+      const caught = await failure((_, response) => json(response, { error: 'RateLimitExceeded' }, 429, headers))
+      expect(caught).toBeInstanceOf(RateLimitedError)
+      expect(caught).toMatchObject({ retryAfterMs })
+    }
+  })
+
+  test('an error page without JSON, and one that breaks off, are still their status', async () => {
+    expect(await failure((_, response) => response.writeHead(502).end('<html>'))).toBeInstanceOf(TransientError)
+    expect(await failure(breakingOff)).toBeInstanceOf(XrpcRefusedError)
+  })
+})
+
+test('the page that comes with an error is not read to its end, however large a repository may be', async () => {
+  let sent = 0
+  const endless: Handler = (_, response) => {
+    const more = (): void => {
+      while (!response.destroyed && response.write(Buffer.alloc(65_536, '<'))) sent += 65_536
+    }
+    response.writeHead(404).on('drain', more)
+    more()
+  }
+  const caught = await call(endless, (client, url) => client.getRepo(url, DID)).catch((error: unknown) => error)
+  expect(caught).toMatchObject({ reason: 'xrpc-refused', status: 404 })
+  expect(sent).toBeLessThan(20_000_000)
+})
+
+test('a call may bring headers of its own', async () => {
+  const seen: unknown[] = []
+  const handler: Handler = ({ headers }, response) => {
+    seen.push(headers['accept-encoding'], headers.accept)
+    response.end('car')
+  }
+  await call(handler, async (client, url) => {
+    await (await client.getRepo(url, DID, { headers: { 'accept-encoding': 'gzip' } })).bytes()
+  })
+  expect(seen).toEqual(['gzip', 'application/vnd.ipld.car'])
+})
+
+test('the limits that a host states are told', async () => {
+  const seen: RateLimit[] = []
+  const headers = { 'ratelimit-limit': '3000', 'ratelimit-remaining': '2999', 'ratelimit-reset': '300' }
+  await call(
+    (_, response) => json(response, { did: DID, active: true }, 200, headers),
+    (client, url) => client.getRepoStatus(url, DID),
+    seen,
+  )
+  expect(seen).toEqual([{ limit: 3000, remaining: 2999, resetMs: 300_000 }])
+  const now = Date.UTC(2026, 10, 21)
+  expect(rateLimitOf({ 'ratelimit-reset': String(now / 1000 + 60) }, now)?.resetMs).toBe(60_000)
+  expect(rateLimitOf({}, now)).toBeUndefined()
+  expect(retryAfterOf({ 'retry-after': new Date(now + 5_000).toUTCString() }, now)).toBe(5_000)
+  expect(retryAfterOf({ 'retry-after': 'soon' }, now)).toBeUndefined()
+})

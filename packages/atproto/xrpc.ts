@@ -1,0 +1,261 @@
+/**
+ * The sync endpoints of hosts: `com.atproto.sync.{listRepos, listHosts, getRepo, getRepoStatus, getLatestCommit}`.
+ *
+ * Errors say what to do: `RateLimitedError` (a TransientError) parks the host until `retryAfterMs`; a TransientError is
+ * tried again; an `XrpcRefusedError` is the host's definite answer, with a reason from a closed list.
+ */
+import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
+import type { GetOptions, HttpClient, HttpLimits, HttpResponse } from './http.ts'
+
+export const XRPC_REFUSALS = [
+  'repo-not-found',
+  'repo-takendown',
+  'repo-suspended',
+  'repo-deactivated',
+  'not-implemented', // also "disabled for new repositories": ask again after 12 hours or more
+  'unauthorized',
+  'xrpc-refused', // any other 4xx
+  'xrpc-bad-response',
+] as const
+export type XrpcRefusal = (typeof XRPC_REFUSALS)[number]
+
+const REASON_OF_ERROR: Record<string, XrpcRefusal> = {
+  RepoNotFound: 'repo-not-found',
+  RepoTakendown: 'repo-takendown',
+  RepoSuspended: 'repo-suspended',
+  RepoDeactivated: 'repo-deactivated',
+  MethodNotImplemented: 'not-implemented',
+}
+
+/** A host's definite answer that is not what was asked for. */
+export class XrpcRefusedError extends RefusedError<XrpcRefusal> {
+  override name = 'XrpcRefusedError'
+  readonly status: number
+  /** The error's name as the host wrote it, when it did. */
+  readonly error: string | undefined
+  constructor(reason: XrpcRefusal, detail: string, { status, error }: { status: number; error?: string }) {
+    super(reason, detail)
+    this.status = status
+    this.error = error
+  }
+}
+
+/** 429: the host, not the request, is at its limit. */
+export class RateLimitedError extends TransientError {
+  override name = 'RateLimitedError'
+}
+
+export interface RateLimit {
+  limit: number | undefined
+  remaining: number | undefined
+  /** From now until the window starts anew. */
+  resetMs: number | undefined
+}
+
+export interface ListedRepo {
+  did: string
+  head: string
+  rev: string
+  /** Absent means active. */
+  active?: boolean
+  status?: string
+}
+
+export interface ListedHost {
+  hostname: string
+  status?: string
+  seq?: number
+  accountCount?: number
+}
+
+export interface Page<T> {
+  items: T[]
+  /** Opaque; absent after the last page. */
+  cursor: string | undefined
+  /** Items that were not what they should be, and left out. */
+  refused: number
+}
+
+export interface RepoStatus {
+  did: string
+  active: boolean
+  status?: string
+  rev?: string
+}
+
+export interface CallOptions {
+  signal?: AbortSignal
+  limits?: Partial<HttpLimits>
+  headers?: GetOptions['headers']
+  onRedirect?: GetOptions['onRedirect']
+}
+
+export interface XrpcOptions {
+  /** Told of the limits that a host (an origin) states with each answer; after a redirect it is the host that answered. */
+  onRateLimit?: (host: string, rateLimit: RateLimit) => void
+}
+
+/** For a whole repository. The largest are 300 MB and take minutes. */
+export const REPO_LIMITS = { totalMs: 300_000, bytes: 2 ** 31, bytesPerSecond: 2_000 } as const
+
+/** How long to leave a host alone that says 429 and not how long. */
+const DEFAULT_RETRY_MS = 60_000
+/** Of an error's body. */
+const ERROR_BYTES = 64 * 1024
+/** No host may park us for longer. The hosts' windows are 300 s. */
+const MAX_RETRY_MS = 330_000
+
+export class XrpcClient {
+  readonly #http: HttpClient
+  readonly #onRateLimit: (host: string, rateLimit: RateLimit) => void
+
+  constructor(http: HttpClient, { onRateLimit = () => undefined }: XrpcOptions = {}) {
+    this.#http = http
+    this.#onRateLimit = onRateLimit
+  }
+
+  /** A page of up to 1,000 repositories of `host` (a URL with scheme). */
+  async listRepos(
+    host: string,
+    query: { cursor?: string; limit?: number } = {},
+    options?: CallOptions,
+  ): Promise<Page<ListedRepo>> {
+    return this.#page(host, 'com.atproto.sync.listRepos', 'repos', query, isListedRepo, options)
+  }
+
+  /** A page of the hosts that a relay knows. */
+  async listHosts(
+    host: string,
+    query: { cursor?: string; limit?: number } = {},
+    options?: CallOptions,
+  ): Promise<Page<ListedHost>> {
+    return this.#page(host, 'com.atproto.sync.listHosts', 'hosts', query, isListedHost, options)
+  }
+
+  /** What the host says of an account. */
+  async getRepoStatus(host: string, did: string, options?: CallOptions): Promise<RepoStatus> {
+    const answer = await this.#json(host, 'com.atproto.sync.getRepoStatus', { did }, options)
+    if (answer.did !== did || typeof answer.active !== 'boolean') throw badResponse('getRepoStatus', host)
+    return answer as unknown as RepoStatus
+  }
+
+  /** CID and revision of a repository's head. */
+  async getLatestCommit(host: string, did: string, options?: CallOptions): Promise<{ cid: string; rev: string }> {
+    const answer = await this.#json(host, 'com.atproto.sync.getLatestCommit', { did }, options)
+    if (typeof answer.cid !== 'string' || typeof answer.rev !== 'string') throw badResponse('getLatestCommit', host)
+    return { cid: answer.cid, rev: answer.rev }
+  }
+
+  /** The bytes of a repository's export, as they come, within `REPO_LIMITS`. Not verified: see `repo-export.ts`. */
+  async getRepo(host: string, did: string, options: CallOptions = {}): Promise<HttpResponse> {
+    options = { ...options, limits: { ...REPO_LIMITS, ...options.limits } }
+    return this.#call(host, 'com.atproto.sync.getRepo', { did }, options, 'application/vnd.ipld.car')
+  }
+
+  async #page<T>(
+    host: string,
+    nsid: string,
+    key: string,
+    query: Record<string, string | number | undefined>,
+    isItem: (item: unknown) => item is T,
+    options: CallOptions | undefined,
+  ): Promise<Page<T>> {
+    const answer = await this.#json(host, nsid, query, options)
+    const list = answer[key]
+    const { cursor } = answer
+    if (!Array.isArray(list) || (cursor !== undefined && typeof cursor !== 'string')) throw badResponse(nsid, host)
+    const items = list.filter(isItem)
+    return { items, cursor, refused: list.length - items.length }
+  }
+
+  async #json(host: string, nsid: string, query: Record<string, string | number | undefined>, options?: CallOptions) {
+    const response = await this.#call(host, nsid, query, options, 'application/json')
+    const answer = parseObject(await response.bytes())
+    if (answer === undefined) throw badResponse(nsid, host)
+    return answer
+  }
+
+  async #call(
+    host: string,
+    nsid: string,
+    query: Record<string, string | number | undefined>,
+    { headers, ...options }: CallOptions = {},
+    accept: string,
+  ): Promise<HttpResponse> {
+    const url = new URL(`/xrpc/${nsid}`, host)
+    for (const [key, value] of Object.entries(query)) if (value !== undefined) url.searchParams.set(key, String(value))
+    const response = await this.#http.get(url, { ...options, headers: { accept, ...headers } })
+    const rateLimit = rateLimitOf(response.headers, Date.now())
+    if (rateLimit !== undefined) this.#onRateLimit(response.url.origin, rateLimit)
+    if (response.status === 200) return response
+    throw await failureOf(response, nsid, rateLimit)
+  }
+}
+
+async function failureOf(response: HttpResponse, nsid: string, rateLimit: RateLimit | undefined): Promise<Error> {
+  const { status, url } = response
+  // Not within the limits of what was asked for: an error page may not be as large as a repository.
+  const answer = parseObject(await response.bytes(ERROR_BYTES).catch(() => Buffer.alloc(0)))
+  const error = typeof answer?.error === 'string' ? answer.error : undefined
+  const text = typeof answer?.message === 'string' ? answer.message.slice(0, 200) : ''
+  const detail = `${nsid} at ${url.host}: ${status} ${error ?? ''} ${text}`.trim()
+  const retryAfterMs = retryAfterOf(response.headers, Date.now())
+  if (status === 429) {
+    const waitMs = retryAfterMs ?? rateLimit?.resetMs ?? DEFAULT_RETRY_MS
+    return new RateLimitedError(detail, { retryAfterMs: Math.min(waitMs, MAX_RETRY_MS) })
+  }
+  const named = error === undefined ? undefined : REASON_OF_ERROR[error]
+  if (status === 501) return new XrpcRefusedError('not-implemented', detail, { status, error })
+  if (status >= 500 || status < 400 || status === 408) return new TransientError(detail, { retryAfterMs })
+  if (named !== undefined) return new XrpcRefusedError(named, detail, { status, error })
+  if (status === 401 || status === 403) return new XrpcRefusedError('unauthorized', detail, { status, error })
+  return new XrpcRefusedError('xrpc-refused', detail, { status, error })
+}
+
+/** The host's limits, from the `RateLimit-*` headers; a reset may be seconds from now or a time. */
+export function rateLimitOf(headers: HttpResponse['headers'], nowMs: number): RateLimit | undefined {
+  const limit = numberOf(headers['ratelimit-limit'])
+  const remaining = numberOf(headers['ratelimit-remaining'])
+  const reset = numberOf(headers['ratelimit-reset'])
+  if (limit === undefined && remaining === undefined && reset === undefined) return undefined
+  const isTime = reset !== undefined && reset > 1e9
+  const resetMs = reset === undefined ? undefined : Math.max(0, isTime ? reset * 1000 - nowMs : reset * 1000)
+  return { limit, remaining, resetMs }
+}
+
+/** `Retry-After`: seconds, or a date. */
+export function retryAfterOf(headers: HttpResponse['headers'], nowMs: number): number | undefined {
+  const value = headers['retry-after']
+  if (typeof value !== 'string') return undefined
+  const seconds = numberOf(value)
+  const ms = seconds === undefined ? Date.parse(value) - nowMs : seconds * 1000
+  return Number.isNaN(ms) ? undefined : Math.min(Math.max(0, ms), MAX_RETRY_MS)
+}
+
+function numberOf(value: string | string[] | undefined): number | undefined {
+  return typeof value === 'string' && /^\d+$/.test(value) ? Number(value) : undefined
+}
+
+function parseObject(bytes: Buffer): Record<string, unknown> | undefined {
+  try {
+    const value: unknown = JSON.parse(bytes.toString())
+    return typeof value === 'object' && value !== null && !Array.isArray(value)
+      ? (value as Record<string, unknown>)
+      : undefined
+  } catch {
+    return undefined
+  }
+}
+
+function isListedRepo(item: unknown): item is ListedRepo {
+  const { did, head, rev } = (item ?? {}) as Record<string, unknown>
+  return typeof did === 'string' && typeof head === 'string' && typeof rev === 'string'
+}
+
+function isListedHost(item: unknown): item is ListedHost {
+  return typeof (item as ListedHost | null)?.hostname === 'string'
+}
+
+function badResponse(nsid: string, host: string): XrpcRefusedError {
+  return new XrpcRefusedError('xrpc-bad-response', `${nsid} at ${host}: not what the lexicon says`, { status: 200 })
+}

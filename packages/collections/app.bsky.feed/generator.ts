@@ -1,0 +1,40 @@
+import { blobCid, collection, table, type BlobRef } from '../define.ts'
+
+interface FeedGenerator {
+  did: string
+  displayName: string
+  description?: string
+  descriptionFacets?: unknown[]
+  avatar?: BlobRef
+}
+
+const feedGenerator = table('feed_generator', {
+  uri: 'text',
+  cid: 'text',
+  creator: 'text',
+  feedDid: 'text',
+  displayName: 'text?',
+  description: 'text?',
+  descriptionFacets: 'text?',
+  avatarCid: 'text?',
+  createdAt: 'text',
+  indexedAt: 'text',
+})
+
+export default collection<FeedGenerator>('app.bsky.feed.generator', {
+  tables: [feedGenerator],
+  rows: ({ uri, cid, did, record, createdAt, indexedAt }) => [
+    feedGenerator.row({
+      uri,
+      cid,
+      creator: did,
+      feedDid: record.did,
+      displayName: record.displayName,
+      description: record.description ?? null,
+      descriptionFacets: record.descriptionFacets ? JSON.stringify(record.descriptionFacets) : null,
+      avatarCid: blobCid(record.avatar),
+      createdAt,
+      indexedAt,
+    }),
+  ],
+})

@@ -1,0 +1,46 @@
+import { didOfUri } from '@sluice/events/stream-event.ts'
+import { collection, count, notify, table, type StrongRef } from '../define.ts'
+
+interface Like {
+  subject: StrongRef
+  via?: StrongRef
+}
+
+const like = table('like', {
+  uri: 'text',
+  cid: 'text',
+  creator: 'text',
+  subject: 'text',
+  subjectCid: 'text',
+  via: 'text?',
+  viaCid: 'text?',
+  createdAt: 'text',
+  indexedAt: 'text',
+})
+
+export default collection<Like>('app.bsky.feed.like', {
+  tables: [like],
+  rows: ({ uri, cid, did, record: { subject, via }, createdAt, indexedAt }) => [
+    like.row({
+      uri,
+      cid,
+      creator: did,
+      subject: subject.uri,
+      subjectCid: subject.cid,
+      via: via?.uri ?? null,
+      viaCid: via?.cid ?? null,
+      createdAt,
+      indexedAt,
+    }),
+  ],
+  unique: ['subject', 'creator'],
+  counters: [count(like, 'subject').into('post_agg', 'likeCount')],
+  // Who likes their own post tells nobody, not even the one through whose repost they found it.
+  notifications: ({ did, record: { subject, via } }) =>
+    didOfUri(subject.uri) === did
+      ? []
+      : [
+          notify(didOfUri(subject.uri), 'like', subject.uri),
+          ...(via ? [notify(didOfUri(via.uri), 'like-via-repost', via.uri)] : []),
+        ],
+})

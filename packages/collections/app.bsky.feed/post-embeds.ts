@@ -1,0 +1,73 @@
+/** What a post embeds: pictures, a video, a link, another record, or a record with media. Pure. */
+import { blobCid, collectionOfUri, table, type BlobRef, type Row, type StrongRef } from '../define.ts'
+
+export type Embed =
+  | { $type: 'app.bsky.embed.images'; images: { image: BlobRef; alt: string }[] }
+  | { $type: 'app.bsky.embed.gallery'; items: { $type: string; image: BlobRef; alt: string }[] }
+  | { $type: 'app.bsky.embed.video'; video: BlobRef; alt?: string }
+  | { $type: 'app.bsky.embed.external'; external: { uri: string; title: string; description: string; thumb?: BlobRef } }
+  | { $type: 'app.bsky.embed.record'; record: StrongRef }
+  | { $type: 'app.bsky.embed.recordWithMedia'; record: { record: StrongRef }; media: Embed }
+  /** A kind that we do not know: open unions may grow. */
+  | { $type: '' }
+
+const image = table(
+  'post_embed_image',
+  { postUri: 'text', position: 'text', imageCid: 'text', alt: 'text' },
+  { owner: 'postUri' },
+)
+const galleryImage = table(
+  'post_embed_gallery_image',
+  { postUri: 'text', position: 'text', imageCid: 'text', alt: 'text' },
+  { owner: 'postUri' },
+)
+const video = table('post_embed_video', { postUri: 'text', videoCid: 'text', alt: 'text?' }, { owner: 'postUri' })
+const external = table(
+  'post_embed_external',
+  { postUri: 'text', uri: 'text', title: 'text', description: 'text', thumbCid: 'text?' },
+  { owner: 'postUri' },
+)
+const record = table('post_embed_record', { postUri: 'text', embedUri: 'text', embedCid: 'text' }, { owner: 'postUri' })
+
+export const embedTables = [image, galleryImage, video, external, record]
+
+/** The post that this embed quotes; records of other kinds are embedded, not quoted. */
+export function quoted(embed: Embed | undefined): StrongRef | undefined {
+  const ref =
+    embed?.$type === 'app.bsky.embed.record'
+      ? embed.record
+      : embed?.$type === 'app.bsky.embed.recordWithMedia'
+        ? embed.record.record
+        : undefined
+  return ref && collectionOfUri(ref.uri) === 'app.bsky.feed.post' ? ref : undefined
+}
+
+export function embedRows(postUri: string, embed: Embed | undefined): Row[] {
+  switch (embed?.$type) {
+    case 'app.bsky.embed.images':
+      return embed.images.map((img, i) =>
+        image.row({ postUri, position: String(i), imageCid: blobCid(img.image)!, alt: img.alt }),
+      )
+    case 'app.bsky.embed.gallery':
+      return embed.items.flatMap((item, i) =>
+        item.$type !== 'app.bsky.embed.gallery#image'
+          ? []
+          : [galleryImage.row({ postUri, position: String(i), imageCid: blobCid(item.image)!, alt: item.alt })],
+      )
+    case 'app.bsky.embed.video':
+      return [video.row({ postUri, videoCid: blobCid(embed.video)!, alt: embed.alt ?? null })]
+    case 'app.bsky.embed.external': {
+      const { uri, title, description, thumb } = embed.external
+      return [external.row({ postUri, uri, title, description, thumbCid: blobCid(thumb) })]
+    }
+    case 'app.bsky.embed.record':
+      return [record.row({ postUri, embedUri: embed.record.uri, embedCid: embed.record.cid })]
+    case 'app.bsky.embed.recordWithMedia':
+      return [
+        record.row({ postUri, embedUri: embed.record.record.uri, embedCid: embed.record.record.cid }),
+        ...embedRows(postUri, embed.media),
+      ]
+    default:
+      return []
+  }
+}

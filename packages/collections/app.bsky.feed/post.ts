@@ -1,0 +1,108 @@
+import { didOfUri } from '@sluice/events/stream-event.ts'
+import { collection, count, table, type StrongRef } from '../define.ts'
+import type { Facetted } from '../threads/facts.ts'
+import { derivePosts, factOfPost } from '../threads/posts.ts'
+import { affectedByPosts } from '../threads/affected.ts'
+import { embedRows, embedTables, quoted, type Embed } from './post-embeds.ts'
+
+export interface Post extends Facetted {
+  text: string
+  reply?: { root: StrongRef; parent: StrongRef }
+  embed?: Embed
+  langs?: string[]
+  tags?: string[]
+}
+
+const post = table('post', {
+  uri: 'text',
+  cid: 'text',
+  creator: 'text',
+  text: 'text',
+  replyRoot: 'text?',
+  replyRootCid: 'text?',
+  replyParent: 'text?',
+  replyParentCid: 'text?',
+  createdAt: 'text',
+  indexedAt: 'text',
+  langs: 'jsonb?',
+  tags: 'jsonb?',
+  invalidReplyRoot: 'boolean?',
+  violatesThreadGate: 'boolean?',
+  violatesEmbeddingRules: 'boolean?',
+  hasThreadGate: 'boolean?',
+  hasPostGate: 'boolean?',
+})
+
+const feedItem = table('feed_item', {
+  uri: 'text',
+  cid: 'text',
+  type: 'text',
+  postUri: 'text',
+  originatorDid: 'text',
+  sortAt: 'text',
+})
+
+const quote = table('quote', {
+  uri: 'text',
+  cid: 'text',
+  subject: 'text',
+  subjectCid: 'text',
+  createdAt: 'text',
+  indexedAt: 'text',
+})
+
+/** Replies of a thread's author, from which the AppView reads the author's own line; deleted ones keep their place. */
+const opThreadReply = table(
+  'op_thread_reply',
+  { rootUri: 'text', parentUri: 'text', uri: 'text' },
+  { outlives: { deletedAt: 'deletedAt', key: ['rootUri', 'uri'] } },
+)
+
+/** Replies that a gate judged by follows, lists or mentions; written by `derive`. */
+const gatedReply = table('gated_reply', { uri: 'text', creator: 'text', owner: 'text', at: 'text' })
+
+export default collection<Post>('app.bsky.feed.post', {
+  tables: [post, feedItem, quote, opThreadReply, gatedReply, ...embedTables],
+  rows: ({ uri, cid, did, record, createdAt, indexedAt, sortAt }) => {
+    const { reply, embed, langs, tags, text } = record
+    const quotedPost = quoted(embed)
+    return [
+      post.row({
+        uri,
+        cid,
+        creator: did,
+        text,
+        replyRoot: reply?.root.uri ?? null,
+        replyRootCid: reply?.root.cid ?? null,
+        replyParent: reply?.parent.uri ?? null,
+        replyParentCid: reply?.parent.cid ?? null,
+        createdAt,
+        indexedAt,
+        langs: langs?.length ? langs : null,
+        tags: tags?.length ? tags : null,
+        invalidReplyRoot: null,
+        violatesThreadGate: null,
+        violatesEmbeddingRules: null,
+        hasThreadGate: null,
+        hasPostGate: null,
+      }),
+      feedItem.row({ uri, cid, type: 'post', postUri: uri, originatorDid: did, sortAt }),
+      ...(quotedPost
+        ? [quote.row({ uri, cid, subject: quotedPost.uri, subjectCid: quotedPost.cid, createdAt, indexedAt })]
+        : []),
+      ...(reply && didOfUri(reply.root.uri) === did
+        ? [opThreadReply.row({ rootUri: reply.root.uri, parentUri: reply.parent.uri, uri })]
+        : []),
+      ...embedRows(uri, embed),
+    ]
+  },
+  counters: [
+    count(post, 'creator').into('profile_agg', 'postsCount', 'did'),
+    count(post, 'replyParent').unless('violatesThreadGate').into('post_agg', 'replyCount'),
+    count(quote, 'subject').into('post_agg', 'quoteCount'),
+  ],
+  derived: ['invalidReplyRoot', 'violatesThreadGate', 'violatesEmbeddingRules', 'hasThreadGate', 'hasPostGate'],
+  derive: derivePosts,
+  remembers: factOfPost,
+  affects: affectedByPosts,
+})

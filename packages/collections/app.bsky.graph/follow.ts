@@ -1,0 +1,38 @@
+import { collection, count, notify, table, type Entry } from '../define.ts'
+import { affectedByFollows } from '../threads/affected.ts'
+import { followKey } from '../threads/gates.ts'
+import { claimOfKey, writtenAt } from '../threads/when.ts'
+
+interface Follow {
+  subject: string
+}
+
+const follow = table('follow', {
+  uri: 'text',
+  cid: 'text',
+  creator: 'text',
+  subjectDid: 'text',
+  createdAt: 'text',
+  indexedAt: 'text',
+})
+
+export default collection<Follow>('app.bsky.graph.follow', {
+  tables: [follow],
+  rows: ({ uri, cid, did, record: { subject }, createdAt, indexedAt }) => [
+    follow.row({ uri, cid, creator: did, subjectDid: subject, createdAt, indexedAt }),
+  ],
+  unique: ['creator', 'subjectDid'],
+  counters: [
+    count(follow, 'subjectDid').into('profile_agg', 'followersCount', 'did'),
+    count(follow, 'creator').into('profile_agg', 'followsCount', 'did'),
+  ],
+  notifications: ({ record: { subject } }) => [notify(subject, 'follow')],
+  // As in the official AppView: who follows oneself hears of it.
+  notifiesSelf: true,
+  remembers: ({ uri, did, rev, live, record, createdAt }: Entry<Follow>) => ({
+    key: followKey(did, record.subject),
+    since: writtenAt({ rev, live }, claimOfKey(uri, createdAt)),
+    fact: true,
+  }),
+  affects: affectedByFollows,
+})

@@ -1,0 +1,36 @@
+import { didOfUri } from '@sluice/events/stream-event.ts'
+import { collection, table, type Entry } from '../define.ts'
+import { affectedByListItems } from '../threads/affected.ts'
+import { listItemKey } from '../threads/gates.ts'
+import { claimOfKey, writtenAt } from '../threads/when.ts'
+
+interface ListItem {
+  subject: string
+  list: string
+}
+
+const listItem = table('list_item', {
+  uri: 'text',
+  cid: 'text',
+  creator: 'text',
+  subjectDid: 'text',
+  listUri: 'text',
+  createdAt: 'text',
+  indexedAt: 'text',
+})
+
+export default collection<ListItem>('app.bsky.graph.listitem', {
+  tables: [listItem],
+  refuses: ({ did, record: { list } }) =>
+    didOfUri(list) === did ? undefined : `only the owner of ${list} can add to it`,
+  rows: ({ uri, cid, did, record: { subject, list }, createdAt, indexedAt }) => [
+    listItem.row({ uri, cid, creator: did, subjectDid: subject, listUri: list, createdAt, indexedAt }),
+  ],
+  unique: ['listUri', 'subjectDid'],
+  remembers: ({ uri, rev, live, record: { list, subject }, createdAt }: Entry<ListItem>) => ({
+    key: listItemKey(list, subject),
+    since: writtenAt({ rev, live }, claimOfKey(uri, createdAt)),
+    fact: true,
+  }),
+  affects: affectedByListItems,
+})

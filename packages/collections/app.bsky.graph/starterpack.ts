@@ -1,0 +1,21 @@
+import { collection, table } from '../define.ts'
+
+interface StarterPack {
+  name: string
+}
+
+const starterPack = table('starter_pack', {
+  uri: 'text',
+  cid: 'text',
+  creator: 'text',
+  name: 'text?',
+  createdAt: 'text',
+  indexedAt: 'text',
+})
+
+export default collection<StarterPack>('app.bsky.graph.starterpack', {
+  tables: [starterPack],
+  rows: ({ uri, cid, did, record: { name }, createdAt, indexedAt }) => [
+    starterPack.row({ uri, cid, creator: did, name, createdAt, indexedAt }),
+  ],
+})

@@ -1,0 +1,30 @@
+import { collection, notify, table } from '../define.ts'
+
+interface Verification {
+  subject: string
+  handle: string
+  displayName: string
+}
+
+const verification = table('verification', {
+  uri: 'text',
+  cid: 'text',
+  rkey: 'text',
+  creator: 'text',
+  subject: 'text',
+  handle: 'text',
+  displayName: 'text',
+  createdAt: 'text',
+  indexedAt: 'text',
+})
+
+export default collection<Verification>('app.bsky.graph.verification', {
+  tables: [verification],
+  rows: ({ uri, cid, did, rkey, record: { subject, handle, displayName }, createdAt, indexedAt }) => [
+    verification.row({ uri, cid, rkey, creator: did, subject, handle, displayName, createdAt, indexedAt }),
+  ],
+  unique: ['subject', 'creator'],
+  notifications: ({ record: { subject } }) => [notify(subject, 'verified')],
+  farewells: ({ record: { subject } }) => [notify(subject, 'unverified')],
+  notifiesSelf: true,
+})

@@ -1,0 +1,47 @@
+/**
+ * The collections of the index: the one list that feeds live events, exports, deletions, the ingester's filter and the documentation. To add a lexicon, write a
+ * file like these and add a line here (docs/adding-a-lexicon.md).
+ *
+ * The order matters for one thing: rows of one batch are inserted in it, and posts are judged by gates, follows and list items.
+ */
+import profile from './app.bsky.actor/profile.ts'
+import generator from './app.bsky.feed/generator.ts'
+import like from './app.bsky.feed/like.ts'
+import post from './app.bsky.feed/post.ts'
+import postgate from './app.bsky.feed/postgate.ts'
+import repost from './app.bsky.feed/repost.ts'
+import threadgate from './app.bsky.feed/threadgate.ts'
+import block from './app.bsky.graph/block.ts'
+import follow from './app.bsky.graph/follow.ts'
+import list from './app.bsky.graph/list.ts'
+import listblock from './app.bsky.graph/listblock.ts'
+import listitem from './app.bsky.graph/listitem.ts'
+import referencelistoptout from './app.bsky.graph/referencelistoptout.ts'
+import starterpack from './app.bsky.graph/starterpack.ts'
+import verification from './app.bsky.graph/verification.ts'
+import labeler from './app.bsky.labeler/service.ts'
+import type { Collection } from './define.ts'
+import { actorStatus, chatDeclaration, germDeclaration, notificationDeclaration } from './stored-only.ts'
+
+export const collections = [
+  profile,
+  follow,
+  block,
+  list,
+  listitem,
+  listblock,
+  starterpack,
+  verification,
+  referencelistoptout,
+  generator,
+  labeler,
+  threadgate,
+  postgate,
+  post,
+  repost,
+  like,
+  actorStatus,
+  notificationDeclaration,
+  chatDeclaration,
+  germDeclaration,
+] as readonly Collection[]

@@ -1,0 +1,229 @@
+/**
+ * How a collection plugin is written: types and builders, no I/O.
+ *
+ * A plugin is one pure function from a record to rows, and declared outputs. The engine does everything else: it decides which record
+ * version is the newest, removes the rows of the one before, inserts, counts, notifies, all for a whole batch in one transaction. What a pure function
+ * cannot know (does the parent exist, does a gate forbid it) is a step over the whole batch.
+ */
+
+/** A Postgres type that the engine can write; a trailing `?` means nullable. */
+export type ColumnType = 'text' | 'text?' | 'boolean?' | 'jsonb?'
+type Cell<T extends ColumnType> = T extends 'text'
+  ? string
+  : T extends 'text?'
+    ? string | null
+    : T extends 'boolean?'
+      ? boolean | null
+      : unknown
+export type Columns = { readonly [name: string]: ColumnType }
+export type RowOf<C extends Columns> = { [K in keyof C]: Cell<C[K]> }
+/** What a column can hold; `jsonb?` columns hold any JSON value. */
+export type Value = unknown
+
+/** A table that records write to. */
+export interface Table {
+  readonly name: string
+  readonly columns: Columns
+  /** The column that holds the URI of the record that owns the row; rows live and die with it. */
+  readonly owner: string
+  /** Rows stay when their record goes: `deletedAt` then says when it did. `key` is the primary key. */
+  readonly outlives?: { readonly deletedAt: string; readonly key: readonly string[] }
+}
+
+/** A table, and how a row of it is made. Declared once: it gives the type of a row and the shape of the statements. */
+export interface TableOf<C extends Columns> extends Table {
+  readonly columns: C
+  row(values: RowOf<C>): Row
+}
+
+export interface Row {
+  table: Table
+  values: { [column: string]: Value }
+}
+
+/** Declares a table. Columns that Postgres generates (`sortAt`) are left out. */
+export function table<const C extends Columns>(
+  name: string,
+  columns: C,
+  { owner = 'uri', ...options }: { owner?: keyof C & string; outlives?: NonNullable<Table['outlives']> } = {},
+): TableOf<C> {
+  const declared: TableOf<C> = { name, columns, owner, ...options, row: (values) => ({ table: declared, values }) }
+  return declared
+}
+
+/** A column of an aggregate table that counts the rows of a table. Kept exact by the engine, never written by hand. */
+export interface Counter {
+  /** What is counted, by which of its columns; rows where it is null do not count. */
+  of: Table
+  by: string
+  /** A boolean column; rows where it is true do not count. */
+  unless?: string
+  /** Where the count stands. */
+  table: string
+  key: string
+  column: string
+}
+
+interface CountBuilder<C extends Columns> {
+  unless(column: keyof C & string): CountBuilder<C>
+  into(table: string, column: string, key?: string): Counter
+}
+
+/** `count(like, 'subject').into('post_agg', 'likeCount')`: `likeCount` of the row `uri` = how many likes have that `subject`. */
+export function count<C extends Columns>(of: TableOf<C>, by: keyof C & string): CountBuilder<C> {
+  const build = (unless?: string): CountBuilder<C> => ({
+    unless: build,
+    into: (table, column, key = 'uri') => ({
+      of,
+      by,
+      ...(unless === undefined ? {} : { unless }),
+      table,
+      key,
+      column,
+    }),
+  })
+  return build()
+}
+
+export interface Notification {
+  /** Who is told. */
+  did: string
+  reason: string
+  reasonSubject: string | null
+  /** Where it stands among others; by default the record's `sortAt`. */
+  sortAt?: string
+}
+
+/** Tells `did` about the record. Nobody is told of their own doing unless the collection says so. */
+export function notify(did: string, reason: string, reasonSubject: string | null = null): Notification {
+  return { did, reason, reasonSubject }
+}
+
+/** One record as the indexer sees it: validated, with its identity parsed. */
+export interface Entry<R = unknown> {
+  uri: string
+  cid: string
+  did: string
+  rkey: string
+  /** The rev of the commit that wrote it; of an export's head for one that came with an export. */
+  rev: string
+  /** It came with its own commit, whose rev tells when it was written. */
+  live: boolean
+  /** Lexicon JSON, valid for the collection's lexicon. */
+  record: R
+  /** The record's `createdAt` in the normal form of timestamps; `indexedAt` when it has none. */
+  createdAt: string
+  /** When its commit was made, or when the export was read. */
+  indexedAt: string
+  /** The earlier of the two: what feeds sort by. */
+  sortAt: string
+}
+
+/** A record together with the rows that are about to be inserted, or were just inserted. */
+export interface Written<R = unknown> {
+  entry: Entry<R>
+  rows: Row[]
+}
+
+/** A statement that is prepared once per connection. */
+export interface Statement {
+  name: string
+  text: string
+}
+
+/** Statements inside the transaction that the engine runs. */
+export interface Sql {
+  query<T extends object>(statement: Statement, values: unknown[]): Promise<T[]>
+}
+
+/** One version of a record that a batch brought, whether or not it was the newest. */
+export interface Touched<R = unknown> {
+  uri: string
+  did: string
+  rev: string
+  /** Absent: the record was deleted. */
+  entry?: Entry<R>
+  /** Its columns were derived with the batch. */
+  derived: boolean
+}
+
+/** What other transactions wrote that a batch may not have seen: what is younger than a Postgres xid (null: than anything), or nothing at all. */
+export type Unseen = { since: string | null } | 'nothing'
+
+/** What is remembered of a version that is no longer in force, for what arrives late. Never the record's content. */
+export interface Fact {
+  key: string
+  /** From when on it held (TID). */
+  since: string
+  fact: unknown
+}
+
+export interface Collection<R = unknown> {
+  nsid: string
+  /** The lexicon document, for a lexicon that is not among those of `@atproto/api`. */
+  lexicon?: object
+  /** False: the record is stored as it is, as the official indexer does for some. */
+  validated: boolean
+  /** The first is the primary one: a record that `unique` keeps out of it has rows in none. */
+  tables: readonly Table[]
+  rows(entry: Entry<R>): Row[]
+  /** Why a record that is valid must not be indexed, from a closed list. */
+  refuses(entry: Entry<R>): string | undefined
+  /** Columns of the primary table of which no two rows may agree; the others wait in `duplicate_record`. */
+  unique: readonly string[]
+  counters: readonly Counter[]
+  notifications(entry: Entry<R>): Notification[]
+  /** People are told of their own doing too. */
+  notifiesSelf: boolean
+  /** Who hears that the record was deleted. What was told of it before then stays. */
+  farewells?: (entry: Entry<R>) => Notification[]
+  /** Columns of the primary table that depend on other records. */
+  derived: readonly string[]
+  /**
+   * Fills in the derived columns of rows that are about to be inserted, in statements over the whole batch. Resolves to the notifications that depend on
+   * other records, by record URI; records that are not in it get those of `notifications`.
+   */
+  derive?: (sql: Sql, written: readonly Written<R>[]) => Promise<ReadonlyMap<string, Notification[]> | void>
+  /** Versions that are superseded leave this fact behind. */
+  remembers?: (entry: Entry<R>) => Fact
+  /** The records in the index whose derived columns or notifications may hang on these versions. Asked after the commit. */
+  affects?: (sql: Sql, touched: readonly Touched<R>[], unseen: Unseen) => Promise<string[]>
+}
+
+type Spec<R> = Pick<Collection<R>, 'rows'> & Partial<Omit<Collection<R>, 'nsid' | 'rows'>>
+
+/** A plugin. `R` is what its lexicon guarantees of a valid record, as far as the plugin uses it. */
+export function collection<R>(nsid: string, spec: Spec<R>): Collection<R> {
+  return {
+    nsid,
+    validated: true,
+    tables: [],
+    unique: [],
+    counters: [],
+    notifiesSelf: false,
+    derived: [],
+    refuses: () => undefined,
+    notifications: () => [],
+    ...spec,
+  }
+}
+
+/** A reference to one version of a record. */
+export interface StrongRef {
+  uri: string
+  cid: string
+}
+
+/** A blob in lexicon JSON, in the form of today or the first one. */
+export type BlobRef = { ref: { $link: string } } | { cid: string }
+
+/** The CID of a blob, or null when there is none. */
+export function blobCid(blob: BlobRef | undefined): string | null {
+  if (!blob) return null
+  return 'ref' in blob ? blob.ref.$link : blob.cid
+}
+
+/** `at://did:plc:a/app.bsky.feed.post/b` → `app.bsky.feed.post`. */
+export function collectionOfUri(uri: string): string {
+  return uri.split('/', 4)[3] ?? ''
+}

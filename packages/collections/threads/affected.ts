@@ -1,0 +1,205 @@
+/**
+ * Which posts have to be judged again, because something arrived late: after them, although it was true when they were written.
+ *
+ * In the natural order nothing is found here. The probes are by index, and the time in a post's key keeps posts out that were written before.
+ * They also find what two consumers did to each other at the same moment, since they run after the commit.
+ */
+import { didOfUri } from '@sluice/events/stream-event.ts'
+import type { Entry, Sql, Statement, Touched, Unseen } from '../define.ts'
+import { claimOfDate, claimOfKey, writtenAt } from './when.ts'
+
+/** For posts: replies below a new one, replies written after a deleted one, and posts of the batch whose parent or gate came into being meanwhile. */
+export async function affectedByPosts(sql: Sql, touched: readonly Touched[], unseen: Unseen): Promise<string[]> {
+  const living = touched.filter(({ entry }) => entry)
+  const deleted = touched.filter(({ entry }) => !entry)
+  const uris = living.map(({ uri }) => uri)
+  const derived = living.flatMap((version) => (version.derived ? [version.uri] : []))
+  return collect([
+    living.length > 0 && sql.query<Found>(DESCENDANTS, [uris, derived]),
+    living.length > 0 && unseen !== 'nothing' && sql.query<Found>(OVERTAKEN, [uris, unseen.since]),
+    deleted.length > 0 &&
+      sql.query<Found>(REPLIES_AFTER, [deleted.map(({ uri }) => uri), deleted.map(({ rev }) => rev)]),
+  ])
+}
+
+/** For thread gates: their posts, and replies in the thread that were written after the gate was made, changed or removed. */
+export async function affectedByThreadGates(sql: Sql, touched: readonly Touched[]): Promise<string[]> {
+  const posts = touched.map(gatedPost)
+  return collect([sql.query<Found>(IN_THREAD_AFTER, [posts, touched.map(gateTime)]), sql.query<Found>(POSTS, [posts])])
+}
+
+/** For post gates: their posts, and quotes of them that were written after. */
+export async function affectedByPostGates(sql: Sql, touched: readonly Touched[]): Promise<string[]> {
+  const posts = touched.map(gatedPost)
+  return collect([sql.query<Found>(QUOTES_AFTER, [posts, touched.map(gateTime)]), sql.query<Found>(POSTS, [posts])])
+}
+
+/** For follows: gated replies between the two accounts that were judged by whether they follow each other. */
+export async function affectedByFollows(sql: Sql, touched: readonly Touched<{ subject: string }>[]): Promise<string[]> {
+  const made = touched.flatMap(({ entry }) =>
+    entry ? [{ a: entry.did, b: entry.record.subject, since: keyTime(entry) }] : [],
+  )
+  const ended = touched.filter(({ entry }) => !entry)
+  return collect([
+    made.length > 0 &&
+      sql.query<Found>(BETWEEN, [made.map(({ a }) => a), made.map(({ b }) => b), made.map((m) => m.since)]),
+    ended.length > 0 && sql.query<Found>(BETWEEN_ENDED, [ended.map(({ uri }) => uri), ended.map(({ rev }) => rev)]),
+  ])
+}
+
+/** For list items: gated replies of the member. */
+export async function affectedByListItems(
+  sql: Sql,
+  touched: readonly Touched<{ subject: string }>[],
+): Promise<string[]> {
+  const made = touched.flatMap(({ entry }) => (entry ? [{ member: entry.record.subject, since: keyTime(entry) }] : []))
+  const ended = touched.filter(({ entry }) => !entry)
+  return collect([
+    made.length > 0 && sql.query<Found>(BY_MEMBER, [made.map((m) => m.member), made.map((m) => m.since)]),
+    ended.length > 0 && sql.query<Found>(BY_MEMBER_ENDED, [ended.map(({ uri }) => uri), ended.map(({ rev }) => rev)]),
+  ])
+}
+
+interface Found {
+  uri: string
+}
+
+async function collect(queries: (Promise<Found[]> | false)[]): Promise<string[]> {
+  const found = await Promise.all(queries.filter((query) => query !== false))
+  return found.flat().map(({ uri }) => uri)
+}
+
+/** A gate has the record key of its post. */
+function gatedPost({ uri }: Touched): string {
+  return `at://${didOfUri(uri)}/app.bsky.feed.post/${uri.slice(uri.lastIndexOf('/') + 1)}`
+}
+
+function gateTime({ entry, rev }: Touched): string {
+  return entry ? writtenAt(entry, claimOfDate(entry.createdAt)) : rev
+}
+
+function keyTime(entry: Entry): string {
+  return writtenAt(entry, claimOfKey(entry.uri, entry.createdAt))
+}
+
+/** When a post was written: its commit's rev; of one that came with an export its key. A key that is no TID passes every comparison. */
+const timeOf = (uri: string): string => `(
+        select case
+          when record.rev is not null and record."fromExport" is not true then record.rev
+          when length(split_part(uri, '/', 5)) = 13 then split_part(uri, '/', 5) else '~' end
+        from record where record.uri = ${uri}
+      )`
+
+/** Replies that live and replies that are gone: these still pass on what their parent is worth. */
+const REPLIES = `(
+        select uri, "replyParent" as parent from post
+        union all select uri, fact ->> 'parent' from past_fact where fact ->> 'parent' is not null
+      )`
+
+const DESCENDANTS: Statement = {
+  name: 'affected-descendants',
+  text: `
+    with recursive below (uri, depth) as (
+      select uri, 0 from unnest($1::text[]) as above (uri)
+      union all
+      select reply.uri, depth + 1 from below join ${REPLIES} reply on reply.parent = below.uri where depth < 4
+    )
+    select distinct uri from below where depth > 0 and uri <> all($2::text[])`,
+}
+
+/** Whether a row may have been written since that moment: an xid is young when its age is low; frozen rows are the oldest of all. */
+const since = (row: string): string => `($2::text is null or age(${row}.xmin) <= age($2::text::xid))`
+
+/** Posts of the batch of whose ancestors, gates or relations another transaction wrote or ended one that the batch may not have seen. */
+const OVERTAKEN: Statement = {
+  name: 'affected-overtaken',
+  text: `
+    with recursive above (uri, parent, depth) as (
+      select uri, "replyParent", 1 from post where uri = any($1::text[]) and "replyParent" is not null
+      union
+      select above.uri, known.parent, depth + 1 from above join (
+        select uri, "replyParent" as parent from post union all select uri, fact ->> 'parent' from past_fact
+      ) known on known.uri = above.parent where depth < 5 and known.parent is not null
+    )
+    select above.uri from above join post on post.uri = above.parent where ${since('post')}
+    union select above.uri from above join past_fact past on past.uri = above.parent where ${since('past')}
+    union select post.uri from post join thread_gate gate on gate."postUri" = coalesce(post."replyRoot", post.uri)
+    where post.uri = any($1::text[]) and ${since('gate')}
+    union select post.uri from post join past_fact past on past.key = 'threadgate ' || coalesce(post."replyRoot", post.uri)
+    where post.uri = any($1::text[]) and ${since('past')}
+    union select quote.uri from quote join post_gate gate on gate."postUri" = quote.subject
+    where quote.uri = any($1::text[]) and ${since('gate')}
+    union select quote.uri from quote join past_fact past on past.key = 'postgate ' || quote.subject
+    where quote.uri = any($1::text[]) and ${since('past')}
+    union select reply.uri from gated_reply reply
+    join follow on (follow.creator, follow."subjectDid") in ((reply.owner, reply.creator), (reply.creator, reply.owner))
+    where reply.uri = any($1::text[]) and ${since('follow')}
+    union select reply.uri from gated_reply reply
+    join list_item item on item."subjectDid" = reply.creator and item.creator = reply.owner
+    where reply.uri = any($1::text[]) and ${since('item')}
+    union select reply.uri from gated_reply reply join past_fact past on past.did in (reply.owner, reply.creator)
+    where reply.uri = any($1::text[]) and past.key ~ '^(follow|listitem) ' and ${since('past')}`,
+}
+
+const POSTS: Statement = { name: 'affected-posts', text: `select uri from post where uri = any($1::text[])` }
+
+const REPLIES_AFTER: Statement = {
+  name: 'affected-replies-after',
+  text: `
+    with recursive below (uri, rev, depth) as (
+      select uri, rev, 0 from unnest($1::text[], $2::text[]) as gone (uri, rev)
+      union all
+      select reply.uri, below.rev, depth + 1 from below join ${REPLIES} reply on reply.parent = below.uri where depth < 4
+    )
+    select distinct uri from below where depth > 0 and ${timeOf('uri')} > rev`,
+}
+
+const IN_THREAD_AFTER: Statement = {
+  name: 'affected-in-thread-after',
+  text: `
+    select post.uri from unnest($1::text[], $2::text[]) as gate (post, time)
+    join post on post."replyRoot" = gate.post where ${timeOf('post.uri')} >= gate.time`,
+}
+
+const QUOTES_AFTER: Statement = {
+  name: 'affected-quotes-after',
+  text: `
+    select quote.uri from unnest($1::text[], $2::text[]) as gate (post, time)
+    join quote on quote.subject = gate.post where ${timeOf('quote.uri')} >= gate.time`,
+}
+
+const BETWEEN: Statement = {
+  name: 'affected-between',
+  text: `
+    select reply.uri from unnest($1::text[], $2::text[], $3::text[]) as follow (a, b, time)
+    join gated_reply reply on reply.creator = follow.a and reply.owner = follow.b where reply.at >= follow.time
+    union select reply.uri from unnest($1::text[], $2::text[], $3::text[]) as follow (a, b, time)
+    join gated_reply reply on reply.creator = follow.b and reply.owner = follow.a where reply.at >= follow.time`,
+}
+
+/** Ended follows and list items are named by what is remembered of them: `follow <follower> <followed>`, `listitem <list> <member>`. */
+const BETWEEN_ENDED: Statement = {
+  name: 'affected-between-ended',
+  text: `
+    with ended as (
+      select split_part(past.key, ' ', 2) as a, split_part(past.key, ' ', 3) as b, gone.rev
+      from unnest($1::text[], $2::text[]) as gone (uri, rev) join past_fact past on past.uri = gone.uri
+    )
+    select reply.uri from ended join gated_reply reply on reply.creator = a and reply.owner = b where reply.at >= ended.rev
+    union select reply.uri from ended join gated_reply reply on reply.creator = b and reply.owner = a where reply.at >= ended.rev`,
+}
+
+const BY_MEMBER: Statement = {
+  name: 'affected-by-member',
+  text: `
+    select reply.uri from unnest($1::text[], $2::text[]) as item (member, time)
+    join gated_reply reply on reply.creator = item.member where reply.at >= item.time`,
+}
+
+const BY_MEMBER_ENDED: Statement = {
+  name: 'affected-by-member-ended',
+  text: `
+    select reply.uri from unnest($1::text[], $2::text[]) as gone (uri, rev)
+    join past_fact past on past.uri = gone.uri
+    join gated_reply reply on reply.creator = split_part(past.key, ' ', 3) where reply.at >= gone.rev`,
+}

@@ -1,0 +1,88 @@
+/**
+ * Does text sort by its bytes here?
+ *
+ * We read ranges of URIs (`did` to `did`, `from` to `to` of a resync) and the AppView pages by `sortAt`: both mean byte order,
+ * the order of record paths in a repository. A language's order (en_US and the like) puts `_` and `-` elsewhere, so ranges would hold
+ * the wrong rows; it also makes every index on text slower.
+ */
+import type { DatabasePool } from './pool.ts'
+
+/** `bytewise` is the answer; otherwise `advice` tells the operator what is wrong and what to do. */
+export type TextOrder = { bytewise: true; collation: string } | { bytewise: false; collation: string; advice: string }
+
+interface TextColumns {
+  /** Null for a collation of one column; the database's name when it is its default. */
+  database: string | null
+  collation: string
+  /** PostgreSQL's letter: c (libc), i (ICU), b (builtin); d is for the database's default. */
+  provider: string
+  locale: string | null
+  column: string
+}
+
+/** Looks at every text column of the schema, or at the database alone while the schema is empty. */
+export async function textOrder(db: DatabasePool): Promise<TextOrder> {
+  const { rows } = await db.query<TextColumns>(COLLATIONS, [db.schema])
+  const found = rows.map(nameOf).join(', ')
+  const wrong = rows.find((columns) => !isBytewise(columns))
+  if (wrong === undefined) return { bytewise: true, collation: found }
+  return { bytewise: false, collation: found, advice: adviceFor(wrong) }
+}
+
+/**
+ * C and POSIX compare bytes. So does every C.UTF-8, whoever provides it, and the builtin PG_UNICODE_FAST: they compare code points,
+ * whose order is that of their UTF-8. ICU never does.
+ */
+function isBytewise({ provider, locale }: TextColumns): boolean {
+  if (provider === 'b') return true
+  return provider === 'c' && /^(C|POSIX|C\.UTF-?8)$/i.test(locale ?? '')
+}
+
+function nameOf({ provider, locale, collation }: TextColumns): string {
+  return `${locale ?? collation} (${{ c: 'libc', i: 'ICU', b: 'builtin' }[provider] ?? provider})`
+}
+
+function adviceFor(columns: TextColumns): string {
+  const { database, collation, column } = columns
+  if (database === null) {
+    return (
+      `column ${column} has the collation "${collation}", which does not sort by bytes: ` +
+      `alter table … alter column … type varchar collate "C" (rewrites its indexes)`
+    )
+  }
+  return (
+    `database "${database}" sorts text as ${nameOf(columns)}, not by bytes, so ranges of URIs would hold the wrong rows. ` +
+    `A database keeps its collation for life: make a new one with ` +
+    `createdb --template=template0 --encoding=UTF8 --locale=C.UTF-8 (or --locale-provider=builtin --builtin-locale=C.UTF-8 ` +
+    `from PostgreSQL 17 on) and move the data with pg_dump and pg_restore`
+  )
+}
+
+/**
+ * The columns of pg_database and pg_collation have changed their names in 15 and 17; to_jsonb reads whichever is there. Before
+ * 15 a database has no provider of its own: it is libc's.
+ */
+const COLLATIONS = `
+with own as (
+  select datname, datcollate, to_jsonb(d) as facts from pg_database d where datname = current_database()
+), columns as (
+  select a.attcollation as oid, min(c.relname || '.' || a.attname) as "column"
+    from pg_class c
+    join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+   where c.relnamespace = (select oid from pg_namespace where nspname = $1) and c.relkind = 'r' and a.attcollation <> 0
+   group by a.attcollation
+  union select 100, ''
+)
+select case when l.collprovider = 'd' then own.datname end as database,
+       l.collname as collation,
+       case when l.collprovider = 'd' then coalesce(own.facts ->> 'datlocprovider', 'c') else l.collprovider::text end as provider,
+       case when l.collprovider = 'd' and coalesce(own.facts ->> 'datlocprovider', 'c') = 'c' then own.datcollate
+            when l.collprovider = 'd' then coalesce(own.facts ->> 'datlocale', own.facts ->> 'daticulocale')
+            when l.collprovider = 'c' then l.collcollate
+            else coalesce(to_jsonb(l) ->> 'colllocale', to_jsonb(l) ->> 'colliculocale', l.collcollate) end as locale,
+       max(columns."column") as "column"
+  from columns
+  join pg_collation l on l.oid = columns.oid
+  cross join own
+ group by 1, 2, 3, 4
+ order by 1 nulls last, 2`

@@ -1,0 +1,176 @@
+/**
+ * What each error of PostgreSQL means for us: the retry table, as data.
+ *
+ * `verdictOf` looks an error up by its SQLSTATE, its errno or pg's own text. `classify` wraps it into the class that decides
+ * the policy (`TransientError`, `RefusedError`, `FatalError`), with the SQLSTATE and the operator's next step in the message.
+ * The rule behind the table: what a later try or another server may cure is transient, what this row will always cause is
+ * refused, what only a person can mend is fatal. In doubt transient: that is loud and loses nothing.
+ */
+import { FatalError, RefusedError, TransientError, isAbort } from '@sluice/runtime/errors.ts'
+
+// prettier-ignore
+/** The reasons of a transient failure. */
+export const TRANSIENT_REASONS = [
+  'serialization', 'deadlock', 'stale-plan', 'lock-timeout', 'statement-timeout', 'pool-starved', 'too-many-connections',
+  'connection', 'starting', 'read-only', 'disk-full', 'out-of-memory', 'io', 'internal',
+] as const
+/** The reasons of a `RefusedError`: the data is at fault. */
+export const REFUSED_REASONS = ['invalid-text', 'invalid-value', 'constraint', 'too-large'] as const
+/** The reasons of a `FatalError`. */
+export const FATAL_REASONS = ['schema', 'privilege', 'login', 'no-database', 'corruption', 'statement'] as const
+
+/** Every reason a failure of the database can have: closed lists, fit for a metric label. */
+export type DatabaseReason = (typeof TRANSIENT_REASONS | typeof REFUSED_REASONS | typeof FATAL_REASONS)[number]
+export type RefusedReason = (typeof REFUSED_REASONS)[number]
+
+export interface Verdict {
+  /** `now` and `later` are transient: the first is worth another try at once, the second only after a wait. */
+  policy: 'now' | 'later' | 'refused' | 'fatal'
+  reason: DatabaseReason
+  /** What the operator does next. */
+  advice: string
+  /** The session is gone or must not be used again: close the connection. */
+  discard: boolean
+}
+
+type Row = readonly [code: string, policy: Verdict['policy'], reason: DatabaseReason, advice?: string]
+
+const PENDING = 'the schema is not what this version needs: run `sluice migrate`, and check DB_POSTGRES_SCHEMA'
+const CORRUPT = 'the server reports damaged data: see its log and its disk; restore or reindex before starting again'
+const UNREACHABLE = 'is PostgreSQL running, and reachable at DB_POSTGRES_URL? Trying again until it is'
+const OURS = 'a fault of Sluice, or a version of PostgreSQL that it does not know (14 or newer is needed): report it'
+
+// prettier-ignore
+/**
+ * By SQLSTATE: all five characters, or the two of a class for the rest of it
+ * (https://www.postgresql.org/docs/current/errcodes-appendix.html). What is in no row is a statement of ours that is wrong.
+ */
+const ROWS: readonly Row[] = [
+  ['08',    'later',   'connection', UNREACHABLE],
+  ['22',    'refused', 'invalid-value'],
+  ['22021', 'refused', 'invalid-text'],               // a NUL, or bytes that are not UTF-8
+  ['22P05', 'refused', 'invalid-text'],               // \u0000 in jsonb
+  ['22P04', 'fatal',   'statement', OURS],            // COPY got a row with the wrong number of values
+  ['23',    'refused', 'constraint'],
+  ['25006', 'later',   'read-only', 'the server is a standby or a failover is going on; reconnecting until it can be written'],
+  ['25P03', 'later',   'statement-timeout', 'a transaction sat idle for too long: is this process short of CPU?'],
+  ['25P04', 'later',   'statement-timeout', 'transaction_timeout of the server is too short for a batch'],
+  ['26000', 'now',     'stale-plan'],                 // a pooler between us and the server lent us another session
+  ['28',    'fatal',   'login', 'check user and password in DB_POSTGRES_URL, and pg_hba.conf of the server'],
+  ['3D',    'fatal',   'no-database', 'create the database that DB_POSTGRES_URL names, or correct the URL'],
+  ['3F',    'fatal',   'schema', PENDING],
+  ['40',    'now',     'serialization'],
+  ['40P01', 'now',     'deadlock'],
+  ['40003', 'later',   'connection', 'the outcome of the statement is not known; it is applied again'],
+  ['42501', 'fatal',   'privilege', 'grant the privilege, or name the owner of the schema in DB_POSTGRES_URL'],
+  ['42703', 'fatal',   'schema', PENDING],
+  ['42704', 'fatal',   'schema', PENDING],
+  ['42883', 'fatal',   'schema', PENDING],
+  ['42P01', 'fatal',   'schema', PENDING],
+  ['42P10', 'fatal',   'schema', PENDING],            // ON CONFLICT without its unique constraint
+  ['53',    'later',   'out-of-memory', 'the server is out of a resource: see its log'],
+  ['53100', 'later',   'disk-full', 'the disk of PostgreSQL is full: make room. Nothing is lost, indexing goes on by itself'],
+  ['53300', 'later',   'too-many-connections', 'raise max_connections, or lower DB_POOL_SIZE of the daemons on this server'],
+  ['54',    'refused', 'too-large'],                  // an index entry or a depth of nesting beyond the limits
+  ['55',    'later',   'internal', 'the object is in use or not ready'],
+  ['55P03', 'later',   'lock-timeout', 'another session holds the lock: see pg_stat_activity and pg_blocking_pids()'],
+  ['57',    'later',   'starting', 'PostgreSQL is starting, stopping or recovering; trying again until it serves'],
+  ['57014', 'later',   'statement-timeout', 'cancelled, or too slow: see pg_stat_activity for what it waits for'],
+  ['58',    'later',   'io', 'the server cannot read or write its files: see its log and its disk'],
+  ['58P01', 'fatal',   'corruption', CORRUPT],
+  // Mostly passing trouble ("tuple concurrently updated", "could not open relation with OID"). To dead-letter good events for
+  // a fault of the server would lose them, and to stop would not mend it: wait, loudly.
+  ['XX',    'later',   'internal', 'an internal error of PostgreSQL: see its log, and report it if it stays'],
+  ['XX001', 'fatal',   'corruption', CORRUPT],
+  ['XX002', 'fatal',   'corruption', CORRUPT],
+]
+
+const BY_SQLSTATE = new Map(ROWS.map((row) => [row[0], row]))
+
+// prettier-ignore
+const ERRNOS: ReadonlySet<string> = new Set([
+  'ECONNREFUSED', 'ECONNRESET', 'ECONNABORTED', 'EPIPE', 'ETIMEDOUT', 'EHOSTUNREACH', 'EHOSTDOWN', 'ENETUNREACH', 'ENETDOWN',
+  'ENOTFOUND', 'EAI_AGAIN', 'EADDRNOTAVAIL', 'EMFILE', 'ENFILE', 'ENOBUFS', 'ENOENT', // ENOENT: the socket file of a server that is down
+])
+
+// prettier-ignore
+/** pg's own errors have no code. */
+const TEXTS: readonly (readonly [RegExp, Row])[] = [
+  [/^(Connection terminated|Connection ended|Client has encountered a connection error|Client was closed)/, ['', 'later', 'connection', UNREACHABLE]],
+  [/^(timeout expired|Query read timeout|There was an error establishing an SSL connection)/, ['', 'later', 'connection', UNREACHABLE]],
+  [/^The server does not support SSL/, ['', 'fatal', 'login', 'take sslmode out of DB_POSTGRES_URL, or set the server up for TLS']],
+  [/SASL|SCRAM/, ['', 'fatal', 'login', 'check user and password in DB_POSTGRES_URL, and pg_hba.conf of the server']],
+]
+
+/** After these a session is gone, on the wrong server, or holds a plan that cannot be used. */
+const DISCARD: ReadonlySet<DatabaseReason> = new Set([
+  'connection',
+  'starting',
+  'read-only',
+  'stale-plan',
+  'io',
+  'internal',
+])
+
+/** What an error of pg or of its socket means; undefined for an error that is not the database's. */
+export function verdictOf(error: unknown): Verdict | undefined {
+  const row = rowOf(error)
+  if (row === undefined) return undefined
+  const [, policy, reason, advice = ''] = row
+  return { policy, reason, advice, discard: DISCARD.has(reason) || policy === 'fatal' || endsSession(error) }
+}
+
+/**
+ * The error with its policy. `doing` says what failed (`applying a batch`). Errors that have a class already, aborts and
+ * errors that are not the database's come back unchanged.
+ */
+export function classify(error: unknown, doing: string): unknown {
+  if (error instanceof TransientError || error instanceof RefusedError || error instanceof FatalError) return error
+  const verdict = isAbort(error) ? undefined : verdictOf(error)
+  if (verdict === undefined) return error
+  const { policy, reason, advice } = verdict
+  const text = `${doing}: ${describe(error as Error)}${advice && `. Next: ${advice}`}`
+  if (policy === 'refused') return new RefusedError(reason as RefusedReason, text, { cause: error })
+  return policy === 'fatal' ? new FatalError(text, { cause: error }) : new TransientError(text, { cause: error })
+}
+
+/** The reason of an error, raw or classified, for metrics. */
+export function reasonOf(error: unknown): DatabaseReason | undefined {
+  if (error instanceof PoolStarvedError) return 'pool-starved'
+  return verdictOf(error)?.reason ?? (error instanceof Error ? verdictOf(error.cause)?.reason : undefined)
+}
+
+/** No connection of the pool became free in time. */
+export class PoolStarvedError extends TransientError {
+  override name = 'PoolStarvedError'
+}
+
+function rowOf(error: unknown): Row | undefined {
+  if (!(error instanceof Error)) return undefined
+  const code = codeOf(error)
+  if (code !== undefined && 'severity' in error) {
+    // The shape of a table changed under a prepared statement: a new session plans it anew.
+    if (code === '0A000' && error.message.includes('cached plan')) return [code, 'now', 'stale-plan']
+    return BY_SQLSTATE.get(code) ?? BY_SQLSTATE.get(code.slice(0, 2)) ?? [code, 'fatal', 'statement', OURS]
+  }
+  if (code !== undefined && ERRNOS.has(code)) return [code, 'later', 'connection', UNREACHABLE]
+  return TEXTS.find(([text]) => text.test(error.message))?.[1]
+}
+
+function codeOf(error: Error): string | undefined {
+  return 'code' in error && typeof error.code === 'string' ? error.code : undefined
+}
+
+function endsSession(error: unknown): boolean {
+  const { severity } = error as { severity?: unknown }
+  return severity === 'FATAL' || severity === 'PANIC'
+}
+
+const DETAIL_CHARS = 300
+
+function describe(error: Error): string {
+  const { table, constraint, detail } = error as { table?: string; constraint?: string; detail?: string }
+  const message = error.message || 'no address could be connected' // an AggregateError over the addresses of a host
+  const code = [codeOf(error), constraint ?? table].filter((part) => part !== undefined).join(', ')
+  return `${message}${code && ` (${code})`}${detail === undefined ? '' : ` [${detail.slice(0, DETAIL_CHARS)}]`}`
+}

@@ -1,0 +1,120 @@
+/**
+ * Brings a schema to the state that this version needs, or says that it is not.
+ *
+ * All pending migrations run in one transaction, with the table that records them: a failed run leaves nothing behind. It holds the
+ * advisory lock of the AppView's own migrator (kysely's), so that neither two of ours nor one of each work at a time.
+ * (kysely's `Migrator` is not used: it makes its tables outside of the transaction, and given a transaction it unlocks in a
+ * `finally` that hides the error of the migration.)
+ */
+import { Client, DatabaseError } from 'pg'
+import type { ClientBase } from 'pg'
+import { FatalError } from '@sluice/runtime/errors.ts'
+import { classify } from './errors.ts'
+import { MIGRATIONS } from './migrations/list.ts'
+import { assertSchemaName } from './pool.ts'
+import type { DatabasePool } from './pool.ts'
+
+/** What `migrate` did. */
+export interface MigrationReport {
+  /** Names of the migrations that it applied, in order; none when the schema was up to date. */
+  applied: string[]
+}
+
+/** The lock that kysely's migrator takes (its `LOCK_ID`), per database. */
+const MIGRATOR_LOCK = '3853314791062309107'
+/** How long to wait for another migrator to finish. */
+const MIGRATOR_LOCK_MS = 300_000
+/** How long to wait for a table: whoever asks for it later waits behind us, so not for long. */
+const TABLE_LOCK_MS = 5_000
+
+/**
+ * Applies what is pending. Safe to repeat and to run in several processes at once. Needs a role that may create in the
+ * database and owns the schema's tables.
+ * @throws TransientError (a table is locked, the server is away): try again; FatalError: the message says what to do
+ */
+export async function migrate(url: string, schema: string): Promise<MigrationReport> {
+  assertSchemaName(schema)
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return { applied: await migrateOnce(url, schema) }
+    } catch (error) {
+      if (!isRace(error) || attempt === RACES) throw classify(error, `migrating schema "${schema}"`)
+    }
+  }
+}
+
+/**
+ * The AppView's migrator makes the schema and its own two tables before it takes the lock. When it starts at the same moment, one of us
+ * finds made what was not there before: duplicate schema, table or object, or the same as a unique violation in the system's tables.
+ */
+function isRace(error: unknown): boolean {
+  return error instanceof DatabaseError && ['42P06', '42P07', '42710', '23505'].includes(error.code ?? '')
+}
+const RACES = 4
+
+async function migrateOnce(url: string, schema: string): Promise<string[]> {
+  const client = new Client({ connectionString: url, application_name: 'sluice-migrate', keepAlive: true })
+  client.on('error', () => {}) // told to the statement that waits
+  try {
+    await client.connect()
+    await client.query('begin')
+    const applied = await applyPending(client, schema)
+    await client.query('commit')
+    return applied
+  } finally {
+    await client.end() // ends an open transaction too
+  }
+}
+
+async function applyPending(client: ClientBase, schema: string): Promise<string[]> {
+  await client.query(`set local statement_timeout to 0; set local lock_timeout to ${MIGRATOR_LOCK_MS}`)
+  await client.query(`select pg_advisory_xact_lock(${MIGRATOR_LOCK})`)
+  await client.query(`set local lock_timeout to ${TABLE_LOCK_MS}`)
+  await ensureSchema(client, schema)
+  const searchPath = `set local search_path to "${schema}", public`
+  await client.query(searchPath)
+  await client.query(
+    'create table if not exists sluice_migration (name varchar primary key, "appliedAt" varchar not null)',
+  )
+  const { rows } = await client.query<{ name: string }>('select name from sluice_migration')
+  const pending = pendingOf(rows)
+  for (const migration of pending) {
+    await migration.up(client, schema)
+    await client.query(searchPath)
+    await client.query('insert into sluice_migration (name, "appliedAt") values ($1, $2)', [
+      migration.name,
+      new Date().toISOString(),
+    ])
+  }
+  return pending.map(({ name }) => name)
+}
+
+/** CREATE SCHEMA IF NOT EXISTS asks for a privilege on the database even when the schema exists. */
+async function ensureSchema(client: ClientBase, schema: string): Promise<void> {
+  const { rowCount } = await client.query('select from pg_namespace where nspname = $1', [schema])
+  if (rowCount === 0) await client.query(`create schema "${schema}"`)
+}
+
+/** Migrations that a newer version recorded are no concern of ours: migrations only add. */
+function pendingOf(recorded: readonly { name: string }[]): typeof MIGRATIONS {
+  const names = new Set(recorded.map(({ name }) => name))
+  return MIGRATIONS.filter(({ name }) => !names.has(name))
+}
+
+/** The names of the migrations that the pool's schema still needs. */
+export async function pendingMigrations(pool: DatabasePool): Promise<string[]> {
+  const table = `"${pool.schema}".sluice_migration`
+  const { rowCount } = await pool.query('select from pg_class where oid = to_regclass($1)', [table])
+  const { rows } = rowCount === 0 ? { rows: [] } : await pool.query<{ name: string }>(`select name from ${table}`)
+  return pendingOf(rows).map(({ name }) => name)
+}
+
+/** @throws FatalError naming the command, when migrations are pending */
+export async function assertMigrated(pool: DatabasePool): Promise<void> {
+  const pending = await pendingMigrations(pool)
+  if (pending.length === 0) return
+  throw new FatalError(
+    `schema "${pool.schema}" is not ready: ${pending.length} migrations are pending (${pending.join(', ')}). ` +
+      `Next: run \`sluice migrate\`, and check DB_POSTGRES_SCHEMA if you did`,
+  )
+}

@@ -1,0 +1,324 @@
+/**
+ * The tables that we write, as types for kysely: `new Kysely<Schema>(…)`. For operator tools; the data path uses plain SQL.
+ *
+ * All times are ISO 8601 text in UTC. `null` is SQL's null. Columns that PostgreSQL computes are `GeneratedAlways`.
+ */
+import type { ColumnType, Generated, GeneratedAlways } from 'kysely'
+
+export interface Schema {
+  actor: ActorTable
+  actor_block: ActorBlockTable
+  actor_sync: ActorSyncTable
+  duplicate_record: DuplicateRecordTable
+  feed_generator: FeedGeneratorTable
+  feed_item: FeedItemTable
+  follow: FollowTable
+  label: LabelTable
+  labeler: LabelerTable
+  like: LikeTable
+  list: ListTable
+  list_block: ListBlockTable
+  list_item: ListItemTable
+  notification: NotificationTable
+  op_thread_reply: OpThreadReplyTable
+  post: PostTable
+  post_agg: PostAggTable
+  post_embed_external: PostEmbedExternalTable
+  post_embed_gallery_image: PostEmbedImageTable
+  post_embed_image: PostEmbedImageTable
+  post_embed_record: PostEmbedRecordTable
+  post_embed_video: PostEmbedVideoTable
+  post_gate: GateTable
+  profile: ProfileTable
+  profile_agg: ProfileAggTable
+  quote: QuoteTable
+  record: RecordTable
+  reference_list_opt_out: ReferenceListOptOutTable
+  repost: RepostTable
+  starter_pack: StarterPackTable
+  thread_gate: GateTable
+  tombstone: TombstoneTable
+  gated_reply: GatedReplyTable
+  past_fact: PastFactTable
+  verification: VerificationTable
+}
+
+/** What most records become: a row named by its URI. */
+interface RowOfRecord {
+  uri: string
+  cid: string
+  creator: string
+  createdAt: string
+  indexedAt: string
+}
+
+/** jsonb: read as a value, written as JSON text (pg would write an array as PostgreSQL's own kind of array). */
+type Json<T> = ColumnType<T, string | null, string | null>
+
+/** The earlier of the record's own time and ours: what the AppView pages by. */
+interface Sorted {
+  sortAt: GeneratedAlways<string>
+}
+
+export interface ActorTable {
+  did: string
+  handle: string | null
+  indexedAt: string
+  takedownRef: string | null
+  /** The account's status upstream; null means active. */
+  upstreamStatus: string | null
+  trustedVerifier: Generated<boolean>
+  ageAssuranceStatus: string | null
+  ageAssuranceLastInitiatedAt: string | null
+  ageAssuranceAccess: string | null
+  ageAssuranceCountryCode: string | null
+  ageAssuranceRegionCode: string | null
+}
+
+export interface ActorBlockTable extends RowOfRecord, Sorted {
+  subjectDid: string
+}
+
+export interface ActorSyncTable {
+  did: string
+  commitCid: string
+  repoRev: string | null
+  /** Ours: the rev of the last resync; live events at or below it are in the rows already. */
+  resyncRev: string | null
+  /** Ours: when the account event in force happened, as its PDS says. */
+  accountAt: string | null
+}
+
+/** A second record about the same pair; it waits to take the place of `duplicateOf`. */
+export interface DuplicateRecordTable {
+  uri: string
+  cid: string
+  duplicateOf: string
+  indexedAt: string
+}
+
+export interface FeedGeneratorTable extends RowOfRecord, Sorted {
+  feedDid: string
+  displayName: string | null
+  description: string | null
+  descriptionFacets: string | null
+  avatarCid: string | null
+}
+
+export interface FeedItemTable {
+  uri: string
+  cid: string
+  type: 'post' | 'repost'
+  postUri: string
+  originatorDid: string
+  sortAt: string
+}
+
+/** Ours: a reply that a gate judged, by whose follows and lists may change the verdict. */
+export interface GatedReplyTable {
+  uri: string
+  creator: string
+  owner: string
+  /** TID: the moment by which it is judged. */
+  at: string
+}
+
+export interface FollowTable extends RowOfRecord, Sorted {
+  subjectDid: string
+}
+
+export interface LabelTable {
+  src: string
+  uri: string
+  /** Empty when the label is about every version. */
+  cid: string
+  val: string
+  neg: boolean
+  cts: string
+  exp: string | null
+}
+
+export interface LabelerTable extends RowOfRecord, Sorted {}
+
+export interface LikeTable extends RowOfRecord, Sorted {
+  subject: string
+  subjectCid: string
+  via: string | null
+  viaCid: string | null
+}
+
+export interface ListTable extends RowOfRecord, Sorted {
+  name: string
+  purpose: string
+  description: string | null
+  descriptionFacets: string | null
+  avatarCid: string | null
+}
+
+export interface ListBlockTable extends RowOfRecord, Sorted {
+  subjectUri: string
+}
+
+export interface ListItemTable extends RowOfRecord, Sorted {
+  subjectDid: string
+  listUri: string
+}
+
+export interface NotificationTable {
+  id: Generated<number>
+  /** Who is notified. */
+  did: string
+  recordUri: string
+  recordCid: string
+  author: string
+  reason: string
+  reasonSubject: string | null
+  sortAt: string
+}
+
+export interface OpThreadReplyTable {
+  rootUri: string
+  parentUri: string
+  uri: string
+  deletedAt: string | null
+}
+
+/** Ours: what was true about a record from `since` until before `until` (TIDs), and is no more. */
+export interface PastFactTable {
+  uri: string
+  did: string
+  key: string
+  since: string
+  until: string
+  fact: Json<unknown>
+}
+
+export interface PostTable extends RowOfRecord, Sorted {
+  text: string
+  replyRoot: string | null
+  replyRootCid: string | null
+  replyParent: string | null
+  replyParentCid: string | null
+  langs: Json<string[] | null>
+  tags: Json<string[] | null>
+  invalidReplyRoot: boolean | null
+  violatesThreadGate: boolean | null
+  violatesEmbeddingRules: boolean | null
+  hasThreadGate: boolean | null
+  hasPostGate: boolean | null
+}
+
+export interface PostAggTable {
+  uri: string
+  likeCount: Generated<number>
+  replyCount: Generated<number>
+  repostCount: Generated<number>
+  quoteCount: Generated<number>
+  bookmarkCount: Generated<number>
+}
+
+export interface PostEmbedExternalTable {
+  postUri: string
+  uri: string
+  title: string
+  description: string
+  thumbCid: string | null
+}
+
+export interface PostEmbedImageTable {
+  postUri: string
+  /** A number in text. */
+  position: string
+  imageCid: string
+  alt: string
+}
+
+export interface PostEmbedRecordTable {
+  postUri: string
+  embedUri: string
+  embedCid: string
+}
+
+export interface PostEmbedVideoTable {
+  postUri: string
+  videoCid: string
+  alt: string | null
+}
+
+export interface GateTable extends RowOfRecord {
+  postUri: string
+}
+
+export interface ProfileTable extends RowOfRecord {
+  displayName: string | null
+  description: string | null
+  avatarCid: string | null
+  bannerCid: string | null
+  joinedViaStarterPackUri: string | null
+  pinnedPost: string | null
+  pinnedPostCid: string | null
+}
+
+export interface ProfileAggTable {
+  did: string
+  followersCount: Generated<number>
+  followsCount: Generated<number>
+  postsCount: Generated<number>
+}
+
+export interface QuoteTable extends Sorted {
+  /** The post that quotes. */
+  uri: string
+  cid: string
+  subject: string
+  subjectCid: string
+  createdAt: string
+  indexedAt: string
+}
+
+/** Every living record, whatever its collection. */
+export interface RecordTable {
+  uri: string
+  cid: string
+  did: string
+  json: string
+  indexedAt: string
+  takedownRef: string | null
+  tags: Json<string[] | null>
+  /** Ours: the rev at which the record was last written; null in rows that were here before us. */
+  rev: string | null
+  /** Ours: `rev` is that of an export's head, which does not tell when the record was written. */
+  fromExport: boolean | null
+}
+
+export interface ReferenceListOptOutTable extends RowOfRecord, Sorted {
+  subjectUri: string
+}
+
+export interface RepostTable extends RowOfRecord, Sorted {
+  subject: string
+  subjectCid: string
+  via: string | null
+  viaCid: string | null
+}
+
+export interface StarterPackTable extends RowOfRecord, Sorted {
+  name: string | null
+}
+
+/** Ours: a deleted record, kept until no older event about it can be queued. */
+export interface TombstoneTable {
+  uri: string
+  did: string
+  /** The rev of the deletion. */
+  rev: string
+  deletedAt: string
+}
+
+export interface VerificationTable extends RowOfRecord {
+  rkey: string
+  subject: string
+  handle: string
+  displayName: string
+  sortedAt: GeneratedAlways<string>
+}

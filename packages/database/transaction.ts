@@ -1,0 +1,161 @@
+/**
+ * One unit of work, whole or not at all.
+ *
+ * Begins, runs the work, commits. A deadlock, a serialization failure or a stale plan is tried again at once on this level,
+ * a few times; everything else ends the call with a classified error. After a rollback the connection goes back to the pool, unless its
+ * state is in doubt.
+ *
+ * A connection lost during COMMIT leaves the outcome unknown. That is a `TransientError` like any lost connection: our batches
+ * may be applied twice, so the caller simply applies it again. Work that may not be repeated must not use this.
+ */
+import { setTimeout as delay } from 'node:timers/promises'
+import type { ClientBase, QueryResult, QueryResultRow } from 'pg'
+import { TransientError } from '@sluice/runtime/errors.ts'
+import { copyRows } from './copy.ts'
+import type { CopyRow, CopyTarget } from './copy.ts'
+import { classify, verdictOf } from './errors.ts'
+import type { DatabaseReason } from './errors.ts'
+import type { DatabasePool, Statement } from './pool.ts'
+
+export interface TransactionOptions {
+  /** What the work is, for messages: `applying a batch`. */
+  doing: string
+  /** Stops waiting for a connection and further tries. Work that has begun is finished: it is bounded by statement_timeout. */
+  signal?: AbortSignal
+  /** The most tries after failures that are worth another try at once. Default 5. */
+  attempts?: number
+  /** Told of each such failure before the next try. */
+  onRetry?: (reason: DatabaseReason, attempt: number) => void
+}
+
+/**
+ * Runs `work` in one transaction at READ COMMITTED and returns what it returns. `work` may run several times; it must have no
+ * effect but its statements. Statements that it does not await are awaited before COMMIT, and one that failed fails it all.
+ * @throws TransientError, RefusedError or FatalError as `classify` decides; other errors of `work` unchanged
+ */
+export async function transaction<T>(
+  pool: DatabasePool,
+  options: TransactionOptions,
+  work: (tx: Transaction) => Promise<T>,
+): Promise<T> {
+  const { doing, signal, attempts = 5, onRetry } = options
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await once(pool, signal, work)
+    } catch (error) {
+      const verdict = verdictOf(error)
+      if (verdict?.policy !== 'now' || attempt >= attempts) throw classify(error, doing)
+      onRetry?.(verdict.reason, attempt)
+      await delay(Math.random() * RETRY_MS * attempt, undefined, { signal })
+    }
+  }
+}
+
+/** The two sides of a deadlock must not meet again in step. */
+const RETRY_MS = 20
+
+async function once<T>(
+  pool: DatabasePool,
+  signal: AbortSignal | undefined,
+  work: (tx: Transaction) => Promise<T>,
+): Promise<T> {
+  const client = await pool.acquire(signal)
+  const tx = new Transaction(client)
+  let discard: boolean | undefined
+  try {
+    const result = await work(tx)
+    await tx.settle()
+    await commit(client)
+    return result
+  } catch (error) {
+    await tx.settle().catch(() => {})
+    const cause = tx.failure ?? error
+    discard = verdictOf(cause)?.discard === true || !(await rolledBack(client))
+    throw cause
+  } finally {
+    client.release(discard)
+  }
+}
+
+async function commit(client: ClientBase): Promise<void> {
+  try {
+    const { command } = await client.query('commit')
+    // So does PostgreSQL answer when a statement has failed before. We know of each failure, so this is a fault of ours.
+    if (command !== 'COMMIT') throw new Error(`the transaction ended with ${command} instead of COMMIT`)
+  } catch (error) {
+    const verdict = verdictOf(error)
+    if (verdict?.policy !== 'later' || !verdict.discard) throw error
+    throw new TransientError('connection lost during COMMIT: whether it took effect is not known', { cause: error })
+  }
+}
+
+async function rolledBack(client: ClientBase): Promise<boolean> {
+  try {
+    await client.query('rollback')
+    return true
+  } catch {
+    return false
+  }
+}
+
+/**
+ * A transaction in progress. Statements are sent in the order they are called, each at once: a caller that does not need an answer
+ * for its next step saves a round trip by not awaiting it.
+ */
+export class Transaction {
+  #calls = 0
+  #failures = new Map<number, Error>()
+  readonly #client: ClientBase
+  /** Resolves when the next statement may be sent: after BEGIN, and after the last byte of a COPY. */
+  #sendable: Promise<unknown>
+  #pending = new Set<Promise<unknown>>()
+
+  constructor(client: ClientBase) {
+    this.#client = client
+    // BEGIN is not sent together with the first statement: if it failed alone (a late cancel), that statement would commit
+    // on its own. Its round trip passes while the caller builds the first statement.
+    this.#sendable = this.#watch(client.query('begin isolation level read committed'))
+  }
+
+  /** Sends a statement; with a name it is prepared once per connection. Rejects with pg's error, unclassified. */
+  query<R extends QueryResultRow>(statement: string | Statement, values?: unknown[]): Promise<QueryResult<R>> {
+    return this.#watch(this.#sendable.then(() => this.#client.query<R>(statement, values)))
+  }
+
+  /** Copies rows into a table; resolves with their number. Statements called after it are sent after its last row. */
+  copy(target: CopyTarget, rows: Iterable<CopyRow>): Promise<number> {
+    const sent = Promise.withResolvers<void>()
+    const copied = this.#sendable.then(() => copyRows(this.#client, target, rows, sent.resolve))
+    this.#sendable = Promise.race([sent.promise, copied])
+    this.#sendable.catch(() => {})
+    return this.#watch(copied)
+  }
+
+  /**
+   * The failure of the first statement that failed, by the order of the calls, as far as answers are in: those behind it only say
+   * that the transaction is aborted. (Their promises may be rejected earlier: a COPY's settles in fewer turns than a query's.)
+   */
+  get failure(): Error | undefined {
+    return this.#failures.get(Math.min(...this.#failures.keys()))
+  }
+
+  /** Waits for all statements; rejects with the first failure. */
+  async settle(): Promise<void> {
+    await Promise.allSettled(this.#pending)
+    if (this.failure !== undefined) throw this.failure
+  }
+
+  /** A statement that nobody awaits must neither be forgotten nor end the process as an unhandled rejection. */
+  #watch<T>(answer: Promise<T>): Promise<T> {
+    const call = this.#calls++
+    this.#pending.add(answer)
+    answer.then(
+      () => this.#pending.delete(answer),
+      (error: Error) => {
+        this.#failures.set(call, error)
+        this.#pending.delete(answer)
+      },
+    )
+    return answer
+  }
+}

@@ -1,0 +1,146 @@
+/**
+ * Events ↔ Redis stream entries. The only place that knows the field names of an entry.
+ *
+ * An entry has one field: `event` (firehose and label streams) or `repo` (backfill requests), holding JSON. Encoding puts
+ * `record` last, so that decoding can cut the record's JSON out of the entry instead of serialising it again: `record.json`
+ * is the largest column the indexer writes. Entries of other producers, in whatever key order, decode to the same event.
+ */
+import type { BackfillEvent } from './backfill-event.ts'
+import type { LabelStreamEvent } from './label-event.ts'
+import type { CreateEvent, StreamEvent, UpdateEvent } from './stream-event.ts'
+
+/** What an entry looks like to Redis: a flat list of field, value. */
+export type EntryFields = Record<string, string>
+
+/** Thrown for an entry that is not what its stream holds. `reason` is one of a closed list, fit for a metric label. */
+export class InvalidEntryError extends Error {
+  override name = 'InvalidEntryError'
+  readonly reason: InvalidEntryReason
+  constructor(reason: InvalidEntryReason, detail: string) {
+    super(`${reason}: ${detail}`)
+    this.reason = reason
+  }
+}
+
+export type InvalidEntryReason = 'missing-field' | 'not-json' | 'not-an-event'
+export const INVALID_ENTRY_REASONS: readonly InvalidEntryReason[] = ['missing-field', 'not-json', 'not-an-event']
+
+/** How one stream's events are written to and read from entries. */
+export interface EntryCodec<E> {
+  encode(event: E): EntryFields
+  /** @throws InvalidEntryError */
+  decode(fields: EntryFields): E
+}
+
+export const streamEventCodec: EntryCodec<StreamEvent> = {
+  encode: (event) => ({ event: encodeStreamEvent(event) }),
+  decode: (fields) => decodeStreamEvent(fields.event),
+}
+
+export const labelEventCodec: EntryCodec<LabelStreamEvent> = {
+  encode: (event) => ({ event: JSON.stringify(event) }),
+  decode(fields) {
+    const event = parseObject(fields.event, 'event')
+    const label = event.label
+    if (event.type !== 'label' || !isObject(label)) throw notAnEvent('a label event needs type "label" and a label')
+    for (const key of ['src', 'uri', 'val', 'cts']) {
+      if (typeof label[key] !== 'string') throw notAnEvent(`label.${key} is not a string`)
+    }
+    return event as unknown as LabelStreamEvent
+  },
+}
+
+export const backfillEventCodec: EntryCodec<BackfillEvent> = {
+  encode: (event) => ({ repo: JSON.stringify(event) }),
+  decode(fields) {
+    const event = parseObject(fields.repo, 'repo')
+    requireStrings(event, ['did', 'host'])
+    return { rev: '', ...event } as unknown as BackfillEvent
+  },
+}
+
+/** The record's JSON of a decoded event, cut from the entry where that is possible. */
+const recordTexts = new WeakMap<object, string>()
+
+/** The JSON text of the event's record, byte for byte as the producer wrote it when it wrote the record last. */
+export function recordText(event: CreateEvent | UpdateEvent): string {
+  return recordTexts.get(event) ?? JSON.stringify(event.record)
+}
+
+function encodeStreamEvent(event: StreamEvent): string {
+  if (event.type !== 'create' && event.type !== 'update') return JSON.stringify(event)
+  const { record, ...head } = event
+  return `${JSON.stringify(head).slice(0, -1)},"record":${JSON.stringify(record)}}`
+}
+
+const RECORD_KEY = ',"record":'
+
+function decodeStreamEvent(text: string | undefined): StreamEvent {
+  const event = parseObject(text, 'event')
+  switch (event.type) {
+    case 'create':
+    case 'update':
+      requireStrings(event, ['did', 'rev', 'time', 'collection', 'rkey', 'cid'])
+      if (!isObject(event.record)) throw notAnEvent(`a ${event.type} needs a record`)
+      rememberRecordText(event, text!)
+      break
+    case 'delete':
+      requireStrings(event, ['did', 'rev', 'time', 'collection', 'rkey'])
+      break
+    case 'repo':
+      requireStrings(event, ['did', 'rev', 'commit', 'time'])
+      if ((event.range === undefined) !== (event.keys === undefined)) throw notAnEvent('range and keys come together')
+      break
+    case 'account':
+      requireStrings(event, ['did', 'time'])
+      if (typeof event.active !== 'boolean') throw notAnEvent('account.active is not a boolean')
+      break
+    case 'identity':
+      requireStrings(event, ['did', 'time'])
+      break
+    default:
+      throw notAnEvent(`unknown type ${JSON.stringify(event.type)}`)
+  }
+  return event as unknown as StreamEvent
+}
+
+/**
+ * `,"record":` cannot occur inside a JSON string (its quotes would be escaped). With `record` as the last key and no object
+ * before it, the first occurrence is therefore the key itself.
+ */
+function rememberRecordText(event: Record<string, unknown>, text: string): void {
+  let last = ''
+  for (const key in event) {
+    if (typeof event[last] === 'object') return
+    last = key
+  }
+  if (last !== 'record' || !text.endsWith('}')) return
+  const at = text.indexOf(RECORD_KEY)
+  if (at !== -1) recordTexts.set(event, text.slice(at + RECORD_KEY.length, -1))
+}
+
+function parseObject(text: string | undefined, field: string): Record<string, unknown> {
+  if (text === undefined) throw new InvalidEntryError('missing-field', `no field "${field}"`)
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch (error) {
+    throw new InvalidEntryError('not-json', (error as Error).message)
+  }
+  if (!isObject(value)) throw notAnEvent('the JSON is not an object')
+  return value
+}
+
+function requireStrings(event: Record<string, unknown>, keys: string[]): void {
+  for (const key of keys) {
+    if (typeof event[key] !== 'string') throw notAnEvent(`${key} is not a string`)
+  }
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+function notAnEvent(detail: string): InvalidEntryError {
+  return new InvalidEntryError('not-an-event', detail)
+}

@@ -1,0 +1,172 @@
+/**
+ * The engine: applies a batch of events to the index in one transaction, whole or not at all.
+ *
+ * own → look up → fold → decide → remove → insert → count → notify. Rows, counters, notifications and each record's rev commit together, and everything
+ * follows from what was really removed and inserted, so a batch that is applied twice changes nothing, and any order and any split of
+ * the same events ends in the same rows.
+ *
+ * Locks are taken in one order: accounts by DID, then rows of these accounts, then counters by key. What records of different accounts mean for each
+ * other (a reply for its parent, a gate for its replies) is settled after the commit, when all that happened at the same time is visible.
+ */
+import type { CollectionSet } from '@sluice/collections/collection-set.ts'
+import type { Notification, Written } from '@sluice/collections/define.ts'
+import { transaction, type Transaction } from '@sluice/database/transaction.ts'
+import type { DatabasePool } from '@sluice/database/pool.ts'
+import type { StreamEvent } from '@sluice/events/stream-event.ts'
+import { crashPoint } from '@sluice/runtime/crash-points.ts'
+import { applyAccounts } from './accounts.ts'
+import { contend, writeContest, type Contest } from './contend.ts'
+import { decide, type Decisions } from './decide.ts'
+import { Deltas } from './deltas.ts'
+import { insertRows, writeRecords } from './insert.ts'
+import { findVanished, lookUp } from './look-up.ts'
+import { Notices } from './notify.ts'
+import { ownAccounts, type KnownActors } from './own.ts'
+import { prepare, type Refused } from './prepare.ts'
+import { findEnded, rememberEnded } from './remember.ts'
+import { removeRows, type Going, type Removed } from './remove.ts'
+import { BEGAN, settle, unsettled, type Began } from './settle.ts'
+import { sqlOf } from './sql.ts'
+import { fold, type Past, type Version } from './version.ts'
+
+export interface Applied {
+  inserted: number
+  replaced: number
+  removed: number
+  /** Events that were no news. */
+  stale: number
+  /** Records of others that were derived anew because of these. */
+  settled: number
+  refused: Refused[]
+}
+
+export interface Index {
+  db: DatabasePool
+  collections: CollectionSet
+  actors: KnownActors
+}
+
+export interface ApplyOptions {
+  /** Removes whatever rows stand where new records go, though no record owns them: leavings of another indexer. */
+  clearLeftovers?: boolean
+}
+
+/** @throws TransientError, RefusedError or FatalError; then nothing of the batch was applied */
+export async function applyBatch(
+  index: Index,
+  events: readonly StreamEvent[],
+  { clearLeftovers = false }: ApplyOptions = {},
+): Promise<Applied> {
+  const { db, collections, actors } = index
+  const prepared = prepare(collections, events)
+  const { decisions, open } = await transaction(db, { doing: 'applying a batch' }, async (tx) => {
+    const began = tx.query<Began>(BEGAN)
+    const resyncRevs = await ownAccounts(tx, prepared.heads, actors)
+    const vanished = prepared.ranges.length > 0 ? await findVanished(tx, prepared.ranges) : []
+    const { newest, past } = fold([...vanished, ...prepared.versions])
+    const known = await lookUp(tx, [...newest.keys()].sort())
+    const decided = decide(newest, known, resyncRevs)
+    await writeAll(tx, collections, decided, past, clearLeftovers)
+    applyAccounts(tx, prepared)
+    crashPoint('commit.before')
+    return { decisions: decided, open: unsettled(decided, past, (await began).rows[0]!) }
+  })
+  actors.add(prepared.heads.map(({ did }) => did))
+  crashPoint('settle.before')
+  const settled = await settle(db, collections, open)
+  return { ...summary(decisions, prepared.refused), settled }
+}
+
+async function writeAll(
+  tx: Transaction,
+  collections: CollectionSet,
+  decided: Decisions,
+  folded: readonly Past[],
+  clearLeftovers: boolean,
+): Promise<void> {
+  const deltas = new Deltas()
+  const ended = await findEnded(tx, collections, decided, folded)
+  const leftovers = clearLeftovers ? decided.fresh : []
+  const removed = await removeRows(
+    tx,
+    collections,
+    [...decided.removed, ...decided.replaced, ...leftovers].map(toGoing),
+    deltas,
+  )
+  writeRecords(tx, decided)
+  const written = await contendAll(tx, collections, decided, removed, deltas)
+  const notices = new Notices()
+  await rememberEnded(tx, ended, notices)
+  await insertAll(tx, collections, written, deltas, notices)
+  deltas.flush(tx)
+  await notices.flush(tx)
+}
+
+function toGoing({ uri, time, content }: Version): Going {
+  return { uri, at: time, deleted: !content }
+}
+
+/** The records that get rows, in the order of the collection list. */
+async function contendAll(
+  tx: Transaction,
+  collections: CollectionSet,
+  { fresh, replaced }: Decisions,
+  removed: Removed,
+  deltas: Deltas,
+): Promise<Written[]> {
+  const news = Map.groupBy([...fresh, ...replaced], ({ collection }) => collection)
+  const contests: Contest[] = await Promise.all(
+    collections.plugins.map(async (plugin) => {
+      const written = (news.get(plugin.nsid) ?? []).flatMap(toWritten)
+      const vacated = removed.get(plugin.nsid) ?? []
+      if (plugin.unique.length === 0 || written.length + vacated.length === 0)
+        return { ...NO_CONTEST, winners: written }
+      return contend(tx, collections, plugin, written, vacated)
+    }),
+  )
+  const dethroned = contests.flatMap((contest) => contest.dethroned)
+  await removeRows(
+    tx,
+    collections,
+    dethroned.map((uri) => ({ uri, at: '', deleted: false })),
+    deltas,
+  )
+  for (const contest of contests) writeContest(tx, contest)
+  return contests.flatMap((contest) => contest.winners)
+}
+
+const NO_CONTEST: Contest = { winners: [], dethroned: [], waiting: [], promoted: [], repointed: [] }
+
+function toWritten({ content }: Version): Written[] {
+  const indexed = content?.indexed
+  return indexed ? [{ entry: indexed.entry, rows: indexed.plugin.rows(indexed.entry) }] : []
+}
+
+async function insertAll(
+  tx: Transaction,
+  collections: CollectionSet,
+  written: readonly Written[],
+  deltas: Deltas,
+  notices: Notices,
+): Promise<void> {
+  const byCollection = Map.groupBy(written, ({ entry }) => entry.uri.split('/', 4)[3]!)
+  for (const plugin of collections.plugins) {
+    const ofPlugin = byCollection.get(plugin.nsid)
+    if (!ofPlugin) continue
+    const sql = sqlOf(tx)
+    const derived = (await plugin.derive?.(sql, ofPlugin)) ?? new Map<string, Notification[]>()
+    for (const [table, rows] of Map.groupBy(
+      ofPlugin.flatMap((w) => w.rows),
+      (row) => row.table,
+    )) {
+      insertRows(tx, table, rows)
+      const counters = plugin.counters.filter((counter) => counter.of === table)
+      if (counters.length > 0) for (const { values } of rows) deltas.add(counters, values, 1)
+    }
+    for (const { entry } of ofPlugin) notices.add(plugin, entry, derived.get(entry.uri) ?? plugin.notifications(entry))
+  }
+}
+
+function summary({ fresh, replaced, removed, stale }: Decisions, refused: Refused[]): Omit<Applied, 'settled'> {
+  return { inserted: fresh.length, replaced: replaced.length, removed: removed.length, stale, refused }
+}

@@ -1,0 +1,67 @@
+/**
+ * Applies labels: for each (src, uri, cid, val) the one with the latest `cts` stands, negations included, in any order of arrival. Of two with the same
+ * `cts` the negation stands: it cannot have come before what it negates.
+ */
+import { normalizeDatetime } from '@sluice/collections/values.ts'
+import type { DatabasePool } from '@sluice/database/pool.ts'
+import { transaction } from '@sluice/database/transaction.ts'
+import type { Label, LabelStreamEvent } from '@sluice/events/label-event.ts'
+
+interface LabelRow {
+  src: string
+  uri: string
+  cid: string
+  val: string
+  neg: boolean
+  cts: string
+  exp: string | null
+}
+
+/** @throws TransientError, RefusedError or FatalError; then nothing was applied */
+export async function applyLabels(db: DatabasePool, events: readonly LabelStreamEvent[]): Promise<{ changed: number }> {
+  const rows = latest(events.map(({ label }) => rowOf(label)))
+  const { rowCount } = await transaction(db, { doing: 'applying labels' }, (tx) =>
+    tx.query(UPSERT, [
+      rows.map((r) => r.src),
+      rows.map((r) => r.uri),
+      rows.map((r) => r.cid),
+      rows.map((r) => r.val),
+      rows.map((r) => r.neg),
+      rows.map((r) => r.cts),
+      rows.map((r) => r.exp),
+    ]),
+  )
+  return { changed: rowCount ?? 0 }
+}
+
+function rowOf({ src, uri, cid = '', val, neg = false, cts, exp }: Label): LabelRow {
+  return {
+    src,
+    uri,
+    cid,
+    val,
+    neg,
+    cts: normalizeDatetime(cts),
+    exp: exp === undefined ? null : normalizeDatetime(exp),
+  }
+}
+
+/** One row per label, in key order: the order in which rows are locked. */
+function latest(rows: readonly LabelRow[]): LabelRow[] {
+  const byKey = new Map<string, LabelRow>()
+  for (const row of rows) {
+    const key = `${row.src}\n${row.uri}\n${row.cid}\n${row.val}`
+    const seen = byKey.get(key)
+    if (!seen || row.cts > seen.cts || (row.cts === seen.cts && (row.neg || !seen.neg))) byKey.set(key, row)
+  }
+  return [...byKey].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, row]) => row)
+}
+
+const UPSERT = {
+  name: 'upsert-labels',
+  text: `
+    insert into label as held (src, uri, cid, val, neg, cts, exp)
+    select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::boolean[], $6::text[], $7::text[])
+    on conflict (src, uri, cid, val) do update set neg = excluded.neg, cts = excluded.cts, exp = excluded.exp
+    where excluded.cts > held.cts or (excluded.cts = held.cts and excluded.neg and not held.neg)`,
+}

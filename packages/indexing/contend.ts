@@ -1,0 +1,183 @@
+/**
+ * Duplicates: of several records that say the same (a second like of the same post), one has rows, the others wait in `duplicate_record` and one of
+ * them takes over when it is gone.
+ *
+ * The rule: the one with the lowest URI has the rows. Record keys are TIDs, so that is the one made first, and it does not depend on the order of
+ * arrival: a lower one that arrives late takes the rows over. All contenders belong to one account, which the batch owns.
+ */
+import type { Transaction } from '@sluice/database/transaction.ts'
+import type { Collection, Written } from '@sluice/collections/define.ts'
+import type { CollectionSet } from '@sluice/collections/collection-set.ts'
+import { loadEntries } from './entry.ts'
+import type { RemovedRow } from './remove.ts'
+
+export interface Contest {
+  /** Records whose rows are to be inserted: new ones, and waiting ones that take over. */
+  winners: Written[]
+  /** Records whose rows must go, because a lower URI arrived. */
+  dethroned: string[]
+  /** Records that wait, and for which one. */
+  waiting: { uri: string; cid: string; duplicateOf: string; indexedAt: string }[]
+  /** Records that wait no longer. */
+  promoted: string[]
+  /** Waiting records whose winner is another now. */
+  repointed: { from: string; to: string }[]
+}
+
+/** Decides who has the rows of one collection, given the new records and the rows just removed. */
+export async function contend(
+  tx: Transaction,
+  collections: CollectionSet,
+  plugin: Collection,
+  news: readonly Written[],
+  removed: readonly RemovedRow[],
+): Promise<Contest> {
+  const contest: Contest = { winners: [], dethroned: [], waiting: [], promoted: [], repointed: [] }
+  const contenders = news.filter((written) => {
+    if (written.rows[0]?.table === plugin.tables[0]) return true
+    contest.winners.push(written)
+    return false
+  })
+  const vacated = new Map(removed.map((row) => [row.uri, keyOf(plugin, row.values)]))
+  const byKey = Map.groupBy(contenders, ({ rows }) => keyOf(plugin, rows[0]!.values))
+  const [holders, waiting] = await Promise.all([
+    findHolders(
+      tx,
+      plugin,
+      [...byKey.values()].map(([first]) => first!.rows[0]!.values),
+    ),
+    findWaiting(tx, [...vacated.keys()]),
+  ])
+  const waitingByKey = Map.groupBy(waiting, ({ duplicateOf }) => vacated.get(duplicateOf)!)
+  const promotable: { uri: string; losers: string[] }[] = []
+  for (const key of new Set([...byKey.keys(), ...waitingByKey.keys()])) {
+    const waits = (waitingByKey.get(key) ?? []).map(({ uri }) => uri)
+    const promotion = decideKey(contest, byKey.get(key) ?? [], holders.get(key), waits)
+    if (promotion) promotable.push(promotion)
+  }
+  await promote(tx, collections, contest, promotable)
+  return contest
+}
+
+/** Returns the waiting record that must take over, when that is the outcome; its rows have to be made first. */
+function decideKey(
+  contest: Contest,
+  news: Written[],
+  holder: Holder | undefined,
+  waits: string[],
+): { uri: string; losers: string[] } | undefined {
+  const best = lowest([...news.map(({ entry }) => entry.uri), ...waits, ...(holder ? [holder.uri] : [])])
+  const winner = news.find(({ entry }) => entry.uri === best)
+  if (winner) contest.winners.push(winner)
+  for (const { entry } of news) {
+    if (entry.uri !== best)
+      contest.waiting.push({ uri: entry.uri, cid: entry.cid, duplicateOf: best, indexedAt: entry.indexedAt })
+  }
+  if (holder && holder.uri !== best) {
+    contest.dethroned.push(holder.uri)
+    contest.waiting.push({ ...holder, duplicateOf: best })
+    contest.repointed.push({ from: holder.uri, to: best })
+  }
+  const losers = waits.filter((uri) => uri !== best)
+  if (waits.includes(best)) return { uri: best, losers }
+  contest.repointed.push(...losers.map((uri) => ({ from: uri, to: best })))
+  return undefined
+}
+
+async function promote(
+  tx: Transaction,
+  collections: CollectionSet,
+  contest: Contest,
+  promotable: readonly { uri: string; losers: string[] }[],
+): Promise<void> {
+  if (promotable.length === 0) return
+  const entries = await loadEntries(
+    tx,
+    collections,
+    promotable.map(({ uri }) => uri),
+  )
+  for (const { entry, plugin } of entries) contest.winners.push({ entry, rows: plugin.rows(entry) })
+  contest.promoted.push(...promotable.map(({ uri }) => uri))
+  for (const { uri, losers } of promotable) contest.repointed.push(...losers.map((loser) => ({ from: loser, to: uri })))
+}
+
+function keyOf(plugin: Collection, values: Record<string, unknown>): string {
+  return plugin.unique.map((column) => values[column]).join('\n')
+}
+
+function lowest(uris: readonly string[]): string {
+  return uris.reduce((a, b) => (a < b ? a : b))
+}
+
+interface Holder {
+  uri: string
+  cid: string
+  indexedAt: string
+}
+
+async function findHolders(
+  tx: Transaction,
+  plugin: Collection,
+  keys: readonly Record<string, unknown>[],
+): Promise<Map<string, Holder>> {
+  if (keys.length === 0) return new Map()
+  const [primary] = plugin.tables
+  const columns = plugin.unique.map((column) => `"${column}"`)
+  const { rows } = await tx.query<Record<string, unknown> & Holder>(
+    {
+      name: `holders-${primary!.name}`,
+      text: `
+        select uri, cid, "indexedAt", ${columns.join(', ')}
+        from unnest(${columns.map((_, i) => `$${i + 1}::text[]`).join(', ')}) as key (${columns.join(', ')})
+        join "${primary!.name}" using (${columns.join(', ')})`,
+    },
+    plugin.unique.map((column) => keys.map((values) => values[column])),
+  )
+  return new Map(rows.map((row) => [keyOf(plugin, row), { uri: row.uri, cid: row.cid, indexedAt: row.indexedAt }]))
+}
+
+async function findWaiting(
+  tx: Transaction,
+  winners: readonly string[],
+): Promise<{ uri: string; duplicateOf: string }[]> {
+  if (winners.length === 0) return []
+  const text = `select uri, "duplicateOf" from duplicate_record where "duplicateOf" = any($1::text[])`
+  return (await tx.query<{ uri: string; duplicateOf: string }>({ name: 'waiting', text }, [winners])).rows
+}
+
+/** Writes who waits for whom. */
+export function writeContest(tx: Transaction, { waiting, promoted, repointed }: Contest): void {
+  if (promoted.length > 0) {
+    void tx.query({ name: 'promote', text: `delete from duplicate_record where uri = any($1::text[])` }, [promoted])
+  }
+  if (repointed.length > 0) {
+    void tx.query(
+      {
+        name: 'repoint',
+        text: `
+          update duplicate_record set "duplicateOf" = moved.winner
+          from unnest($1::text[], $2::text[]) as moved (loser, winner)
+          where "duplicateOf" = moved.loser or uri = moved.loser`,
+      },
+      [repointed.map((r) => r.from), repointed.map((r) => r.to)],
+    )
+  }
+  if (waiting.length > 0) {
+    void tx.query(
+      {
+        name: 'wait',
+        text: `
+          insert into duplicate_record (uri, cid, "duplicateOf", "indexedAt")
+          select * from unnest($1::text[], $2::text[], $3::text[], $4::text[])
+          on conflict (uri) do update set
+            cid = excluded.cid, "duplicateOf" = excluded."duplicateOf", "indexedAt" = excluded."indexedAt"`,
+      },
+      [
+        waiting.map((w) => w.uri),
+        waiting.map((w) => w.cid),
+        waiting.map((w) => w.duplicateOf),
+        waiting.map((w) => w.indexedAt),
+      ],
+    )
+  }
+}

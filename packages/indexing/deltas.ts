@@ -1,0 +1,58 @@
+/**
+ * Signed changes of counters. They come from rows that were really inserted or removed, are merged over the batch, and each aggregate row is
+ * written once, in key order, so that two indexers cannot deadlock.
+ */
+import type { Counter } from '@sluice/collections/define.ts'
+import type { Transaction } from '@sluice/database/transaction.ts'
+
+interface Aggregate {
+  table: string
+  key: string
+  columns: string[]
+  /** By key: the change of each column. */
+  rows: Map<string, number[]>
+}
+
+export class Deltas {
+  readonly #aggregates = new Map<string, Aggregate>()
+
+  /** Counts one row of the counters' table, +1 or −1. */
+  add(counters: readonly Counter[], values: Record<string, unknown>, sign: 1 | -1): void {
+    for (const counter of counters) {
+      const key = values[counter.by]
+      if (typeof key !== 'string' || (counter.unless !== undefined && values[counter.unless] === true)) continue
+      this.change(counter, key, sign)
+    }
+  }
+
+  change({ table, key: keyColumn, column }: Counter, key: string, by: number): void {
+    let aggregate = this.#aggregates.get(table)
+    if (!aggregate) this.#aggregates.set(table, (aggregate = { table, key: keyColumn, columns: [], rows: new Map() }))
+    let index = aggregate.columns.indexOf(column)
+    if (index === -1) index = aggregate.columns.push(column) - 1
+    let row = aggregate.rows.get(key)
+    if (!row) aggregate.rows.set(key, (row = []))
+    row[index] = (row[index] ?? 0) + by
+  }
+
+  /** Writes the changes that do not cancel out. Answers are not awaited: the transaction does, before it commits. */
+  flush(tx: Transaction): void {
+    const aggregates = [...this.#aggregates.values()].sort((a, b) => (a.table < b.table ? -1 : 1))
+    for (const { table, key, columns, rows } of aggregates) {
+      const changed = [...rows].filter(([, deltas]) => deltas.some((n) => n !== 0)).sort(([a], [b]) => (a < b ? -1 : 1))
+      if (changed.length === 0) continue
+      void tx.query({ name: `count-${table}-${columns.join('-')}`, text: upsert(table, key, columns) }, [
+        changed.map(([k]) => k),
+        ...columns.map((_, i) => changed.map(([, deltas]) => deltas[i] ?? 0)),
+      ])
+    }
+  }
+}
+
+function upsert(table: string, key: string, columns: readonly string[]): string {
+  const names = columns.map((column) => `"${column}"`)
+  return `
+    insert into "${table}" as total ("${key}", ${names.join(', ')})
+    select * from unnest($1::text[], ${columns.map((_, i) => `$${i + 2}::bigint[]`).join(', ')})
+    on conflict ("${key}") do update set ${names.map((name) => `${name} = total.${name} + excluded.${name}`).join(', ')}`
+}

@@ -1,0 +1,103 @@
+/** Puts records, tombstones and collection rows into the index. */
+import type { CopyRow, CopyValue } from '@sluice/database/copy.ts'
+import type { Transaction } from '@sluice/database/transaction.ts'
+import type { Row, Table } from '@sluice/collections/define.ts'
+import type { Decisions } from './decide.ts'
+import type { Version } from './version.ts'
+
+/** `record` and `tombstone` of everything that was decided. */
+export function writeRecords(tx: Transaction, decisions: Decisions): void {
+  const { fresh, replaced, confirmed, removed, entombed, exhumed } = decisions
+  if (removed.length > 0) void tx.query(DELETE_RECORDS, [removed.map((v) => v.uri)])
+  if (exhumed.length > 0) void tx.query(DELETE_TOMBSTONES, [exhumed.map((v) => v.uri)])
+  if (entombed.length > 0) {
+    void tx.query(ENTOMB, [
+      entombed.map((v) => v.uri),
+      entombed.map((v) => v.did),
+      entombed.map((v) => v.rev),
+      entombed.map((v) => v.time),
+    ])
+  }
+  if (replaced.length > 0) {
+    void tx.query(REPLACE_RECORDS, [
+      replaced.map((v) => v.uri),
+      replaced.map((v) => v.content!.cid),
+      replaced.map((v) => v.content!.json),
+      replaced.map((v) => v.time),
+      replaced.map((v) => v.rev),
+      replaced.map((v) => (v.fromExport ? true : null)),
+    ])
+  }
+  if (confirmed.length > 0) void tx.query(CONFIRM_RECORDS, [confirmed.map((v) => v.uri), confirmed.map((v) => v.rev)])
+  if (fresh.length > 0) void tx.copy(RECORD, fresh.map(recordRow))
+}
+
+const RECORD = { table: 'record', columns: ['uri', 'cid', 'did', 'json', 'indexedAt', 'rev', 'fromExport'] }
+
+function recordRow({ uri, did, rev, time, fromExport, content }: Version): CopyRow {
+  return [uri, content!.cid, did, content!.json, time, rev, fromExport ? true : null]
+}
+
+const DELETE_RECORDS = { name: 'delete-records', text: `delete from record where uri = any($1::text[])` }
+const DELETE_TOMBSTONES = { name: 'delete-tombstones', text: `delete from tombstone where uri = any($1::text[])` }
+const ENTOMB = {
+  name: 'entomb',
+  text: `
+    insert into tombstone as held (uri, did, rev, "deletedAt")
+    select * from unnest($1::text[], $2::text[], $3::text[], $4::text[])
+    on conflict (uri) do update set rev = excluded.rev, "deletedAt" = excluded."deletedAt" where held.rev < excluded.rev`,
+}
+const REPLACE_RECORDS = {
+  name: 'replace-records',
+  text: `
+    update record set cid = news.cid, json = news.json, "indexedAt" = news."indexedAt", rev = news.rev,
+      "fromExport" = news."fromExport"
+    from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::boolean[])
+      as news (uri, cid, json, "indexedAt", rev, "fromExport")
+    where record.uri = news.uri`,
+}
+const CONFIRM_RECORDS = {
+  name: 'confirm-records',
+  text: `
+    update record set rev = news.rev from unnest($1::text[], $2::text[]) as news (uri, rev)
+    where record.uri = news.uri`,
+}
+
+/**
+ * Copies rows into their tables. Nothing can be in the way: the batch owns the accounts, and has looked.
+ * COPY of 2,000 likes with record and notification takes 52 µs of Postgres a like, unnest with ON CONFLICT 60, COPY to a temporary table and from
+ * there 58, jsonb_to_recordset 71; at 5,000 a batch 45 against 57 (unnest); COPY without looking first: 49.
+ */
+export function insertRows(tx: Transaction, table: Table, rows: readonly Row[]): void {
+  const columns = Object.keys(table.columns)
+  if (table.outlives) {
+    void tx.query(
+      revive(table, table.outlives),
+      columns.map((column) => rows.map(({ values }) => values[column])),
+    )
+    return
+  }
+  const json = columns.map((column) => table.columns[column] === 'jsonb?')
+  void tx.copy(
+    { table: table.name, columns },
+    rows.map(({ values }) => columns.map((c, i) => copyValue(values[c], json[i]!))),
+  )
+}
+
+function revive(
+  { name, columns }: Table,
+  { deletedAt, key }: NonNullable<Table['outlives']>,
+): { name: string; text: string } {
+  const names = Object.keys(columns).map((column) => `"${column}"`)
+  return {
+    name: `revive-${name}`,
+    text: `
+      insert into "${name}" (${names.join(', ')}) select * from unnest(${names.map((_, i) => `$${i + 1}::text[]`).join(', ')})
+      on conflict (${key.map((column) => `"${column}"`).join(', ')}) do update set "${deletedAt}" = null`,
+  }
+}
+
+function copyValue(value: unknown, json: boolean): CopyValue {
+  if (value === null || value === undefined) return null
+  return json ? JSON.stringify(value) : (value as CopyValue)
+}

@@ -1,0 +1,65 @@
+/**
+ * Notifications of one batch: each once, only for records whose rows are in the index, and not for threads that the receiver has muted.
+ */
+import type { Transaction } from '@sluice/database/transaction.ts'
+import type { Collection, Entry, Notification } from '@sluice/collections/define.ts'
+
+export interface NotificationRow {
+  did: string
+  recordUri: string
+  recordCid: string
+  author: string
+  reason: string
+  reasonSubject: string | null
+  sortAt: string
+}
+
+const NOTIFICATION = {
+  table: 'notification',
+  columns: ['did', 'recordUri', 'recordCid', 'author', 'reason', 'reasonSubject', 'sortAt'],
+}
+
+export class Notices {
+  readonly #rows: NotificationRow[] = []
+
+  add(plugin: Collection, entry: Entry, notifications: readonly Notification[]): void {
+    for (const { did, reason, reasonSubject, sortAt = entry.sortAt } of notifications) {
+      if (did === entry.did && !plugin.notifiesSelf) continue
+      const { uri: recordUri, cid: recordCid, did: author } = entry
+      this.#rows.push({ did, recordUri, recordCid, author, reason, reasonSubject, sortAt })
+    }
+  }
+
+  async flush(tx: Transaction): Promise<void> {
+    if (this.#rows.length === 0) return
+    const muted = await findMuted(tx, this.#rows)
+    const rows = this.#rows.filter((_, i) => !muted.has(i))
+    void tx.copy(
+      NOTIFICATION,
+      rows.map((r) => [r.did, r.recordUri, r.recordCid, r.author, r.reason, r.reasonSubject, r.sortAt]),
+    )
+  }
+}
+
+/** Which of the rows are about a thread that their receiver has muted, by index. Mutes are few: they are looked at first. */
+async function findMuted(tx: Transaction, rows: readonly NotificationRow[]): Promise<Set<number>> {
+  const about = rows.flatMap(({ did, reasonSubject }, i) => (reasonSubject === null ? [] : [{ did, reasonSubject, i }]))
+  const { rows: found } = await tx.query<{ index: number }>(MUTED, [
+    about.map((a) => a.i),
+    about.map((a) => a.did),
+    about.map((a) => a.reasonSubject),
+  ])
+  return new Set(found.map(({ index }) => index))
+}
+
+const MUTED = {
+  name: 'muted-notifications',
+  text: `
+    with mutes as materialized (
+      select mute."rootUri", mute."mutedByDid", notice.index, notice.subject
+      from unnest($1::int[], $2::text[], $3::text[]) as notice (index, did, subject)
+      join thread_mute mute on mute."mutedByDid" = notice.did
+    )
+    select distinct mutes.index from mutes join post on post.uri = mutes.subject
+    where coalesce(post."replyRoot", post.uri) = mutes."rootUri"`,
+}

@@ -1,0 +1,149 @@
+/**
+ * Reads a batch of events: which accounts it is about, which record versions it brings, which key ranges an export covers. Pure.
+ *
+ * A record that fails its lexicon, or that its plugin refuses, is as though it had never been written: it is counted by reason and does
+ * not hide an earlier valid version, whatever the order of arrival. Its siblings are not touched.
+ */
+import { recordText } from '@sluice/events/codec.ts'
+import {
+  SEQ_BACKFILL,
+  uriOf,
+  type AccountEvent,
+  type CreateEvent,
+  type IdentityEvent,
+  type RecordEvent,
+  type RepoEvent,
+  type StreamEvent,
+  type UpdateEvent,
+} from '@sluice/events/stream-event.ts'
+import type { CollectionSet } from '@sluice/collections/collection-set.ts'
+import { makeEntry } from './entry.ts'
+import type { Content, Version } from './version.ts'
+
+/** Why the indexer did not index a record. */
+export const REFUSALS = ['invalid-record', 'wrong-owner', 'not-indexed'] as const
+export type RefusalReason = (typeof REFUSALS)[number]
+
+export interface Refused {
+  uri: string
+  reason: RefusalReason
+  detail: string
+}
+
+/** What a batch says of one account's repository. */
+export interface Head {
+  did: string
+  /** The newest commit that is known to be wholly in the stream; absent while only chunks of an export were seen. */
+  commit?: string
+  rev?: string
+  /** When the account was last heard of. */
+  time: string
+  /** The head of a resync's export: what exists at this rev, the export tells. */
+  resyncRev?: string
+}
+
+/** A stretch of an export: between `from` and `to` exactly `keys` exist. */
+export interface Range {
+  did: string
+  rev: string
+  time: string
+  from: string
+  to: string
+  keys: ReadonlySet<string>
+}
+
+export interface Prepared {
+  /** By DID, in order: the order in which they are locked. */
+  heads: Head[]
+  versions: Version[]
+  ranges: Range[]
+  accounts: AccountEvent[]
+  identities: IdentityEvent[]
+  refused: Refused[]
+}
+
+export function prepare(collections: CollectionSet, events: readonly StreamEvent[]): Prepared {
+  const heads = new Map<string, Head>()
+  const prepared: Prepared = { heads: [], versions: [], ranges: [], accounts: [], identities: [], refused: [] }
+  for (const event of events) {
+    const head = headOf(heads, event)
+    switch (event.type) {
+      case 'create':
+      case 'update':
+      case 'delete':
+        if (event.seq !== SEQ_BACKFILL) advanceHead(head, event)
+        prepareRecord(collections, event, prepared)
+        break
+      case 'repo':
+        prepareRepo(head, event, prepared)
+        break
+      case 'account':
+        prepared.accounts.push(event)
+        break
+      case 'identity':
+        prepared.identities.push(event)
+        break
+    }
+  }
+  prepared.heads = [...heads.values()].sort((a, b) => (a.did < b.did ? -1 : 1))
+  return prepared
+}
+
+function headOf(heads: Map<string, Head>, event: StreamEvent): Head {
+  let head = heads.get(event.did)
+  if (!head) heads.set(event.did, (head = { did: event.did, time: event.time }))
+  if (event.time > head.time) head.time = event.time
+  return head
+}
+
+function advanceHead(head: Head, { commit, rev }: { commit: string; rev: string }): void {
+  if (head.rev !== undefined && head.rev >= rev) return
+  head.rev = rev
+  head.commit = commit
+}
+
+function prepareRepo(head: Head, event: RepoEvent, prepared: Prepared): void {
+  if (!event.range || !event.keys) {
+    advanceHead(head, event)
+    return
+  }
+  if (head.resyncRev === undefined || head.resyncRev < event.rev) head.resyncRev = event.rev
+  const { did, rev, time, range, keys } = event
+  prepared.ranges.push({ did, rev, time, from: range[0], to: range[1], keys: new Set(keys) })
+}
+
+function prepareRecord(collections: CollectionSet, event: RecordEvent, prepared: Prepared): void {
+  const uri = uriOf(event)
+  if (!collections.stores(event.collection)) {
+    prepared.refused.push({ uri, reason: 'not-indexed', detail: event.collection })
+    return
+  }
+  const { did, collection, rev, time } = event
+  const version: Version = { uri, did, collection, rev, time, fromExport: event.seq === SEQ_BACKFILL }
+  if (event.type !== 'delete') {
+    const content = contentOf(collections, event, uri)
+    if ('reason' in content) {
+      prepared.refused.push({ uri, ...content })
+      return
+    }
+    version.content = content
+  }
+  prepared.versions.push(version)
+}
+
+function contentOf(
+  collections: CollectionSet,
+  event: CreateEvent | UpdateEvent,
+  uri: string,
+): Content | { reason: RefusalReason; detail: string } {
+  const json = recordText(event)
+  const content: Content = { cid: event.cid, json }
+  const plugin = collections.plugin(event.collection)
+  if (!plugin) return content
+  const violation = collections.validate(event.collection, event.record)
+  if (violation !== undefined) return { reason: 'invalid-record', detail: violation }
+  const entry = makeEntry({ ...event, uri, json, indexedAt: event.time, live: event.seq !== SEQ_BACKFILL })
+  const refusal = plugin.refuses(entry)
+  if (refusal !== undefined) return { reason: 'wrong-owner', detail: refusal }
+  return { ...content, indexed: { plugin, entry } }
+}

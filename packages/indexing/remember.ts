@@ -1,0 +1,137 @@
+/**
+ * What stays of versions that are no longer in force: facts for posts that arrive late, places in a thread, farewells. The same whether a version was in
+ * the index when it ended, was superseded within its batch, or arrives after its end. So the order of arrival leaves no trace.
+ */
+import type { CollectionSet } from '@sluice/collections/collection-set.ts'
+import type { Collection, Entry, Statement, Table } from '@sluice/collections/define.ts'
+import type { Transaction } from '@sluice/database/transaction.ts'
+import type { Decisions } from './decide.ts'
+import { loadEntries } from './entry.ts'
+import type { Notices } from './notify.ts'
+import type { Past, Version } from './version.ts'
+
+interface Ended extends Past {
+  plugin: Collection
+  entry: Entry
+}
+
+/** The ended versions that matter to their collections. Must run before their records are removed. */
+export async function findEnded(
+  tx: Transaction,
+  collections: CollectionSet,
+  decisions: Decisions,
+  folded: readonly Past[],
+): Promise<Ended[]> {
+  const arrived = [...folded, ...decisions.past].flatMap((past): Ended[] => {
+    const indexed = past.version.content?.indexed
+    return indexed && matters(indexed.plugin) ? [{ ...past, ...indexed }] : []
+  })
+  const going = new Map<string, Version>()
+  for (const version of [...decisions.removed, ...decisions.replaced]) {
+    const plugin = collections.plugin(version.collection)
+    if (plugin && matters(plugin)) going.set(version.uri, version)
+  }
+  if (going.size === 0) return arrived
+  const stored = (await loadEntries(tx, collections, [...going.keys()])).map(({ entry, plugin }): Ended => {
+    const next = going.get(entry.uri)!
+    const version = {
+      uri: entry.uri,
+      did: entry.did,
+      collection: next.collection,
+      rev: entry.rev,
+      time: entry.indexedAt,
+      fromExport: true,
+    }
+    return { version, until: next.rev, endedAt: next.time, deleted: !next.content, plugin, entry }
+  })
+  return [...arrived, ...stored]
+}
+
+function matters({ remembers, farewells, tables }: Collection): boolean {
+  return remembers !== undefined || farewells !== undefined || tables.some((table) => table.outlives)
+}
+
+/** Writes what stays. Notices of the same records must not be removed after this. */
+export async function rememberEnded(tx: Transaction, ended: readonly Ended[], notices: Notices): Promise<void> {
+  const facts = ended.flatMap(({ plugin, entry, until, version }) => {
+    const fact = plugin.remembers?.(entry)
+    return fact && fact.since < until ? [{ uri: version.uri, did: version.did, until, ...fact }] : []
+  })
+  if (facts.length > 0) {
+    void tx.query(REMEMBER, [
+      facts.map((f) => f.uri),
+      facts.map((f) => f.did),
+      facts.map((f) => f.key),
+      facts.map((f) => f.since),
+      facts.map((f) => f.until),
+      facts.map((f) => JSON.stringify(f.fact)),
+    ])
+  }
+  keepPlaces(tx, ended)
+  await sayFarewell(
+    tx,
+    ended.filter((e) => e.deleted && e.plugin.farewells),
+    notices,
+  )
+}
+
+const REMEMBER = {
+  name: 'remember',
+  text: `
+    insert into past_fact as held (uri, did, key, since, until, fact)
+    select distinct on (uri, since) * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::jsonb[])
+      as ended (uri, did, key, since, until, fact)
+    order by uri, since, until
+    on conflict (uri, since) do update set until = least(held.until, excluded.until)`,
+}
+
+/** Rows of tables that outlive their records. */
+function keepPlaces(tx: Transaction, ended: readonly Ended[]): void {
+  const rows = ended.flatMap(({ plugin, entry, endedAt }) =>
+    plugin.tables.some((table) => table.outlives)
+      ? plugin.rows(entry).flatMap(({ table, values }) => (table.outlives ? [{ table, values, endedAt }] : []))
+      : [],
+  )
+  for (const [table, ofTable] of Map.groupBy(rows, (row) => row.table)) {
+    const values = Object.keys(table.columns).map((column) => ofTable.map((row) => row.values[column]))
+    void tx.query(keepStatement(table, table.outlives!), [...values, ofTable.map((row) => row.endedAt)])
+  }
+}
+
+/** Of several ends of one row the last counts; a row whose record lives is left alone. */
+function keepStatement({ name, columns }: Table, { deletedAt, key }: NonNullable<Table['outlives']>): Statement {
+  const names = Object.keys(columns).map(quoted)
+  const [keys, end] = [key.map(quoted).join(', '), quoted(deletedAt)]
+  return {
+    name: `keep-${name}`,
+    text: `
+      insert into ${quoted(name)} as held (${names.join(', ')}, ${end})
+      select distinct on (${keys}) * from unnest(${[...names, end].map((_, i) => `$${i + 1}::text[]`).join(', ')})
+        as ended (${names.join(', ')}, at)
+      order by ${keys}, at desc
+      on conflict (${keys}) do update set ${end} = greatest(held.${end}, excluded.${end}) where held.${end} is not null`,
+  }
+}
+
+function quoted(identifier: string): string {
+  return `"${identifier}"`
+}
+
+/** Each of a deleted record's notifications stands once: those of its life and its farewell. */
+async function sayFarewell(tx: Transaction, ended: readonly Ended[], notices: Notices): Promise<void> {
+  if (ended.length === 0) return
+  const { rows } = await tx.query<{ recordUri: string; reason: string }>(TOLD, [ended.map(({ entry }) => entry.uri)])
+  const told = new Set(rows.map(({ recordUri, reason }) => `${recordUri} ${reason}`))
+  for (const { plugin, entry, endedAt } of new Map(ended.map((e) => [e.entry.uri, e])).values()) {
+    const farewells = plugin.farewells!(entry).map((notification) => ({ ...notification, sortAt: endedAt }))
+    const untold = [...plugin.notifications(entry), ...farewells].filter(
+      ({ reason }) => !told.has(`${entry.uri} ${reason}`),
+    )
+    notices.add(plugin, entry, untold)
+  }
+}
+
+const TOLD = {
+  name: 'told',
+  text: `select "recordUri", reason from notification where "recordUri" = any($1::text[])`,
+}

@@ -1,0 +1,235 @@
+/**
+ * What records of different accounts mean for each other, settled after the commit: a reply whose parent arrives late, a reply and a gate
+ * that two consumers applied at the same moment.
+ *
+ * Each transaction looks, once it is durable, for records that its own may affect, and derives their columns and notifications again. Of two that
+ * did not see each other, whichever looks last sees both. A record is derived again under a lock on its row, so the last word is said by someone who saw everything
+ * before it. A batch is acked only after this; if the process dies in between, the batch comes again and settles again.
+ */
+import type { CollectionSet } from '@sluice/collections/collection-set.ts'
+import {
+  collectionOfUri,
+  type Collection,
+  type Entry,
+  type Touched,
+  type Unseen,
+  type Written,
+} from '@sluice/collections/define.ts'
+import type { DatabasePool } from '@sluice/database/pool.ts'
+import { transaction, type Transaction } from '@sluice/database/transaction.ts'
+import type { Decisions } from './decide.ts'
+import { Deltas } from './deltas.ts'
+import { loadEntries } from './entry.ts'
+import { Notices, type NotificationRow } from './notify.ts'
+import { sqlOf } from './sql.ts'
+import type { Past, Version } from './version.ts'
+
+export interface Unsettled {
+  /** Versions whose columns were derived with the batch. */
+  derived: Version[]
+  /** Deletions, and versions that are no longer in force. */
+  ended: Version[]
+  /** When the batch's transaction began. */
+  began: Began
+  /** Versions whose batch may have died before it settled: looked at as if everything had happened since. */
+  repeated: Version[]
+}
+
+export interface Began {
+  /** The oldest transaction that was running. */
+  oldest: string
+  own: string
+}
+
+export const BEGAN = {
+  name: 'began',
+  text: `select pg_snapshot_xmin(pg_current_snapshot())::text as oldest, pg_current_xact_id()::text as own`,
+}
+
+export function unsettled(decisions: Decisions, folded: readonly Past[], began: Began): Unsettled {
+  const { fresh, replaced, entombed, repeated, past } = decisions
+  const late = [...folded, ...past].map(({ version }) => version)
+  return { derived: [...fresh, ...replaced], ended: [...entombed, ...late], began, repeated }
+}
+
+/** Derives again what these versions affect, and what that affects in turn. Returns how many records changed. */
+export async function settle(
+  db: DatabasePool,
+  collections: CollectionSet,
+  { derived, ended, began, repeated }: Unsettled,
+): Promise<number> {
+  const unseen = await whatElse(db, began)
+  let affected = new Set([
+    ...(await find(db, collections, touch(derived, true).concat(touch(ended, false)), unseen)),
+    ...(await find(db, collections, touch(repeated, false), { since: null })),
+  ])
+  let changes = 0
+  // Each round goes at least one level down a thread; a thread deeper than this would be settled by the next event in it.
+  for (let round = 0; affected.size > 0 && round < ROUNDS_MAX; round++) {
+    const changed: Entry[] = []
+    for (const part of chunks([...affected].sort(), DERIVE_MAX)) {
+      changed.push(...(await transaction(db, { doing: 'settling' }, (tx) => deriveAgain(tx, collections, part))))
+    }
+    changes += changed.length
+    affected = new Set(await find(db, collections, changed.map(again), { since: began.oldest }))
+  }
+  return changes
+}
+
+const ROUNDS_MAX = 1_000
+const DERIVE_MAX = 1_000
+
+/** When no other transaction began, ended or ran between our beginning and now, nothing was unseen: always so with a single consumer. */
+async function whatElse(db: DatabasePool, { oldest, own }: Began): Promise<Unseen> {
+  const { rows } = await db.query<{ next: string }>(NEXT)
+  return oldest === own && BigInt(rows[0]!.next) === BigInt(own) + 1n ? 'nothing' : { since: oldest }
+}
+
+const NEXT = { name: 'next-xid', text: `select pg_snapshot_xmax(pg_current_snapshot())::text as next` }
+
+async function find(
+  db: DatabasePool,
+  collections: CollectionSet,
+  touched: readonly Touched[],
+  unseen: Unseen,
+): Promise<string[]> {
+  if (touched.length === 0) return []
+  const byCollection = Map.groupBy(touched, ({ uri }) => collectionOfUri(uri))
+  const sql = {
+    query: async <T extends object>(statement: { name: string; text: string }, values: unknown[]) =>
+      (await db.query<T>({ ...statement, values })).rows,
+  }
+  const found = await Promise.all(
+    collections.plugins.map(async ({ nsid, affects }) => {
+      const ofCollection = byCollection.get(nsid)
+      return ofCollection && affects ? affects(sql, ofCollection, unseen) : []
+    }),
+  )
+  return found.flat()
+}
+
+function touch(versions: readonly Version[], derived: boolean): Touched[] {
+  return versions.map(({ uri, did, rev, content }) => {
+    const entry = content?.indexed?.entry
+    return { uri, did, rev, derived, ...(entry ? { entry } : {}) }
+  })
+}
+
+/** A record that was derived again, as something that others may hang on. */
+function again(entry: Entry): Touched {
+  return { uri: entry.uri, did: entry.did, rev: entry.rev, derived: true, entry }
+}
+
+/** Derives these records again; returns those that changed. */
+async function deriveAgain(tx: Transaction, collections: CollectionSet, uris: readonly string[]): Promise<Entry[]> {
+  const changed: Entry[] = []
+  const deltas = new Deltas()
+  for (const [nsid, ofCollection] of Map.groupBy(uris, collectionOfUri)) {
+    const plugin = collections.plugin(nsid)
+    if (plugin?.derive) changed.push(...(await deriveCollection(tx, collections, plugin, ofCollection, deltas)))
+  }
+  deltas.flush(tx)
+  return changed
+}
+
+async function deriveCollection(
+  tx: Transaction,
+  collections: CollectionSet,
+  plugin: Collection,
+  uris: readonly string[],
+  deltas: Deltas,
+): Promise<Entry[]> {
+  const [primary] = plugin.tables
+  const counters = plugin.counters.filter(({ of }) => of === primary)
+  const columns = new Set([primary!.owner, ...plugin.derived, ...counters.map(({ by }) => by)])
+  const { rows } = await tx.query<Record<string, unknown>>(
+    {
+      name: `lock-${primary!.name}`,
+      text: `
+        select ${[...columns].map((c) => `"${c}"`).join(', ')} from "${primary!.name}" where "${primary!.owner}" = any($1::text[])
+        order by "${primary!.owner}" for update`,
+    },
+    [uris],
+  )
+  const before = new Map(rows.map((row) => [row[primary!.owner] as string, row]))
+  const entries = (await loadEntries(tx, collections, [...before.keys()])).map(({ entry }) => entry)
+  const written: Written[] = entries.map((entry) => ({ entry, rows: plugin.rows(entry) }))
+  const notifications = (await plugin.derive!(sqlOf(tx), written)) ?? new Map()
+  const changed = written.filter(({ entry, rows: [row] }) => differs(plugin, before.get(entry.uri)!, row!.values))
+  for (const {
+    entry,
+    rows: [row],
+  } of changed) {
+    deltas.add(counters, before.get(entry.uri)!, -1)
+    deltas.add(counters, { ...before.get(entry.uri), ...pick(row!.values, plugin.derived) }, 1)
+  }
+  updateDerived(tx, plugin, changed)
+  await renotify(tx, plugin, written, notifications)
+  return changed.map(({ entry }) => entry)
+}
+
+/** Null and false say the same: nothing against it. */
+function differs(plugin: Collection, before: Record<string, unknown>, after: Record<string, unknown>): boolean {
+  return plugin.derived.some((column) => (before[column] ?? false) !== (after[column] ?? false))
+}
+
+function updateDerived(tx: Transaction, { tables: [primary], derived }: Collection, changed: readonly Written[]): void {
+  if (changed.length === 0) return
+  const names = derived.map((column) => `"${column}"`)
+  void tx.query(
+    {
+      name: `rederive-${primary!.name}`,
+      text: `
+        update "${primary!.name}" set ${names.map((name) => `${name} = news.${name}`).join(', ')}
+        from unnest($1::text[], ${names.map((_, i) => `$${i + 2}::boolean[]`).join(', ')}) as news (uri, ${names.join(', ')})
+        where "${primary!.name}"."${primary!.owner}" = news.uri`,
+    },
+    [
+      changed.map(({ entry }) => entry.uri),
+      ...derived.map((column) => changed.map(({ rows }) => rows[0]!.values[column] ?? null)),
+    ],
+  )
+}
+
+/** Makes the stored notifications of these records those that they should have, and touches no other. */
+async function renotify(
+  tx: Transaction,
+  plugin: Collection,
+  written: readonly Written[],
+  wanted: ReadonlyMap<string, ReturnType<Collection['notifications']>>,
+): Promise<void> {
+  const stored = await tx.query<NotificationRow & { id: number }>(STORED, [written.map(({ entry }) => entry.uri)])
+  const notices = new Notices()
+  const unwanted: number[] = []
+  const storedOf = Map.groupBy(stored.rows, (row) => row.recordUri)
+  for (const { entry } of written) {
+    const want = wanted.get(entry.uri) ?? plugin.notifications(entry)
+    const have = storedOf.get(entry.uri) ?? []
+    const same = (a: (typeof want)[number], b: NotificationRow): boolean =>
+      a.did === b.did && a.reason === b.reason && a.reasonSubject === b.reasonSubject
+    unwanted.push(...have.filter((row) => !want.some((w) => same(w, row))).map(({ id }) => id))
+    notices.add(
+      plugin,
+      entry,
+      want.filter((w) => !have.some((row) => same(w, row))),
+    )
+  }
+  if (unwanted.length > 0)
+    void tx.query({ name: 'unnotify', text: `delete from notification where id = any($1::bigint[])` }, [unwanted])
+  await notices.flush(tx)
+}
+
+const STORED = {
+  name: 'stored-notifications',
+  text: `
+    select id, did, "recordUri", "recordCid", author, reason, "reasonSubject", "sortAt"
+    from notification where "recordUri" = any($1::text[]) order by id`,
+}
+
+function pick(values: Record<string, unknown>, columns: readonly string[]): Record<string, unknown> {
+  return Object.fromEntries(columns.map((column) => [column, values[column]]))
+}
+
+function* chunks<T>(items: readonly T[], size: number): Generator<T[]> {
+  for (let i = 0; i < items.length; i += size) yield items.slice(i, i + size)
+}

@@ -1,0 +1,77 @@
+/** One version of one record, as a batch brings it, and how versions of a record path are ordered. */
+import type { Collection, Entry } from '@sluice/collections/define.ts'
+
+export interface Version {
+  uri: string
+  did: string
+  collection: string
+  /** The commit that wrote it; the head of the export for one that came with an export. */
+  rev: string
+  /** When that commit was made, or the export read. */
+  time: string
+  fromExport: boolean
+  /** What the record is at this version; absent: it was deleted. */
+  content?: Content
+}
+
+export interface Content {
+  cid: string
+  /** The record as its producer wrote it: what `record.json` holds. */
+  json: string
+  /** The plugin that makes rows of it, with its view of the record; absent for a collection that is only stored. */
+  indexed?: { plugin: Collection; entry: Entry }
+}
+
+/** A version that is no longer in force, and the end of its time. */
+export interface Past {
+  version: Version
+  /** The rev that superseded it. */
+  until: string
+  /** When that was. */
+  endedAt: string
+  /** It was superseded by a deletion, not by another version. */
+  deleted: boolean
+}
+
+export interface Folded {
+  newest: Map<string, Version>
+  /** Versions that a later one of the same batch supersedes. */
+  past: Past[]
+}
+
+/**
+ * The newest version of each path. Revs are TIDs, so their order is byte order. Of two at the same rev the later one in the
+ * batch counts: it is the same commit seen twice, or an export taken at that commit.
+ */
+export function fold(versions: Iterable<Version>): Folded {
+  const newest = new Map<string, Version>()
+  const several = new Map<string, Version[]>()
+  for (const version of versions) {
+    const seen = newest.get(version.uri)
+    if (seen) {
+      const all = several.get(version.uri)
+      if (all) all.push(version)
+      else several.set(version.uri, [seen, version])
+      if (version.rev < seen.rev) continue
+    }
+    newest.set(version.uri, version)
+  }
+  return { newest, past: [...several.values()].flatMap(superseded) }
+}
+
+function superseded(versions: Version[]): Past[] {
+  versions.sort((a, b) => (a.rev < b.rev ? -1 : a.rev > b.rev ? 1 : 0))
+  return versions.flatMap((version, i) => {
+    const next = versions.slice(i + 1).find(({ rev }) => rev > version.rev)
+    return version.content && next ? [past(version, next)] : []
+  })
+}
+
+/** `version` as superseded by `next`. */
+export function past(version: Version, next: Version): Past {
+  return { version, until: next.rev, endedAt: next.time, deleted: !next.content }
+}
+
+export function byUri(a: { uri: string }, b: { uri: string }): number {
+  return a.uri < b.uri ? -1 : a.uri > b.uri ? 1 : 0
+}

@@ -1,0 +1,115 @@
+/**
+ * Waiting between tries: exponential backoff with full jitter, so that many clients of one failing server spread out.
+ *
+ * The nth wait is drawn evenly from 0 to min(capMs, baseMs · 2ⁿ).
+ */
+import { setTimeout as wait } from 'node:timers/promises'
+import { TransientError } from './errors.ts'
+
+export interface BackoffPolicy {
+  /** The longest possible first wait. */
+  readonly baseMs: number
+  /** The longest possible wait of all. */
+  readonly capMs: number
+  /** How long things must go well until the next failure counts as the first again. */
+  readonly healthyAfterMs: number
+}
+
+export const DEFAULT_BACKOFF: BackoffPolicy = { baseMs: 250, capMs: 30_000, healthyAfterMs: 30_000 }
+
+/** The longest delay a timer takes; more would fire at once. */
+const MAX_TIMER_MS = 2 ** 31 - 1
+/** A server may ask us to wait, but not for ever. */
+const MAX_RETRY_AFTER_MS = 3_600_000
+
+/** The memory of one failing thing. */
+export class Backoff {
+  readonly #policy: BackoffPolicy
+  readonly #random: () => number
+  readonly #now: () => number
+  #attempts = 0
+  #healthySince: number | undefined
+
+  constructor(policy: BackoffPolicy = DEFAULT_BACKOFF, { random = Math.random, now = () => performance.now() } = {}) {
+    this.#policy = policy
+    this.#random = random
+    this.#now = now
+  }
+
+  /** How many failures in a row, the last one included. */
+  get attempts(): number {
+    return this.#attempts
+  }
+
+  /** Called for each failure: how long to wait before the next try, in ms. */
+  nextMs(): number {
+    const { baseMs, capMs, healthyAfterMs } = this.#policy
+    if (this.#healthySince !== undefined && this.#now() - this.#healthySince >= healthyAfterMs) this.#attempts = 0
+    this.#healthySince = undefined
+    // 2³⁰ is beyond any cap; more would end in Infinity.
+    const ceilingMs = Math.min(capMs, baseMs * 2 ** Math.min(this.#attempts, 30))
+    this.#attempts += 1
+    return this.#random() * ceilingMs
+  }
+
+  /**
+   * Things go well now (connected, first data received). Alone it changes nothing: only a failure `healthyAfterMs` later or
+   * more starts from the base again, so that a server which accepts and then drops us is not hammered.
+   */
+  healthy(): void {
+    this.#healthySince ??= this.#now()
+  }
+
+  /** Forgets all failures. Only for callers that know the thing has been healthy for a while. */
+  reset(): void {
+    this.#attempts = 0
+    this.#healthySince = undefined
+  }
+}
+
+/**
+ * Waits.
+ * @throws an AbortError (see `isAbort`) as soon as the signal aborts
+ */
+export async function sleep(ms: number, signal: AbortSignal): Promise<void> {
+  await wait(Math.min(Math.max(ms, 0), MAX_TIMER_MS), undefined, { signal })
+}
+
+export interface Retry {
+  readonly error: TransientError
+  /** How often it failed so far, from 1. */
+  readonly attempt: number
+  readonly delayMs: number
+}
+
+/**
+ * Calls `attempt` until it succeeds, waiting after each TransientError, without limit. What the other side asked for
+ * (`retryAfterMs`) is waited in addition to the jitter, since it asked everybody for the same.
+ * @param onWait told of each wait before it begins: log it, count it
+ * @throws what `attempt` throws when it is no TransientError; an AbortError when the signal aborts before or between tries
+ */
+export async function retry<T>(
+  signal: AbortSignal,
+  policy: BackoffPolicy,
+  attempt: () => Promise<T>,
+  onWait: (retry: Retry) => void,
+): Promise<T> {
+  const backoff = new Backoff(policy)
+  for (;;) {
+    signal.throwIfAborted()
+    try {
+      return await attempt()
+    } catch (error) {
+      if (!(error instanceof TransientError)) throw error
+      const delayMs = backoff.nextMs() + retryAfterMs(error)
+      signal.throwIfAborted()
+      onWait({ error, attempt: backoff.attempts, delayMs })
+      await sleep(delayMs, signal)
+    }
+  }
+}
+
+/** What the other side asked for, within reason. */
+export function retryAfterMs(error: TransientError): number {
+  return Math.min(Math.max(error.retryAfterMs ?? 0, 0), MAX_RETRY_AFTER_MS)
+}

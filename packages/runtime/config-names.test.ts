@@ -1,0 +1,18 @@
+import { expect, test } from 'vitest'
+import { editDistance, nearestName } from './config-names.ts'
+
+test.each([
+  ['', '', 0],
+  ['abc', 'abc', 0],
+  ['abc', '', 3],
+  ['abc', 'acb', 1],
+  ['REDIS_ULR', 'REDIS_URL', 1],
+  ['kitten', 'sitting', 3],
+])('from %s to %s: %i edits, either way', (a, b, edits) => {
+  expect(editDistance(a, b)).toBe(edits)
+  expect(editDistance(b, a)).toBe(edits)
+})
+
+test('the nearest name has the fewest edits', () => {
+  expect(nearestName('RELAY_HOST', ['REDIS_HOST', 'RELAY_HOSTS', 'LABELER_HOSTS'])).toEqual(['RELAY_HOSTS', 1])
+})

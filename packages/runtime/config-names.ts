@@ -1,0 +1,59 @@
+/**
+ * Finds variables that somebody meant for us and misspelt.
+ *
+ * Names with a prefix of our own must be known. Names with a prefix that others use as well (`REDIS_`, `DB_`, …) are only
+ * suspected when they are a slip of the finger away from a known one. Variables that Kubernetes and Docker inject for a service
+ * called `ingester` or `redis` (`INGESTER_SERVICE_HOST`, `REDIS_PORT=tcp://…`) are nobody's spelling.
+ */
+
+const OWN_PREFIX = /^(INGESTER|BACKFILLER|INDEXER|SLUICE)_/
+const SHARED_PREFIX = /^(DB|REDIS|PLC|LABELER|RELAY)_/
+const INJECTED = /_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_\d+_(TCP|UDP|SCTP)(_.+)?)$/
+
+/** Read by the runtime itself, before and beside any configuration. */
+const RUNTIME_NAMES = ['SLUICE_BUILD_ID', 'SLUICE_CRASH_POINTS']
+
+/** One sentence for each variable of `env` that looks like ours and is not, with the nearest name that is. */
+export function unknownNames(env: Readonly<Record<string, string | undefined>>, known: ReadonlySet<string>): string[] {
+  const names = [...known, ...RUNTIME_NAMES]
+  return Object.keys(env).flatMap((name) => {
+    if (names.includes(name) || isInjected(name, env[name])) return []
+    const [nearest, distance] = nearestName(name, names)
+    const slip = distance <= (name.length > 10 ? 2 : 1)
+    if (!OWN_PREFIX.test(name) && !(SHARED_PREFIX.test(name) && slip)) return []
+    // Whatever is far from every known name is named all the same: it shows where to look.
+    return `${name} is not a variable of ours: ${slip ? 'did you mean' : 'the nearest is'} ${nearest}? Remove or correct it.`
+  })
+}
+
+function isInjected(name: string, value = ''): boolean {
+  return INJECTED.test(name) || (name.endsWith('_PORT') && /^(tcp|udp|sctp):\/\//.test(value))
+}
+
+/** The candidate with the fewest edits between it and `name`, and that number. `candidates` must not be empty. */
+export function nearestName(name: string, candidates: readonly string[]): [nearest: string, distance: number] {
+  let best: [string, number] = ['', Infinity]
+  for (const candidate of candidates) {
+    const distance = editDistance(name, candidate)
+    if (distance < best[1]) best = [candidate, distance]
+  }
+  return best
+}
+
+/** Insertions, deletions, substitutions and swaps of neighbours (optimal string alignment). */
+export function editDistance(a: string, b: string): number {
+  let beforeLast: number[] = []
+  let last = Array.from({ length: b.length + 1 }, (_, j) => j)
+  for (let i = 1; i <= a.length; i++) {
+    const row = [i]
+    for (let j = 1; j <= b.length; j++) {
+      const same = a[i - 1] === b[j - 1]
+      row[j] = Math.min(last[j]! + 1, row[j - 1]! + 1, last[j - 1]! + (same ? 0 : 1))
+      const swapped = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]
+      if (swapped) row[j] = Math.min(row[j]!, beforeLast[j - 2]! + 1)
+    }
+    beforeLast = last
+    last = row
+  }
+  return last[b.length]!
+}

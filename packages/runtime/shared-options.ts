@@ -1,0 +1,52 @@
+/** Options that several services have: spread them into the service's own literal. */
+import type { Options } from './config.ts'
+import { LEVELS } from './log.ts'
+
+/** What `runMain` needs of every role. The metrics port differs by role, so that all can run on one machine. */
+export function runtimeOptions<const Port extends number>(metricsPort: Port) {
+  return {
+    metricsPort: {
+      env: 'METRICS_PORT',
+      type: 'integer',
+      min: 0,
+      max: 65_535,
+      default: metricsPort,
+      help: 'Port of /health, /ready and /metrics; 0 takes a free one.',
+    },
+    logLevel: {
+      env: 'LOG_LEVEL',
+      type: 'enum',
+      values: LEVELS,
+      default: 'info',
+      help: 'The least severe log lines to write.',
+    },
+    drainMs: {
+      env: 'SLUICE_DRAIN_MS',
+      type: 'duration',
+      default: 25_000,
+      help: 'How long a stop may take to finish what was begun; keep it below the grace period of the platform (Kubernetes: 30 s).',
+    },
+  } as const satisfies Options
+}
+
+export const redisOptions = {
+  redisUrl: {
+    env: 'REDIS_URL',
+    aliases: ['REDIS_HOST'],
+    type: 'url',
+    schemes: ['redis', 'rediss'],
+    secret: true,
+    default: 'redis://localhost:6379',
+    help: 'The Redis server that joins the daemons.',
+  },
+} as const satisfies Options
+
+export const identityOptions = {
+  plcUrl: {
+    env: 'PLC_URL',
+    type: 'url',
+    schemes: ['https', 'http'],
+    default: 'https://plc.directory',
+    help: 'The directory, or a mirror of it, that resolves did:plc identities.',
+  },
+} as const satisfies Options

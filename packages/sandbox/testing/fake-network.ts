@@ -1,0 +1,63 @@
+/**
+ * A network of hosts that do as they are told (`fake-pds.ts`), joined by a directory that resolves its accounts. For what a real PDS
+ * never does. Everything in it is deterministic but for time.
+ */
+import { createServer, type Server } from 'node:http'
+import { once } from 'node:events'
+import type { TestRepo } from '@sluice/atproto/testing/repo.ts'
+import { FakeAccount } from './fake-account.ts'
+import { FakePds, type PdsManners } from './fake-pds.ts'
+import { LOOPBACK } from '../loopback.ts'
+import { freePort, releasePort } from '../ports.ts'
+
+export class FakeNetwork implements AsyncDisposable {
+  readonly plcUrl: string
+  readonly hosts: FakePds[] = []
+  readonly accounts = new Map<string, FakeAccount>()
+  /** Whether the directory answers 503 to everybody. */
+  plcIsDown = false
+  /** How often the directory was asked. */
+  plcAsked = 0
+  readonly #port: number
+  readonly #plc: Server
+
+  private constructor(port: number) {
+    this.#port = port
+    this.plcUrl = `http://${LOOPBACK}:${port}`
+    this.#plc = createServer((request, response) => {
+      this.plcAsked++
+      const account = this.accounts.get(decodeURIComponent((request.url ?? '/').slice(1)))
+      if (this.plcIsDown) response.writeHead(503).end()
+      else if (account === undefined || account.document === 'missing') response.writeHead(404).end('{}')
+      else if (account.document === 'tombstoned') response.writeHead(410).end('{}')
+      else response.setHeader('content-type', 'application/json').end(JSON.stringify(account.didDocument()))
+    })
+  }
+
+  static async start(): Promise<FakeNetwork> {
+    const network = new FakeNetwork(await freePort())
+    network.#plc.listen(network.#port, LOOPBACK)
+    await once(network.#plc, 'listening')
+    return network
+  }
+
+  async addHost(manners: Partial<PdsManners> = {}): Promise<FakePds> {
+    const pds = await FakePds.start(manners)
+    this.hosts.push(pds)
+    return pds
+  }
+
+  addAccount(repo: TestRepo, pds: FakePds): FakeAccount {
+    const account = new FakeAccount(repo, pds)
+    this.accounts.set(account.did, account)
+    return account
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const closed = once(this.#plc, 'close')
+    this.#plc.close()
+    this.#plc.closeAllConnections()
+    await Promise.all([closed, ...this.hosts.map((pds) => pds[Symbol.asyncDispose]())])
+    releasePort(this.#port)
+  }
+}

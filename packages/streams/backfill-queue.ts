@@ -1,0 +1,23 @@
+/**
+ * The queue of repositories to fetch: the names of its parts, for whoever asks for repositories, fetches them, or looks on.
+ *
+ * | key                        | what                                                                                             |
+ * |----------------------------|--------------------------------------------------------------------------------------------------|
+ * | `<stream>`                 | entries that enumeration and the live stream ask for                                               |
+ * | `<stream>_priority`        | entries that go first: what an operator asked for; same group, same consumers                       |
+ * | `<stream>:retry`           | sorted set, of either stream: entries that are not due yet, score = when (Unix ms)                   |
+ * | `<stream>_dlq`             | of either stream: repositories that were given up                                                   |
+ * | `<stream>:host:<host>`     | hash: the host's limits as they stand, and what came of it so far                                     |
+ * | `<stream>:slots:<host>`    | sorted set: requests to the host that are under way                                                  |
+ * | `<stream>:hosts`           | sorted set: the hosts, score = when they were last asked (Unix ms)                                   |
+ */
+
+export const priorityStream = (stream: string): string => `${stream}_priority`
+
+export const retryKey = (stream: string): string => `${stream}:retry`
+
+export const hostKey = (stream: string, host: string): string => `${stream}:host:${host}`
+
+export const slotsKey = (stream: string, host: string): string => `${stream}:slots:${host}`
+
+export const hostsKey = (stream: string): string => `${stream}:hosts`

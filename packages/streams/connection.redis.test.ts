@@ -1,0 +1,95 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { startRedis } from '@sluice/sandbox/redis.ts'
+import { FatalError, TransientError } from '@sluice/runtime/errors.ts'
+import { classifyRedisError, connectRedis } from './connection.ts'
+import { expect, test } from './testing/fixtures.ts'
+import { FaultyProxy } from './testing/proxy.ts'
+
+const databaseOf = (url: string): string => url.slice(url.lastIndexOf('/') + 1)
+
+test('a command without connection is refused at once as transient, and works again after the reconnect', async ({
+  tools,
+}) => {
+  await using server = await startRedis()
+  const states: (string | undefined)[] = []
+  const redis = await tools.connect(server.url(), { onState: (error) => states.push(error?.message) })
+  await server.kill()
+  await expect.poll(() => redis.isReady).toBe(false)
+  const refused = await redis.ping().catch((error: unknown) => classifyRedisError(error))
+  expect(refused).toBeInstanceOf(TransientError)
+  await server.start()
+  await expect.poll(() => redis.ping().catch(() => 'no'), { timeout: 5_000 }).toBe('PONG')
+  expect(states[0]).toBeUndefined()
+  expect(states.some((state) => state?.includes('ECONNREFUSED'))).toBe(true)
+  expect(states.at(-1)).toBeUndefined()
+})
+
+test('it waits for a server that is not there yet, until the signal', async () => {
+  const stop = new AbortController()
+  const seen: (Error | undefined)[] = []
+  const connecting = connectRedis({
+    url: 'redis://127.0.0.1:1/0',
+    name: 'test',
+    signal: stop.signal,
+    onState: (error) => void seen.push(error),
+    limits: { reconnectMaxMs: 20 },
+  })
+  connecting.catch(() => {})
+  await expect.poll(() => seen.length).toBeGreaterThan(2)
+  stop.abort()
+  await expect(connecting).rejects.toThrow('aborted')
+})
+
+test('a wrong password is fatal at the start', async ({ tools }) => {
+  await using server = await startRedis()
+  const admin = await tools.connect(server.url())
+  await admin.configSet('requirepass', 'right')
+  const url = server.url().replace('redis://', 'redis://:wrong@')
+  await expect(connectRedis({ url, name: 'test' })).rejects.toThrow(FatalError)
+  const redis = await tools.connect(url.replace('wrong', 'right'))
+  expect(await redis.ping()).toBe('PONG')
+})
+
+test('a peer that vanished without a word is given up, however busily others write to it', async ({
+  redisUrl,
+  tools,
+}) => {
+  await using proxy = await FaultyProxy.start(redisUrl)
+  const states: (string | undefined)[] = []
+  const redis = await tools.connect(proxy.url(databaseOf(redisUrl)), {
+    onState: (error) => states.push(error?.message),
+    limits: { pingMs: 50, silenceMs: 300 },
+  })
+  proxy.beSilent(true)
+  const outcomes: string[] = []
+  const busy = setInterval(
+    () =>
+      void redis
+        .incr('n')
+        .then(
+          () => 'answered',
+          () => 'rejected',
+        )
+        .then((o) => outcomes.push(o)),
+    20,
+  )
+  await expect.poll(() => outcomes.length, { timeout: 5_000 }).toBeGreaterThan(0)
+  expect(proxy.swallowed).toBeGreaterThan(0)
+  expect(outcomes[0]).toBe('rejected')
+  expect(states.some((state) => state?.includes('no answer for 300 ms'))).toBe(true)
+  proxy.beSilent(false)
+  await expect.poll(() => redis.ping().catch(() => 'no'), { timeout: 5_000 }).toBe('PONG')
+  clearInterval(busy)
+})
+
+test('a connection that its owner closed is not made anew', async ({ redisUrl, tools }) => {
+  const redis = await tools.connect(redisUrl, { limits: { pingMs: 20, silenceMs: 20 } })
+  redis.destroy()
+  await delay(200)
+  expect(redis.isOpen).toBe(false)
+})
+
+test('a name with spaces is no reason not to connect', async ({ redisUrl, tools }) => {
+  const redis = await tools.connect(redisUrl, { name: 'indexer one: größer' })
+  expect(await redis.clientGetName()).toBe('indexer-one:-gr--er')
+})

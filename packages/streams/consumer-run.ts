@@ -1,0 +1,199 @@
+/**
+ * One life of a consumer, from taking its name to giving it back: reading, working, keeping what it holds and inheriting go on side by
+ * side. The first that fails stops the others; each finishes the batch it has.
+ */
+import { sleep } from '@sluice/runtime/backoff.ts'
+import { crashPoint } from '@sluice/runtime/crash-points.ts'
+import { FatalError, isAbort, TransientError } from '@sluice/runtime/errors.ts'
+import type { Batch, ConsumerLimits, ConsumerOptions, Refusal, Work } from './consumer.ts'
+import { bury, deadLetterStream } from './dead-letters.ts'
+import { ack, type Delivered } from './entries.ts'
+import { Intake } from './intake.ts'
+import type { Held, Lanes } from './lanes.ts'
+import { Lease } from './lease.ts'
+import { orAbort, Patience } from './patience.ts'
+import { Suspects, Turns } from './suspects.ts'
+
+export class ConsumerRun<E extends object> {
+  readonly #options: ConsumerOptions<E>
+  readonly #limits: ConsumerLimits
+  readonly #lanes: Lanes<E>
+  readonly #patience: Patience
+  readonly #suspects: Suspects
+  readonly #turns = new Turns()
+  readonly #fail = new AbortController()
+  /** The caller's wish, or a failure of a part. */
+  readonly #stopped: AbortSignal
+  /** Aborts when there is no more time to finish anything. */
+  readonly #end = new AbortController()
+  #failure: { error: unknown } | undefined
+  /** Dead letters that no incident speaks of yet. */
+  #buried = 0
+  #reportAtMs = 0
+
+  constructor(options: ConsumerOptions<E>, limits: ConsumerLimits, lanes: Lanes<E>, signal: AbortSignal) {
+    const { redis, address, observer = {}, backoff } = options
+    this.#options = options
+    this.#limits = limits
+    this.#lanes = lanes
+    this.#patience = new Patience({ redis, address, observer, backoff, end: this.#end.signal })
+    this.#suspects = new Suspects(redis, address)
+    this.#stopped = AbortSignal.any([signal, this.#fail.signal])
+  }
+
+  /** @throws the first failure; an AbortError when it was stopped before it began */
+  async toEnd(lanes: number, work: Work<E>): Promise<void> {
+    const { redis, address } = this.#options
+    const stopped = this.#stopped
+    const lease = new Lease({ redis, ...address, ttlMs: this.#limits.leaseMs, signal: stopped })
+    await this.#patience.until(stopped, () => lease.take())
+    let deadline: NodeJS.Timeout | undefined
+    const onStop = () => {
+      this.#lanes.close()
+      deadline = setTimeout(() => this.#end.abort(), this.#limits.finishMs)
+    }
+    if (stopped.aborted) onStop()
+    else stopped.addEventListener('abort', onStop, { once: true })
+    const done = new AbortController()
+    const intake = this.#intake()
+    const keeping = this.#orStop(this.#keep(lease, intake, done.signal))
+    const workers = Array.from({ length: lanes }, (_, lane) => this.#work(work, lane))
+    await Promise.all([intake.read(stopped), intake.inherit(stopped), ...workers].map((part) => this.#orStop(part)))
+    done.abort()
+    await keeping
+    this.#reportAtMs = 0
+    this.#reportDeadLetters()
+    await orAbort(this.#end.signal, this.#patience.settle()).catch(() => {})
+    await orAbort(this.#end.signal, lease.release()).catch(() => {})
+    clearTimeout(deadline)
+    if (this.#failure) throw this.#failure.error
+  }
+
+  /** Settles when the part has; its failure is everybody's. */
+  async #orStop(part: Promise<void>): Promise<void> {
+    try {
+      await part
+    } catch (error) {
+      if (this.#stopped.aborted && isAbort(error)) return
+      this.#failure ??= { error }
+      this.#fail.abort()
+    }
+  }
+
+  async #work(work: Work<E>, lane: number): Promise<void> {
+    try {
+      await work(this.#batches(lane))
+    } catch (error) {
+      // The world is at fault, not the entry that was worked on alone.
+      if (error instanceof TransientError || isAbort(error)) await this.#suspects.clear()
+      throw error
+    }
+    if (!this.#stopped.aborted)
+      throw new FatalError(`a worker of ${this.#options.address.stream} ended before its lane`)
+  }
+
+  async *#batches(lane: number): AsyncGenerator<Batch<E>> {
+    for await (const entries of this.#lanes.batches(lane)) {
+      const first = entries[0]!
+      using _turn = await this.#turns.enter(first.isolated)
+      if (this.#stopped.aborted) return
+      if (first.isolated && !(await this.#mayTry(first))) continue
+      yield this.#batch(entries)
+      if (first.isolated) await this.#suspects.clear()
+    }
+  }
+
+  /** False when the entry was found guilty and buried. */
+  async #mayTry(suspect: Held<E>): Promise<boolean> {
+    if (await this.#patience.until(this.#end.signal, () => this.#suspects.mayTry(suspect))) return true
+    await this.#bury(suspect, {
+      reason: 'crash-loop',
+      message: `the process died each time it worked on this entry alone (${suspect.deliveries} deliveries)`,
+    })
+    await this.#suspects.clear()
+    return false
+  }
+
+  #batch(entries: Held<E>[]): Batch<E> {
+    const open = new Set(entries)
+    return {
+      events: entries.map((held) => held.event),
+      id: entries[0]!.id,
+      deliveries: entries[0]!.deliveries,
+      ack: async () => {
+        crashPoint('commit.after')
+        await this.#ack([...open])
+        crashPoint('ack.after')
+        open.clear()
+      },
+      refuse: async (event, refusal) => {
+        const held = entries.find((entry) => entry.event === event)
+        if (!held) throw new FatalError(`refused an event that is not in the batch: ${refusal.reason}`)
+        if (!open.has(held)) return
+        await this.#bury(held, refusal)
+        open.delete(held)
+      },
+    }
+  }
+
+  async #ack(entries: Held<E>[]): Promise<void> {
+    const { redis, address, observer } = this.#options
+    const ids = entries.map(({ id }) => id)
+    await this.#patience.until(this.#end.signal, () => ack(redis, address, ids))
+    this.#lanes.release(entries)
+    observer?.acked?.(entries.length)
+  }
+
+  async #bury({ id, fields, deliveries }: Delivered, refusal: Refusal): Promise<void> {
+    const { redis, observer } = this.#options
+    const { stream, group } = this.#options.address
+    const { reason, code, message, attempts = deliveries } = refusal
+    const burial = { stream, group, entryId: id, fields, reason, code, message, attempts }
+    await this.#patience.until(this.#end.signal, () => bury(redis, burial, this.#limits.deadLetters))
+    this.#lanes.release([{ id }])
+    this.#buried += 1
+    observer?.buried?.(reason)
+  }
+
+  /** One incident a minute at most: the dead letters themselves tell the rest. */
+  #reportDeadLetters(): void {
+    if (this.#buried === 0 || performance.now() < this.#reportAtMs) return
+    const { stream } = this.#options.address
+    this.#patience.report({
+      kind: 'dead-letters',
+      what: `${this.#buried} entries of ${stream} could not be applied and became dead letters`,
+      action: `they wait in ${deadLetterStream(stream)} until an operator replays or drops them`,
+    })
+    this.#buried = 0
+    this.#reportAtMs = performance.now() + 60_000
+  }
+
+  #intake(): Intake<E> {
+    const { observer = {}, isolate = true } = this.#options
+    return new Intake({
+      ...this.#options,
+      observer,
+      isolate,
+      limits: this.#limits,
+      lanes: this.#lanes,
+      patience: this.#patience,
+      bury: (entry, refusal) => this.#bury(entry, refusal),
+    })
+  }
+
+  /** Until `done`: keeps our name, and what we hold. Beside everything else, since a slow batch must not look like a death. */
+  async #keep(lease: Lease, intake: Intake<E>, done: AbortSignal): Promise<void> {
+    const touchMs = this.#limits.reclaimIdleMs / 4
+    const tickMs = Math.min(lease.renewMs, touchMs)
+    let touchAtMs = 0
+    while (!done.aborted) {
+      await sleep(tickMs, done)
+      await this.#patience.until(done, () => lease.renew())
+      this.#reportDeadLetters()
+      await this.#patience.until(done, () => this.#patience.settle())
+      if (performance.now() < touchAtMs) continue
+      touchAtMs = performance.now() + touchMs
+      await this.#patience.until(done, () => intake.touch(Math.round(touchMs)))
+    }
+  }
+}

@@ -1,0 +1,416 @@
+import { once } from 'node:events'
+import { FatalError, TransientError } from '@sluice/runtime/errors.ts'
+import { labelEventCodec, streamEventCodec } from '@sluice/events/codec.ts'
+import { startRedis } from '@sluice/sandbox/redis.ts'
+import type { Redis } from './connection.ts'
+import { Consumer, type Batch } from './consumer.ts'
+import { deadLetterStream, listDeadLetters } from './dead-letters.ts'
+import { listIncidents } from './incidents.ts'
+import { eventsFrom, numbers, sorted, type TestEvent } from './testing/events.ts'
+import { ackAll, address, expect, never, test } from './testing/fixtures.ts'
+import { FaultyProxy } from './testing/proxy.ts'
+
+const { stream, group } = address
+const databaseOf = (url: string): string => url.slice(url.lastIndexOf('/') + 1)
+
+async function pendingOf(redis: Redis): Promise<number> {
+  return (await redis.xPending(stream, group)).pending
+}
+
+test('every entry is handed out once, and the stream is empty in the end', async ({ redisUrl, tools }) => {
+  const redis = await tools.connect(redisUrl)
+  const reader = await tools.connect(redisUrl)
+  await tools.producer(redis).append(eventsFrom(0, 1_000), never)
+  const { acked } = tools.consume({ redis, reader })
+  await expect.poll(() => acked.length, { timeout: 10_000 }).toBe(1_000)
+  expect(sorted(acked)).toEqual(numbers(1_000))
+  expect(await redis.xLen(stream)).toBe(0)
+  expect(await pendingOf(redis)).toBe(0)
+})
+
+test('a group that is made late begins at the first entry of the stream', async ({ redisUrl, tools }) => {
+  const redis = await tools.connect(redisUrl)
+  await tools.producer(redis).append(eventsFrom(0, 5), never)
+  const { acked } = tools.consume({ redis, reader: await tools.connect(redisUrl) })
+  await expect.poll(() => sorted(acked)).toEqual(numbers(5))
+})
+
+test('events of one key keep their order and never run side by side; keys do not wait for each other', async ({
+  redisUrl,
+  tools,
+}) => {
+  const redis = await tools.connect(redisUrl)
+  const events = eventsFrom(0, 600, 13)
+  await tools.producer(redis).append(events, never)
+  const seen = new Map<string, number[]>()
+  const inWork = new Set<string>()
+  let sideBySide = 0
+  const work = async (batch: Batch<TestEvent>) => {
+    const keys = new Set(batch.events.map(({ key }) => key))
+    for (const key of keys) {
+      expect(inWork.has(key), key).toBe(false)
+      inWork.add(key)
+    }
+    sideBySide = Math.max(sideBySide, inWork.size - keys.size)
+    await new Promise((resolve) => setTimeout(resolve, 1))
+    for (const { key, n } of batch.events) seen.set(key, [...(seen.get(key) ?? []), n])
+    for (const key of keys) inWork.delete(key)
+  }
+  const acked: number[] = []
+  tools.consume({ redis, reader: await tools.connect(redisUrl), limits: { batchEvents: 20 } }, ackAll(acked, work), 4)
+  await expect.poll(() => acked.length, { timeout: 10_000 }).toBe(600)
+  for (const [key, order] of seen) {
+    expect(order, key).toEqual(events.filter((event) => event.key === key).map(({ n }) => n))
+  }
+  expect(sideBySide).toBeGreaterThan(0)
+})
+
+test('nothing is acked before `ack`, and a worker that fails leaves its batch pending', async ({ redisUrl, tools }) => {
+  const redis = await tools.connect(redisUrl)
+  await tools.producer(redis).append(eventsFrom(0, 10), never)
+  const running = tools.consume({ redis, reader: await tools.connect(redisUrl) }, async (batches) => {
+    for await (const batch of batches) {
+      expect(await redis.xLen(stream)).toBe(10)
+      throw new TransientError(`no database for ${batch.events.length}`)
+    }
+  })
+  await expect(running.ended).rejects.toThrow('no database')
+  expect(await redis.xLen(stream)).toBe(10)
+  expect(await pendingOf(redis)).toBe(10)
+
+  const again = tools.consume({ redis, reader: await tools.connect(redisUrl) })
+  await expect.poll(() => sorted(again.acked)).toEqual(numbers(10))
+})
+
+test('the same consumer may run again after a failure', async ({ redisUrl, tools }) => {
+  const redis = await tools.connect(redisUrl)
+  await tools.producer(redis).append(eventsFrom(0, 3), never)
+  const options = { redis, reader: await tools.connect(redisUrl), address, key: ({ key }: TestEvent) => key }
+  const { consumer, ended } = tools.consume(options, async (batches) => {
+    for await (const _ of batches) throw new TransientError('not now')
+  })
+  await expect(ended).rejects.toThrow('not now')
+  const acked: number[] = []
+  const stop = new AbortController()
+  const second = consumer.run(stop.signal, 2, ackAll(acked))
+  await expect.poll(() => sorted(acked)).toEqual(numbers(3))
+  stop.abort()
+  await second
+})
+
+test('a worker that ends before its lane fails the run instead of starving the lane', async ({ redisUrl, tools }) => {
+  const redis = await tools.connect(redisUrl)
+  const running = tools.consume({ redis, reader: await tools.connect(redisUrl) }, async () => {})
+  await expect(running.ended).rejects.toThrow(FatalError)
+})
+
+test('after the signal the batch in hand is finished and acked; what was not started stays pending', async ({
+  redisUrl,
+  tools,
+}) => {
+  const redis = await tools.connect(redisUrl)
+  await tools.producer(redis).append(eventsFrom(0, 100, 1), never)
+  const begun = new AbortController()
+  const goOn = new AbortController()
+  const acked: number[] = []
+  const wait = async () => {
+    begun.abort()
+    if (!goOn.signal.aborted) await once(goOn.signal, 'abort')
+  }
+  const limits = { batchEvents: 10 }
+  const running = tools.consume({ redis, reader: await tools.connect(redisUrl), limits }, ackAll(acked, wait))
+  await once(begun.signal, 'abort')
+  const stopping = running.stop()
+  goOn.abort()
+  await stopping
+  expect(acked).toEqual(numbers(10))
+  expect(await redis.xLen(stream)).toBe(90)
+  const next = tools.consume({ redis, reader: await tools.connect(redisUrl) })
+  await expect.poll(() => next.acked).toEqual(numbers(90, 10))
+})
+
+test('the drain ends when Redis is away: what could not be acked is handed out again', async ({ tools }) => {
+  await using server = await startRedis()
+  const redis = await tools.connect(server.url())
+  await tools.producer(redis).append(eventsFrom(0, 5, 1), never)
+  const trouble: string[] = []
+  const worked: number[] = []
+  const observer = { trouble: (error: Error) => void trouble.push(error.message) }
+  const begun = new AbortController()
+  const down = new AbortController()
+  const running = tools.consume(
+    { redis, reader: await tools.connect(server.url()), observer, limits: { finishMs: 500 } },
+    ackAll([], async ({ events }) => {
+      begun.abort()
+      if (!down.signal.aborted) await once(down.signal, 'abort')
+      worked.push(...events.map(({ n }) => n))
+    }),
+  )
+  await once(begun.signal, 'abort')
+  await server.kill()
+  const stopping = running.stop()
+  down.abort()
+  await stopping
+  expect(worked).toEqual(numbers(5))
+  expect(trouble.length).toBeGreaterThan(0)
+  await server.start()
+  await expect.poll(() => redis.isReady).toBe(true)
+  const next = tools.consume({ redis, reader: await tools.connect(server.url()) })
+  await expect.poll(() => next.acked, { timeout: 5_000 }).toEqual(numbers(5))
+})
+
+test('the drain does not wait for the answer of a Redis that says nothing', async ({ redisUrl, tools }) => {
+  await using proxy = await FaultyProxy.start(redisUrl)
+  const redis = await tools.connect(proxy.url(databaseOf(redisUrl)))
+  const direct = await tools.connect(redisUrl)
+  await tools.producer(direct).append(eventsFrom(0, 5), never)
+  const running = tools.consume(
+    { redis, reader: await tools.connect(redisUrl), limits: { finishMs: 300 } },
+    ackAll([], () => proxy.beSilent(true)),
+  )
+  await expect.poll(() => proxy.swallowed).toBeGreaterThan(0)
+  await running.stop()
+  expect(await direct.xLen(stream)).toBe(5)
+})
+
+test('an answer to a read that gets lost is read again at once, in order, before anything newer', async ({
+  redisUrl,
+  tools,
+}) => {
+  await using proxy = await FaultyProxy.start(redisUrl)
+  const redis = await tools.connect(redisUrl)
+  const reader = await tools.connect(proxy.url(databaseOf(redisUrl)))
+  const from: string[] = []
+  const observer = { redelivered: (entries: number, how: string) => void from.push(`${how} ${entries}`) }
+  // No takeover within this test: what is lost must come back without one.
+  const limits = { readEntries: 10, reclaimIdleMs: 3_600_000 }
+  const { acked } = tools.consume({ redis, reader, observer, limits }, undefined, 1)
+  await expect.poll(async () => (await redis.exists(stream)) && (await redis.xInfoGroups(stream)).length).toBe(1)
+  proxy.loseAnswers('XREADGROUP')
+  await expect
+    .poll(() => proxy.cuts, { timeout: 3_000 })
+    .toBe(1)
+    .catch(() => {})
+  await tools.producer(redis).append(eventsFrom(0, 100, 1), never)
+  await expect.poll(() => acked.length, { timeout: 10_000 }).toBe(100)
+  proxy.loseAnswers('XREADGROUP')
+  const cuts = proxy.cuts
+  await tools.producer(redis).append(eventsFrom(100, 100, 1), never)
+  await expect.poll(() => acked.length, { timeout: 10_000 }).toBe(200)
+  expect(proxy.cuts).toBe(cuts + 1)
+  expect(from).toContain('own-pending 10')
+  expect(acked).toEqual(numbers(200))
+})
+
+test('entries that a cut connection was still given afterwards come back too', async ({ redisUrl, tools }) => {
+  const redis = await tools.connect(redisUrl)
+  await tools.producer(redis).append(eventsFrom(0, 31), never)
+  const busy = new AbortController()
+  const goOn = new AbortController()
+  const acked: number[] = []
+  const work = ackAll(acked, async () => {
+    busy.abort()
+    if (!goOn.signal.aborted) await once(goOn.signal, 'abort')
+  })
+  const from: string[] = []
+  const observer = { redelivered: (entries: number, how: string) => void from.push(`${how} ${entries}`) }
+  const limits = { heldEntries: 1, reclaimIdleMs: 2_000 }
+  tools.consume({ redis, reader: await tools.connect(redisUrl), observer, limits }, work)
+  await once(busy.signal, 'abort')
+  // As the server does for a blocked client whose connection it does not know to be cut.
+  await redis.xReadGroup(group, address.consumer, { key: stream, id: '>' }, { COUNT: 3 })
+  goOn.abort()
+  await expect.poll(() => sorted(acked), { timeout: 10_000 }).toEqual(numbers(31))
+  expect(from).toContain('own-pending 3')
+})
+
+test('an ack whose answer gets lost is acked once', async ({ redisUrl, tools }) => {
+  await using proxy = await FaultyProxy.start(redisUrl)
+  const redis = await tools.connect(proxy.url(databaseOf(redisUrl)))
+  const direct = await tools.connect(redisUrl)
+  await tools.producer(direct).append(eventsFrom(0, 20, 1), never)
+  const { scripts } = await import('./scripts.ts')
+  proxy.loseAnswers(scripts.ack.sha)
+  const { acked } = tools.consume({ redis, reader: await tools.connect(redisUrl) })
+  await expect.poll(() => acked, { timeout: 5_000 }).toEqual(numbers(20))
+  expect(proxy.cuts).toBe(1)
+  expect(await direct.xLen(stream)).toBe(0)
+})
+
+test('pending entries whose body was deleted are cleared and counted, own and inherited ones', async ({
+  redisUrl,
+  tools,
+}) => {
+  const redis = await tools.connect(redisUrl)
+  await tools.producer(redis).append(eventsFrom(0, 12), never)
+  await redis.xGroupCreate(stream, group, '0')
+  const take = async (consumer: string) => {
+    const reply = (await redis.xReadGroup(group, consumer, { key: stream, id: '>' }, { COUNT: 6 })) as {
+      messages: { id: string }[]
+    }[]
+    return reply[0]!.messages.map(({ id }) => id)
+  }
+  const own = await take(address.consumer)
+  const others = await take('gone')
+  await redis.xDel(stream, [own[1]!, own[4]!, others[0]!])
+  let phantoms = 0
+  const observer = { phantoms: (entries: number) => void (phantoms += entries) }
+  const { acked } = tools.consume({ redis, reader: await tools.connect(redisUrl), observer })
+  await expect.poll(() => sorted(acked), { timeout: 10_000 }).toEqual([0, 2, 3, 5, 7, 8, 9, 10, 11])
+  expect(phantoms).toBe(3)
+  await expect.poll(() => pendingOf(redis)).toBe(0)
+})
+
+test('a flushed Redis: the group is made again while reading, the loss is an incident, reading goes on', async ({
+  redisUrl,
+  tools,
+}) => {
+  const redis = await tools.connect(redisUrl)
+  let lost = 0
+  const observer = { groupLost: () => void lost++ }
+  const { acked } = tools.consume({ redis, reader: await tools.connect(redisUrl), observer })
+  await tools.producer(redis).append(eventsFrom(0, 5), never)
+  await expect.poll(() => acked.length).toBe(5)
+  await redis.flushDb()
+  await tools.producer(redis).append(eventsFrom(5, 5), never)
+  await expect.poll(() => sorted(acked), { timeout: 10_000 }).toEqual(numbers(10))
+  expect(lost).toBe(1)
+  await expect.poll(async () => (await listIncidents(redis, 10)).map(({ kind }) => kind)).toEqual(['group-lost'])
+  const [incident] = await listIncidents(redis, 1)
+  expect(incident).toMatchObject({ role: 'g one', what: expect.stringContaining('s or its group g') as string })
+})
+
+test('entries that cannot be decoded become dead letters with their payload, the others are handed out', async ({
+  redisUrl,
+  tools,
+}) => {
+  const redis = await tools.connect(redisUrl)
+  await redis.xAdd(stream, '*', { event: 'no { json' })
+  await redis.xAdd(stream, '*', { other: 'field', and: 'more' })
+  await redis.xAdd(stream, '*', { event: '{"type":"unheard-of"}' })
+  const good = { type: 'account', seq: 1, time: '2026-11-21T00:00:00.000Z', did: 'did:plc:a', active: true } as const
+  await redis.xAdd(stream, '*', streamEventCodec.encode(good))
+  const consumer = new Consumer({
+    redis,
+    reader: await tools.connect(redisUrl),
+    address,
+    codec: streamEventCodec,
+    key: ({ did }) => did,
+  })
+  const stop = new AbortController()
+  const seen: unknown[] = []
+  const running = consumer.run(stop.signal, 2, async (batches) => {
+    for await (const batch of batches) {
+      seen.push(...batch.events)
+      await batch.ack()
+    }
+  })
+  await expect.poll(() => redis.xLen(stream)).toBe(0)
+  stop.abort()
+  await running
+  expect(seen).toEqual([good])
+  const letters = await listDeadLetters(redis, stream, 10)
+  expect(letters.map(({ reason, fields, attempts }) => ({ reason, fields, attempts }))).toEqual([
+    { reason: 'not-json', fields: { event: 'no { json' }, attempts: 1 },
+    { reason: 'missing-field', fields: { other: 'field', and: 'more' }, attempts: 1 },
+    { reason: 'not-an-event', fields: { event: '{"type":"unheard-of"}' }, attempts: 1 },
+  ])
+  expect((await listIncidents(redis, 10)).map(({ kind, what }) => [kind, what.slice(0, 14)])).toEqual([
+    ['dead-letters', '3 entries of s'],
+  ])
+})
+
+test('an entry on which codec or key throw something of their own is poison, not the end', async ({
+  redisUrl,
+  tools,
+}) => {
+  const redis = await tools.connect(redisUrl)
+  await redis.xAdd(
+    stream,
+    '*',
+    labelEventCodec.encode({ type: 'label', label: { src: 'did:plc:l', uri: 'at://x', val: 'y', cts: 'z' } }),
+  )
+  await tools.producer(redis).append(eventsFrom(0, 3), never)
+  const key = (event: TestEvent) => {
+    if (event.key === undefined) throw new RangeError('no key at all')
+    return event.key
+  }
+  const { acked } = tools.consume({ redis, reader: await tools.connect(redisUrl), key })
+  await expect.poll(() => sorted(acked)).toEqual(numbers(3))
+  expect((await listDeadLetters(redis, stream, 10)).map(({ message }) => message)).toEqual([
+    'RangeError: no key at all',
+  ])
+})
+
+test('a refused event is a dead letter, its neighbours are acked, and only they count as acked', async ({
+  redisUrl,
+  tools,
+}) => {
+  const redis = await tools.connect(redisUrl)
+  await tools.producer(redis).append(eventsFrom(0, 5, 1), never)
+  const counted = { acked: 0, buried: [] as string[] }
+  const observer = {
+    acked: (entries: number) => void (counted.acked += entries),
+    buried: (reason: string) => void counted.buried.push(reason),
+  }
+  const running = tools.consume({ redis, reader: await tools.connect(redisUrl), observer }, async (batches) => {
+    for await (const batch of batches) {
+      for (const event of batch.events) {
+        if (event.n !== 2) continue
+        await batch.refuse(event, { reason: 'too-odd', code: '22P05', message: 'NUL in text' })
+        await batch.refuse(event, { reason: 'too-odd', message: 'again' })
+      }
+      await batch.ack()
+    }
+  })
+  await expect.poll(() => counted.acked).toBe(4)
+  expect(counted.buried).toEqual(['too-odd'])
+  expect(await redis.xLen(stream)).toBe(0)
+  const letters = await listDeadLetters(redis, stream, 10)
+  expect(letters).toMatchObject([{ reason: 'too-odd', code: '22P05', message: 'NUL in text', attempts: 1 }])
+  expect(JSON.parse(letters[0]!.fields.event!)).toEqual({ key: 'k0', n: 2 })
+  expect(running.consumer.heldEntries).toBe(0)
+})
+
+test('full dead letters stop the stream instead of losing the entry, and room lets it go on', async ({
+  redisUrl,
+  tools,
+}) => {
+  const redis = await tools.connect(redisUrl)
+  for (const text of ['one', 'two', 'three']) await redis.xAdd(stream, '*', { event: text })
+  await tools.producer(redis).append(eventsFrom(0, 3), never)
+  const trouble: string[] = []
+  const observer = { trouble: (error: Error) => void trouble.push(error.message) }
+  const { acked } = tools.consume({
+    redis,
+    reader: await tools.connect(redisUrl),
+    observer,
+    limits: { deadLetters: 2 },
+  })
+  await expect.poll(() => trouble.filter((text) => text.includes('s_dlq is full')).length).toBeGreaterThan(2)
+  expect(acked).toEqual([])
+  expect(await redis.xLen(stream)).toBe(4)
+  await redis.sendCommand(['XTRIM', deadLetterStream(stream), 'MAXLEN', '0'])
+  await expect.poll(() => sorted(acked), { timeout: 5_000 }).toEqual(numbers(3))
+  expect((await listDeadLetters(redis, stream, 10)).map(({ fields }) => fields.event)).toEqual(['three'])
+})
+
+test('what is held is bounded in bytes, although Redis counts entries', async ({ redisUrl, tools }) => {
+  const redis = await tools.connect(redisUrl)
+  const filler = 'x'.repeat(100_000)
+  const large = eventsFrom(0, 200).map((event) => ({ ...event, filler }))
+  const producer = tools.producer(redis)
+  for (let i = 0; i < large.length; i += 20) await producer.append(large.slice(i, i + 20), never)
+  const goOn = new AbortController()
+  const wait = async () => {
+    if (!goOn.signal.aborted) await once(goOn.signal, 'abort')
+  }
+  const acked: number[] = []
+  const limits = { heldBytes: 2_000_000, readEntries: 10, batchBytes: 300_000 }
+  const { consumer } = tools.consume({ redis, reader: await tools.connect(redisUrl), limits }, ackAll(acked, wait))
+  await expect.poll(() => consumer.heldBytes).toBeGreaterThan(1_900_000)
+  await new Promise((resolve) => setTimeout(resolve, 300))
+  expect(consumer.heldBytes).toBeLessThan(2_000_000 + 1 * 100_100)
+  goOn.abort()
+  await expect.poll(() => acked.length, { timeout: 10_000 }).toBe(200)
+})

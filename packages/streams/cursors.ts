@@ -1,0 +1,27 @@
+/**
+ * Cursors: for each upstream the last position all of whose predecessors are safely in Redis. `0` is a cursor (the oldest there is);
+ * absent is another thing (never read). A cursor moves with the entries it stands for, by `Producer.append`.
+ */
+import { classifyRedisError, type Redis } from './connection.ts'
+
+/** The cursor value of an enumeration that has seen its last page. */
+export const INGESTER_DONE = '!ingester-done'
+
+/** `<stream>:cursor:<host>`, host without scheme, as other tools write it. */
+export function cursorKey(stream: string, host: string): string {
+  return `${stream}:cursor:${hostOf(host)}`
+}
+
+/** `wss://relay.example/` → `relay.example`; a port stays. */
+export function hostOf(url: string): string {
+  return url.replace(/^[a-z]+:\/\//i, '').replace(/\/+$/, '')
+}
+
+/** The cursor, or null when there is none. */
+export async function readCursor(redis: Redis, key: string): Promise<string | null> {
+  try {
+    return await redis.get(key)
+  } catch (error) {
+    throw classifyRedisError(error)
+  }
+}

@@ -1,0 +1,107 @@
+/**
+ * Backpressure: tells a producer when to wait.
+ *
+ * It holds back when the stream has `entriesMax` entries or Redis uses `memoryRatioMax` of its `maxmemory`, and lets go only
+ * below the low marks, so that it does not flutter. It never drops and never trims: the producer waits, its socket is not read, and the
+ * relay's replay window is the overflow buffer. The memory mark lies well below `maxmemory`, because the stream is not the only thing in there
+ * and pending entries cost memory too (+148 bytes each).
+ */
+import { sleep } from '@sluice/runtime/backoff.ts'
+import { classifyRedisError, type Redis } from './connection.ts'
+
+export interface HighWaterOptions {
+  redis: Redis
+  stream: string
+  /** Entries in the stream at which the producer waits. */
+  entriesMax: number
+  /** Share of `maxmemory` at which the producer waits; without a `maxmemory` there is no such limit. */
+  memoryRatioMax?: number
+  /** Told when holding back begins and ends. */
+  onChange?: (held: HeldBack | undefined) => void
+}
+
+export interface HeldBack {
+  by: 'entries' | 'memory'
+  /** What an operator wants to read: which mark, and where we stand. */
+  detail: string
+  sinceMs: number
+}
+
+const LOW_RATIO = 0.8
+const MEMORY_LOW_RATIO = 0.9
+const POLL_MS = 200
+/** Between two looks at Redis while the last append's depth says there is room. */
+const FRESH_MS = 1_000
+
+export class HighWater {
+  readonly #options: Required<Pick<HighWaterOptions, 'memoryRatioMax'>> & HighWaterOptions
+  #held: HeldBack | undefined
+  #entries = 0
+  #memoryRatio = 0
+  #lookedAtMs = Number.NEGATIVE_INFINITY
+
+  constructor(options: HighWaterOptions) {
+    this.#options = { memoryRatioMax: 0.8, ...options }
+  }
+
+  /** Why the producer waits at this moment, or undefined. */
+  get held(): HeldBack | undefined {
+    return this.#held
+  }
+
+  /** The depth that an append reported: no look at Redis is needed to notice the mark. */
+  observe(entries: number): void {
+    this.#entries = entries
+    this.#decide()
+  }
+
+  /** Resolves when there is room. @throws TransientError when Redis cannot be asked; AbortError on the signal. */
+  async room(signal: AbortSignal): Promise<void> {
+    if (this.#held || Date.now() - this.#lookedAtMs > FRESH_MS) await this.#look()
+    while (this.#held) {
+      await sleep(POLL_MS, signal)
+      await this.#look()
+    }
+  }
+
+  async #look(): Promise<void> {
+    try {
+      const [entries, memory] = await Promise.all([
+        this.#options.redis.xLen(this.#options.stream),
+        this.#options.redis.info('memory'),
+      ])
+      this.#entries = entries
+      this.#memoryRatio = memoryRatio(memory)
+    } catch (error) {
+      throw classifyRedisError(error)
+    }
+    this.#lookedAtMs = Date.now()
+    this.#decide()
+  }
+
+  #decide(): void {
+    const { stream, entriesMax, memoryRatioMax, onChange } = this.#options
+    const factor = this.#held ? LOW_RATIO : 1
+    const memoryFactor = this.#held ? MEMORY_LOW_RATIO : 1
+    const tooMany = this.#entries >= entriesMax * factor
+    const tooFull = this.#memoryRatio >= memoryRatioMax * memoryFactor
+    if (tooMany || tooFull) {
+      const detail = tooMany
+        ? `${stream} holds ${this.#entries} entries, the high-water mark is ${entriesMax}`
+        : `Redis uses ${Math.round(this.#memoryRatio * 100)} % of maxmemory, the mark is ${Math.round(memoryRatioMax * 100)} %`
+      const first = this.#held === undefined
+      this.#held = { by: tooMany ? 'entries' : 'memory', detail, sinceMs: this.#held?.sinceMs ?? Date.now() }
+      if (first) onChange?.(this.#held)
+    } else if (this.#held) {
+      this.#held = undefined
+      onChange?.(undefined)
+    }
+  }
+}
+
+/** Share of `maxmemory` in use, from INFO memory; 0 when there is no limit. */
+export function memoryRatio(info: string): number {
+  const max = Number(/^maxmemory:(\d+)/m.exec(info)?.[1] ?? 0)
+  const used = Number(/^used_memory:(\d+)/m.exec(info)?.[1] ?? 0)
+  return max > 0 ? used / max : 0
+}

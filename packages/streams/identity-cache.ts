@@ -1,0 +1,88 @@
+/**
+ * A cache of identities in Redis, shared by all daemons: has the shape of the `IdentityCache` of packages/atproto. Losing it costs time,
+ * not correctness.
+ *
+ * Bounded twice: by age, and by a fixed number of slots. A DID has one slot, by its hash, and whoever comes later takes it over; so the
+ * memory is known in advance, which a time to live alone does not give (three million accounts are active on a day).
+ *
+ * A purge beats every fill that started before it, as long as that fill takes less than `PURGE_MEMORY_MS`: it gives the slot a new epoch, and a
+ * fill counts only when it names the epoch that the slot has.
+ */
+import { classifyRedisError, RedisFullError, type Redis } from './connection.ts'
+import { runScript, scripts } from './scripts.ts'
+
+export interface IdentityCacheOptions {
+  redis: Redis
+  /** How many identities at most; about 400 bytes each. */
+  slots?: number
+  /** How long an entry is kept; whether it still counts as fresh is for its reader to say. */
+  ttlMs?: number
+}
+
+export const IDENTITY_PREFIX = 'sluice:identity:'
+export const IDENTITY_SLOTS = 2 ** 18
+const TTL_MS = 48 * 3_600_000
+const PURGE_MEMORY_MS = 600_000
+
+/** @typeParam V what is kept of a DID; JSON */
+export class RedisIdentityCache<V> {
+  readonly #redis: Redis
+  readonly #slots: number
+  readonly #ttlMs: number
+
+  constructor({ redis, slots = IDENTITY_SLOTS, ttlMs = TTL_MS }: IdentityCacheOptions) {
+    this.#redis = redis
+    this.#slots = slots
+    this.#ttlMs = ttlMs
+  }
+
+  /** What is known, and the epoch to name in the `set` that follows. @throws TransientError */
+  async get(did: string): Promise<{ cached: V | undefined; epoch: number }> {
+    let held: string | null
+    try {
+      held = await this.#redis.get(this.#key(did))
+    } catch (error) {
+      throw classifyRedisError(error)
+    }
+    if (held === null) return { cached: undefined, epoch: 0 }
+    const [epoch = '0', holder, value = ''] = split(held)
+    return { cached: holder === did && value !== '' ? (JSON.parse(value) as V) : undefined, epoch: Number(epoch) }
+  }
+
+  /** Stores, unless the slot was purged since `epoch` was read. Says whether it did. @throws TransientError */
+  async set(did: string, value: V, epoch: number): Promise<boolean> {
+    const held = `${epoch} ${did} ${JSON.stringify(value)}`
+    try {
+      const args = [String(epoch), held, String(this.#ttlMs)]
+      return (await runScript(this.#redis, scripts.fillIdentity, [this.#key(did)], args)) === 1
+    } catch (error) {
+      const classified = classifyRedisError(error)
+      if (classified instanceof RedisFullError) return false
+      throw classified
+    }
+  }
+
+  /** Forgets, and makes every fill that is under way void. Works in a full Redis too. @throws TransientError */
+  async purge(did: string): Promise<void> {
+    const epoch = 1 + Math.floor(Math.random() * 2 ** 48)
+    try {
+      const args = [`${epoch} ${did} `, String(PURGE_MEMORY_MS)]
+      await runScript(this.#redis, scripts.purgeIdentity, [this.#key(did)], args)
+    } catch (error) {
+      throw classifyRedisError(error)
+    }
+  }
+
+  #key(did: string): string {
+    let hash = 0x811c9dc5
+    for (let i = 0; i < did.length; i++) hash = Math.imul(hash ^ did.charCodeAt(i), 0x01000193)
+    return IDENTITY_PREFIX + ((hash >>> 0) % this.#slots).toString(36)
+  }
+}
+
+/** `epoch did value`; only the value may hold spaces. */
+function split(held: string): string[] {
+  const first = held.indexOf(' ')
+  const second = held.indexOf(' ', first + 1)
+  return [held.slice(0, first), held.slice(first + 1, second), held.slice(second + 1)]
+}

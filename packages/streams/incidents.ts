@@ -1,0 +1,67 @@
+/**
+ * Incidents: everything that may have lost or delayed data, kept durably until an operator has seen it. They live in one capped Redis stream,
+ * because each daemon can write there, and nothing else of ours expires silently.
+ */
+import { classifyRedisError, type Redis } from './connection.ts'
+import { runScript, scripts } from './scripts.ts'
+
+export const INCIDENTS_STREAM = 'sluice:incidents'
+const INCIDENTS_MAX = 10_000
+
+/**
+ * `outdated-cursor`: the relay no longer had what we had not read. `future-cursor`: a relay says our cursor lies ahead of it. `group-lost`: a stream or
+ * group vanished. `cursor-behind`: Redis came back older than it was. `dead-letters`: entries were given up. `resync-storm`: many repositories
+ * broke their chain at once. `redis-settings`: Redis may lose data as it is set up. `consumer-died`: entries of a dead consumer were taken over.
+ */
+export const INCIDENT_KINDS = [
+  'outdated-cursor',
+  'future-cursor',
+  'group-lost',
+  'cursor-behind',
+  'dead-letters',
+  'resync-storm',
+  'redis-settings',
+  'consumer-died',
+] as const
+export type IncidentKind = (typeof INCIDENT_KINDS)[number]
+
+export interface Incident {
+  kind: IncidentKind
+  /** Role and consumer, e.g. `indexer one`. */
+  role: string
+  /** What happened, to what. */
+  what: string
+  /** What was done about it, or what the operator should do. */
+  action: string
+}
+
+export interface RecordedIncident extends Incident {
+  id: string
+  time: string
+}
+
+/** Stores an incident. @throws TransientError */
+export async function recordIncident(redis: Redis, incident: Incident): Promise<void> {
+  try {
+    const { kind, role, what, action } = incident
+    const fields = ['kind', kind, 'role', role, 'what', what, 'action', action]
+    await runScript(redis, scripts.incident, [INCIDENTS_STREAM], [String(INCIDENTS_MAX), ...fields])
+  } catch (error) {
+    throw classifyRedisError(error)
+  }
+}
+
+/** The newest incidents first. @throws TransientError */
+export async function listIncidents(redis: Redis, count: number): Promise<RecordedIncident[]> {
+  const entries = await redis.xRevRange(INCIDENTS_STREAM, '+', '-', { COUNT: count }).catch((error: unknown) => {
+    throw classifyRedisError(error)
+  })
+  return (entries ?? []).map(({ id, message }) => ({
+    id,
+    time: new Date(Number(id.split('-')[0])).toISOString(),
+    kind: (message.kind ?? 'group-lost') as IncidentKind,
+    role: message.role ?? '',
+    what: message.what ?? '',
+    action: message.action ?? '',
+  }))
+}

@@ -1,0 +1,216 @@
+/**
+ * How entries come to a consumer: its own that it has not seen, new ones, and those of dead consumers.
+ *
+ * What is pending under our name and not in our hands was handed to a predecessor that died, or in an answer that got lost; it comes before
+ * anything new, so that the order within a key survives both.
+ */
+import { InvalidEntryError, type EntryCodec, type EntryFields } from '@sluice/events/codec.ts'
+import { sleep } from '@sluice/runtime/backoff.ts'
+import { describeError } from '@sluice/runtime/errors.ts'
+import { classifyRedisError, type Redis } from './connection.ts'
+import type { ConsumerLimits, ConsumerObserver, Refusal } from './consumer.ts'
+import { ensureGroup, readNew, retireConsumers, type Delivered, type Entry, type GroupAddress } from './entries.ts'
+import type { Lanes } from './lanes.ts'
+import { leaseKey } from './lease.ts'
+import type { Patience } from './patience.ts'
+import { claim, listPending, touch, type PendingEntry } from './pending.ts'
+import { isSuspect } from './suspects.ts'
+
+export interface IntakeOptions<E extends object> {
+  reader: Redis
+  redis: Redis
+  address: GroupAddress
+  codec: EntryCodec<E>
+  key: (event: E) => string
+  isolate: boolean
+  limits: ConsumerLimits
+  observer: Partial<ConsumerObserver>
+  patience: Patience
+  lanes: Lanes<E>
+  bury: (entry: Delivered, refusal: Refusal) => Promise<void>
+}
+
+const BLOCK_MS = 1_000
+/** Entries that are claimed in one step: their size is not known before. */
+const CLAIM_ENTRIES = 32
+const TOUCH_ENTRIES = 1_000
+
+export class Intake<E extends object> {
+  readonly #options: IntakeOptions<E>
+  readonly #size: ReadSize
+  /** A predecessor's entries may be pending under our name, or those of an answer that did not arrive. */
+  #unanswered = true
+  /** There are such entries. */
+  #unseen = false
+
+  constructor(options: IntakeOptions<E>) {
+    this.#options = options
+    this.#size = new ReadSize(options.limits.readEntries)
+  }
+
+  /** Reads until the signal: first what is pending under our name, then what is new. */
+  async read(signal: AbortSignal): Promise<void> {
+    const { redis, address, lanes, patience, observer } = this.#options
+    await patience.until(signal, () => ensureGroup(redis, address))
+    while (!signal.aborted) {
+      await lanes.roomToRead()
+      if (signal.aborted) return
+      const entries = await patience.until(signal, async () => {
+        if (this.#unanswered || this.#unseen) await this.#takeUpOwn(signal)
+        return signal.aborted ? [] : this.#readNew()
+      })
+      if (entries.length === 0) continue
+      observer.read?.(entries.length)
+      await this.#accept(entries, () => 1)
+    }
+  }
+
+  /** Until the signal, now and then: takes over what dead consumers left, and forgets consumers that went away. */
+  async inherit(signal: AbortSignal): Promise<void> {
+    const { redis, address, limits, patience, observer } = this.#options
+    for (
+      let waitMs = limits.reclaimIdleMs * Math.random();
+      ;
+      waitMs = (limits.reclaimIdleMs * (1 + Math.random())) / 2
+    ) {
+      await sleep(waitMs, signal)
+      await patience.until(signal, () => this.#takeOver(signal))
+      const retired = await patience.until(signal, () => retireConsumers(redis, address, limits.retireIdleMs))
+      if (retired.length > 0) observer.retired?.(retired)
+    }
+  }
+
+  /** Tells the group what we are still at, of what nobody touched for `idleMs`. What is ours without our knowing is read next. */
+  async touch(idleMs: number): Promise<void> {
+    const { redis, address, lanes } = this.#options
+    const { consumer } = address
+    for (let after: string | undefined; ;) {
+      const own = await listPending(redis, address, { idleMs, count: TOUCH_ENTRIES, after, consumer })
+      const held = own.filter(({ id }) => lanes.has(id))
+      if (held.length < own.length) this.#unseen = true
+      await touch(redis, address, idleMs, idsOf(held))
+      if (own.length < TOUCH_ENTRIES) return
+      after = own.at(-1)!.id
+    }
+  }
+
+  async #readNew(): Promise<Entry[]> {
+    const { reader, address, lanes } = this.#options
+    this.#unanswered = true
+    const entries = await readNew(reader, address, this.#size.entries(lanes.room), BLOCK_MS)
+    this.#unanswered = false
+    return entries
+  }
+
+  async #takeUpOwn(signal: AbortSignal): Promise<void> {
+    const { redis, address, lanes } = this.#options
+    const { consumer } = address
+    this.#unseen = false
+    for (let after: string | undefined; ;) {
+      await lanes.roomToRead()
+      if (signal.aborted) return
+      const own = await listPending(redis, address, { idleMs: 0, count: CLAIM_ENTRIES, after, consumer })
+      const unseen = own.filter(({ id }) => !lanes.has(id))
+      await this.#claim(unseen, 0, 'own-pending')
+      if (own.length < CLAIM_ENTRIES) break
+      after = own.at(-1)!.id
+    }
+  }
+
+  async #takeOver(signal: AbortSignal): Promise<void> {
+    const { redis, address, lanes, limits, patience } = this.#options
+    const isDead = this.#deathRegister()
+    for (let after: string | undefined; ;) {
+      await lanes.roomToRead()
+      if (signal.aborted) return
+      const idle = await listPending(redis, address, { idleMs: limits.reclaimIdleMs, count: CLAIM_ENTRIES, after })
+      for (const [consumer, entries] of Map.groupBy(idle, (entry) => entry.consumer)) {
+        if (!(await isDead(consumer))) continue
+        const taken = await this.#claim(entries, limits.reclaimIdleMs, 'reclaimed')
+        if (taken === 0) continue
+        patience.report({
+          kind: 'consumer-died',
+          what: `consumer "${consumer}" of group ${address.group} on ${address.stream} left ${taken} entries behind (first ${entries[0]!.id})`,
+          action: `consumer "${address.consumer}" took them over`,
+        })
+      }
+      if (idle.length < CLAIM_ENTRIES) return
+      after = idle.at(-1)!.id
+    }
+  }
+
+  /** Whether a consumer may be inherited from. Consumers of other programs have no lease: their silence must do. */
+  #deathRegister(): (consumer: string) => Promise<boolean> {
+    const { redis, address } = this.#options
+    const known = new Map<string, boolean>([[address.consumer, false]])
+    return async (consumer) => {
+      const dead = known.get(consumer) ?? (await redis.exists(leaseKey({ ...address, consumer })).catch(rethrow)) === 0
+      known.set(consumer, dead)
+      return dead
+    }
+  }
+
+  /** Returns how many entries it made ours. */
+  async #claim(pending: PendingEntry[], idleMs: number, from: 'own-pending' | 'reclaimed'): Promise<number> {
+    const { redis, address, observer } = this.#options
+    const { entries, phantoms } = await claim(redis, address, idleMs, idsOf(pending))
+    if (phantoms.length > 0) observer.phantoms?.(phantoms.length)
+    if (entries.length === 0) return 0
+    observer.redelivered?.(entries.length, from)
+    const before = new Map(pending.map(({ id, deliveries }) => [id, deliveries]))
+    await this.#accept(entries, (id) => before.get(id)! + 1)
+    return entries.length
+  }
+
+  async #accept(entries: Entry[], deliveriesOf: (id: string) => number): Promise<void> {
+    const { codec, key, lanes, isolate, bury } = this.#options
+    for (const entry of entries) {
+      const deliveries = deliveriesOf(entry.id)
+      const bytes = bytesOf(entry.fields)
+      this.#size.saw(bytes)
+      try {
+        const event = codec.decode(entry.fields)
+        const isolated = isolate && isSuspect(deliveries)
+        lanes.add({ ...entry, event, key: key(event), bytes, deliveries, isolated })
+      } catch (error) {
+        // Whatever else a codec throws: thrown on, it would end us at every start.
+        const reason = error instanceof InvalidEntryError ? error.reason : 'not-an-event'
+        await bury({ ...entry, deliveries }, { reason, message: describeError(error) })
+      }
+    }
+  }
+}
+
+/**
+ * How many entries to ask for at once. Redis counts entries, and memory counts bytes: the largest entries of late tell how many fit. So what is
+ * held beyond the limit is at most `readEntries` entries that are suddenly large, and once.
+ */
+class ReadSize {
+  readonly #most: number
+  #largestBytes = 1
+
+  constructor(most: number) {
+    this.#most = most
+  }
+
+  saw(bytes: number): void {
+    this.#largestBytes = Math.max(bytes, this.#largestBytes * 0.999)
+  }
+
+  entries(room: { entries: number; bytes: number }): number {
+    const fitting = Math.floor(room.bytes / this.#largestBytes)
+    return Math.max(1, Math.min(this.#most, room.entries, fitting))
+  }
+}
+
+const idsOf = (entries: readonly { id: string }[]): string[] => entries.map(({ id }) => id)
+
+function bytesOf(fields: EntryFields): number {
+  let bytes = 0
+  for (const key in fields) bytes += fields[key]!.length
+  return bytes
+}
+
+function rethrow(error: unknown): never {
+  throw classifyRedisError(error)
+}

@@ -1,0 +1,151 @@
+/**
+ * The entries that a consumer holds, dealt out in lanes.
+ *
+ * Entries of one key are always in the same lane and keep their order; lanes are independent of each other. A lane hands out as one batch
+ * whatever waits for it: a single entry when all is quiet (latency), a full batch when it is behind (size). What is held is bounded in bytes and in
+ * entries; an entry is held until it is acked. The bound is shared: a lane that stands still holds up the others when all that is held is its own.
+ */
+import type { EntryFields } from '@sluice/events/codec.ts'
+
+export interface Held<E> {
+  id: string
+  event: E
+  key: string
+  fields: EntryFields
+  bytes: number
+  /** How often Redis has delivered it. */
+  deliveries: number
+  /** Alone in its batch: it was there each time a process died. */
+  isolated: boolean
+}
+
+export interface LaneLimits {
+  /** Events in one batch, at most. */
+  batchEvents: number
+  batchBytes: number
+  /** What is held in all lanes together, in work included. */
+  heldEntries: number
+  heldBytes: number
+  /** A batch that would be small waits this long for company. */
+  lingerMs: number
+}
+
+interface Lane<E> {
+  waiting: Held<E>[]
+  wake: (() => void) | undefined
+}
+
+export class Lanes<E extends object> {
+  readonly #limits: LaneLimits
+  readonly #lanes: Lane<E>[]
+  readonly #held = new Map<string, Held<E>>()
+  /** Who waits for room: the reader and the heir, so never more than two. */
+  readonly #onRoom: (() => void)[] = []
+  #bytes = 0
+  #closed = false
+
+  constructor(count: number, limits: LaneLimits) {
+    this.#limits = limits
+    this.#lanes = Array.from({ length: count }, () => ({ waiting: [], wake: undefined }))
+  }
+
+  get heldEntries(): number {
+    return this.#held.size
+  }
+
+  get heldBytes(): number {
+    return this.#bytes
+  }
+
+  has(id: string): boolean {
+    return this.#held.has(id)
+  }
+
+  /** How much more fits. */
+  get room(): { entries: number; bytes: number } {
+    const { heldEntries, heldBytes } = this.#limits
+    return { entries: Math.max(0, heldEntries - this.#held.size), bytes: Math.max(0, heldBytes - this.#bytes) }
+  }
+
+  /** Resolves when there is room, or the lanes are closed. */
+  async roomToRead(): Promise<void> {
+    while (!this.#hasRoom() && !this.#closed) {
+      await new Promise<void>((resolve) => this.#onRoom.push(resolve))
+    }
+  }
+
+  add(held: Held<E>): void {
+    if (this.#held.has(held.id)) return
+    this.#held.set(held.id, held)
+    this.#bytes += held.bytes
+    const lane = this.#lanes[laneOf(held.key, this.#lanes.length)]!
+    lane.waiting.push(held)
+    lane.wake?.()
+  }
+
+  /** Forgets entries that are acked. */
+  release(entries: Iterable<{ id: string }>): void {
+    for (const { id } of entries) {
+      this.#bytes -= this.#held.get(id)?.bytes ?? 0
+      this.#held.delete(id)
+    }
+    if (this.#hasRoom()) this.#wakeReaders()
+  }
+
+  /** Batches end: a lane finishes the one that it has, and hands out no more. */
+  close(): void {
+    this.#closed = true
+    for (const lane of this.#lanes) lane.wake?.()
+    this.#wakeReaders()
+  }
+
+  /** The batches of one lane, each when the one before was worked off. */
+  async *batches(index: number): AsyncGenerator<Held<E>[]> {
+    const lane = this.#lanes[index]!
+    while (!this.#closed) {
+      if (lane.waiting.length === 0) {
+        await new Promise<void>((resolve) => (lane.wake = resolve))
+        lane.wake = undefined
+      } else if (await this.#lingered(lane)) yield this.#take(lane)
+    }
+  }
+
+  /** False when the lanes were closed meanwhile. */
+  async #lingered({ waiting }: Lane<E>): Promise<boolean> {
+    const { lingerMs, batchEvents } = this.#limits
+    if (lingerMs > 0 && waiting.length < batchEvents / 10) {
+      await new Promise((resolve) => setTimeout(resolve, lingerMs))
+    }
+    return !this.#closed
+  }
+
+  #take(lane: Lane<E>): Held<E>[] {
+    const { batchEvents, batchBytes } = this.#limits
+    let bytes = 0
+    let count = 0
+    for (const held of lane.waiting) {
+      if (count > 0 && (held.isolated || count >= batchEvents || bytes + held.bytes > batchBytes)) break
+      bytes += held.bytes
+      count++
+      if (held.isolated) break
+    }
+    return lane.waiting.splice(0, count)
+  }
+
+  #hasRoom(): boolean {
+    const { entries, bytes } = this.room
+    return entries > 0 && bytes > 0
+  }
+
+  #wakeReaders(): void {
+    for (const wake of this.#onRoom.splice(0)) wake()
+  }
+}
+
+/** A spread that depends on the key alone (FNV-1a, 32 bits). */
+function laneOf(key: string, lanes: number): number {
+  if (lanes === 1) return 0
+  let hash = 0x811c9dc5
+  for (let i = 0; i < key.length; i++) hash = Math.imul(hash ^ key.charCodeAt(i), 0x01000193)
+  return (hash >>> 0) % lanes
+}

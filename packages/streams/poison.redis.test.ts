@@ -1,0 +1,92 @@
+import { listDeadLetters } from './dead-letters.ts'
+import { Suspects } from './suspects.ts'
+import { eventsFrom, numbers, sorted } from './testing/events.ts'
+import { address, expect, never, test } from './testing/fixtures.ts'
+import { processed, startConsumerProcess } from './testing/processes.ts'
+
+const { stream, group } = address
+
+/** Starts the process again whenever it ended, as a supervisor would. Returns how often it did. */
+async function keepRunning(
+  start: () => ReturnType<typeof startConsumerProcess>,
+  isDone: () => Promise<boolean>,
+): Promise<number> {
+  for (let deaths = 0; ; deaths++) {
+    const process = await start()
+    while (process.isRunning) {
+      if (await isDone()) {
+        await process.stop()
+        return deaths
+      }
+      await new Promise((resolve) => setTimeout(resolve, 20))
+    }
+    if (deaths > 20) throw process.error(`died ${deaths} times`)
+  }
+}
+
+test.for(['kill', 'throw'] as const)(
+  'an entry that ends the process (%s) is found, alone becomes a dead letter, and all its neighbours are processed',
+  { timeout: 120_000 },
+  async (deed, { redisUrl, tools }) => {
+    const redis = await tools.connect(redisUrl)
+    const events = eventsFrom(0, 60).map((event) => (event.n === 31 ? { ...event, key: 'guilty', deed } : event))
+    await tools.producer(redis).append(events, never)
+    const start = () => startConsumerProcess({ url: redisUrl, consumer: 'one', limits: { leaseMs: 150 } })
+    const deaths = await keepRunning(start, async () => (await redis.xLen(stream)) === 0)
+    expect(Number(await redis.hGet('deaths', 'guilty'))).toBe(deaths)
+    expect(deaths).toBeGreaterThanOrEqual(4)
+    const done = new Set((await processed(redis)).map(({ n }) => n))
+    expect(sorted(done)).toEqual(numbers(60).filter((n) => n !== 31))
+    const letters = await listDeadLetters(redis, stream, 100)
+    expect(letters.map(({ reason, fields }) => [reason, JSON.parse(fields.event!)])).toEqual([
+      ['crash-loop', events[31]],
+    ])
+    expect(letters[0]!.attempts).toBeGreaterThanOrEqual(4)
+    expect(await redis.exists(`${stream}:suspects:${group}`)).toBe(0)
+  },
+)
+
+test('restarts during an outage convict nobody: whoever lives on with a suspect clears it', async ({
+  redisUrl,
+  tools,
+}) => {
+  const redis = await tools.connect(redisUrl)
+  const suspects = new Suspects(redis, address)
+  for (let restart = 0; restart < 10; restart++) {
+    expect(await new Suspects(redis, address).mayTry({ id: '1-1' })).toBe(restart < 3)
+    if (restart < 2) continue
+    // Waiting for a database longer than a kill takes.
+    expect(await suspects.mayTry({ id: '1-2' })).toBe(true)
+    await expect.poll(() => redis.hGet(`${stream}:suspects:${group}`, '1-2'), { timeout: 5_000 }).toBe(null)
+    if (restart === 3) return
+  }
+})
+
+test('a suspect is worked on with nothing beside it', async ({ redisUrl, tools }) => {
+  const redis = await tools.connect(redisUrl)
+  await tools.producer(redis).append(eventsFrom(0, 50), never)
+  await redis.xGroupCreate(stream, group, '0')
+  await redis.xReadGroup(group, address.consumer, { key: stream, id: '>' }, { COUNT: 10 })
+  const ids = (await redis.xPendingRange(stream, group, '-', '+', 10)).map(({ id }) => id)
+  await redis.xClaim(stream, group, address.consumer, 0, ids, { RETRYCOUNT: 5 })
+  let inWork = 0
+  const batches: { size: number; deliveries: number; beside: number }[] = []
+  tools.consume(
+    { redis, reader: await tools.connect(redisUrl), limits: { lingerMs: 2 } },
+    async (lane) => {
+      for await (const batch of lane) {
+        batches.push({ size: batch.events.length, deliveries: batch.deliveries, beside: inWork })
+        inWork += 1
+        await new Promise((resolve) => setTimeout(resolve, 2))
+        inWork -= 1
+        await batch.ack()
+      }
+    },
+    4,
+  )
+  await expect.poll(() => redis.xLen(stream), { timeout: 10_000 }).toBe(0)
+  const alone = batches.filter(({ deliveries }) => deliveries > 1)
+  expect(alone.length).toBe(10)
+  expect(alone.every(({ size, beside }) => size === 1 && beside === 0)).toBe(true)
+  expect(await redis.exists(`${stream}:suspects:${group}`)).toBe(0)
+})

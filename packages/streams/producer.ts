@@ -1,0 +1,231 @@
+/**
+ * Appends events to one stream, together with whatever must move in the same step (a cursor, per-DID state, resync requests).
+ *
+ * `append` resolves when everything is in Redis, and not before; it waits at the high-water mark and through outages. All of a call's steps happen
+ * or none does. When an answer is lost on the way the step is tried again: with a cursor that moves, what was already applied is recognised and not
+ * appended twice; without one, entries may be appended twice, which the indexer absorbs.
+ *
+ * Batches of up to some thousand events: one call is one script, and Redis does nothing else meanwhile (3 µs an entry).
+ */
+import { ErrorReply } from 'redis'
+import type { EntryCodec } from '@sluice/events/codec.ts'
+import { retry, type BackoffPolicy, type Retry } from '@sluice/runtime/backoff.ts'
+import { crashPoint } from '@sluice/runtime/crash-points.ts'
+import { FatalError } from '@sluice/runtime/errors.ts'
+import { classifyRedisError, REDIS_BACKOFF, type Redis } from './connection.ts'
+import type { HighWater } from './high-water.ts'
+import { runScript, scripts } from './scripts.ts'
+
+export interface ProducerOptions<E> {
+  redis: Redis
+  stream: string
+  codec: EntryCodec<E>
+  highWater: HighWater
+  backoff?: BackoffPolicy
+  /** Told of each wait for a Redis that fails. */
+  onRetry?: (retry: Retry) => void
+}
+
+/** A cursor that moves with the entries. `from` is what it must hold before; null: it must be absent. */
+export interface CursorMove {
+  key: string
+  from: string | null
+  to: string
+}
+
+/** Something else that moves in the same step. */
+export type Step =
+  | { step: 'set'; key: string; value: string }
+  /** Sets a hash field unless it holds a value whose first 8 bytes are not lower. */
+  | { step: 'newer'; key: string; field: Buffer | string; value: Buffer }
+  /** Appends one entry to another stream, unless it was done within `ttlMs` under this guard key. */
+  | Once
+  /** Appends entries of one field to another stream. */
+  | { step: 'add'; stream: string; field: string; values: readonly string[] }
+  /** Adds to a number in a hash. */
+  | { step: 'count'; key: string; field: string; by: number }
+  /** Sets a hash field that must hold `from` (undefined: be absent), or the append fails as a whole with a StateConflictError. */
+  | { step: 'swap'; key: string; field: Buffer; from: Buffer | undefined; to: Buffer }
+  /** Of a chain record; see chain-state.ts. */
+  | { step: 'mark'; key: string; field: Buffer; flags: number }
+  | { step: 'settle'; key: string; field: Buffer; value: Buffer }
+
+interface Once {
+  step: 'once'
+  guard: string
+  ttlMs: number
+  stream: string
+  field: string
+  value: string
+}
+
+export interface AppendOptions {
+  /** Those that move (`from` is not `to`), each of another upstream. */
+  cursor?: CursorMove | readonly CursorMove[]
+  also?: readonly Step[]
+}
+
+export interface Appended {
+  /** Entries in the stream afterwards. */
+  depth: number
+  /** How many `once` steps took effect. */
+  requested: number
+  /** How many exports were too old to end the resync of their repository (`settleExport`). */
+  stale: number
+}
+
+/** Somebody else moved the cursor: two processes produce from the same upstream. */
+export class CursorConflictError extends FatalError {
+  override name = 'CursorConflictError'
+  readonly key: string
+  /** What the cursor is at. Absent or lower than expected, Redis itself went back in time. */
+  readonly found: string | null
+  constructor(message: string, { key, found }: { key: string; found: string | null }) {
+    super(message)
+    this.key = key
+    this.found = found
+  }
+}
+
+/** Somebody else changed what a `swap` was to replace. Nothing was stored: read again, decide again. */
+export class StateConflictError extends Error {
+  override name = 'StateConflictError'
+  /** The swaps that failed, by their position among the swaps of the call. */
+  readonly swaps: readonly number[]
+  constructor(swaps: readonly number[]) {
+    super(`${swaps.length} records were changed by another process`)
+    this.swaps = swaps
+  }
+}
+
+export class Producer<E> {
+  readonly #options: ProducerOptions<E>
+  #depth = 0
+
+  constructor(options: ProducerOptions<E>) {
+    this.#options = options
+  }
+
+  get stream(): string {
+    return this.#options.stream
+  }
+
+  /** Entries in the stream after the last append. */
+  get depth(): number {
+    return this.#depth
+  }
+
+  /**
+   * Stores `events` in order. @throws CursorConflictError when the cursor is not at `from` (nothing was stored), StateConflictError (likewise), FatalError when
+   * Redis refuses us for good, AbortError on the signal (then nothing or everything was stored).
+   */
+  async append(
+    events: readonly E[],
+    signal: AbortSignal,
+    { cursor, also = [] }: AppendOptions = {},
+  ): Promise<Appended> {
+    const cursors = cursor === undefined ? [] : 'key' in cursor ? [cursor] : cursor
+    const call = encodeCall(this.#options.stream, this.#options.codec, events, cursors, also)
+    const { backoff = REDIS_BACKOFF, highWater, onRetry } = this.#options
+    let unanswered = false
+    const attempt = async (): Promise<Appended> => {
+      if (events.length > 0) await highWater.room(signal)
+      crashPoint('append.before')
+      const reply = (await this.#run(call, () => (unanswered = true))) as Reply
+      crashPoint('append.after')
+      if (reply[0] === 2) throw new StateConflictError(reply.slice(1).map((n) => n - 1))
+      if (reply[0] === 0) {
+        const moved = cursors.find(({ key }) => key === call.keys[reply[1] - 1])!
+        // The answer of an earlier try got lost, but not its effect.
+        if (unanswered && reply[2] === moved.to) return { depth: this.#depth, requested: 0, stale: 0 }
+        throw conflict(moved, reply[2])
+      }
+      this.#depth = reply[1]
+      highWater.observe(this.#depth)
+      return { depth: this.#depth, requested: reply[2], stale: reply[3] }
+    }
+    return retry(signal, backoff, attempt, (wait) => onRetry?.(wait))
+  }
+
+  async #run(call: { keys: string[]; args: (string | Buffer)[] }, onUnanswered: () => void): Promise<unknown> {
+    try {
+      return await runScript(this.#options.redis, scripts.append, call.keys, call.args)
+    } catch (error) {
+      // Whoever says no has not done it; who says nothing may have.
+      if (!(error instanceof ErrorReply)) onUnanswered()
+      throw classifyRedisError(error)
+    }
+  }
+}
+
+type Reply = [1, depth: number, requested: number, stale: number] | [0, key: number, found: string] | [2, ...number[]]
+
+function conflict({ key, from }: CursorMove, found: string): CursorConflictError {
+  return new CursorConflictError(
+    `cursor ${key} is at ${found || 'nothing'}, not at ${from ?? 'nothing'}: either another ingester reads the same host (stop one of them), or Redis came back older than it was (go on from what it holds)`,
+    { key, found: found === '' ? null : found },
+  )
+}
+
+function encodeCall<E>(
+  stream: string,
+  codec: EntryCodec<E>,
+  events: readonly E[],
+  cursors: readonly CursorMove[],
+  also: readonly Step[],
+) {
+  const keys: string[] = []
+  const args: (string | Buffer)[] = []
+  const numbers = new Map<string, string>()
+  const key = (name: string): string => {
+    let number = numbers.get(name)
+    if (number === undefined) numbers.set(name, (number = String(keys.push(name))))
+    return number
+  }
+  key(stream)
+  for (const cursor of cursors) args.push('expect', key(cursor.key), cursor.from ?? '')
+  for (const [field, values] of byField(codec, events)) args.push('add', '1', field, String(values.length), ...values)
+  for (const step of also) {
+    switch (step.step) {
+      case 'set':
+        args.push('set', key(step.key), step.value)
+        break
+      case 'newer':
+        args.push('newer', key(step.key), step.field, step.value)
+        break
+      case 'once':
+        args.push('once', key(step.guard), String(step.ttlMs), key(step.stream), step.field, step.value)
+        break
+      case 'add':
+        args.push('add', key(step.stream), step.field, String(step.values.length), ...step.values)
+        break
+      case 'count':
+        args.push('count', key(step.key), step.field, String(step.by))
+        break
+      case 'swap':
+        args.push('swap', key(step.key), step.field, step.from ?? '', step.to)
+        break
+      case 'mark':
+        args.push('mark', key(step.key), step.field, String(step.flags))
+        break
+      case 'settle':
+        args.push('settle', key(step.key), step.field, step.value)
+        break
+    }
+  }
+  for (const cursor of cursors) args.push('set', key(cursor.key), cursor.to)
+  return { keys, args }
+}
+
+/** Entries have one field; runs of the same field keep the order. */
+function byField<E>(codec: EntryCodec<E>, events: readonly E[]): [field: string, values: string[]][] {
+  const runs: [string, string[]][] = []
+  for (const event of events) {
+    for (const [field, value] of Object.entries(codec.encode(event))) {
+      const last = runs.at(-1)
+      if (last?.[0] === field) last[1].push(value)
+      else runs.push([field, [value]])
+    }
+  }
+  return runs
+}

@@ -1,0 +1,97 @@
+/**
+ * Finds the entry that kills its consumer.
+ *
+ * Redis counts deliveries, but a high count alone proves nothing: everything that was in hand when the process died is delivered again, and
+ * restarts during an outage raise it too. So an entry that was there often is worked on alone: no other batch of this process runs beside it. Only
+ * deaths right after that beginning are held against it; who lives on for a while, or ends in another way, clears it.
+ */
+import { setTimeout as delay } from 'node:timers/promises'
+import { classifyRedisError, type Redis } from './connection.ts'
+import type { GroupAddress } from './entries.ts'
+import { runScript, scripts } from './scripts.ts'
+
+/** From this delivery on an entry is worked on alone. */
+const SUSPECT_DELIVERIES = 4
+/** A suspect with which the process died this often is guilty. */
+const DEATHS_MAX = 3
+/** Work that lasts longer than this without blocking the process does not kill it: it waits for something, such as a database. */
+const SURVIVED_MS = 2_000
+/** Marks of entries that somebody else finished go by themselves. */
+const MARK_TTL_MS = 7 * 86_400_000
+
+export function isSuspect(deliveries: number): boolean {
+  return deliveries >= SUSPECT_DELIVERIES
+}
+
+export class Suspects {
+  readonly #redis: Redis
+  readonly #key: string
+  #onTrial: { id: string; survived: AbortController } | undefined
+
+  constructor(redis: Redis, { stream, group }: GroupAddress) {
+    this.#redis = redis
+    this.#key = `${stream}:suspects:${group}`
+  }
+
+  /** Notes that work on this entry alone begins; false when that has ended in death too often. @throws TransientError */
+  async mayTry({ id }: { id: string }): Promise<boolean> {
+    let begun: number
+    try {
+      begun = Number(await runScript(this.#redis, scripts.suspect, [this.#key], [id, String(MARK_TTL_MS)]))
+    } catch (error) {
+      throw classifyRedisError(error)
+    }
+    const survived = new AbortController()
+    this.#onTrial = { id, survived }
+    if (begun > DEATHS_MAX) return false
+    void delay(SURVIVED_MS, undefined, { signal: survived.signal, ref: false }).then(
+      () => this.clear(),
+      () => {},
+    )
+    return true
+  }
+
+  /** The entry on trial is not guilty, or dealt with. */
+  async clear(): Promise<void> {
+    if (!this.#onTrial) return
+    const { id, survived } = this.#onTrial
+    this.#onTrial = undefined
+    survived.abort()
+    // A mark that stays for want of a connection counts as one death: there must be more of them.
+    await this.#redis.hDel(this.#key, id).catch(() => 0)
+  }
+}
+
+/** Any number of batches side by side, or a single one. Whoever wants to be alone is let in before those who came later. */
+export class Turns {
+  #running = 0
+  #alone = false
+  readonly #queue: { alone: boolean; enter: () => void }[] = []
+
+  /** Resolves when it is our turn, which ends when the result is disposed of. */
+  async enter(alone: boolean): Promise<Disposable> {
+    if (this.#queue.length > 0 || !this.#fits(alone)) {
+      await new Promise<void>((enter) => this.#queue.push({ alone, enter }))
+    } else this.#begin(alone)
+    return { [Symbol.dispose]: () => this.#end() }
+  }
+
+  #fits(alone: boolean): boolean {
+    return !this.#alone && (!alone || this.#running === 0)
+  }
+
+  #begin(alone: boolean): void {
+    this.#running += 1
+    this.#alone = alone
+  }
+
+  #end(): void {
+    this.#running -= 1
+    this.#alone = false
+    for (let next = this.#queue[0]; next && this.#fits(next.alone); next = this.#queue[0]) {
+      this.#queue.shift()
+      this.#begin(next.alone)
+      next.enter()
+    }
+  }
+}

@@ -1,0 +1,63 @@
+/**
+ * A consumer in a process of its own, for tests that kill it. Its effect is durable: the list `processed`, one line per event, written before
+ * the ack. `SLUICE_TEST_*` say what it is to read; the event says how it is to misbehave.
+ */
+import { setTimeout as delay } from 'node:timers/promises'
+import { connectRedis } from '../connection.ts'
+import { Consumer } from '../consumer.ts'
+import { testCodec, type TestEvent } from './events.ts'
+
+const { SLUICE_TEST_URL: url = '', SLUICE_TEST_CONSUMER: consumer = 'one', SLUICE_TEST_LIMITS = '{}' } = process.env
+const workMs = Number(process.env.SLUICE_TEST_WORK_MS ?? 0)
+
+const stop = new AbortController()
+process.on('SIGTERM', () => stop.abort())
+
+const redis = await connectRedis({ url, name: consumer })
+const reader = await connectRedis({ url, name: `${consumer} reader` })
+const one = new Consumer<TestEvent>({
+  redis,
+  reader,
+  address: { stream: 's', group: 'g', consumer },
+  codec: testCodec,
+  key: ({ key }) => key,
+  limits: JSON.parse(SLUICE_TEST_LIMITS) as object,
+  backoff: { baseMs: 20, capMs: 200, healthyAfterMs: 1_000 },
+  observer: { trouble: (error) => process.stderr.write(`trouble: ${error.message}\n`) },
+})
+try {
+  await one.run(stop.signal, 3, async (batches) => {
+    for await (const batch of batches) {
+      for (const event of batch.events) await misbehave(event)
+      if (workMs > 0) await delay(workMs)
+      await redis.rPush(
+        'processed',
+        batch.events.map(({ n }) => `${n} ${consumer}`),
+      )
+      await batch.ack()
+    }
+  })
+} catch (error) {
+  process.stderr.write(`${String(error)}\n`)
+  process.exitCode = 1
+}
+redis.destroy()
+reader.destroy()
+
+async function misbehave({ n, deed, key }: TestEvent): Promise<void> {
+  switch (deed) {
+    case 'kill':
+      await redis.hIncrBy('deaths', key, 1)
+      process.kill(process.pid, 'SIGKILL')
+      return
+    case 'throw':
+      await redis.hIncrBy('deaths', key, 1)
+      throw new Error(`no idea what to do with ${n}`)
+    case 'slow':
+      await redis.set('slow', String(n))
+      await delay(3_000)
+      return
+    case undefined:
+      return
+  }
+}

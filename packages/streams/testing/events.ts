@@ -1,0 +1,30 @@
+/** Events that tell their order. */
+import { InvalidEntryError, type EntryCodec } from '@sluice/events/codec.ts'
+
+export interface TestEvent {
+  key: string
+  n: number
+  /** What the process of `consumer-process.ts` does when it gets this event. */
+  deed?: 'kill' | 'throw' | 'slow'
+  filler?: string
+}
+
+export const testCodec: EntryCodec<TestEvent> = {
+  encode: (event) => ({ event: JSON.stringify(event) }),
+  decode(fields) {
+    try {
+      return JSON.parse(fields.event!) as TestEvent
+    } catch {
+      throw new InvalidEntryError('not-json', String(fields.event).slice(0, 50))
+    }
+  },
+}
+
+/** `count` events numbered from `first`, in turn of `keys` keys. */
+export function eventsFrom(first: number, count: number, keys = 7): TestEvent[] {
+  return numbers(count, first).map((n) => ({ key: `k${n % keys}`, n }))
+}
+
+export const numbers = (count: number, first = 0): number[] => Array.from({ length: count }, (_, i) => first + i)
+
+export const sorted = (list: Iterable<number>): number[] => [...list].toSorted((a, b) => a - b)

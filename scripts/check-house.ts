@@ -1,0 +1,17 @@
+/** `node scripts/check-house.ts [root]`: prints every broken rule of the house (`house-rules.ts`), exits 1 when there is one. */
+import { globSync, readFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { houseViolations } from './house-rules.ts'
+
+const root = resolve(process.argv[2] ?? join(import.meta.dirname, '..'))
+const paths = globSync(
+  ['{packages,services,scripts}/**/*.ts', '*.ts', '{packages,services}/*/package.json', 'package.json'],
+  {
+    cwd: root,
+    exclude: ['**/node_modules'],
+  },
+)
+const violations = houseViolations(new Map(paths.map((path) => [path, readFileSync(join(root, path), 'utf8')])))
+for (const { path, line, rule, detail } of violations) console.log(`${path}:${line}  ${rule}: ${detail}`)
+console.log(`${paths.length} files read, ${violations.length} broken rules`)
+process.exitCode = violations.length > 0 ? 1 : 0

@@ -1,0 +1,218 @@
+/**
+ * One repository: fetched, verified, appended. The service's heart; everything around it decides when and how often.
+ *
+ *     fetch → verify whole → (first time or resync?) → chunks → chain state
+ *
+ * - Nothing is appended before everything is verified. A chunk is one atomic append; the chain state moves with the last.
+ * - What the host says of an account that it does not serve (taken down, suspended, deactivated, gone) becomes an `account`
+ *   event, after asking whether the account has moved meanwhile. "Not found" is asked a second time in another way.
+ * - A bad signature may mean a new key: the identity is refreshed once, and the export that is here is checked again.
+ */
+import { verifyExport, type RepoExport } from '@sluice/atproto/repo-export.ts'
+import type { CollectionFilter } from '@sluice/atproto/collection-filter.ts'
+import type { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
+import type { Identity } from '@sluice/atproto/identity.ts'
+import { tidMicros } from '@sluice/atproto/tid.ts'
+import { XrpcRefusedError, type RepoStatus } from '@sluice/atproto/xrpc.ts'
+import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
+import { SEQ_BACKFILL, type AccountEvent, type StreamEvent } from '@sluice/events/stream-event.ts'
+import type { Budget } from '@sluice/runtime/budget.ts'
+import { crashPoint } from '@sluice/runtime/crash-points.ts'
+import { RefusedError } from '@sluice/runtime/errors.ts'
+import { beginExport, readChains, settleExport } from '@sluice/streams/chain-state.ts'
+import type { Redis } from '@sluice/streams/connection.ts'
+import type { Producer } from '@sluice/streams/producer.ts'
+import { hostOf } from '@sluice/streams/cursors.ts'
+import { identityOf } from './account.ts'
+import { chunksOf, headOf, type ExportChunk } from './export-events.ts'
+import type { RepoRefusal } from './failures.ts'
+import { fetchExport, reportOf, type FetchContext, type FetchedExport } from './fetch-export.ts'
+import type { Permit } from './pds-limits.ts'
+import type { RepoMemory } from './repo-memory.ts'
+
+export interface BackfillContext extends FetchContext {
+  redis: Redis
+  identities: IdentityResolver
+  producer: Producer<StreamEvent>
+  wanted: CollectionFilter
+  /** Exports that are verified and appended at the same time. */
+  parsers: Budget
+  /** Every export removes what is gone. */
+  alwaysResync: boolean
+  onChunk: (chunk: ExportChunk) => void
+}
+
+/** A repository whose turn it is. */
+export interface Visit {
+  entry: BackfillEvent
+  identity: Identity
+  /** The origin to ask. */
+  url: string
+  permit: Permit
+  memory: RepoMemory
+}
+
+export type Outcome =
+  | { kind: 'exported'; resync: boolean; records: number }
+  | { kind: 'account'; status: string }
+  /** Its host is another one by now: ask there. */
+  | { kind: 'moved'; identity: Identity }
+
+/** A head may be that far ahead of our clock; else it would outlive everything that comes after it. */
+const FUTURE_MS = 300_000
+
+/**
+ * Does all for one repository.
+ * @throws RateLimitedError, TransientError, RefusedError, AbortError; nothing was appended then, or with a later try it is made whole
+ */
+export async function backfillRepo(context: BackfillContext, visit: Visit, signal: AbortSignal): Promise<Outcome> {
+  const { entry, url, identity, permit, memory } = visit
+  const target = { url, did: entry.did, attempts: entry.attempts ?? 0 }
+  let fetched: FetchedExport
+  try {
+    fetched = await fetchExport(context, target, { permit, memory, signal })
+  } catch (error) {
+    if (error instanceof XrpcRefusedError && error.reason.startsWith('repo-')) {
+      return (await movedFrom(context, identity)) ?? accountOutcome(context, visit, error, signal)
+    }
+    throw error
+  }
+  using _ = fetched
+  await context.parsers.acquire(1, signal)
+  try {
+    using verified = await verifyWithFreshKey(context, fetched, identity, signal)
+    checkRev(verified, entry)
+    return await appendExport(context, verified, entry, fetched.time, signal)
+  } finally {
+    context.parsers.release(1)
+  }
+}
+
+/** Where the account is by now, when that is another host than the one we know. */
+export async function movedFrom(
+  { identities }: Pick<BackfillContext, 'identities'>,
+  { did, pds }: Identity,
+): Promise<Outcome | undefined> {
+  const { resolution } = await identities.refresh(did)
+  if (resolution.status !== 'found' || resolution.identity.pds === undefined || resolution.identity.pds === pds)
+    return undefined
+  return { kind: 'moved', identity: resolution.identity }
+}
+
+async function verifyWithFreshKey(
+  context: BackfillContext,
+  { store }: FetchedExport,
+  identity: Identity,
+  signal: AbortSignal,
+): Promise<RepoExport> {
+  const { did, signingKey } = identity
+  if (signingKey === undefined) throw refuse('identity-no-key', `${did} has no signing key`)
+  try {
+    return await verifyExport(store, { did, signingKey }, signal)
+  } catch (error) {
+    if (!(error instanceof RefusedError) || error.reason !== 'export-bad-signature') throw error
+    const { resolution } = await context.identities.refresh(did)
+    const fresh = identityOf(did, resolution).signingKey
+    if (fresh === undefined || fresh === signingKey) throw error
+    return verifyExport(store, { did, signingKey: fresh }, signal)
+  }
+}
+
+function checkRev({ rev }: RepoExport, entry: BackfillEvent): void {
+  if (tidMicros(rev) / 1000 > Date.now() + FUTURE_MS) throw refuse('export-future-rev', rev)
+  if (rev < entry.rev) throw refuse('export-stale', `the host has ${rev}, and ${entry.rev} was listed`)
+}
+
+/** Appends all chunks; while one is on its way to Redis, the next is made. */
+async function appendExport(
+  context: BackfillContext,
+  repo: RepoExport,
+  entry: BackfillEvent,
+  time: string,
+  signal: AbortSignal,
+): Promise<Outcome> {
+  const { producer, wanted, onChunk } = context
+  const resync = await isResync(context, entry)
+  let records = 0
+  let isFirst = true
+  let under: Promise<unknown> = Promise.resolve()
+  for (const chunk of chunksOf(repo, { time, resync, wanted })) {
+    await under
+    if (!isFirst) crashPoint('chunk.between')
+    onChunk(chunk)
+    records += chunk.creates.length
+    const events: StreamEvent[] = [...chunk.creates, ...(chunk.range ? [chunk.range] : [])]
+    if (chunk.isLast) {
+      events.push(headOf(repo, time))
+      const { stale } = await producer.append(events, signal, { also: [settleExport(repo.did, repo)] })
+      if (stale > 0) throw refuse('export-stale', `${repo.rev} does not reach what is missing`)
+    } else {
+      under = producer.append(events, signal, { also: isFirst ? [beginExport(repo.did)] : [] })
+      under.catch(() => undefined) // it is awaited above, or by whoever gets the failure of the next
+    }
+    isFirst = false
+  }
+  return { kind: 'exported', resync, records }
+}
+
+/** Whether the index may hold records that the repository no longer has. Unknown counts as yes. */
+async function isResync({ redis, alwaysResync }: BackfillContext, { did, reason }: BackfillEvent): Promise<boolean> {
+  if (alwaysResync || (reason !== undefined && reason !== 'listed')) return true
+  const [chain] = await readChains(redis, [did])
+  return chain === undefined || chain.record.exported
+}
+
+async function accountOutcome(
+  context: BackfillContext,
+  { entry, url }: Visit,
+  answer: XrpcRefusedError,
+  signal: AbortSignal,
+): Promise<Outcome> {
+  const { did } = entry
+  const status = answer.reason === 'repo-not-found' ? await confirmMissing(context, url, did, signal) : statusOf(answer)
+  const event: AccountEvent = {
+    type: 'account',
+    seq: SEQ_BACKFILL,
+    time: new Date().toISOString(),
+    did,
+    active: false,
+    status,
+    host: hostOf(url),
+  }
+  await context.producer.append([event], signal)
+  return { kind: 'account', status }
+}
+
+/** What the host says of an account whose repository it does not find, asked in another way. */
+async function confirmMissing(
+  context: BackfillContext,
+  url: string,
+  did: string,
+  signal: AbortSignal,
+): Promise<string> {
+  const { xrpc, limits, options } = context
+  const permit = await limits.wait(new URL(url).host, signal)
+  let answer: RepoStatus
+  try {
+    const { headersMs, idleMs } = options
+    answer = await xrpc.getRepoStatus(url, did, { signal, limits: { headersMs, idleMs } })
+    await permit.release({ verdict: 'ok' })
+  } catch (error) {
+    await permit.release(reportOf(error))
+    if (!(error instanceof XrpcRefusedError)) throw error
+    if (error.reason === 'repo-not-found') return 'deleted'
+    if (error.reason.startsWith('repo-')) return statusOf(error)
+    throw refuse('not-found-unconfirmed', `${url} does not find ${did}, and cannot say why: ${error.message}`)
+  }
+  if (answer.active) throw refuse('not-found-unconfirmed', `${url} does not find ${did}, and says that it is active`)
+  return answer.status ?? 'deactivated'
+}
+
+/** `repo-takendown` → `takendown` */
+function statusOf({ reason }: XrpcRefusedError): string {
+  return reason.slice('repo-'.length)
+}
+
+function refuse(reason: RepoRefusal, detail: string): RefusedError<RepoRefusal> {
+  return new RefusedError(reason, detail)
+}

@@ -1,0 +1,246 @@
+/**
+ * The service: connects, and runs its parts until the signal: two consumers (what goes first, and the rest), the schedule of
+ * later tries, the renewal of permits, and the dispatcher between them.
+ *
+ * What is under way at the signal is given up at once and stays pending: a fetch may take minutes, and a restart takes it up again.
+ */
+import { once } from 'node:events'
+import { collectionFilter } from '@sluice/atproto/collection-filter.ts'
+import { HttpClient } from '@sluice/atproto/http.ts'
+import type { CachedResolution } from '@sluice/atproto/identity-cache.ts'
+import { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
+import { XrpcClient } from '@sluice/atproto/xrpc.ts'
+import { collections } from '@sluice/collections/collections.ts'
+import { streamEventCodec } from '@sluice/events/codec.ts'
+import { sleep, type Retry } from '@sluice/runtime/backoff.ts'
+import { Budget } from '@sluice/runtime/budget.ts'
+import { isAbort, TransientError } from '@sluice/runtime/errors.ts'
+import { logRetry, type Logger } from '@sluice/runtime/log.ts'
+import type { Metrics } from '@sluice/runtime/metrics.ts'
+import type { Readiness } from '@sluice/runtime/readiness.ts'
+import type { Service } from '@sluice/runtime/service.ts'
+import { priorityStream } from '@sluice/streams/backfill-queue.ts'
+import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
+import { HighWater } from '@sluice/streams/high-water.ts'
+import { RedisIdentityCache } from '@sluice/streams/identity-cache.ts'
+import { Producer } from '@sluice/streams/producer.ts'
+import type { BackfillContext } from './backfill-repo.ts'
+import { clientName, takeClaims } from './claims.ts'
+import type { BackfillerConfig } from './config.ts'
+import { CrashSuspects } from './crash-suspects.ts'
+import { Dispatcher } from './dispatcher.ts'
+import { hostLimits, parseHostRules } from './host-rules.ts'
+import { PdsLimits } from './pds-limits.ts'
+import { Progress, type Now } from './progress.ts'
+import { RepoMemories } from './repo-memory.ts'
+import { RetrySchedule } from './retry-schedule.ts'
+
+export interface BackfillerOptions {
+  config: BackfillerConfig
+  log: Logger
+  metrics: Metrics
+  readiness: Readiness
+}
+
+/** Exports verified and appended at once: while one waits for Redis the others use the processor. */
+const PARSERS = 4
+/** Of the memory: chunks as objects, as text and as bytes, of all parsers. */
+const CHUNKS_BYTES = 32 * 1024 ** 2
+
+export class Backfiller implements Service {
+  readonly name = 'backfiller'
+  readonly #options: BackfillerOptions
+  readonly #progress: Progress
+  readonly #memories: RepoMemories
+  #redis: Redis | undefined
+  #now: () => Now = () => ({ underWay: 0, waiting: 0, hosts: 0, memoryBytes: 0, isHeldBack: false })
+
+  constructor(options: BackfillerOptions) {
+    const { config, metrics } = options
+    this.#options = options
+    this.#memories = new RepoMemories(config.memoryBytes - CHUNKS_BYTES)
+    this.#progress = new Progress(metrics)
+    const redis = (): Redis => {
+      if (this.#redis === undefined) throw new TransientError('not connected to Redis')
+      return this.#redis
+    }
+    this.#progress.watch(metrics, { redis, stream: config.backfillStream, now: () => this.#now() })
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const stop = new AbortController()
+    const stopping = AbortSignal.any([signal, stop.signal])
+    await using resources = new AsyncDisposableStack()
+    const redis = await this.#connect('main', signal, resources)
+    this.#redis = redis
+    const context = await this.#context(redis, stopping, resources)
+    const { dispatcher, schedule } = this.#dispatcher(redis, context, stopping)
+    const { config } = this.#options
+    const streams = [priorityStream(config.backfillStream), config.backfillStream]
+    const parts = [
+      dispatcher.failed,
+      this.#renew(context.limits, stopping),
+      ...streams.map((stream) => this.#feed(stream, { redis, schedule, dispatcher }, stopping)),
+      ...streams.map((stream) => schedule.run(stream, stopping)),
+    ].map((part) => part.catch((error: unknown) => (stop.abort(), Promise.reject(error))))
+    // Its failure is one of the parts; without one it never ends.
+    parts[0] = Promise.race([parts[0]!, once(stopping, 'abort').then(() => undefined)])
+    const results = await Promise.allSettled(parts)
+    const failures = results.flatMap((result) => (result.status === 'rejected' ? [result.reason as unknown] : []))
+    const [failure] = failures.filter((error) => !(isAbort(error) && stopping.aborted))
+    if (failure !== undefined) throw failure
+  }
+
+  /** One stream's entries, to the dispatcher. */
+  async #feed(
+    stream: string,
+    { redis, schedule, dispatcher }: { redis: Redis; schedule: RetrySchedule; dispatcher: Dispatcher },
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { config } = this.#options
+    const options = {
+      redis,
+      redisUrl: config.redisUrl,
+      address: { stream, group: config.group, consumer: config.consumer },
+      urgent: stream !== config.backfillStream,
+      schedule,
+      observer: { ...this.#progress.consumerObserver, ...this.#consumerLog(stream) },
+      onRetry: (retry: Retry) => this.#logRetry('giving an entry back', retry),
+    }
+    await takeClaims(options, { take: (claim) => dispatcher.take(claim), settled: () => dispatcher.close() }, signal)
+  }
+
+  async #context(redis: Redis, signal: AbortSignal, resources: AsyncDisposableStack): Promise<BackfillContext> {
+    const { config } = this.#options
+    const limits = new PdsLimits({ redis, stream: config.backfillStream, limitsOf: this.#limitsOf() })
+    const http = new HttpClient({ allowPrivate: config.allowPrivate, connectionsPerHost: 64 })
+    resources.defer(() => http.close())
+    const xrpc = new XrpcClient(http, {
+      onRateLimit: (origin, { remaining, resetMs = 5_000 }) => {
+        if (remaining !== undefined) void limits.observe(new URL(origin).host, { remaining, resetMs })
+      },
+    })
+    const identities = new IdentityResolver({
+      plcUrl: config.plcUrl,
+      http,
+      cache: new RedisIdentityCache<CachedResolution>({ redis }),
+    })
+    return {
+      redis,
+      xrpc,
+      limits,
+      identities,
+      options: config,
+      producer: await this.#producer(signal, resources),
+      wanted: collectionFilter(
+        config.collections.length > 0 ? config.collections : collections.map(({ nsid }) => nsid),
+      ),
+      parsers: new Budget(PARSERS),
+      alwaysResync: config.exports === 'resync',
+      onBytes: (bytes) => this.#progress.bytes(bytes),
+      onChunk: (chunk) => this.#progress.chunk(chunk),
+    }
+  }
+
+  async #producer(signal: AbortSignal, resources: AsyncDisposableStack) {
+    const { config, log } = this.#options
+    // Its own connection: an append of half a megabyte would hold up the small commands of the limits.
+    const redis = await this.#connect('append', signal, resources)
+    const highWater = new HighWater({
+      redis,
+      stream: config.firehoseStream,
+      entriesMax: config.highWaterMark,
+      memoryRatioMax: config.redisMemoryPercent / 100,
+      onChange: (held) => {
+        if (!held) return log.info('goes on fetching')
+        log.info({ why: held.detail }, 'holds back until the indexer has caught up')
+        // Nobody may be appending, and somebody has to notice when there is room again.
+        highWater.room(signal).then(this.#wake, () => this.#wake())
+      },
+    })
+    this.#isHeldBack = () => highWater.held !== undefined
+    return new Producer({
+      redis,
+      stream: config.firehoseStream,
+      codec: streamEventCodec,
+      highWater,
+      onRetry: (retry) => this.#logRetry('appending', retry),
+    })
+  }
+
+  #isHeldBack: () => boolean = () => false
+  #wake: () => void = () => undefined
+
+  #dispatcher(redis: Redis, context: BackfillContext, signal: AbortSignal) {
+    const { config, log } = this.#options
+    const schedule = new RetrySchedule({ redis, entriesMax: config.waitingMax })
+    const dispatcher = new Dispatcher(
+      {
+        context,
+        log,
+        memories: this.#memories,
+        suspects: new CrashSuspects(redis, config.group),
+        progress: this.#progress,
+        concurrency: config.concurrency,
+        skipHosts: config.skipHosts,
+        fetchFrom: config.fetchFrom,
+        plainHttp: config.allowPrivate,
+        retryMs: config.retryMs,
+        retryMaxMs: config.retryMaxMs,
+        mayBegin: () => !this.#isHeldBack(),
+      },
+      signal,
+    )
+    this.#wake = () => dispatcher.wake()
+    this.#now = () => ({
+      underWay: dispatcher.running,
+      waiting: dispatcher.waiting,
+      hosts: dispatcher.hosts,
+      memoryBytes: this.#memories.usedBytes,
+      isHeldBack: this.#isHeldBack(),
+    })
+    return { dispatcher, schedule }
+  }
+
+  async #renew(limits: PdsLimits, signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      await sleep(limits.renewMs, signal).catch(() => undefined)
+      // A permit that could not be renewed may be given to another: worse for the host, and not for the data.
+      if (!signal.aborted)
+        await limits
+          .renew()
+          .catch((error: unknown) => this.#options.log.warn({ err: error }, 'renewing permits failed'))
+    }
+  }
+
+  #limitsOf() {
+    const { hostRules, hostConcurrency, hostRequests } = this.#options.config
+    return hostLimits(parseHostRules(hostRules).rules, { concurrency: hostConcurrency, requests: hostRequests })
+  }
+
+  async #connect(purpose: string, signal: AbortSignal, resources: AsyncDisposableStack): Promise<Redis> {
+    const { config, readiness } = this.#options
+    const condition = `Redis (${purpose})`
+    const redis = await connectRedis({
+      url: config.redisUrl,
+      name: clientName(config.consumer, purpose),
+      signal,
+      onState: (error) => (error ? readiness.block(condition, error.message) : readiness.clear(condition)),
+    })
+    resources.defer(async () => redis.destroy())
+    return redis
+  }
+
+  #consumerLog(stream: string) {
+    const { log } = this.#options
+    return {
+      trouble: (error: Error, retryMs: number) => logRetry(log, retryMs, `reading ${stream}`, error),
+      groupLost: () => log.error({ stream }, 'the stream or its group was lost, and is made anew'),
+      retired: (consumers: string[]) => log.info({ stream, consumers }, 'forgot consumers that went away'),
+    }
+  }
+
+  #logRetry(what: string, { delayMs, error, attempt }: Retry): void {
+    logRetry(this.#options.log, delayMs, what, error, { attempt })
+  }
+}

@@ -1,0 +1,280 @@
+/**
+ * The way of a claim through the process: whose is it, where is it, when is its turn, what came of it.
+ *
+ *     claim → identity → its host's queue → backfillRepo → done | again later | put off | given up
+ *
+ * Whatever happens to one repository is settled here and never stops the others. Only a FatalError leaves: Redis refuses us, or
+ * we are wrong about something that concerns all.
+ */
+import { RateLimitedError } from '@sluice/atproto/xrpc.ts'
+import type { Identity } from '@sluice/atproto/identity.ts'
+import { SEQ_BACKFILL } from '@sluice/events/stream-event.ts'
+import { DEFAULT_BACKOFF, retry } from '@sluice/runtime/backoff.ts'
+import { Budget } from '@sluice/runtime/budget.ts'
+import { describeError, FatalError, isAbort, TransientError } from '@sluice/runtime/errors.ts'
+import { logRetry, type Logger } from '@sluice/runtime/log.ts'
+import { identityOf, repoOrigin } from './account.ts'
+import { backfillRepo, movedFrom, type BackfillContext, type Outcome } from './backfill-repo.ts'
+import type { Claim } from './claims.ts'
+import type { CrashSuspects } from './crash-suspects.ts'
+import { failureOf, judge, type RetryLimits } from './failures.ts'
+import { HostQueues } from './host-queues.ts'
+import type { Permit } from './pds-limits.ts'
+import type { Progress } from './progress.ts'
+import type { RepoMemories, RepoMemory } from './repo-memory.ts'
+
+export interface DispatcherOptions extends RetryLimits {
+  context: BackfillContext
+  memories: RepoMemories
+  suspects: CrashSuspects
+  progress: Progress
+  log: Logger
+  concurrency: number
+  skipHosts: readonly string[]
+  fetchFrom: 'pds' | 'listed'
+  /** Hosts that are listed without a scheme speak plain http: test networks. */
+  plainHttp: boolean
+  /** Whether anything may be begun now. */
+  mayBegin: () => boolean
+}
+
+/** A claim and what is known of its account. */
+interface Placed {
+  claim: Claim
+  identity: Identity
+  url: string
+}
+
+const NEVER = new AbortController().signal
+/** Identities that are looked up at the same time. */
+const RESOLVING = 64
+/** So many wait here for one host; what comes beyond that is put off, so that others are seen. */
+const HOST_WAITING = 250
+/** Who has to wait longer for a host than this is put off. */
+const PARKED_MS = 10_000
+/** How often a repository may be found to have moved in one visit. */
+const MOVES_MAX = 2
+
+export class Dispatcher {
+  readonly #options: DispatcherOptions
+  readonly #queues: HostQueues<Placed, RepoMemory>
+  readonly #resolving = new Budget(RESOLVING)
+  readonly #signal: AbortSignal
+  readonly #moves = new WeakMap<Claim, number>()
+  readonly #skipped: ReadonlySet<string>
+  readonly #failed = Promise.withResolvers<never>()
+  #closed: Promise<void> | undefined
+
+  /** @param signal ends what is under way; what is not settled by then stays pending */
+  constructor(options: DispatcherOptions, signal: AbortSignal) {
+    this.#options = options
+    this.#signal = signal
+    this.#skipped = new Set(options.skipHosts.map((host) => host.toLowerCase()))
+    this.#failed.promise.catch(() => undefined)
+    const { context, concurrency, memories, mayBegin, progress } = options
+    this.#queues = new HostQueues({
+      limits: context.limits,
+      concurrency,
+      reserve: () => (mayBegin() ? memories.tryOpen() : undefined),
+      work: (placed, permit, memory) => this.#visit(placed, permit, memory),
+      onWait: (host, why, waitMs) => {
+        progress.hostWaits.inc(1, { why })
+        if (why === 'parked' && waitMs > PARKED_MS) this.#putOffAll(host, waitMs)
+      },
+    })
+  }
+
+  /** Rejects with the first error that concerns all. */
+  get failed(): Promise<never> {
+    return this.#failed.promise
+  }
+
+  get running(): number {
+    return this.#queues.running
+  }
+
+  get waiting(): number {
+    return this.#queues.waiting
+  }
+
+  get hosts(): number {
+    return this.#queues.hosts
+  }
+
+  /** Something that `mayBegin` depends on has changed. */
+  wake(): void {
+    this.#queues.wake()
+  }
+
+  /** Takes a claim in; resolves when there is room for another. Never rejects for the claim's sake. */
+  async take(claim: Claim): Promise<void> {
+    try {
+      await this.#resolving.acquire(1, this.#signal)
+    } catch {
+      return // we stop: it stays pending
+    }
+    void this.#guard(claim, () => this.#place(claim)).finally(() => this.#resolving.release(1))
+  }
+
+  /** Resolves when nothing is under way any more. Only after the signal. */
+  close(): Promise<void> {
+    this.#closed ??= Promise.all([this.#queues.close(), this.#resolving.acquire(RESOLVING, NEVER)]).then(
+      () => undefined,
+    )
+    return this.#closed
+  }
+
+  async #place(claim: Claim): Promise<void> {
+    const { did } = claim.entry
+    const resolution = await this.#resolve(did)
+    if (resolution.status === 'tombstoned') {
+      const time = new Date().toISOString()
+      const event = { type: 'account', seq: SEQ_BACKFILL, time, did, active: false, status: 'deleted' } as const
+      await this.#options.context.producer.append([event], this.#signal)
+      return this.#settle(claim, { kind: 'account', status: 'deleted' })
+    }
+    await this.#enqueue(claim, identityOf(did, resolution), false)
+  }
+
+  /** A directory that is down stops everything that needs it; a host of a did:web only its own. */
+  #resolve(did: string) {
+    const { context, log } = this.#options
+    if (!did.startsWith('did:plc:')) return context.identities.resolve(did)
+    return retry(
+      this.#signal,
+      DEFAULT_BACKOFF,
+      () => context.identities.resolve(did),
+      ({ delayMs, error }) => logRetry(log, delayMs, 'looking up an identity', error),
+    )
+  }
+
+  async #enqueue(claim: Claim, identity: Identity, front: boolean): Promise<void> {
+    const { progress } = this.#options
+    const url = repoOrigin(claim.entry, identity, this.#options)
+    const { host, hostname } = new URL(url)
+    if (this.#skipped.has(host) || this.#skipped.has(hostname)) {
+      await claim.done()
+      progress.outcome('skipped')
+      return
+    }
+    if (!front && !claim.urgent && this.#queues.waitingFor(host) >= HOST_WAITING) {
+      if (await claim.defer(this.#turn(host, 0))) return progress.outcome('put-off')
+    }
+    this.#queues.add(host, { claim, identity, url }, { urgent: claim.urgent, front })
+  }
+
+  #turn(host: string, delayMs: number) {
+    return { host, delayMs, intervalMs: 1000 / this.#options.context.limits.limitsOf(host).perSecond }
+  }
+
+  /** A parked host's claims wait in Redis instead of taking the place of others. */
+  #putOffAll(host: string, delayMs: number): void {
+    for (const placed of this.#queues.drain(host)) {
+      const { claim } = placed
+      void this.#guard(claim, async () => {
+        if (await claim.defer(this.#turn(host, delayMs))) this.#options.progress.outcome('put-off')
+        else this.#queues.add(host, placed, { urgent: claim.urgent })
+      })
+    }
+  }
+
+  async #visit(placed: Placed, permit: Permit, memory: RepoMemory): Promise<void> {
+    using _ = memory
+    const { claim } = placed
+    await this.#guard(claim, () =>
+      this.#options.suspects.watch(
+        claim,
+        {
+          work: () => this.#work(placed, permit, memory),
+          onGuilty: (deaths) =>
+            this.#bury(claim, 'crash-loop', `it was under way at ${deaths} deaths of a process`, deaths),
+        },
+        this.#signal,
+      ),
+    )
+    await permit.release({ verdict: 'nothing' })
+  }
+
+  async #work({ claim, identity, url }: Placed, permit: Permit, memory: RepoMemory): Promise<void> {
+    const { context } = this.#options
+    let outcome: Outcome
+    try {
+      outcome = await backfillRepo(context, { entry: claim.entry, identity, url, permit, memory }, this.#signal)
+    } catch (error) {
+      if (isAbort(error) || error instanceof FatalError) throw error
+      if (error instanceof RateLimitedError) {
+        // The host's trouble, not the repository's: it stays first in line.
+        this.#queues.add(new URL(url).host, { claim, identity, url }, { urgent: claim.urgent, front: true })
+        return
+      }
+      outcome = await this.#movedMeanwhile(claim, identity, error)
+    }
+    await this.#settle(claim, outcome)
+  }
+
+  /** After a failure: the account may be elsewhere by now. @throws `error` when it is not, or nobody knows */
+  async #movedMeanwhile(claim: Claim, identity: Identity, error: unknown): Promise<Outcome> {
+    if ((this.#moves.get(claim) ?? 0) >= MOVES_MAX) throw error
+    const moved = await movedFrom(this.#options.context, identity).catch(() => undefined)
+    if (moved === undefined) throw error
+    return moved
+  }
+
+  async #settle(claim: Claim, outcome: Outcome): Promise<void> {
+    const { progress } = this.#options
+    switch (outcome.kind) {
+      case 'moved':
+        this.#moves.set(claim, (this.#moves.get(claim) ?? 0) + 1)
+        progress.outcome('moved')
+        return this.#enqueue(claim, outcome.identity, true)
+      case 'account':
+        await claim.done()
+        return progress.outcome('account')
+      case 'exported':
+        await claim.done()
+        return progress.outcome(outcome.resync ? 'resynced' : 'exported')
+      default:
+        return outcome satisfies never
+    }
+  }
+
+  /** Runs a step of a claim's way; a failure is judged, and settled. */
+  async #guard(claim: Claim, step: () => Promise<void>): Promise<void> {
+    try {
+      try {
+        await step()
+      } catch (error) {
+        await this.#judge(claim, error)
+      }
+    } catch (error) {
+      // It could not be settled: it stays pending, and is found again.
+      if (!this.#signal.aborted) this.#failed.reject(error)
+    }
+  }
+
+  async #judge(claim: Claim, error: unknown): Promise<void> {
+    if (isAbort(error) && this.#signal.aborted) return
+    if (error instanceof FatalError) throw error
+    const failure = failureOf(error)
+    const { log, progress } = this.#options
+    const { did, host } = claim.entry
+    const level = error instanceof TransientError ? 'debug' : failure.class === 'bug' ? 'error' : 'info'
+    log[level](
+      { did, host, class: failure.class, ...(failure.class === 'bug' && { err: error }) },
+      describeError(error),
+    )
+    const verdict = judge(claim.entry, failure, this.#options)
+    if (verdict.act === 'bury') return this.#bury(claim, verdict.reason, verdict.detail, verdict.attempts)
+    await claim.retry(verdict.entry, verdict.delayMs)
+    progress.retries.inc(1, { class: failure.class })
+    progress.outcome('retry')
+  }
+
+  async #bury(claim: Claim, reason: Parameters<Claim['bury']>[0], detail: string, attempts: number): Promise<void> {
+    const { log, progress } = this.#options
+    await claim.bury(reason, detail, attempts)
+    log.warn({ did: claim.entry.did, reason, attempts }, `a repository is given up: ${detail}`)
+    progress.dead.inc(1, { reason })
+    progress.outcome('dead')
+  }
+}

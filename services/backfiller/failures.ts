@@ -1,0 +1,146 @@
+/**
+ * What follows from a failure: when the repository is tried again, and after how many tries it is given up. Pure; the limits
+ * are data.
+ *
+ * | class           | what happened                                                       | first wait   | given up after |
+ * |-----------------|---------------------------------------------------------------------|--------------|----------------|
+ * | `unavailable`   | network, timeouts, 5xx: says nothing about the repository             | 1 ×          | never          |
+ * | `incomplete`    | parts of the export are missing: cut short, or never whole            | 2 ×          | 8 tries        |
+ * | `disabled`      | 501: "disabled for new repositories", or a host that cannot            | 12 h         | 14 tries       |
+ * | `invalid`       | the export is not what it claims to be: hash, signature, tree, …       | 20 ×         | 5 tries        |
+ * | `stale`         | the host's copy is older than what was listed                          | 20 ×         | 5 tries        |
+ * | `refused`       | the host refuses, or its answers contradict each other                 | 20 ×         | 5 tries        |
+ * | `identity`      | the account has no document, no host or no key                         | 60 ×         | 5 tries        |
+ * | `unacceptable`  | too large, a private address, a redirect that leads nowhere            | 60 ×         | 3 tries        |
+ * | `bug`           | an error of ours                                                     | 20 ×         | 3 tries        |
+ *
+ * Waits are multiples of BACKFILLER_RETRY_MS, double with each failure of the same class, end at BACKFILLER_RETRY_MAX_MS, and
+ * are stretched at random by up to a half.
+ */
+import { HTTP_REFUSALS } from '@sluice/atproto/http.ts'
+import { EXPORT_REFUSALS } from '@sluice/atproto/repo-export.ts'
+import { XRPC_REFUSALS } from '@sluice/atproto/xrpc.ts'
+import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
+import { describeError, RefusedError, TransientError } from '@sluice/runtime/errors.ts'
+
+export const FAILURE_CLASSES = [
+  'unavailable',
+  'incomplete',
+  'disabled',
+  'invalid',
+  'stale',
+  'refused',
+  'identity',
+  'unacceptable',
+  'bug',
+] as const
+export type FailureClass = (typeof FAILURE_CLASSES)[number]
+
+interface Rule {
+  /** Of the configured first wait. */
+  factor?: number
+  /** Instead of a multiple. */
+  firstMs?: number
+  tries: number
+}
+
+const HOUR_MS = 3_600_000
+
+const RULES: Record<FailureClass, Rule> = {
+  unavailable: { factor: 1, tries: Infinity },
+  incomplete: { factor: 2, tries: 8 },
+  disabled: { firstMs: 12 * HOUR_MS, tries: 14 },
+  invalid: { factor: 20, tries: 5 },
+  stale: { factor: 20, tries: 5 },
+  refused: { factor: 20, tries: 5 },
+  identity: { factor: 60, tries: 5 },
+  unacceptable: { factor: 60, tries: 3 },
+  bug: { factor: 20, tries: 3 },
+}
+
+/** Refusals of our own, beside those of the atproto package. */
+export const REPO_REFUSALS = [
+  'identity-missing',
+  'identity-invalid',
+  'identity-no-pds',
+  'identity-no-key',
+  'export-future-rev',
+  'export-stale',
+  'not-found-unconfirmed',
+] as const
+export type RepoRefusal = (typeof REPO_REFUSALS)[number]
+
+/** Every reason a dead letter of this service can have; `unavailable` is never one. */
+export const DEAD_REASONS = [
+  ...REPO_REFUSALS,
+  ...EXPORT_REFUSALS,
+  ...XRPC_REFUSALS,
+  ...HTTP_REFUSALS,
+  'crash-loop',
+  'bug',
+] as const
+export type DeadReason = (typeof DEAD_REASONS)[number]
+
+const INCOMPLETE = new Set<string>(['car-truncated', 'export-no-commit', 'mst-incomplete'])
+const TOO_LARGE = new Set<string>(['car-too-large', 'car-too-many-blocks'])
+const EXPORT = new Set<string>(EXPORT_REFUSALS)
+const XRPC = new Set<string>(XRPC_REFUSALS)
+const HTTP = new Set<string>(HTTP_REFUSALS)
+
+export interface Failure {
+  class: FailureClass
+  reason: DeadReason | 'unavailable'
+  detail: string
+  /** What the other side asked for. */
+  retryAfterMs: number
+}
+
+export type Verdict =
+  | { act: 'retry'; delayMs: number; entry: BackfillEvent }
+  | { act: 'bury'; reason: DeadReason; detail: string; attempts: number }
+
+export interface RetryLimits {
+  retryMs: number
+  retryMaxMs: number
+}
+
+/** What an error of a fetch, a check or an identity means. */
+export function failureOf(error: unknown): Failure {
+  const detail = describeError(error)
+  const failure = (of: FailureClass, reason: string): Failure => ({
+    class: of,
+    reason: reason as Failure['reason'],
+    detail,
+    retryAfterMs: error instanceof TransientError ? (error.retryAfterMs ?? 0) : 0,
+  })
+  if (error instanceof TransientError) return failure('unavailable', 'unavailable')
+  if (!(error instanceof RefusedError)) return failure('bug', 'bug')
+  const { reason } = error
+  if (INCOMPLETE.has(reason)) return failure('incomplete', reason)
+  if (TOO_LARGE.has(reason) || HTTP.has(reason)) return failure('unacceptable', reason)
+  if (reason === 'not-implemented') return failure('disabled', reason)
+  if (reason === 'export-stale') return failure('stale', reason)
+  if (reason.startsWith('identity-')) return failure('identity', reason)
+  if (EXPORT.has(reason) || reason === 'export-future-rev') return failure('invalid', reason)
+  if (XRPC.has(reason) || reason === 'not-found-unconfirmed') return failure('refused', reason)
+  return failure('bug', 'bug')
+}
+
+/**
+ * What to do with an entry that failed. `entry.attempts` counts failures of one class in a row, so that an outage does not
+ * use up the tries of a repository.
+ */
+export function judge(entry: BackfillEvent, failure: Failure, limits: RetryLimits, random = Math.random): Verdict {
+  const attempts = (entry.failure === failure.class ? (entry.attempts ?? 0) : 0) + 1
+  const rule = RULES[failure.class]
+  if (attempts >= rule.tries) {
+    return { act: 'bury', reason: failure.reason as DeadReason, detail: failure.detail, attempts }
+  }
+  const delayMs = Math.max(waitMs(rule, attempts, limits) * (1 + random() / 2), failure.retryAfterMs)
+  return { act: 'retry', delayMs, entry: { ...entry, attempts, failure: failure.class } }
+}
+
+function waitMs({ factor = 1, firstMs }: Rule, attempts: number, { retryMs, retryMaxMs }: RetryLimits): number {
+  if (firstMs !== undefined) return firstMs
+  return Math.min(retryMaxMs, retryMs * factor * 2 ** Math.min(attempts - 1, 30))
+}

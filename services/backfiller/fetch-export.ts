@@ -1,0 +1,123 @@
+/**
+ * One repository from one host, into a store: within the host's limits, every wait and every byte bounded.
+ *
+ * The host's permit is given back as soon as the last byte is here, before anything is verified. A redirect leads to another
+ * host, which is asked for a permit of its own.
+ *
+ * gzip only: Node's Brotli decoder holds a window of up to 16 MB for each body, which no budget of ours could see.
+ */
+import { CarStore } from '@sluice/atproto/car-store.ts'
+import { EXPORT_LIMITS } from '@sluice/atproto/repo-export.ts'
+import { RateLimitedError, type XrpcClient } from '@sluice/atproto/xrpc.ts'
+import { isAbort, TransientError } from '@sluice/runtime/errors.ts'
+import type { PdsLimits, Permit, Report } from './pds-limits.ts'
+import type { RepoMemory } from './repo-memory.ts'
+
+export interface FetchOptions {
+  headersMs: number
+  idleMs: number
+  bytesPerSecond: number
+  /** From the request to the last byte, at the first try. */
+  fetchMs: number
+  repoBytes: number
+  spoolDir: string | undefined
+}
+
+export interface FetchContext {
+  xrpc: XrpcClient
+  limits: PdsLimits
+  options: FetchOptions
+  onBytes: (bytes: number) => void
+}
+
+export interface FetchTarget {
+  /** An origin, `https://host`. */
+  url: string
+  did: string
+  /** How often it failed so far: later tries may take longer. */
+  attempts: number
+}
+
+export interface FetchedExport extends Disposable {
+  store: CarStore
+  /** When the host began to answer (ISO 8601): everything it did later is not in there. */
+  time: string
+  bytes: number
+}
+
+const FETCH_MS_MAX = 2 * 3_600_000
+const REQUEST_HEADERS = { 'accept-encoding': 'gzip' }
+/** No more blocks in memory than this, however much is free: a store grows in slabs of 4 MB. */
+const MEMORY_BYTES = Infinity
+
+/**
+ * Fetches; `permit` is given back in any case.
+ * @throws RateLimitedError, TransientError, XrpcRefusedError, RefusedError<HttpRefusal | CarRefusal | CborRefusal>, AbortError
+ */
+export async function fetchExport(
+  context: FetchContext,
+  target: FetchTarget,
+  { permit, memory, signal }: { permit: Permit; memory: RepoMemory; signal: AbortSignal },
+): Promise<FetchedExport> {
+  let held = permit
+  const onRedirect = async (to: URL): Promise<void> => {
+    if (to.host === held.host) {
+      await context.limits.wait(to.host, signal, { slot: false })
+      return
+    }
+    await held.release({ verdict: 'ok' })
+    held = await context.limits.wait(to.host, signal)
+  }
+  try {
+    const fetched = await download(context, target, { memory, signal, onRedirect })
+    await held.release({ verdict: 'ok' })
+    return fetched
+  } catch (error) {
+    await held.release(reportOf(error))
+    throw error
+  }
+}
+
+interface Download {
+  memory: RepoMemory
+  signal: AbortSignal
+  onRedirect: (to: URL) => Promise<void>
+}
+
+async function download(context: FetchContext, target: FetchTarget, { memory, signal, onRedirect }: Download) {
+  const { headersMs, idleMs, bytesPerSecond, repoBytes, spoolDir } = context.options
+  const totalMs = Math.min(FETCH_MS_MAX, context.options.fetchMs * 2 ** Math.min(target.attempts, 20))
+  const spool = {
+    memoryBytes: MEMORY_BYTES,
+    mayKeep: (bytes: number) => memory.mayKeep(bytes),
+    ...(spoolDir !== undefined && { folder: spoolDir }),
+  }
+  const response = await context.xrpc.getRepo(target.url, target.did, {
+    signal,
+    headers: REQUEST_HEADERS,
+    limits: { headersMs, idleMs, bytesPerSecond, totalMs, bytes: repoBytes },
+    onRedirect,
+  })
+  const time = new Date().toISOString()
+  const store = new CarStore({ ...EXPORT_LIMITS, bytes: repoBytes }, spool)
+  let bytes = 0
+  try {
+    for await (const chunk of response.body) {
+      bytes += chunk.length
+      context.onBytes(chunk.length)
+      store.push(chunk)
+      await memory.hold(store.memoryBytes, signal)
+    }
+  } catch (error) {
+    store[Symbol.dispose]()
+    throw error
+  }
+  return { store, time, bytes, [Symbol.dispose]: () => store[Symbol.dispose]() }
+}
+
+/** What a failure says of the host. A definite answer, whatever it is, means that the host works. */
+export function reportOf(error: unknown): Report {
+  if (error instanceof RateLimitedError) return { verdict: 'ok', parkMs: error.retryAfterMs ?? 0 }
+  if (error instanceof TransientError) return { verdict: 'failed' }
+  return { verdict: isAbort(error) ? 'nothing' : 'ok' }
+}

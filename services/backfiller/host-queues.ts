@@ -1,0 +1,170 @@
+/**
+ * Who is next: waiting work by host, started as hosts and the whole allow it.
+ *
+ * - One slow or busy host never delays another's work: a host that may not be asked now is passed over, and a host holds the
+ *   fewer of the places the scarcer they are (at most a part of those that are free), so that slow hosts cannot take them all.
+ * - Hosts take turns; within a host what is urgent goes first, then first come, first served.
+ * - The host is asked before a place is taken for long: a place is held for the one round trip to Redis, no more.
+ */
+import type { Asked, HostWait, PdsLimits, Permit } from './pds-limits.ts'
+
+export interface HostQueuesOptions<T, R extends Disposable> {
+  limits: Pick<PdsLimits, 'ask' | 'limitsOf'>
+  /** Work under way, over all hosts. */
+  concurrency: number
+  /** What a piece of work needs to begin, or nothing when there is none now; `wake` when that has changed. */
+  reserve: () => R | undefined
+  /** Must not reject. */
+  work: (item: T, permit: Permit, reserved: R) => Promise<void>
+  onWait?: (host: string, why: HostWait, waitMs: number) => void
+}
+
+interface Host<T> {
+  readonly name: string
+  readonly urgent: T[]
+  readonly waiting: T[]
+  /** Started, or about to be. */
+  running: number
+  /** Not asked before this timer fires. */
+  timer: NodeJS.Timeout | undefined
+}
+
+/** A host may hold this part of the free places, or one. */
+const PART_OF_FREE = 16
+
+export class HostQueues<T, R extends Disposable> {
+  readonly #options: HostQueuesOptions<T, R>
+  readonly #hosts = new Map<string, Host<T>>()
+  /** Hosts with work that may be asked; the next one comes first. */
+  readonly #ready = new Set<Host<T>>()
+  #running = 0
+  #waiting = 0
+  #closed = false
+  readonly #onIdle: (() => void)[] = []
+
+  constructor(options: HostQueuesOptions<T, R>) {
+    this.#options = options
+  }
+
+  get running(): number {
+    return this.#running
+  }
+
+  get waiting(): number {
+    return this.#waiting
+  }
+
+  /** Hosts with work waiting or under way. */
+  get hosts(): number {
+    return this.#hosts.size
+  }
+
+  /** How much waits for one host. */
+  waitingFor(name: string): number {
+    const host = this.#hosts.get(name)
+    return host === undefined ? 0 : host.urgent.length + host.waiting.length
+  }
+
+  add(name: string, item: T, { urgent, front = false }: { urgent: boolean; front?: boolean }): void {
+    const host = this.#hosts.get(name) ?? { name, urgent: [], waiting: [], running: 0, timer: undefined }
+    this.#hosts.set(name, host)
+    const list = urgent ? host.urgent : host.waiting
+    if (front) list.unshift(item)
+    else list.push(item)
+    this.#waiting++
+    if (host.timer === undefined) this.#ready.add(host)
+    this.wake()
+  }
+
+  /** Takes out what waits for a host and is not urgent. */
+  drain(name: string): T[] {
+    const host = this.#hosts.get(name)
+    if (host === undefined) return []
+    const items = host.waiting.splice(0)
+    this.#waiting -= items.length
+    this.#forgetIfIdle(host)
+    return items
+  }
+
+  /** Something may have become free. */
+  wake(): void {
+    if (this.#closed) return
+    for (const host of this.#ready) {
+      if (this.#running >= this.#options.concurrency) return
+      if (!this.#mayHoldMore(host)) continue
+      const reserved = this.#options.reserve()
+      if (reserved === undefined) return
+      this.#ready.delete(host)
+      void this.#start(host, reserved)
+    }
+  }
+
+  /** Starts nothing more; resolves when what is under way has ended. */
+  async close(): Promise<void> {
+    this.#closed = true
+    this.#ready.clear()
+    for (const { timer } of this.#hosts.values()) clearTimeout(timer)
+    if (this.#running > 0) await new Promise<void>((resolve) => this.#onIdle.push(resolve))
+  }
+
+  #mayHoldMore(host: Host<T>): boolean {
+    const { concurrency, limits } = this.#options
+    const free = concurrency - this.#running
+    return host.running < Math.min(limits.limitsOf(host.name).concurrency, Math.max(1, free / PART_OF_FREE))
+  }
+
+  async #start(host: Host<T>, reserved: R): Promise<void> {
+    this.#running++
+    host.running++
+    const asked = await this.#options.limits.ask(host.name)
+    const item = asked.permit && !this.#closed ? (host.urgent.shift() ?? host.waiting.shift()) : undefined
+    if (item === undefined) {
+      reserved[Symbol.dispose]()
+      this.#passOver(host, asked)
+    } else {
+      this.#waiting--
+      this.#readyAgain(host)
+      this.wake()
+      await this.#options.work(item, asked.permit!, reserved)
+    }
+    this.#running--
+    host.running--
+    this.#readyAgain(host)
+    this.#forgetIfIdle(host)
+    if (this.#running === 0) for (const resolve of this.#onIdle.splice(0)) resolve()
+    this.wake()
+  }
+
+  #passOver(host: Host<T>, asked: Asked): void {
+    if (asked.permit) {
+      void asked.permit.release({ verdict: 'nothing' })
+      return
+    }
+    const { why, waitMs } = asked
+    clearTimeout(host.timer)
+    this.#ready.delete(host)
+    host.timer = setTimeout(
+      () => {
+        host.timer = undefined
+        this.#readyAgain(host)
+        this.#forgetIfIdle(host)
+        this.wake()
+      },
+      Math.min(waitMs, 2 ** 31 - 1),
+    )
+    if (this.#closed) clearTimeout(host.timer)
+    this.#options.onWait?.(host.name, why, waitMs)
+  }
+
+  #readyAgain(host: Host<T>): void {
+    const hasWork = host.urgent.length + host.waiting.length > 0
+    if (hasWork && host.timer === undefined && !this.#closed) this.#ready.add(host)
+  }
+
+  #forgetIfIdle(host: Host<T>): void {
+    if (host.running + host.urgent.length + host.waiting.length > 0) return
+    clearTimeout(host.timer)
+    this.#ready.delete(host)
+    this.#hosts.delete(host.name)
+  }
+}

@@ -1,0 +1,31 @@
+-- Asks whether a host may be sent one more request, and takes it into account: KEYS host, its slots
+-- ARGV permit ('' takes no slot), concurrency, requests a second, burst, lease of the slot in ms.
+-- Returns {1}, or {0, why, ms until it is worth asking again}.
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local h = redis.call('HMGET', KEYS[1], 'tokens', 'at', 'parkedUntil', 'left', 'leftUntil', 'failures')
+local perSecond, burst = tonumber(ARGV[3]), tonumber(ARGV[4])
+
+local parkedUntil = tonumber(h[3] or 0)
+if parkedUntil > now then return {0, 'parked', parkedUntil - now} end
+
+if ARGV[1] ~= '' then
+  redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
+  -- A host that fails is asked by one at a time.
+  local concurrency = h[6] and 1 or tonumber(ARGV[2])
+  if redis.call('ZCARD', KEYS[2]) >= concurrency then return {0, 'busy', 250} end
+end
+
+local leftUntil = tonumber(h[5] or 0)
+if leftUntil > now and tonumber(h[4]) <= 0 then return {0, 'stated', leftUntil - now} end
+
+local tokens = math.min(burst, tonumber(h[1] or burst) + (now - tonumber(h[2] or now)) * perSecond / 1000)
+if tokens < 1 then return {0, 'rate', math.ceil((1 - tokens) / perSecond * 1000)} end
+
+redis.call('HSET', KEYS[1], 'tokens', string.format('%.6f', tokens - 1), 'at', string.format('%.0f', now))
+if leftUntil > now then redis.call('HINCRBY', KEYS[1], 'left', -1) end
+if ARGV[1] ~= '' then
+  redis.call('ZADD', KEYS[2], string.format('%.0f', now + ARGV[5]), ARGV[1])
+  redis.call('PEXPIRE', KEYS[2], ARGV[5])
+end
+return {1}

@@ -1,0 +1,36 @@
+-- What came of a request to a host: KEYS host, its slots
+-- ARGV permit to give back ('' none), 'ok' | 'failed' | '', ms to park it (0 none), requests it says are left (-1 unsaid), ms until it counts anew,
+--      failures in a row that park it, first such park in ms, longest in ms.
+-- Returns for how many ms the host is parked from now on, 0 when it is not.
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local parkedUntil = tonumber(redis.call('HGET', KEYS[1], 'parkedUntil') or 0)
+local function park(ms)
+  parkedUntil = math.max(parkedUntil, now + ms)
+  redis.call('HSET', KEYS[1], 'parkedUntil', string.format('%.0f', parkedUntil))
+end
+
+if ARGV[2] == 'ok' then
+  redis.call('HDEL', KEYS[1], 'failures')
+elseif ARGV[2] == 'failed' and parkedUntil <= now then
+  -- Those that were under way when it was parked tell nothing new.
+  local failures = redis.call('HINCRBY', KEYS[1], 'failures', 1) - ARGV[6]
+  if failures >= 0 then park(math.min(tonumber(ARGV[8]), ARGV[7] * 2 ^ math.min(failures, 30))) end
+end
+if tonumber(ARGV[3]) > 0 then park(tonumber(ARGV[3])) end
+
+if tonumber(ARGV[4]) >= 0 then
+  -- Requests that are under way may not be in the host's count yet.
+  local others = math.max(0, redis.call('ZCARD', KEYS[2]) - 1)
+  local left, leftUntil = ARGV[4] - others, now + ARGV[5]
+  local h = redis.call('HMGET', KEYS[1], 'left', 'leftUntil')
+  -- Answers may overtake each other: within one window the least counts.
+  if tonumber(h[2] or 0) > now and leftUntil < tonumber(h[2]) + 2000 then
+    left = math.min(left, tonumber(h[1]))
+    leftUntil = tonumber(h[2])
+  end
+  redis.call('HSET', KEYS[1], 'left', string.format('%.0f', left), 'leftUntil', string.format('%.0f', leftUntil))
+end
+
+if ARGV[1] ~= '' then redis.call('ZREM', KEYS[2], ARGV[1]) end
+return math.max(0, parkedUntil - now)

@@ -1,0 +1,11 @@
+/** The backfiller: fetches whole repositories, verifies them, and appends their records for the indexer. */
+import { runMain } from '@sluice/runtime/main.ts'
+import { VARIABLES } from '@sluice/runtime/variables.ts'
+import { Backfiller } from './backfiller.ts'
+import { backfillerConfig } from './config.ts'
+
+await runMain({
+  config: backfillerConfig,
+  known: VARIABLES,
+  start: ({ config, log, metrics, readiness }) => [new Backfiller({ config, log, metrics, readiness })],
+})

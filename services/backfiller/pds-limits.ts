@@ -1,0 +1,168 @@
+/**
+ * How much a host may be asked, by all backfillers together: the counts are in Redis, by Redis' clock.
+ *
+ * A request needs a permit. It is refused while the host is parked (a 429, or failures in a row), while as many requests
+ * are under way as it may have, when its own headers say that none is left, and when its token bucket is empty. Whoever has a
+ * permit gives it back with what came of it. Permits of a process that died run out by themselves.
+ *
+ * One round trip to ask and one to give back, about 0.1 ms each beside a fetch of seconds.
+ */
+import { randomUUID } from 'node:crypto'
+import { sleep } from '@sluice/runtime/backoff.ts'
+import { TransientError } from '@sluice/runtime/errors.ts'
+import { classifyRedisError, type Redis } from '@sluice/streams/connection.ts'
+import { hostKey, slotsKey } from '@sluice/streams/backfill-queue.ts'
+import { loadScript, runScript } from '@sluice/streams/scripts.ts'
+import type { HostLimits } from './host-rules.ts'
+
+/** Why a host may not be asked now; fit for a metric label. */
+export const HOST_WAITS = ['parked', 'busy', 'stated', 'rate', 'redis'] as const
+export type HostWait = (typeof HOST_WAITS)[number]
+
+export type Asked = { permit: Permit } | { permit?: undefined; why: HostWait; waitMs: number }
+
+/** What came of a request. `failed`: the host did not work; a definite answer is `ok`, whatever it says. */
+export interface Report {
+  verdict: 'ok' | 'failed' | 'nothing'
+  /** It asked to be left alone for so long. */
+  parkMs?: number
+}
+
+export interface StatedLimit {
+  /** Requests that are left, as the host says. */
+  remaining: number
+  /** Until it counts anew. */
+  resetMs: number
+}
+
+export interface PdsLimitsOptions {
+  redis: Redis
+  /** The stream whose hosts they are; part of the keys. */
+  stream: string
+  limitsOf: (host: string) => HostLimits
+  leaseMs?: number
+}
+
+const acquire = loadScript(new URL('lua/acquire.lua', import.meta.url))
+const report = loadScript(new URL('lua/report.lua', import.meta.url))
+
+const LEASE_MS = 60_000
+/** So many failures in a row park a host, first for a second, then for twice as long each time one more request fails. */
+const PARKING = { failures: 3, firstMs: 1_000, longestMs: 600_000 } as const
+/** Longer than this nobody waits with a request half done. */
+const WAIT_MS = 30_000
+const REDIS_WAIT_MS = 1_000
+
+/** One request that a host may be sent. */
+export interface Permit {
+  readonly host: string
+  /** Gives it back; only the first call counts. Never rejects: what Redis does not hear of runs out by itself. */
+  release(report: Report): Promise<void>
+}
+
+export class PdsLimits {
+  readonly #options: PdsLimitsOptions
+  readonly #leaseMs: number
+  /** Ids of permits, by host. */
+  readonly #held = new Map<string, Set<string>>()
+
+  constructor(options: PdsLimitsOptions) {
+    this.#options = options
+    this.#leaseMs = options.leaseMs ?? LEASE_MS
+  }
+
+  limitsOf(host: string): HostLimits {
+    return this.#options.limitsOf(host)
+  }
+
+  /** Asks once. Never rejects: while Redis is away nothing is allowed. */
+  async ask(host: string): Promise<Asked> {
+    const id = randomUUID()
+    const refused = await this.#acquire(host, id)
+    return refused ?? { permit: this.#permit(host, id) }
+  }
+
+  /**
+   * A permit for a second host, or when `slot` is false a further request to a host that one is held for.
+   * @throws TransientError when it would take too long; an AbortError
+   */
+  async wait(host: string, signal: AbortSignal, { slot = true } = {}): Promise<Permit> {
+    const endMs = performance.now() + WAIT_MS
+    const id = slot ? randomUUID() : ''
+    for (;;) {
+      const refused = await this.#acquire(host, id)
+      if (!refused) return this.#permit(host, id)
+      if (performance.now() + refused.waitMs > endMs)
+        throw new TransientError(`${host} may not be asked now (${refused.why})`, { retryAfterMs: refused.waitMs })
+      await sleep(refused.waitMs, signal)
+    }
+  }
+
+  /** Takes note of the limits that a host states with an answer. */
+  async observe(host: string, { remaining, resetMs }: StatedLimit): Promise<void> {
+    await this.#report(host, '', { verdict: 'nothing' }, remaining, resetMs).catch(() => undefined)
+  }
+
+  /** How often `renew` wants to be called. */
+  get renewMs(): number {
+    return this.#leaseMs / 3
+  }
+
+  /** Keeps the permits that are held. @throws TransientError */
+  async renew(): Promise<void> {
+    const { redis, stream } = this.#options
+    try {
+      const [seconds, micros] = await redis.sendCommand<[string, string]>(['TIME'])
+      const score = Number(seconds) * 1000 + Math.floor(Number(micros) / 1000) + this.#leaseMs
+      const renewals = [...this.#held].flatMap(([host, ids]) => {
+        const key = slotsKey(stream, host)
+        const members = [...ids].map((value) => ({ score, value }))
+        return [redis.zAdd(key, members, { condition: 'XX' }), redis.pExpire(key, this.#leaseMs)]
+      })
+      await Promise.all(renewals)
+    } catch (error) {
+      throw classifyRedisError(error)
+    }
+  }
+
+  async #acquire(host: string, id: string): Promise<{ why: HostWait; waitMs: number } | undefined> {
+    const { redis, stream } = this.#options
+    const { concurrency, perSecond, burst } = this.limitsOf(host)
+    const args = [id, String(concurrency), String(perSecond), String(burst), String(this.#leaseMs)]
+    try {
+      const reply = await runScript(redis, acquire, [hostKey(stream, host), slotsKey(stream, host)], args)
+      const [granted, why, waitMs] = reply as [number, HostWait, number]
+      return granted === 1 ? undefined : { why, waitMs: Math.max(1, waitMs) }
+    } catch {
+      return { why: 'redis', waitMs: REDIS_WAIT_MS }
+    }
+  }
+
+  #permit(host: string, id: string): Permit {
+    if (id !== '') this.#heldOf(host).add(id)
+    let released = false
+    return {
+      host,
+      release: async (report) => {
+        if (released) return
+        released = true
+        const ids = this.#held.get(host)
+        if (ids?.delete(id) && ids.size === 0) this.#held.delete(host)
+        await this.#report(host, id, report).catch(() => undefined)
+      },
+    }
+  }
+
+  #heldOf(host: string): Set<string> {
+    let ids = this.#held.get(host)
+    if (ids === undefined) this.#held.set(host, (ids = new Set()))
+    return ids
+  }
+
+  async #report(host: string, id: string, { verdict, parkMs = 0 }: Report, remaining = -1, resetMs = 0): Promise<void> {
+    const { redis, stream } = this.#options
+    const { failures, firstMs, longestMs } = PARKING
+    const told = [verdict, parkMs, remaining, resetMs, failures, firstMs, longestMs].map(String)
+    await runScript(redis, report, [hostKey(stream, host), slotsKey(stream, host)], [id, ...told])
+  }
+}

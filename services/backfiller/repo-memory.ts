@@ -1,0 +1,85 @@
+/**
+ * The memory of repositories under way, in bytes, for all of them together.
+ *
+ * Each starts with a share that was reserved before its fetch began. More is granted while there is some; otherwise its
+ * blocks go to a file. What cannot go to a file (the index, 20 to 40 bytes a block) is waited for, by one repository at a time:
+ * it gets what the others give back. Another one that would have to wait gives up, since two could wait for each other.
+ */
+import { Budget } from '@sluice/runtime/budget.ts'
+import { TransientError } from '@sluice/runtime/errors.ts'
+
+/** Holds a repository of 400 kB without asking again: nine of ten. */
+export const SHARE_BYTES = 512 * 1024
+/** The blocks of one repository take at most this part of the whole, so that there is room for the indexes of many. */
+const BLOCKS_PART = 16
+
+export class RepoMemories {
+  readonly #budget: Budget
+  /** Whoever waits for more has this. */
+  readonly #growing = new Budget(1)
+
+  constructor(bytes: number) {
+    this.#budget = new Budget(bytes)
+  }
+
+  get usedBytes(): number {
+    return this.#budget.used
+  }
+
+  get limitBytes(): number {
+    return this.#budget.limit
+  }
+
+  /** A share for one more repository, if there is one. */
+  tryOpen(): RepoMemory | undefined {
+    return this.#budget.tryAcquire(SHARE_BYTES) ? new RepoMemory(this.#budget, this.#growing) : undefined
+  }
+}
+
+/** What one repository holds. Dispose of it to give all back. */
+export class RepoMemory implements Disposable {
+  readonly #budget: Budget
+  readonly #growing: Budget
+  #bytes = SHARE_BYTES
+  #isGrowing = false
+
+  constructor(budget: Budget, growing: Budget) {
+    this.#budget = budget
+    this.#growing = growing
+  }
+
+  get bytes(): number {
+    return this.#bytes
+  }
+
+  /** Whether `bytes` in all may stay in memory. */
+  mayKeep(bytes: number): boolean {
+    if (bytes <= this.#bytes) return true
+    if (bytes > this.#budget.limit / BLOCKS_PART || !this.#budget.tryAcquire(bytes - this.#bytes)) return false
+    this.#bytes = bytes
+    return true
+  }
+
+  /**
+   * Accounts for `bytes` in all that are in memory by now, and waits until there is room for them.
+   * @throws TransientError when another repository waits already; an AbortError when the signal aborts first
+   */
+  async hold(bytes: number, signal: AbortSignal): Promise<void> {
+    const more = bytes - this.#bytes
+    if (more <= 0) return
+    if (!this.#budget.tryAcquire(more)) {
+      if (!this.#isGrowing && !this.#growing.tryAcquire(1))
+        throw new TransientError('no memory is free, and another repository waits for some already')
+      this.#isGrowing = true
+      await this.#budget.acquire(more, signal)
+    }
+    this.#bytes = bytes
+  }
+
+  [Symbol.dispose](): void {
+    this.#budget.release(this.#bytes)
+    if (this.#isGrowing) this.#growing.release(1)
+    this.#bytes = 0
+    this.#isGrowing = false
+  }
+}

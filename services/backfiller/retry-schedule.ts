@@ -1,0 +1,91 @@
+/**
+ * Entries that are not due yet, in Redis: those that failed, and those whose host has no turn for them.
+ *
+ * An entry is in its stream or in the schedule, never in both and never in neither: each move is one atomic step, so a wait
+ * survives restarts and holds no slot. Due entries go to the end of their stream. All times are by Redis' clock.
+ */
+import { backfillEventCodec } from '@sluice/events/codec.ts'
+import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
+import { sleep } from '@sluice/runtime/backoff.ts'
+import { hostKey, retryKey } from '@sluice/streams/backfill-queue.ts'
+import { classifyRedisError, type Redis } from '@sluice/streams/connection.ts'
+import type { GroupAddress } from '@sluice/streams/entries.ts'
+import { loadScript, runScript, type Script } from '@sluice/streams/scripts.ts'
+
+const scripts = {
+  retry: loadScript(new URL('lua/retry.lua', import.meta.url)),
+  defer: loadScript(new URL('lua/defer.lua', import.meta.url)),
+  due: loadScript(new URL('lua/due.lua', import.meta.url)),
+}
+
+const [FIELD] = Object.keys(backfillEventCodec.encode({ did: '', host: '', rev: '' })) as [string]
+const DUE_ENTRIES = 500
+/** The longest time between two looks; other processes may have put something in. */
+const LOOK_MS = 1_000
+
+export interface Turn {
+  host: string
+  /** Not before. */
+  delayMs: number
+  /** Between two entries of the host. */
+  intervalMs: number
+}
+
+export class RetrySchedule {
+  readonly #redis: Redis
+  readonly #entriesMax: number
+
+  constructor({ redis, entriesMax }: { redis: Redis; entriesMax: number }) {
+    this.#redis = redis
+    this.#entriesMax = entriesMax
+  }
+
+  /** Puts a pending entry off by `delayMs`; `entry` is how it comes back. Acks it in the same step. @throws TransientError */
+  async retry(address: GroupAddress, id: string, entry: BackfillEvent, delayMs: number): Promise<void> {
+    const { stream, group } = address
+    const delay = String(Math.round(delayMs))
+    await this.#run(scripts.retry, [stream, retryKey(stream)], [group, id, delay, textOf(entry)])
+  }
+
+  /**
+   * Puts a pending entry off until its host has a turn for it: one turn after the other, at the host's pace. Acks it in the
+   * same step. False when too many wait already; then nothing has happened. @throws TransientError
+   */
+  async defer(address: GroupAddress, id: string, entry: BackfillEvent, turn: Turn): Promise<boolean> {
+    const { stream, group } = address
+    const keys = [stream, retryKey(stream), hostKey(stream, turn.host)]
+    const numbers = [turn.delayMs, turn.intervalMs, this.#entriesMax].map((n) => String(Math.round(n)))
+    return (await this.#run(scripts.defer, keys, [group, id, textOf(entry), ...numbers])) !== 0
+  }
+
+  /** Moves what is due back to `stream`, until `signal`. @throws TransientError */
+  async run(stream: string, signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      const reply = await this.#run(scripts.due, [retryKey(stream), stream], [FIELD, String(DUE_ENTRIES)])
+      const [moved, nextMs] = reply as [number, number]
+      if (moved === DUE_ENTRIES) continue
+      await sleep(nextMs === -1 ? LOOK_MS : Math.min(nextMs, LOOK_MS), signal).catch(() => undefined)
+    }
+  }
+
+  /** How many entries wait. @throws TransientError */
+  async size(stream: string): Promise<number> {
+    try {
+      return await this.#redis.zCard(retryKey(stream))
+    } catch (error) {
+      throw classifyRedisError(error)
+    }
+  }
+
+  async #run(script: Script, keys: string[], args: string[]): Promise<unknown> {
+    try {
+      return await runScript(this.#redis, script, keys, args)
+    } catch (error) {
+      throw classifyRedisError(error)
+    }
+  }
+}
+
+function textOf(entry: BackfillEvent): string {
+  return backfillEventCodec.encode(entry)[FIELD]!
+}

@@ -1,0 +1,123 @@
+/** Puts the indexer together: connections, schema, one consumer and its lanes for each stream. */
+import { availableParallelism } from 'node:os'
+import { collections } from '@sluice/collections/collections.ts'
+import { CollectionSet } from '@sluice/collections/collection-set.ts'
+import { assertMigrated, migrate } from '@sluice/database/migrate.ts'
+import { DatabasePool } from '@sluice/database/pool.ts'
+import { labelEventCodec, streamEventCodec } from '@sluice/events/codec.ts'
+import { KnownActors } from '@sluice/indexing/own.ts'
+import { retry, DEFAULT_BACKOFF } from '@sluice/runtime/backoff.ts'
+import { logRetry } from '@sluice/runtime/log.ts'
+import type { RoleContext } from '@sluice/runtime/main.ts'
+import type { Service } from '@sluice/runtime/service.ts'
+import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
+import { Consumer } from '@sluice/streams/consumer.ts'
+import type { IndexerConfig } from './config.ts'
+import { observeConsumers } from './consumer-observer.ts'
+import { indexLabels } from './index-labels.ts'
+import { indexRecords } from './index-records.ts'
+import { LabelIndex } from './label-index.ts'
+import { RecordIndex } from './record-index.ts'
+import type { Outages } from './waiting.ts'
+
+export async function buildIndexer(context: RoleContext<IndexerConfig>): Promise<Service[]> {
+  const { config, metrics } = context
+  const db = await openDatabase(context)
+  const redis = await connect(context, 'commands')
+  const streams = [...config.streams, config.labelStream]
+  const observe = observeConsumers(streams, { ...context, redis, role: `indexer ${config.consumer}` })
+  const outages = declareOutages(context)
+  const index = { db, collections: new CollectionSet(collections, config.collections), actors: new KnownActors() }
+  const records = new RecordIndex(index, outages, metrics)
+  const labels = new LabelIndex(db, outages, metrics)
+  const lanes = Math.min(config.concurrency, availableParallelism())
+  const limits = {
+    batchEvents: config.batchEvents,
+    heldEntries: config.batchEvents * (lanes + 1),
+    heldBytes: config.heldBytes,
+    reclaimIdleMs: config.reclaimIdleMs,
+  }
+  const consumers = await Promise.all(
+    config.streams.map(async (stream) => {
+      const address = { stream, group: config.group, consumer: config.consumer }
+      const reader = await connect(context, stream)
+      const key = ({ did }: { did: string }) => did
+      return new Consumer({ reader, redis, address, codec: streamEventCodec, key, limits, observer: observe(stream) })
+    }),
+  )
+  const labelConsumer = new Consumer({
+    reader: await connect(context, config.labelStream),
+    redis,
+    address: { stream: config.labelStream, group: config.labelGroup, consumer: config.consumer },
+    codec: labelEventCodec,
+    key: ({ label }) => label.uri,
+    limits,
+    observer: observe(config.labelStream),
+  })
+  return [...consumers.map((consumer) => indexRecords(consumer, records, lanes)), indexLabels(labelConsumer, labels)]
+}
+
+/** Waits until PostgreSQL can be reached, then brings its schema to the state that we need, or says what is missing. */
+async function openDatabase({
+  config,
+  log,
+  readiness,
+  metrics,
+  resources,
+  signal,
+}: RoleContext<IndexerConfig>): Promise<DatabasePool> {
+  const { postgresUrl: url, postgresSchema: schema, poolSize: size, consumer } = config
+  const onIdleError = (error: Error): void => log.warn({ err: error }, 'an idle connection to PostgreSQL broke')
+  const db = resources.use(new DatabasePool({ url, schema, size, role: 'indexer', consumer, onIdleError }))
+  const prepare = async (): Promise<void> => {
+    if (!config.migrateAtStart) return assertMigrated(db)
+    const { applied } = await migrate(url, schema)
+    if (applied.length > 0) log.info({ applied }, 'migrated the database')
+  }
+  readiness.block('postgres', 'connecting')
+  await retry(signal, DEFAULT_BACKOFF, prepare, ({ error, delayMs }) => {
+    readiness.block('postgres', error.message)
+    logRetry(log, delayMs, 'preparing the database failed', error)
+  })
+  readiness.clear('postgres')
+  metrics.gauge({
+    name: 'sluice_database_connections',
+    help: 'Connections to PostgreSQL. Waiting above 0 for long: the pool is too small or statements are slow.',
+    labels: { state: ['total', 'idle', 'waiting'] },
+    collect: (gauge) => {
+      const { total, idle, waiting } = db.gauges()
+      gauge.set(total, { state: 'total' })
+      gauge.set(idle, { state: 'idle' })
+      gauge.set(waiting, { state: 'waiting' })
+    },
+  })
+  return db
+}
+
+async function connect(
+  { config, log, readiness, resources, signal }: RoleContext<IndexerConfig>,
+  purpose: string,
+): Promise<Redis> {
+  const what = `redis ${purpose}`
+  readiness.block(what, 'connecting')
+  const redis = await connectRedis({
+    url: config.redisUrl,
+    name: `sluice-indexer-${config.consumer}-${purpose}`,
+    signal,
+    onState(error) {
+      if (!error) return readiness.clear(what)
+      readiness.block(what, error.message)
+      log.warn({ error: error.message }, `${what}: connection lost or refused, trying again`)
+    },
+  })
+  resources.defer(() => redis.destroy())
+  return redis
+}
+
+function declareOutages({ log, metrics, readiness }: RoleContext<IndexerConfig>): Outages {
+  const retries = metrics.counter({
+    name: 'sluice_indexer_batch_retries_total',
+    help: 'Batches tried again because PostgreSQL was away, busy or full. Rising: look at /ready for the reason. Nothing is lost.',
+  })
+  return { log, readiness, retries }
+}

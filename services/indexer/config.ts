@@ -1,0 +1,104 @@
+import { defineConfig, type ConfigOf } from '@sluice/runtime/config.ts'
+import { redisOptions, runtimeOptions } from '@sluice/runtime/shared-options.ts'
+
+export const indexerConfig = defineConfig({
+  name: 'indexer',
+  summary: 'applies the events of the streams to PostgreSQL',
+  options: {
+    ...runtimeOptions(4020),
+    ...redisOptions,
+    postgresUrl: {
+      env: 'DB_POSTGRES_URL',
+      aliases: ['DATABASE_URL', 'BSKY_DB_POSTGRES_URL'],
+      type: 'url',
+      schemes: ['postgres', 'postgresql'],
+      secret: true,
+      example: 'postgres://bsky:password@localhost:5432/bsky',
+      help: 'The database that the AppView reads.',
+    },
+    postgresSchema: {
+      env: 'DB_POSTGRES_SCHEMA',
+      type: 'string',
+      default: 'bsky',
+      help: "The schema of the AppView's tables.",
+    },
+    poolSize: {
+      env: 'DB_POOL_SIZE',
+      type: 'integer',
+      min: 2,
+      default: 12,
+      help: 'Connections to PostgreSQL, at most. Each of INDEXER_CONCURRENCY transactions of a stream takes one.',
+    },
+    migrateAtStart: {
+      env: 'INDEXER_MIGRATE',
+      type: 'boolean',
+      default: true,
+      help: 'Apply pending migrations at the start. Without it the indexer stops and names them.',
+    },
+    consumer: {
+      env: 'INDEXER_CONSUMER',
+      type: 'string',
+      example: 'one',
+      help: 'The name of this process in its consumer groups; each indexer needs its own.',
+    },
+    group: {
+      env: 'INDEXER_GROUP',
+      type: 'string',
+      default: 'firehose_group',
+      help: 'The consumer group on the event streams.',
+    },
+    labelGroup: {
+      env: 'INDEXER_LABEL_GROUP',
+      type: 'string',
+      default: 'label_group',
+      help: 'The consumer group on the label stream.',
+    },
+    streams: {
+      env: 'INDEXER_STREAMS',
+      type: 'list',
+      default: ['firehose_live', 'firehose_backfill'],
+      help: 'The event streams to read.',
+    },
+    labelStream: {
+      env: 'INDEXER_LABEL_STREAM',
+      type: 'string',
+      default: 'label_live',
+      help: 'The label stream to read.',
+    },
+    concurrency: {
+      env: 'INDEXER_CONCURRENCY',
+      type: 'integer',
+      min: 1,
+      default: 10,
+      help: 'Transactions at the same time, per stream, at most; no more are used than there are processors.',
+    },
+    batchEvents: {
+      env: 'INDEXER_BATCH_SIZE',
+      type: 'integer',
+      min: 1,
+      max: 20_000,
+      default: 4_000,
+      help: 'Events in one transaction, at most. It is reached only when the indexer is behind.',
+    },
+    heldBytes: {
+      env: 'INDEXER_MEMORY_BYTES',
+      type: 'bytes',
+      default: 48 << 20,
+      help: 'Entries held per stream, read and not yet acked, at most.',
+    },
+    collections: {
+      env: 'INDEXER_COLLECTIONS',
+      type: 'list',
+      default: [],
+      help: 'Further collections to store without rows of their own: NSIDs, or prefixes like com.example.*',
+    },
+    reclaimIdleMs: {
+      env: 'INDEXER_RECLAIM_IDLE_MS',
+      type: 'duration',
+      default: 60_000,
+      help: 'Pending entries that their consumer has not touched for this long are taken over.',
+    },
+  },
+})
+
+export type IndexerConfig = ConfigOf<typeof indexerConfig>

@@ -1,0 +1,112 @@
+/** What happens to entries between Redis and the index, as metrics, log lines and incidents. */
+import { INVALID_ENTRY_REASONS } from '@sluice/events/codec.ts'
+import { REFUSED_REASONS } from '@sluice/database/errors.ts'
+import { logRetry, type Logger } from '@sluice/runtime/log.ts'
+import type { Metrics } from '@sluice/runtime/metrics.ts'
+import type { Readiness } from '@sluice/runtime/readiness.ts'
+import type { Redis } from '@sluice/streams/connection.ts'
+import type { ConsumerObserver } from '@sluice/streams/consumer.ts'
+import { recordIncident, type IncidentKind } from '@sluice/streams/incidents.ts'
+
+const BURIAL_REASONS = [...INVALID_ENTRY_REASONS, ...REFUSED_REASONS, 'crash-loop'] as const
+type BurialReason = (typeof BURIAL_REASONS)[number]
+
+export interface Surroundings {
+  redis: Redis
+  log: Logger
+  metrics: Metrics
+  readiness: Readiness
+  /** Role and consumer, for incidents. */
+  role: string
+}
+
+/** One observer per stream. */
+export function observeConsumers(
+  streams: readonly string[],
+  around: Surroundings,
+): (stream: string) => ConsumerObserver {
+  const counters = declareCounters(around.metrics, streams)
+  return (stream) => observer(stream, counters, around)
+}
+
+function observer(
+  stream: string,
+  counters: ReturnType<typeof declareCounters>,
+  around: Surroundings,
+): ConsumerObserver {
+  const { redis, log, readiness, role } = around
+  const incident = (kind: IncidentKind, what: string, action: string): void => {
+    log.warn({ stream, kind }, `${what}: ${action}`)
+    recordIncident(redis, { kind, role, what, action }).catch((error: unknown) =>
+      log.warn({ err: error }, 'incident not recorded'),
+    )
+  }
+  return {
+    read: (entries) => counters.read.inc(entries, { stream }),
+    acked: (entries) => counters.acked.inc(entries, { stream }),
+    redelivered(entries, from) {
+      counters.redelivered.inc(entries, { stream, from })
+      if (from === 'reclaimed' && entries > 0) {
+        incident('consumer-died', `${entries} pending entries of ${stream} had no living consumer`, 'taken over')
+      }
+    },
+    phantoms: (entries) => counters.phantoms.inc(entries, { stream }),
+    buried(reason) {
+      counters.buried.inc(1, { stream, reason: reason as BurialReason })
+      incident(
+        'dead-letters',
+        `an entry of ${stream} became a dead letter (${reason})`,
+        'look at it with `sluice dlq list`',
+      )
+    },
+    groupLost() {
+      counters.groupsLost.inc(1, { stream })
+      incident(
+        'group-lost',
+        `${stream} or its consumer group was gone`,
+        'the group was made anew; compare with `sluice sweep`',
+      )
+    },
+    retired: (consumers) => log.info({ stream, consumers }, 'forgot consumers that went away'),
+    trouble(error, retryMs) {
+      readiness.block(`redis ${stream}`, error.message)
+      logRetry(log, retryMs, `reading ${stream} failed`, error)
+    },
+    recovered: () => readiness.clear(`redis ${stream}`),
+  }
+}
+
+function declareCounters(metrics: Metrics, streams: readonly string[]) {
+  return {
+    read: metrics.counter({
+      name: 'sluice_stream_read_entries_total',
+      help: 'Entries handed to this process by Redis.',
+      labels: { stream: streams },
+    }),
+    acked: metrics.counter({
+      name: 'sluice_stream_acked_entries_total',
+      help: 'Entries acked and deleted, after their effect was durable.',
+      labels: { stream: streams },
+    }),
+    redelivered: metrics.counter({
+      name: 'sluice_stream_redelivered_entries_total',
+      help: 'Entries that came again: our own after a restart, or those of a consumer that died.',
+      labels: { stream: streams, from: ['own-pending', 'reclaimed'] },
+    }),
+    phantoms: metrics.counter({
+      name: 'sluice_stream_phantom_entries_total',
+      help: 'Pending entries without a body, cleared: somebody deleted or trimmed entries that were not acked. They are lost.',
+      labels: { stream: streams },
+    }),
+    buried: metrics.counter({
+      name: 'sluice_stream_dead_letters_total',
+      help: 'Entries that can never be applied and wait in <stream>_dlq for an operator.',
+      labels: { stream: streams, reason: BURIAL_REASONS },
+    }),
+    groupsLost: metrics.counter({
+      name: 'sluice_stream_groups_lost_total',
+      help: 'Times a stream or its group had vanished (flushed Redis, failover): entries may be lost.',
+      labels: { stream: streams },
+    }),
+  }
+}

@@ -1,0 +1,6 @@
+import { runMain } from '@sluice/runtime/main.ts'
+import { VARIABLES } from '@sluice/runtime/variables.ts'
+import { indexerConfig } from './config.ts'
+import { buildIndexer } from './build.ts'
+
+await runMain({ config: indexerConfig, known: VARIABLES, start: buildIndexer })

@@ -1,0 +1,70 @@
+/** The index as the data path sees it: a batch goes in and is applied, however long the database is away; what happened is counted. */
+import { applyBatch, type Applied, type Index } from '@sluice/indexing/apply-batch.ts'
+import { REFUSALS } from '@sluice/indexing/prepare.ts'
+import type { StreamEvent } from '@sluice/events/stream-event.ts'
+import { RefusedError } from '@sluice/runtime/errors.ts'
+import type { Metrics } from '@sluice/runtime/metrics.ts'
+import { waitOut, type Outages } from './waiting.ts'
+
+const OUTCOMES = ['inserted', 'replaced', 'removed', 'stale', 'settled'] as const
+
+export class RecordIndex {
+  readonly #index: Index
+  readonly #outages: Outages
+  readonly #metrics: ReturnType<typeof declareMetrics>
+
+  constructor(index: Index, outages: Outages, metrics: Metrics) {
+    this.#index = index
+    this.#outages = outages
+    this.#metrics = declareMetrics(metrics)
+  }
+
+  /** @throws RefusedError when an event's data cannot be stored; FatalError; AbortError when the signal aborts during an outage */
+  async apply(events: readonly StreamEvent[], signal: AbortSignal): Promise<void> {
+    const startedAt = performance.now()
+    const applied = await waitOut(this.#outages, signal, () => this.#applyOnce(events))
+    this.#metrics.seconds.observe((performance.now() - startedAt) / 1000)
+    this.#metrics.events.inc(events.length)
+    for (const outcome of OUTCOMES) this.#metrics.records.inc(applied[outcome], { outcome })
+    for (const [reason, refused] of Map.groupBy(applied.refused, (r) => r.reason)) {
+      this.#metrics.refused.inc(refused.length, { reason })
+    }
+  }
+
+  /**
+   * Rows without a record stand in the way only of a database that another indexer wrote before us. Looking for them costs a delete in every table, so it
+   * is done when one was met.
+   */
+  async #applyOnce(events: readonly StreamEvent[]): Promise<Applied> {
+    try {
+      return await applyBatch(this.#index, events)
+    } catch (error) {
+      if (!(error instanceof RefusedError && error.reason === 'constraint')) throw error
+      return applyBatch(this.#index, events, { clearLeftovers: true })
+    }
+  }
+}
+
+function declareMetrics(metrics: Metrics) {
+  return {
+    events: metrics.counter({
+      name: 'sluice_indexer_events_total',
+      help: 'Events applied or found to be no news. Flat while streams are not empty: the index stands still.',
+    }),
+    records: metrics.counter({
+      name: 'sluice_indexer_records_total',
+      help: 'What events did to records. Settled: posts of others that were judged again because something arrived late.',
+      labels: { outcome: OUTCOMES },
+    }),
+    refused: metrics.counter({
+      name: 'sluice_indexer_refused_records_total',
+      help: 'Records that are not indexed, by reason: they fail their lexicon, name what is not theirs, or are of no collection of ours.',
+      labels: { reason: REFUSALS },
+    }),
+    seconds: metrics.histogram({
+      name: 'sluice_indexer_batch_seconds',
+      help: 'From taking a batch to its durable effect, outages included. Rising: PostgreSQL is the bottleneck.',
+      buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
+    }),
+  }
+}

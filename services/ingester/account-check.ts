@@ -1,0 +1,147 @@
+/**
+ * Asks an account's own host whether it is active, where what we hold and what we see differ: an account that commits though it is said to be
+ * inactive (a late word of a host it has left, or an event that was lost), or that is listed with another status.
+ *
+ * Runs beside the data path and delays nothing. Each account is asked about once in a while, and few at a time. When the host's word is another than
+ * ours, it goes to the stream as an account event, at the time before it was asked, and changes the chain record as a relay's event does.
+ */
+import { XrpcRefusedError, type RepoStatus, type XrpcClient } from '@sluice/atproto/xrpc.ts'
+import { backfillEventCodec, streamEventCodec } from '@sluice/events/codec.ts'
+import { SEQ_BACKFILL, type AccountEvent } from '@sluice/events/stream-event.ts'
+import { isAbort, TransientError } from '@sluice/runtime/errors.ts'
+import { KeyedQueue } from '@sluice/runtime/keyed-queue.ts'
+import type { Logger } from '@sluice/runtime/log.ts'
+import type { Service } from '@sluice/runtime/service.ts'
+import { moveChain, readChains } from '@sluice/streams/chain-state.ts'
+import type { Redis } from '@sluice/streams/connection.ts'
+import { StateConflictError, type Producer, type Step } from '@sluice/streams/producer.ts'
+import { decide, type Finding } from './decide.ts'
+import { IdentityUnavailableError, type SigningKeys } from './signing-keys.ts'
+
+export interface AccountCheckOptions {
+  redis: Redis
+  producer: Producer<string>
+  repoStream: string
+  xrpc: Pick<XrpcClient, 'getRepoStatus'>
+  keys: SigningKeys
+  log: Logger
+  onAnswer: (answer: AccountAnswer) => void
+  everyMs?: number
+}
+
+/** What came of asking; fit for a metric label. */
+export const ACCOUNT_ANSWERS = ['as-held', 'differs', 'no-answer'] as const
+export type AccountAnswer = (typeof ACCOUNT_ANSWERS)[number]
+
+const EVERY_MS = 3_600_000
+const CONCURRENCY = 8
+const WAITING = 10_000
+const REMEMBERED = 100_000
+
+export class AccountCheck implements Service {
+  readonly name = 'accounts'
+  readonly #options: Required<AccountCheckOptions>
+  /** When each account was asked about, oldest first. */
+  readonly #asked = new Map<string, number>()
+  #waiting = new Set<string>()
+  #wake: (() => void) | undefined
+
+  constructor(options: AccountCheckOptions) {
+    this.#options = { everyMs: EVERY_MS, ...options }
+  }
+
+  /** Wishes to know about these; too many at once are left for the next time that they are suspected. */
+  suspect(dids: readonly string[]): void {
+    const now = Date.now()
+    for (const did of dids) {
+      if (this.#waiting.size >= WAITING) break
+      if (now - (this.#asked.get(did) ?? -Infinity) >= this.#options.everyMs) this.#waiting.add(did)
+    }
+    this.#wake?.()
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const queue = new KeyedQueue({ concurrency: CONCURRENCY, capacity: 2 * CONCURRENCY })
+    const onAbort = (): void => this.#wake?.()
+    signal.addEventListener('abort', onAbort)
+    try {
+      while (!signal.aborted) {
+        const waiting = this.#waiting
+        this.#waiting = new Set()
+        for (const did of waiting) {
+          this.#note(did)
+          await queue.push(did, () => this.#check(did, signal), signal)
+        }
+        if (this.#waiting.size > 0 || signal.aborted) continue
+        await new Promise<void>((resolve) => (this.#wake = resolve))
+        this.#wake = undefined
+      }
+    } catch (error) {
+      if (!isAbort(error) || !signal.aborted) throw error
+    } finally {
+      signal.removeEventListener('abort', onAbort)
+      await queue.drained()
+    }
+  }
+
+  #note(did: string): void {
+    this.#asked.delete(did)
+    this.#asked.set(did, Date.now())
+    if (this.#asked.size > REMEMBERED) this.#asked.delete(this.#asked.keys().next().value!)
+  }
+
+  async #check(did: string, signal: AbortSignal): Promise<void> {
+    const { keys, xrpc, log, onAnswer } = this.#options
+    try {
+      const { pds } = await keys.resolve(did, signal)
+      if (pds === undefined) return onAnswer('no-answer')
+      const time = new Date().toISOString()
+      const status = await xrpc.getRepoStatus(pds, did, { signal })
+      onAnswer((await this.#settle(did, new URL(pds).host, time, status, signal)) ? 'differs' : 'as-held')
+    } catch (error) {
+      if (isAbort(error) && signal.aborted) return
+      const isTheirs =
+        error instanceof TransientError ||
+        error instanceof XrpcRefusedError ||
+        error instanceof IdentityUnavailableError
+      if (!isTheirs) throw error
+      log.debug({ did, error: error.message }, 'the status of an account could not be asked for')
+      onAnswer('no-answer')
+    }
+  }
+
+  /** @returns whether the host's word is another than what we held */
+  async #settle(did: string, host: string, time: string, status: RepoStatus, signal: AbortSignal): Promise<boolean> {
+    const { redis, producer, repoStream } = this.#options
+    const { active } = status
+    const event: AccountEvent = {
+      type: 'account',
+      seq: SEQ_BACKFILL,
+      time,
+      did,
+      active,
+      ...(status.status !== undefined && { status: status.status }),
+      host,
+    }
+    const entry = streamEventCodec.encode(event).event!
+    const finding: Finding = { host, did, what: { kind: 'account', entry, active } }
+    for (;;) {
+      const [stored] = await readChains(redis, [did])
+      if ((stored?.record.inactive ?? false) === !active) return false
+      const known = new Map(stored && [[did, stored.record]])
+      const { entries, records, requests } = decide([finding], known, {
+        nowSeconds: Math.floor(Date.now() / 1_000),
+        asks: 1,
+      })
+      const also: Step[] = [...records].map(([did, record]) => moveChain(did, stored, record))
+      const values = requests.map((request) => backfillEventCodec.encode(request).repo!)
+      if (values.length > 0) also.push({ step: 'add', stream: repoStream, field: 'repo', values })
+      try {
+        await producer.append(entries, signal, { also })
+        return true
+      } catch (error) {
+        if (!(error instanceof StateConflictError)) throw error
+      }
+    }
+  }
+}

@@ -1,0 +1,237 @@
+/**
+ * The live stream: relays → pipeline → journal → `firehose_live`.
+ *
+ * All relays share one pipeline and one journal, so that the frames of one account keep one order, and what two relays both send is
+ * recognized as a replay. Stopping takes no more, finishes what was taken, and stores it.
+ */
+import { TransientError, FatalError, isAbort } from '@sluice/runtime/errors.ts'
+import type { Logger } from '@sluice/runtime/log.ts'
+import type { Readiness } from '@sluice/runtime/readiness.ts'
+import type { Service } from '@sluice/runtime/service.ts'
+import type { Redis } from '@sluice/streams/connection.ts'
+import { cursorKey, readCursor } from '@sluice/streams/cursors.ts'
+import type { Incident } from '@sluice/streams/incidents.ts'
+import { CursorConflictError, type Producer } from '@sluice/streams/producer.ts'
+import { Chains } from './chains.ts'
+import { Journal, type Entry, type JournalObserver } from './journal.ts'
+import type { Decision } from './decide.ts'
+import type { FirehoseMetrics } from './metrics.ts'
+import { Pipeline, type Judging } from './pipeline.ts'
+import { Refusals } from './refusals.ts'
+import { Relay, type RelayObserver, type RelayOptions } from './relay.ts'
+import { ResyncLimit } from './resync-limit.ts'
+import type { SigningKeys } from './signing-keys.ts'
+import { Source } from './source.ts'
+import type { Upstream } from './upstream.ts'
+
+export interface FirehoseOptions {
+  redis: Redis
+  producer: Producer<string>
+  keys: SigningKeys
+  judging: Judging
+  log: Logger
+  readiness: Readiness
+  metrics: FirehoseMetrics
+  upstreams: readonly Upstream[]
+  needsKeys: boolean
+  memoryBytes: number
+  batchEvents: number
+  batchMs: number
+  repoStream: string
+  repoEntriesMax: number
+  resyncsPerSecond: number
+  relay: Pick<RelayOptions, 'initialCursor' | 'futureCursorReset' | 'idleMs' | 'pauseMs' | 'skipDids'>
+  recordIncident: (incident: Omit<Incident, 'role'>, isLoss: boolean) => Promise<void>
+  /** Told of accounts that are said to be inactive and commit all the same. */
+  onSuspects: (dids: readonly string[]) => void
+}
+
+/** How long the last appends may take once everything is to stop. */
+const LAST_APPENDS_MS = 10_000
+
+export class Firehose implements Service {
+  readonly name = 'firehose'
+  readonly #options: FirehoseOptions
+  /** The last durable cursor of each relay that this process knows of, for a Redis that forgets. */
+  readonly #cursors = new Map<string, number>()
+  #sources: readonly Source[] = []
+
+  constructor(options: FirehoseOptions) {
+    this.#options = options
+  }
+
+  /** The sources of the run under way, for gauges. */
+  get sources(): readonly Source[] {
+    return this.#sources
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const stop = new AbortController()
+    const stopped = AbortSignal.any([signal, stop.signal])
+    const refusals = new Refusals(this.#options.log)
+    this.#sources = await Promise.all(this.#options.upstreams.map(async ({ host }) => this.#open(host)))
+    const { journal, pipeline } = this.#build(stopped, refusals)
+    const hard = new AbortController()
+    const writing = journal.run(hard.signal).catch((error: unknown) => {
+      stop.abort()
+      throw error
+    })
+    writing.catch(() => {})
+    const relays = this.#options.upstreams.map((upstream, i) =>
+      this.#relay(upstream, this.#sources[i]!, pipeline, refusals),
+    )
+    const reading = relays.map(async (relay) =>
+      relay.run(stopped).catch((error: unknown) => (stop.abort(), Promise.reject(error))),
+    )
+    const read = await Promise.allSettled(reading)
+    const deadline = setTimeout(() => hard.abort(), LAST_APPENDS_MS)
+    try {
+      await pipeline.drained()
+      journal.close()
+      await writing.catch((error: unknown) => this.#explain(error, hard.signal))
+    } finally {
+      clearTimeout(deadline)
+      refusals.close()
+    }
+    const failed = read.find((result) => result.status === 'rejected')
+    if (failed) throw failed.reason
+  }
+
+  async #open(host: string): Promise<Source> {
+    const { producer, redis, recordIncident, log } = this.#options
+    const key = cursorKey(producer.stream, host)
+    const text = await readCursor(redis, key)
+    const stored = parseCursor(key, text)
+    const last = this.#cursors.get(host)
+    if (last !== undefined && (stored === undefined || stored < last)) {
+      const what = `${key} is at ${stored ?? 'nothing'}, and was at ${last}: Redis has gone back in time or was emptied`
+      const action =
+        stored === undefined ? `goes on at ${last}; a sweep finds what is missing` : `reads again from ${stored}`
+      log.error({ what, action }, 'the cursor went back')
+      await recordIncident({ kind: 'cursor-behind', what, action }, stored === undefined)
+    }
+    if (stored !== undefined || last === undefined) return new Source(producer.stream, host, stored)
+    // Absent in Redis: the first append must find it absent, and reading goes on where we are.
+    const source = new Source(producer.stream, host, undefined)
+    source.progress.restartAt(last)
+    return source
+  }
+
+  #build(signal: AbortSignal, refusals: Refusals): { journal: Journal; pipeline: Pipeline } {
+    const options = this.#options
+    const { redis, producer, keys, judging, needsKeys, memoryBytes, repoStream } = options
+    const chains = new Chains(redis)
+    const observer: JournalObserver = {
+      stored: (entries, decision) => {
+        pipeline.release(entries)
+        this.#count(entries, decision)
+      },
+      conflict: (records) => options.metrics.conflicts.inc(records),
+      trouble: (error, delayMs) => options.log.warn({ error: error.message, delayMs }, 'reading chain records failed'),
+    }
+    const journal: Journal = new Journal({
+      redis,
+      producer,
+      chains,
+      resyncLimit: new ResyncLimit({
+        redis,
+        repoStream,
+        perSecond: options.resyncsPerSecond,
+        entriesMax: options.repoEntriesMax,
+      }),
+      repoStream,
+      batchEvents: options.batchEvents,
+      batchMs: options.batchMs,
+      isQuiet: () => pipeline.isQuiet,
+      observer,
+    })
+    const pipeline: Pipeline = new Pipeline({
+      journal,
+      chains,
+      keys,
+      judging,
+      needsKeys,
+      memoryBytes,
+      signal,
+      onRefused: (did, reason, detail) => refusals.note(did, reason, detail),
+    })
+    return { journal, pipeline }
+  }
+
+  #relay(upstream: Upstream, source: Source, pipeline: Pipeline, refusals: Refusals): Relay {
+    const { log, metrics, relay, recordIncident, readiness } = this.#options
+    const observer: RelayObserver = {
+      frame: (host, type) => metrics.frames.inc(1, { host, type }),
+      refused: (did, reason, detail) => refusals.note(did, reason, detail),
+      connected: (host) => {
+        metrics.connected.set(1, { host })
+        readiness.clear(`relay ${host}`)
+      },
+      disconnected: (host, reason, detail) => {
+        metrics.connected.set(0, { host })
+        metrics.reconnects.inc(1, { host, reason })
+        readiness.block(`relay ${host}`, `${reason} ${detail}`)
+      },
+    }
+    readiness.block(`relay ${upstream.host}`, 'connecting')
+    return new Relay({ upstream, source, pipeline, log, observer, recordIncident, ...relay })
+  }
+
+  #count(entries: readonly Entry[], decision: Decision): void {
+    const { metrics, onSuspects, readiness } = this.#options
+    for (const outcome of decision.outcomes) metrics.outcomes.inc(1, { outcome })
+    for (const { cause, answer } of decision.resyncs) metrics.resyncs.inc(1, { cause, answer })
+    for (const { finding } of entries) {
+      if (finding.what.kind !== 'commit') continue
+      for (const reason of finding.what.refusedOps) metrics.refusedOps.inc(1, { reason })
+    }
+    metrics.events.inc(decision.entries.length)
+    if (decision.suspects.length > 0) onSuspects(decision.suspects)
+    const { slot } = entries.at(-1)!
+    if (slot.time !== undefined) {
+      const delaySeconds = Math.max(0, (Date.now() - Date.parse(slot.time)) / 1_000)
+      if (!Number.isNaN(delaySeconds)) {
+        metrics.delay.observe(delaySeconds)
+        readiness.setLag('firehose', delaySeconds)
+      }
+    }
+    for (const { host, progress } of this.#sources) {
+      if (progress.cursor === undefined) continue
+      this.#cursors.set(host, progress.cursor)
+      metrics.seq.set(progress.cursor, { host })
+    }
+  }
+
+  /** @throws what the journal's failure means */
+  #explain(error: unknown, hard: AbortSignal): void {
+    const { log } = this.#options
+    if (isAbort(error) && hard.aborted) {
+      log.warn('stopped before everything that was read was stored: it is read again after the start')
+      return
+    }
+    if (error instanceof CursorConflictError && this.#isRewind(error)) {
+      throw new TransientError(`${error.key} is at ${error.found ?? 'nothing'}: Redis has gone back in time`, {
+        cause: error,
+      })
+    }
+    throw error
+  }
+
+  /** Another ingester moves a cursor on; a Redis that lost something has it lower, or not at all. */
+  #isRewind({ key, found }: CursorConflictError): boolean {
+    if (found === null) return true
+    const source = this.#sources.find(({ host }) => cursorKey(this.#options.producer.stream, host) === key)
+    return Number(found) < (source?.progress.cursor ?? 0)
+  }
+}
+
+function parseCursor(key: string, text: string | null): number | undefined {
+  if (text === null) return undefined
+  const cursor = Number(text)
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(cursor)) {
+    throw new FatalError(
+      `${key} holds "${text}", which is no cursor of a firehose. Correct it, or delete it to begin now`,
+    )
+  }
+  return cursor
+}

@@ -1,0 +1,181 @@
+/**
+ * Makes findings durable, in the order given: their events, the chain records, the requests for a resync, the cursors and the ledger move in
+ * one atomic step. A frame's findings come in the order of its account; frames of different accounts, and of different upstreams, in any.
+ *
+ * One append is under way at a time, and the next one takes all that has come meanwhile: alone when all is quiet, `batchEvents` when it is not.
+ */
+import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
+import { backfillEventCodec } from '@sluice/events/codec.ts'
+import type { ChainRecord, StoredChain } from '@sluice/streams/chain-state.ts'
+import { moveChain } from '@sluice/streams/chain-state.ts'
+import type { Redis } from '@sluice/streams/connection.ts'
+import { StateConflictError, type Producer, type Step } from '@sluice/streams/producer.ts'
+import { retry, type BackoffPolicy } from '@sluice/runtime/backoff.ts'
+import type { Chains } from './chains.ts'
+import { decide, type Decision, type Finding } from './decide.ts'
+import type { Slot } from './progress.ts'
+import type { ResyncLimit } from './resync-limit.ts'
+import type { Source } from './source.ts'
+
+/** A finding with what waits for it. */
+export interface Entry {
+  finding: Finding
+  source: Source
+  slot: Slot
+  /** Of the frame, on the account of the memory budget. */
+  bytes: number
+}
+
+export interface JournalOptions {
+  redis: Redis
+  /** Of entries that are JSON already. */
+  producer: Producer<string>
+  chains: Chains
+  resyncLimit: ResyncLimit
+  repoStream: string
+  batchEvents: number
+  batchMs: number
+  /** Whether nothing more is just being looked at: then there is nothing to wait for. */
+  isQuiet: () => boolean
+  observer: JournalObserver
+}
+
+export interface JournalObserver {
+  /** A batch is durable. */
+  stored(entries: readonly Entry[], decision: Decision): void
+  /** Somebody else moved so many records at the same time. */
+  conflict(records: number): void
+  trouble(error: Error, delayMs: number): void
+}
+
+/** Of one append. With records of up to 1 MB this bounds what Redis is given at once. */
+const BATCH_BYTES = 4 << 20
+const READ_BACKOFF: BackoffPolicy = { baseMs: 100, capMs: 5_000, healthyAfterMs: 1_000 }
+
+export class Journal {
+  readonly #options: JournalOptions
+  #queue: Entry[] = []
+  #oldestAt = 0
+  #closed = false
+  #wake: (() => void) | undefined
+
+  constructor(options: JournalOptions) {
+    this.#options = options
+  }
+
+  /** Findings that are not durable yet, apart from those of the append under way. */
+  get waiting(): number {
+    return this.#queue.length
+  }
+
+  add(entry: Entry): void {
+    if (this.#queue.length === 0) this.#oldestAt = performance.now()
+    this.#queue.push(entry)
+    if (this.#queue.length === 1 || this.#queue.length >= this.#options.batchEvents) this.#wake?.()
+  }
+
+  /** Nothing more is being looked at: what is there need not wait. */
+  quiet(): void {
+    this.#wake?.()
+  }
+
+  /** Nothing more comes: `run` returns when what is there is durable. */
+  close(): void {
+    this.#closed = true
+    this.#wake?.()
+  }
+
+  /** Stores what comes, until `close`. @throws FatalError; AbortError on the signal (what was not stored is read again) */
+  async run(signal: AbortSignal): Promise<void> {
+    for (let batch = await this.#take(); batch.length > 0; batch = await this.#take()) await this.#store(batch, signal)
+  }
+
+  async #take(): Promise<Entry[]> {
+    while (!this.#isDue()) {
+      const { promise, resolve } = Promise.withResolvers<void>()
+      this.#wake = resolve
+      const restMs = this.#options.batchMs - (performance.now() - this.#oldestAt)
+      const timer = this.#queue.length > 0 ? setTimeout(resolve, Math.max(restMs, 1)) : undefined
+      await promise
+      clearTimeout(timer)
+      this.#wake = undefined
+    }
+    return this.#queue.splice(0, this.#fitting())
+  }
+
+  #isDue(): boolean {
+    if (this.#queue.length === 0) return this.#closed
+    const { batchEvents, batchMs, isQuiet } = this.#options
+    return (
+      this.#closed || this.#queue.length >= batchEvents || isQuiet() || performance.now() - this.#oldestAt >= batchMs
+    )
+  }
+
+  /** How many of what waits fit into one append; at least one. */
+  #fitting(): number {
+    let events = 0
+    let bytes = 0
+    let count = 0
+    for (const entry of this.#queue) {
+      const { what } = entry.finding
+      events += what.kind === 'commit' ? Math.max(what.entries.length, 1) : 1
+      bytes += entry.bytes
+      if (count > 0 && (events > this.#options.batchEvents || bytes > BATCH_BYTES)) break
+      count++
+    }
+    return count
+  }
+
+  async #store(batch: readonly Entry[], signal: AbortSignal): Promise<void> {
+    const { chains, producer, observer } = this.#options
+    const findings = batch.map(({ finding }) => finding)
+    const accounts = new Set(findings.flatMap(({ did, what }) => (needsChain(what) ? did : [])))
+    for (;;) {
+      const known = await this.#read(accounts, signal)
+      const limits = await this.#options.resyncLimit.now()
+      const records = new Map([...known].map(([did, { record }]) => [did, record]))
+      const decision = decide(findings, records, limits)
+      for (const [i, { slot }] of batch.entries()) slot.outcome = decision.outcomes[i]!
+      const moves = movesOf(decision, known)
+      const sources = [...new Set(batch.map(({ source }) => source))]
+      const advances = sources.flatMap((source) => source.advance() ?? [])
+      const cursor = advances.flatMap(({ move }) => move ?? [])
+      const also = [...moves, ...this.#requests(decision.requests), ...advances.flatMap(({ steps }) => steps)]
+      try {
+        const isNothing = decision.entries.length + cursor.length + also.length === 0
+        if (!isNothing) await producer.append(decision.entries, signal, { cursor, also })
+      } catch (error) {
+        if (!(error instanceof StateConflictError)) throw error
+        observer.conflict(error.swaps.length)
+        // All of them, not only those that failed: Redis may have gone back in time.
+        chains.forget(accounts)
+        continue
+      }
+      for (const [i, did] of [...decision.records.keys()].entries()) chains.stored(did, moves[i]!.to)
+      for (const advance of advances) advance.stored()
+      this.#options.resyncLimit.spend(decision.requests.length)
+      observer.stored(batch, decision)
+      return
+    }
+  }
+
+  async #read(accounts: Iterable<string>, signal: AbortSignal): Promise<Map<string, StoredChain>> {
+    const { chains, observer } = this.#options
+    const read = () => chains.read(accounts)
+    return retry(signal, READ_BACKOFF, read, ({ error, delayMs }) => observer.trouble(error, delayMs))
+  }
+
+  #requests(requests: readonly BackfillEvent[]): Step[] {
+    if (requests.length === 0) return []
+    const values = requests.map((request) => backfillEventCodec.encode(request).repo!)
+    return [{ step: 'add', stream: this.#options.repoStream, field: 'repo', values }]
+  }
+}
+
+function needsChain(what: Finding['what']): boolean {
+  return what.kind !== 'ended' && what.kind !== 'event'
+}
+
+function movesOf({ records }: { records: ReadonlyMap<string, ChainRecord> }, known: ReadonlyMap<string, StoredChain>) {
+  return [...records].map(([did, record]) => moveChain(did, known.get(did), record))
+}

@@ -1,0 +1,77 @@
+/**
+ * Is this frame true in itself, and what events does it hold? Pure: the key and the clock are given, the chain is asked later
+ * (`decide.ts`), so that this, the expensive part, may run for many frames at once and in any order, and on other threads.
+ *
+ * Events leave as the JSON that Redis will hold.
+ */
+import { linksOf, type ChainLinks } from '@sluice/atproto/chain.ts'
+import type { Cid } from '@sluice/atproto/cid.ts'
+import { collectionFilter, type CollectionFilter } from '@sluice/atproto/collection-filter.ts'
+import { eventsOfCommit, type OpRefusal } from '@sluice/atproto/commit-events.ts'
+import { checkCommit, checkSync, type CommitRefusal, type VerifyLevel } from '@sluice/atproto/commit.ts'
+import type { CommitFrame, SyncFrame } from '@sluice/atproto/frame.ts'
+import { streamEventCodec } from '@sluice/events/codec.ts'
+
+export interface TrueCommit {
+  kind: 'commit'
+  links: ChainLinks
+  /** The root of the tree after it. */
+  data: Cid
+  /** Its wanted events, as JSON. */
+  entries: string[]
+  /** How many ops are of collections that nobody wants. */
+  filtered: number
+  /** Why ops were left out, one reason each. */
+  refusedOps: OpRefusal[]
+}
+
+export interface TrueSync {
+  kind: 'sync'
+  rev: string
+  data: Cid
+}
+
+export interface Untrue {
+  kind: 'refused'
+  reason: CommitRefusal
+  detail: string
+}
+
+export type Judgement = TrueCommit | TrueSync | Untrue
+
+export interface JudgeOptions {
+  level: VerifyLevel
+  /** Collections that are wanted, as `collectionFilter` takes them. */
+  collections: readonly string[]
+}
+
+export class Judge {
+  readonly #level: VerifyLevel
+  readonly #wanted: CollectionFilter
+
+  constructor({ level, collections }: JudgeOptions) {
+    this.#level = level
+    this.#wanted = collectionFilter(collections)
+  }
+
+  /** @param key the account's signing key, or undefined when it has none; only read with `full` */
+  judge(frame: CommitFrame | SyncFrame, key: string | undefined, nowMs = Date.now()): Judgement {
+    const options = { level: this.#level, nowMs }
+    if (frame.type === 'sync') {
+      const check = checkSync(frame, key, options)
+      return check.kind === 'true' ? { kind: 'sync', ...check.state } : check
+    }
+    const check = checkCommit(frame, key, options)
+    if (check.kind === 'refused') return check
+    const now = new Date(nowMs).toISOString()
+    const { events, refused, filtered } = eventsOfCommit(frame, check.blocks, { wanted: this.#wanted, now })
+    return {
+      kind: 'commit',
+      links: { ...linksOf(frame), proof: check.proof },
+      data: check.state.data,
+      entries: events.map((event) => streamEventCodec.encode(event).event!),
+      filtered,
+      refusedOps: refused.map(({ reason }) => reason),
+    }
+  }
+}

@@ -1,0 +1,73 @@
+/** All labelers, each by itself: one that fails is tried again with a growing wait, and holds up no other. Having none is fine. */
+import { Backoff, sleep, type BackoffPolicy } from '@sluice/runtime/backoff.ts'
+import { describeError, isAbort, RefusedError, TransientError } from '@sluice/runtime/errors.ts'
+import { logRetry, type Logger } from '@sluice/runtime/log.ts'
+import type { Service } from '@sluice/runtime/service.ts'
+import type { Labeler } from './labeler.ts'
+
+export interface LabelsOptions {
+  log: Logger
+  labelers: readonly { host: string; labeler: Labeler }[]
+  /** Labelers that are found later; ends with the signal. */
+  discovered?: (signal: AbortSignal) => AsyncIterable<{ host: string; labeler: Labeler }>
+  backoff?: BackoffPolicy
+}
+
+const BACKOFF: BackoffPolicy = { baseMs: 1_000, capMs: 60_000, healthyAfterMs: 60_000 }
+
+export class Labels implements Service {
+  readonly name = 'labels'
+  readonly #options: LabelsOptions
+
+  constructor(options: LabelsOptions) {
+    this.#options = options
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const stop = new AbortController()
+    const stopped = AbortSignal.any([signal, stop.signal])
+    const running = new Set<Promise<void>>()
+    const failed = Promise.withResolvers<never>()
+    failed.promise.catch(() => {})
+    const start = ({ host, labeler }: { host: string; labeler: Labeler }): void => {
+      const task = this.#follow(host, labeler, stopped)
+        .catch((error: unknown) => {
+          failed.reject(error)
+          stop.abort()
+        })
+        .finally(() => running.delete(task))
+      running.add(task)
+    }
+    for (const each of this.#options.labelers) start(each)
+    try {
+      for await (const each of this.#options.discovered?.(stopped) ?? []) start(each)
+      if (!stopped.aborted) await new Promise((resolve) => stopped.addEventListener('abort', resolve, { once: true }))
+    } finally {
+      stop.abort()
+      await Promise.all(running)
+    }
+    if (!signal.aborted) await failed.promise
+  }
+
+  /** Until the signal, or for good when the host may not be asked. @throws FatalError */
+  async #follow(host: string, labeler: Labeler, signal: AbortSignal): Promise<void> {
+    const { log, backoff: policy = BACKOFF } = this.#options
+    const backoff = new Backoff(policy)
+    while (!signal.aborted) {
+      backoff.healthy()
+      try {
+        await labeler.run(signal)
+      } catch (error) {
+        if (isAbort(error) && signal.aborted) return
+        if (error instanceof RefusedError) {
+          log.warn({ host, error: describeError(error) }, 'this labeler is not followed')
+          return
+        }
+        if (!(error instanceof TransientError)) throw error
+        const delayMs = backoff.nextMs()
+        logRetry(log, delayMs, `following labeler ${host} failed`, error)
+        await sleep(delayMs, signal).catch(() => {})
+      }
+    }
+  }
+}

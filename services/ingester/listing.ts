@@ -1,0 +1,119 @@
+/**
+ * Which of the repositories that a host lists are to be fetched: pure. The first listing asks for all that nobody asked for; a sweep asks for
+ * those that are missing or behind, and nothing else.
+ */
+import type { BackfillEvent, BackfillReason } from '@sluice/events/backfill-event.ts'
+import { isDid } from '@sluice/atproto/syntax.ts'
+import { isTid, tidMicros } from '@sluice/atproto/tid.ts'
+import type { ListedRepo } from '@sluice/atproto/xrpc.ts'
+import { UNKNOWN_CHAIN, type ChainRecord } from '@sluice/streams/chain-state.ts'
+import { isPending } from './decide.ts'
+
+export interface ListingOptions {
+  host: string
+  /** The host speaks for its own accounts only, some of which may have moved away: its word on their status is not taken. */
+  isPds: boolean
+  isSweep: boolean
+  nowMs: number
+  /** Revisions made after this (Unix ms) may still come by the live stream. */
+  horizonMs: number
+  skipDids: ReadonlySet<string>
+}
+
+/** What became of a listed repository; fit for a metric label. */
+export const LISTING_OUTCOMES = [
+  'asked',
+  'known',
+  'pending',
+  'too-young',
+  'inactive',
+  'status-differs',
+  'skipped',
+  'invalid',
+] as const
+export type ListingOutcome = (typeof LISTING_OUTCOMES)[number]
+
+export interface ListingDecision {
+  outcomes: ListingOutcome[]
+  requests: BackfillEvent[]
+  records: Map<string, ChainRecord>
+  /** Accounts whose status is another than we hold: to be asked for at their PDS. */
+  suspects: string[]
+}
+
+/** @param records what is known of the accounts; those not in it are unknown */
+export function considerListing(
+  repos: readonly ListedRepo[],
+  records: ReadonlyMap<string, ChainRecord>,
+  options: ListingOptions,
+): ListingDecision {
+  const decision: ListingDecision = { outcomes: [], requests: [], records: new Map(), suspects: [] }
+  for (const repo of repos) {
+    const known = decision.records.get(repo.did) ?? records.get(repo.did)
+    decision.outcomes.push(consider(repo, known, options, decision))
+  }
+  return decision
+}
+
+function consider(
+  repo: ListedRepo,
+  known: ChainRecord | undefined,
+  options: ListingOptions,
+  decision: ListingDecision,
+): ListingOutcome {
+  const { did } = repo
+  if (options.skipDids.has(did)) return 'skipped'
+  if (!isDid(did)) return 'invalid'
+  const record = known ?? UNKNOWN_CHAIN
+  if (repo.active === false) return considerInactive(repo, known, options, decision)
+  if (record.inactive) {
+    decision.suspects.push(did)
+    return 'status-differs'
+  }
+  if (isPending(record.resync, options.nowMs / 1_000)) return 'pending'
+  const rev = isTid(repo.rev) ? repo.rev : ''
+  const isComplete = record.exported && record.resync === undefined
+  if (isComplete && rev <= record.rev) return 'known'
+  if (isComplete && tidMicros(rev) / 1_000 > options.horizonMs) return 'too-young'
+  ask(repo, record, record.exported ? 'sweep' : 'listed', options, decision)
+  return 'asked'
+}
+
+/** Passed on once, so that the index learns of the status; later changes come by the live stream. */
+function considerInactive(
+  repo: ListedRepo,
+  known: ChainRecord | undefined,
+  options: ListingOptions,
+  decision: ListingDecision,
+): ListingOutcome {
+  const { did, rev, status } = repo
+  if (known?.inactive) return 'inactive'
+  if (known !== undefined) {
+    if (options.isPds || !options.isSweep) return 'inactive'
+    decision.suspects.push(did)
+    return 'status-differs'
+  }
+  const { host } = options
+  decision.requests.push({ did, host, rev, active: false, ...(status !== undefined && { status }), reason: 'listed' })
+  if (!options.isPds) decision.records.set(did, { ...UNKNOWN_CHAIN, inactive: true })
+  return 'asked'
+}
+
+function ask(
+  { did, rev, status, active }: ListedRepo,
+  record: ChainRecord,
+  reason: BackfillReason,
+  { host, nowMs }: ListingOptions,
+  decision: ListingDecision,
+): void {
+  decision.requests.push({
+    did,
+    host,
+    rev,
+    ...(status !== undefined && { status }),
+    ...(active !== undefined && { active }),
+    reason,
+  })
+  const need = isTid(rev) ? rev : ''
+  decision.records.set(did, { ...record, resync: { need, askedAt: Math.floor(nowMs / 1_000) } })
+}

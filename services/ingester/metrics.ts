@@ -1,0 +1,91 @@
+/** What the ingester tells of itself. docs/ingester.md says what to make of it. */
+import { CLOSE_REASONS } from '@sluice/atproto/subscribe.ts'
+import type { Metrics } from '@sluice/runtime/metrics.ts'
+import { RESYNC_ANSWERS, RESYNC_CAUSES } from './decide.ts'
+import { OUTCOMES, REFUSALS } from './outcome.ts'
+import { FRAME_TYPES } from './relay.ts'
+
+export type FirehoseMetrics = ReturnType<typeof firehoseMetrics>
+
+export function firehoseMetrics(metrics: Metrics, hosts: readonly string[]) {
+  return {
+    frames: metrics.counter({
+      name: 'sluice_ingester_frames_total',
+      help: 'Frames read from relays. None for long: the relay is silent, or we are paused (see backpressure).',
+      labels: { host: hosts, type: FRAME_TYPES },
+    }),
+    outcomes: metrics.counter({
+      name: 'sluice_ingester_outcomes_total',
+      help: 'What became of frames, when it became durable. Every frame ends in exactly one outcome; refused:<reason> tells why it was not taken.',
+      labels: { outcome: OUTCOMES },
+    }),
+    refusedOps: metrics.counter({
+      name: 'sluice_ingester_refused_ops_total',
+      help: 'Record changes left out of commits that were appended otherwise: upstream sent what cannot be stored.',
+      labels: { reason: REFUSALS },
+    }),
+    events: metrics.counter({ name: 'sluice_ingester_events_total', help: 'Events appended to the firehose stream.' }),
+    resyncs: metrics.counter({
+      name: 'sluice_ingester_resyncs_total',
+      help: 'Repositories found to be incomplete: asked to be fetched anew, already asked for, or deferred since too many were. Many at once: the relay has lost something.',
+      labels: { cause: RESYNC_CAUSES, answer: RESYNC_ANSWERS },
+    }),
+    conflicts: metrics.counter({
+      name: 'sluice_ingester_chain_conflicts_total',
+      help: 'Chain records that another process moved at the same time; decided again. Some are normal while repositories are fetched.',
+    }),
+    reconnects: metrics.counter({
+      name: 'sluice_ingester_reconnects_total',
+      help: 'Connections to relays that ended, by reason. A rising count of one reason says where to look: network, relay, or our own speed (backpressure).',
+      labels: { host: hosts, reason: [...CLOSE_REASONS, 'backpressure'] },
+    }),
+    connected: metrics.gauge({
+      name: 'sluice_ingester_connected',
+      help: '1 while the relay is connected.',
+      labels: { host: hosts },
+    }),
+    seq: metrics.gauge({
+      name: 'sluice_ingester_seq',
+      help: 'The durable cursor of the relay: everything up to it is in Redis or was refused by name.',
+      labels: { host: hosts },
+    }),
+    eventAge: metrics.gauge({
+      name: 'sluice_ingester_last_event_age_seconds',
+      help: 'Age of the newest event of the relay that is durable. Rising on a busy relay: we fall behind, or are paused.',
+      labels: { host: hosts },
+    }),
+    delay: metrics.histogram({
+      name: 'sluice_ingester_event_delay_seconds',
+      help: 'From the time that an event names to the time that it is durable here.',
+      buckets: [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3_600, 86_400],
+    }),
+    verifySeconds: metrics.counter({
+      name: 'sluice_ingester_verify_seconds_total',
+      help: 'Time spent on verifying and decoding frames, on all threads. A rate near the number of threads: more processors would help.',
+    }),
+    appendSeconds: metrics.histogram({
+      name: 'sluice_ingester_append_seconds',
+      help: 'How long it took to make a batch durable. Long: Redis is slow, full, or far away.',
+      buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30],
+    }),
+    underWay: metrics.gauge({
+      name: 'sluice_ingester_under_way_bytes',
+      help: 'Frames between socket and Redis. At INGESTER_MEMORY_BYTES sockets are not read.',
+    }),
+    identityWaits: metrics.counter({
+      name: 'sluice_ingester_identity_waits_total',
+      help: 'Tries to resolve an identity that failed and will be made again: a directory, a host or the shared cache is down. Frames wait meanwhile.',
+    }),
+  }
+}
+
+export const HOLDERS = ['entries', 'memory'] as const
+
+/** Of each stream that is written to. */
+export function backpressureMetrics(metrics: Metrics, streams: readonly string[]) {
+  return metrics.gauge({
+    name: 'sluice_ingester_backpressure',
+    help: '1 while nothing is appended to the stream, because it holds too many entries or Redis too much memory. Nothing is lost; look at its consumers.',
+    labels: { stream: streams, by: HOLDERS },
+  })
+}

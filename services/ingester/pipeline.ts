@@ -1,0 +1,200 @@
+/**
+ * From a decoded frame to its finding: identity, judgement, journal. In order for one account, side by side for different ones: an account whose
+ * identity cannot be resolved at present holds up its own frames, and the cursor, and nobody else.
+ *
+ * Bounded in bytes from the moment a frame is taken until its outcome is durable; whoever has no room waits, and does not read its socket.
+ */
+import type { AccountFrame, CommitFrame, IdentityFrame, RepoFrame, SyncFrame } from '@sluice/atproto/frame.ts'
+import { isDid, normalizeTime } from '@sluice/atproto/syntax.ts'
+import { streamEventCodec } from '@sluice/events/codec.ts'
+import type { StreamEvent } from '@sluice/events/stream-event.ts'
+import { Budget } from '@sluice/runtime/budget.ts'
+import { isAbort } from '@sluice/runtime/errors.ts'
+import { KeyedQueue } from '@sluice/runtime/keyed-queue.ts'
+import type { Chains } from './chains.ts'
+import type { Finding } from './decide.ts'
+import type { Entry, Journal } from './journal.ts'
+import type { Judgement } from './judge.ts'
+import { refused, type Outcome } from './outcome.ts'
+import type { Slot } from './progress.ts'
+import { IdentityUnavailableError, type SigningKeys } from './signing-keys.ts'
+import type { Source } from './source.ts'
+
+/** A frame on its way. */
+export interface Taken {
+  source: Source
+  slot: Slot
+  frame: RepoFrame
+  /** The whole frame. */
+  bytes: Buffer
+}
+
+/** Verifies frames, here or on other threads. */
+export interface Judging {
+  judge(frame: CommitFrame | SyncFrame, bytes: Buffer, key: string | undefined): Judgement | Promise<Judgement>
+}
+
+export interface PipelineOptions {
+  journal: Journal
+  chains: Chains
+  keys: SigningKeys
+  judging: Judging
+  /** Whether signatures are checked. */
+  needsKeys: boolean
+  memoryBytes: number
+  /** When it aborts, what waits for an identity is left: it is read again after the restart. */
+  signal: AbortSignal
+  /** Told of each refusal, and of ops left out. */
+  onRefused: (did: string, reason: string, detail: string) => void
+}
+
+/** What a frame costs beside its bytes. */
+const FRAME_OVERHEAD_BYTES = 1_024
+
+export class Pipeline {
+  readonly #options: PipelineOptions
+  readonly #memory: Budget
+  readonly #queue: KeyedQueue
+  /** Frames that are being looked at, and do not wait for an identity. */
+  #busy = 0
+
+  constructor(options: PipelineOptions) {
+    this.#options = options
+    this.#memory = new Budget(options.memoryBytes)
+    const frames = Math.ceil(options.memoryBytes / FRAME_OVERHEAD_BYTES)
+    this.#queue = new KeyedQueue({ concurrency: frames, capacity: frames })
+  }
+
+  get isQuiet(): boolean {
+    return this.#busy === 0
+  }
+
+  /** Bytes under way. */
+  get usedBytes(): number {
+    return this.#memory.used
+  }
+
+  /** Takes a frame, as soon as there is room for it. @throws AbortError on the signal */
+  async push(taken: Taken): Promise<void> {
+    const { signal } = this.#options
+    const amount = costOf(taken.bytes)
+    if (!this.#memory.tryAcquire(amount)) await this.#memory.acquire(amount, signal)
+    this.#busy++
+    await this.#queue.push(taken.frame.did, () => this.#work(taken), signal)
+  }
+
+  /** Takes a frame that needs no look: its outcome is known. @throws AbortError on the signal */
+  async end(source: Source, slot: Slot, outcome: Outcome): Promise<void> {
+    const { signal, journal } = this.#options
+    if (!this.#memory.tryAcquire(FRAME_OVERHEAD_BYTES)) await this.#memory.acquire(FRAME_OVERHEAD_BYTES, signal)
+    const finding: Finding = { host: source.host, did: '', what: { kind: 'ended', outcome } }
+    journal.add({ finding, source, slot, bytes: FRAME_OVERHEAD_BYTES })
+    if (this.isQuiet) journal.quiet()
+  }
+
+  /** These are durable: their room is free again. */
+  release(entries: readonly Entry[]): void {
+    this.#memory.release(entries.reduce((sum, { bytes }) => sum + bytes, 0))
+  }
+
+  /** Resolves when everything that was pushed has a finding, or was left because of the signal. */
+  async drained(): Promise<void> {
+    await this.#queue.drained()
+  }
+
+  async #work(taken: Taken): Promise<void> {
+    const { journal } = this.#options
+    const { source, slot, frame, bytes } = taken
+    try {
+      const what = await this.#look(taken)
+      journal.add({ finding: { host: source.host, did: frame.did, what }, source, slot, bytes: costOf(bytes) })
+    } catch (error) {
+      // What was left stays open: the cursor does not pass it.
+      if (!isAbort(error)) throw error
+    } finally {
+      this.#busy--
+      if (this.#busy === 0) journal.quiet()
+    }
+  }
+
+  async #look({ source, frame, bytes }: Taken): Promise<Finding['what']> {
+    switch (frame.type) {
+      case 'identity':
+      case 'account':
+        return this.#event(source, frame)
+      case 'commit':
+      case 'sync':
+        return this.#judge(frame, bytes)
+    }
+  }
+
+  /** What is cached of the account may be wrong from here on: forgotten before its next commit is looked at. */
+  async #event({ host }: Source, frame: IdentityFrame | AccountFrame): Promise<Finding['what']> {
+    const { keys, signal } = this.#options
+    if (!isDid(frame.did)) return this.#refuse(frame.did, 'bad-did', frame.type)
+    await this.#waiting(keys.purge(frame.did, signal))
+    const entry = streamEventCodec.encode(eventOf(frame, host)).event!
+    return frame.type === 'account' ? { kind: 'account', entry, active: frame.active } : { kind: 'event', entry }
+  }
+
+  async #judge(frame: CommitFrame | SyncFrame, bytes: Buffer): Promise<Finding['what']> {
+    const { chains, keys, needsKeys, signal } = this.#options
+    // A replay ends here, before the work: what is durable only grows.
+    if (frame.type === 'commit' && frame.rev <= (chains.durableRev(frame.did) ?? '')) {
+      return { kind: 'ended', outcome: 'duplicate' }
+    }
+    try {
+      if (!needsKeys) return this.#judged(frame, await this.#options.judging.judge(frame, bytes, undefined))
+      const { key } = keys.peek(frame.did) ?? (await this.#waiting(keys.resolve(frame.did, signal)))
+      const judgement = await this.#options.judging.judge(frame, bytes, key)
+      if (!isKeyProblem(judgement)) return this.#judged(frame, judgement)
+      // The key may have changed, and the event that tells of it may be late, or lost.
+      const fresh = await this.#waiting(keys.refresh(frame.did, signal))
+      if (fresh.key === key) return this.#judged(frame, judgement)
+      return this.#judged(frame, await this.#options.judging.judge(frame, bytes, fresh.key))
+    } catch (error) {
+      if (!(error instanceof IdentityUnavailableError)) throw error
+      this.#options.onRefused(frame.did, 'identity-unavailable', error.message)
+      return { kind: 'unresolved' }
+    }
+  }
+
+  #judged(frame: CommitFrame | SyncFrame, judgement: Judgement): Finding['what'] {
+    if (judgement.kind === 'refused') return this.#refuse(frame.did, judgement.reason, judgement.detail)
+    return judgement
+  }
+
+  #refuse(did: string, reason: Parameters<typeof refused>[0], detail: string): Finding['what'] {
+    this.#options.onRefused(did, reason, detail)
+    return { kind: 'ended', outcome: refused(reason) }
+  }
+
+  /** What waits for the network is not busy: the journal does not wait for it. */
+  async #waiting<T>(promise: Promise<T>): Promise<T> {
+    this.#busy--
+    if (this.#busy === 0) this.#options.journal.quiet()
+    try {
+      return await promise
+    } finally {
+      this.#busy++
+    }
+  }
+}
+
+function costOf(bytes: Buffer): number {
+  return bytes.length + FRAME_OVERHEAD_BYTES
+}
+
+function isKeyProblem(judgement: Judgement): boolean {
+  return judgement.kind === 'refused' && (judgement.reason === 'bad-signature' || judgement.reason === 'no-signing-key')
+}
+
+function eventOf(frame: IdentityFrame | AccountFrame, host: string): StreamEvent {
+  const { seq, did } = frame
+  const time = normalizeTime(frame.time) ?? new Date().toISOString()
+  if (frame.type === 'identity') {
+    return { type: 'identity', seq, time, did, ...(frame.handle !== undefined && { handle: frame.handle }) }
+  }
+  const { active, status } = frame
+  return { type: 'account', seq, time, did, active, ...(status !== undefined && { status }), host }
+}

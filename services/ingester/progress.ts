@@ -1,0 +1,101 @@
+/**
+ * How far one upstream has been worked off. Frames end in any order; the cursor is the last position all of whose predecessors
+ * have ended, and moves only with the append that makes their outcomes durable.
+ */
+import type { Outcome } from './outcome.ts'
+
+/** One frame's place in the order of its upstream. */
+export interface Slot {
+  /** Undefined for frames that have none: broken ones, and types that we do not know. */
+  readonly seq: number | undefined
+  /** When it happened, as its host says (ISO 8601). */
+  readonly time: string | undefined
+  /** Set when it has ended. */
+  outcome?: Outcome
+}
+
+/** What an append is to store: the new cursor, and how many frames ended how. */
+export interface Advance {
+  readonly cursor: number
+  /** When the event at the cursor happened. */
+  readonly time: string | undefined
+  readonly counts: ReadonlyMap<Outcome, number>
+  /** How many slots it passes. */
+  readonly slots: number
+}
+
+export class Progress {
+  #slots: Slot[] = []
+  #head = 0
+  #cursor: number | undefined
+  #highest: number | undefined
+
+  /** @param cursor the durable one; undefined when there is none */
+  constructor(cursor: number | undefined) {
+    this.#cursor = cursor
+    this.#highest = cursor
+  }
+
+  /** The durable cursor; undefined when there is none. */
+  get cursor(): number | undefined {
+    return this.#cursor
+  }
+
+  /** The highest position taken so far: where a new connection of this process goes on. */
+  get highest(): number | undefined {
+    return this.#highest
+  }
+
+  /** How many frames have not been passed by the cursor. */
+  get open(): number {
+    return this.#slots.length - this.#head
+  }
+
+  /** Takes a frame in. `seq` must be higher than all before. */
+  take(seq: number | undefined, time?: string): Slot {
+    const slot: Slot = { seq, time }
+    this.#slots.push(slot)
+    if (seq !== undefined) this.#highest = seq
+    return slot
+  }
+
+  /** Begins anew at `position`: the upstream was set up anew. What is under way still ends, and counts. */
+  restartAt(position: number): void {
+    this.#highest = position
+  }
+
+  /**
+   * How far everything has ended, as an append would store it; undefined when that is no further than the cursor. Frames without a position are
+   * passed together with the next one that has one, since a reconnect would bring them again.
+   */
+  advance(): Advance | undefined {
+    const counts = new Map<Outcome, number>()
+    let pending: Outcome[] = []
+    let cursor: number | undefined
+    let time: string | undefined
+    let slots = 0
+    for (let at = this.#head; at < this.#slots.length; at++) {
+      const slot = this.#slots[at]!
+      const { seq, outcome } = slot
+      if (outcome === undefined) break
+      pending.push(outcome)
+      if (seq === undefined) continue
+      for (const passed of pending) counts.set(passed, (counts.get(passed) ?? 0) + 1)
+      pending = []
+      cursor = seq
+      time = slot.time
+      slots = at + 1 - this.#head
+    }
+    return cursor === undefined ? undefined : { cursor, time, counts, slots }
+  }
+
+  /** What `advance` told is durable now. */
+  moved({ cursor, slots }: Advance): void {
+    this.#cursor = cursor
+    this.#head += slots
+    if (this.#head > 1_024 && this.#head * 2 > this.#slots.length) {
+      this.#slots = this.#slots.slice(this.#head)
+      this.#head = 0
+    }
+  }
+}

@@ -1,0 +1,243 @@
+/**
+ * One relay (or PDS): its connection, kept alive, and its frames, in order, into the pipeline.
+ *
+ * - A connection of this process goes on behind what was taken, the first one behind what is durable.
+ * - A frame that cannot be read is refused and counted, and stops nothing. One whose seq does not rise is left out: the chain tells
+ *   whether anything is missing.
+ * - While there is no room the socket is not read; when that lasts, the connection is closed, and resumed when there is room.
+ * - Events that the relay no longer has (`OutdatedCursor`) are an incident, and ask for a sweep. A cursor ahead of the relay (`FutureCursor`) waits for
+ *   an operator, unless he has allowed to begin anew.
+ */
+import { decodeFrame, type Frame, type FrameRefusal, type RepoFrame } from '@sluice/atproto/frame.ts'
+import { subscribe, type CloseReason, type SubscriptionItem } from '@sluice/atproto/subscribe.ts'
+import { retry, type BackoffPolicy } from '@sluice/runtime/backoff.ts'
+import { isAbort, RefusedError } from '@sluice/runtime/errors.ts'
+import { logRetry, type Logger } from '@sluice/runtime/log.ts'
+import type { Incident } from '@sluice/streams/incidents.ts'
+import { refused, type Outcome, type Refusal } from './outcome.ts'
+import type { Pipeline } from './pipeline.ts'
+import type { Source } from './source.ts'
+import type { Upstream } from './upstream.ts'
+
+export interface RelayOptions {
+  upstream: Upstream
+  source: Source
+  pipeline: Pipeline
+  log: Logger
+  observer: RelayObserver
+  /** Where to begin when there is no cursor; undefined: now. */
+  initialCursor: number | undefined
+  futureCursorReset: boolean
+  idleMs: number
+  pauseMs: number
+  skipDids: ReadonlySet<string>
+  /** Stores an incident, and asks for a sweep when events are lost. @throws TransientError */
+  recordIncident: (incident: Omit<Incident, 'role'>, isLoss: boolean) => Promise<void>
+}
+
+export type ReconnectReason = CloseReason | 'backpressure'
+
+export interface RelayObserver {
+  frame(host: string, type: FrameType): void
+  refused(did: string, reason: string, detail: string): void
+  connected(host: string): void
+  disconnected(host: string, reason: ReconnectReason, detail: string): void
+}
+
+/** The label of a frame in metrics. */
+export type FrameType = (typeof FRAME_TYPES)[number]
+export const FRAME_TYPES = ['commit', 'sync', 'identity', 'account', 'info', 'error', 'unknown', 'unreadable'] as const
+
+const NSID = 'com.atproto.sync.subscribeRepos'
+/** After so long the event loop gets a turn: timers, pings, answers of Redis. */
+const TURN_MS = 5
+const NOT_RISING_MAX = 1_000
+const INCIDENT_BACKOFF: BackoffPolicy = { baseMs: 250, capMs: 10_000, healthyAfterMs: 1_000 }
+
+export class Relay {
+  readonly #options: RelayOptions
+  #connection = new AbortController()
+  #turnAt = performance.now()
+  /** When the item that is being taken was begun; undefined between two. */
+  #takingSince: number | undefined
+  /** Frames in a row whose seq was not above the highest. */
+  #notRising = 0
+  #isAhead = false
+
+  constructor(options: RelayOptions) {
+    this.#options = options
+  }
+
+  get host(): string {
+    return this.#options.upstream.host
+  }
+
+  /** Reads until `signal`; returns when everything that was read has been taken by the pipeline. */
+  async run(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      this.#connection = new AbortController()
+      const watch = setInterval(() => this.#watchPause(), Math.max(10, this.#options.pauseMs / 10))
+      try {
+        await this.#read(signal)
+      } catch (error) {
+        if (!isAbort(error) || !signal.aborted) throw error
+      } finally {
+        clearInterval(watch)
+        this.#takingSince = undefined
+      }
+    }
+  }
+
+  /** One subscription: until the signal, or until reading has to pause for long. */
+  async #read(signal: AbortSignal): Promise<void> {
+    const { upstream, source, initialCursor, idleMs } = this.#options
+    const subscription = subscribe({
+      host: upstream.socketUrl,
+      nsid: NSID,
+      cursor: () => source.progress.highest ?? initialCursor,
+      signal: AbortSignal.any([signal, this.#connection.signal]),
+      idleMs,
+    })
+    for await (const items of subscription) {
+      for (const item of items) {
+        this.#takingSince = performance.now()
+        await this.#take(item, signal)
+      }
+      this.#takingSince = undefined
+      if (signal.aborted) return
+    }
+  }
+
+  #watchPause(): void {
+    const { pauseMs, log, observer } = this.#options
+    if (this.#takingSince === undefined || this.#connection.signal.aborted) return
+    if (performance.now() - this.#takingSince < pauseMs) return
+    log.warn(
+      { host: this.host, pauseMs },
+      'no room for long: connection closed, resumed from the cursor when there is room',
+    )
+    observer.disconnected(this.host, 'backpressure', 'no room')
+    this.#connection.abort()
+  }
+
+  async #take(item: SubscriptionItem, signal: AbortSignal): Promise<void> {
+    const { observer, log } = this.#options
+    switch (item.type) {
+      case 'frame':
+        return this.#frame(item.bytes, signal)
+      case 'open':
+        observer.connected(this.host)
+        log.info({ host: this.host, cursor: item.cursor ?? 'none' }, 'connected to relay')
+        break
+      case 'info':
+        observer.frame(this.host, 'info')
+        return this.#info(item.name, item.text, signal)
+      case 'error':
+        observer.frame(this.host, 'error')
+        return this.#error(item.error, item.text, signal)
+      case 'close':
+        observer.disconnected(this.host, item.why, item.detail)
+        logRetry(log, item.retryMs, `the connection to ${this.host} ended`, new Error(`${item.why} ${item.detail}`))
+        break
+    }
+  }
+
+  async #frame(input: Uint8Array, signal: AbortSignal): Promise<void> {
+    const { observer, source, pipeline, skipDids } = this.#options
+    const bytes = Buffer.from(input.buffer, input.byteOffset, input.length)
+    const frame = decode(bytes)
+    if (performance.now() - this.#turnAt > TURN_MS) await this.#turn()
+    if (frame instanceof RefusedError) {
+      observer.frame(this.host, 'unreadable')
+      return this.#refuse(frame.reason, frame.message, '')
+    }
+    switch (frame.type) {
+      case 'commit':
+      case 'sync':
+      case 'identity':
+      case 'account': {
+        observer.frame(this.host, frame.type)
+        const { highest = -1 } = source.progress
+        if (frame.seq <= highest) return this.#notRisen(frame, highest, signal)
+        this.#notRising = 0
+        this.#isAhead = false
+        const slot = source.progress.take(frame.seq, frame.time)
+        if (skipDids.has(frame.did)) return pipeline.end(source, slot, refused('skipped-account'))
+        return pipeline.push({ source, slot, frame, bytes })
+      }
+      default:
+        observer.frame(this.host, 'unknown')
+        return this.#end('unknown-type')
+    }
+  }
+
+  async #refuse(reason: Refusal, detail: string, did: string): Promise<void> {
+    this.#options.observer.refused(did, reason, detail)
+    await this.#end(refused(reason))
+  }
+
+  async #end(outcome: Outcome): Promise<void> {
+    const { source, pipeline } = this.#options
+    await pipeline.end(source, source.progress.take(undefined), outcome)
+  }
+
+  /** A relay that was set up anew, and does not say so, sends nothing but what lies behind our cursor. */
+  async #notRisen({ seq, did }: RepoFrame, highest: number, signal: AbortSignal): Promise<void> {
+    await this.#refuse('seq-not-rising', `${seq} after ${highest}`, did)
+    this.#notRising++
+    if (this.#notRising < NOT_RISING_MAX) return
+    await this.#ahead(`${this.host} sends seq ${seq} and lower, our cursor is ${highest}`, signal)
+    if (this.#options.futureCursorReset) this.#connection.abort()
+  }
+
+  async #turn(): Promise<void> {
+    await new Promise((resolve) => setImmediate(resolve))
+    this.#turnAt = performance.now()
+  }
+
+  async #info(name: string, text: string | undefined, signal: AbortSignal): Promise<void> {
+    const { log, source } = this.#options
+    log.warn({ host: this.host, name, text }, 'the relay informs us')
+    if (name !== 'OutdatedCursor') return
+    const what = `${this.host} no longer has all that followed our cursor ${source.progress.highest}: ${text ?? name}`
+    await this.#incident({ kind: 'outdated-cursor', what, action: 'a sweep finds what is missing' }, true, signal)
+  }
+
+  async #error(error: string, text: string | undefined, signal: AbortSignal): Promise<void> {
+    const { log, source } = this.#options
+    log.error({ host: this.host, error, text }, 'the relay ends the stream')
+    if (error !== 'FutureCursor') return
+    await this.#ahead(`${this.host} says that our cursor ${source.progress.highest} lies ahead of it`, signal)
+  }
+
+  async #ahead(what: string, signal: AbortSignal): Promise<void> {
+    const { source, futureCursorReset } = this.#options
+    this.#notRising = 0
+    const isNew = !this.#isAhead
+    this.#isAhead = true
+    if (futureCursorReset) source.progress.restartAt(0)
+    const action = futureCursorReset
+      ? 'begins anew at its oldest event'
+      : 'waits; if the relay was set up anew, set INGESTER_FUTURE_CURSOR_RESET=true'
+    if (isNew) await this.#incident({ kind: 'future-cursor', what, action }, futureCursorReset, signal)
+  }
+
+  async #incident(incident: Omit<Incident, 'role'>, isLoss: boolean, signal: AbortSignal): Promise<void> {
+    const { recordIncident, log } = this.#options
+    await retry(
+      signal,
+      INCIDENT_BACKOFF,
+      () => recordIncident(incident, isLoss),
+      ({ error, delayMs }) => logRetry(log, delayMs, 'recording an incident failed', error),
+    )
+  }
+}
+
+function decode(bytes: Buffer): Frame | RefusedError<FrameRefusal> {
+  try {
+    return decodeFrame(bytes)
+  } catch (error) {
+    if (error instanceof RefusedError) return error as RefusedError<FrameRefusal>
+    throw error
+  }
+}

@@ -1,0 +1,107 @@
+/**
+ * Lists the repositories of one host, page by page, and asks for those that are wanted. A page's requests, the chain records that remember them
+ * and the cursor move in one step; the cursor is the host's own, and never made up. After the last page it is `!ingester-done`.
+ */
+import { XrpcRefusedError, type ListedRepo, type Page, type XrpcClient } from '@sluice/atproto/xrpc.ts'
+import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
+import { retry, type BackoffPolicy, type Retry } from '@sluice/runtime/backoff.ts'
+import { TransientError } from '@sluice/runtime/errors.ts'
+import { moveChain, readChains, type ChainRecord, type StoredChain } from '@sluice/streams/chain-state.ts'
+import type { Redis } from '@sluice/streams/connection.ts'
+import { INGESTER_DONE, readCursor } from '@sluice/streams/cursors.ts'
+import { StateConflictError, type Producer } from '@sluice/streams/producer.ts'
+import { considerListing, type ListingDecision, type ListingOptions } from './listing.ts'
+
+export interface RepoListOptions {
+  redis: Redis
+  xrpc: Pick<XrpcClient, 'listRepos'>
+  producer: Producer<BackfillEvent>
+  /** Where the host answers: a URL with scheme. */
+  url: string
+  cursorKey: string
+  /** Asked anew for each page. */
+  listing: () => Omit<ListingOptions, 'nowMs'>
+  /** After so many failures in a row the host is given up for now; default: never. */
+  triesMax?: number
+  backoff?: BackoffPolicy
+  onPage: (decision: ListingDecision) => void | Promise<void>
+  onWait: (retry: Retry) => void
+}
+
+const PAGE = 1_000
+const BACKOFF: BackoffPolicy = { baseMs: 1_000, capMs: 60_000, healthyAfterMs: 0 }
+
+/**
+ * Lists from the stored cursor, or from the start when that is done or absent.
+ * @throws XrpcRefusedError when the host will not list; TransientError when it was given up; AbortError on the signal
+ */
+export async function listRepos(options: RepoListOptions, signal: AbortSignal): Promise<void> {
+  const { redis, cursorKey: key } = options
+  let stored = await readCursor(redis, key)
+  for (;;) {
+    const cursor = stored === null || stored === INGESTER_DONE ? undefined : stored
+    const page = await fetchPage(options, cursor, signal)
+    const next = page.cursor ?? INGESTER_DONE
+    const decision = await store(options, page.items, { key, from: stored, to: next }, signal)
+    await options.onPage(decision)
+    stored = next
+    if (page.cursor === undefined) return
+  }
+}
+
+async function fetchPage(
+  { xrpc, url, triesMax = Infinity, backoff = BACKOFF, onWait }: RepoListOptions,
+  cursor: string | undefined,
+  signal: AbortSignal,
+): Promise<Page<ListedRepo>> {
+  const query = { limit: PAGE, ...(cursor !== undefined && { cursor }) }
+  const ask = async (): Promise<Page<ListedRepo>> => {
+    const page = await xrpc.listRepos(url, query, { signal })
+    // A host that hands out the cursor it was given would be asked for ever.
+    if (page.cursor !== undefined && page.cursor === cursor)
+      throw new TransientError(`${url}: the cursor does not move`)
+    return page
+  }
+  return retry(signal, backoff, ask, (wait) => {
+    if (wait.attempt >= triesMax)
+      throw new GivenUpError(`${url}: given up after ${wait.attempt} tries`, { cause: wait.error })
+    onWait(wait)
+  })
+}
+
+/** A host that failed too often for now. Not a TransientError, which would be tried again without end. */
+export class GivenUpError extends Error {
+  override name = 'GivenUpError'
+}
+
+/** Whether listing a host is pointless for now: it refuses, or failed too often. */
+export function isHostFault(error: unknown): boolean {
+  return error instanceof XrpcRefusedError || error instanceof GivenUpError
+}
+
+async function store(
+  options: RepoListOptions,
+  repos: readonly ListedRepo[],
+  cursor: { key: string; from: string | null; to: string },
+  signal: AbortSignal,
+): Promise<ListingDecision> {
+  const { redis, producer, onWait } = options
+  const dids = [...new Set(repos.map(({ did }) => did))]
+  for (;;) {
+    const stored = await retry(signal, BACKOFF, () => readChains(redis, dids), onWait)
+    const known = new Map(dids.flatMap((did, i) => (stored[i] ? [[did, stored[i]] as const] : [])))
+    const records = new Map([...known].map(([did, { record }]) => [did, record]))
+    const decision = considerListing(repos, records, { ...options.listing(), nowMs: Date.now() })
+    try {
+      const moves = movesOf(decision.records, known)
+      await producer.append(decision.requests, signal, { also: moves, ...(cursor.from !== cursor.to && { cursor }) })
+      return decision
+    } catch (error) {
+      if (!(error instanceof StateConflictError)) throw error
+    }
+  }
+}
+
+function movesOf(records: ReadonlyMap<string, ChainRecord>, known: ReadonlyMap<string, StoredChain>) {
+  return [...records].map(([did, record]) => moveChain(did, known.get(did), record))
+}

@@ -1,0 +1,241 @@
+/**
+ * Finds the repositories that the index should hold: the first listing asks for all, a sweep for those that are missing or behind. Sweeps follow
+ * each other by the clock, and on demand: when a relay has lost events, or an operator wishes (`SET repo_backfill:sweep now`).
+ *
+ * Never ends by itself: after the last page it waits for the next sweep.
+ */
+import type { ListedHost, XrpcClient } from '@sluice/atproto/xrpc.ts'
+import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
+import { retry, sleep, type BackoffPolicy, type Retry } from '@sluice/runtime/backoff.ts'
+import { describeError } from '@sluice/runtime/errors.ts'
+import { KeyedQueue } from '@sluice/runtime/keyed-queue.ts'
+import { logRetry, type Logger } from '@sluice/runtime/log.ts'
+import type { Service } from '@sluice/runtime/service.ts'
+import { classifyRedisError, type Redis } from '@sluice/streams/connection.ts'
+import { cursorKey, INGESTER_DONE, readCursor } from '@sluice/streams/cursors.ts'
+import type { Producer } from '@sluice/streams/producer.ts'
+import { isHostFault, listRepos } from './repo-list.ts'
+import type { ListingOutcome } from './listing.ts'
+import { sweepDemandKey, sweptKey } from './sweep-demand.ts'
+import { parseUpstream, type Upstream } from './upstream.ts'
+
+export interface ReposOptions {
+  redis: Redis
+  xrpc: Pick<XrpcClient, 'listRepos' | 'listHosts'>
+  producer: Producer<BackfillEvent>
+  log: Logger
+  upstreams: readonly Upstream[]
+  source: 'relay' | 'hosts'
+  sweepIntervalMs: number
+  sweepGraceMs: number
+  skipHosts: ReadonlySet<string>
+  skipDids: ReadonlySet<string>
+  allowPrivate: boolean
+  /** How far the live stream is behind, in ms; what it may still bring is not missing. */
+  liveLagMs: () => Promise<number>
+  onSuspects: (dids: readonly string[]) => void
+  observer: ReposObserver
+  pollMs?: number
+  backoff?: BackoffPolicy
+}
+
+export interface ReposObserver {
+  listed(counts: ReadonlyMap<ListingOutcome, number>): void
+  phase(phase: Phase): void
+  hostFailed(): void
+  waiting(): void
+}
+
+export const PHASES = ['listing', 'sweeping', 'waiting'] as const
+export type Phase = (typeof PHASES)[number]
+
+const HOST_CONCURRENCY = 16
+const HOST_TRIES = 5
+const POLL_MS = 5_000
+const BACKOFF: BackoffPolicy = { baseMs: 1_000, capMs: 60_000, healthyAfterMs: 0 }
+/** Hosts that a relay has given up. */
+const DEAD_STATUS = new Set(['offline', 'banned'])
+
+/** One pass over all repositories. */
+interface Pass {
+  isSweep: boolean
+  cursorKey: (host: string) => string
+}
+
+export class Repos implements Service {
+  readonly name = 'repos'
+  readonly #options: ReposOptions
+  readonly #backoff: BackoffPolicy
+  readonly #listing: Pass
+  readonly #sweep: Pass
+
+  constructor(options: ReposOptions) {
+    this.#options = options
+    this.#backoff = options.backoff ?? BACKOFF
+    const { stream } = options.producer
+    this.#listing = { isSweep: false, cursorKey: (host) => cursorKey(stream, host) }
+    this.#sweep = { isSweep: true, cursorKey: (host) => cursorKey(`${stream}:sweep`, host) }
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const { observer, log } = this.#options
+    try {
+      observer.phase('listing')
+      await this.#pass(this.#listing, signal)
+      for (;;) {
+        observer.phase('waiting')
+        const why = await this.#untilDue(signal)
+        log.info({ why }, 'sweep begins')
+        observer.phase('sweeping')
+        await this.#pass(this.#sweep, signal)
+        await this.#swept(why)
+        log.info('sweep ended')
+      }
+    } catch (error) {
+      if (!signal.aborted) throw error
+    }
+  }
+
+  async #pass(pass: Pass, signal: AbortSignal): Promise<void> {
+    await Promise.all(this.#options.upstreams.map(async (upstream) => this.#passUpstream(upstream, pass, signal)))
+  }
+
+  async #passUpstream(upstream: Upstream, pass: Pass, signal: AbortSignal): Promise<void> {
+    const { redis, log, source } = this.#options
+    const key = pass.cursorKey(upstream.host)
+    if (!pass.isSweep && (await readCursor(redis, key)) === INGESTER_DONE) {
+      log.info({ host: upstream.host }, 'its repositories were listed before')
+      return
+    }
+    if (source === 'hosts') return this.#passHosts(upstream, pass, signal)
+    // A relay that refuses to list may be mended by its operator, or by ours: nothing else can be done meanwhile.
+    for (;;) {
+      try {
+        await this.#list(upstream, key, false, pass, signal)
+        log.info({ host: upstream.host }, 'all repositories are listed')
+        return
+      } catch (error) {
+        if (!isHostFault(error)) throw error
+        log.error(
+          { host: upstream.host, error: describeError(error) },
+          'the relay does not list its repositories, asked again in 10 min',
+        )
+        this.#options.observer.hostFailed()
+        await sleep(600_000, signal)
+      }
+    }
+  }
+
+  /** Each host that the relay knows, many at a time; a host that fails is left for the next sweep. */
+  async #passHosts(relay: Upstream, pass: Pass, signal: AbortSignal): Promise<void> {
+    const { redis, observer, log, skipHosts, producer } = this.#options
+    const hosts = new KeyedQueue({ concurrency: HOST_CONCURRENCY, capacity: 2 * HOST_CONCURRENCY })
+    for await (const { hostname, status } of this.#hosts(relay, signal)) {
+      const host = parseUpstream(this.#options.allowPrivate ? `http://${hostname}` : hostname)
+      if (host === undefined || skipHosts.has(host.host) || DEAD_STATUS.has(status ?? '')) continue
+      const key = pass.cursorKey(host.host)
+      const work = async (): Promise<void> => {
+        try {
+          if (!pass.isSweep && (await readCursor(redis, key)) === INGESTER_DONE) return
+          await this.#list(host, key, true, pass, signal)
+        } catch (error) {
+          if (signal.aborted) return
+          if (!isHostFault(error)) throw error
+          observer.hostFailed()
+          log.info(
+            { host: host.host, error: describeError(error) },
+            'a host does not list its repositories; left for the next sweep',
+          )
+        }
+      }
+      await hosts.push(host.host, work, signal)
+    }
+    await hosts.drained()
+    signal.throwIfAborted()
+    const key = pass.cursorKey(relay.host)
+    const from = await readCursor(redis, key)
+    if (from !== INGESTER_DONE) await producer.append([], signal, { cursor: { key, from, to: INGESTER_DONE } })
+  }
+
+  async *#hosts(relay: Upstream, signal: AbortSignal): AsyncGenerator<ListedHost> {
+    const { xrpc } = this.#options
+    let cursor: string | undefined
+    do {
+      const query = { limit: 1_000, ...(cursor !== undefined && { cursor }) }
+      const ask = async () => xrpc.listHosts(relay.webUrl, query, { signal })
+      const page = await retry(signal, this.#backoff, ask, (wait) => this.#onWait(relay.host, wait))
+      yield* page.items
+      if (page.cursor === cursor) return
+      cursor = page.cursor
+    } while (cursor !== undefined)
+  }
+
+  async #list(upstream: Upstream, key: string, isPds: boolean, pass: Pass, signal: AbortSignal): Promise<void> {
+    const { redis, xrpc, producer, skipDids, onSuspects, observer } = this.#options
+    let horizonMs = await this.#horizonMs()
+    await listRepos(
+      {
+        redis,
+        xrpc,
+        producer,
+        url: upstream.webUrl,
+        cursorKey: key,
+        backoff: this.#backoff,
+        ...(isPds && { triesMax: HOST_TRIES }),
+        listing: () => ({ host: upstream.host, isPds, isSweep: pass.isSweep, horizonMs, skipDids }),
+        onPage: async ({ outcomes, suspects }) => {
+          if (suspects.length > 0) onSuspects(suspects)
+          observer.listed(countOf(outcomes))
+          horizonMs = await this.#horizonMs()
+        },
+        onWait: (wait) => this.#onWait(upstream.host, wait),
+      },
+      signal,
+    )
+  }
+
+  /** What is older than this and not here will not come by the live stream. */
+  async #horizonMs(): Promise<number> {
+    const { sweepGraceMs, liveLagMs } = this.#options
+    return Date.now() - sweepGraceMs - (await liveLagMs())
+  }
+
+  /** @returns why it is due */
+  async #untilDue(signal: AbortSignal): Promise<string> {
+    const { redis, producer, sweepIntervalMs, pollMs = POLL_MS } = this.#options
+    for (;;) {
+      const [demand, swept] = await redis
+        .mGet([sweepDemandKey(producer.stream), sweptKey(producer.stream)])
+        .catch((error: unknown) => Promise.reject(classifyRedisError(error)))
+      if (demand) return demand
+      // The first listing counts as one.
+      if (!swept) await this.#swept('')
+      else if (sweepIntervalMs > 0 && Date.now() - Date.parse(swept) >= sweepIntervalMs) return 'interval'
+      await sleep(pollMs, signal)
+    }
+  }
+
+  /** A demand that came while the sweep was under way stays. */
+  async #swept(why: string): Promise<void> {
+    const { redis, producer } = this.#options
+    const demandKey = sweepDemandKey(producer.stream)
+    try {
+      await redis.set(sweptKey(producer.stream), new Date().toISOString())
+      if (why !== '' && (await redis.get(demandKey)) === why) await redis.del(demandKey)
+    } catch (error) {
+      throw classifyRedisError(error)
+    }
+  }
+
+  #onWait(host: string, { error, delayMs }: Retry): void {
+    const { log, observer } = this.#options
+    observer.waiting()
+    logRetry(log, delayMs, `listing ${host} failed`, error)
+  }
+}
+
+function countOf(outcomes: readonly ListingOutcome[]): Map<ListingOutcome, number> {
+  const counts = new Map<ListingOutcome, number>()
+  for (const outcome of outcomes) counts.set(outcome, (counts.get(outcome) ?? 0) + 1)
+  return counts
+}

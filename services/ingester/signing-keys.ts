@@ -1,0 +1,166 @@
+/**
+ * The keys that accounts sign with: a small memory over the cache that all daemons share, over the directory.
+ *
+ * "Could not be resolved" waits and is tried again, since nothing may be dropped because a directory is down. One exception keeps a
+ * single dead host from holding up everything behind it: when a DID fails for `giveUpMs` while its directory answers for others (a did:web is
+ * its own directory), it is unavailable, and the caller asks for a resync instead.
+ */
+import type { HttpClient } from '@sluice/atproto/http.ts'
+import type { IdentityCache } from '@sluice/atproto/identity-cache.ts'
+import { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
+import type { Resolution } from '@sluice/atproto/identity.ts'
+import { Backoff, retry, retryAfterMs, sleep, type BackoffPolicy } from '@sluice/runtime/backoff.ts'
+import { TransientError } from '@sluice/runtime/errors.ts'
+
+export interface SigningKeysOptions {
+  plcUrl: string
+  http: Pick<HttpClient, 'get'>
+  cache: IdentityCache
+  /** How many accounts are remembered here; about 200 bytes each. */
+  remembered?: number
+  giveUpMs?: number
+  backoff?: BackoffPolicy
+  now?: () => number
+  onWait?: (error: TransientError) => void
+}
+
+/** What of an identity is needed here. */
+export interface Account {
+  /** Undefined: it has none, or does not exist. */
+  key: string | undefined
+  pds: string | undefined
+  /** Set when it says that it is a labeler. */
+  labeler: { endpoint: string; signingKey?: string } | undefined
+}
+
+/** The DID cannot be resolved at present, and others can. */
+export class IdentityUnavailableError extends Error {
+  override name = 'IdentityUnavailableError'
+}
+
+const DEFAULTS = {
+  remembered: 100_000,
+  giveUpMs: 60_000,
+  backoff: { baseMs: 250, capMs: 10_000, healthyAfterMs: 1_000 },
+  now: Date.now,
+  onWait: () => {},
+}
+const FOUND_MS = 3_600_000
+const NEGATIVE_MS = 120_000
+const PURGE_BACKOFF: BackoffPolicy = { baseMs: 100, capMs: 5_000, healthyAfterMs: 1_000 }
+
+interface Remembered {
+  account: Account
+  untilMs: number
+}
+
+export class SigningKeys {
+  readonly #options: Required<SigningKeysOptions>
+  readonly #resolver: IdentityResolver
+  /** Oldest first; one that is used moves to the end. */
+  readonly #accounts = new Map<string, Remembered>()
+  readonly #unavailable = new Map<string, number>()
+  #plcAnsweredAt = -Infinity
+
+  constructor(options: SigningKeysOptions) {
+    this.#options = { ...DEFAULTS, ...options }
+    const { plcUrl, http, cache, now } = this.#options
+    const plcOrigin = new URL(plcUrl).origin
+    this.#resolver = new IdentityResolver({
+      plcUrl,
+      cache: tolerant(cache),
+      now,
+      http: {
+        get: async (url, request) => {
+          const response = await http.get(url, request)
+          const isAnswer = response.status < 500 && response.status !== 429
+          if (isAnswer && new URL(url).origin === plcOrigin) this.#plcAnsweredAt = now()
+          return response
+        },
+      },
+    })
+  }
+
+  /** The account as remembered here; undefined when it must be resolved. */
+  peek(did: string): Account | undefined {
+    const found = this.#accounts.get(did)
+    if (found === undefined || found.untilMs < this.#options.now()) return undefined
+    this.#accounts.delete(did)
+    this.#accounts.set(did, found)
+    return found.account
+  }
+
+  /** The account, as soon as it can be resolved. @throws IdentityUnavailableError; AbortError on the signal */
+  async resolve(did: string, signal: AbortSignal): Promise<Account> {
+    return this.peek(did) ?? this.#patiently(did, signal, () => this.#resolver.resolve(did))
+  }
+
+  /**
+   * The account as its directory has it now, for a signature that was not right; asked for at most once a minute for each account.
+   * @throws IdentityUnavailableError; AbortError on the signal
+   */
+  async refresh(did: string, signal: AbortSignal): Promise<Account> {
+    return this.#patiently(did, signal, async () => (await this.#resolver.refresh(did)).resolution)
+  }
+
+  /** Forgets the account here and in the shared cache; waits until that is done. @throws AbortError on the signal */
+  async purge(did: string, signal: AbortSignal): Promise<void> {
+    this.#accounts.delete(did)
+    this.#unavailable.delete(did)
+    await retry(
+      signal,
+      PURGE_BACKOFF,
+      () => this.#resolver.purge(did),
+      ({ error }) => this.#options.onWait(error),
+    )
+  }
+
+  async #patiently(did: string, signal: AbortSignal, ask: () => Promise<Resolution>): Promise<Account> {
+    const { backoff: policy, giveUpMs, now, onWait } = this.#options
+    const since = now()
+    if ((this.#unavailable.get(did) ?? 0) > since) throw new IdentityUnavailableError(did)
+    const backoff = new Backoff(policy)
+    for (;;) {
+      signal.throwIfAborted()
+      try {
+        return this.#remember(did, await ask())
+      } catch (error) {
+        if (!(error instanceof TransientError)) throw error
+        const othersAnswer = !did.startsWith('did:plc:') || this.#plcAnsweredAt > since
+        if (now() - since >= giveUpMs && othersAnswer) {
+          this.#giveUp(did)
+          throw new IdentityUnavailableError(error.message, { cause: error })
+        }
+        onWait(error)
+        await sleep(backoff.nextMs() + retryAfterMs(error), signal)
+      }
+    }
+  }
+
+  #remember(did: string, resolution: Resolution): Account {
+    const { remembered, now } = this.#options
+    const identity = resolution.status === 'found' ? resolution.identity : undefined
+    const account = { key: identity?.signingKey, pds: identity?.pds, labeler: identity?.labeler }
+    this.#accounts.delete(did)
+    this.#accounts.set(did, { account, untilMs: now() + (identity ? FOUND_MS : NEGATIVE_MS) })
+    if (this.#accounts.size > remembered) this.#accounts.delete(this.#accounts.keys().next().value!)
+    return account
+  }
+
+  /** Its next frames need not wait as long. */
+  #giveUp(did: string): void {
+    const { remembered, giveUpMs, now } = this.#options
+    this.#unavailable.delete(did)
+    this.#unavailable.set(did, now() + 5 * giveUpMs)
+    if (this.#unavailable.size > remembered) this.#unavailable.delete(this.#unavailable.keys().next().value!)
+  }
+}
+
+/** A cache that cannot be read is a miss, and what cannot be stored is not: only a purge has to succeed. */
+function tolerant(cache: IdentityCache): IdentityCache {
+  return {
+    get: (did) => cache.get(did).catch(() => ({ cached: undefined, epoch: -1 })),
+    set: (did, value, epoch) => cache.set(did, value, epoch).catch(() => false),
+    purge: (did) => cache.purge(did),
+  }
+}

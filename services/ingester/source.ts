@@ -1,0 +1,48 @@
+/** One upstream as the journal sees it: a cursor, and a ledger of what became of its frames, both durable. */
+import type { CursorMove, Step } from '@sluice/streams/producer.ts'
+import { cursorKey } from '@sluice/streams/cursors.ts'
+import { Progress } from './progress.ts'
+
+/** What one append stores of a source. */
+export interface SourceAdvance {
+  /** Undefined when the cursor stays where it is. */
+  move: CursorMove | undefined
+  steps: Step[]
+  /** To be called when it is durable. */
+  stored(): void
+}
+
+/** `<stream>:ledger:<host>`: a hash, how many frames ended how, since ever. */
+export const ledgerKey = (stream: string, host: string): string => `${stream}:ledger:${host}`
+
+/** `<stream>:time:<host>`: when the event at the cursor happened (ISO 8601), as its host says. */
+export const timeKey = (stream: string, host: string): string => `${stream}:time:${host}`
+
+export class Source {
+  readonly host: string
+  readonly progress: Progress
+  readonly #stream: string
+
+  constructor(stream: string, host: string, cursor: number | undefined) {
+    this.#stream = stream
+    this.host = host
+    this.progress = new Progress(cursor)
+  }
+
+  /** What has ended and is not stored yet; undefined when nothing. */
+  advance(): SourceAdvance | undefined {
+    const advance = this.progress.advance()
+    if (advance === undefined) return undefined
+    const { cursor, time, counts } = advance
+    const from = this.progress.cursor
+    const key = cursorKey(this.#stream, this.host)
+    const ledger = ledgerKey(this.#stream, this.host)
+    const steps: Step[] = [...counts].map(([field, by]) => ({ step: 'count', key: ledger, field, by }))
+    if (time !== undefined) steps.push({ step: 'set', key: timeKey(this.#stream, this.host), value: time })
+    return {
+      move: from === cursor ? undefined : { key, from: from === undefined ? null : String(from), to: String(cursor) },
+      steps,
+      stored: () => this.progress.moved(advance),
+    }
+  }
+}

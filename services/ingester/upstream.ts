@@ -1,0 +1,20 @@
+/** The name of an upstream as an operator writes it: with or without a scheme, of the socket or of the web. */
+export interface Upstream {
+  /** Without scheme: what cursors and metrics are named after. A port stays. */
+  host: string
+  /** For streams: `wss://host` or `ws://host`. */
+  socketUrl: string
+  /** For requests: `https://host` or `http://host`. */
+  webUrl: string
+}
+
+/** @returns nothing when it is no host: a path, credentials, another scheme */
+export function parseUpstream(text: string): Upstream | undefined {
+  const [, scheme = 'https', rest = ''] = /^(?:([a-z]+):\/\/)?(.*?)\/*$/i.exec(text) ?? []
+  const url = `http://${rest}`
+  if (!/^(https?|wss?)$/i.test(scheme) || !URL.canParse(url)) return undefined
+  const { host, pathname, search, username } = new URL(url)
+  if (pathname !== '/' || search !== '' || username !== '') return undefined
+  const secure = /^(https|wss)$/i.test(scheme) ? 's' : ''
+  return { host, socketUrl: `ws${secure}://${host}`, webUrl: `http${secure}://${host}` }
+}
