@@ -151,7 +151,7 @@ const REPLIES_AFTER: Statement = {
       union all
       select reply.uri, below.rev, depth + 1 from below join ${REPLIES} reply on reply.parent = below.uri where depth < 4
     )
-    select distinct uri from below where depth > 0 and ${timeOf('uri')} > rev`,
+    select distinct uri from below where depth > 0 and ${timeOf('below.uri')} > rev`,
 }
 
 const IN_THREAD_AFTER: Statement = {
