@@ -44,7 +44,17 @@ test('an import that points down is fine', () => {
   ).toEqual([])
 })
 
+test('the command line may read the configuration of the services, and nothing else of theirs', () => {
+  const config = `import { x } from '@sluice/indexer/config.ts'\n`
+  expect(check({ 'packages/cli/a.ts': config + importing('database') + importing('indexing') })).toEqual([])
+  expect(check({ 'packages/cli/a.ts': importing('indexer') })).toEqual(['packages/cli/a.ts:1 arrow'])
+  expect(check({ 'packages/cli/a.test.ts': importing('indexer') })).toEqual(['packages/cli/a.test.ts:1 arrow'])
+  expect(check({ 'packages/database/a.ts': config })).toContain('packages/database/a.ts:1 arrow')
+})
+
 test.each([
+  ['packages/cli/a.ts', 'sandbox'],
+  ['packages/indexing/a.ts', 'cli'],
   ['packages/events/a.ts', 'runtime'],
   ['packages/runtime/a.ts', 'events'],
   ['packages/collections/a.ts', 'database'],

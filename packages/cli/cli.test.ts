@@ -1,0 +1,75 @@
+/** What holds without any server: usage, exit codes, masking. */
+import { stripVTControlCharacters } from 'node:util'
+import { expect, test } from 'vitest'
+import { runCli } from './testing/run.ts'
+import { bytes, duration, oneLine, Output } from './output.ts'
+
+const AWAY = { REDIS_URL: 'redis://127.0.0.1:1', DB_POSTGRES_URL: 'postgres://sluice:hidden-word@127.0.0.1:1/bsky' }
+
+test('a wrong command line says so, names the help, and exits 2', async () => {
+  const { code, stderr, stdout } = await runCli(['migrat'], {})
+  expect(code).toBe(2)
+  expect(stdout).toBe('')
+  expect(stderr).toContain("unknown command 'migrat'")
+  expect(stderr).toContain('Did you mean migrate?')
+})
+
+test('every command has a help with examples', async () => {
+  const { stdout } = await runCli(['--help'], {})
+  const names = [...stdout.matchAll(/^ {2}(\w+) .*(?:\n {20,}.*)*/gm)]
+    .map(([, name]) => name!)
+    .filter((n) => n !== 'help')
+  expect(names).toContain('migrate')
+  for (const name of names) {
+    const help = await runCli([name, '--help'], {})
+    expect(help.code, name).toBe(0)
+    expect(help.stdout, name).toContain('Examples:')
+  }
+})
+
+test('config shows what is in effect and where it came from, and never a secret', async () => {
+  const env = { ...AWAY, INDEXER_CONSUMER: 'one', INDEXER_CONCURENCY: '3' }
+  const { code, stdout } = await runCli(['config', 'indexer', '--changed'], env)
+  expect(code).toBe(0)
+  expect(stdout).toContain('postgres://sluice:***@127.0.0.1:1/bsky')
+  expect(stdout).not.toContain('hidden-word')
+  expect(stdout).toContain('did you mean INDEXER_CONCURRENCY?')
+  expect((await runCli(['config', '--check'], env)).code).toBe(78)
+  const json = JSON.parse((await runCli(['config', '--json'], env)).stdout) as { roles: { role: string }[] }
+  expect(json.roles.map(({ role }) => role)).toEqual(['ingester', 'backfiller', 'indexer'])
+})
+
+test('a variable that cannot be read is named, with an example', async () => {
+  const { code, stderr } = await runCli(['migrate'], { ...AWAY, DB_POOL_SIZE: 'many' })
+  expect(code).toBe(78)
+  expect(stderr).toMatch(/^sluice: DB_POOL_SIZE is not an integer.*\n$/)
+})
+
+test('a table keeps its columns, numbers stand to the right, and colours do not count', () => {
+  let text = ''
+  const out = new Output({ json: false, colour: true, write: (part) => (text += part) })
+  out.table(
+    ['name', 'size'],
+    [
+      [out.paint('bad', 'a'), '1.0 MB'],
+      ['long', '12 B'],
+    ],
+  )
+  expect(stripVTControlCharacters(text)).toBe('  name    size\n  a     1.0 MB\n  long    12 B\n')
+})
+
+test('units are those that people read', () => {
+  expect([0.25, 3, 300, 10_000, 400_000, undefined].map(duration)).toEqual([
+    '250 ms',
+    '3 s',
+    '5.0 min',
+    '2.8 h',
+    '4.6 d',
+    '-',
+  ])
+  expect([12, 2048, 5_000_000].map(bytes)).toEqual(['12 B', '2.0 kB', '4.8 MB'])
+})
+
+test('text of others cannot move the cursor or break a line', () => {
+  expect(oneLine('a\u001b[2Jb\nc\u202ed')).toBe('ab c d')
+})

@@ -1,0 +1,40 @@
+/** `sluice migrate`: brings the schema to the state that this version needs. Safe to repeat, and while the daemons run. */
+import { migrate, pendingMigrations } from '@sluice/database/migrate.ts'
+import { EXIT, examples, type Add } from '../cli.ts'
+import type { Session } from '../session.ts'
+
+export const addMigrate: Add = (cli, parent) => {
+  parent
+    .command('migrate')
+    .description('apply the pending migrations of the database (all of them in one transaction, or none)')
+    .option('--check', 'change nothing: list what is pending, exit 1 when something is')
+    .addHelpText(
+      'after',
+      examples(
+        ['sluice migrate', 'apply what is pending'],
+        ['sluice migrate --check', 'for a deployment: is the schema ready?'],
+      ),
+    )
+    .action(({ check = false }: { check?: boolean }) => cli.run((session) => (check ? list(session) : apply(session))))
+}
+
+async function list(session: Session): Promise<number> {
+  const { out, settings } = session
+  const pending = await pendingMigrations(await session.db())
+  out.document({ schema: settings.schema, pending })
+  if (pending.length === 0) out.line(`schema "${settings.schema}" is up to date`)
+  else out.line(`pending in schema "${settings.schema}": ${pending.join(', ')}; apply them with: sluice migrate`)
+  return pending.length === 0 ? EXIT.done : EXIT.found
+}
+
+async function apply(session: Session): Promise<void> {
+  const { out, settings } = session
+  await session.db() // names the trouble in one line when it is away
+  const { applied } = await migrate(session.postgresUrl, settings.schema)
+  out.document({ schema: settings.schema, applied })
+  out.line(
+    applied.length === 0
+      ? `schema "${settings.schema}" is up to date`
+      : `applied to schema "${settings.schema}": ${applied.join(', ')}`,
+  )
+}

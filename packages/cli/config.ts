@@ -1,0 +1,152 @@
+/**
+ * What the command line reads from the environment: the variables of the daemons themselves, so that it sees the system as they do,
+ * and one of its own.
+ *
+ * The literals of the daemons' configuration are the only part of `services/` that this package may import (scripts/house-rules.ts).
+ */
+import { backfillerConfig } from '@sluice/backfiller/config.ts'
+import { indexerConfig } from '@sluice/indexer/config.ts'
+import { ingesterConfig } from '@sluice/ingester/config.ts'
+import {
+  defineConfig,
+  namesOf,
+  settingsOf,
+  type ConfigOf,
+  type Definition,
+  type Env,
+  type Options,
+} from '@sluice/runtime/config.ts'
+import type { OptionValue } from '@sluice/runtime/config-kinds.ts'
+import { FatalError } from '@sluice/runtime/errors.ts'
+import { VARIABLES } from '@sluice/runtime/variables.ts'
+import { deadLetterStream } from '@sluice/streams/dead-letters.ts'
+import { priorityStream } from '@sluice/streams/backfill-queue.ts'
+
+export const cliConfig = defineConfig({
+  name: 'sluice',
+  summary: 'shows what the pipeline does, what is wrong with it, and mends it',
+  options: {
+    daemons: {
+      env: 'SLUICE_DAEMONS',
+      type: 'list',
+      default: [],
+      example: 'http://ingester:4000,http://backfiller:4010,http://indexer:4020',
+      help: 'Where /health, /ready and /metrics of the daemons answer; asked by status and doctor. Default: METRICS_PORT of each role on this machine, as far as they answer.',
+      check: (urls) => {
+        const bad = urls.find((url) => !/^https?:\/\/[^/]+\/?$/.test(url))
+        return bad === undefined ? undefined : `names ${bad}, which is no address like http://indexer:4020`
+      },
+    },
+  },
+})
+
+export const ROLES = [ingesterConfig, backfillerConfig, indexerConfig] as const
+
+/** Every variable that is somebody's. */
+export const KNOWN_NAMES: readonly string[] = [...ROLES, cliConfig].flatMap((role) => namesOf(role)).concat(VARIABLES)
+
+/** What the commands need to know of the set-up, as the environment and the defaults say. */
+export interface Settings {
+  redisUrl: string
+  /** Undefined: DB_POSTGRES_URL is not set. */
+  postgresUrl: string | undefined
+  schema: string
+  plcUrl: string
+  allowPrivate: boolean
+  relays: readonly string[]
+  labelers: readonly string[]
+  streams: { live: string; repo: string; label: string; backfill: string }
+  /** What the indexer reads, as it was told. */
+  indexed: readonly string[]
+  indexedLabels: string
+  /** What the backfiller reads, as it was told. */
+  backfilled: string
+  groups: { events: string; labels: string; repos: string }
+  /** Entries at which the producer of a stream waits. */
+  highWater: ReadonlyMap<string, number>
+  /** Percent of maxmemory at which the ingester waits, and the backfiller before it. */
+  memoryPercent: { ingester: number; backfiller: number }
+  collections: readonly string[]
+  /** What the ingester lets through; empty: what the indexer indexes. */
+  ingested: readonly string[]
+  reclaimIdleMs: number
+  poolSize: number
+  sweepIntervalMs: number
+  daemons: { urls: readonly string[]; named: boolean }
+}
+
+/** @throws FatalError naming a variable whose value cannot be read; what is required of a daemon only may be absent */
+export function readSettings(env: Env): Settings {
+  const ingester = valuesOf(ingesterConfig, env)
+  const backfiller = valuesOf(backfillerConfig, env)
+  const indexer = valuesOf(indexerConfig, env)
+  const { daemons = [] } = valuesOf(cliConfig, env)
+  const live = ingester.firehoseStream!
+  const backfill = backfiller.firehoseStream!
+  return {
+    redisUrl: indexer.redisUrl!,
+    postgresUrl: indexer.postgresUrl,
+    schema: indexer.postgresSchema!,
+    plcUrl: ingester.plcUrl!,
+    allowPrivate: ingester.allowPrivate!,
+    relays: ingester.relayHosts!,
+    labelers: ingester.labelerHosts!,
+    streams: { live, repo: ingester.repoStream!, label: ingester.labelStream!, backfill },
+    indexed: indexer.streams!,
+    indexedLabels: indexer.labelStream!,
+    backfilled: backfiller.backfillStream!,
+    groups: { events: indexer.group!, labels: indexer.labelGroup!, repos: backfiller.group! },
+    highWater: new Map([
+      [live, ingester.firehoseHighWater!],
+      [ingester.repoStream!, ingester.repoHighWater!],
+      [ingester.labelStream!, ingester.labelHighWater!],
+      [backfill, backfiller.highWaterMark!],
+    ]),
+    memoryPercent: { ingester: ingester.redisMemoryPercent!, backfiller: backfiller.redisMemoryPercent! },
+    collections: indexer.collections!,
+    ingested: ingester.collections!,
+    reclaimIdleMs: indexer.reclaimIdleMs!,
+    poolSize: indexer.poolSize!,
+    sweepIntervalMs: ingester.sweepIntervalMs!,
+    daemons: daemons.length > 0 ? { urls: daemons, named: true } : { urls: localDaemons(env), named: false },
+  }
+}
+
+/** A stream, the group that reads it, and who that is. */
+export interface Reading {
+  stream: string
+  group: string
+  role: 'indexer' | 'backfiller'
+}
+
+/** Which group reads which stream, in the order of the data path. */
+export function readingsOf({ indexed, indexedLabels, backfilled, groups }: Settings): Reading[] {
+  return [
+    ...indexed.map((stream): Reading => ({ stream, group: groups.events, role: 'indexer' })),
+    { stream: indexedLabels, group: groups.labels, role: 'indexer' },
+    { stream: backfilled, group: groups.repos, role: 'backfiller' },
+    { stream: priorityStream(backfilled), group: groups.repos, role: 'backfiller' },
+  ]
+}
+
+/** The stream by its own name, or by that of its dead letters. @throws FatalError naming those that there are */
+export function readingNamed(settings: Settings, name: string): Reading {
+  const readings = readingsOf(settings)
+  const found = readings.find(({ stream }) => stream === name || deadLetterStream(stream) === name)
+  if (found) return found
+  throw new FatalError(`there is no stream ${name}; there are ${readings.map(({ stream }) => stream).join(', ')}`)
+}
+
+function localDaemons(env: Env): string[] {
+  const ports = ROLES.map((role) => valuesOf<Options>(role, env).metricsPort as number).filter((port) => port !== 0)
+  return [...new Set(ports)].map((port) => `http://127.0.0.1:${port}`)
+}
+
+/** Set values and defaults; what a daemon requires and is not set is absent. */
+function valuesOf<O extends Options>(definition: Definition<O>, env: Env): Partial<ConfigOf<Definition<O>>> {
+  const settings = settingsOf(definition, env)
+  const wrong = settings.find(({ problem, source }) => problem !== undefined && source !== 'not set')
+  if (wrong) throw new FatalError(wrong.problem)
+  const values = settings.map(({ key, value }): [string, OptionValue | undefined] => [key, value])
+  return Object.fromEntries(values) as Partial<ConfigOf<Definition<O>>>
+}

@@ -1,0 +1,135 @@
+/**
+ * One run of a command: its settings, its connections, its output. Connections are made when they are first asked for, fail at once
+ * with one line that says what is away, and are closed at the end. Nothing here waits for a server to come back: a person is waiting.
+ */
+import { DatabasePool } from '@sluice/database/pool.ts'
+import { FatalError, TransientError } from '@sluice/runtime/errors.ts'
+import type { Env } from '@sluice/runtime/config.ts'
+import { redact } from '@sluice/runtime/redact.ts'
+import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
+import { readSettings, type Settings } from './config.ts'
+import type { Output } from './output.ts'
+
+/** Redis or PostgreSQL does not answer. */
+export class AwayError extends TransientError {
+  override name = 'AwayError'
+  readonly server: 'Redis' | 'PostgreSQL'
+  constructor(server: 'Redis' | 'PostgreSQL', message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.server = server
+  }
+}
+
+const CONNECT_MS = 5_000
+const STATEMENT_MS = 60_000
+
+export class Session implements AsyncDisposable {
+  readonly env: Env
+  readonly settings: Settings
+  readonly out: Output
+  /** Aborts when the user wants to stop. */
+  readonly signal: AbortSignal
+  readonly #resources = new AsyncDisposableStack()
+  #redis: Promise<Redis> | undefined
+  #db: DatabasePool | undefined
+
+  /** @throws FatalError for a variable that cannot be read */
+  constructor(env: Env, out: Output, signal: AbortSignal) {
+    this.env = env
+    this.settings = readSettings(env)
+    this.out = out
+    this.signal = signal
+  }
+
+  /** @throws AwayError, FatalError when Redis refuses us for good */
+  async redis(): Promise<Redis> {
+    this.#redis ??= this.#connect()
+    return this.#redis
+  }
+
+  /** Where Redis is, fit for eyes. */
+  get redisPlace(): string {
+    return placeOf(this.settings.redisUrl)
+  }
+
+  get postgresPlace(): string {
+    return placeOf(this.settings.postgresUrl ?? '')
+  }
+
+  /** @throws FatalError when DB_POSTGRES_URL is not set, AwayError */
+  async db({ statementMs = STATEMENT_MS }: { statementMs?: number } = {}): Promise<DatabasePool> {
+    if (this.#db) return this.#db
+    const db = new DatabasePool({
+      url: this.postgresUrl,
+      schema: this.settings.schema,
+      size: 3,
+      role: 'cli',
+      acquireMs: CONNECT_MS,
+      statementMs,
+    })
+    try {
+      await db.query('select 1')
+    } catch (error) {
+      await db.close()
+      if (!(error instanceof TransientError)) throw error
+      throw new AwayError('PostgreSQL', `PostgreSQL at ${this.postgresPlace} is away: ${causeOf(error)}`, {
+        cause: error,
+      })
+    }
+    this.#db = this.#resources.use(db)
+    return db
+  }
+
+  /** @throws FatalError when it is not set */
+  get postgresUrl(): string {
+    const { postgresUrl } = this.settings
+    if (postgresUrl === undefined) {
+      throw new FatalError('DB_POSTGRES_URL is not set: give the same environment as to the indexer')
+    }
+    return postgresUrl
+  }
+
+  async #connect(): Promise<Redis> {
+    const given = new AbortController()
+    let last: Error | undefined
+    const timer = setTimeout(() => given.abort(), CONNECT_MS)
+    try {
+      const redis = await connectRedis({
+        url: this.settings.redisUrl,
+        name: 'sluice-cli',
+        signal: given.signal,
+        onState(error) {
+          last = error
+          if (error) given.abort()
+        },
+      })
+      this.#resources.defer(() => redis.destroy())
+      return redis
+    } catch (error) {
+      if (error instanceof FatalError || last instanceof FatalError) throw last ?? error
+      const why = last ? causeOf(last) : `no answer within ${CONNECT_MS / 1000} s`
+      throw new AwayError('Redis', `Redis at ${this.redisPlace} is away: ${why}`, { cause: error })
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#resources.disposeAsync()
+  }
+}
+
+/** `redis.internal:6379/0`: neither user nor password. */
+export function placeOf(url: string): string {
+  if (!URL.canParse(url)) return '(no address)'
+  const { host, pathname } = new URL(url)
+  return `${host}${pathname === '/' ? '' : pathname}`
+}
+
+/** The innermost message, which names the trouble itself. */
+function causeOf(error: Error): string {
+  let innermost: Error = error
+  while (innermost.cause instanceof Error) innermost = innermost.cause
+  const { code } = innermost as NodeJS.ErrnoException
+  return redact(innermost.message || code || innermost.name).replaceAll(/\s+/g, ' ')
+}
