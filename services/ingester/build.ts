@@ -27,6 +27,7 @@ import {
   repoMetrics,
   type FirehoseMetrics,
 } from './metrics.ts'
+import type { Judging } from './pipeline.ts'
 import { checkRedis } from './redis-check.ts'
 import { Repos } from './repos.ts'
 import { SigningKeys } from './signing-keys.ts'
@@ -41,12 +42,215 @@ export async function buildIngester(context: Context): Promise<Service[]> {
   const parts = new Parts(context, redis)
   switch (context.config.mode) {
     case 'all':
-      return [...parts.firehose(), ...parts.repos(), parts.accounts, ...parts.labels()]
+      return [parts.firehose(), parts.repos(), parts.accounts, parts.labels()]
     case 'firehose':
-      return [...parts.firehose(), parts.accounts]
+      return [parts.firehose(), parts.accounts]
     case 'backfill':
-      return [...parts.repos(), parts.accounts]
+      return [parts.repos(), parts.accounts]
     case 'labeler':
-      return parts.labels()
+      return [parts.labels()]
+  }
+}
+
+async function connect({ config, log, readiness, resources, signal }: Context): Promise<Redis> {
+  const redis = await connectRedis({
+    url: config.redisUrl,
+    name: `sluice-ingester-${config.mode}`,
+    signal,
+    onState(error) {
+      if (!error) return readiness.clear('redis')
+      readiness.block('redis', error.message)
+      log.warn({ error: error.message }, 'redis: connection lost or refused, trying again')
+    },
+  })
+  resources.defer(() => redis.destroy())
+  return redis
+}
+
+/** Entries of the firehose are made where frames are verified, and come here as the JSON that they will be. */
+const JSON_EVENTS: EntryCodec<string> = {
+  encode: (event) => ({ event }),
+  decode: ({ event = '' }) => event,
+}
+
+class Parts {
+  readonly #context: Context
+  readonly #redis: Redis
+  readonly #relays: readonly Upstream[]
+  readonly #skipDids: ReadonlySet<string>
+  readonly #xrpc: XrpcClient
+  readonly #keys: SigningKeys
+  readonly #events: Producer<string>
+  readonly #marks = new Map<string, HighWater>()
+  readonly accounts: AccountCheck
+  #identityWaits: FirehoseMetrics['identityWaits'] | undefined
+
+  constructor(context: Context, redis: Redis) {
+    const { config, log, metrics, resources } = context
+    this.#context = context
+    this.#redis = redis
+    this.#relays = config.relayHosts.map((host) => parseUpstream(host)!)
+    this.#skipDids = new Set(config.skipDids)
+    // What the operator names may be anywhere; what strangers name, only at public addresses.
+    const allowHosts = [new URL(config.plcUrl).host, ...this.#relays.map(({ host }) => host)]
+    const http = new HttpClient({ allowPrivate: config.allowPrivate, allowHosts, connectionsPerHost: 64 })
+    resources.defer(() => http.close())
+    this.#xrpc = new XrpcClient(http)
+    this.#keys = new SigningKeys({
+      plcUrl: config.plcUrl,
+      http,
+      cache: new RedisIdentityCache<CachedResolution>({ redis }),
+      onWait: (error) => {
+        this.#identityWaits?.inc(1)
+        log.debug({ error: error.message }, 'an identity could not be resolved, tried again')
+      },
+    })
+    this.#events = this.#producer(config.firehoseStream, JSON_EVENTS, config.firehoseHighWater)
+    this.accounts = new AccountCheck({
+      redis,
+      producer: this.#events,
+      repoStream: config.repoStream,
+      xrpc: this.#xrpc,
+      keys: this.#keys,
+      log,
+      onAnswer: accountMetrics(metrics),
+    })
+    const streams = [config.firehoseStream, config.repoStream, config.labelStream]
+    backpressureMetrics(metrics, streams, (stream) => this.#marks.get(stream)?.held?.by)
+  }
+
+  firehose(): Firehose {
+    const { config, log, readiness } = this.#context
+    const metrics = firehoseMetrics(
+      this.#context.metrics,
+      this.#relays.map(({ host }) => host),
+      {
+        underWayBytes: () => firehose.underWayBytes,
+        eventTimeMs: (host) => firehose.eventTimeMs(host),
+      },
+    )
+    this.#identityWaits = metrics.identityWaits
+    const { initialCursor, futureCursorReset, idleMs, pauseMs } = config
+    const firehose = new Firehose({
+      redis: this.#redis,
+      producer: this.#events,
+      keys: this.#keys,
+      judging: this.#judging(metrics),
+      log,
+      readiness,
+      metrics,
+      upstreams: this.#relays,
+      needsKeys: config.verify === 'full',
+      memoryBytes: config.memoryBytes,
+      batchEvents: config.batchEvents,
+      batchMs: config.batchMs,
+      repoStream: config.repoStream,
+      repoEntriesMax: config.repoHighWater,
+      resyncsPerSecond: config.resyncsPerSecond,
+      relay: { initialCursor, futureCursorReset, idleMs, pauseMs, skipDids: this.#skipDids },
+      recordIncident: (incident, isLoss) => this.#incident(incident, isLoss),
+      onSuspects: (dids) => this.accounts.suspect(dids),
+    })
+    return firehose
+  }
+
+  repos(): Repos {
+    const { config, log, metrics } = this.#context
+    const hosts = this.#relays.map(({ host }) => host)
+    return new Repos({
+      redis: this.#redis,
+      xrpc: this.#xrpc,
+      producer: this.#producer(config.repoStream, backfillEventCodec, config.repoHighWater),
+      log,
+      upstreams: this.#relays,
+      source: config.repoSource,
+      sweepIntervalMs: config.sweepIntervalMs,
+      sweepGraceMs: config.sweepGraceMs,
+      skipHosts: new Set(config.skipHosts),
+      skipDids: this.#skipDids,
+      allowPrivate: config.allowPrivate,
+      liveLagMs: () => liveLagMs(this.#redis, config.firehoseStream, hosts),
+      onSuspects: (dids) => this.accounts.suspect(dids),
+      observer: repoMetrics(metrics),
+    })
+  }
+
+  labels(): Labels {
+    const { config, log } = this.#context
+    const upstreams = config.labelerHosts.map((host) => parseUpstream(host)!)
+    const metrics = labelMetrics(
+      this.#context.metrics,
+      upstreams.map(({ host }) => host),
+    )
+    const producer = this.#producer(config.labelStream, labelEventCodec, config.labelHighWater)
+    const labelers = upstreams.map((upstream) => {
+      const { host } = upstream
+      const labeler = new Labeler({
+        upstream,
+        did: undefined,
+        redis: this.#redis,
+        producer,
+        keys: config.verify === 'full' ? this.#keys : undefined,
+        log,
+        observer: {
+          labels: (outcome, count) => metrics.labels.inc(count, { host, outcome }),
+          connected: () => metrics.connected.set(1, { host }),
+          disconnected: (_, reason) => {
+            metrics.connected.set(0, { host })
+            metrics.reconnects.inc(1, { host, reason })
+          },
+        },
+        batchEvents: config.batchEvents,
+        publicOnly: false,
+        futureCursorReset: config.futureCursorReset,
+        recordIncident: (incident) => this.#incident(incident, false),
+      })
+      return { host, labeler }
+    })
+    return new Labels({ log, labelers })
+  }
+
+  #judging({ verifySeconds }: FirehoseMetrics): Judging {
+    const { verify: level, collections: chosen, indexerCollections } = this.#context.config
+    const wanted = chosen.length > 0 ? chosen : [...collections.map(({ nsid }) => nsid), ...indexerCollections]
+    const judge = new Judge({ level, collections: wanted })
+    return {
+      judge(frame, _bytes, key) {
+        const began = performance.now()
+        const judgement = judge.judge(frame, key)
+        verifySeconds.inc((performance.now() - began) / 1_000)
+        return judgement
+      },
+    }
+  }
+
+  #producer<E>(stream: string, codec: EntryCodec<E>, entriesMax: number): Producer<E> {
+    const { config, log } = this.#context
+    const highWater = new HighWater({
+      redis: this.#redis,
+      stream,
+      entriesMax,
+      memoryRatioMax: config.redisMemoryPercent / 100,
+      onChange(held) {
+        if (held) log.warn({ stream, why: held.detail }, 'appending waits until the consumers have caught up')
+        else log.info({ stream }, 'appending goes on')
+      },
+    })
+    this.#marks.set(stream, highWater)
+    return new Producer({
+      redis: this.#redis,
+      stream,
+      codec,
+      highWater,
+      onRetry: ({ error, delayMs, attempt }) =>
+        logRetry(log, delayMs, `appending to ${stream} failed`, error, { attempt }),
+    })
+  }
+
+  /** Something may be missing: kept for the operator, and looked for when events are lost. */
+  async #incident(incident: Omit<Incident, 'role'>, isLoss: boolean): Promise<void> {
+    const { config } = this.#context
+    await recordIncident(this.#redis, { ...incident, role: `ingester ${config.mode}` })
+    if (isLoss) await demandSweep(this.#redis, config.repoStream, incident.kind)
   }
 }

@@ -54,23 +54,34 @@ export class Firehose implements Service {
   readonly #options: FirehoseOptions
   /** The last durable cursor of each relay that this process knows of, for a Redis that forgets. */
   readonly #cursors = new Map<string, number>()
+  /** When the event at that cursor happened, Unix ms. */
+  readonly #times = new Map<string, number>()
   #sources: readonly Source[] = []
+  #pipeline: Pipeline | undefined
 
   constructor(options: FirehoseOptions) {
     this.#options = options
   }
 
-  /** The sources of the run under way, for gauges. */
-  get sources(): readonly Source[] {
-    return this.#sources
+  /** Bytes between socket and Redis. */
+  get underWayBytes(): number {
+    return this.#pipeline?.usedBytes ?? 0
+  }
+
+  /** When the newest durable event of a host happened, Unix ms; undefined when none is known. */
+  eventTimeMs(host: string): number | undefined {
+    return this.#times.get(host)
   }
 
   async run(signal: AbortSignal): Promise<void> {
     const stop = new AbortController()
     const stopped = AbortSignal.any([signal, stop.signal])
     const refusals = new Refusals(this.#options.log)
+    // Before the first wait, so that nobody sees us ready in between.
+    for (const { host } of this.#options.upstreams) this.#options.readiness.block(`relay ${host}`, 'connecting')
     this.#sources = await Promise.all(this.#options.upstreams.map(async ({ host }) => this.#open(host)))
     const { journal, pipeline } = this.#build(stopped, refusals)
+    this.#pipeline = pipeline
     const hard = new AbortController()
     const writing = journal.run(hard.signal).catch((error: unknown) => {
       stop.abort()
@@ -173,7 +184,6 @@ export class Firehose implements Service {
         readiness.block(`relay ${host}`, `${reason} ${detail}`)
       },
     }
-    readiness.block(`relay ${upstream.host}`, 'connecting')
     return new Relay({ upstream, source, pipeline, log, observer, recordIncident, ...relay })
   }
 
@@ -187,13 +197,13 @@ export class Firehose implements Service {
     }
     metrics.events.inc(decision.entries.length)
     if (decision.suspects.length > 0) onSuspects(decision.suspects)
-    const { slot } = entries.at(-1)!
-    if (slot.time !== undefined) {
-      const delaySeconds = Math.max(0, (Date.now() - Date.parse(slot.time)) / 1_000)
-      if (!Number.isNaN(delaySeconds)) {
-        metrics.delay.observe(delaySeconds)
-        readiness.setLag('firehose', delaySeconds)
-      }
+    for (const { source, slot } of entries.slice(-1)) {
+      const timeMs = Date.parse(slot.time ?? '')
+      if (Number.isNaN(timeMs)) continue
+      const delaySeconds = Math.max(0, (Date.now() - timeMs) / 1_000)
+      this.#times.set(source.host, timeMs)
+      metrics.delay.observe(delaySeconds)
+      readiness.setLag('firehose', delaySeconds)
     }
     for (const { host, progress } of this.#sources) {
       if (progress.cursor === undefined) continue

@@ -1,13 +1,42 @@
 /** What the ingester tells of itself. docs/ingester.md says what to make of it. */
 import { CLOSE_REASONS } from '@sluice/atproto/subscribe.ts'
 import type { Metrics } from '@sluice/runtime/metrics.ts'
+import { ACCOUNT_ANSWERS, type AccountAnswer } from './account-check.ts'
 import { RESYNC_ANSWERS, RESYNC_CAUSES } from './decide.ts'
+import { LABEL_OUTCOMES } from './label-check.ts'
+import { LISTING_OUTCOMES } from './listing.ts'
 import { OUTCOMES, REFUSALS } from './outcome.ts'
 import { FRAME_TYPES } from './relay.ts'
+import { PHASES, type ReposObserver } from './repos.ts'
 
 export type FirehoseMetrics = ReturnType<typeof firehoseMetrics>
 
-export function firehoseMetrics(metrics: Metrics, hosts: readonly string[]) {
+/** What gauges are read from at a scrape. */
+export interface FirehoseGauges {
+  underWayBytes(): number
+  /** Undefined: nothing is durable yet. */
+  eventTimeMs(host: string): number | undefined
+}
+
+const RECONNECT_REASONS = [...CLOSE_REASONS, 'backpressure'] as const
+
+export function firehoseMetrics(metrics: Metrics, hosts: readonly string[], gauges: FirehoseGauges) {
+  metrics.gauge({
+    name: 'sluice_ingester_under_way_bytes',
+    help: 'Frames between socket and Redis. At INGESTER_MEMORY_BYTES sockets are not read.',
+    collect: (gauge) => gauge.set(gauges.underWayBytes()),
+  })
+  metrics.gauge({
+    name: 'sluice_ingester_last_event_age_seconds',
+    help: 'Age of the newest event of the relay that is durable. Rising on a busy relay: we fall behind, or are paused.',
+    labels: { host: hosts },
+    collect: (gauge) => {
+      for (const host of hosts) {
+        const timeMs = gauges.eventTimeMs(host)
+        if (timeMs !== undefined) gauge.set(Math.max(0, (Date.now() - timeMs) / 1_000), { host })
+      }
+    },
+  })
   return {
     frames: metrics.counter({
       name: 'sluice_ingester_frames_total',
@@ -37,7 +66,7 @@ export function firehoseMetrics(metrics: Metrics, hosts: readonly string[]) {
     reconnects: metrics.counter({
       name: 'sluice_ingester_reconnects_total',
       help: 'Connections to relays that ended, by reason. A rising count of one reason says where to look: network, relay, or our own speed (backpressure).',
-      labels: { host: hosts, reason: [...CLOSE_REASONS, 'backpressure'] },
+      labels: { host: hosts, reason: RECONNECT_REASONS },
     }),
     connected: metrics.gauge({
       name: 'sluice_ingester_connected',
@@ -47,11 +76,6 @@ export function firehoseMetrics(metrics: Metrics, hosts: readonly string[]) {
     seq: metrics.gauge({
       name: 'sluice_ingester_seq',
       help: 'The durable cursor of the relay: everything up to it is in Redis or was refused by name.',
-      labels: { host: hosts },
-    }),
-    eventAge: metrics.gauge({
-      name: 'sluice_ingester_last_event_age_seconds',
-      help: 'Age of the newest event of the relay that is durable. Rising on a busy relay: we fall behind, or are paused.',
       labels: { host: hosts },
     }),
     delay: metrics.histogram({
@@ -68,10 +92,6 @@ export function firehoseMetrics(metrics: Metrics, hosts: readonly string[]) {
       help: 'How long it took to make a batch durable. Long: Redis is slow, full, or far away.',
       buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30],
     }),
-    underWay: metrics.gauge({
-      name: 'sluice_ingester_under_way_bytes',
-      help: 'Frames between socket and Redis. At INGESTER_MEMORY_BYTES sockets are not read.',
-    }),
     identityWaits: metrics.counter({
       name: 'sluice_ingester_identity_waits_total',
       help: 'Tries to resolve an identity that failed and will be made again: a directory, a host or the shared cache is down. Frames wait meanwhile.',
@@ -79,13 +99,88 @@ export function firehoseMetrics(metrics: Metrics, hosts: readonly string[]) {
   }
 }
 
-export const HOLDERS = ['entries', 'memory'] as const
+/** Why appending waits; fit for a metric label. */
+const HOLDERS = ['entries', 'memory'] as const
 
-/** Of each stream that is written to. */
-export function backpressureMetrics(metrics: Metrics, streams: readonly string[]) {
-  return metrics.gauge({
+/** Of each stream that is written to. @param heldBy why appending to the stream waits now */
+export function backpressureMetrics(
+  metrics: Metrics,
+  streams: readonly string[],
+  heldBy: (stream: string) => (typeof HOLDERS)[number] | undefined,
+): void {
+  metrics.gauge({
     name: 'sluice_ingester_backpressure',
     help: '1 while nothing is appended to the stream, because it holds too many entries or Redis too much memory. Nothing is lost; look at its consumers.',
     labels: { stream: streams, by: HOLDERS },
+    collect: (gauge) => {
+      for (const stream of streams) {
+        for (const by of HOLDERS) gauge.set(heldBy(stream) === by ? 1 : 0, { stream, by })
+      }
+    },
   })
+}
+
+/** Counts the answers of the accounts' hosts. */
+export function accountMetrics(metrics: Metrics): (answer: AccountAnswer) => void {
+  const answers = metrics.counter({
+    name: 'sluice_ingester_account_checks_total',
+    help: 'Accounts whose host was asked for their status, since what we held and what we saw differed. Many that differ: account events are lost or late.',
+    labels: { answer: ACCOUNT_ANSWERS },
+  })
+  return (answer) => answers.inc(1, { answer })
+}
+
+export function repoMetrics(metrics: Metrics): ReposObserver {
+  const listed = metrics.counter({
+    name: 'sluice_ingester_listed_repos_total',
+    help: 'Repositories that hosts listed, by what came of it. asked: somebody is to fetch it.',
+    labels: { outcome: LISTING_OUTCOMES },
+  })
+  const phases = metrics.gauge({
+    name: 'sluice_ingester_listing_phase',
+    help: '1 for what the enumeration does now. Listing for days: look at the backpressure of the repo stream, and at the waits.',
+    labels: { phase: PHASES },
+  })
+  const failures = metrics.counter({
+    name: 'sluice_ingester_listing_host_failures_total',
+    help: 'Hosts that refused to list their repositories or failed too often. They are asked again at the next sweep.',
+  })
+  const waits = metrics.counter({
+    name: 'sluice_ingester_listing_waits_total',
+    help: 'Pages of a listing that failed and were asked for again after a wait.',
+  })
+  return {
+    listed: (counts) => {
+      for (const [outcome, count] of counts) listed.inc(count, { outcome })
+    },
+    phase: (now) => {
+      for (const phase of PHASES) phases.set(phase === now ? 1 : 0, { phase })
+    },
+    hostFailed: () => failures.inc(1),
+    waiting: () => waits.inc(1),
+  }
+}
+
+/** Labelers that were not configured share this one, since their number is not known. */
+export const DISCOVERED = 'discovered'
+
+export function labelMetrics(metrics: Metrics, hosts: readonly string[]) {
+  const host = [...hosts, DISCOVERED]
+  return {
+    labels: metrics.counter({
+      name: 'sluice_ingester_labels_total',
+      help: 'Labels read from labelers, by what came of them. Other outcomes than appended: the labeler sends what cannot be believed.',
+      labels: { host, outcome: LABEL_OUTCOMES },
+    }),
+    connected: metrics.gauge({
+      name: 'sluice_ingester_labelers_connected',
+      help: 'Labelers that are connected.',
+      labels: { host },
+    }),
+    reconnects: metrics.counter({
+      name: 'sluice_ingester_labeler_reconnects_total',
+      help: 'Connections to labelers that ended, by reason.',
+      labels: { host, reason: RECONNECT_REASONS },
+    }),
+  }
 }
