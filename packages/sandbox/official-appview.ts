@@ -16,11 +16,17 @@ export interface OfficialAppViewOptions {
   /** Default `bsky`. */
   schema?: string
   redisUrl: string
+  /** DIDs of labelers whose labels it shows to everybody. */
+  labelers?: readonly Did[]
 }
 
 export interface OfficialAppView extends AsyncDisposable {
   /** Its XRPC API. */
   url: string
+  /** What its tokens are made out to. */
+  did: string
+  /** The running program, for what no API offers. */
+  program: TestBsky
   /** What its indexer could not handle. */
   errors: readonly Error[]
   /** Resolves when everything that the PDS has sequenced so far is indexed, background work included. */
@@ -28,13 +34,15 @@ export interface OfficialAppView extends AsyncDisposable {
   close(): Promise<void>
 }
 
+type Did = `did:${string}:${string}`
+
 const BSYNC_KEY = 'sandbox'
 
 export async function startOfficialAppView(
   network: Network,
   options: OfficialAppViewOptions,
 ): Promise<OfficialAppView> {
-  const { postgresUrl, schema = 'bsky', redisUrl } = options
+  const { postgresUrl, schema = 'bsky', redisUrl, labelers } = options
   const [port, bsyncPort, nobody] = [await freePort(), await freePort(), await freePort()]
   const pds = new DevPds(network.pds.url, Number(new URL(network.pds.url).port), network.pds.server)
   const bsync = await TestBsync.create({
@@ -54,6 +62,7 @@ export async function startOfficialAppView(
     redisHost: new URL(redisUrl).host,
     bsyncUrl: bsync.url,
     bsyncApiKey: BSYNC_KEY,
+    ...(labelers && { labelsFromIssuerDids: [...labelers] }),
   })
   mockNetworkUtilities(pds, bsky)
   const errors: Error[] = []
@@ -71,6 +80,8 @@ export async function startOfficialAppView(
   }
   return {
     url: bsky.url,
+    did: bsky.serverDid,
+    program: bsky,
     errors,
     async caughtUp(timeoutMs = 120_000) {
       const target = (await network.pds.server.ctx.sequencer.curr()) ?? 0

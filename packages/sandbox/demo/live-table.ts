@@ -1,0 +1,87 @@
+/** The live table: drawn over itself on a terminal, a line now and then where there is none. */
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Figures, FigureReader } from './figures.ts'
+
+/** Where a terminal is redrawn, and how often; without one, a line per `LINE_MS`. */
+const DRAW_MS = 1_000
+const LINE_MS = 5_000
+
+const TABLES = [
+  ...['record', 'post', 'like', 'repost', 'follow', 'profile', 'actor_block', 'list_item'],
+  ...['post_embed_image', 'quote', 'post_agg', 'profile_agg', 'notification', 'actor', 'actor_sync', 'label'],
+]
+
+export interface LiveTableOptions {
+  reader: FigureReader
+  /** One line above the table: what is going on. */
+  headline: () => string
+  signal: AbortSignal
+}
+
+/** Shows figures until aborted. */
+export async function showLive({ reader, headline, signal }: LiveTableOptions): Promise<void> {
+  const terminal = process.stdout.isTTY
+  let before: Figures | undefined
+  let drawn = 0
+  while (!signal.aborted) {
+    const now = await reader.read()
+    if (terminal) {
+      const lines = render(headline(), now, before)
+      process.stdout.write(`${drawn > 0 ? `\x1b[${drawn}F\x1b[J` : ''}${lines.join('\n')}\n`)
+      drawn = lines.length
+    } else console.log(oneLine(headline(), now, before))
+    before = now
+    await sleep(terminal ? DRAW_MS : LINE_MS, undefined, { signal }).catch(() => undefined)
+  }
+}
+
+export function render(headline: string, now: Figures, before: Figures | undefined): string[] {
+  const rates = ratesOf(now, before)
+  const streams = now.streams.map(({ name, depth, lagSeconds, appended }, i) =>
+    [
+      name.padEnd(20),
+      cell(depth, 9),
+      `${lagSeconds.toFixed(1)} s`.padStart(10),
+      cell(rates[i]!, 10),
+      cell(appended, 12),
+    ].join(''),
+  )
+  const cells = TABLES.map((name) => `${name.padEnd(18)}${cell(now.rows.get(name) ?? 0, 9)}   `)
+  const rows: string[] = []
+  for (let i = 0; i < cells.length; i += 3)
+    rows.push(
+      cells
+        .slice(i, i + 3)
+        .join('')
+        .trimEnd(),
+    )
+  return [
+    headline,
+    '',
+    `${'stream'.padEnd(20)}${'depth'.padStart(9)}${'lag'.padStart(10)}${'events/s'.padStart(10)}${'appended'.padStart(12)}`,
+    ...streams,
+    '',
+    'rows in PostgreSQL',
+    ...rows,
+  ]
+}
+
+function oneLine(headline: string, now: Figures, before: Figures | undefined): string {
+  const rates = ratesOf(now, before)
+  const streams = now.streams.map(
+    ({ name, depth, lagSeconds }, i) => `${name} ${depth} (lag ${lagSeconds.toFixed(1)} s, ${Math.round(rates[i]!)}/s)`,
+  )
+  const rows = ['record', 'post', 'like', 'notification', 'label'].map((name) => `${name} ${now.rows.get(name) ?? 0}`)
+  return `${headline} · ${streams.join(' · ')} · rows: ${rows.join(', ')}`
+}
+
+function ratesOf(now: Figures, before: Figures | undefined): number[] {
+  return now.streams.map(({ appended }, i) => {
+    const earlier = before?.streams[i]
+    return before && earlier ? ((appended - earlier.appended) * 1000) / Math.max(1, now.at - before.at) : 0
+  })
+}
+
+function cell(value: number, width: number): string {
+  return Math.round(value).toLocaleString('en-US').padStart(width)
+}

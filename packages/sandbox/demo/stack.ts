@@ -1,0 +1,90 @@
+/**
+ * What an operator runs, on this machine: PostgreSQL, Redis and the three daemons, each a process of its own.
+ *
+ * Everything is stopped in the order in which it was needed: daemons first, so that they drain, then the stores.
+ */
+import { join } from 'node:path'
+import { type Daemon, type Role, startDaemon } from '../daemon.ts'
+import { type Postgres, startPostgres } from '../postgres.ts'
+import { type Redis, startRedis } from '../redis.ts'
+import { SCHEMA } from '../template.ts'
+
+export interface StackOptions {
+  /** Where the stores keep their data; without it they are gone with us. */
+  dir?: string
+  /** What the ingester is connected to, and other variables for all daemons. */
+  env: Record<string, string>
+}
+
+export const DATABASE = 'appview'
+
+/** The two stores, with an empty database for the AppView's tables. */
+export class Stores implements AsyncDisposable {
+  readonly postgres: Postgres
+  readonly redis: Redis
+
+  private constructor(postgres: Postgres, redis: Redis) {
+    this.postgres = postgres
+    this.redis = redis
+  }
+
+  static async start(dir?: string): Promise<Stores> {
+    await using started = new AsyncDisposableStack()
+    const postgres = started.use(await startPostgres(dir ? { dir: join(dir, 'postgres') } : {}))
+    const redis = started.use(await startRedis(dir ? { dir: join(dir, 'redis') } : {}))
+    const [found] = await postgres.query(`select 1 from pg_database where datname = $1`, [DATABASE])
+    if (!found) await postgres.createDatabase(DATABASE)
+    started.move()
+    return new Stores(postgres, redis)
+  }
+
+  get databaseUrl(): string {
+    return this.postgres.url(DATABASE)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.redis[Symbol.asyncDispose]()
+    await this.postgres[Symbol.asyncDispose]()
+  }
+}
+
+/** The daemons in the order of the data path. Those that write are started first, so that nothing waits for them. */
+export async function startDaemons(stores: Stores, env: Record<string, string>): Promise<Daemons> {
+  const common = { LOG_LEVEL: 'warn', REDIS_URL: stores.redis.url(), ...env }
+  const roles: [Role, Record<string, string>][] = [
+    ['indexer', { DB_POSTGRES_URL: stores.databaseUrl, DB_POSTGRES_SCHEMA: SCHEMA, INDEXER_CONSUMER: 'one' }],
+    ['backfiller', { BACKFILLER_CONSUMER: 'one' }],
+    ['ingester', {}],
+  ]
+  await using started = new AsyncDisposableStack()
+  const daemons: Daemon[] = []
+  for (const [role, own] of roles) {
+    // The ingester is ready when its upstream answers, which on the real network is not for us to wait for.
+    const until = role === 'ingester' ? 'alive' : 'ready'
+    daemons.push(started.use(await startDaemon({ role, env: { ...common, ...own }, until })))
+  }
+  return new Daemons(daemons, started.move())
+}
+
+export class Daemons implements AsyncDisposable {
+  readonly all: readonly Daemon[]
+  readonly #stack: AsyncDisposableStack
+
+  constructor(all: readonly Daemon[], stack: AsyncDisposableStack) {
+    this.all = all
+    this.#stack = stack
+  }
+
+  /** Rejects, with its last lines, when one of them ends by itself. */
+  async failure(): Promise<never> {
+    const [daemon, exit] = await Promise.race(this.all.map(async (daemon) => [daemon, await daemon.exited] as const))
+    throw new Error(
+      `the ${daemon.role} ended (code ${exit.code}, signal ${exit.signal}); its last lines:\n${daemon.logLines.slice(-20).join('\n')}`,
+    )
+  }
+
+  /** Each drains and ends with 0. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#stack.disposeAsync()
+  }
+}

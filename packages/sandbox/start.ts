@@ -1,0 +1,44 @@
+/**
+ * `npm start`: the three daemons on embedded stores against the real network.
+ *
+ * `RELAY_HOSTS` (default: the public relay), `LABELER_HOSTS` (default: Bluesky's moderation service) and every other variable of the
+ * daemons are passed on. The data stay in `.sandbox/`, so the next start goes on where this one stopped. Ctrl-C drains and stops.
+ */
+import { join } from 'node:path'
+import { VARIABLES } from '@sluice/runtime/variables.ts'
+import { FigureReader } from './demo/figures.ts'
+import { showLive } from './demo/live-table.ts'
+import { startDaemons, Stores } from './demo/stack.ts'
+
+const DIR = join(import.meta.dirname, '../../.sandbox/start')
+
+const stopping = new AbortController()
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.on(signal, () => {
+    if (stopping.signal.aborted) process.exit(130)
+    stopping.abort()
+  })
+}
+
+console.log(`· starting PostgreSQL and Redis on ${DIR}`)
+await using stores = await Stores.start(DIR)
+const env = { RELAY_HOSTS: 'https://bsky.network', LABELER_HOSTS: 'https://mod.bsky.app', ...ofTheShell() }
+console.log(`· starting the indexer, the backfiller and the ingester against ${env.RELAY_HOSTS}`)
+await using daemons = await startDaemons(stores, env)
+console.log(`· PostgreSQL: ${stores.databaseUrl.replace(/:[^:@/]+@/, ':…@')} · Redis: ${stores.redis.url()}`)
+for (const { role, port } of daemons.all) console.log(`· ${role}: http://127.0.0.1:${port}/ready · /metrics`)
+
+await using reader = await FigureReader.open(stores)
+const headline = (): string => `${env.RELAY_HOSTS} → .sandbox/start (Ctrl-C to stop)`
+await Promise.race([showLive({ reader, headline, signal: stopping.signal }), daemons.failure()])
+
+/** The daemons' variables that the caller set, but for those that name the stores: these are ours. */
+function ofTheShell(): Record<string, string> {
+  const ours = /^(METRICS_PORT|REDIS_URL|REDIS_HOST|DATABASE_URL|(BSKY_)?DB_POSTGRES_(URL|SCHEMA))$/
+  return Object.fromEntries(
+    VARIABLES.filter((name) => !ours.test(name)).flatMap((name) => {
+      const value = process.env[name]
+      return value === undefined ? [] : [[name, value]]
+    }),
+  )
+}
