@@ -4,12 +4,17 @@
  *
  * DNS (`_atproto.<handle>` TXT) goes before HTTPS (`/.well-known/atproto-did`). "Nobody claims this name" is an answer;
  * a name server or host that does not answer is a TransientError, so that an outage never takes handles away.
+ *
+ * Few questions at once and a second. A host that says 429 is left alone for as long as it says, with all names below the same
+ * domain: millions of handles may be names of one host.
  */
 import { promises as dns } from 'node:dns'
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import type { HttpClient } from './http.ts'
 import type { Identity } from './identity.ts'
 import { isDid, isHandle } from './syntax.ts'
+import { Throttle } from './throttle.ts'
+import { retryAfterOf } from './xrpc.ts'
 
 export interface HandleResolverOptions {
   http: Pick<HttpClient, 'get'>
@@ -21,24 +26,35 @@ export interface HandleResolverOptions {
    * Never set it for names of the real network: a host must not vouch for its own accounts.
    */
   askPdsFor?: readonly string[]
+  concurrency?: number
+  perSecond?: number
 }
 
 /** These never resolve. https://atproto.com/specs/handle#additional-non-syntax-restrictions */
 const RESERVED = ['.alt', '.arpa', '.example', '.internal', '.invalid', '.local', '.localhost', '.onion']
 const NOT_THERE = new Set(['ENOTFOUND', 'ENODATA'])
 const ANSWER_BYTES = 4096
+const WAITING = 20_000
+/** For a host that says 429 and not how long. */
+const PAUSE_MS = 30_000
+const PAUSED_DOMAINS = 10_000
 
 export class HandleResolver {
   readonly #http: Pick<HttpClient, 'get'>
   readonly #timeoutMs: number
   readonly #askPdsFor: readonly string[]
   readonly #dns: dns.Resolver
+  readonly #throttle: Throttle
+  /** Until when (Unix ms) nothing below these domains is asked, oldest first. */
+  readonly #paused = new Map<string, number>()
 
-  constructor({ http, timeoutMs = 5_000, askPdsFor = [], nameservers }: HandleResolverOptions) {
+  constructor(options: HandleResolverOptions) {
+    const { http, timeoutMs = 5_000, askPdsFor = [], nameservers, concurrency = 32, perSecond = 100 } = options
     this.#http = http
     this.#timeoutMs = timeoutMs
     this.#askPdsFor = askPdsFor
     this.#dns = new dns.Resolver({ timeout: timeoutMs, tries: 2 })
+    this.#throttle = new Throttle({ name: 'handle resolution', concurrency, perSecond, waiting: WAITING })
     if (nameservers !== undefined) this.#dns.setServers(nameservers)
   }
 
@@ -58,7 +74,14 @@ export class HandleResolver {
    */
   async resolve(handle: string, { pds }: { pds?: string } = {}): Promise<string | undefined> {
     if (!isHandle(handle) || RESERVED.some((ending) => handle.endsWith(ending))) return undefined
-    if (this.#askPdsFor.some((ending) => handle.endsWith(ending))) return pds && this.#byPds(handle, pds)
+    if (this.#askPdsFor.some((ending) => handle.endsWith(ending))) {
+      return pds && this.#throttle.run(() => this.#byPds(handle, pds))
+    }
+    this.#assertNotPaused(handle)
+    return this.#throttle.run(() => this.#byNetwork(handle))
+  }
+
+  async #byNetwork(handle: string): Promise<string | undefined> {
     const byDns = await this.#byDns(handle).catch((error: unknown) => asTransient(handle, error))
     if (typeof byDns === 'string') return byDns
     const byHttps = await this.#byHttps(handle)
@@ -97,14 +120,33 @@ export class HandleResolver {
       const response = await this.#http.get(url, { limits })
       if (response.status === 200) return (await response.bytes()).toString()
       await response.discard()
+      const retryAfterMs = retryAfterOf(response.headers, Date.now())
+      if (response.status === 429) this.#pause(url.hostname, retryAfterMs ?? PAUSE_MS)
       if (response.status === 429 || response.status >= 500)
-        throw new TransientError(`${url.host} answers ${response.status}`)
+        throw new TransientError(`${url.host} answers ${response.status}`, { retryAfterMs })
       return undefined
     } catch (error) {
       if (error instanceof RefusedError || isUnknownHost(error)) return undefined
       throw error
     }
   }
+
+  #pause(hostname: string, ms: number): void {
+    const domain = domainOf(hostname)
+    this.#paused.delete(domain)
+    this.#paused.set(domain, Date.now() + ms)
+    if (this.#paused.size > PAUSED_DOMAINS) this.#paused.delete(this.#paused.keys().next().value!)
+  }
+
+  #assertNotPaused(handle: string): void {
+    const retryAfterMs = (this.#paused.get(domainOf(handle)) ?? 0) - Date.now()
+    if (retryAfterMs > 0) throw new TransientError(`${domainOf(handle)} wants to be left alone`, { retryAfterMs })
+  }
+}
+
+/** What is rate-limited together: the last two labels. */
+function domainOf(hostname: string): string {
+  return hostname.split('.').slice(-2).join('.')
 }
 
 /** The DID in the answer of `resolveHandle`. */

@@ -6,6 +6,7 @@
 import type { ColumnType, Generated, GeneratedAlways } from 'kysely'
 
 export interface Schema {
+  account_deletion: AccountDeletionTable
   actor: ActorTable
   actor_block: ActorBlockTable
   actor_sync: ActorSyncTable
@@ -13,6 +14,7 @@ export interface Schema {
   feed_generator: FeedGeneratorTable
   feed_item: FeedItemTable
   follow: FollowTable
+  handle_check: HandleCheckTable
   label: LabelTable
   labeler: LabelerTable
   like: LikeTable
@@ -75,6 +77,16 @@ export interface ActorTable {
   ageAssuranceRegionCode: string | null
 }
 
+/** Ours: an account whose deletion was reported and is to be confirmed, is carried out, or was undone. */
+export interface AccountDeletionTable {
+  did: string
+  /** `reported`, `purged` or `returned`. */
+  state: string
+  deletedAt: string
+  dueAt: string
+  tries: number
+}
+
 export interface ActorBlockTable extends RowOfRecord, Sorted {
   subjectDid: string
 }
@@ -112,6 +124,18 @@ export interface FeedItemTable {
   postUri: string
   originatorDid: string
   sortAt: string
+}
+
+/** Ours: when an account's handle is next to be verified. */
+export interface HandleCheckTable {
+  did: string
+  /** `new`, `again` or `failing`: in this order they are served. */
+  queue: string
+  dueAt: string
+  /** The time of the newest identity event; empty: there was none. */
+  askedAt: string
+  /** How often in a row no handle came of it. */
+  tries: number
 }
 
 /** Ours: a reply that a gate judged, by whose follows and lists may change the verdict. */

@@ -18,6 +18,7 @@ import { applyAccounts } from './accounts.ts'
 import { contend, writeContest, type Contest } from './contend.ts'
 import { decide, type Decisions } from './decide.ts'
 import { Deltas } from './deltas.ts'
+import { applyIdentities } from './handles.ts'
 import { insertRows, writeRecords } from './insert.ts'
 import { findVanished, lookUp } from './look-up.ts'
 import { Notices } from './notify.ts'
@@ -68,6 +69,7 @@ export async function applyBatch(
     const decided = decide(newest, known, resyncRevs)
     await writeAll(tx, collections, decided, past, clearLeftovers)
     applyAccounts(tx, prepared)
+    applyIdentities(tx, prepared.identities)
     crashPoint('commit.before')
     return { decisions: decided, open: unsettled(decided, past, (await began).rows[0]!) }
   })

@@ -19,7 +19,7 @@ export async function ownAccounts(
 ): Promise<Map<string, string>> {
   const unseen = heads.filter(({ did }) => !known.has(did))
   if (unseen.length > 0) {
-    void tx.query(INSERT_ACTORS, [unseen.map((h) => h.did), unseen.map((h) => h.time)])
+    void tx.query(INSERT_ACTORS, [unseen.map((h) => h.did), unseen.map((h) => h.time), new Date().toISOString()])
   }
   const moved = await tx.query<{ did: string; resyncRev: string | null }>(OWN, [
     heads.map((h) => h.did),
@@ -37,9 +37,23 @@ export async function ownAccounts(
   return new Map(rows.flatMap(({ did, resyncRev }) => (resyncRev === null ? [] : [[did, resyncRev]])))
 }
 
+/**
+ * A new actor's handle is to be verified. So is that of one which another indexer wrote before us, when its turn comes. Late events of an account that
+ * was purged do not bring it back.
+ */
 const INSERT_ACTORS = {
   name: 'insert-actors',
-  text: `insert into actor (did, "indexedAt") select * from unnest($1::text[], $2::text[]) on conflict (did) do nothing`,
+  text: `
+    with seen as (
+      select * from unnest($1::text[], $2::text[]) as seen (did, at)
+      where not exists (select from account_deletion gone where gone.did = seen.did and gone.state = 'purged')
+    ), made as (
+      insert into actor (did, "indexedAt") select did, at from seen on conflict (did) do nothing
+    )
+    insert into handle_check (did, queue, "dueAt", "askedAt", tries)
+    select did, case when exists (select from actor where actor.did = seen.did and handle is not null) then 'again' else 'new' end,
+      $3, '', 0
+    from seen on conflict (did) do nothing`,
 }
 
 const OWN = {

@@ -1,0 +1,242 @@
+/**
+ * The durable queue of accounts whose handle is to be verified, and the only writer of `actor.handle`. What is asked of the network is asked elsewhere,
+ * between a claim and its settling, while no connection is held.
+ *
+ * - A claim is a time until which nobody else looks at the account. Who dies with it loses nothing: it is due again when the claim ends.
+ * - An identity event that arrives meanwhile makes the claim void, and the account is looked at again: what was found out may be from before it.
+ * - One handle belongs to one actor. The newest verification wins; the actor that had it loses it and is looked at again.
+ *
+ * Locks: one writer of handles at a time, then actors by DID, then their checks by DID.
+ */
+import type { DatabasePool } from '@sluice/database/pool.ts'
+import { transaction, type Transaction } from '@sluice/database/transaction.ts'
+import type { IdentityEvent } from '@sluice/events/stream-event.ts'
+
+/** In this order they are served: new accounts and identity events, those whose check is old, those that failed. */
+export const CHECK_QUEUES = ['new', 'again', 'failing'] as const
+export type CheckQueue = (typeof CHECK_QUEUES)[number]
+
+export interface HandleClaim {
+  did: string
+  queue: CheckQueue
+  /** The time of the identity event that asked for it; empty: none did. */
+  askedAt: string
+  tries: number
+  /** Names the claim: until when it holds. */
+  until: string
+}
+
+/** What came of a claim. */
+export interface HandleCheck {
+  claim: HandleClaim
+  /** `null`: the account has none that is verified. Absent: it could not be checked, and what it has stays. */
+  handle?: string | null
+  checkedAt: string
+  /** When and among whom it is looked at next. */
+  next: { queue: CheckQueue; dueAt: string; tries: number }
+}
+
+/** How many of each queue may be taken. */
+export type Shares = Record<CheckQueue, number>
+
+/** Takes what is due, the longest overdue first; what another process takes at this moment is passed over. @throws TransientError, FatalError */
+export async function claimChecks(
+  db: DatabasePool,
+  { now, until, shares }: { now: string; until: string; shares: Shares },
+): Promise<HandleClaim[]> {
+  const limits = CHECK_QUEUES.map((queue) => Math.max(0, shares[queue]))
+  const { rows } = await transaction(db, { doing: 'claiming handle checks' }, (tx) =>
+    tx.query<Omit<HandleClaim, 'until'>>(CLAIM, [now, until, ...limits]),
+  )
+  return rows
+    .map((row) => ({ ...row, until }))
+    .sort((a, b) => CHECK_QUEUES.indexOf(a.queue) - CHECK_QUEUES.indexOf(b.queue))
+}
+
+const CLAIM = {
+  name: 'claim-handle-checks',
+  text: `
+    with ${CHECK_QUEUES.map(
+      (queue, i) => `
+    "${queue}" as (
+      select did from handle_check where queue = '${queue}' and "dueAt" <= $1
+      order by "dueAt" limit $${i + 3} for update skip locked
+    )`,
+    ).join(',')},
+    due as (${CHECK_QUEUES.map((queue) => `select did from "${queue}"`).join(' union all ')})
+    update handle_check held set "dueAt" = $2 from due where held.did = due.did
+    returning held.did, held.queue, held."askedAt", held.tries`,
+}
+
+/** How overdue each queue is, in seconds; 0: nothing is due. */
+export async function overdueSeconds(db: DatabasePool, now: Date): Promise<Record<CheckQueue, number>> {
+  const { rows } = await db.query<{ queue: CheckQueue; dueAt: string | null }>(OLDEST, [[...CHECK_QUEUES]])
+  const overdue = { new: 0, again: 0, failing: 0 }
+  for (const { queue, dueAt } of rows) {
+    if (dueAt !== null) overdue[queue] = Math.max(0, (now.getTime() - Date.parse(dueAt)) / 1000)
+  }
+  return overdue
+}
+
+const OLDEST = {
+  name: 'oldest-handle-checks',
+  text: `
+    select queue, (select min("dueAt") from handle_check held where held.queue = q.queue) as "dueAt"
+    from unnest($1::text[]) as q (queue)`,
+}
+
+export interface Settled {
+  /** Actors whose handle changed. */
+  changed: number
+  /** Actors that lost their handle to another. */
+  dispossessed: number
+  /** Claims that were void. */
+  void: number
+}
+
+/** Writes what was found out, whole or not at all. @throws TransientError, RefusedError or FatalError */
+export async function settleChecks(db: DatabasePool, checks: readonly HandleCheck[]): Promise<Settled> {
+  if (checks.length === 0) return { changed: 0, dispossessed: 0, void: 0 }
+  return await transaction(db, { doing: 'writing handles' }, async (tx) => {
+    void tx.query(ONE_WRITER)
+    const held = await tx.query<{ did: string; handle: string | null }>(LOCK_ACTORS, [
+      checks.map(({ claim }) => claim.did),
+      checks.flatMap(({ handle }) => handle ?? []),
+    ])
+    const valid = await validChecks(tx, checks)
+    const { handles, dispossessed } = decideHandles(valid, new Map(held.rows.map((row) => [row.did, row.handle])))
+    writeHandles(tx, handles, valid)
+    const next = [...valid].sort((a, b) => (a.claim.did < b.claim.did ? -1 : 1))
+    void tx.query(RESCHEDULE, [
+      next.map(({ claim }) => claim.did),
+      next.map((check) => check.next.queue),
+      next.map((check) => check.next.dueAt),
+      next.map((check) => check.next.tries),
+    ])
+    if (dispossessed.length > 0) void tx.query(LOOK_AGAIN, [dispossessed, new Date().toISOString()])
+    return { changed: handles.size, dispossessed: dispossessed.length, void: checks.length - valid.length }
+  })
+}
+
+/** The handles of two actors that swap theirs change places in two transactions at the same moment: without this they would meet in a deadlock. */
+const ONE_WRITER = { name: 'one-writer-of-handles', text: `select pg_advisory_xact_lock(hashtext('sluice handles'))` }
+
+const LOCK_ACTORS = {
+  name: 'lock-actors-by-handle',
+  text: `select did, handle from actor where did = any($1::text[]) or handle = any($2::text[]) order by did for update`,
+}
+
+/** Those whose claim still holds. */
+async function validChecks(tx: Transaction, checks: readonly HandleCheck[]): Promise<HandleCheck[]> {
+  const { rows } = await tx.query<{ did: string }>(LOCK_CLAIMS, [
+    checks.map(({ claim }) => claim.did),
+    checks.map(({ claim }) => claim.until),
+  ])
+  const valid = new Set(rows.map(({ did }) => did))
+  return checks.filter(({ claim }) => valid.has(claim.did))
+}
+
+const LOCK_CLAIMS = {
+  name: 'lock-handle-claims',
+  text: `
+    select held.did from handle_check held join unnest($1::text[], $2::text[]) as claim (did, until)
+      on held.did = claim.did and held."dueAt" = claim.until
+    order by held.did for update of held`,
+}
+
+/**
+ * What each actor's handle becomes, for those whose handle changes; and who lost theirs to another and is to be looked at again. Pure.
+ * @param held the handles of the actors that were checked, and of those that have a handle which was verified for another
+ */
+export function decideHandles(
+  checks: readonly HandleCheck[],
+  held: ReadonlyMap<string, string | null>,
+): { handles: Map<string, string | null>; dispossessed: string[] } {
+  const owner = new Map<string, string>()
+  for (const { claim, handle } of [...checks].sort((a, b) => (a.checkedAt < b.checkedAt ? -1 : 1))) {
+    if (typeof handle === 'string' && held.has(claim.did)) owner.set(handle, claim.did)
+  }
+  const wanted = new Map<string, string | null>()
+  const dispossessed: string[] = []
+  for (const { claim, handle } of checks) {
+    if (handle === undefined) continue
+    const owns = handle !== null && owner.get(handle) === claim.did
+    wanted.set(claim.did, owns ? handle : null)
+    if (handle !== null && !owns && held.has(claim.did)) dispossessed.push(claim.did)
+  }
+  const handles = new Map<string, string | null>()
+  for (const [did, before] of held) {
+    const after = wanted.get(did)
+    if (after !== undefined) {
+      if (after !== before) handles.set(did, after)
+    } else if (before !== null && owner.has(before)) {
+      handles.set(did, null)
+      dispossessed.push(did)
+    }
+  }
+  return { handles, dispossessed: dispossessed.sort() }
+}
+
+/** Those that change give up what they have first: handles may change places. */
+function writeHandles(
+  tx: Transaction,
+  handles: ReadonlyMap<string, string | null>,
+  checks: readonly HandleCheck[],
+): void {
+  if (handles.size > 0) void tx.query(CLEAR, [[...handles.keys()].sort()])
+  const checked = checks.filter(({ handle }) => handle !== undefined)
+  if (checked.length === 0) return
+  const rows = checked.sort((a, b) => (a.claim.did < b.claim.did ? -1 : 1))
+  void tx.query(SET, [
+    rows.map(({ claim }) => claim.did),
+    rows.map(({ claim }) => handles.get(claim.did) ?? null),
+    rows.map(indexedAt),
+  ])
+}
+
+/** As the AppView's indexer keeps it: the time of the event that asked for it; of a check without an event, when it was made. */
+function indexedAt({ claim, checkedAt }: HandleCheck): string {
+  if (claim.askedAt !== '' && claim.queue === 'new') return claim.askedAt
+  return claim.queue === 'again' ? checkedAt : ''
+}
+
+const CLEAR = { name: 'clear-handles', text: `update actor set handle = null where did = any($1::text[])` }
+const SET = {
+  name: 'set-handles',
+  text: `
+    update actor set handle = coalesce(news.handle, actor.handle), "indexedAt" = greatest(actor."indexedAt", news.at)
+    from unnest($1::text[], $2::text[], $3::text[]) as news (did, handle, at)
+    where actor.did = news.did and (news.handle is not null or news.at > actor."indexedAt")`,
+}
+
+const RESCHEDULE = {
+  name: 'reschedule-handle-checks',
+  text: `
+    update handle_check held set queue = news.queue, "dueAt" = news.due, tries = news.tries
+    from unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) as news (did, queue, due, tries)
+    where held.did = news.did`,
+}
+
+const LOOK_AGAIN = {
+  name: 'look-again-at-handles',
+  text: `update handle_check set queue = 'new', "dueAt" = $2 where did = any($1::text[])`,
+}
+
+/** Puts the accounts of identity events in front. Statements are sent, not awaited; the accounts must be owned by the transaction. */
+export function applyIdentities(tx: Transaction, identities: readonly IdentityEvent[]): void {
+  const latest = new Map<string, string>()
+  for (const { did, time } of identities) if (time > (latest.get(did) ?? '')) latest.set(did, time)
+  if (latest.size === 0) return
+  const asked = [...latest].sort(([a], [b]) => (a < b ? -1 : 1))
+  void tx.query(ASK, [asked.map(([did]) => did), asked.map(([, time]) => time), new Date().toISOString()])
+}
+
+/** An event that comes again asks for nothing. Failures are not forgotten, or events of a broken account would be requests without end. */
+const ASK = {
+  name: 'ask-for-handle-checks',
+  text: `
+    insert into handle_check as held (did, queue, "dueAt", "askedAt", tries)
+    select did, 'new', $3, at, 0 from unnest($1::text[], $2::text[]) as event (did, at)
+    on conflict (did) do update set queue = 'new', "dueAt" = excluded."dueAt", "askedAt" = excluded."askedAt"
+    where held."askedAt" < excluded."askedAt"`,
+}
