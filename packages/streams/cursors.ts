@@ -12,6 +12,11 @@ export function cursorKey(stream: string, host: string): string {
   return `${stream}:cursor:${hostOf(host)}`
 }
 
+/** `<stream>:time:<host>`: when the event at the cursor happened (ISO 8601), as its host says. Moves with the cursor. */
+export function timeKey(stream: string, host: string): string {
+  return `${stream}:time:${hostOf(host)}`
+}
+
 /** `wss://relay.example/` → `relay.example`; a port stays. */
 export function hostOf(url: string): string {
   return url.replace(/^[a-z]+:\/\//i, '').replace(/\/+$/, '')

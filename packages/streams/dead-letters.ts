@@ -74,6 +74,35 @@ export async function bury(redis: Redis, burial: Burial, cap = DEAD_LETTERS_MAX)
   }
 }
 
+export interface DeadLetterCount {
+  total: number
+  /** Reason → how many. */
+  reasons: Record<string, number>
+}
+
+/** The script holds their payload while it counts: not more than a hundred records of a megabyte. */
+const CENSUS_ENTRIES = 100
+
+/** How many there are of each reason. Their payload stays where it is. @throws TransientError */
+export async function countDeadLetters(redis: Redis, stream: string): Promise<DeadLetterCount> {
+  const reasons: Record<string, number> = {}
+  let total = 0
+  for (let start = '-'; ;) {
+    const args = [start, String(CENSUS_ENTRIES)]
+    const reply = await runScript(redis, scripts.census, [deadLetterStream(stream)], args).catch((error: unknown) => {
+      throw classifyRedisError(error)
+    })
+    const [last, ...counts] = reply as [string, ...(string | number)[]]
+    if (last === '') return { total, reasons }
+    for (let i = 0; i < counts.length; i += 2) {
+      const [reason, count] = [String(counts[i]), Number(counts[i + 1])]
+      reasons[reason] = (reasons[reason] ?? 0) + count
+      total += count
+    }
+    start = `(${last}`
+  }
+}
+
 /** Dead letters in order of burial, at most `count`, after `afterId`. @throws TransientError */
 export async function listDeadLetters(
   redis: Redis,

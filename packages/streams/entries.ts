@@ -7,6 +7,7 @@
  */
 import type { EntryFields } from '@sluice/events/codec.ts'
 import { classifyRedisError, type Redis } from './connection.ts'
+import { leaseKey } from './lease.ts'
 import { runScript, scripts } from './scripts.ts'
 
 export interface Entry {
@@ -69,13 +70,17 @@ export async function ack(redis: Redis, a: GroupAddress, ids: readonly string[])
   }
 }
 
-/** Removes consumers that have nothing pending and have been away for `idleMs`. Returns their names. */
+/**
+ * Removes consumers that have nothing pending, have been away for `idleMs` and whose name nobody holds: Redis 7.0 does not count waiting
+ * for entries as being there. Returns their names.
+ */
 export async function retireConsumers(redis: Redis, a: GroupAddress, idleMs: number): Promise<string[]> {
   try {
     const consumers = await redis.xInfoConsumers(a.stream, a.group)
     const gone = consumers.filter((c) => c.name !== a.consumer && c.pending === 0 && c.idle > idleMs)
     const retired = []
     for (const { name } of gone) {
+      if ((await redis.exists(leaseKey({ ...a, consumer: name }))) === 1) continue
       if ((await runScript(redis, scripts.retire, [a.stream], [a.group, name])) === 1) retired.push(name)
     }
     return retired

@@ -35,6 +35,12 @@ const BLOCK_MS = 1_000
 const CLAIM_ENTRIES = 32
 const TOUCH_ENTRIES = 1_000
 
+/** What a dead consumer left. */
+interface Estate {
+  entries: number
+  firstId: string
+}
+
 export class Intake<E extends object> {
   readonly #options: IntakeOptions<E>
   readonly #size: ReadSize
@@ -105,7 +111,9 @@ export class Intake<E extends object> {
   async #takeUpOwn(signal: AbortSignal): Promise<void> {
     const { redis, address, lanes } = this.#options
     const { consumer } = address
+    // `touch` may find more meanwhile; when this fails halfway it begins anew.
     this.#unseen = false
+    this.#unanswered = true
     for (let after: string | undefined; ;) {
       await lanes.roomToRead()
       if (signal.aborted) return
@@ -118,24 +126,37 @@ export class Intake<E extends object> {
   }
 
   async #takeOver(signal: AbortSignal): Promise<void> {
-    const { redis, address, lanes, limits, patience } = this.#options
+    const { redis, address, lanes, limits } = this.#options
     const isDead = this.#deathRegister()
-    for (let after: string | undefined; ;) {
-      await lanes.roomToRead()
-      if (signal.aborted) return
-      const idle = await listPending(redis, address, { idleMs: limits.reclaimIdleMs, count: CLAIM_ENTRIES, after })
-      for (const [consumer, entries] of Map.groupBy(idle, (entry) => entry.consumer)) {
-        if (!(await isDead(consumer))) continue
-        const taken = await this.#claim(entries, limits.reclaimIdleMs, 'reclaimed')
-        if (taken === 0) continue
-        patience.report({
-          kind: 'consumer-died',
-          what: `consumer "${consumer}" of group ${address.group} on ${address.stream} left ${taken} entries behind (first ${entries[0]!.id})`,
-          action: `consumer "${address.consumer}" took them over`,
-        })
+    const estates = new Map<string, Estate>()
+    try {
+      for (let after: string | undefined; ;) {
+        await lanes.roomToRead()
+        if (signal.aborted) return
+        const idle = await listPending(redis, address, { idleMs: limits.reclaimIdleMs, count: CLAIM_ENTRIES, after })
+        for (const [consumer, entries] of Map.groupBy(idle, (entry) => entry.consumer)) {
+          if (!(await isDead(consumer))) continue
+          const taken = await this.#claim(entries, limits.reclaimIdleMs, 'reclaimed')
+          const { entries: before = 0, firstId = entries[0]!.id } = estates.get(consumer) ?? {}
+          if (taken > 0) estates.set(consumer, { entries: before + taken, firstId })
+        }
+        if (idle.length < CLAIM_ENTRIES) return
+        after = idle.at(-1)!.id
       }
-      if (idle.length < CLAIM_ENTRIES) return
-      after = idle.at(-1)!.id
+    } finally {
+      this.#reportDeaths(estates)
+    }
+  }
+
+  /** One incident for each of the dead, however much they left. */
+  #reportDeaths(estates: ReadonlyMap<string, Estate>): void {
+    const { address, patience } = this.#options
+    for (const [consumer, { entries, firstId }] of estates) {
+      patience.report({
+        kind: 'consumer-died',
+        what: `consumer "${consumer}" of group ${address.group} on ${address.stream} left ${entries} entries behind (first ${firstId})`,
+        action: `consumer "${address.consumer}" took them over`,
+      })
     }
   }
 

@@ -1,28 +1,101 @@
-/** Whether a Redis is set up so that nothing in it can vanish: eviction, persistence, version. */
+/** How a Redis server is set up and doing: whether anything in it can vanish (eviction, persistence, version), and how full it is. */
 import { classifyRedisError, type Redis } from './connection.ts'
 
 export interface SettingProblem {
-  setting: 'maxmemory-policy' | 'appendonly' | 'version' | 'maxmemory'
+  setting: 'maxmemory-policy' | 'appendonly' | 'version' | 'maxmemory' | 'aof-write' | 'evicted-keys' | 'role'
   /** What is wrong, what it can lead to, and the command that mends it. */
   detail: string
   /** Data can be lost, rather than slow or unbounded. */
   losesData: boolean
 }
 
-/** The problems found; empty when all is well. CONFIG may be forbidden on managed servers: INFO tells as much as we need. */
+/** The server, as INFO tells. */
+export interface ServerState {
+  /** `redis` or `valkey`, and its version. */
+  version: string
+  uptimeSeconds: number
+  /** `master` as a rule; a replica takes no writes. */
+  role: string
+  connectedClients: number
+  /** Clients that wait for entries. */
+  blockedClients: number
+  memory: {
+    usedBytes: number
+    /** 0: no limit. */
+    maxBytes: number
+    /** Share of the limit that is in use; 0 without one. */
+    ratio: number
+    peakBytes: number
+    policy: string
+    evictedKeys: number
+  }
+  persistence: {
+    appendonly: boolean
+    lastWriteOk: boolean
+    lastRewriteOk: boolean
+    rewriting: boolean
+    /** Writes that waited for a slow disk, since the start. */
+    delayedFsyncs: number
+    loading: boolean
+  }
+  problems: SettingProblem[]
+}
+
+/** @throws TransientError */
+export async function serverState(redis: Redis): Promise<ServerState> {
+  const info = await readInfo(redis)
+  const field = fieldsOf(info)
+  const number = (name: string): number => Number(field(name) || 0)
+  const usedBytes = number('used_memory')
+  const maxBytes = number('maxmemory')
+  const valkey = field('valkey_version')
+  return {
+    version: valkey ? `valkey ${valkey}` : `redis ${field('redis_version')}`,
+    uptimeSeconds: number('uptime_in_seconds'),
+    role: field('role'),
+    connectedClients: number('connected_clients'),
+    blockedClients: number('blocked_clients'),
+    memory: {
+      usedBytes,
+      maxBytes,
+      ratio: maxBytes > 0 ? usedBytes / maxBytes : 0,
+      peakBytes: number('used_memory_peak'),
+      policy: field('maxmemory_policy'),
+      evictedKeys: number('evicted_keys'),
+    },
+    persistence: {
+      appendonly: field('aof_enabled') === '1',
+      lastWriteOk: field('aof_last_write_status') !== 'err',
+      lastRewriteOk: field('aof_last_bgrewrite_status') !== 'err',
+      rewriting: field('aof_rewrite_in_progress') === '1',
+      delayedFsyncs: number('aof_delayed_fsync'),
+      loading: field('loading') === '1',
+    },
+    problems: settingProblems(info),
+  }
+}
+
+/** The problems found; empty when all is well. CONFIG may be forbidden on managed servers: INFO tells as much as we need. @throws TransientError */
 export async function checkRedisSettings(redis: Redis): Promise<SettingProblem[]> {
-  let info: string
+  return settingProblems(await readInfo(redis))
+}
+
+async function readInfo(redis: Redis): Promise<string> {
   try {
-    info = await redis.info()
+    return await redis.info()
   } catch (error) {
     throw classifyRedisError(error)
   }
-  return settingProblems(info)
 }
 
-/** The same from the text of INFO. */
+function fieldsOf(info: string): (name: string) => string {
+  const fields = new Map(info.split(/\r?\n/).map((line) => line.split(/:(.*)/, 2) as [string, string]))
+  return (name) => fields.get(name) ?? ''
+}
+
+/** The problems that the text of INFO tells. */
 export function settingProblems(info: string): SettingProblem[] {
-  const field = (name: string) => new RegExp(`^${name}:(.*?)\\r?$`, 'm').exec(info)?.[1] ?? ''
+  const field = fieldsOf(info)
   const problems: SettingProblem[] = []
   const policy = field('maxmemory_policy')
   if (policy !== 'noeviction') {
@@ -56,7 +129,38 @@ export function settingProblems(info: string): SettingProblem[] {
       losesData: false,
     })
   }
+  problems.push(...troubles(field))
   return problems
+}
+
+/** What went wrong already, rather than what may. */
+function troubles(field: (name: string) => string): SettingProblem[] {
+  const found: SettingProblem[] = []
+  if (field('aof_last_write_status') === 'err') {
+    found.push({
+      setting: 'aof-write',
+      detail:
+        'Redis cannot write its append-only file: the disk is full or failing, and Redis refuses all writes. Mend: make room on its disk; it goes on by itself',
+      losesData: false,
+    })
+  }
+  const evicted = Number(field('evicted_keys') || 0)
+  if (evicted > 0) {
+    found.push({
+      setting: 'evicted-keys',
+      detail: `Redis has thrown ${evicted} keys away at its memory limit since it started: streams, cursors or chain states may be among them. Mend: CONFIG SET maxmemory-policy noeviction, compare the index with \`sluice sweep\`, then CONFIG RESETSTAT`,
+      losesData: true,
+    })
+  }
+  const role = field('role')
+  if (role !== '' && role !== 'master') {
+    found.push({
+      setting: 'role',
+      detail: `this Redis is a ${role} and takes no writes. Mend: point REDIS_URL at the primary`,
+      losesData: false,
+    })
+  }
+  return found
 }
 
 function compareVersions(a: string, b: string): number {

@@ -23,6 +23,7 @@ export const scripts = {
   append: load('append'),
   ack: load('ack'),
   bury: load('bury'),
+  census: load('census'),
   claim: load('claim'),
   exhume: load('exhume'),
   group: load('group'),

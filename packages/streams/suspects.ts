@@ -26,10 +26,12 @@ export function isSuspect(deliveries: number): boolean {
 export class Suspects {
   readonly #redis: Redis
   readonly #key: string
+  readonly #survivedMs: number
   #onTrial: { id: string; survived: AbortController } | undefined
 
-  constructor(redis: Redis, { stream, group }: GroupAddress) {
+  constructor(redis: Redis, { stream, group }: GroupAddress, survivedMs = SURVIVED_MS) {
     this.#redis = redis
+    this.#survivedMs = survivedMs
     this.#key = `${stream}:suspects:${group}`
   }
 
@@ -44,7 +46,7 @@ export class Suspects {
     const survived = new AbortController()
     this.#onTrial = { id, survived }
     if (begun > DEATHS_MAX) return false
-    void delay(SURVIVED_MS, undefined, { signal: survived.signal, ref: false }).then(
+    void delay(this.#survivedMs, undefined, { signal: survived.signal, ref: false }).then(
       () => this.clear(),
       () => {},
     )

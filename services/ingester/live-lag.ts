@@ -1,6 +1,6 @@
 /** How far the live stream is behind, as any process can read it from Redis: a sweep must not take for missing what is still to come. */
 import { classifyRedisError, type Redis } from '@sluice/streams/connection.ts'
-import { timeKey } from './source.ts'
+import { timeKey } from '@sluice/streams/cursors.ts'
 
 /**
  * The age of the event at the cursor that lies furthest back, in ms; 0 when nothing was ever read. On a relay that is silent this is

@@ -1,6 +1,6 @@
 /** One upstream as the journal sees it: a cursor, and a ledger of what became of its frames, both durable. */
 import type { CursorMove, Step } from '@sluice/streams/producer.ts'
-import { cursorKey } from '@sluice/streams/cursors.ts'
+import { cursorKey, timeKey } from '@sluice/streams/cursors.ts'
 import { Progress } from './progress.ts'
 
 /** What one append stores of a source. */
@@ -14,9 +14,6 @@ export interface SourceAdvance {
 
 /** `<stream>:ledger:<host>`: a hash, how many frames ended how, since ever. */
 export const ledgerKey = (stream: string, host: string): string => `${stream}:ledger:${host}`
-
-/** `<stream>:time:<host>`: when the event at the cursor happened (ISO 8601), as its host says. */
-export const timeKey = (stream: string, host: string): string => `${stream}:time:${host}`
 
 export class Source {
   readonly host: string

@@ -1,0 +1,148 @@
+/**
+ * Everything about Redis that an operator wants to know, in one call: streams, groups and consumers, dead letters, cursors, the backfill
+ * queue, incidents, and how the server itself is set up and doing. Reads only, and touches nothing that a daemon waits for.
+ *
+ * It judges nothing: what is too old or too much is for the caller to say.
+ */
+import { hostsKey, priorityStream, retryKey } from './backfill-queue.ts'
+import { classifyRedisError, type Redis } from './connection.ts'
+import { INGESTER_DONE, timeKey } from './cursors.ts'
+import { INCIDENTS_STREAM, listIncidents, type RecordedIncident } from './incidents.ts'
+import { serverState, type ServerState } from './redis-settings.ts'
+import { streamState, type StreamState } from './stream-state.ts'
+
+export interface InspectOptions {
+  /** By default those of the contract. */
+  streams?: readonly string[]
+  /** The stream whose retries are counted. */
+  backfillStream?: string
+  /** Of the newest incidents, so many in full. */
+  incidents?: number
+}
+
+export interface Inspection {
+  /** When, by the clock of Redis (ISO 8601). */
+  time: string
+  server: ServerState
+  streams: StreamState[]
+  cursors: CursorState[]
+  backfill: BackfillQueueState
+  incidents: { total: number; newest: RecordedIncident[] }
+}
+
+export interface CursorState {
+  stream: string
+  host: string
+  cursor: string
+  /** Of the event at the cursor, as its host says; undefined for an enumeration, or when nothing was read yet. */
+  ageSeconds?: number
+  /** An enumeration that has seen its last page. */
+  isDone: boolean
+}
+
+export interface BackfillQueueState {
+  stream: string
+  /** Entries in the stream, and in the one that goes first; those in work included. */
+  normal: number
+  priority: number
+  /** Entries of both that are not due yet, or due and not yet moved. */
+  retries: number
+  /** Of those, due already: more than a few, and no backfiller runs. */
+  overdue: number
+  /** Until the next is due; undefined when none waits. */
+  nextRetrySeconds?: number
+  /** Hosts that were ever asked. */
+  hosts: number
+}
+
+export const STREAMS = ['firehose_live', 'firehose_backfill', 'repo_backfill', 'label_live'] as const
+
+const CURSOR = ':cursor:'
+const INCIDENTS_SHOWN = 20
+/** Keys that Redis looks at in one step: some 100 µs. With a million keys of chains and identities all of it takes half a second. */
+const SCAN_KEYS = 1_000
+
+/** @throws TransientError, FatalError as any command */
+export async function inspect(redis: Redis, options: InspectOptions = {}): Promise<Inspection> {
+  const { backfillStream = 'repo_backfill', incidents = INCIDENTS_SHOWN } = options
+  const streams = options.streams ?? [...STREAMS, priorityStream(backfillStream)]
+  try {
+    const [now, keys] = await Promise.all([redisTime(redis), smallKeys(redis)])
+    const looking = { redis, now, leases: keys.filter((key) => key.includes(':lease:')) }
+    const [server, states, cursors, backfill, total, newest] = await Promise.all([
+      serverState(redis),
+      Promise.all(streams.map((stream) => streamState(stream, looking))),
+      readCursors(
+        redis,
+        keys.filter((key) => key.includes(CURSOR)),
+        now,
+      ),
+      backfillQueue(redis, backfillStream, now),
+      redis.xLen(INCIDENTS_STREAM),
+      listIncidents(redis, incidents),
+    ])
+    const time = new Date(now).toISOString()
+    return { time, server, streams: states, cursors, backfill, incidents: { total, newest } }
+  } catch (error) {
+    throw classifyRedisError(error)
+  }
+}
+
+async function redisTime(redis: Redis): Promise<number> {
+  const [seconds, micros] = await redis.sendCommand<[string, string]>(['TIME'])
+  return Number(seconds) * 1_000 + Math.floor(Number(micros) / 1_000)
+}
+
+/** Cursors and leases, and little else. In one pass over all keys, since there are millions of others. */
+async function smallKeys(redis: Redis): Promise<string[]> {
+  // SCAN may name a key twice.
+  const found = new Set<string>()
+  for await (const keys of redis.scanIterator({ MATCH: '*:[cl][ue]*:*', COUNT: SCAN_KEYS })) {
+    for (const key of keys) found.add(key)
+  }
+  return [...found].toSorted()
+}
+
+/** Of every host, whoever it is configured for: a host that was taken out of the configuration still has its cursor. */
+async function readCursors(redis: Redis, keys: string[], now: number): Promise<CursorState[]> {
+  if (keys.length === 0) return []
+  const places = keys.map((key) => {
+    const at = key.indexOf(CURSOR)
+    return { stream: key.slice(0, at), host: key.slice(at + CURSOR.length) }
+  })
+  const [cursors, times] = await Promise.all([
+    redis.mGet(keys),
+    redis.mGet(places.map(({ stream, host }) => timeKey(stream, host))),
+  ])
+  return places.flatMap((place, i): CursorState[] => {
+    const cursor = cursors[i]
+    if (typeof cursor !== 'string') return []
+    const eventMs = Date.parse(times[i] ?? '')
+    const age = Number.isNaN(eventMs) ? {} : { ageSeconds: Math.max(0, now - eventMs) / 1_000 }
+    return [{ ...place, cursor, ...age, isDone: cursor === INGESTER_DONE }]
+  })
+}
+
+async function backfillQueue(redis: Redis, stream: string, now: number): Promise<BackfillQueueState> {
+  const priority = priorityStream(stream)
+  const schedules = [retryKey(stream), retryKey(priority)]
+  const [lengths, sizes, due, firsts, hosts] = await Promise.all([
+    Promise.all([stream, priority].map((name) => redis.xLen(name))),
+    Promise.all(schedules.map((key) => redis.zCard(key))),
+    Promise.all(schedules.map((key) => redis.zCount(key, '-inf', now))),
+    Promise.all(schedules.map((key) => redis.zRangeWithScores(key, 0, 0))),
+    redis.zCard(hostsKey(stream)),
+  ])
+  const next = Math.min(...firsts.flat().map(({ score }) => score))
+  return {
+    stream,
+    normal: lengths[0]!,
+    priority: lengths[1]!,
+    retries: sum(sizes),
+    overdue: sum(due),
+    ...(Number.isFinite(next) && { nextRetrySeconds: Math.max(0, next - now) / 1_000 }),
+    hosts,
+  }
+}
+
+const sum = (numbers: readonly number[]): number => numbers.reduce((a, b) => a + b, 0)
