@@ -2,18 +2,28 @@
  * The collections of one indexer: those with a plugin, and prefixes of others that are only stored. The same set decides what is indexed live, from
  * exports and on deletion, and what an ingester lets through.
  */
+import { isValidNsid } from '@atproto/syntax'
 import type { Collection } from './define.ts'
+import { FatalError } from '@sluice/runtime/errors.ts'
 import { compileRecord, type RecordSchema } from './lexicon/compile.ts'
+import { findUnstorable } from './lexicon/data-model.ts'
 
 export class CollectionSet {
   readonly #plugins: ReadonlyMap<string, Collection>
   readonly #schemas = new Map<string, RecordSchema>()
   readonly #patterns: readonly string[]
 
-  /** @param patterns collections to store without a plugin: an NSID, or a prefix with `.*` (`app.foo.*` is not `app.foobar.x`) */
+  /**
+   * @param patterns collections to store without a plugin: an NSID, a prefix with `.*` (`app.foo.*` is not `app.foobar.x`), or `*` for all
+   * @throws FatalError for a lexicon that is missing or wrong, a pattern of another form, a collection that is listed twice
+   */
   constructor(plugins: readonly Collection[], patterns: readonly string[] = []) {
     this.#plugins = new Map(plugins.map((plugin) => [plugin.nsid, plugin]))
     this.#patterns = patterns
+    const problem = patternProblem(patterns)
+    if (problem !== undefined) throw new FatalError(`the collections to store: ${problem}`)
+    const twice = plugins.find((plugin) => this.#plugins.get(plugin.nsid) !== plugin)
+    if (twice) throw new FatalError(`the collection ${twice.nsid} is in the list twice`)
     const documents = plugins.flatMap((plugin) => (plugin.lexicon ? [plugin.lexicon] : []))
     for (const { nsid, validated } of plugins) if (validated) this.#schemas.set(nsid, compileRecord(nsid, documents))
   }
@@ -31,12 +41,25 @@ export class CollectionSet {
     return this.#plugins.has(nsid) || this.#patterns.some((pattern) => matches(pattern, nsid))
   }
 
-  /** What is wrong with a record of a collection with a plugin, or undefined when it is valid. */
+  /**
+   * What is wrong with a record, or undefined when it is valid. Without a lexicon, because it is only stored or its plugin does not
+   * validate, it must still be a record of the data model.
+   */
   validate(nsid: string, record: unknown): string | undefined {
+    const unstorable = findUnstorable(record)
+    if (unstorable) return `record${unstorable.path}: ${unstorable.message}`
     const violation = this.#schemas.get(nsid)?.validate(record)
     return violation && `${violation.path}: ${violation.message}`
   }
 }
+
+/** What is wrong with patterns of collections, to follow the name of the setting; undefined when all have the right form. */
+export function patternProblem(patterns: readonly string[]): string | undefined {
+  const bad = patterns.find((pattern) => pattern !== '*' && !NAMESPACE.test(pattern) && !isValidNsid(pattern))
+  return bad && `${JSON.stringify(bad)} is neither an NSID nor a prefix such as com.example.*`
+}
+
+const NAMESPACE = /^[a-zA-Z0-9-]+(?:\.[a-zA-Z0-9-]+)*\.\*$/
 
 function matches(pattern: string, nsid: string): boolean {
   return pattern.endsWith('*') ? nsid.startsWith(pattern.slice(0, -1)) : nsid === pattern

@@ -1,6 +1,6 @@
 /**
  * The collections of the index: the one list that feeds live events, exports, deletions, the ingester's filter and the documentation. To add a lexicon, write a
- * file like these and add a line here (docs/adding-a-lexicon.md).
+ * file like these and add a line here (docs/add-a-lexicon.md).
  *
  * The order matters for one thing: rows of one batch are inserted in it, and posts are judged by gates, follows and list items.
  */

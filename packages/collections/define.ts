@@ -158,12 +158,22 @@ export interface Fact {
   fact: unknown
 }
 
+/** A step of the schema that a plugin brings: for tables that are not the AppView's. */
+export interface TableScript {
+  /** The collection and a number (`com.example.thing/1`), unique, never changed once released: what a database remembers. */
+  name: string
+  /** Statements that add tables, columns, indexes; run once, in the transaction that records the name, with our schema first in `search_path`. */
+  sql: string
+}
+
 export interface Collection<R = unknown> {
   nsid: string
   /** The lexicon document, for a lexicon that is not among those of `@atproto/api`. */
   lexicon?: object
   /** False: the record is stored as it is, as the official indexer does for some. */
   validated: boolean
+  /** Makes tables of its own. To change one later, add a script; `rows` and `tables` say what stands after the last. */
+  migrations: readonly TableScript[]
   /** The first is the primary one: a record that `unique` keeps out of it has rows in none. */
   tables: readonly Table[]
   rows(entry: Entry<R>): Row[]
@@ -197,6 +207,7 @@ export function collection<R>(nsid: string, spec: Spec<R>): Collection<R> {
   return {
     nsid,
     validated: true,
+    migrations: [],
     tables: [],
     unique: [],
     counters: [],

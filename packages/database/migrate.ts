@@ -11,6 +11,7 @@ import type { ClientBase } from 'pg'
 import { FatalError } from '@sluice/runtime/errors.ts'
 import { classify } from './errors.ts'
 import { MIGRATIONS } from './migrations/list.ts'
+import type { Migration } from './migrations/migration.ts'
 import { assertSchemaName } from './pool.ts'
 import type { DatabasePool } from './pool.ts'
 
@@ -27,16 +28,28 @@ const MIGRATOR_LOCK_MS = 300_000
 /** How long to wait for a table: whoever asks for it later waits behind us, so not for long. */
 const TABLE_LOCK_MS = 5_000
 
+/** A migration that is only SQL: what a collection brings for tables of its own. */
+export interface MigrationScript {
+  /** Unique among all; never changed once released. */
+  name: string
+  sql: string
+}
+
 /**
- * Applies what is pending. Safe to repeat and to run in several processes at once. Needs a role that may create in the
+ * Applies what is pending, our own migrations first, then `scripts` in order. Safe to repeat and to run in several processes at once. Needs a role that may create in the
  * database and owns the schema's tables.
  * @throws TransientError (a table is locked, the server is away): try again; FatalError: the message says what to do
  */
-export async function migrate(url: string, schema: string): Promise<MigrationReport> {
+export async function migrate(
+  url: string,
+  schema: string,
+  scripts: readonly MigrationScript[] = [],
+): Promise<MigrationReport> {
   assertSchemaName(schema)
+  const migrations = withScripts(scripts)
   for (let attempt = 1; ; attempt++) {
     try {
-      return { applied: await migrateOnce(url, schema) }
+      return { applied: await migrateOnce(url, schema, migrations) }
     } catch (error) {
       if (!isRace(error) || attempt === RACES) throw classify(error, `migrating schema "${schema}"`)
     }
@@ -52,13 +65,26 @@ function isRace(error: unknown): boolean {
 }
 const RACES = 4
 
-async function migrateOnce(url: string, schema: string): Promise<string[]> {
+/** @throws FatalError when two have one name: the database would take the second for applied */
+function withScripts(scripts: readonly MigrationScript[]): readonly Migration[] {
+  const own = scripts.map(({ name, sql }) => ({
+    name,
+    up: async (client: ClientBase) => void (await client.query(sql)),
+  }))
+  const migrations: Migration[] = [...MIGRATIONS, ...own]
+  const names = migrations.map(({ name }) => name)
+  const twice = names.find((name, i) => names.indexOf(name) !== i)
+  if (twice !== undefined) throw new FatalError(`two migrations are named ${twice}: give each its own name`)
+  return migrations
+}
+
+async function migrateOnce(url: string, schema: string, migrations: readonly Migration[]): Promise<string[]> {
   const client = new Client({ connectionString: url, application_name: 'sluice-migrate', keepAlive: true })
   client.on('error', () => {}) // told to the statement that waits
   try {
     await client.connect()
     await client.query('begin')
-    const applied = await applyPending(client, schema)
+    const applied = await applyPending(client, schema, migrations)
     await client.query('commit')
     return applied
   } finally {
@@ -66,7 +92,7 @@ async function migrateOnce(url: string, schema: string): Promise<string[]> {
   }
 }
 
-async function applyPending(client: ClientBase, schema: string): Promise<string[]> {
+async function applyPending(client: ClientBase, schema: string, migrations: readonly Migration[]): Promise<string[]> {
   await client.query(`set local statement_timeout to 0; set local lock_timeout to ${MIGRATOR_LOCK_MS}`)
   await client.query(`select pg_advisory_xact_lock(${MIGRATOR_LOCK})`)
   await client.query(`set local lock_timeout to ${TABLE_LOCK_MS}`)
@@ -77,7 +103,7 @@ async function applyPending(client: ClientBase, schema: string): Promise<string[
     'create table if not exists sluice_migration (name varchar primary key, "appliedAt" varchar not null)',
   )
   const { rows } = await client.query<{ name: string }>('select name from sluice_migration')
-  const pending = pendingOf(rows)
+  const pending = pendingOf(migrations, rows)
   for (const migration of pending) {
     await migration.up(client, schema)
     await client.query(searchPath)
@@ -96,22 +122,25 @@ async function ensureSchema(client: ClientBase, schema: string): Promise<void> {
 }
 
 /** Migrations that a newer version recorded are no concern of ours: migrations only add. */
-function pendingOf(recorded: readonly { name: string }[]): typeof MIGRATIONS {
+function pendingOf(migrations: readonly Migration[], recorded: readonly { name: string }[]): Migration[] {
   const names = new Set(recorded.map(({ name }) => name))
-  return MIGRATIONS.filter(({ name }) => !names.has(name))
+  return migrations.filter(({ name }) => !names.has(name))
 }
 
 /** The names of the migrations that the pool's schema still needs. */
-export async function pendingMigrations(pool: DatabasePool): Promise<string[]> {
+export async function pendingMigrations(
+  pool: DatabasePool,
+  scripts: readonly MigrationScript[] = [],
+): Promise<string[]> {
   const table = `"${pool.schema}".sluice_migration`
   const { rowCount } = await pool.query('select from pg_class where oid = to_regclass($1)', [table])
   const { rows } = rowCount === 0 ? { rows: [] } : await pool.query<{ name: string }>(`select name from ${table}`)
-  return pendingOf(rows).map(({ name }) => name)
+  return pendingOf(withScripts(scripts), rows).map(({ name }) => name)
 }
 
 /** @throws FatalError naming the command, when migrations are pending */
-export async function assertMigrated(pool: DatabasePool): Promise<void> {
-  const pending = await pendingMigrations(pool)
+export async function assertMigrated(pool: DatabasePool, scripts: readonly MigrationScript[] = []): Promise<void> {
+  const pending = await pendingMigrations(pool, scripts)
   if (pending.length === 0) return
   throw new FatalError(
     `schema "${pool.schema}" is not ready: ${pending.length} migrations are pending (${pending.join(', ')}). ` +

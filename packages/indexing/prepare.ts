@@ -138,10 +138,10 @@ function contentOf(
 ): Content | { reason: RefusalReason; detail: string } {
   const json = recordText(event)
   const content: Content = { cid: event.cid, json }
-  const plugin = collections.plugin(event.collection)
-  if (!plugin) return content
   const violation = collections.validate(event.collection, event.record)
   if (violation !== undefined) return { reason: 'invalid-record', detail: violation }
+  const plugin = collections.plugin(event.collection)
+  if (!plugin) return content
   const entry = makeEntry({ ...event, uri, json, indexedAt: event.time, live: event.seq !== SEQ_BACKFILL })
   const refusal = plugin.refuses(entry)
   if (refusal !== undefined) return { reason: 'wrong-owner', detail: refusal }

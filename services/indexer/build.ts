@@ -70,8 +70,9 @@ async function openDatabase({
   const onIdleError = (error: Error): void => log.warn({ err: error }, 'an idle connection to PostgreSQL broke')
   const db = resources.use(new DatabasePool({ url, schema, size, role: 'indexer', consumer, onIdleError }))
   const prepare = async (): Promise<void> => {
-    if (!config.migrateAtStart) return assertMigrated(db)
-    const { applied } = await migrate(url, schema)
+    const scripts = collections.flatMap(({ migrations }) => migrations)
+    if (!config.migrateAtStart) return assertMigrated(db, scripts)
+    const { applied } = await migrate(url, schema, scripts)
     if (applied.length > 0) log.info({ applied }, 'migrated the database')
   }
   readiness.block('postgres', 'connecting')

@@ -1,3 +1,4 @@
+import { patternProblem as problemOf } from '@sluice/collections/collection-set.ts'
 import { defineConfig, type ConfigOf } from '@sluice/runtime/config.ts'
 import { redisOptions, runtimeOptions } from '@sluice/runtime/shared-options.ts'
 
@@ -90,6 +91,7 @@ export const indexerConfig = defineConfig({
       env: 'INDEXER_COLLECTIONS',
       type: 'list',
       default: [],
+      check: patternProblem,
       help: 'Further collections to store without rows of their own: NSIDs, or prefixes like com.example.*',
     },
     reclaimIdleMs: {
@@ -102,3 +104,8 @@ export const indexerConfig = defineConfig({
 })
 
 export type IndexerConfig = ConfigOf<typeof indexerConfig>
+
+function patternProblem(patterns: readonly string[]): string | undefined {
+  const problem = problemOf(patterns)
+  return problem && `is wrong: ${problem}`
+}

