@@ -1,0 +1,90 @@
+/** What a fake relay says over HTTP: DID documents of its accounts, `listRepos`, `getRepoStatus`, `getRepo`. */
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { formatCid } from '@sluice/atproto/cid.ts'
+import type { TestRepo } from '@sluice/atproto/testing/repo.ts'
+
+export class FakeDirectory {
+  /** By DID. */
+  readonly repos = new Map<string, TestRepo>()
+  /** Accounts that are not active, and why. */
+  readonly inactive = new Map<string, string>()
+  /** The path and query of each request so far. */
+  readonly requests: string[] = []
+  /** Every request fails. */
+  isDown = false
+  /** How much later each commit is than the one before. */
+  stepMs = 1_000
+  /** Repositories in a page. */
+  pageRepos = 1_000
+  /** What the documents name as their host. */
+  pds = ''
+
+  /** How often something was asked for whose path begins like this. */
+  asked(path: string): number {
+    return this.requests.filter((request) => request.startsWith(path)).length
+  }
+
+  answer(request: IncomingMessage, response: ServerResponse): void {
+    const url = new URL(request.url ?? '/', 'http://relay')
+    this.requests.push(`${url.pathname}${url.search}`)
+    if (this.isDown) return json(response, 503, { error: 'InternalServerError' })
+    if (url.pathname.startsWith('/did:')) return this.#document(url.pathname.slice(1), response)
+    switch (url.pathname) {
+      case '/xrpc/com.atproto.sync.listRepos':
+        return this.#list(Number(url.searchParams.get('cursor') ?? '0'), response)
+      case '/xrpc/com.atproto.sync.getRepoStatus':
+        return this.#status(url.searchParams.get('did') ?? '', response)
+      case '/xrpc/com.atproto.sync.getRepo':
+        return this.#export(url.searchParams.get('did') ?? '', response)
+      default:
+        return json(response, 501, { error: 'MethodNotImplemented' })
+    }
+  }
+
+  #document(did: string, response: ServerResponse): void {
+    const repo = this.repos.get(did)
+    if (repo === undefined) return json(response, 404, { message: `DID not registered: ${did}` })
+    json(response, 200, {
+      '@context': ['https://www.w3.org/ns/did/v1'],
+      id: did,
+      alsoKnownAs: [],
+      verificationMethod: [
+        { id: `${did}#atproto`, type: 'Multikey', controller: did, publicKeyMultibase: repo.key.multibase },
+      ],
+      service: [{ id: '#atproto_pds', type: 'AtprotoPersonalDataServer', serviceEndpoint: this.pds }],
+    })
+  }
+
+  #list(from: number, response: ServerResponse): void {
+    const all = [...this.repos.values()].filter(({ commit }) => commit !== undefined)
+    const repos = all.slice(from, from + this.pageRepos).map(({ did, rev, commit }) => ({
+      did,
+      head: formatCid(commit!),
+      rev,
+      ...this.#activity(did),
+    }))
+    const next = from + this.pageRepos
+    json(response, 200, { repos, ...(next < all.length && { cursor: String(next) }) })
+  }
+
+  #status(did: string, response: ServerResponse): void {
+    const repo = this.repos.get(did)
+    if (repo === undefined) return json(response, 400, { error: 'RepoNotFound' })
+    json(response, 200, { did, rev: repo.rev, ...this.#activity(did) })
+  }
+
+  #export(did: string, response: ServerResponse): void {
+    const repo = this.repos.get(did)
+    if (repo === undefined) return json(response, 400, { error: 'RepoNotFound' })
+    response.writeHead(200, { 'content-type': 'application/vnd.ipld.car' }).end(repo.export())
+  }
+
+  #activity(did: string): { active: boolean; status?: string } {
+    const status = this.inactive.get(did)
+    return status === undefined ? { active: true } : { active: false, status }
+  }
+}
+
+function json(response: ServerResponse, status: number, body: object): void {
+  response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body))
+}

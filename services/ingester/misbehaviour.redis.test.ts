@@ -1,0 +1,99 @@
+/**
+ * Relays and accounts that misbehave, one way a test: what becomes of it is named, nothing else is harmed, and every frame is in the ledger.
+ * What follows each time is a good commit of somebody else, which must arrive.
+ */
+import { TestRepo } from '@sluice/atproto/testing/repo.ts'
+import { testDid } from '@sluice/atproto/testing/world.ts'
+import { FakeRelay } from '@sluice/sandbox/fake-relay.ts'
+import { expect } from '@sluice/sandbox/fixtures.ts'
+import { path, post, rows, type Stage } from './testing/misbehaviours.ts'
+import { caughtUp, test, WAIT } from './testing/run.ts'
+
+test.for(rows)('$name', async (row, { tools }) => {
+  await using relay = await FakeRelay.start()
+  const alice = new TestRepo(testDid('alice'))
+  const bob = new TestRepo(testDid('bob'))
+  relay.register(alice, bob)
+  relay.commit(alice, [{ path: path(0), record: post('first') }])
+  const stage: Stage = {
+    relay,
+    alice,
+    next: (writes = [{ path: path(1), record: post('one') }]) => alice.write(writes),
+    sendBody: (body) => void relay.message('#commit', body),
+  }
+  row.act(stage)
+  relay.commit(bob, [{ path: path(0), record: post('good') }])
+  const ingester = await tools.ingest(relay)
+  await caughtUp(tools, relay)
+
+  const ledger = await tools.ledger(relay)
+  const { appended = 0, ...others } = row.outcomes
+  expect(ledger).toEqual({ appended: appended + 2, ...others })
+  expect(Object.values(ledger).reduce((sum, count) => sum + count, 0)).toBe(relay.frames)
+  const texts = (await tools.events()).flatMap((event) => (event.type === 'create' ? [event.record.text] : []))
+  expect(new Set(texts)).toEqual(new Set(['first', 'good', ...(row.arrives ?? [])]))
+  const requests = (await tools.requests()).map(({ did, reason }) => ({ did, reason }))
+  expect(requests).toEqual(row.resync === undefined ? [] : [{ did: alice.did, reason: row.resync }])
+  for (const [name, labels, value] of row.metrics ?? []) expect(await ingester.metric(name, labels)).toBe(value)
+  expect(relay.cursors).toEqual([0])
+  expect(relay.directory.asked(`/${alice.did}`)).toBeLessThanOrEqual(row.documents ?? 2)
+})
+
+test('a commit that was refused shows as a gap with the next one, and the repository is asked for', async ({
+  tools,
+}) => {
+  await using relay = await FakeRelay.start()
+  const alice = new TestRepo(testDid('alice'))
+  relay.register(alice)
+  relay.commit(alice, [{ path: path(0), record: post('first') }])
+  const { body } = alice.write([{ path: path(1), record: post('damaged') }])
+  relay.message('#commit', { ...body, blocks: body.blocks.subarray(0, -5) })
+  relay.commit(alice, [{ path: path(2), record: post('next') }])
+  await tools.ingest(relay)
+  await caughtUp(tools, relay)
+  expect(await tools.requests()).toMatchObject([{ did: alice.did, rev: alice.rev, reason: 'gap' }])
+})
+
+test('an error frame ends the connection, which is made anew and goes on behind what was read', async ({ tools }) => {
+  await using relay = await FakeRelay.start()
+  const alice = new TestRepo(testDid('alice'))
+  relay.register(alice)
+  relay.commit(alice, [{ path: path(0), record: post('first') }])
+  const ingester = await tools.ingest(relay)
+  await caughtUp(tools, relay)
+  relay.error = 'ConsumerTooSlow'
+  relay.disconnect()
+  await expect.poll(() => ingester.metric('sluice_ingester_reconnects_total', { reason: 'error-frame' }), WAIT).toBe(1)
+  relay.error = undefined
+  relay.commit(alice, [{ path: path(1), record: post('second') }])
+  await caughtUp(tools, relay)
+  expect(relay.cursors).toEqual([0, 1, 1])
+  expect(await tools.ledger(relay)).toEqual({ appended: 2 })
+})
+
+test('a relay that stalls is left, and read anew behind what was read', async ({ tools }) => {
+  await using relay = await FakeRelay.start()
+  const alice = new TestRepo(testDid('alice'))
+  relay.register(alice)
+  relay.commit(alice, [{ path: path(0), record: post('first') }])
+  const ingester = await tools.ingest(relay, { INGESTER_IDLE_MS: '200' })
+  await caughtUp(tools, relay)
+  relay.stall()
+  relay.commit(alice, [{ path: path(1), record: post('second') }])
+  await caughtUp(tools, relay)
+  expect(await ingester.metric('sluice_ingester_reconnects_total', { reason: 'idle' })).toBeGreaterThanOrEqual(1)
+  expect(await tools.ledger(relay)).toEqual({ appended: 2 })
+})
+
+test('a connection that breaks in the middle of a frame costs nothing', async ({ tools }) => {
+  await using relay = await FakeRelay.start({ cutAfter: () => (relay.cuts === 0 ? 1 : Infinity) })
+  const alice = new TestRepo(testDid('alice'))
+  relay.register(alice)
+  for (let n = 0; n < 3; n++) relay.commit(alice, [{ path: path(n), record: post(`${n}`) }])
+  const ingester = await tools.ingest(relay)
+  await caughtUp(tools, relay)
+  expect(relay.cuts).toBe(1)
+  expect(relay.cursors).toEqual([0, 1])
+  expect(await ingester.metric('sluice_ingester_reconnects_total', { reason: 'closed' })).toBe(1)
+  expect(await tools.ledger(relay)).toEqual({ appended: 3 })
+})
