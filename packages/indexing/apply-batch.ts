@@ -24,7 +24,7 @@ import { findVanished, lookUp } from './look-up.ts'
 import { Notices } from './notify.ts'
 import { ownAccounts, type KnownActors } from './own.ts'
 import { prepare, type Refused } from './prepare.ts'
-import { findEnded, rememberEnded } from './remember.ts'
+import { findEnded, findGaps, rememberEnded } from './remember.ts'
 import { removeRows, type Going, type Removed } from './remove.ts'
 import { BEGAN, settle, unsettled, type Began } from './settle.ts'
 import { sqlOf } from './sql.ts'
@@ -98,7 +98,7 @@ async function writeAll(
   writeRecords(tx, decided)
   const written = await contendAll(tx, collections, decided, removed, deltas)
   const notices = new Notices()
-  await rememberEnded(tx, ended, notices)
+  await rememberEnded(tx, ended, findGaps(collections, decided, folded), notices)
   await insertAll(tx, collections, written, deltas, notices)
   deltas.flush(tx)
   await notices.flush(tx)

@@ -4,7 +4,7 @@
  * The rule, for each record path: the highest rev seen wins, deletions included. So any order of live, exported and redelivered events ends
  * in the same rows.
  */
-import { byUri, type Past, type Version } from './version.ts'
+import { byUri, past, type Past, type Version } from './version.ts'
 
 /** What the index knows of one path. */
 export type Known =
@@ -30,7 +30,7 @@ export interface Decisions {
   stale: number
   /** Among these: written by this very commit before. Their batch may have died halfway. */
   repeated: Version[]
-  /** Among these: versions that were in force once and arrive late. */
+  /** Versions that were in force once: those that arrive late, and deletions that a new record ends. */
   past: Past[]
 }
 
@@ -66,7 +66,7 @@ function decideOne(
   if (known && known.rev !== null && known.rev >= version.rev) {
     decisions.stale++
     if (known.rev === version.rev) decisions.repeated.push(version)
-    else if (version.content) decisions.past.push(supersededBy(version, known, known.rev))
+    else decisions.past.push(supersededBy(version, known, known.rev))
     return
   }
   if (!version.content) {
@@ -82,7 +82,10 @@ function decideOne(
   }
   if (known?.state !== 'living') {
     fresh.push(version)
-    if (known) exhumed.push(version)
+    if (known) {
+      exhumed.push(version)
+      decisions.past.push(past(deletionOf(version, known), version))
+    }
     return
   }
   if (known.cid !== version.content.cid) replaced.push(version)
@@ -98,4 +101,9 @@ function decideOne(
 function supersededBy(version: Version, known: Known | undefined, until: string): Past {
   const deleted = known?.state !== 'living'
   return { version, until, endedAt: known?.state === 'deleted' ? known.at : version.time, deleted }
+}
+
+/** The deletion whose tombstone this version ends. */
+function deletionOf({ content: _, ...version }: Version, { rev, at }: Known & { state: 'deleted' }): Version {
+  return { ...version, rev, time: at }
 }

@@ -15,6 +15,20 @@ interface Ended extends Past {
   entry: Entry
 }
 
+/** A path was emptied at this rev. A version of before that arrives even later ended there, and not when the next one began. */
+interface Gap {
+  uri: string
+  did: string
+  rev: string
+}
+
+/** Deletions that leave no tombstone, because the record was written anew since. */
+export function findGaps(collections: CollectionSet, decisions: Decisions, folded: readonly Past[]): Gap[] {
+  return [...folded, ...decisions.past].flatMap(({ version: { uri, did, rev, collection, content } }) =>
+    !content && collections.plugin(collection)?.remembers ? [{ uri, did, rev }] : [],
+  )
+}
+
 /** The ended versions that matter to their collections. Must run before their records are removed. */
 export async function findEnded(
   tx: Transaction,
@@ -52,7 +66,13 @@ function matters({ remembers, farewells, tables }: Collection): boolean {
 }
 
 /** Writes what stays. Notices of the same records must not be removed after this. */
-export async function rememberEnded(tx: Transaction, ended: readonly Ended[], notices: Notices): Promise<void> {
+export async function rememberEnded(
+  tx: Transaction,
+  ended: readonly Ended[],
+  gaps: readonly Gap[],
+  notices: Notices,
+): Promise<void> {
+  if (gaps.length > 0) void tx.query(REMEMBER_GAPS, columnsOf(gaps))
   const facts = ended.flatMap(({ plugin, entry, until, version }) => {
     const fact = plugin.remembers?.(entry)
     return fact && fact.since < until ? [{ uri: version.uri, did: version.did, until, ...fact }] : []
@@ -67,6 +87,7 @@ export async function rememberEnded(tx: Transaction, ended: readonly Ended[], no
       facts.map((f) => JSON.stringify(f.fact)),
     ])
   }
+  if (gaps.length > 0) void tx.query(CUT_AT_GAPS, [gaps.map(({ uri }) => uri)])
   keepPlaces(tx, ended)
   await sayFarewell(
     tx,
@@ -75,11 +96,39 @@ export async function rememberEnded(tx: Transaction, ended: readonly Ended[], no
   )
 }
 
+function columnsOf(gaps: readonly Gap[]): string[][] {
+  return [gaps.map(({ uri }) => uri), gaps.map(({ did }) => did), gaps.map(({ rev }) => rev)]
+}
+
+/** A gap is a fact of no length about nothing. */
+const REMEMBER_GAPS = {
+  name: 'remember-gaps',
+  text: `
+    insert into past_fact (uri, did, key, since, until, fact)
+    select distinct uri, did, 'gap', rev, rev, 'null'::jsonb from unnest($1::text[], $2::text[], $3::text[]) as gap (uri, did, rev)
+    on conflict (uri, since) do nothing`,
+}
+
+const CUT_AT_GAPS = {
+  name: 'cut-at-gaps',
+  text: `
+    with cut as (
+      select held.uri, held.since, min(gap.since) as until
+      from past_fact held join past_fact gap on gap.uri = held.uri and gap.key = 'gap' and gap.since > held.since
+      where held.uri = any($1::text[]) and held.key <> 'gap' group by held.uri, held.since
+    )
+    update past_fact as held set until = cut.until
+    from cut where held.uri = cut.uri and held.since = cut.since and held.until > cut.until`,
+}
+
 const REMEMBER = {
   name: 'remember',
   text: `
     insert into past_fact as held (uri, did, key, since, until, fact)
-    select distinct on (uri, since) * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::jsonb[])
+    select distinct on (uri, since) uri, did, key, since, least(until, (
+      select min(gap.since) from past_fact gap where gap.uri = ended.uri and gap.since > ended.since and gap.key = 'gap'
+    )), fact
+    from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::jsonb[])
       as ended (uri, did, key, since, until, fact)
     order by uri, since, until
     on conflict (uri, since) do update set until = least(held.until, excluded.until)`,

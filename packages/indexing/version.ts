@@ -22,7 +22,7 @@ export interface Content {
   indexed?: { plugin: Collection; entry: Entry }
 }
 
-/** A version that is no longer in force, and the end of its time. */
+/** A version that is no longer in force, and the end of its time. Of a deletion: the path was empty until then. */
 export interface Past {
   version: Version
   /** The rev that superseded it. */
@@ -63,7 +63,7 @@ function superseded(versions: Version[]): Past[] {
   versions.sort((a, b) => (a.rev < b.rev ? -1 : a.rev > b.rev ? 1 : 0))
   return versions.flatMap((version, i) => {
     const next = versions.slice(i + 1).find(({ rev }) => rev > version.rev)
-    return version.content && next ? [past(version, next)] : []
+    return next ? [past(version, next)] : []
   })
 }
 

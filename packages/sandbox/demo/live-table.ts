@@ -7,8 +7,21 @@ const DRAW_MS = 1_000
 const LINE_MS = 5_000
 
 const TABLES = [
-  ...['record', 'post', 'like', 'repost', 'follow', 'profile', 'actor_block', 'list_item'],
-  ...['post_embed_image', 'quote', 'post_agg', 'profile_agg', 'notification', 'actor', 'actor_sync', 'label'],
+  'record',
+  'post',
+  'like',
+  'repost',
+  'follow',
+  'profile',
+  'actor_block',
+  'list_item',
+  'post_embed_image',
+  'quote',
+  'post_agg',
+  'profile_agg',
+  'notification',
+  'actor',
+  'label',
 ]
 
 export interface LiveTableOptions {
