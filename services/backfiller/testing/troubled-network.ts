@@ -42,7 +42,12 @@ const HOST_KINDS: [count: number, manners: Partial<PdsManners>, kind: 'well' | '
   [6, { mood: 'hangs' }, 'dead'],
 ]
 
-type Trouble = (account: FakeAccount, network: FakeNetwork, random: Random) => Partial<Omit<Expectation, 'account'>>
+/** `living`: hosts that answer, for whoever is sent elsewhere. */
+type Trouble = (
+  account: FakeAccount,
+  living: readonly FakePds[],
+  random: Random,
+) => Partial<Omit<Expectation, 'account'>>
 
 const faulty =
   (fault: Fault, outcome: Expected = { kind: 'exported' }): Trouble =>
@@ -81,19 +86,19 @@ const TROUBLES: Record<string, Trouble> = {
   stalls: cutAt('stall', 1),
   'ends early': cutAt('truncate', 2),
   'too slow': faulty({ kind: 'slow', bytesPerSecond: 200, times: 1 }),
-  'ends early on a block boundary': (account, network, random) => {
+  'ends early on a block boundary': (account, living, random) => {
     const afterBytes = random.pick(blockBoundaries(account.repo))
-    return faulty({ kind: 'truncate', afterBytes, times: 1 })(account, network, random)
+    return faulty({ kind: 'truncate', afterBytes, times: 1 })(account, living, random)
   },
-  'always ends early on a block boundary': (account, network, random) => {
+  'always ends early on a block boundary': (account, living, random) => {
     const boundaries = blockBoundaries(account.repo)
     const at = 1 + random.below(boundaries.length - 1)
-    const reason = at === 1 ? 'mst-incomplete' : 'mst-incomplete'
-    return faulty({ kind: 'truncate', afterBytes: boundaries[at]! }, { kind: 'dead', reason })(account, network, random)
+    const outcome: Expected = { kind: 'dead', reason: 'mst-incomplete' }
+    return faulty({ kind: 'truncate', afterBytes: boundaries[at]! }, outcome)(account, living, random)
   },
-  redirected: (account, network, random) => {
+  redirected: (account, living, random) => {
     const holder = account.pds
-    const front = random.pick(network.hosts.filter((host) => isWell(host) && host !== holder))
+    const front = random.pick(living.filter((host) => host !== holder))
     // Its document names a host that sends everybody on.
     front.accounts.set(account.did, account)
     account.pds = front
@@ -104,11 +109,8 @@ const TROUBLES: Record<string, Trouble> = {
     account.fault = { kind: 'redirect', to: account.pds.url.replace('127.0.0.1', 'localhost') }
     return { outcome: { kind: 'dead', reason: 'http-too-many-redirects' }, fires: 3 }
   },
-  'moves meanwhile': (account, network, random) => {
-    account.fault = {
-      kind: 'moves',
-      to: random.pick(network.hosts.filter((host) => isWell(host) && host !== account.pds)),
-    }
+  'moves meanwhile': (account, living, random) => {
+    account.fault = { kind: 'moves', to: random.pick(living.filter((host) => host !== account.pds)) }
     return { fires: 1 }
   },
   'new key meanwhile': (account) => {
@@ -182,7 +184,7 @@ export async function populate(
     const repo = new TestRepo(testDid(`${random.seed} ${expectations.size}`), { key })
     repo.write(records(random, size))
     const account = network.addAccount(repo, pds)
-    const told = TROUBLES[trouble]?.(account, network, random) ?? {}
+    const told = TROUBLES[trouble]?.(account, wellHosts, random) ?? {}
     expectations.set(account.did, {
       account,
       trouble,
@@ -196,7 +198,7 @@ export async function populate(
   const troubled = Math.floor(repos / 10)
   for (let i = 0; i < repos; i++) {
     const isTroubled = i < troubled
-    const size = isTroubled ? 12 + random.below(40) : sizeOf(i - troubled, random)
+    const size = isTroubled ? 12 + random.below(40) : sizeOf((i - troubled) / (repos - troubled), random)
     const pds = random.pick(isTroubled ? wellHosts : network.hosts)
     add(size, pds, isTroubled ? troubles[i % troubles.length]! : 'none', random.pick(keys))
   }
@@ -209,10 +211,10 @@ export async function populate(
   return new Map(random.shuffled([...expectations]))
 }
 
-/** Many are small, some have thousands of records, a few are huge, and some are empty. */
-function sizeOf(i: number, random: Random): number {
-  if (i < 4) return 20_000
-  if (i < 40) return 1_000 + random.below(1_500)
+/** Many are small, some have thousands of records, a few are huge, and some are empty. `part`: which part of all, 0 to 1. */
+function sizeOf(part: number, random: Random): number {
+  if (part < 0.001) return 20_000
+  if (part < 0.01) return 1_000 + random.below(1_500)
   if (random.chance(0.05)) return 0
   return random.chance(0.7) ? random.below(8) : random.below(120)
 }
