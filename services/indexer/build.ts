@@ -12,6 +12,7 @@ import type { RoleContext } from '@sluice/runtime/main.ts'
 import type { Service } from '@sluice/runtime/service.ts'
 import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
 import { Consumer } from '@sluice/streams/consumer.ts'
+import { buildIdentity } from './build-identity.ts'
 import type { IndexerConfig } from './config.ts'
 import { observeConsumers } from './consumer-observer.ts'
 import { indexLabels } from './index-labels.ts'
@@ -54,7 +55,11 @@ export async function buildIndexer(context: RoleContext<IndexerConfig>): Promise
     limits,
     observer: observe(config.labelStream),
   })
-  return [...consumers.map((consumer) => indexRecords(consumer, records, lanes)), indexLabels(labelConsumer, labels)]
+  return [
+    ...consumers.map((consumer) => indexRecords(consumer, records, lanes)),
+    indexLabels(labelConsumer, labels),
+    ...buildIdentity(context, db, redis),
+  ]
 }
 
 /** Waits until PostgreSQL can be reached, then brings its schema to the state that we need, or says what is missing. */

@@ -1,6 +1,6 @@
 import { patternProblem as problemOf } from '@sluice/collections/collection-set.ts'
 import { defineConfig, type ConfigOf } from '@sluice/runtime/config.ts'
-import { redisOptions, runtimeOptions } from '@sluice/runtime/shared-options.ts'
+import { identityOptions, redisOptions, runtimeOptions } from '@sluice/runtime/shared-options.ts'
 
 export const indexerConfig = defineConfig({
   name: 'indexer',
@@ -8,6 +8,7 @@ export const indexerConfig = defineConfig({
   options: {
     ...runtimeOptions(4020),
     ...redisOptions,
+    ...identityOptions,
     postgresUrl: {
       env: 'DB_POSTGRES_URL',
       aliases: ['DATABASE_URL', 'BSKY_DB_POSTGRES_URL'],
@@ -93,6 +94,46 @@ export const indexerConfig = defineConfig({
       default: [],
       check: patternProblem,
       help: 'Further collections to store without rows of their own: NSIDs, or prefixes like com.example.*',
+    },
+    handles: {
+      env: 'INDEXER_HANDLES',
+      type: 'boolean',
+      default: true,
+      help: 'Verify handles, beside the data path. Several indexers share the work.',
+    },
+    handleConcurrency: {
+      env: 'INDEXER_HANDLE_CONCURRENCY',
+      type: 'integer',
+      min: 3,
+      max: 1_000,
+      default: 64,
+      help: 'Accounts whose handle is verified at the same time.',
+    },
+    handlePerSecond: {
+      env: 'INDEXER_HANDLE_REQUESTS_PER_SECOND',
+      type: 'integer',
+      min: 1,
+      default: 100,
+      help: 'Requests to the DID directory each second, at most, and as many to DNS and the hosts of handles.',
+    },
+    handleRefreshMs: {
+      env: 'INDEXER_HANDLE_REFRESH_MS',
+      type: 'duration',
+      default: 7 * 24 * 3_600_000,
+      help: 'How old a verification may become; identity events ask for one at once.',
+    },
+    handleNameservers: {
+      env: 'INDEXER_HANDLE_NAMESERVERS',
+      type: 'list',
+      default: [],
+      example: '1.1.1.1',
+      help: "Name servers (address or address:port) to ask for handles. Default: the system's.",
+    },
+    allowPrivate: {
+      env: 'ALLOW_PRIVATE_HOSTS',
+      type: 'boolean',
+      default: false,
+      help: 'Lets hosts have private addresses and plain http, and .test handles be asked of their PDS. For test networks only.',
     },
     reclaimIdleMs: {
       env: 'INDEXER_RECLAIM_IDLE_MS',

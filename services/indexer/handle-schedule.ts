@@ -1,0 +1,39 @@
+/** When an account's handle is looked at next: a verified one when it is old, another after a wait that doubles. Pure. */
+import type { HandleCheck, HandleClaim } from '@sluice/indexing/handles.ts'
+
+export interface HandleSchedule {
+  /** How long a verified handle is taken as it is. */
+  refreshMs: number
+  /** The first wait after a check that could not be made. */
+  retryMs: number
+  /** The first wait for an account that has no handle, or one that leads elsewhere. */
+  noneMs: number
+  /** The longest wait. */
+  capMs: number
+}
+
+export type HandleFinding =
+  | { outcome: 'verified'; handle: string }
+  /** There is none that leads to the account. */
+  | { outcome: 'none' }
+  /** A directory, name server or host did not answer, or wants to be asked later. */
+  | { outcome: 'unknown'; retryAfterMs: number }
+
+/** @param random draws from 0 to 1 */
+export function nextCheck(
+  { tries }: HandleClaim,
+  finding: HandleFinding,
+  schedule: HandleSchedule,
+  nowMs: number,
+  random: () => number,
+): HandleCheck['next'] {
+  const due = (ms: number): string => new Date(nowMs + ms).toISOString()
+  if (finding.outcome === 'verified') {
+    // Accounts that came together, as from an export, do not come together for ever.
+    return { queue: 'again', dueAt: due(schedule.refreshMs * (0.9 + 0.2 * random())), tries: 0 }
+  }
+  const firstMs = finding.outcome === 'none' ? schedule.noneMs : schedule.retryMs
+  const waitMs = Math.min(schedule.capMs, firstMs * 2 ** Math.min(tries, 30)) * (0.5 + 0.5 * random())
+  const askedMs = finding.outcome === 'unknown' ? finding.retryAfterMs : 0
+  return { queue: 'failing', dueAt: due(Math.max(waitMs, askedMs)), tries: tries + 1 }
+}

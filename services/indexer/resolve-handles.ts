@@ -1,0 +1,243 @@
+/**
+ * Verifies handles, beside the data path: takes accounts from the durable queue, asks directory and hosts, writes what came of it. No connection to
+ * the database is held meanwhile, and no event ever waits for it. Several indexers share the queue.
+ *
+ * - New accounts and identity events go first, then handles whose check is old, then what failed; none takes the places of the others, so broken
+ *   accounts cost their own share and nothing more.
+ * - "Could not be asked" changes no handle. While the directory answers nobody, single accounts probe it and the others wait untouched.
+ */
+import type { HandleResolver } from '@sluice/atproto/handle-resolver.ts'
+import type { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
+import type { Resolution } from '@sluice/atproto/identity.ts'
+import type { DatabasePool } from '@sluice/database/pool.ts'
+import {
+  CHECK_QUEUES,
+  claimChecks,
+  overdueSeconds,
+  settleChecks,
+  type HandleCheck,
+  type HandleClaim,
+  type Shares,
+} from '@sluice/indexing/handles.ts'
+import { Backoff, retryAfterMs, type BackoffPolicy } from '@sluice/runtime/backoff.ts'
+import { TransientError } from '@sluice/runtime/errors.ts'
+import type { Logger } from '@sluice/runtime/log.ts'
+import type { Metrics } from '@sluice/runtime/metrics.ts'
+import type { Service } from '@sluice/runtime/service.ts'
+import { nextCheck, type HandleFinding, type HandleSchedule } from './handle-schedule.ts'
+
+export interface HandlesOptions {
+  db: DatabasePool
+  identities: Pick<IdentityResolver, 'resolve' | 'refresh'>
+  handles: Pick<HandleResolver, 'verify'>
+  log: Logger
+  metrics: Metrics
+  /** Accounts at the same time. */
+  concurrency: number
+  schedule: HandleSchedule
+  /** How often an empty queue is looked at. */
+  pollMs?: number
+  /** How long a claim holds; longer than any check takes. */
+  claimMs?: number
+  /** How long nobody but a probe asks a directory that is down. */
+  outage?: BackoffPolicy
+}
+
+const OUTCOMES = ['verified', 'none', 'unknown'] as const
+/** So many failures of the directory in a row are an outage of it. */
+const OUTAGE_FAILURES = 16
+const OUTAGE_BACKOFF: BackoffPolicy = { baseMs: 2_000, capMs: 20_000, healthyAfterMs: 0 }
+
+export class Handles implements Service {
+  readonly name = 'handles'
+  readonly #options: Required<HandlesOptions>
+  readonly #metrics: ReturnType<typeof declareMetrics>
+  readonly #inFlight = new Map<string, HandleClaim>()
+  readonly #outage: Backoff
+  #done: HandleCheck[] = []
+  #failure: { error: unknown } | undefined
+  #wake: (() => void) | undefined
+  #directoryFailures = 0
+  #pausedUntil = 0
+
+  constructor(options: HandlesOptions) {
+    this.#options = { pollMs: 500, claimMs: 600_000, outage: OUTAGE_BACKOFF, ...options }
+    this.#metrics = declareMetrics(options.metrics, options.db)
+    this.#outage = new Backoff(this.#options.outage)
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const onAbort = (): void => this.#wake?.()
+    signal.addEventListener('abort', onAbort)
+    try {
+      while (!signal.aborted) {
+        await this.#settle()
+        const begun = await this.#begin()
+        if (this.#done.length === 0 && begun === 0) await this.#sleep(signal)
+      }
+      this.#giveBack()
+      // What is not written is found out again when the claims end: a stop does not wait for a database that is away.
+      await this.#settle().catch((error: unknown) => {
+        if (!(error instanceof TransientError)) throw error
+      })
+    } finally {
+      signal.removeEventListener('abort', onAbort)
+    }
+  }
+
+  /** @returns how many checks it began */
+  async #begin(): Promise<number> {
+    const shares = this.#shares()
+    if (CHECK_QUEUES.every((queue) => shares[queue] <= 0)) return 0
+    const nowMs = Date.now()
+    const [now, until] = [nowMs, nowMs + this.#options.claimMs].map((ms) => new Date(ms).toISOString())
+    const claims = await claimChecks(this.#options.db, { now: now!, until: until!, shares })
+    for (const claim of claims) {
+      this.#inFlight.set(claim.did, claim)
+      void this.#run(claim)
+    }
+    return claims.length
+  }
+
+  /** Free places. */
+  #shares(): Shares {
+    if (this.#directoryFailures >= OUTAGE_FAILURES) {
+      const places = this.#inFlight.size === 0 && Date.now() >= this.#pausedUntil ? 1 : 0
+      return { new: places, again: places, failing: places }
+    }
+    const { concurrency } = this.#options
+    const failing = Math.max(1, Math.floor(concurrency / 8))
+    const again = Math.max(1, Math.floor(concurrency / 5))
+    const shares = { new: Math.max(1, concurrency - again - failing), again, failing }
+    for (const { queue } of this.#inFlight.values()) shares[queue]--
+    return shares
+  }
+
+  async #run(claim: HandleClaim): Promise<void> {
+    try {
+      const checkedAt = new Date().toISOString()
+      const finding = await this.#find(claim)
+      if (this.#inFlight.get(claim.did) !== claim) return // given back meanwhile
+      const next = nextCheck(claim, finding, this.#options.schedule, Date.now(), Math.random)
+      this.#metrics.checks.inc(1, { queue: claim.queue, outcome: finding.outcome })
+      this.#done.push({ claim, checkedAt, next, ...handleOf(finding) })
+      this.#inFlight.delete(claim.did)
+    } catch (error) {
+      this.#failure = { error }
+    }
+    this.#wake?.()
+  }
+
+  async #find({ did, queue }: HandleClaim): Promise<HandleFinding> {
+    try {
+      const resolution = await this.#identity(did, queue)
+      if (resolution.status !== 'found') return { outcome: 'none' }
+      const handle = await this.#options.handles.verify(resolution.identity)
+      return handle === undefined ? { outcome: 'none' } : { outcome: 'verified', handle }
+    } catch (error) {
+      if (!(error instanceof TransientError)) throw error
+      this.#options.log.debug({ did, error: error.message }, 'a handle could not be verified')
+      return { outcome: 'unknown', retryAfterMs: retryAfterMs(error) }
+    }
+  }
+
+  /** An identity event has purged the cache, so what is there is newer; whoever is looked at for their age, or for a failure, is asked for anew. */
+  async #identity(did: string, queue: HandleClaim['queue']): Promise<Resolution> {
+    const { identities } = this.#options
+    const isOfDirectory = did.startsWith('did:plc:')
+    try {
+      const resolution = queue === 'new' ? await identities.resolve(did) : (await identities.refresh(did)).resolution
+      if (isOfDirectory) this.#answered()
+      return resolution
+    } catch (error) {
+      if (isOfDirectory && error instanceof TransientError) this.#unanswered()
+      throw error
+    }
+  }
+
+  #answered(): void {
+    if (this.#directoryFailures >= OUTAGE_FAILURES) this.#options.log.info('the directory answers again')
+    this.#directoryFailures = 0
+    this.#outage.reset()
+  }
+
+  #unanswered(): void {
+    this.#directoryFailures++
+    if (this.#directoryFailures < OUTAGE_FAILURES) return
+    if (this.#directoryFailures === OUTAGE_FAILURES) {
+      this.#metrics.outages.inc(1)
+      this.#options.log.warn('the directory does not answer; handles wait, events do not')
+    }
+    this.#pausedUntil = Date.now() + this.#outage.nextMs()
+  }
+
+  /** Writes what has been found out. It is kept when that fails. */
+  async #settle(): Promise<void> {
+    if (this.#failure) throw this.#failure.error
+    const checks = this.#done
+    if (checks.length === 0) return
+    const { dispossessed } = await settleChecks(this.#options.db, checks)
+    this.#metrics.dispossessed.inc(dispossessed)
+    this.#done = this.#done.slice(checks.length)
+  }
+
+  /** What is under way is due at once for the next process. */
+  #giveBack(): void {
+    const now = new Date().toISOString()
+    for (const claim of this.#inFlight.values()) {
+      const { queue, tries } = claim
+      this.#done.push({ claim, checkedAt: now, next: { queue, dueAt: now, tries } })
+    }
+    this.#inFlight.clear()
+  }
+
+  async #sleep(signal: AbortSignal): Promise<void> {
+    if (signal.aborted) return
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, this.#options.pollMs)
+      this.#wake = () => {
+        clearTimeout(timer)
+        resolve()
+      }
+    })
+    this.#wake = undefined
+  }
+}
+
+function handleOf(finding: HandleFinding): { handle?: string | null } {
+  switch (finding.outcome) {
+    case 'verified':
+      return { handle: finding.handle }
+    case 'none':
+      return { handle: null }
+    case 'unknown':
+      return {}
+  }
+}
+
+function declareMetrics(metrics: Metrics, db: DatabasePool) {
+  metrics.gauge({
+    name: 'sluice_handle_overdue_seconds',
+    help: 'How long the longest waiting account has been due for a check of its handle. new rising: raise INDEXER_HANDLE_CONCURRENCY or look at PLC_URL.',
+    labels: { queue: CHECK_QUEUES },
+    collect: async (gauge) => {
+      const overdue = await overdueSeconds(db, new Date())
+      for (const queue of CHECK_QUEUES) gauge.set(overdue[queue], { queue })
+    },
+  })
+  return {
+    checks: metrics.counter({
+      name: 'sluice_handle_checks_total',
+      help: 'Checks of handles. unknown: a directory, name server or host did not answer; nothing was changed, it is tried again.',
+      labels: { queue: CHECK_QUEUES, outcome: OUTCOMES },
+    }),
+    dispossessed: metrics.counter({
+      name: 'sluice_handle_dispossessed_total',
+      help: 'Accounts whose handle was verified for another account, so that they lost it.',
+    }),
+    outages: metrics.counter({
+      name: 'sluice_handle_directory_outages_total',
+      help: 'Times the DID directory answered nobody. Handles wait meanwhile; events do not.',
+    }),
+  }
+}
