@@ -52,6 +52,8 @@ export class FakeRelay implements AsyncDisposable {
   oldest = 0
   /** New connections are refused. */
   refuses = false
+  /** Nothing is sent; `release` goes on. */
+  holds = false
   /** New connections get an error frame of this name and are closed. */
   error: string | undefined
   readonly #server: Server
@@ -135,6 +137,12 @@ export class FakeRelay implements AsyncDisposable {
     for (const connection of this.#connections) this.#pump(connection)
   }
 
+  /** Sends what was held back. */
+  release(): void {
+    this.holds = false
+    for (const connection of this.#connections) this.#pump(connection)
+  }
+
   /** Cuts all connections. */
   disconnect(): void {
     for (const { socket } of this.#connections) socket.terminate()
@@ -199,7 +207,12 @@ export class FakeRelay implements AsyncDisposable {
 
   #pump(connection: Connection): void {
     const { socket, raw } = connection
-    while (!connection.stalled && connection.at < this.#log.length && socket.readyState === socket.OPEN) {
+    while (
+      !this.holds &&
+      !connection.stalled &&
+      connection.at < this.#log.length &&
+      socket.readyState === socket.OPEN
+    ) {
       const { bytes } = this.#log[connection.at]!
       if (connection.sent >= connection.endsAfter) return this.#cut(connection, bytes)
       // The drain of the raw socket goes on; the others of the log wait for it.

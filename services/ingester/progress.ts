@@ -59,6 +59,11 @@ export class Progress {
     return slot
   }
 
+  /** A new connection goes on behind `highest`: frames without a position that followed it come again, and are counted then. */
+  reconnect(): void {
+    while (this.open > 0 && this.#slots.at(-1)!.seq === undefined) this.#slots.pop()
+  }
+
   /** Begins anew at `position`: the upstream was set up anew. What is under way still ends, and counts. */
   restartAt(position: number): void {
     this.#highest = position

@@ -94,7 +94,10 @@ export class Relay {
     const subscription = subscribe({
       host: upstream.socketUrl,
       nsid: NSID,
-      cursor: () => source.progress.highest ?? initialCursor,
+      cursor: () => {
+        source.progress.reconnect()
+        return source.progress.highest ?? initialCursor
+      },
       signal: AbortSignal.any([signal, this.#connection.signal]),
       idleMs,
     })
