@@ -1,8 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import { expect } from '@sluice/sandbox/fixtures.ts'
 import { startRedis } from '@sluice/sandbox/redis.ts'
 import { FatalError, TransientError } from '@sluice/runtime/errors.ts'
 import { classifyRedisError, connectRedis } from './connection.ts'
-import { expect, test } from './testing/fixtures.ts'
+import { test } from './testing/fixtures.ts'
 import { FaultyProxy } from './testing/proxy.ts'
 
 const databaseOf = (url: string): string => url.slice(url.lastIndexOf('/') + 1)

@@ -6,13 +6,18 @@ import { sleep } from '@sluice/runtime/backoff.ts'
 import { crashPoint } from '@sluice/runtime/crash-points.ts'
 import { FatalError, isAbort, TransientError } from '@sluice/runtime/errors.ts'
 import type { Batch, ConsumerLimits, ConsumerOptions, Refusal, Work } from './consumer.ts'
-import { bury, deadLetterStream } from './dead-letters.ts'
+import { bury, deadLetterStream, DeadLettersFullError, type Burial } from './dead-letters.ts'
 import { ack, type Delivered } from './entries.ts'
 import { Intake } from './intake.ts'
 import type { Held, Lanes } from './lanes.ts'
 import { Lease } from './lease.ts'
 import { orAbort, Patience } from './patience.ts'
 import { Suspects, Turns } from './suspects.ts'
+
+const REPORT_MS = 60_000
+/** Share of the allowed dead letters from which on they are an incident of their own. */
+const ALARM_RATIO = 0.8
+const ALARM_MS = 600_000
 
 export class ConsumerRun<E extends object> {
   readonly #options: ConsumerOptions<E>
@@ -30,6 +35,7 @@ export class ConsumerRun<E extends object> {
   /** Dead letters that no incident speaks of yet. */
   #buried = 0
   #reportAtMs = 0
+  #alarmAtMs = 0
 
   constructor(options: ConsumerOptions<E>, limits: ConsumerLimits, lanes: Lanes<E>, signal: AbortSignal) {
     const { redis, address, observer = {}, backoff } = options
@@ -145,14 +151,24 @@ export class ConsumerRun<E extends object> {
   }
 
   async #bury({ id, fields, deliveries }: Delivered, refusal: Refusal): Promise<void> {
-    const { redis, observer } = this.#options
+    const { observer } = this.#options
     const { stream, group } = this.#options.address
     const { reason, code, message, attempts = deliveries } = refusal
     const burial = { stream, group, entryId: id, fields, reason, code, message, attempts }
-    await this.#patience.until(this.#end.signal, () => bury(redis, burial, this.#limits.deadLetters))
+    const letters = await this.#patience.until(this.#end.signal, async () => this.#tryToBury(burial))
     this.#lanes.release([{ id }])
     this.#buried += 1
+    if (letters >= this.#limits.deadLetters * ALARM_RATIO) this.#alarm(`hold ${letters} entries`)
     observer?.buried?.(reason)
+  }
+
+  async #tryToBury(burial: Burial): Promise<number> {
+    try {
+      return await bury(this.#options.redis, burial, this.#limits.deadLetters)
+    } catch (error) {
+      if (error instanceof DeadLettersFullError) this.#alarm('are full, and the stream waits')
+      throw error
+    }
   }
 
   /** One incident a minute at most: the dead letters themselves tell the rest. */
@@ -165,7 +181,19 @@ export class ConsumerRun<E extends object> {
       action: `they wait in ${deadLetterStream(stream)} until an operator replays or drops them`,
     })
     this.#buried = 0
-    this.#reportAtMs = performance.now() + 60_000
+    this.#reportAtMs = performance.now() + REPORT_MS
+  }
+
+  /** Before the cap is reached, and when it is. */
+  #alarm(what: string): void {
+    if (performance.now() < this.#alarmAtMs) return
+    this.#alarmAtMs = performance.now() + ALARM_MS
+    const { stream } = this.#options.address
+    this.#patience.report({
+      kind: 'dead-letters',
+      what: `the dead letters of ${stream} ${what}; ${this.#limits.deadLetters} are allowed`,
+      action: 'look at them with `sluice dlq list`, mend the cause, then retry or drop them; nothing is lost meanwhile',
+    })
   }
 
   #intake(): Intake<E> {

@@ -1,13 +1,12 @@
 import { once } from 'node:events'
 import { FatalError, TransientError } from '@sluice/runtime/errors.ts'
-import { labelEventCodec, streamEventCodec } from '@sluice/events/codec.ts'
+import { expect } from '@sluice/sandbox/fixtures.ts'
 import { startRedis } from '@sluice/sandbox/redis.ts'
 import type { Redis } from './connection.ts'
-import { Consumer, type Batch } from './consumer.ts'
-import { deadLetterStream, listDeadLetters } from './dead-letters.ts'
+import type { Batch } from './consumer.ts'
 import { listIncidents } from './incidents.ts'
 import { eventsFrom, numbers, sorted, type TestEvent } from './testing/events.ts'
-import { ackAll, address, expect, never, test } from './testing/fixtures.ts'
+import { ackAll, address, never, test } from './testing/fixtures.ts'
 import { FaultyProxy } from './testing/proxy.ts'
 
 const { stream, group } = address
@@ -278,121 +277,6 @@ test('a flushed Redis: the group is made again while reading, the loss is an inc
   await expect.poll(async () => (await listIncidents(redis, 10)).map(({ kind }) => kind)).toEqual(['group-lost'])
   const [incident] = await listIncidents(redis, 1)
   expect(incident).toMatchObject({ role: 'g one', what: expect.stringContaining('s or its group g') as string })
-})
-
-test('entries that cannot be decoded become dead letters with their payload, the others are handed out', async ({
-  redisUrl,
-  tools,
-}) => {
-  const redis = await tools.connect(redisUrl)
-  await redis.xAdd(stream, '*', { event: 'no { json' })
-  await redis.xAdd(stream, '*', { other: 'field', and: 'more' })
-  await redis.xAdd(stream, '*', { event: '{"type":"unheard-of"}' })
-  const good = { type: 'account', seq: 1, time: '2026-11-21T00:00:00.000Z', did: 'did:plc:a', active: true } as const
-  await redis.xAdd(stream, '*', streamEventCodec.encode(good))
-  const consumer = new Consumer({
-    redis,
-    reader: await tools.connect(redisUrl),
-    address,
-    codec: streamEventCodec,
-    key: ({ did }) => did,
-  })
-  const stop = new AbortController()
-  const seen: unknown[] = []
-  const running = consumer.run(stop.signal, 2, async (batches) => {
-    for await (const batch of batches) {
-      seen.push(...batch.events)
-      await batch.ack()
-    }
-  })
-  await expect.poll(() => redis.xLen(stream)).toBe(0)
-  stop.abort()
-  await running
-  expect(seen).toEqual([good])
-  const letters = await listDeadLetters(redis, stream, 10)
-  expect(letters.map(({ reason, fields, attempts }) => ({ reason, fields, attempts }))).toEqual([
-    { reason: 'not-json', fields: { event: 'no { json' }, attempts: 1 },
-    { reason: 'missing-field', fields: { other: 'field', and: 'more' }, attempts: 1 },
-    { reason: 'not-an-event', fields: { event: '{"type":"unheard-of"}' }, attempts: 1 },
-  ])
-  expect((await listIncidents(redis, 10)).map(({ kind, what }) => [kind, what.slice(0, 14)])).toEqual([
-    ['dead-letters', '3 entries of s'],
-  ])
-})
-
-test('an entry on which codec or key throw something of their own is poison, not the end', async ({
-  redisUrl,
-  tools,
-}) => {
-  const redis = await tools.connect(redisUrl)
-  await redis.xAdd(
-    stream,
-    '*',
-    labelEventCodec.encode({ type: 'label', label: { src: 'did:plc:l', uri: 'at://x', val: 'y', cts: 'z' } }),
-  )
-  await tools.producer(redis).append(eventsFrom(0, 3), never)
-  const key = (event: TestEvent) => {
-    if (event.key === undefined) throw new RangeError('no key at all')
-    return event.key
-  }
-  const { acked } = tools.consume({ redis, reader: await tools.connect(redisUrl), key })
-  await expect.poll(() => sorted(acked)).toEqual(numbers(3))
-  expect((await listDeadLetters(redis, stream, 10)).map(({ message }) => message)).toEqual([
-    'RangeError: no key at all',
-  ])
-})
-
-test('a refused event is a dead letter, its neighbours are acked, and only they count as acked', async ({
-  redisUrl,
-  tools,
-}) => {
-  const redis = await tools.connect(redisUrl)
-  await tools.producer(redis).append(eventsFrom(0, 5, 1), never)
-  const counted = { acked: 0, buried: [] as string[] }
-  const observer = {
-    acked: (entries: number) => void (counted.acked += entries),
-    buried: (reason: string) => void counted.buried.push(reason),
-  }
-  const running = tools.consume({ redis, reader: await tools.connect(redisUrl), observer }, async (batches) => {
-    for await (const batch of batches) {
-      for (const event of batch.events) {
-        if (event.n !== 2) continue
-        await batch.refuse(event, { reason: 'too-odd', code: '22P05', message: 'NUL in text' })
-        await batch.refuse(event, { reason: 'too-odd', message: 'again' })
-      }
-      await batch.ack()
-    }
-  })
-  await expect.poll(() => counted.acked).toBe(4)
-  expect(counted.buried).toEqual(['too-odd'])
-  expect(await redis.xLen(stream)).toBe(0)
-  const letters = await listDeadLetters(redis, stream, 10)
-  expect(letters).toMatchObject([{ reason: 'too-odd', code: '22P05', message: 'NUL in text', attempts: 1 }])
-  expect(JSON.parse(letters[0]!.fields.event!)).toEqual({ key: 'k0', n: 2 })
-  expect(running.consumer.heldEntries).toBe(0)
-})
-
-test('full dead letters stop the stream instead of losing the entry, and room lets it go on', async ({
-  redisUrl,
-  tools,
-}) => {
-  const redis = await tools.connect(redisUrl)
-  for (const text of ['one', 'two', 'three']) await redis.xAdd(stream, '*', { event: text })
-  await tools.producer(redis).append(eventsFrom(0, 3), never)
-  const trouble: string[] = []
-  const observer = { trouble: (error: Error) => void trouble.push(error.message) }
-  const { acked } = tools.consume({
-    redis,
-    reader: await tools.connect(redisUrl),
-    observer,
-    limits: { deadLetters: 2 },
-  })
-  await expect.poll(() => trouble.filter((text) => text.includes('s_dlq is full')).length).toBeGreaterThan(2)
-  expect(acked).toEqual([])
-  expect(await redis.xLen(stream)).toBe(4)
-  await redis.sendCommand(['XTRIM', deadLetterStream(stream), 'MAXLEN', '0'])
-  await expect.poll(() => sorted(acked), { timeout: 5_000 }).toEqual(numbers(3))
-  expect((await listDeadLetters(redis, stream, 10)).map(({ fields }) => fields.event)).toEqual(['three'])
 })
 
 test('what is held is bounded in bytes, although Redis counts entries', async ({ redisUrl, tools }) => {

@@ -1,8 +1,8 @@
 /**
  * Dead letters: entries that can never be applied, kept in `<stream>_dlq` with everything that is needed to understand and replay them.
  *
- * A dead letter is stored and its entry acked in one step, so it is in exactly one of the two places. The dead-letter stream has a cap:
- * when it is full nothing is lost, the entry stays pending and the stream stops until somebody looks.
+ * A dead letter is stored and its entry acked in one step, so it is in exactly one of the two places; putting it back is one step too.
+ * The dead-letter stream has a cap: when it is full nothing is lost, the entry stays pending and the stream stops until somebody looks.
  */
 import type { EntryFields } from '@sluice/events/codec.ts'
 import { FatalError, TransientError } from '@sluice/runtime/errors.ts'
@@ -21,6 +21,8 @@ export interface DeadLetter {
   message: string
   /** How often it was tried. */
   attempts: number
+  /** How often an operator had put it back before. */
+  retries: number
   /** When it was given up (ISO 8601). */
   time: string
   /** The entry as it was. */
@@ -38,17 +40,29 @@ export interface Burial {
   attempts: number
 }
 
+/** Which dead letters of a stream: those with these ids, those of a reason, or all that are there when it begins. */
+export type Selection = readonly string[] | { reason: string } | 'all'
+
 export const deadLetterStream = (stream: string): string => `${stream}_dlq`
 
 /** More than this is not poison but an outage or a bug of ours: stop and ask. */
 export const DEAD_LETTERS_MAX = 100_000
 const MESSAGE_CHARS_MAX = 2_000
+/** A field of an entry that was put back, beside those it had: how often. Readers of entries look at their own field only. */
+const RETRIES_FIELD = 'retries'
+/** Letters in one reply. They may have a megabyte each. */
+const PAGE_LETTERS = 50
+
+/** The dead letters are as many as are allowed: the stream waits until the operator retries or drops some. */
+export class DeadLettersFullError extends TransientError {
+  override name = 'DeadLettersFullError'
+}
 
 /**
  * Stores the dead letter and acks its entry, in a full Redis too; once, even when an answer gets lost and it is tried again.
- * @throws TransientError while the dead-letter stream is full
+ * Returns how many there are then. @throws DeadLettersFullError while there is no room; then nothing has happened
  */
-export async function bury(redis: Redis, burial: Burial, cap = DEAD_LETTERS_MAX): Promise<void> {
+export async function bury(redis: Redis, burial: Burial, cap = DEAD_LETTERS_MAX): Promise<number> {
   const { stream, group, entryId, fields, reason, code = '', message, attempts } = burial
   const letter = {
     stream,
@@ -60,18 +74,14 @@ export async function bury(redis: Redis, burial: Burial, cap = DEAD_LETTERS_MAX)
     time: new Date().toISOString(),
     payload: JSON.stringify(fields),
   }
-  let stored: unknown
-  try {
-    const args = [group, entryId, String(cap), ...Object.entries(letter).flat()]
-    stored = await runScript(redis, scripts.bury, [stream, deadLetterStream(stream)], args)
-  } catch (error) {
-    throw classifyRedisError(error)
-  }
-  if (stored !== 1) {
-    throw new TransientError(
+  const args = [group, entryId, String(cap), ...Object.entries(letter).flat()]
+  const letters = await classified(runScript(redis, scripts.bury, [stream, deadLetterStream(stream)], args))
+  if (letters === 0) {
+    throw new DeadLettersFullError(
       `${deadLetterStream(stream)} is full (${cap}): ${stream} waits. Look at them with \`sluice dlq list\`, then retry or drop them`,
     )
   }
+  return Number(letters)
 }
 
 export interface DeadLetterCount {
@@ -81,17 +91,15 @@ export interface DeadLetterCount {
 }
 
 /** The script holds their payload while it counts: not more than a hundred records of a megabyte. */
-const CENSUS_ENTRIES = 100
+const CENSUS_LETTERS = 100
 
 /** How many there are of each reason. Their payload stays where it is. @throws TransientError */
 export async function countDeadLetters(redis: Redis, stream: string): Promise<DeadLetterCount> {
   const reasons: Record<string, number> = {}
   let total = 0
   for (let start = '-'; ;) {
-    const args = [start, String(CENSUS_ENTRIES)]
-    const reply = await runScript(redis, scripts.census, [deadLetterStream(stream)], args).catch((error: unknown) => {
-      throw classifyRedisError(error)
-    })
+    const args = [start, String(CENSUS_LETTERS)]
+    const reply = await classified(runScript(redis, scripts.census, [deadLetterStream(stream)], args))
     const [last, ...counts] = reply as [string, ...(string | number)[]]
     if (last === '') return { total, reasons }
     for (let i = 0; i < counts.length; i += 2) {
@@ -111,16 +119,94 @@ export async function listDeadLetters(
   afterId = '-',
 ): Promise<DeadLetter[]> {
   const start = afterId === '-' ? '-' : `(${afterId}`
-  try {
-    const entries = await redis.xRange(deadLetterStream(stream), start, '+', { COUNT: count })
-    return (entries ?? []).map(({ id, message }) => toDeadLetter(stream, id, message))
-  } catch (error) {
-    throw classifyRedisError(error)
+  const entries = await classified(redis.xRange(deadLetterStream(stream), start, '+', { COUNT: count }))
+  return (entries ?? []).map(({ id, message }) => toDeadLetter(stream, id, message))
+}
+
+/** The selected ones, page by page in order of burial (ids: in the order given, those that exist). @throws TransientError */
+export async function* selectDeadLetters(
+  redis: Redis,
+  stream: string,
+  selection: Selection,
+): AsyncGenerator<DeadLetter[]> {
+  const key = deadLetterStream(stream)
+  if (isIds(selection)) {
+    for (let i = 0; i < selection.length; i += PAGE_LETTERS) {
+      const ids = selection.slice(i, i + PAGE_LETTERS)
+      const found = await Promise.all(ids.map(async (id) => classified(redis.xRange(key, id, id))))
+      yield found.flat().flatMap((entry) => (entry ? [toDeadLetter(stream, entry.id, entry.message)] : []))
+    }
+    return
   }
+  // What is put back may die again at once, behind this.
+  const newest = await classified(redis.xRevRange(key, '+', '-', { COUNT: 1 }))
+  const end = newest?.[0]?.id
+  if (end === undefined) return
+  for (let start = '-'; ;) {
+    const entries = await classified(redis.xRange(key, start, end, { COUNT: PAGE_LETTERS }))
+    const letters = (entries ?? []).map(({ id, message }) => toDeadLetter(stream, id, message))
+    const last = letters.at(-1)
+    if (last === undefined) return
+    start = `(${last.id}`
+    yield selection === 'all' ? letters : letters.filter(({ reason }) => reason === selection.reason)
+  }
+}
+
+const isIds = (selection: Selection): selection is readonly string[] => Array.isArray(selection)
+
+export interface Retried {
+  /** Back in their stream. */
+  retried: number
+  /** Without a payload to put back; they stay, and can only be dropped. */
+  damaged: string[]
+}
+
+/** Puts the selected dead letters back, see `replayDeadLetters`. @throws TransientError; what was put back until then is */
+export async function retryDeadLetters(redis: Redis, stream: string, selection: Selection): Promise<Retried> {
+  const result: Retried = { retried: 0, damaged: [] }
+  for await (const letters of selectDeadLetters(redis, stream, selection)) {
+    const [damaged, whole] = [letters.filter(isDamaged), letters.filter((letter) => !isDamaged(letter))]
+    result.damaged.push(...damaged.map(({ id }) => id))
+    result.retried += await replayDeadLetters(redis, whole)
+  }
+  return result
+}
+
+/**
+ * Puts dead letters back at the end of their stream, as the entries they were, with a mark that counts how often that was done. Each leaves
+ * here in the step that puts it back: two operators at once do it once. Returns how many it were.
+ * @throws TransientError, e.g. when Redis is full; FatalError for one without payload, which can only be dropped
+ */
+export async function replayDeadLetters(redis: Redis, letters: readonly DeadLetter[]): Promise<number> {
+  const damaged = letters.find(isDamaged)
+  if (damaged) throw new FatalError(`dead letter ${damaged.id} of ${damaged.stream} has no payload; drop it`)
+  // On one connection they arrive in this order.
+  const done = await Promise.all(letters.map(async (letter) => putBack(redis, letter)))
+  return done.filter(Boolean).length
+}
+
+const isDamaged = ({ fields }: DeadLetter): boolean => Object.keys(fields).length === 0
+
+async function putBack(redis: Redis, { id, stream, fields, retries }: DeadLetter): Promise<boolean> {
+  const marked = Object.entries({ ...fields, [RETRIES_FIELD]: String(retries + 1) }).flat()
+  const keys = [deadLetterStream(stream), stream]
+  return (await classified(runScript(redis, scripts.exhume, keys, [id, ...marked]))) === 1
+}
+
+/** Removes the selected dead letters for good. Returns how many there were. @throws TransientError */
+export async function dropDeadLetters(redis: Redis, stream: string, selection: Selection): Promise<number> {
+  let dropped = 0
+  for await (const letters of selectDeadLetters(redis, stream, selection)) {
+    if (letters.length === 0) continue
+    const ids = letters.map(({ id }) => id)
+    dropped += await classified(redis.xDel(deadLetterStream(stream), ids))
+  }
+  return dropped
 }
 
 /** Tolerant: other programs may have put something there, and one that is damaged must not hide the others. */
 function toDeadLetter(stream: string, id: string, m: Record<string, string>): DeadLetter {
+  const fields = parseFields(m.payload)
   return {
     id,
     stream,
@@ -129,8 +215,9 @@ function toDeadLetter(stream: string, id: string, m: Record<string, string>): De
     code: m.code ?? '',
     message: m.message ?? '',
     attempts: Number(m.attempts ?? 0),
+    retries: Number(fields[RETRIES_FIELD] ?? 0) || 0,
     time: m.time ?? '',
-    fields: parseFields(m.payload),
+    fields,
   }
 }
 
@@ -144,29 +231,9 @@ function parseFields(payload = '{}'): EntryFields {
   }
 }
 
-/**
- * Puts dead letters back at the end of their stream and removes them here, each in one step: one that is gone already is not put back again.
- * Returns how many. @throws FatalError for one without payload, which can only be dropped
- */
-export async function replayDeadLetters(redis: Redis, letters: readonly DeadLetter[]): Promise<number> {
-  let replayed = 0
-  for (const { id, stream, fields } of letters) {
-    const flat = Object.entries(fields).flat()
-    if (flat.length === 0) throw new FatalError(`dead letter ${id} of ${stream} has no payload; drop it`)
-    try {
-      replayed += Number(await runScript(redis, scripts.exhume, [deadLetterStream(stream), stream], [id, ...flat]))
-    } catch (error) {
-      throw classifyRedisError(error)
-    }
-  }
-  return replayed
-}
-
-/** Removes dead letters for good. Returns how many there were. @throws TransientError */
-export async function dropDeadLetters(redis: Redis, stream: string, ids: readonly string[]): Promise<number> {
-  if (ids.length === 0) return 0
+async function classified<T>(answer: Promise<T>): Promise<T> {
   try {
-    return await redis.xDel(deadLetterStream(stream), [...ids])
+    return await answer
   } catch (error) {
     throw classifyRedisError(error)
   }

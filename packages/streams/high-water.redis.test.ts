@@ -1,10 +1,11 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import { expect } from '@sluice/sandbox/fixtures.ts'
 import { startRedis } from '@sluice/sandbox/redis.ts'
 import type { HeldBack } from './high-water.ts'
 import type { Redis } from './connection.ts'
 import type { Producer } from './producer.ts'
 import { eventsFrom, type TestEvent } from './testing/events.ts'
-import { address, expect, never, test } from './testing/fixtures.ts'
+import { address, never, test } from './testing/fixtures.ts'
 
 const { stream } = address
 const BATCH = 50

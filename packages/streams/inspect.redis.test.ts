@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import { expect } from '@sluice/sandbox/fixtures.ts'
 import { startRedis } from '@sluice/sandbox/redis.ts'
 import { retryKey } from './backfill-queue.ts'
 import type { Redis } from './connection.ts'
@@ -8,7 +9,7 @@ import { inspect, type Inspection } from './inspect.ts'
 import { leaseKey } from './lease.ts'
 import { settingProblems } from './redis-settings.ts'
 import { eventsFrom } from './testing/events.ts'
-import { address, expect, never, test } from './testing/fixtures.ts'
+import { address, never, test } from './testing/fixtures.ts'
 
 const { stream, group } = address
 const MINUTE_MS = 60_000

@@ -1,7 +1,8 @@
+import { expect } from '@sluice/sandbox/fixtures.ts'
 import { listDeadLetters } from './dead-letters.ts'
 import { Suspects } from './suspects.ts'
 import { eventsFrom, numbers, sorted } from './testing/events.ts'
-import { address, expect, never, test } from './testing/fixtures.ts'
+import { address, never, test } from './testing/fixtures.ts'
 import { processed, startConsumerProcess } from './testing/processes.ts'
 
 const { stream, group } = address

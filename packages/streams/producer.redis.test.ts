@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto'
 import { FatalError } from '@sluice/runtime/errors.ts'
+import { expect } from '@sluice/sandbox/fixtures.ts'
 import { startRedis } from '@sluice/sandbox/redis.ts'
 import { CursorConflictError, type Step } from './producer.ts'
 import { eventsFrom, numbers, testCodec } from './testing/events.ts'
-import { address, expect, never, test } from './testing/fixtures.ts'
+import { address, never, test } from './testing/fixtures.ts'
 import { FaultyProxy } from './testing/proxy.ts'
 import type { Redis } from './connection.ts'
 

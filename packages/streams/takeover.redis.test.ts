@@ -1,8 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import { expect } from '@sluice/sandbox/fixtures.ts'
 import { listIncidents } from './incidents.ts'
 import { leaseKey } from './lease.ts'
 import { eventsFrom, numbers, sorted } from './testing/events.ts'
-import { ackAll, address, expect, never, test } from './testing/fixtures.ts'
+import { ackAll, address, never, test } from './testing/fixtures.ts'
 import { processed, startConsumerProcess } from './testing/processes.ts'
 
 const { stream, group } = address

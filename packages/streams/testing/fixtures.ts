@@ -6,8 +6,6 @@ import { HighWater, type HighWaterOptions } from '../high-water.ts'
 import { Producer, type ProducerOptions } from '../producer.ts'
 import { testCodec, type TestEvent } from './events.ts'
 
-export { expect } from '@sluice/sandbox/fixtures.ts'
-
 export const address = { stream: 's', group: 'g', consumer: 'one' }
 
 /** Short enough to see a takeover in a test. */
