@@ -104,6 +104,7 @@ export class Backfiller implements Service {
       address: { stream, group: config.group, consumer: config.consumer },
       urgent: stream !== config.backfillStream,
       schedule,
+      reclaimIdleMs: config.reclaimIdleMs,
       observer: { ...this.#progress.consumerObserver, ...this.#consumerLog(stream) },
       onRetry: (retry: Retry) => this.#logRetry('giving an entry back', retry),
     }

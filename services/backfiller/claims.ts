@@ -25,6 +25,8 @@ export interface ClaimsOptions {
   /** Goes before others. */
   urgent: boolean
   schedule: RetrySchedule
+  /** What a dead process left is ours after so long. */
+  reclaimIdleMs: number
   observer: Partial<ConsumerObserver>
   onRetry: (retry: Retry) => void
 }
@@ -86,7 +88,7 @@ export async function takeClaims(
   { take, settled }: { take: (claim: Claim) => Promise<void>; settled: () => Promise<void> },
   signal: AbortSignal,
 ): Promise<void> {
-  const { redis, redisUrl, address, observer } = options
+  const { redis, redisUrl, address, reclaimIdleMs, observer } = options
   const reader = await connectRedis({ url: redisUrl, name: clientName(address.consumer, address.stream), signal })
   try {
     const consumer = new Consumer({
@@ -97,7 +99,7 @@ export async function takeClaims(
       codec: backfillEventCodec,
       key: ({ did }) => did,
       // Hundreds are under way at once, and each is done when it is done.
-      limits: { batchEvents: 1, lingerMs: 0, heldEntries: HELD_ENTRIES },
+      limits: { batchEvents: 1, lingerMs: 0, heldEntries: HELD_ENTRIES, reclaimIdleMs },
       isolate: false,
     })
     await consumer.run(signal, 1, async (batches) => {

@@ -170,6 +170,12 @@ export const backfillerConfig = defineConfig({
       default: 1_000_000,
       help: 'Entries that may wait in Redis for a busy host, outside of the stream; beyond it the stream is read no faster than hosts allow.',
     },
+    reclaimIdleMs: {
+      env: 'BACKFILLER_RECLAIM_IDLE_MS',
+      type: 'duration',
+      default: 60_000,
+      help: 'What a dead backfiller left is taken over when nobody has touched it for so long.',
+    },
     allowPrivate: {
       env: 'ALLOW_PRIVATE_HOSTS',
       type: 'boolean',

@@ -27,6 +27,8 @@ export interface PdsManners {
   tells: 'ratelimit' | 'retry-after' | 'nothing'
   /** `cuts`: it accepts connections and closes them. `hangs`: it accepts them and says nothing. */
   mood: 'well' | 'cuts' | 'hangs'
+  /** The end of a repository's body waits for it: so long the fetch is under way, whatever the clock says. */
+  hold: Promise<void> | undefined
 }
 
 const MANNERS: PdsManners = {
@@ -36,6 +38,7 @@ const MANNERS: PdsManners = {
   windowMs: 300_000,
   tells: 'ratelimit',
   mood: 'well',
+  hold: undefined,
 }
 
 export interface Asked {
@@ -207,6 +210,7 @@ export class FakePds implements AsyncDisposable {
       if (!out.write(car.subarray(at, Math.min(at + stepBytes, endsAt)))) await drained(out, response)
       if (bytesPerSecond > 0) await delay((stepBytes * 1000) / bytesPerSecond)
     }
+    await this.manners.hold
     if (response.destroyed) return
     switch (fault?.kind) {
       case 'stall':
