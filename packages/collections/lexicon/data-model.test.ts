@@ -2,6 +2,7 @@ import { jsonToLex, type JsonValue } from '@atproto/lex'
 import { expect, test } from 'vitest'
 import { findUnstorable } from './data-model.ts'
 
+const LINK = 'bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy'
 const half = '\ud83d'
 
 test.each<[string, unknown, string, string]>([
@@ -12,6 +13,9 @@ test.each<[string, unknown, string, string]>([
   ['the halves in the wrong order', { a: '\udc4d\ud83d' }, '.a', 'is text with half a surrogate pair'],
   ['half a pair in a key', { a: { [half]: 1 } }, '.a', 'has a key with half a surrogate pair'],
   ['a key __proto__', JSON.parse('{"a":{"__proto__":1}}'), '.a', 'has a key __proto__'],
+  ['a link that is none', { a: { $link: 'nowhere' } }, '.a', 'has a key $link, and is no link'],
+  ['a link with company', { a: { $link: LINK, b: 1 } }, '.a', 'has a key $link, and is no link'],
+  ['bytes that are none', { a: [{ $bytes: 7 }] }, '.a[0]', 'has a key $bytes, and is no bytes'],
   ['undefined', { a: [undefined] }, '.a[0]', 'has no place in the data model'],
 ])('%s is found, and where', (_, value, path, message) => {
   expect(findUnstorable(value)).toEqual({ path, message })
@@ -20,10 +24,7 @@ test.each<[string, unknown, string, string]>([
 test.each<[string, unknown]>([
   ['the greatest integers', { a: Number.MAX_SAFE_INTEGER, b: Number.MIN_SAFE_INTEGER }],
   ['text of every plane', { a: '👍 \u0000 \ufffe', '👍': 'é' }],
-  [
-    'links and bytes',
-    { a: { $link: 'bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy' }, b: { $bytes: 'AAEC' } },
-  ],
+  ['links and bytes', { a: { $link: LINK }, b: { $bytes: 'AAEC' } }],
   ['nothing', { a: null, b: [], c: {}, d: '', e: false }],
 ])('%s can be stored, and read by the official decoder', (_, value) => {
   expect(findUnstorable(value)).toBeUndefined()

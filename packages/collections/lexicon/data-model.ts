@@ -1,13 +1,14 @@
 /**
  * Whether a value in lexicon JSON can be a record at all, whatever its lexicon says: for every record, with a lexicon or without.
  *
- * A record is DAG-CBOR on the wire, so some JSON is no record: fractions, integers beyond 53 bits, text with half a surrogate pair. Our ingester
+ * A record is DAG-CBOR on the wire, so some JSON is no record: fractions, integers beyond 53 bits, text with half a surrogate pair, a map with a key `$link`. Our ingester
  * cannot make such events, other producers can. Stored, it would never encode to the cid that it is stored under, and its columns would
  * hold other text than its JSON. `findUnreadable` says what the AppView cannot read back; both are one walk here.
  * https://atproto.com/specs/data-model
  *
  * A like takes 0.1 µs, a post with a picture 0.5.
  */
+import { byteLength, isLink } from './json-values.ts'
 import { MOST_LEVELS } from './readable.ts'
 import { inItem, inProperty, violation, type Violation } from './violation.ts'
 
@@ -41,6 +42,8 @@ function inObject(object: Record<string, unknown>, depth: number): Violation | u
   for (const key in object) {
     if (key === '__proto__') return violation('has a key __proto__')
     if (!key.isWellFormed()) return violation('has a key with half a surrogate pair')
+    if (key === '$link' && !isLink(object)) return violation('has a key $link, and is no link')
+    if (key === '$bytes' && byteLength(object) === undefined) return violation('has a key $bytes, and is no bytes')
     const value = object[key]
     const found = value === undefined ? undefined : findUnstorable(value, depth + 1)
     if (found) return inProperty(key, found)

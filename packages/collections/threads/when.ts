@@ -4,8 +4,6 @@
  * A live commit's rev tells. An export gives every record the rev of its head, which may be years later: then what the record itself claims counts (its key
  * when that is a TID, else its `createdAt`), but never more than the rev. All times are TIDs and compare as strings.
  */
-import { TID } from '@atproto/common-web'
-
 /** What decides when a record was written. */
 export interface Dated {
   rev: string
@@ -24,10 +22,23 @@ export function claimOfKey(uri: string, createdAt: string): string | undefined {
   return isTid(key) ? key : claimOfDate(createdAt)
 }
 
-/** The claim of a record whose key says nothing (a gate has its post's). */
+/**
+ * The claim of a record whose key says nothing (a gate has its post's). The date is what anybody likes to write: of what no TID can say (before 1970,
+ * after 2255) it claims nothing.
+ */
 export function claimOfDate(createdAt: string): string | undefined {
-  const millis = Date.parse(createdAt)
-  return millis > 0 ? TID.fromTime(millis * 1000, 0).toString() : undefined
+  const micros = Date.parse(createdAt) * 1000
+  return micros > 0 && Number.isSafeInteger(micros) ? tidOfMicros(micros) : undefined
+}
+
+const DIGITS = '234567abcdefghijklmnopqrstuvwxyz'
+const TIME_DIGITS = 11
+
+/** With clock 0. (`TID.fromTime` of @atproto/common-web throws for times before September 2005: it does not pad.) */
+function tidOfMicros(micros: number): string {
+  let time = ''
+  for (let left = micros; time.length < TIME_DIGITS; left = Math.floor(left / 32)) time = DIGITS[left % 32]! + time
+  return `${time}22`
 }
 
 const TID_FORM = /^[2-7a-j][2-7a-z]{12}$/
