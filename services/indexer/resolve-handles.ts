@@ -174,7 +174,7 @@ export class Handles implements Service {
   /** Writes what has been found out. It is kept when that fails. */
   async #settle(): Promise<void> {
     if (this.#failure) throw this.#failure.error
-    const checks = this.#done
+    const checks = [...this.#done]
     if (checks.length === 0) return
     const { dispossessed } = await settleChecks(this.#options.db, checks)
     this.#metrics.dispossessed.inc(dispossessed)
