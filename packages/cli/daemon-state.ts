@@ -1,0 +1,75 @@
+/** The daemons as they say of themselves over HTTP: /health, /ready and the metrics that tell of trouble. */
+import { describeError } from '@sluice/runtime/errors.ts'
+
+export interface DaemonState {
+  url: string
+  /** Nobody answers there. */
+  silent?: string
+  role?: string
+  build?: string
+  uptimeSeconds?: number
+  ready?: boolean
+  /** Why it is not ready. */
+  reasons?: string[]
+  metrics?: Metric[]
+}
+
+export interface Metric {
+  name: string
+  labels: Record<string, string>
+  value: number
+}
+
+const ANSWER_MS = 3_000
+
+/** What these daemons say; never throws. Where nobody is expected, silence is left out. */
+export async function inspectDaemons({
+  urls,
+  named,
+}: {
+  urls: readonly string[]
+  named: boolean
+}): Promise<DaemonState[]> {
+  const found = await Promise.all(urls.map(async (url) => inspectDaemon(url.replace(/\/$/, ''))))
+  // Any program may listen on our default ports; only ours tells a role and a build.
+  return named ? found : found.filter(({ role, build }) => role !== undefined && build !== undefined)
+}
+
+async function inspectDaemon(url: string): Promise<DaemonState> {
+  try {
+    const [health, ready, metrics] = await Promise.all(['/health', '/ready', '/metrics'].map((path) => get(url + path)))
+    const { role, build, uptimeSeconds } = JSON.parse(health!) as Pick<DaemonState, 'role' | 'build' | 'uptimeSeconds'>
+    const { ready: isReady, reasons = [] } = JSON.parse(ready!) as { ready: boolean; reasons?: unknown[] }
+    return {
+      url,
+      ...(role !== undefined && { role }),
+      ...(build !== undefined && { build }),
+      ...(uptimeSeconds !== undefined && { uptimeSeconds }),
+      ready: isReady,
+      reasons: reasons.map((reason) => (typeof reason === 'string' ? reason : JSON.stringify(reason))),
+      metrics: readMetrics(metrics!),
+    }
+  } catch (error) {
+    return { url, silent: error instanceof SyntaxError ? 'it answers, and is no daemon of ours' : describeError(error) }
+  }
+}
+
+async function get(url: string): Promise<string> {
+  const response = await fetch(url, { signal: AbortSignal.timeout(ANSWER_MS) })
+  return response.text()
+}
+
+/** From Prometheus' text format: the series of ours. */
+export function readMetrics(text: string): Metric[] {
+  return text.split('\n').flatMap((line) => {
+    const match = /^(sluice_\w+)(?:\{(.*)\})? (\S+)/.exec(line)
+    if (!match) return []
+    const labels = [...(match[2] ?? '').matchAll(/(\w+)="((?:[^"\\]|\\.)*)"/g)].map(([, key, value]) => [key!, value!])
+    return { name: match[1]!, labels: Object.fromEntries(labels) as Record<string, string>, value: Number(match[3]) }
+  })
+}
+
+/** The values of one metric over all daemons. */
+export function valuesOf(daemons: readonly DaemonState[], name: string): (Metric & { url: string })[] {
+  return daemons.flatMap(({ url, metrics = [] }) => metrics.filter((m) => m.name === name).map((m) => ({ ...m, url })))
+}

@@ -1,0 +1,191 @@
+/**
+ * PostgreSQL as an operator wants to see it: tables, sequences, indexes, vacuum, sessions. Read from the system's own views, in a few
+ * milliseconds whatever the size of the tables: row counts are the statistics' estimates.
+ */
+import { appviewTables } from '@sluice/database/appview/schema.ts'
+import { pendingMigrations } from '@sluice/database/migrate.ts'
+import type { DatabasePool } from '@sluice/database/pool.ts'
+
+export interface TableState {
+  name: string
+  /** Estimated. */
+  rows: number
+  bytes: number
+  deadRows: number
+  /** Dead rows at which autovacuum begins its work here. */
+  vacuumAt: number
+  autovacuum: boolean
+  lastVacuum: string | null
+}
+
+export interface SequenceState {
+  name: string
+  lastValue: number
+  maxValue: string
+  /** From 0 to 1. */
+  used: number
+}
+
+export interface SessionState {
+  pid: number
+  application: string
+  /** How long its transaction has been open, in seconds. */
+  seconds: number
+  state: string
+  query: string
+}
+
+export interface PostgresState {
+  version: string
+  schema: string
+  database: string
+  bytes: number
+  /** Of one statement, there and back. */
+  latencyMs: number
+  /** How far its clock is ahead of ours. */
+  clockAheadMs: number
+  isReadOnly: boolean
+  connections: { used: number; max: number; ours: { name: string; connections: number }[] }
+  pendingMigrations: string[]
+  tables: TableState[]
+  sequences: SequenceState[]
+  /** Indexes that are not there or not valid, with the statement that makes them. */
+  missingIndexes: { name: string; statement: string; invalid: boolean }[]
+  /** Open for longer than a minute: they keep vacuum from removing anything younger. */
+  longTransactions: SessionState[]
+  /** Waiting for a lock for more than some seconds, and who holds it. */
+  blocked: (SessionState & { by: number[] })[]
+}
+
+const LONG_SECONDS = 60
+const BLOCKED_SECONDS = 5
+
+/** @throws TransientError, FatalError */
+export async function inspectPostgres(db: DatabasePool): Promise<PostgresState> {
+  const { schema } = db
+  const started = performance.now()
+  const { rows } = await db.query<Server>(SERVER)
+  const latencyMs = performance.now() - started
+  const server = rows[0]!
+  const [tables, sequences, indexes, sessions, blocked, pending] = await Promise.all([
+    db.query<TableState>(TABLES, [schema]),
+    db.query<SequenceState>(SEQUENCES, [schema]),
+    db.query<{ name: string; valid: boolean }>(INDEXES, [schema]),
+    db.query<SessionState>(SESSIONS, [LONG_SECONDS]),
+    db.query<SessionState & { by: number[] }>(BLOCKED, [BLOCKED_SECONDS]),
+    pendingMigrations(db),
+  ])
+  const ours = await db.query<{ name: string; connections: number }>(OURS)
+  return {
+    version: server.version,
+    schema,
+    database: server.database,
+    bytes: server.bytes,
+    latencyMs,
+    clockAheadMs: server.nowMs - (Date.now() - latencyMs / 2),
+    isReadOnly: server.readOnly,
+    connections: { used: server.used, max: server.max, ours: ours.rows },
+    pendingMigrations: pending,
+    tables: tables.rows,
+    sequences: sequences.rows,
+    missingIndexes: pending.length > 0 ? [] : missingOf(indexes.rows, schema),
+    longTransactions: sessions.rows,
+    blocked: blocked.rows,
+  }
+}
+
+interface Server {
+  version: string
+  database: string
+  bytes: number
+  nowMs: number
+  readOnly: boolean
+  used: number
+  max: number
+}
+
+const SERVER = `
+  select current_setting('server_version') as version, current_database() as database,
+         pg_database_size(current_database()) as bytes,
+         (extract(epoch from clock_timestamp()) * 1000)::float8 as "nowMs",
+         pg_is_in_recovery() or current_setting('default_transaction_read_only')::bool as "readOnly",
+         (select count(*)::int from pg_stat_activity where backend_type = 'client backend') as used,
+         current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int as max`
+
+/** Settings of a table win over the server's. `reltuples` is -1 before the first vacuum. */
+const TABLES = `
+  select s.relname as name, greatest(c.reltuples, s.n_live_tup, 0)::bigint as rows,
+         pg_total_relation_size(c.oid) as bytes, s.n_dead_tup as "deadRows",
+         (coalesce(o.options->>'autovacuum_vacuum_threshold', current_setting('autovacuum_vacuum_threshold'))::float8
+           + coalesce(o.options->>'autovacuum_vacuum_scale_factor', current_setting('autovacuum_vacuum_scale_factor'))::float8
+             * greatest(c.reltuples, 0))::float8 as "vacuumAt",
+         current_setting('autovacuum')::bool and coalesce(o.options->>'autovacuum_enabled', 'true')::bool as autovacuum,
+         greatest(s.last_vacuum, s.last_autovacuum)::text as "lastVacuum"
+    from pg_stat_user_tables s
+    join pg_class c on c.oid = s.relid
+    cross join lateral (
+      select jsonb_object_agg(split_part(option, '=', 1), split_part(option, '=', 2)) as options
+        from unnest(c.reloptions) as option) o
+   where s.schemaname = $1
+   order by bytes desc, name`
+
+const SEQUENCES = `
+  select sequencename as name, coalesce(last_value, 0)::float8 as "lastValue",
+         least(max_value, coalesce(owner.max, max_value))::text as "maxValue",
+         coalesce(last_value, 0)::float8 / least(max_value, coalesce(owner.max, max_value))::float8 as used
+    from pg_sequences s
+    left join lateral (
+      select case a.atttypid when 'int4'::regtype then 2147483647 when 'int2'::regtype then 32767 end::bigint as max
+        from pg_depend d join pg_attribute a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid
+       where d.objid = format('%I.%I', s.schemaname, s.sequencename)::regclass and d.deptype in ('a', 'i') and d.refobjsubid > 0
+       limit 1) owner on true
+   where schemaname = $1
+   order by used desc`
+
+const INDEXES = `
+  select c.relname as name, i.indisvalid as valid
+    from pg_index i join pg_class c on c.oid = i.indexrelid
+   where c.relnamespace = quote_ident($1::text)::regnamespace`
+
+const SESSION = `pid, application_name as application, extract(epoch from now() - xact_start)::float8 as seconds, state, left(query, 200) as query`
+
+const SESSIONS = `
+  select ${SESSION} from pg_stat_activity
+   where datname = current_database() and backend_type = 'client backend' and pid <> pg_backend_pid()
+     and xact_start < now() - make_interval(secs => $1)
+   order by xact_start limit 20`
+
+const BLOCKED = `
+  select ${SESSION}, pg_blocking_pids(pid) as by from pg_stat_activity
+   where datname = current_database() and wait_event_type = 'Lock' and query_start < now() - make_interval(secs => $1)
+   order by query_start limit 20`
+
+const OURS = `
+  select application_name as name, count(*)::int as connections from pg_stat_activity
+   where datname = current_database() and application_name like 'sluice-%' and application_name <> 'sluice-cli'
+   group by 1 order by 1`
+
+/** The indexes of the AppView's script, and ours: by name, and how each is made. */
+const STATEMENTS: ReadonlyMap<string, string> = new Map(
+  [
+    ...appviewTables.matchAll(/^(create (?:unique )?index (\w+) on [^;]+);/gm),
+    ...[
+      ['create index past_fact_key_idx on past_fact (key)', 'past_fact_key_idx'],
+      ['create index gated_reply_creator_owner_idx on gated_reply (creator, owner)', 'gated_reply_creator_owner_idx'],
+      ['create index post_reply_root_idx on post ("replyRoot") where "replyRoot" is not null', 'post_reply_root_idx'],
+    ].map(([statement, name]) => ['', statement!, name!]),
+  ].map(([, statement, name]): [string, string] => [name!, statement!.replaceAll(/\s+/g, ' ')]),
+)
+
+function missingOf(
+  found: readonly { name: string; valid: boolean }[],
+  schema: string,
+): PostgresState['missingIndexes'] {
+  const valid = new Map(found.map((index) => [index.name, index.valid]))
+  return [...STATEMENTS].flatMap(([name, statement]) => {
+    const isValid = valid.get(name)
+    if (isValid === true) return []
+    const concurrently = statement.replace(/ index (\w+) on /, ` index concurrently $1 on ${schema}.`)
+    return [{ name, statement: concurrently, invalid: isValid === false }]
+  })
+}

@@ -1,0 +1,111 @@
+/** What `inspect` of packages/streams does not tell: clocks, speeds, which of our processes are connected, and why hosts are waited for. */
+import { hostKey, slotsKey } from '@sluice/streams/backfill-queue.ts'
+import { classifyRedisError, type Redis } from '@sluice/streams/connection.ts'
+
+export interface ClientState {
+  /** `sluice-indexer-one-firehose_live`, `backfiller-one-main`, `sluice-ingester-all`. */
+  name: string
+  address: string
+  ageSeconds: number
+}
+
+export interface RedisConnection {
+  /** Of one command, there and back. */
+  latencyMs: number
+  /** How far its clock is ahead of ours. */
+  clockAheadMs: number
+  /** Connections of our daemons; undefined: this server does not tell (CLIENT LIST is forbidden). */
+  clients: ClientState[] | undefined
+}
+
+/** @throws TransientError, FatalError */
+export async function inspectConnection(redis: Redis): Promise<RedisConnection> {
+  try {
+    const started = performance.now()
+    const sentMs = Date.now()
+    const [seconds, micros] = await redis.sendCommand<[string, string]>(['TIME'])
+    const latencyMs = performance.now() - started
+    const list = await redis.sendCommand<string>(['CLIENT', 'LIST']).catch(() => undefined)
+    const serverMs = Number(seconds) * 1_000 + Number(micros) / 1_000
+    return {
+      latencyMs,
+      clockAheadMs: serverMs - (sentMs + latencyMs / 2),
+      clients: list === undefined ? undefined : readClients(list),
+    }
+  } catch (error) {
+    throw classifyRedisError(error)
+  }
+}
+
+const OURS = /^(sluice-(ingester|indexer)-|backfiller-)/
+
+/** From the text of CLIENT LIST: connections of our daemons. */
+export function readClients(list: string): ClientState[] {
+  return list.split('\n').flatMap((line) => {
+    const fields = new Map([...line.matchAll(/(\S+?)=(\S*)/g)].map(([, name, value]) => [name!, value!]))
+    const name = fields.get('name') ?? ''
+    if (!OURS.test(name)) return []
+    return { name, address: fields.get('addr') ?? '', ageSeconds: Number(fields.get('age') ?? 0) }
+  })
+}
+
+/** How often entries came and went, ever: two of these make a rate. */
+export interface Traffic {
+  atMs: number
+  streams: Map<string, { added: number; gone: number }>
+}
+
+export async function readTraffic(redis: Redis, streams: readonly string[]): Promise<Traffic> {
+  try {
+    const infos = await Promise.all(streams.map(async (stream) => redis.xInfoStream(stream).catch(() => undefined)))
+    const found = infos.flatMap((info, i): [string, { added: number; gone: number }][] => {
+      if (info === undefined) return []
+      const fields = info as unknown as Record<string, number>
+      const added = fields['entries-added'] ?? 0
+      return [[streams[i]!, { added, gone: added - (fields.length ?? 0) }]]
+    })
+    return { atMs: performance.now(), streams: new Map(found) }
+  } catch (error) {
+    throw classifyRedisError(error)
+  }
+}
+
+export interface HostState {
+  host: string
+  /** Requests under way. */
+  underWay: number
+  /** Until it may be asked again, in seconds; 0: now. */
+  parkedSeconds: number
+  /** In a row. */
+  failures: number
+}
+
+const SCAN_KEYS = 1_000
+
+/** The hosts that repositories were fetched from, those in trouble first; at most `max` are looked at. */
+export async function inspectHosts(redis: Redis, stream: string, max = 5_000): Promise<HostState[]> {
+  try {
+    const hosts: string[] = []
+    const prefix = hostKey(stream, '')
+    for await (const keys of redis.scanIterator({ MATCH: `${prefix}*`, COUNT: SCAN_KEYS, TYPE: 'hash' })) {
+      hosts.push(...keys.map((key) => key.slice(prefix.length)))
+      if (hosts.length >= max) break
+    }
+    const nowMs = Date.now()
+    const states = await Promise.all(
+      [...new Set(hosts)].map(async (host): Promise<HostState> => {
+        const [fields, underWay] = await Promise.all([
+          redis.hmGet(hostKey(stream, host), ['parkedUntil', 'failures']),
+          redis.zCount(slotsKey(stream, host), nowMs, '+inf'),
+        ])
+        const parkedSeconds = Math.max(0, Number(fields[0] ?? 0) - nowMs) / 1_000
+        return { host, underWay, parkedSeconds, failures: Number(fields[1] ?? 0) }
+      }),
+    )
+    return states.toSorted(
+      (a, b) => b.parkedSeconds - a.parkedSeconds || b.failures - a.failures || b.underWay - a.underWay,
+    )
+  } catch (error) {
+    throw classifyRedisError(error)
+  }
+}

@@ -1,0 +1,73 @@
+/** The whole system in one look: Redis, PostgreSQL, the daemons, the configuration. What is away is named, and hides nothing else. */
+import { unknownNames } from '@sluice/runtime/config-names.ts'
+import { priorityStream } from '@sluice/streams/backfill-queue.ts'
+import { inspect, type Inspection } from '@sluice/streams/inspect.ts'
+import { KNOWN_NAMES, readingsOf, type Settings } from './config.ts'
+import { inspectDaemons, type DaemonState } from './daemon-state.ts'
+import { inspectPostgres, type PostgresState } from './postgres-state.ts'
+import { inspectConnection, type RedisConnection } from './redis-state.ts'
+import { AwayError, type Session } from './session.ts'
+
+export type Look<T> = { state: T; away?: undefined } | { state?: undefined; away: string }
+
+export interface SystemState {
+  /** When it was looked at (ISO 8601). */
+  time: string
+  settings: Settings
+  redis: Look<Inspection & { connection: RedisConnection; sweep: SweepState }>
+  /** Undefined: DB_POSTGRES_URL is not set. */
+  postgres: Look<PostgresState> | undefined
+  daemons: DaemonState[]
+  unknownVariables: string[]
+}
+
+export interface SweepState {
+  /** Why one is wanted or under way. */
+  demand: string | null
+  /** When the last one ended (ISO 8601). */
+  ended: string | null
+}
+
+export const sweepKeys = (repoStream: string): [demand: string, ended: string] => [
+  `${repoStream}:sweep`,
+  `${repoStream}:swept`,
+]
+
+/** Every stream that somebody of ours writes or reads. */
+export function streamsOf(settings: Settings): string[] {
+  const { live, repo, label, backfill } = settings.streams
+  const read = readingsOf(settings).map(({ stream }) => stream)
+  return [...new Set([live, backfill, repo, priorityStream(repo), label, ...read])]
+}
+
+/** @throws FatalError when a server refuses us for good */
+export async function inspectSystem(session: Session): Promise<SystemState> {
+  const { settings, env } = session
+  const [redis, postgres, daemons] = await Promise.all([
+    look(() => inspectRedis(session)),
+    settings.postgresUrl === undefined ? undefined : look(async () => inspectPostgres(await session.db())),
+    inspectDaemons(settings.daemons),
+  ])
+  const unknownVariables = unknownNames(env, new Set(KNOWN_NAMES))
+  return { time: new Date().toISOString(), settings, redis, postgres, daemons, unknownVariables }
+}
+
+async function inspectRedis(session: Session) {
+  const { settings } = session
+  const redis = await session.redis()
+  const [inspection, connection, [demand, ended]] = await Promise.all([
+    inspect(redis, { streams: streamsOf(settings), backfillStream: settings.backfilled }),
+    inspectConnection(redis),
+    redis.mGet(sweepKeys(settings.streams.repo)),
+  ])
+  return { ...inspection, connection, sweep: { demand: demand ?? null, ended: ended ?? null } }
+}
+
+async function look<T>(inspectIt: () => Promise<T>): Promise<Look<T>> {
+  try {
+    return { state: await inspectIt() }
+  } catch (error) {
+    if (!(error instanceof AwayError)) throw error
+    return { away: error.message }
+  }
+}
