@@ -22,7 +22,11 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
 
 console.log(`· starting PostgreSQL and Redis on ${DIR}`)
 await using stores = await Stores.start(DIR)
-const env = { RELAY_HOSTS: 'https://bsky.network', LABELER_HOSTS: 'https://mod.bsky.app', ...ofTheShell() }
+const env: Record<string, string> = {
+  RELAY_HOSTS: 'https://relay1.us-east.bsky.network',
+  LABELER_HOSTS: 'https://mod.bsky.app',
+  ...ofTheShell(),
+}
 console.log(`· starting the indexer, the backfiller and the ingester against ${env.RELAY_HOSTS}`)
 await using daemons = await startDaemons(stores, env)
 console.log(`· PostgreSQL: ${stores.databaseUrl.replace(/:[^:@/]+@/, ':…@')} · Redis: ${stores.redis.url()}`)

@@ -97,7 +97,9 @@ test('D5: while PostgreSQL is away the indexer waits, says so, dead-letters noth
   expect(await redis.xLen('firehose_live')).toBe(300)
   await postgres.start()
   await drained(redis, ['firehose_live'])
-  await expect.poll(async () => indexer.get('/ready'), { timeout: 60_000 }).toEqual({ status: 200, body: expect.any(String) as string })
+  await expect
+    .poll(async () => indexer.get('/ready'), { timeout: 60_000 })
+    .toEqual({ status: 200, body: expect.any(String) as string })
   expect(await indexer.metric('sluice_indexer_batch_retries_total')).toBeGreaterThan(0)
   expect(await redis.exists('firehose_live_dlq')).toBe(0)
   expect(differences(await naturalRows(database, events.slice(0, 600)), await rowsOf(own))).toEqual([])
