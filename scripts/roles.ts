@@ -31,7 +31,7 @@ export async function configOf(name: (typeof ROLES)[number] | 'cli'): Promise<De
   return config
 }
 
-function readSources(): Sources {
+export function readSources(): Sources {
   const paths = globSync('{packages,services}/**/*.ts', { cwd: root, exclude: ['**/node_modules'] })
   return new Map(paths.map((path) => [path, readFileSync(join(root, path), 'utf8')]))
 }
