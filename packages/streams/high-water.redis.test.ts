@@ -81,8 +81,14 @@ test('the memory mark holds producers back well below maxmemory, and lets them g
   await using server = await startRedis({ maxmemory: '20mb' })
   const redis = await tools.connect(server.url())
   const changes: (HeldBack | undefined)[] = []
-  const producer = tools.producer(redis, { memoryRatioMax: 0.5, onChange: (held) => void changes.push(held) })
-  const filler = 'x'.repeat(600)
+  const retries: string[] = []
+  const producer = tools.producer(redis, {
+    memoryRatioMax: 0.5,
+    onChange: (held) => void changes.push(held),
+    onRetry: ({ error }) => void retries.push(error.message),
+  })
+  // As fast as it can, and in larger pieces than the entry mark would notice.
+  const filler = 'x'.repeat(6_000)
   const poured = { batches: 0 }
   const stop = new AbortController()
   const pouring = (async () => {
@@ -92,15 +98,15 @@ test('the memory mark holds producers back well below maxmemory, and lets them g
         stop.signal,
       )
       poured.batches += 1
-      // The mark is looked at every second: slower than the producer could fill 20 MB.
-      await delay(2)
     }
   })()
   pouring.catch(() => {})
   await expect.poll(() => changes.length, { timeout: 20_000 }).toBe(1)
   expect(changes[0]).toMatchObject({ by: 'memory' })
   const used = Number(/used_memory:(\d+)/.exec(await redis.info('memory'))![1])
-  expect(used).toBeLessThan(20 * 2 ** 20)
+  expect(used).toBeGreaterThan(10 * 2 ** 20)
+  expect(used).toBeLessThan(12 * 2 ** 20)
+  expect(retries).toEqual([])
   await redis.del(stream)
   await expect.poll(() => changes.length, { timeout: 5_000 }).toBe(2)
   expect(changes[1]).toBeUndefined()

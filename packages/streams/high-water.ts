@@ -32,12 +32,16 @@ const MEMORY_LOW_RATIO = 0.9
 const POLL_MS = 200
 /** Between two looks at Redis while the last append's depth says there is room. */
 const FRESH_MS = 1_000
+/** Share of the room below the memory mark that may be appended between two looks: others append too. */
+const FRESH_ROOM_RATIO = 0.1
 
 export class HighWater {
   readonly #options: Required<Pick<HighWaterOptions, 'memoryRatioMax'>> & HighWaterOptions
   #held: HeldBack | undefined
   #entries = 0
   #memoryRatio = 0
+  /** What may still be appended without a look. */
+  #freshBytes = 0
   #lookedAtMs = Number.NEGATIVE_INFINITY
 
   constructor(options: HighWaterOptions) {
@@ -49,15 +53,17 @@ export class HighWater {
     return this.#held
   }
 
-  /** The depth that an append reported: no look at Redis is needed to notice the mark. */
-  observe(entries: number): void {
+  /** The depth that an append of so many bytes reported: no look at Redis is needed to notice the mark. */
+  observe({ entries, bytes }: { entries: number; bytes: number }): void {
     this.#entries = entries
+    this.#freshBytes -= bytes
     this.#decide()
   }
 
   /** Resolves when there is room. @throws TransientError when Redis cannot be asked; AbortError on the signal. */
   async room(signal: AbortSignal): Promise<void> {
-    if (this.#held || Date.now() - this.#lookedAtMs > FRESH_MS) await this.#look()
+    // By the clock alone, a second of large records would be enough to fill a small Redis.
+    if (this.#held || this.#freshBytes <= 0 || Date.now() - this.#lookedAtMs > FRESH_MS) await this.#look()
     while (this.#held) {
       await sleep(POLL_MS, signal)
       await this.#look()
@@ -71,7 +77,10 @@ export class HighWater {
         this.#options.redis.info('memory'),
       ])
       this.#entries = entries
-      this.#memoryRatio = memoryRatio(memory)
+      const { usedBytes, maxBytes } = memoryUse(memory)
+      this.#memoryRatio = maxBytes > 0 ? usedBytes / maxBytes : 0
+      const roomBytes = maxBytes * this.#options.memoryRatioMax - usedBytes
+      this.#freshBytes = maxBytes > 0 ? roomBytes * FRESH_ROOM_RATIO : Number.POSITIVE_INFINITY
     } catch (error) {
       throw classifyRedisError(error)
     }
@@ -99,9 +108,9 @@ export class HighWater {
   }
 }
 
-/** Share of `maxmemory` in use, from INFO memory; 0 when there is no limit. */
-export function memoryRatio(info: string): number {
-  const max = Number(/^maxmemory:(\d+)/m.exec(info)?.[1] ?? 0)
-  const used = Number(/^used_memory:(\d+)/m.exec(info)?.[1] ?? 0)
-  return max > 0 ? used / max : 0
+/** From INFO memory; `maxBytes` is 0 when there is no limit. */
+export function memoryUse(info: string): { usedBytes: number; maxBytes: number } {
+  const maxBytes = Number(/^maxmemory:(\d+)/m.exec(info)?.[1] ?? 0)
+  const usedBytes = Number(/^used_memory:(\d+)/m.exec(info)?.[1] ?? 0)
+  return { usedBytes, maxBytes }
 }

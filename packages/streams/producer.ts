@@ -141,7 +141,7 @@ export class Producer<E> {
         throw conflict(moved, reply[2])
       }
       this.#depth = reply[1]
-      highWater.observe(this.#depth)
+      highWater.observe({ entries: this.#depth, bytes: call.bytes })
       return { depth: this.#depth, requested: reply[2], stale: reply[3] }
     }
     return retry(signal, backoff, attempt, (wait) => onRetry?.(wait))
@@ -214,7 +214,7 @@ function encodeCall<E>(
     }
   }
   for (const cursor of cursors) args.push('set', key(cursor.key), cursor.to)
-  return { keys, args }
+  return { keys, args, bytes: args.reduce((sum, arg) => sum + arg.length, 0) }
 }
 
 /** Entries have one field; runs of the same field keep the order. */

@@ -12,7 +12,7 @@ interface Pair {
 export class FaultyProxy implements AsyncDisposable {
   readonly #server: Server
   readonly #pairs = new Set<Pair>()
-  #onRequest: { text: string; left: number } | undefined
+  #onRequest: { text: string; left: number; half: boolean } | undefined
   #silent = false
   /** Connections that were cut while a request was under way. */
   cuts = 0
@@ -38,7 +38,12 @@ export class FaultyProxy implements AsyncDisposable {
 
   /** The next `times` requests that contain `text` reach the server, but their answers do not come back: the connection is cut instead. */
   loseAnswers(text: string, times = 1): void {
-    this.#onRequest = { text, left: times }
+    this.#onRequest = { text, left: times, half: false }
+  }
+
+  /** The next request that contains `text` reaches the server by half; then the connection is cut. */
+  cutInRequest(text: string): void {
+    this.#onRequest = { text, left: 1, half: true }
   }
 
   /** Cuts every connection now. Returns how many. */
@@ -78,6 +83,11 @@ export class FaultyProxy implements AsyncDisposable {
     if (trap && trap.left > 0 && chunk.includes(trap.text)) {
       trap.left -= 1
       pair.doomed = true
+      if (trap.half) {
+        this.cuts += 1
+        pair.server.write(chunk.subarray(0, chunk.length / 2), () => cut(pair))
+        return
+      }
     }
     pair.server.write(chunk)
   }
