@@ -1,0 +1,90 @@
+import { collection, type Entry } from '@sluice/collections/define.ts'
+import { Random } from '@sluice/sandbox/random.ts'
+import { describe, expect, test } from 'vitest'
+import { byUri, fold, type Version } from './version.ts'
+
+const plugin = collection('com.example.thing', { rows: () => [] })
+
+function version(
+  rev: string,
+  { uri = 'at://did:plc:a/com.example.thing/1', cid = `cid-${rev}`, time = rev, deleted = false } = {},
+): Version {
+  const entry = { uri, cid } as Entry
+  const content = { cid, json: '{}', indexed: { plugin, entry } }
+  return {
+    uri,
+    did: 'did:plc:a',
+    collection: plugin.nsid,
+    rev,
+    time,
+    fromExport: false,
+    ...(deleted ? {} : { content }),
+  }
+}
+
+describe('fold', () => {
+  test('keeps the version with the highest rev, wherever it stands in the batch', () => {
+    const versions = ['3', '5', '4'].map((rev) => version(rev))
+    const random = new Random(1)
+    for (let i = 0; i < 20; i++) {
+      const { newest } = fold(random.shuffled(versions))
+      expect([...newest.values()].map(({ rev }) => rev)).toEqual(['5'])
+    }
+  })
+
+  test('a deletion is a version like any other', () => {
+    const created = version('3')
+    const deleted = version('4', { deleted: true })
+    for (const order of [
+      [created, deleted],
+      [deleted, created],
+    ])
+      expect(fold(order).newest.get(created.uri)).toBe(deleted)
+    const recreated = version('5')
+    expect(fold([recreated, deleted, created]).newest.get(created.uri)).toBe(recreated)
+  })
+
+  test('of two at the same rev the later one in the batch counts', () => {
+    const [live, exported] = [version('3', { cid: 'x' }), version('3', { cid: 'y' })]
+    expect(fold([live, exported]).newest.get(live.uri)).toBe(exported)
+    expect(fold([exported, live]).newest.get(live.uri)).toBe(live)
+    expect(fold([live, exported]).past).toEqual([])
+  })
+
+  test('keeps paths apart', () => {
+    const a = version('3')
+    const b = version('2', { uri: 'at://did:plc:a/com.example.thing/2' })
+    expect([...fold([a, b]).newest.values()]).toEqual([a, b])
+  })
+
+  test('tells of every superseded version by which later one and when it ended, in any order', () => {
+    const [first, second, gone] = [version('1'), version('2'), version('3', { deleted: true, time: 'later' })]
+    const random = new Random(2)
+    for (let i = 0; i < 20; i++) {
+      const { past } = fold(random.shuffled([first, second, gone]))
+      const ends = past.map((p) => [p.version.rev, p.until, p.endedAt, p.deleted])
+      expect(ends).toEqual([
+        ['1', '2', '2', false],
+        ['2', '3', 'later', true],
+      ])
+    }
+  })
+
+  test('a deletion that is superseded is told of too: the path was empty until then', () => {
+    const { past } = fold([version('2'), version('1', { deleted: true })])
+    expect(past.map((p) => [p.version.rev, p.version.content, p.until, p.deleted])).toEqual([
+      ['1', undefined, '2', false],
+    ])
+  })
+})
+
+test('byUri is byte order', () => {
+  const uris = ['at://b', 'at://a', 'at://B', 'at://a/z', 'at://a-']
+  expect(
+    uris
+      .map((uri) => ({ uri }))
+      .sort(byUri)
+      .map(({ uri }) => uri),
+  ).toEqual([...uris].sort())
+  expect(byUri({ uri: 'a' }, { uri: 'a' })).toBe(0)
+})
