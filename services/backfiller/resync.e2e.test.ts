@@ -9,7 +9,7 @@ import { testKey } from '@sluice/atproto/testing/keys.ts'
 import { TestRepo, type Write } from '@sluice/atproto/testing/repo.ts'
 import { testDid } from '@sluice/atproto/testing/world.ts'
 import { streamEventCodec } from '@sluice/events/codec.ts'
-import type { JsonRecord, StreamEvent } from '@sluice/events/stream-event.ts'
+import type { StreamEvent } from '@sluice/events/stream-event.ts'
 import { startDaemon } from '@sluice/sandbox/daemon.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { queryOnce } from '@sluice/sandbox/postgres.ts'
@@ -116,7 +116,7 @@ function change(repo: TestRepo, random: Random, count: number): StreamEvent[] {
     const { action, cid } = body.ops[i]!
     const base = { seq: body.seq, time: body.time, did: repo.did, commit, rev: repo.rev, collection, rkey }
     if (record === null) return { type: 'delete', ...base }
-    return { type: action === 'create' ? 'create' : 'update', ...base, cid: cid!.$link, record: record as JsonRecord }
+    return { type: action === 'create' ? 'create' : 'update', ...base, cid: cid!.$link, record }
   })
 }
 
