@@ -105,9 +105,10 @@ export class Relay {
       for (const item of items) {
         this.#takingSince = performance.now()
         await this.#take(item, signal)
+        this.#takingSince = undefined
+        // What was read beyond it comes again, or, when we begin anew, lies behind what is to be read first.
+        if (signal.aborted || this.#connection.signal.aborted) return
       }
-      this.#takingSince = undefined
-      if (signal.aborted) return
     }
   }
 

@@ -42,7 +42,12 @@ export class TestIngester {
     const shutdown = new Shutdown({ log, readiness, drainMs: 20_000 })
     const resources = new AsyncDisposableStack()
     const { signal } = shutdown
-    const services = await buildIngester({ config, build: 'test', log, metrics, readiness, signal, resources })
+    const context = { config, build: 'test', log, metrics, readiness, signal, resources }
+    const services = await buildIngester(context).catch(async (error: unknown) => {
+      shutdown[Symbol.dispose]()
+      await resources.disposeAsync()
+      throw error
+    })
     const run = async (): Promise<void> => {
       await runServices(services, { log, metrics, readiness, shutdown })
       await resources.disposeAsync()

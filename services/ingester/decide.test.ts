@@ -1,0 +1,154 @@
+import type { ChainRecord } from '@sluice/streams/chain-state.ts'
+import type { Cid } from '@sluice/atproto/cid.ts'
+import { EMPTY_TREE } from '@sluice/atproto/mst-node.ts'
+import { tidFromMicros } from '@sluice/atproto/tid.ts'
+import { expect, test } from 'vitest'
+import { decide, type Decision, type Finding, type Limits } from './decide.ts'
+import type { TrueCommit } from './judge.ts'
+
+const ALICE = 'did:plc:aaaaaaaaaaaaaaaaaaaaaaaa'
+const rev = (n: number): string => tidFromMicros(1.7e15 + n)
+const root = (n: number) => `\x01\x71\x12\x20${String(n).padStart(32, '0')}` as Cid
+const NOW: Limits = { nowSeconds: 1_000_000, asks: 10 }
+
+function commit(n: number, { after = n - 1, entries = [`event ${n}`], ...links } = {}): Finding['what'] {
+  const isFirst = after === 0
+  return {
+    kind: 'commit',
+    links: {
+      rev: rev(n),
+      since: isFirst ? null : rev(after),
+      prevData: isFirst ? EMPTY_TREE : root(after),
+      tooBig: false,
+      proof: 'complete',
+      ...links,
+    },
+    data: root(n),
+    entries,
+    filtered: 0,
+    refusedOps: [],
+  } satisfies TrueCommit
+}
+
+const of = (what: Finding['what']): Finding => ({ host: 'relay', did: ALICE, what })
+const at = (n: number, more: Partial<ChainRecord> = {}): ChainRecord => ({
+  rev: rev(n),
+  data: root(n),
+  exported: true,
+  inactive: false,
+  ...more,
+})
+
+function decided(record: ChainRecord | undefined, whats: Finding['what'][], limits = NOW): Decision {
+  return decide(whats.map(of), new Map(record && [[ALICE, record]]), limits)
+}
+
+test('commits that follow each other are appended, and the record moves to the last', () => {
+  const { outcomes, entries, records, requests } = decided(at(1), [commit(2), commit(3)])
+  expect(outcomes).toEqual(['appended', 'appended'])
+  expect(entries).toEqual(['event 2', 'event 3'])
+  expect(records.get(ALICE)).toEqual(at(3))
+  expect(requests).toEqual([])
+})
+
+test('the first commit of an account is a base and no gap; another commit of an unknown one is a gap', () => {
+  expect(decided(undefined, [commit(1)])).toMatchObject({ requests: [], records: new Map([[ALICE, at(1)]]) })
+  const unknown = decided(undefined, [commit(5)])
+  expect(unknown.requests).toEqual([{ did: ALICE, host: 'relay', rev: rev(5), reason: 'gap' }])
+  expect(unknown.outcomes).toEqual(['appended'])
+  expect(unknown.records.get(ALICE)).toEqual(at(5, { exported: false, resync: { need: rev(5), askedAt: 1_000_000 } }))
+})
+
+test('while a resync is pending a further gap only raises what the export must have', () => {
+  const record = at(1, { resync: { need: rev(1), askedAt: 999_000 } })
+  const { requests, resyncs, records } = decided(record, [commit(5, { after: 3 })])
+  expect(requests).toEqual([])
+  expect(resyncs).toEqual([{ cause: 'since', answer: 'pending' }])
+  expect(records.get(ALICE)!.resync).toEqual({ need: rev(5), askedAt: 999_000 })
+})
+
+test('a resync that has not come for days is asked for again, by a commit that follows too', () => {
+  const record = at(1, { resync: { need: rev(1), askedAt: 1_000_000 - 4 * 86_400 } })
+  const { requests, resyncs, records } = decided(record, [commit(2)])
+  expect(requests).toMatchObject([{ rev: rev(1), reason: 'gap' }])
+  expect(resyncs).toEqual([{ cause: 'again', answer: 'asked' }])
+  expect(records.get(ALICE)!.resync).toEqual({ need: rev(1), askedAt: 1_000_000 })
+})
+
+test('beyond the limit nothing is asked for, and the next commit asks', () => {
+  const full = decided(at(1), [commit(5, { after: 3 })], { ...NOW, asks: 0 })
+  expect(full.requests).toEqual([])
+  expect(full.resyncs).toEqual([{ cause: 'since', answer: 'deferred' }])
+  const later = decided(full.records.get(ALICE), [commit(6)])
+  expect(later.requests).toMatchObject([{ rev: rev(5) }])
+})
+
+test('the limit counts the requests of a batch', () => {
+  const findings = ['b', 'c', 'd'].map((letter) => ({
+    host: 'relay',
+    did: ALICE.replaceAll('a', letter),
+    what: commit(5, { after: 3 }),
+  }))
+  const { requests, resyncs } = decide(findings, new Map(), { ...NOW, asks: 2 })
+  expect(requests.length).toBe(2)
+  expect(resyncs.map(({ answer }) => answer)).toEqual(['asked', 'asked', 'deferred'])
+})
+
+test('what is not newer is a duplicate, within a batch too', () => {
+  expect(decided(at(3), [commit(3), commit(2), commit(4), commit(4)])).toMatchObject({
+    outcomes: ['duplicate', 'duplicate', 'appended', 'duplicate'],
+    entries: ['event 4'],
+  })
+})
+
+test('ops that could not be proven are not appended: a resync brings them', () => {
+  const { outcomes, entries, requests } = decided(at(1), [commit(2, { proof: 'incomplete' } as object)])
+  expect(outcomes).toEqual(['resync'])
+  expect(entries).toEqual([])
+  expect(requests.length).toBe(1)
+})
+
+test('a commit without wanted events moves the chain all the same', () => {
+  const { outcomes, records } = decided(at(1), [commit(2, { entries: [] }), commit(3)])
+  expect(outcomes).toEqual(['empty', 'appended'])
+  expect(records.get(ALICE)).toEqual(at(3))
+})
+
+test('an inactive account appends nothing until it is active again, and then the whole is asked for', () => {
+  const { outcomes, entries, requests, suspects, records } = decided(at(1), [
+    { kind: 'account', entry: 'off', active: false },
+    commit(2),
+    { kind: 'account', entry: 'on', active: true },
+    commit(3),
+  ])
+  expect(outcomes).toEqual(['appended', 'refused:account-inactive', 'appended', 'appended'])
+  expect(entries).toEqual(['off', 'on', 'event 3'])
+  expect(suspects).toEqual([ALICE])
+  expect(requests).toEqual([{ did: ALICE, host: 'relay', rev: rev(2), reason: 'reactivated' }])
+  expect(records.get(ALICE)).toMatchObject({ inactive: false, rev: rev(3), resync: { need: rev(3) } })
+})
+
+test('an account event that changes nothing leaves the record alone', () => {
+  const { records, requests } = decided(at(1), [{ kind: 'account', entry: 'on', active: true }])
+  expect(records.size).toBe(0)
+  expect(requests).toEqual([])
+})
+
+test('a #sync of a state that we have is no resync; of another, newer one it is', () => {
+  const sync = (n: number, data = root(n)): Finding['what'] => ({ kind: 'sync', rev: rev(n), data })
+  expect(decided(at(1), [sync(1), sync(2, root(1))])).toMatchObject({
+    outcomes: ['duplicate', 'unchanged'],
+    requests: [],
+  })
+  expect(decided(at(1), [sync(2)])).toMatchObject({
+    outcomes: ['resync'],
+    requests: [{ rev: rev(2), reason: 'sync' }],
+  })
+})
+
+test('a frame that could not be checked counts for nothing, and asks for the repository', () => {
+  const { outcomes, requests, records } = decided(at(1), [{ kind: 'unresolved' }])
+  expect(outcomes).toEqual(['refused:identity-unavailable'])
+  expect(requests).toMatchObject([{ did: ALICE, rev: rev(1) }])
+  expect(records.get(ALICE)).toMatchObject({ rev: rev(1) })
+})

@@ -1,0 +1,83 @@
+import { tidFromMicros } from '@sluice/atproto/tid.ts'
+import type { ListedRepo } from '@sluice/atproto/xrpc.ts'
+import type { ChainRecord } from '@sluice/streams/chain-state.ts'
+import { expect, test } from 'vitest'
+import { considerListing, type ListingDecision, type ListingOptions } from './listing.ts'
+
+const NOW_MS = 1_800_000_000_000
+const DID = 'did:plc:aaaaaaaaaaaaaaaaaaaaaaaa'
+const rev = (secondsAgo: number): string => tidFromMicros((NOW_MS - secondsAgo * 1_000) * 1_000)
+const at = (secondsAgo: number, more: Partial<ChainRecord> = {}): ChainRecord => ({
+  rev: rev(secondsAgo),
+  data: '\x01\x71\x12\x20'.padEnd(20, 'x'),
+  exported: true,
+  inactive: false,
+  ...more,
+})
+
+function consider(
+  repo: Partial<ListedRepo>,
+  record?: ChainRecord,
+  options: Partial<ListingOptions> = {},
+): ListingDecision {
+  return considerListing([{ did: DID, head: 'x', rev: rev(1_000), ...repo }], new Map(record && [[DID, record]]), {
+    host: 'host',
+    isPds: false,
+    isSweep: true,
+    nowMs: NOW_MS,
+    horizonMs: NOW_MS - 60_000,
+    skipDids: new Set(),
+    ...options,
+  })
+}
+
+test('what nobody knows is asked for, once', () => {
+  const { outcomes, requests, records } = consider({}, undefined, { isSweep: false })
+  expect(outcomes).toEqual(['asked'])
+  expect(requests).toEqual([{ did: DID, host: 'host', rev: rev(1_000), reason: 'listed' }])
+  expect(consider({}, records.get(DID)).outcomes).toEqual(['pending'])
+})
+
+test('a sweep asks for what is behind and not too young, and for nothing else', () => {
+  expect(consider({}, at(1_000)).outcomes).toEqual(['known'])
+  expect(consider({}, at(500)).outcomes).toEqual(['known'])
+  expect(consider({}, at(2_000))).toMatchObject({ outcomes: ['asked'], requests: [{ reason: 'sweep' }] })
+  expect(consider({ rev: rev(30) }, at(2_000)).outcomes).toEqual(['too-young'])
+})
+
+test('a resync that was deferred is asked for, whatever its rev', () => {
+  const record = at(1_000, { resync: { need: rev(1_000), askedAt: 0 } })
+  expect(consider({}, record).outcomes).toEqual(['asked'])
+})
+
+test('a first listing passes on the status of an inactive account, a later one asks its host where it differs', () => {
+  const gone = { active: false, status: 'takendown' }
+  expect(consider(gone, undefined, { isSweep: false })).toMatchObject({
+    outcomes: ['asked'],
+    requests: [{ active: false, status: 'takendown' }],
+    records: new Map([[DID, { inactive: true }]]),
+  })
+  expect(consider(gone, at(1, { inactive: true })).outcomes).toEqual(['inactive'])
+  expect(consider(gone, at(1))).toMatchObject({ outcomes: ['status-differs'], suspects: [DID], requests: [] })
+  expect(consider({}, at(1, { inactive: true }))).toMatchObject({ outcomes: ['status-differs'], suspects: [DID] })
+  expect(consider(gone, at(1), { isPds: true })).toMatchObject({ outcomes: ['inactive'], suspects: [] })
+})
+
+test('what is left out and what is no DID', () => {
+  expect(consider({}, undefined, { skipDids: new Set([DID]) }).outcomes).toEqual(['skipped'])
+  expect(consider({ did: 'alice' }).outcomes).toEqual(['invalid'])
+})
+
+test('a repository that is listed twice in a page is asked for once', () => {
+  const repo = { did: DID, head: 'x', rev: rev(1_000) }
+  const { outcomes, requests } = considerListing([repo, repo], new Map(), {
+    host: 'host',
+    isPds: false,
+    isSweep: false,
+    nowMs: NOW_MS,
+    horizonMs: NOW_MS,
+    skipDids: new Set(),
+  })
+  expect(outcomes).toEqual(['asked', 'pending'])
+  expect(requests.length).toBe(1)
+})

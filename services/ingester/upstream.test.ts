@@ -1,0 +1,18 @@
+import { expect, test } from 'vitest'
+import { parseUpstream } from './upstream.ts'
+
+test.each([
+  ['relay.example', 'relay.example', 'wss://relay.example', 'https://relay.example'],
+  ['https://relay.example/', 'relay.example', 'wss://relay.example', 'https://relay.example'],
+  ['wss://Relay.Example:444', 'relay.example:444', 'wss://relay.example:444', 'https://relay.example:444'],
+  ['ws://localhost:2583', 'localhost:2583', 'ws://localhost:2583', 'http://localhost:2583'],
+])('%s', (text, host, socketUrl, webUrl) => {
+  expect(parseUpstream(text)).toEqual({ host, socketUrl, webUrl })
+})
+
+test.each(['', 'ftp://relay.example', 'https://relay.example/xrpc', 'https://me@relay.example', 'a b'])(
+  '"%s" is no host',
+  (text) => {
+    expect(parseUpstream(text)).toBeUndefined()
+  },
+)
