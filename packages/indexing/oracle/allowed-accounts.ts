@@ -1,0 +1,4 @@
+/** Allowed differences in accounts. */
+import type { Allowance } from './allowance.ts'
+
+export const accountAllowances: readonly Allowance[] = []

@@ -1,0 +1,111 @@
+/** Allowed differences in notifications. */
+import { changed, holderRow, type Allowance } from './allowance.ts'
+import type { Row, Tables } from './tables.ts'
+
+export const notificationAllowances: readonly Allowance[] = [
+  {
+    id: 'the notification of an edited record',
+    tables: ['notification'],
+    theirs:
+      'Of an edited like, repost, follow or profile the notification stays as the first version made it; one that the edit gives reason for is not made.',
+    ours: 'Notifications are those of the version that stands, with its CID and date.',
+    explains(difference, both) {
+      if (difference.table !== 'notification') return false
+      const row = difference.kind === 'only official' ? difference.official : difference.ours
+      const uri = row.recordUri
+      if (!/\/app\.bsky\.(?:feed\.(?:like|repost)|graph\.follow|actor\.profile)\//.test(String(uri))) return false
+      if (!both.wasEdited(uri) && !both.wasRemoved(uri)) return false
+      if (difference.kind === 'only official')
+        return both.content(uri).joinedViaStarterPack !== undefined || both.lives(uri)
+      if (difference.kind === 'column' && !['recordCid', 'sortAt'].includes(difference.column)) return false
+      return row.recordCid === both.ours.at('record', String(uri))[0]?.cid
+    },
+  },
+  {
+    id: 'when somebody joined',
+    tables: ['notification'],
+    theirs: '`starterpack-joined` is sorted by the time at which the profile was indexed.',
+    ours: 'It is sorted by the date of the profile, as all others by the date of their record.',
+    explains(difference) {
+      const found = changed(difference, 'sortAt')
+      return found?.table === 'notification' && found.ours.reason === 'starterpack-joined'
+    },
+  },
+  {
+    id: 'when a verification ended',
+    tables: ['notification'],
+    theirs: '`unverified` is sorted by the clock of the indexer.',
+    ours: 'It is sorted by the time of the commit that deleted the verification.',
+    explains(difference, both) {
+      const found = changed(difference, 'sortAt')
+      return found?.ours.reason === 'unverified' && both.wasRemoved(found.ours.recordUri)
+    },
+  },
+  {
+    id: 'a second verification that ended',
+    tables: ['notification'],
+    theirs:
+      'Who is verified twice by the same account hears of the first verification, and of the end of those that had the row when they were deleted.',
+    ours: 'Of every verification that was deleted, its subject hears twice: that it was made, and that it ended. Which one had the row at which moment depends on the order of arrival.',
+    explains(difference, { official }) {
+      if (difference.table !== 'notification' || difference.kind !== 'only ours') return false
+      const { reason, did, author, recordUri } = difference.ours
+      if (reason !== 'verified' && reason !== 'unverified') return false
+      const others = official.all('notification').filter((row) => row.did === did && row.author === author)
+      return others.some((row) => row.reason === 'verified' && row.recordUri !== recordUri)
+    },
+  },
+  {
+    id: 'told of a reply that came first',
+    tables: ['notification'],
+    theirs: 'The author of a post that is indexed after replies to it is not told of them; those further up are.',
+    ours: 'All are told, as though the order had been right.',
+    explains(difference, both) {
+      if (difference.table !== 'notification' || difference.kind !== 'only ours') return false
+      const { reason, recordUri } = difference.ours
+      return reason === 'reply' && both.happened.cameBeforeItsThread(String(recordUri))
+    },
+  },
+  {
+    id: 'told once',
+    tables: ['notification'],
+    theirs: 'When a post is edited, those above it are told a second time of the replies below it.',
+    ours: 'Each is told once.',
+    explains(difference, { official, ours }) {
+      const { kind, key } = difference
+      if (difference.table !== 'notification' || kind !== 'only official' || difference.official.reason !== 'reply')
+        return false
+      return ours.at('notification', key).length === 1 && official.at('notification', key).length > 1
+    },
+  },
+  {
+    id: 'the notification of a promoted duplicate',
+    tables: ['notification'],
+    theirs:
+      'When a duplicate takes over, the notification of the deleted record stays (readers leave it out, since its record is gone), and there is none of the one that took over.',
+    ours: 'The deleted record has no notification, the one that took over has its own.',
+    explains(difference, both) {
+      if (difference.table !== 'notification') return false
+      if (difference.kind === 'only official') {
+        const uri = difference.official.recordUri
+        return both.gone(uri) && both.wasRemoved(uri) && both.happened.hadTwin(String(uri))
+      }
+      return (
+        difference.kind === 'only ours' &&
+        both.official.at('duplicate_record', String(difference.ours.recordUri)).length > 0
+      )
+    },
+  },
+  {
+    id: 'the notification of another duplicate',
+    tables: ['notification'],
+    theirs: 'The record that has the row makes the notification.',
+    ours: 'Likewise; where another record has the row, for one of the reasons above, it is that one.',
+    explains(difference, { official, ours }) {
+      if (difference.table !== 'notification' || difference.kind === 'column') return false
+      const [side, other, row]: [Tables, Tables, Row] =
+        difference.kind === 'only ours' ? [ours, official, difference.ours] : [official, ours, difference.official]
+      return holderRow(side, row.recordUri) !== undefined && holderRow(other, row.recordUri) === undefined
+    },
+  },
+]

@@ -1,0 +1,155 @@
+/** Allowed differences in the rows of records, and in counters. */
+import { changed, lone, PAIR_TABLES, type Allowance } from './allowance.ts'
+import type { Difference } from './compare.ts'
+import type { Row, TableName, Tables } from './tables.ts'
+
+const WITH_TIMES = ['profile', 'feed_item', 'list', ...PAIR_TABLES] as const
+
+export const rowAllowances: readonly Allowance[] = [
+  {
+    id: 'gate flags: null is false',
+    tables: ['post'],
+    theirs:
+      '`hasThreadGate` and `hasPostGate` are null until a gate comes and false after it is gone; a post that is edited forgets its gates.',
+    ours: 'False whenever the post has no gate, true whenever it has one, edited or not. Readers take null for false.',
+    explains(difference, { ours }) {
+      const found = changed(difference, 'hasThreadGate', 'hasPostGate')
+      if (!found) return false
+      const gates = ours.all(found.column === 'hasThreadGate' ? 'thread_gate' : 'post_gate')
+      const gated = gates.some(({ postUri }) => postUri === found.key)
+      return Boolean(found.ours[found.column]) === gated && !found.official[found.column]
+    },
+  },
+  {
+    id: 'reply flags: null is false',
+    tables: ['post'],
+    theirs: 'Of a reply that breaks one rule, the flag of the other is false; of one that breaks none, both stay null.',
+    ours: 'Each flag is judged by itself. Readers take null for false.',
+    explains(difference) {
+      const found = changed(difference, 'invalidReplyRoot', 'violatesThreadGate', 'violatesEmbeddingRules')
+      return found !== undefined && !found.official[found.column] && !found.ours[found.column]
+    },
+  },
+  {
+    id: 'a reply before its parent',
+    tables: ['post'],
+    theirs:
+      'A reply that was indexed before its parent, or below such a reply, has an invalid root for ever: it depends on the order of arrival. So has the reply to a post whose first valid version is newer than the reply.',
+    ours: 'It is judged by the parent as soon as that is there.',
+    explains(difference, both) {
+      const found = changed(difference, 'invalidReplyRoot')
+      return found?.official.invalidReplyRoot === true && both.happened.cameBeforeItsThread(found.key)
+    },
+  },
+  {
+    id: 'written again without a change',
+    tables: ['record', ...WITH_TIMES],
+    theirs: 'A record that is written again as it was is indexed again: `indexedAt` moves.',
+    ours: 'Nothing has changed, so nothing is written but the rev; posts excepted, whose replies are judged by the time.',
+    explains(difference, both) {
+      const found = changed(difference, 'indexedAt', 'sortAt', 'sortedAt')
+      return found !== undefined && both.wasEdited(found.key) && found.official.cid === found.ours.cid
+    },
+  },
+  {
+    id: 'a profile without a date',
+    tables: ['profile'],
+    theirs: '`createdAt` is the moment at which the record was indexed: another at each run.',
+    ours: '`createdAt` is the time of the commit: the same at each run.',
+    explains(difference, both) {
+      const found = changed(difference, 'createdAt')
+      if (found?.table !== 'profile') return false
+      return both.content(found.key).createdAt === undefined && found.ours.createdAt === found.ours.indexedAt
+    },
+  },
+  {
+    id: 'reposts and quotes of an edited or deleted post',
+    tables: ['feed_item', 'quote'],
+    theirs:
+      'Deleting or editing a post removes the feed items of its reposts and the quote rows of its quotes, though the reposts and the quotes are still there.',
+    ours: 'These rows belong to the repost and to the quote, and go with them. Otherwise it depends on the order of arrival whether they exist.',
+    explains(difference, both) {
+      if (difference.kind !== 'only ours') return false
+      const { table, key, ours } = difference
+      const subject = table === 'quote' ? ours.subject : ours.type === 'repost' ? ours.postUri : undefined
+      return subject !== undefined && both.lives(key) && (both.wasEdited(subject) || both.wasRemoved(subject))
+    },
+  },
+  {
+    id: 'quotes are counted by post',
+    tables: ['post_agg'],
+    theirs:
+      '`quoteCount` counts the quotes of that version (CID) of the post which the last quote named, and stays as it is when the quotes go with an edit or a deletion of the post.',
+    ours: '`quoteCount` is the number of rows in `quote` with this subject, whichever version they name.',
+    explains(difference, both) {
+      if (difference.table !== 'post_agg') return false
+      const counts = countsOf(difference, both.ours, 'post_agg')
+      if (!counts || counts.some(({ column }) => column !== 'quoteCount')) return false
+      return both.wasEdited(difference.key) || both.wasRemoved(difference.key)
+    },
+  },
+  {
+    id: 'a count of zero',
+    tables: ['post_agg', 'profile_agg'],
+    theirs: 'After the last like, reply, follow, … is gone, a row of zeros stays.',
+    ours: 'Likewise, or there is no row: readers take none for zeros.',
+    explains(difference) {
+      const row = difference.table.endsWith('_agg') ? lone(difference) : undefined
+      return row !== undefined && Object.values(row).every((value) => typeof value !== 'number' || value === 0)
+    },
+  },
+  {
+    id: 'a count of other rows',
+    tables: ['post_agg', 'profile_agg'],
+    theirs: 'Counters are recounted from the rows.',
+    ours: 'Counters equal the rows too. Where the rows differ, for one of the other reasons here, so do the counts of them.',
+    explains(difference, both) {
+      const table = difference.table as CountTable
+      if (!(table in COUNTS)) return false
+      return Boolean(countsOf(difference, both.ours, table) && countsOf(difference, both.official, table))
+    },
+  },
+  {
+    id: "a deleted reply's place in its author's thread",
+    tables: ['op_thread_reply'],
+    theirs: '`deletedAt` is the clock of the indexer, and a reply that is edited or written anew stays deleted.',
+    ours: '`deletedAt` is the time of the commit that deleted the reply, and null while the reply is there.',
+    explains(difference, both) {
+      const found = changed(difference, 'deletedAt')
+      if (found?.table !== 'op_thread_reply' || !found.official.deletedAt) return false
+      return both.lives(found.ours.uri) === (found.ours.deletedAt === null)
+    },
+  },
+]
+
+const COUNTS = {
+  post_agg: {
+    likeCount: (side, uri) => side.all('like').filter(({ subject }) => subject === uri).length,
+    repostCount: (side, uri) => side.all('repost').filter(({ subject }) => subject === uri).length,
+    replyCount: (side, uri) =>
+      side.all('post').filter(({ replyParent, violatesThreadGate }) => replyParent === uri && !violatesThreadGate)
+        .length,
+    quoteCount: (side, uri) => side.all('quote').filter(({ subject }) => subject === uri).length,
+    bookmarkCount: () => 0,
+  },
+  profile_agg: {
+    followersCount: (side, did) => side.all('follow').filter(({ subjectDid }) => subjectDid === did).length,
+    followsCount: (side, did) => side.all('follow').filter(({ creator }) => creator === did).length,
+    postsCount: (side, did) => side.all('post').filter(({ creator }) => creator === did).length,
+  },
+} satisfies Partial<Record<TableName, Record<string, (side: Tables, key: string) => number>>>
+type CountTable = keyof typeof COUNTS
+
+/** The columns that differ with what `side` has in them, when each is what its rows say; else undefined. */
+function countsOf(
+  { key, kind, ...rest }: Difference,
+  side: Tables,
+  table: CountTable,
+): { column: string; count: number }[] | undefined {
+  const recount: Record<string, (side: Tables, key: string) => number> = COUNTS[table]
+  const [row] = side.at(table, key) as (Row | undefined)[]
+  const columns = kind === 'column' ? [(rest as { column: string }).column] : Object.keys(recount)
+  const counts = columns.map((column) => ({ column, count: Number(row?.[column] ?? 0) }))
+  if (!counts.every(({ column, count }) => recount[column]?.(side, key) === count)) return undefined
+  return kind === 'column' ? counts : counts.filter(({ count }) => count > 0)
+}

@@ -1,0 +1,33 @@
+/** Everything in which our index may differ from that of the official AppView's indexer, each with its reason; `docs/differences.md` is written from this list. */
+import type { Allowance, Both } from './allowance.ts'
+import { accountAllowances } from './allowed-accounts.ts'
+import { duplicateAllowances } from './allowed-duplicates.ts'
+import { notificationAllowances } from './allowed-notifications.ts'
+import { rowAllowances } from './allowed-rows.ts'
+import type { Difference } from './compare.ts'
+
+export const allowances: readonly Allowance[] = [
+  ...rowAllowances,
+  ...duplicateAllowances,
+  ...notificationAllowances,
+  ...accountAllowances,
+]
+
+export interface Judged {
+  unexplained: Difference[]
+  /** How many differences each allowance explained. */
+  used: Map<string, number>
+}
+
+/** The first allowance that explains a difference counts. */
+export function judge(differences: readonly Difference[], both: Both): Judged {
+  const judged: Judged = { unexplained: [], used: new Map() }
+  for (const difference of differences) {
+    const found = allowances.find(
+      (allowance) => allowance.tables.includes(difference.table) && allowance.explains(difference, both),
+    )
+    if (found) judged.used.set(found.id, (judged.used.get(found.id) ?? 0) + 1)
+    else judged.unexplained.push(difference)
+  }
+  return judged
+}

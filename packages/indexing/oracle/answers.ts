@@ -1,0 +1,162 @@
+/**
+ * The same questions to two AppViews: profiles, feeds, threads, timelines, notifications, lists, likes, follows, search, as different people and as nobody.
+ *
+ * What it knows of followers and likers that the viewer knows, the AppView gives up on after 100 ms, and their order is undefined: answers that differ are asked for again,
+ * and those lists are compared as sets.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Tables } from './tables.ts'
+
+export interface Question {
+  method: string
+  params: Readonly<Record<string, string | readonly string[]>>
+  /** Who asks; absent: nobody. */
+  viewer?: string
+}
+
+type Anonymous = Omit<Question, 'viewer'>
+
+const AUTHOR_FEED_FILTERS = [
+  'posts_with_replies',
+  'posts_no_replies',
+  'posts_with_media',
+  'posts_and_author_threads',
+  'posts_with_video',
+]
+
+/** What there is to ask about these rows, for each of `viewers`. */
+export function questions(rows: Tables, viewers: readonly string[]): Question[] {
+  const dids = rows.all('actor').map(({ did }) => String(did))
+  const uris = (table: Parameters<Tables['all']>[0], column: string, count: number): string[] =>
+    [...new Set(rows.all(table).map((row) => String(row[column])))].toSorted().slice(0, count)
+  const talked = uris('post_agg', 'uri', 400).filter((uri) => rows.at('post', uri).length > 0)
+  const threads = [
+    ...talked.filter((_, i) => i % 8 === 0),
+    ...uris('post', 'replyRoot', 4).filter((uri) => uri !== 'null'),
+  ]
+  const asked: Anonymous[] = [
+    { method: 'actor.getProfiles', params: { actors: dids } },
+    { method: 'feed.getPosts', params: { uris: uris('post', 'uri', 25) } },
+    { method: 'labeler.getServices', params: { dids, detailed: 'true' } },
+    { method: 'feed.getFeedGenerators', params: { feeds: uris('feed_generator', 'uri', 10) } },
+    { method: 'graph.getStarterPacks', params: { uris: uris('starter_pack', 'uri', 10) } },
+    { method: 'feed.searchPosts', params: { q: 'edited' } },
+    { method: 'actor.searchActors', params: { q: 'someone' } },
+    ...dids.flatMap(aboutActor),
+    ...threads.flatMap((uri): Anonymous[] => [
+      { method: 'feed.getPostThread', params: { uri } },
+      { method: 'unspecced.getPostThreadV2', params: { anchor: uri, branchingFactor: '10', below: '10' } },
+    ]),
+    ...talked
+      .filter((_, i) => i % 5 === 0)
+      .flatMap((uri) =>
+        ['feed.getLikes', 'feed.getRepostedBy', 'feed.getQuotes'].map((method) => ({ method, params: { uri } })),
+      ),
+    ...uris('list', 'uri', 4).flatMap((list) =>
+      ['graph.getList', 'feed.getListFeed'].map((method) => ({ method, params: { list } })),
+    ),
+    ...uris('starter_pack', 'uri', 2).map((starterPack) => ({
+      method: 'graph.getStarterPack',
+      params: { starterPack },
+    })),
+    ...uris('feed_generator', 'uri', 2).map((feed) => ({ method: 'feed.getFeedGenerator', params: { feed } })),
+  ]
+  const answerable = asked.filter(({ params }) => Object.values(params).every((value) => value.length > 0))
+  return [
+    ...answerable,
+    ...viewers.flatMap((viewer) => [...answerable, ...ofViewer(viewer, dids)].map((q) => ({ ...q, viewer }))),
+  ]
+}
+
+function aboutActor(actor: string): Anonymous[] {
+  return [
+    { method: 'actor.getProfile', params: { actor } },
+    ...AUTHOR_FEED_FILTERS.map((filter) => ({ method: 'feed.getAuthorFeed', params: { actor, filter } })),
+    ...[
+      'graph.getFollowers',
+      'graph.getFollows',
+      'graph.getLists',
+      'graph.getActorStarterPacks',
+      'feed.getActorFeeds',
+    ].map((method) => ({ method, params: { actor } })),
+  ]
+}
+
+function ofViewer(viewer: string, dids: readonly string[]): Anonymous[] {
+  const [other = viewer] = dids.filter((did) => did !== viewer)
+  return [
+    { method: 'feed.getTimeline', params: {} },
+    { method: 'feed.getTimeline', params: { limit: '10' } },
+    { method: 'feed.getActorLikes', params: { actor: viewer } },
+    { method: 'notification.listNotifications', params: {} },
+    { method: 'notification.listNotifications', params: { reasons: ['reply', 'quote', 'mention'] } },
+    { method: 'notification.getUnreadCount', params: {} },
+    { method: 'graph.getBlocks', params: {} },
+    { method: 'graph.getListBlocks', params: {} },
+    { method: 'graph.getKnownFollowers', params: { actor: other } },
+    { method: 'graph.getRelationships', params: { actor: viewer, others: dids.slice(0, 30) } },
+    { method: 'graph.getListsWithMembership', params: { actor: other } },
+    { method: 'graph.getStarterPacksWithMembership', params: { actor: other } },
+  ]
+}
+
+export interface Asked {
+  /** What was answered with something, by method. */
+  answered: Map<string, number>
+  /** Questions whose answers differ, with both. */
+  different: { question: Question; official: string; ours: string }[]
+}
+
+const TRIES = 4
+
+/** @param labeler the DID whose labels are asked for */
+export async function ask(
+  [officialUrl, ourUrl]: readonly [string, string],
+  asked: readonly Question[],
+  labeler: string,
+): Promise<Asked> {
+  const result: Asked = { answered: new Map(), different: [] }
+  for (const question of asked) {
+    let official = '',
+      ours = ''
+    for (let tries = 0; tries < TRIES; tries++) {
+      if (tries > 0) await sleep(200 * tries)
+      ;[official, ours] = await Promise.all(
+        [officialUrl, ourUrl].map((url) => answer(url, question, labeler)) as [Promise<string>, Promise<string>],
+      )
+      if (official === ours) break
+    }
+    if (official !== ours) result.different.push({ question, official, ours })
+    if (official.startsWith('200'))
+      result.answered.set(question.method, (result.answered.get(question.method) ?? 0) + 1)
+  }
+  return result
+}
+
+async function answer(url: string, { method, params, viewer }: Question, labeler: string): Promise<string> {
+  const query = new URLSearchParams(
+    Object.entries(params).flatMap(([name, value]) =>
+      typeof value === 'string'
+        ? [[name, value] as [string, string]]
+        : value.map((item): [string, string] => [name, item]),
+    ),
+  )
+  // The program takes its administrator's word for who asks.
+  const as = viewer && { authorization: `Basic ${btoa('admin:admin-pass')}`, 'appview-as-did': viewer }
+  const headers = { 'atproto-accept-labelers': labeler, ...as }
+  const response = await fetch(`${url}/xrpc/app.bsky.${method}?${query.toString()}`, { headers })
+  return `${response.status} ${JSON.stringify(unordered(await response.json()))}`
+}
+
+/** Lists whose order is undefined, in an order. */
+function unordered(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(unordered)
+  if (typeof value !== 'object' || value === null) return value
+  return Object.fromEntries(
+    Object.entries(value).map(([key, item]: [string, unknown]) => {
+      if (key !== 'knownFollowers') return [key, unordered(item)]
+      const { followers, ...rest } = item as { followers: object[] }
+      return [key, { ...rest, followers: followers.map((f) => JSON.stringify(f)).toSorted() }]
+    }),
+  )
+}

@@ -1,0 +1,148 @@
+/**
+ * One network, two indexes: the official indexer, fed by the PDS as things happen, strictly one event after the other; and ours, fed afterwards from a recording of the
+ * same frames. The rows of both are read at the same points of the history.
+ */
+import { DatabasePool } from '@sluice/database/pool.ts'
+import type { StreamEvent } from '@sluice/events/stream-event.ts'
+import type { PublishedLabel } from '@sluice/sandbox/labeler.ts'
+import { NetworkRecording } from '@sluice/sandbox/network-recording.ts'
+import { startNetwork, type Network } from '@sluice/sandbox/network.ts'
+import { startOfficialAppView, type OfficialAppView } from '@sluice/sandbox/official-appview.ts'
+import { applyLabels } from '../apply-labels.ts'
+import type { Refused } from '../prepare.ts'
+import { Both } from './allowance.ts'
+import { Feeder, type OfficialFailure } from './feeder.ts'
+import { recordedEvents } from './recorded-events.ts'
+import { Tables } from './tables.ts'
+
+export interface ComparisonOptions {
+  seed: number
+  /** An empty database, for the official AppView and the labeler. */
+  officialUrl: string
+  /** One with our schema. */
+  ourUrl: string
+  redisUrl: string
+}
+
+export interface Compared {
+  /** Both databases at each stage. */
+  stages: Both[]
+  /** What our indexer refused, and what the official one could not handle. */
+  refused: Refused[]
+  failed: OfficialFailure[]
+  /** What ours was fed, and in how many batches. */
+  events: StreamEvent[]
+  batches: number
+}
+
+/** What is to be done to our database after so many frames. */
+interface Mark {
+  frame: number
+  act(feeder: Feeder): Promise<void>
+}
+
+const MUTE = `insert into thread_mute ("rootUri", "mutedByDid", "createdAt") values ($1, $2, $3) on conflict do nothing`
+
+export class Comparison implements AsyncDisposable {
+  readonly network: Network
+  readonly appview: OfficialAppView
+  readonly official: DatabasePool
+  readonly ours: DatabasePool
+  readonly #seed: number
+  readonly #recording: NetworkRecording
+  readonly #marks: Mark[] = []
+  readonly #stages: Both[] = []
+  readonly #stack: AsyncDisposableStack
+
+  private constructor(parts: Pick<Comparison, 'network' | 'appview' | 'official' | 'ours'>, rest: Rest) {
+    this.network = parts.network
+    this.appview = parts.appview
+    this.official = parts.official
+    this.ours = parts.ours
+    this.#seed = rest.seed
+    this.#recording = rest.recording
+    this.#stack = rest.stack
+  }
+
+  /** Boots the network and the AppView; from now on everything is recorded. */
+  static async start({ seed, officialUrl, ourUrl, redisUrl }: ComparisonOptions): Promise<Comparison> {
+    await using stack = new AsyncDisposableStack()
+    const network = stack.use(await startNetwork({ labelerDatabaseUrl: officialUrl }))
+    const labelers = [network.labeler.did]
+    const appview = stack.use(await startOfficialAppView(network, { postgresUrl: officialUrl, redisUrl, labelers }))
+    const official = stack.use(new DatabasePool({ url: officialUrl, schema: 'bsky', size: 4, role: 'oracle' }))
+    const ours = stack.use(new DatabasePool({ url: ourUrl, schema: 'bsky', size: 4, role: 'oracle' }))
+    const recording = stack.use(await NetworkRecording.start(network))
+    return new Comparison({ network, appview, official, ours }, { seed, recording, stack: stack.move() })
+  }
+
+  /** Resolves when everything so far is indexed there and recorded here. */
+  async settled(): Promise<void> {
+    await Promise.all([this.appview.caughtUp(), this.#recording.caughtUp()])
+  }
+
+  /** The rows of both at this moment will be compared. */
+  async stage(): Promise<void> {
+    await this.settled()
+    const theirs = await Tables.read(this.official)
+    this.#mark(async ({ happened }) => {
+      this.#stages.push(new Both(theirs, await Tables.read(this.ours), happened.copy()))
+    })
+  }
+
+  /** From now on `did` hears nothing of the thread of `uri`. */
+  async muteThread(did: string, uri: string): Promise<void> {
+    await this.settled()
+    const row = [uri, did, new Date().toISOString()]
+    await this.official.query(MUTE, row)
+    this.#mark(async () => {
+      await this.ours.query(MUTE, row)
+    })
+  }
+
+  /** Ends the recording with a last stage, and feeds our index from it. */
+  async finish(labels: readonly PublishedLabel[]): Promise<Compared> {
+    await this.stage()
+    const failed = this.appview.errors.map(failureOf)
+    const feeder = new Feeder(this.ours, this.#seed, failed)
+    let at = 0
+    for (const mark of this.#marks) {
+      await feeder.apply(recordedEvents(this.#recording.frames.slice(at, mark.frame)))
+      await mark.act(feeder)
+      at = mark.frame
+    }
+    // Nobody in the official AppView writes labels; in production another program does.
+    const events = labels.map((label) => ({ type: 'label' as const, label }))
+    for (const db of [this.ours, this.official]) await applyLabels(db, events)
+    const { refused, batches } = feeder
+    return { stages: this.#stages, refused, failed, events: feeder.events, batches }
+  }
+
+  #mark(act: Mark['act']): void {
+    this.#marks.push({ frame: this.#recording.frames.length, act })
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#stack.disposeAsync()
+  }
+}
+
+interface Rest {
+  seed: number
+  recording: NetworkRecording
+  stack: AsyncDisposableStack
+}
+
+/** @throws the error, when it is none of those that are understood */
+function failureOf(error: Error): OfficialFailure {
+  const { cause, event } = error as Error & { cause?: Error; event?: { uri?: { toString(): string }; rev?: string } }
+  const reason = reasonOf(cause)
+  if (!reason || !event?.uri || !event.rev) throw error
+  return { uri: event.uri.toString(), rev: event.rev, reason }
+}
+
+function reasonOf(cause: Error | undefined): OfficialFailure['reason'] | undefined {
+  if (cause?.name === 'LexValidationError') return 'invalid'
+  if (cause?.message.startsWith('Creator ')) return 'wrong owner'
+  return cause?.message === 'syntax error at or near ")"' ? 'empty insert' : undefined
+}
