@@ -19,6 +19,7 @@ import { indexLabels } from './index-labels.ts'
 import { indexRecords } from './index-records.ts'
 import { LabelIndex } from './label-index.ts'
 import { RecordIndex } from './record-index.ts'
+import { watchStreams } from './stream-watch.ts'
 import type { Outages } from './waiting.ts'
 
 export async function buildIndexer(context: RoleContext<IndexerConfig>): Promise<Service[]> {
@@ -58,7 +59,8 @@ export async function buildIndexer(context: RoleContext<IndexerConfig>): Promise
   return [
     ...consumers.map((consumer) => indexRecords(consumer, records, lanes)),
     indexLabels(labelConsumer, labels),
-    ...buildIdentity(context, db, redis),
+    watchStreams({ ...context, redis, streams }),
+    ...buildIdentity(context, index, redis),
   ]
 }
 

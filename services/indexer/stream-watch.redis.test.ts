@@ -1,0 +1,42 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { Metrics } from '@sluice/runtime/metrics.ts'
+import { Readiness } from '@sluice/runtime/readiness.ts'
+import { parseMetric } from '@sluice/sandbox/daemon.ts'
+import { expect, test } from '@sluice/sandbox/fixtures.ts'
+import { connectRedis } from '@sluice/streams/connection.ts'
+import { watchStreams } from './stream-watch.ts'
+
+test('depth, pending entries, dead letters and lag are told in /metrics, and the worst lag in /ready', async ({
+  redisUrl,
+}) => {
+  const stop = new AbortController()
+  const redis = await connectRedis({ url: redisUrl, name: 'watch', signal: stop.signal, onState: () => undefined })
+  try {
+    const minutesAgo = (minutes: number): string => `${Date.now() - minutes * 60_000}-1`
+    await redis.xGroupCreate('one', 'group', '$', { MKSTREAM: true })
+    for (const minutes of [30, 20, 10]) await redis.xAdd('one', minutesAgo(minutes), { event: '{}' })
+    await redis.xReadGroup('group', 'reader', { key: 'one', id: '>' }, { COUNT: 2 })
+    await redis.xAdd('one_dlq', '*', { reason: 'not-json' })
+    const metrics = new Metrics({ role: 'indexer', build: 'b' })
+    const readiness = new Readiness()
+    const running = watchStreams({ redis, metrics, readiness, streams: ['one', 'empty'], everyMs: 20 }).run(stop.signal)
+
+    while (readiness.lagSeconds === undefined) await delay(10)
+    await delay(50)
+    const text = await metrics.render()
+    const value = (name: string, stream: string) => parseMetric(text, name, { stream })[0]
+    expect(value('sluice_stream_entries', 'one')).toBe(3)
+    expect(value('sluice_stream_pending_entries', 'one')).toBe(2)
+    expect(value('sluice_stream_dead_letter_entries', 'one')).toBe(1)
+    expect(value('sluice_stream_bytes', 'one')).toBeGreaterThan(100)
+    expect(value('sluice_stream_lag_seconds', 'one')).toBeCloseTo(1800, -2)
+    expect(value('sluice_stream_lag_seconds', 'empty')).toBe(0)
+    expect(readiness.lagSeconds).toBeCloseTo(1800, -2)
+
+    stop.abort()
+    await running
+  } finally {
+    stop.abort()
+    redis.destroy()
+  }
+})

@@ -1,0 +1,92 @@
+/**
+ * How far behind the streams are, for /ready and /metrics. Every indexer tells the same, since Redis is asked and not itself: so one that
+ * stands still, or all but one that are dead, cannot hide it.
+ */
+import { sleep } from '@sluice/runtime/backoff.ts'
+import { TransientError } from '@sluice/runtime/errors.ts'
+import type { Metrics } from '@sluice/runtime/metrics.ts'
+import type { Readiness } from '@sluice/runtime/readiness.ts'
+import type { Service } from '@sluice/runtime/service.ts'
+import { classifyRedisError, type Redis } from '@sluice/streams/connection.ts'
+import { streamState } from '@sluice/streams/stream-state.ts'
+
+export interface StreamWatchOptions {
+  redis: Redis
+  metrics: Metrics
+  readiness: Readiness
+  streams: readonly string[]
+  /** Between two looks; one costs about ten small commands a stream, and a count of its dead letters. */
+  everyMs?: number
+}
+
+/** Looks until the signal. While Redis is away the last figures stay; that it is away is told by the consumers. */
+export function watchStreams(options: StreamWatchOptions): Service {
+  const { everyMs = 10_000 } = options
+  const gauges = declareGauges(options)
+  return {
+    name: 'stream-watch',
+    async run(signal) {
+      while (!signal.aborted) {
+        await lookAtAll(options, gauges)
+        await sleep(everyMs, signal).catch(() => undefined)
+      }
+    },
+  }
+}
+
+async function lookAtAll(options: StreamWatchOptions, gauges: ReturnType<typeof declareGauges>): Promise<void> {
+  try {
+    for (const stream of options.streams) await look(stream, options, gauges)
+  } catch (error) {
+    const cause = classifyRedisError(error)
+    if (!(cause instanceof TransientError)) throw cause
+  }
+}
+
+async function look(
+  stream: string,
+  { redis, readiness }: StreamWatchOptions,
+  gauges: ReturnType<typeof declareGauges>,
+): Promise<void> {
+  const [seconds] = (await redis.sendCommand(['TIME'])) as unknown as [string]
+  const state = await streamState(stream, { redis, now: Number(seconds) * 1_000, leases: [] })
+  gauges.entries.set(state.entries, { stream })
+  gauges.bytes.set(state.bytes, { stream })
+  gauges.lag.set(state.lagSeconds, { stream })
+  gauges.deadLetters.set(state.deadLetters.total, { stream })
+  gauges.pending.set(
+    state.groups.reduce((sum, { pending }) => sum + pending, 0),
+    { stream },
+  )
+  readiness.setLag(stream, state.lagSeconds)
+}
+
+function declareGauges({ metrics, streams }: StreamWatchOptions) {
+  return {
+    entries: metrics.gauge({
+      name: 'sluice_stream_entries',
+      help: 'Entries in the stream, pending ones included. At the high-water mark its producers wait; nothing is lost.',
+      labels: { stream: streams },
+    }),
+    bytes: metrics.gauge({
+      name: 'sluice_stream_bytes',
+      help: 'Memory of the stream in Redis, estimated.',
+      labels: { stream: streams },
+    }),
+    pending: metrics.gauge({
+      name: 'sluice_stream_pending_entries',
+      help: 'Entries handed to a consumer and not acked. Not moving while the lag grows: that consumer is stuck or dead.',
+      labels: { stream: streams },
+    }),
+    lag: metrics.gauge({
+      name: 'sluice_stream_lag_seconds',
+      help: 'Age of the oldest entry not yet acked: what the AppView shows is that old. Rising: the indexer is too slow or has stopped.',
+      labels: { stream: streams },
+    }),
+    deadLetters: metrics.gauge({
+      name: 'sluice_stream_dead_letter_entries',
+      help: 'Entries in <stream>_dlq, which wait for an operator: look at them with `sluice dlq list`.',
+      labels: { stream: streams },
+    }),
+  }
+}
