@@ -19,6 +19,13 @@ export class FakeDirectory {
   /** What the documents name as their host. */
   pds = ''
 
+  /** What `listHosts` lists, beside us; undefined: it is not there. */
+  hosts: readonly { hostname: string; status?: string }[] | undefined
+  /** Documents of DIDs that have no repository. */
+  readonly documents = new Map<string, object>()
+  /** Requests of these paths fail once each. */
+  readonly failsOnce = new Set<string>()
+
   /** How often something was asked for whose path begins like this. */
   asked(path: string): number {
     return this.requests.filter((request) => request.startsWith(path)).length
@@ -27,21 +34,25 @@ export class FakeDirectory {
   answer(request: IncomingMessage, response: ServerResponse): void {
     const url = new URL(request.url ?? '/', 'http://relay')
     this.requests.push(`${url.pathname}${url.search}`)
-    if (this.isDown) return json(response, 503, { error: 'InternalServerError' })
+    if (this.isDown || this.failsOnce.delete(url.pathname)) return json(response, 503, { error: 'InternalServerError' })
     if (url.pathname.startsWith('/did:')) return this.#document(url.pathname.slice(1), response)
     switch (url.pathname) {
       case '/xrpc/com.atproto.sync.listRepos':
         return this.#list(Number(url.searchParams.get('cursor') ?? '0'), response)
+      case '/xrpc/com.atproto.sync.listHosts':
+        if (this.hosts !== undefined) return json(response, 200, { hosts: this.hosts })
+        break
       case '/xrpc/com.atproto.sync.getRepoStatus':
         return this.#status(url.searchParams.get('did') ?? '', response)
       case '/xrpc/com.atproto.sync.getRepo':
         return this.#export(url.searchParams.get('did') ?? '', response)
-      default:
-        return json(response, 501, { error: 'MethodNotImplemented' })
     }
+    json(response, 501, { error: 'MethodNotImplemented' })
   }
 
   #document(did: string, response: ServerResponse): void {
+    const document = this.documents.get(did)
+    if (document !== undefined) return json(response, 200, document)
     const repo = this.repos.get(did)
     if (repo === undefined) return json(response, 404, { message: `DID not registered: ${did}` })
     json(response, 200, {

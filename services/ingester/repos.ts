@@ -51,7 +51,7 @@ export type Phase = (typeof PHASES)[number]
 
 const HOST_CONCURRENCY = 16
 const HOST_TRIES = 5
-const POLL_MS = 5_000
+const POLL_MS = 1_000
 const BACKOFF: BackoffPolicy = { baseMs: 1_000, capMs: 60_000, healthyAfterMs: 0 }
 /** Hosts that a relay has given up. */
 const DEAD_STATUS = new Set(['offline', 'banned'])

@@ -1,0 +1,119 @@
+/** Labels come from the oldest on, each believed only with its author's signature, and a labeler that fails holds up no other. */
+import { encodeCbor } from '@sluice/atproto/cbor-encode.ts'
+import { testKey } from '@sluice/atproto/testing/keys.ts'
+import { testDid } from '@sluice/atproto/testing/world.ts'
+import { labelEventCodec } from '@sluice/events/codec.ts'
+import { FakeRelay } from '@sluice/sandbox/fake-relay.ts'
+import { expect } from '@sluice/sandbox/fixtures.ts'
+import { test, WAIT, type Tools } from './testing/run.ts'
+
+const DID = testDid('labeler')
+const KEY = testKey('labeler')
+const ENV = { INGESTER_MODE: 'labeler' }
+
+function label(val: string, { src = DID, key = KEY, ...more }: { src?: string; key?: typeof KEY; neg?: boolean } = {}) {
+  const unsigned = { ver: 1, src, uri: 'did:plc:subject', val, cts: '2026-01-01T00:00:00.000Z', ...more }
+  return { ...unsigned, sig: key.sign(encodeCbor(unsigned)) }
+}
+
+async function labeler(): Promise<FakeRelay> {
+  const relay = await FakeRelay.start()
+  relay.directory.documents.set(DID, {
+    id: DID,
+    verificationMethod: [
+      { id: `${DID}#atproto_label`, type: 'Multikey', controller: DID, publicKeyMultibase: KEY.multibase },
+    ],
+    service: [{ id: '#atproto_labeler', type: 'AtprotoLabeler', serviceEndpoint: relay.url }],
+  })
+  return relay
+}
+
+async function vals({ redis }: Tools): Promise<string[]> {
+  return (await redis.xRange('label_live', '-', '+'))!.map(({ message }) => labelEventCodec.decode(message).label.val)
+}
+
+const cursor = async ({ redis }: Tools, { host }: FakeRelay) => redis.get(`label_live:cursor:${host}`)
+
+test('labels from before we came are read, in order, with their signature, once', async ({ tools }) => {
+  await using relay = await labeler()
+  for (let i = 0; i < 20; i++) relay.message('#labels', { labels: [label(`a${i}`), label(`b${i}`, { neg: true })] })
+  const first = await tools.ingest(relay, { ...ENV, LABELER_HOSTS: relay.url, INGESTER_BATCH_SIZE: '3' })
+  await expect.poll(() => cursor(tools, relay), WAIT).toBe('20')
+  expect(await vals(tools)).toEqual(Array.from({ length: 20 }, (_, i) => [`a${i}`, `b${i}`]).flat())
+  await first.stop()
+  relay.message('#labels', { labels: [label('later')] })
+  await tools.ingest(relay, { ...ENV, LABELER_HOSTS: relay.url })
+  await expect.poll(() => cursor(tools, relay), WAIT).toBe('21')
+  expect((await vals(tools)).length).toBe(41)
+  expect(relay.cursors).toEqual([0, 20])
+  const [entry] = (await tools.redis.xRange('label_live', '-', '+', { COUNT: 1 }))!
+  expect(labelEventCodec.decode(entry!.message)).toMatchObject({ seq: 1, label: { src: DID, sig: { $bytes: /.+/ } } })
+})
+
+test('what cannot be believed is left out, and its neighbours are not', async ({ tools }) => {
+  await using relay = await labeler()
+  const { sig, ...unsigned } = label('unsigned')
+  relay.message('#labels', {
+    labels: [
+      label('good'),
+      label('forged', { key: testKey('a forger') }),
+      unsigned,
+      { ...label('stranger'), src: 'nobody' },
+      { val: 'no label' },
+      { ...label('changed'), val: 'otherwise' },
+    ],
+  })
+  relay.send(Buffer.from('garbage'))
+  relay.message('#labels', { labels: [label('after')] })
+  const ingester = await tools.ingest(relay, { ...ENV, LABELER_HOSTS: relay.url })
+  await expect.poll(() => cursor(tools, relay), WAIT).toBe('2')
+  expect(sig.length).toBe(64)
+  expect(await vals(tools)).toEqual(['good', 'after'])
+  const counts = { appended: 2, 'bad-signature': 2, unsigned: 1, 'bad-author': 1, malformed: 2 }
+  for (const [outcome, count] of Object.entries(counts)) {
+    expect([outcome, await ingester.metric('sluice_ingester_labels_total', { outcome })]).toEqual([outcome, count])
+  }
+  expect(relay.directory.asked(`/${DID}`)).toBe(2)
+})
+
+test('a labeler without a declared key is taken at its word', async ({ tools }) => {
+  await using relay = await labeler()
+  const plain = testDid('plain labeler')
+  relay.directory.documents.set(plain, { id: plain, verificationMethod: [], service: [] })
+  relay.message('#labels', { labels: [label('plain', { src: plain })] })
+  await tools.ingest(relay, { ...ENV, LABELER_HOSTS: relay.url })
+  await expect.poll(() => vals(tools), WAIT).toEqual(['plain'])
+})
+
+test('a labeler that fails holds up no other', async ({ tools }) => {
+  await using good = await labeler()
+  await using bad = await labeler()
+  bad.error = 'InternalServerError'
+  good.message('#labels', { labels: [label('good')] })
+  const ingester = await tools.ingest(good, { ...ENV, LABELER_HOSTS: `${bad.url},${good.url},127.0.0.1:1` })
+  await expect.poll(() => vals(tools), WAIT).toEqual(['good'])
+  const failures = () => ingester.metric('sluice_ingester_labeler_reconnects_total', { reason: 'error-frame' })
+  await expect.poll(failures, WAIT).toBeGreaterThan(0)
+  bad.error = undefined
+  bad.message('#labels', { labels: [label('at last')] })
+  await expect.poll(() => vals(tools), WAIT).toContain('at last')
+})
+
+test('a labeler that was set up anew is told of, and begun anew where that is allowed', async ({ tools }) => {
+  await using relay = await labeler()
+  relay.message('#labels', { labels: [label('new')] })
+  await tools.redis.set(`label_live:cursor:${relay.host}`, '500')
+  const first = await tools.ingest(relay, { ...ENV, LABELER_HOSTS: relay.url })
+  await expect.poll(() => tools.incidents(), WAIT).toEqual(['future-cursor'])
+  expect(await cursor(tools, relay)).toBe('500')
+  await first.stop()
+  await tools.ingest(relay, { ...ENV, LABELER_HOSTS: relay.url, INGESTER_FUTURE_CURSOR_RESET: 'true' })
+  await expect.poll(() => tools.incidents(), WAIT).toEqual(['future-cursor', 'future-cursor'])
+})
+
+test('without labelers there is nothing to do, and that is well', async ({ tools }) => {
+  await using relay = await labeler()
+  const ingester = await tools.ingest(relay, ENV)
+  await ingester.stop()
+  expect(relay.cursors).toEqual([])
+})

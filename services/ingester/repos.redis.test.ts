@@ -1,0 +1,204 @@
+/** Repositories are listed once, all of them; sweeps find those that are missing or behind, and nothing else. */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { TestRepo, type Write } from '@sluice/atproto/testing/repo.ts'
+import { testDid } from '@sluice/atproto/testing/world.ts'
+import { streamEventCodec } from '@sluice/events/codec.ts'
+import { FakeRelay } from '@sluice/sandbox/fake-relay.ts'
+import { expect } from '@sluice/sandbox/fixtures.ts'
+import { settleExport } from '@sluice/streams/chain-state.ts'
+import { HighWater } from '@sluice/streams/high-water.ts'
+import { Producer } from '@sluice/streams/producer.ts'
+import { demandSweep, sweepDemandKey, sweptKey } from './sweep-demand.ts'
+import { test, WAIT, type Tools } from './testing/run.ts'
+
+const ENV = { INGESTER_MODE: 'backfill', INGESTER_SWEEP_GRACE_MS: '0' }
+const DONE = '!ingester-done'
+let number = 0
+const post = (): Write => ({
+  path: `app.bsky.feed.post/r${number++}`,
+  record: { $type: 'app.bsky.feed.post', text: 'hello', createdAt: '2026-01-01T00:00:00.000Z' },
+})
+
+function people(count: number, name = 'person'): TestRepo[] {
+  return Array.from({ length: count }, (_, i) => {
+    const repo = new TestRepo(testDid(`${name} ${i}`))
+    repo.write([post()])
+    return repo
+  })
+}
+
+/** As the backfiller does when it has fetched a repository. */
+async function exported({ redis }: Tools, repos: readonly TestRepo[]): Promise<void> {
+  const highWater = new HighWater({ redis, stream: 'firehose_backfill', entriesMax: 1e6 })
+  const producer = new Producer({ redis, stream: 'firehose_backfill', codec: streamEventCodec, highWater })
+  await producer.append([], new AbortController().signal, { also: repos.map((repo) => settleExport(repo.did, repo)) })
+}
+
+async function listed(tools: Tools, relay: FakeRelay): Promise<void> {
+  await expect.poll(() => tools.redis.get(`repo_backfill:cursor:${relay.host}`), WAIT).toBe(DONE)
+}
+
+async function swept(tools: Tools): Promise<void> {
+  await expect.poll(() => tools.redis.get(sweepDemandKey('repo_backfill')), WAIT).toBeNull()
+}
+
+const didsOf = (repos: readonly { did: string }[]) => repos.map(({ did }) => did)
+
+test('every repository is asked for once, page by page, and the end is marked; failures are waited for', async ({
+  tools,
+}) => {
+  await using relay = await FakeRelay.start()
+  const repos = people(25)
+  relay.register(...repos)
+  relay.directory.pageRepos = 10
+  relay.directory.inactive.set(repos[3]!.did, 'takendown')
+  relay.directory.failsOnce.add('/xrpc/com.atproto.sync.listRepos')
+  const ingester = await tools.ingest(relay, ENV)
+  await listed(tools, relay)
+  const requests = await tools.requests()
+  expect(didsOf(requests)).toEqual(didsOf(repos))
+  expect(requests[0]).toEqual({
+    did: repos[0]!.did,
+    host: relay.host,
+    rev: repos[0]!.rev,
+    active: true,
+    reason: 'listed',
+  })
+  expect(requests[3]).toMatchObject({ active: false, status: 'takendown' })
+  expect(await ingester.metric('sluice_ingester_listing_waits_total')).toBe(1)
+  expect(relay.directory.asked('/xrpc/com.atproto.sync.listRepos')).toBe(4)
+})
+
+test('an enumeration that was interrupted goes on at its cursor, and one that has ended is not repeated', async ({
+  tools,
+}) => {
+  await using relay = await FakeRelay.start()
+  relay.register(...people(25))
+  relay.directory.pageRepos = 10
+  await tools.redis.set(`repo_backfill:cursor:${relay.host}`, '10')
+  const first = await tools.ingest(relay, ENV)
+  await listed(tools, relay)
+  expect((await tools.requests()).length).toBe(15)
+  await first.stop()
+  const second = await tools.ingest(relay, ENV)
+  await expect.poll(() => second.metric('sluice_ingester_listing_phase', { phase: 'waiting' }), WAIT).toBe(1)
+  expect(relay.directory.asked('/xrpc/com.atproto.sync.listRepos')).toBe(2)
+})
+
+test('a sweep asks for what is missing or behind, and for nothing else', async ({ tools }) => {
+  await using relay = await FakeRelay.start()
+  const repos = people(10)
+  relay.register(...repos)
+  const ingester = await tools.ingest(relay, ENV)
+  await listed(tools, relay)
+  await exported(tools, repos)
+  await tools.redis.del('repo_backfill')
+  repos[2]!.write([post()])
+  const late = people(1, 'late')
+  relay.register(...late)
+  await demandSweep(tools.redis, 'repo_backfill', 'a test')
+  await swept(tools)
+  const requests = await tools.requests()
+  expect(requests.map(({ did, reason }) => [did, reason])).toEqual([
+    [repos[2]!.did, 'sweep'],
+    [late[0]!.did, 'listed'],
+  ])
+  expect(await ingester.metric('sluice_ingester_listed_repos_total', { outcome: 'known' })).toBe(9)
+  // Asked for, and not fetched yet: not asked for again.
+  await demandSweep(tools.redis, 'repo_backfill', 'another')
+  await swept(tools)
+  expect((await tools.requests()).length).toBe(2)
+})
+
+test('sweeps follow each other by the clock', async ({ tools }) => {
+  await using relay = await FakeRelay.start()
+  const repos = people(3)
+  relay.register(...repos)
+  await tools.redis.set(sweptKey('repo_backfill'), new Date(Date.now() - 3_600_000).toISOString())
+  await tools.ingest(relay, { ...ENV, INGESTER_SWEEP_INTERVAL_MS: '60000' })
+  await listed(tools, relay)
+  await expect
+    .poll(async () => Date.now() - Date.parse((await tools.redis.get(sweptKey('repo_backfill')))!), WAIT)
+    .toBeLessThan(60_000)
+  expect(relay.directory.asked('/xrpc/com.atproto.sync.listRepos')).toBe(2)
+})
+
+test('what the live stream may still bring is not missing', async ({ tools }) => {
+  await using relay = await FakeRelay.start()
+  const startMs = Date.now() - 3_600_000
+  const repo = new TestRepo(testDid('fresh'), { startMs })
+  repo.write([post()])
+  relay.register(repo)
+  const ingester = await tools.ingest(relay, { ...ENV, INGESTER_SWEEP_GRACE_MS: '1000' })
+  await listed(tools, relay)
+  await exported(tools, [repo])
+  await tools.redis.del('repo_backfill')
+  repo.write([post()])
+  // The live stream is two hours behind.
+  await tools.redis.set(`firehose_live:time:${relay.host}`, new Date(Date.now() - 7_200_000).toISOString())
+  await demandSweep(tools.redis, 'repo_backfill', 'a test')
+  await swept(tools)
+  expect(await ingester.metric('sluice_ingester_listed_repos_total', { outcome: 'too-young' })).toBe(1)
+  expect(await tools.requests()).toEqual([])
+})
+
+test('host by host: each host that the relay knows, but for the dead, the skipped and the broken', async ({
+  tools,
+}) => {
+  await using relay = await FakeRelay.start()
+  await using one = await FakeRelay.start()
+  await using two = await FakeRelay.start()
+  await using skipped = await FakeRelay.start()
+  const all = [one, two, skipped].map((host, i) => {
+    const repos = people(3, `host ${i}`)
+    host.register(...repos)
+    return repos
+  })
+  relay.directory.hosts = [
+    { hostname: one.host, status: 'active' },
+    { hostname: '127.0.0.1:1', status: 'offline' },
+    { hostname: two.host },
+    { hostname: skipped.host },
+  ]
+  await tools.ingest(relay, { ...ENV, INGESTER_REPO_SOURCE: 'hosts', INGESTER_SKIP_HOSTS: skipped.host })
+  await listed(tools, relay)
+  const requests = await tools.requests()
+  expect(new Set(didsOf(requests))).toEqual(new Set(didsOf([...all[0]!, ...all[1]!])))
+  expect(new Set(requests.map(({ host }) => host))).toEqual(new Set([one.host, two.host]))
+  expect(await tools.redis.get(`repo_backfill:cursor:${one.host}`)).toBe(DONE)
+  expect(skipped.directory.requests).toEqual([])
+})
+
+test('at its high-water mark nothing more is listed, until there is room', async ({ tools }) => {
+  await using relay = await FakeRelay.start()
+  relay.register(...people(30))
+  relay.directory.pageRepos = 5
+  await tools.ingest(relay, { ...ENV, INGESTER_REPO_STREAM_HIGH_WATER_MARK: '12' })
+  await expect.poll(() => tools.redis.xLen('repo_backfill'), WAIT).toBe(15)
+  await sleep(300)
+  expect(await tools.redis.xLen('repo_backfill')).toBe(15)
+  let drained = 0
+  await expect
+    .poll(async () => {
+      const entries = (await tools.redis.xRange('repo_backfill', '-', '+'))!.map(({ id }) => id)
+      if (entries.length > 0) drained += await tools.redis.xDel('repo_backfill', entries)
+      return drained
+    }, WAIT)
+    .toBe(30)
+  await listed(tools, relay)
+})
+
+test('a host that says otherwise settles a status that differs', async ({ tools }) => {
+  await using relay = await FakeRelay.start()
+  const [repo] = people(1)
+  relay.register(repo!)
+  const ingester = await tools.ingest(relay, ENV)
+  await listed(tools, relay)
+  relay.directory.inactive.set(repo!.did, 'deactivated')
+  await demandSweep(tools.redis, 'repo_backfill', 'a test')
+  await swept(tools)
+  await expect.poll(() => ingester.metric('sluice_ingester_account_checks_total', { answer: 'differs' }), WAIT).toBe(1)
+  expect(await tools.events()).toMatchObject([
+    { type: 'account', did: repo!.did, active: false, status: 'deactivated' },
+  ])
+})
