@@ -1,0 +1,169 @@
+/**
+ * `npm run bench [-- --events 60000 --peer-events 3000 --sizes 0,1000000 --consumers 1,2]`: the database stage, side by side in one run.
+ *
+ * **Ours**: the indexer's process, from entries in Redis to committed rows and acks. **The peer**: the official indexer of npm
+ * `@atproto/bsky` with the first of the same events. **The floor**: our final rows by plain COPY. All on clones of one database, at each of
+ * `sizes` records. Then latency at 1,000 events a second beside a backfill.
+ *
+ * Prints tables and writes `docs/benchmarks/<commit>.json`. Rates are noisy on a small machine: compare ratios of one run.
+ */
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { cpus } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import type { StreamEvent } from '@sluice/events/stream-event.ts'
+import { Bed, type Costs } from './bench/bed.ts'
+import { measureFloor } from './bench/floor.ts'
+import { type Latency, measureLatency } from './bench/latency.ts'
+import { fill, measureOurs } from './bench/ours.ts'
+import { measurePeer } from './bench/peer.ts'
+import { Load } from './load.ts'
+import { redisVersion } from './redis.ts'
+import { TEMPLATE } from './template.ts'
+
+const { values } = parseArgs({
+  options: {
+    events: { type: 'string', default: '60000' },
+    'peer-events': { type: 'string', default: '3000' },
+    sizes: { type: 'string', default: '0' },
+    consumers: { type: 'string', default: '1,2' },
+    latency: { type: 'boolean', default: true },
+    seed: { type: 'string', default: '1' },
+  },
+  allowNegative: true,
+})
+const EVENTS = Number(values.events)
+const PEER_EVENTS = Number(values['peer-events'])
+const FILL_CHUNK = 20_000
+
+interface Row {
+  size: number
+  who: string
+  events: number
+  costs: Costs
+}
+
+const load = new Load({ seed: Number(values.seed) })
+const rows: Row[] = []
+let latency: Latency | undefined
+{
+  await using bed = await Bed.make()
+  let template = TEMPLATE
+  let filled = 0
+  for (const size of values.sizes.split(',').map(Number)) {
+    if (size > filled) {
+      const database = await bed.database(template)
+      say(`filling a database to ${size.toLocaleString('en')} events`)
+      await fill(bed, database, chunksOf(size - filled))
+      await bed.postgres.query('vacuum analyze', [], database.name)
+      template = database.name
+      filled = size
+    }
+    await measureAt(bed, size, template)
+  }
+  if (values.latency) {
+    say('latency at 1,000 events/s beside a backfill')
+    const backfill = load.take(EVENTS)
+    latency = await measureLatency(bed, await bed.database(template), load.take(15_000), backfill, 1_000)
+  }
+}
+report()
+
+async function measureAt(bed: Bed, size: number, template: string): Promise<void> {
+  const events = load.take(EVENTS)
+  let source: { url: string; since: string } | undefined
+  for (const consumers of values.consumers.split(',').map(Number)) {
+    say(`ours, ${consumers} indexer${consumers > 1 ? 's' : ''}, at ${size.toLocaleString('en')} records`)
+    const database = await bed.database(template)
+    const [{ since }] = (await bed.postgres.query<{ since: string }>('select pg_current_xact_id()::text as since')) as [
+      { since: string },
+    ]
+    rows.push({
+      size,
+      who: `ours × ${consumers}`,
+      events: EVENTS,
+      costs: await measureOurs(bed, database, events, consumers),
+    })
+    source ??= { url: database.url, since }
+  }
+  if (PEER_EVENTS > 0) {
+    say(`the official indexer, at ${size.toLocaleString('en')} records`)
+    const sample = events.slice(0, PEER_EVENTS)
+    rows.push({
+      size,
+      who: 'official',
+      events: PEER_EVENTS,
+      costs: await measurePeer(bed, await bed.database(template), sample),
+    })
+  }
+  for (const order of ['key', 'arrival'] as const) {
+    say(`the floor, in ${order} order, at ${size.toLocaleString('en')} records`)
+    const costs = await measureFloor(bed, source!, await bed.database(template), order)
+    rows.push({ size, who: `COPY by ${order}`, events: EVENTS, costs })
+  }
+}
+
+function* chunksOf(count: number): Generator<StreamEvent[]> {
+  for (let left = count; left > 0; left -= FILL_CHUNK) yield load.take(Math.min(FILL_CHUNK, left))
+}
+
+function report(): void {
+  const header = ['records', 'who', 'events/s', 'node µs', 'postgres µs', 'redis µs', 'WAL B', 'statements', 'tx']
+  const table = rows.map(({ size, who, events, costs }) => [
+    size.toLocaleString('en'),
+    who,
+    Math.round(events / costs.seconds).toLocaleString('en'),
+    perEvent(costs.node * 1e6, events),
+    perEvent(costs.postgres * 1e6, events),
+    perEvent(costs.redis * 1e6, events),
+    perEvent(costs.walBytes, events),
+    (costs.statements / events).toFixed(3),
+    (costs.transactions / events).toFixed(4),
+  ])
+  console.log(`\n${grid([header, ...table])}\n(µs, bytes, statements and transactions per event)`)
+  const ratios = ratiosOf()
+  for (const line of ratios) console.log(line)
+  if (latency) {
+    const { p50Ms, p99Ms, maxMs, samples, backfilled } = latency
+    console.log(
+      `XADD → visible at 1,000 events/s: p50 ${p50Ms} ms, p99 ${p99Ms} ms, max ${maxMs} ms (${samples} samples; ${backfilled} backfill events meanwhile)`,
+    )
+  }
+  const commit = execFileSync('git', ['describe', '--always', '--dirty'], { encoding: 'utf8' }).trim()
+  const dir = join(import.meta.dirname, '../../docs/benchmarks')
+  mkdirSync(dir, { recursive: true })
+  const machine = { cpus: cpus().length, model: cpus()[0]?.model, node: process.version, redis: redisVersion() }
+  const file = join(dir, `${commit}.json`)
+  writeFileSync(file, `${JSON.stringify({ commit, machine, rows, ratios, latency }, null, 2)}\n`)
+  console.log(`written to ${file}`)
+}
+
+function ratiosOf(): string[] {
+  return [...new Set(rows.map(({ size }) => size))].flatMap((size) => {
+    const rate = (who: string): number => {
+      const row = rows.find((r) => r.size === size && r.who === who)
+      return row ? row.events / row.costs.seconds : NaN
+    }
+    const ours = rate('ours × 1')
+    return [
+      `at ${size.toLocaleString('en')}: ours/official ${(ours / rate('official')).toFixed(1)}, ` +
+        `ours/COPY by key ${(ours / rate('COPY by key')).toFixed(2)}, by arrival ${(ours / rate('COPY by arrival')).toFixed(2)}`,
+    ]
+  })
+}
+
+function perEvent(total: number, events: number): string {
+  return (total / events).toFixed(1)
+}
+
+function grid(lines: readonly string[][]): string {
+  const widths = lines[0]!.map((_, i) => Math.max(...lines.map((line) => line[i]!.length)))
+  return lines
+    .map((line) => line.map((cell, i) => (i === 1 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!))).join('  '))
+    .join('\n')
+}
+
+function say(text: string): void {
+  console.log(`· ${text}`)
+}

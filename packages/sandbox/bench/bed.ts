@@ -1,0 +1,102 @@
+/**
+ * What every measurement stands on: one PostgreSQL and one Redis, durable as in production, and databases that are clones of one
+ * another, so that all contestants begin with the same rows.
+ */
+import { type Postgres, startPostgres } from '../postgres.ts'
+import { type Redis, startRedis } from '../redis.ts'
+import { createTemplate, TEMPLATE } from '../template.ts'
+import { cpuSecondsOf, cpuSecondsOfTree } from './cpu.ts'
+
+/** Of a small server; WAL and checkpoints as a busy one would set them. */
+const SETTINGS = {
+  shared_buffers: '2GB',
+  max_wal_size: '8GB',
+  effective_io_concurrency: '32',
+  autovacuum_naptime: '20s',
+  shared_preload_libraries: 'pg_stat_statements',
+  'pg_stat_statements.track': 'top',
+}
+
+export interface Costs {
+  seconds: number
+  /** CPU seconds. */
+  node: number
+  postgres: number
+  redis: number
+  walBytes: number
+  statements: number
+  transactions: number
+}
+
+export class Bed implements AsyncDisposable {
+  readonly postgres: Postgres
+  readonly redis: Redis
+  #databases = 0
+
+  private constructor(postgres: Postgres, redis: Redis) {
+    this.postgres = postgres
+    this.redis = redis
+  }
+
+  static async make(): Promise<Bed> {
+    await using started = new AsyncDisposableStack()
+    const postgres = started.use(await startPostgres({ settings: SETTINGS }))
+    const redis = started.use(await startRedis())
+    await createTemplate(postgres)
+    await postgres.query('create extension if not exists pg_stat_statements')
+    started.move()
+    return new Bed(postgres, redis)
+  }
+
+  /** A clone of `template` (default: an empty schema), its name and URL. */
+  async database(template = TEMPLATE): Promise<{ name: string; url: string }> {
+    const name = `bench_${this.#databases++}`
+    return { name, url: await this.postgres.createDatabase(name, template) }
+  }
+
+  /** What `act` costs. @param nodePid whose CPU counts as Node's; default this process */
+  async costs(database: string, act: () => Promise<void>, nodePids: readonly number[] = [process.pid]): Promise<Costs> {
+    await this.postgres.query('checkpoint')
+    await this.postgres.query('select pg_stat_statements_reset()')
+    const before = await this.#reading(database, nodePids)
+    const startedAt = performance.now()
+    await act()
+    const seconds = (performance.now() - startedAt) / 1000
+    const after = await this.#reading(database, nodePids)
+    const [{ calls }] = (await this.postgres.query<{ calls: string }>(CALLS, [database])) as [{ calls: string }]
+    return {
+      seconds,
+      node: after.node - before.node,
+      postgres: after.postgres - before.postgres,
+      redis: after.redis - before.redis,
+      walBytes: after.wal - before.wal,
+      statements: Number(calls),
+      transactions: after.transactions - before.transactions,
+    }
+  }
+
+  async #reading(database: string, nodePids: readonly number[]) {
+    // The backends tell their statistics at most once a second.
+    await this.postgres.query('select pg_stat_force_next_flush()')
+    const [row] = await this.postgres.query<{ wal: string; transactions: string }>(READING, [database])
+    return {
+      wal: Number(row!.wal),
+      transactions: Number(row!.transactions),
+      node: nodePids.reduce((sum, pid) => sum + cpuSecondsOf(pid), 0),
+      postgres: cpuSecondsOfTree(this.postgres.pid),
+      redis: cpuSecondsOf(this.redis.pid),
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.redis[Symbol.asyncDispose]()
+    await this.postgres[Symbol.asyncDispose]()
+  }
+}
+
+const READING = `
+  select pg_current_wal_lsn() - '0/0' as wal, coalesce(sum(xact_commit), 0) as transactions
+  from pg_stat_database where datname = $1`
+
+const CALLS = `
+  select coalesce(sum(calls), 0) as calls from pg_stat_statements s join pg_database d on d.oid = s.dbid where d.datname = $1`

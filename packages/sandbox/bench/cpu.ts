@@ -1,0 +1,30 @@
+/** CPU time of processes, from /proc: user and system, of the process and of children that it has reaped. */
+import { readdirSync, readFileSync } from 'node:fs'
+
+const TICKS_PER_SECOND = 100
+
+/** Seconds; 0 for a process that is gone. */
+export function cpuSecondsOf(pid: number, withReaped = false): number {
+  const stat = statOf(pid)
+  if (!stat) return 0
+  const ticks = stat.slice(11, withReaped ? 15 : 13).reduce((sum, value) => sum + Number(value), 0)
+  return ticks / TICKS_PER_SECOND
+}
+
+/** Of a server and all processes that it started, ended ones included. */
+export function cpuSecondsOfTree(pid: number): number {
+  const children = readdirSync('/proc').filter(
+    (name) => /^\d+$/.test(name) && statOf(Number(name))?.[1] === String(pid),
+  )
+  return cpuSecondsOf(pid, true) + children.reduce((sum, child) => sum + cpuSecondsOf(Number(child)), 0)
+}
+
+/** The fields behind the name, which may hold spaces: state, ppid, … (proc(5)). */
+function statOf(pid: number): string[] | undefined {
+  try {
+    const text = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    return text.slice(text.lastIndexOf(')') + 2).split(' ')
+  } catch {
+    return undefined
+  }
+}

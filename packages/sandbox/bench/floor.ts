@@ -1,0 +1,105 @@
+/**
+ * The floor: the same final rows, put into the same tables with the same indexes by plain COPY over one connection. Nothing that keeps
+ * these rows in PostgreSQL can cost less, save by fewer indexes.
+ */
+import { pipeline } from 'node:stream/promises'
+import { Client } from 'pg'
+// @ts-expect-error it has no types, and is a rival here, nothing else
+import { from as copyFrom, to as copyTo } from 'pg-copy-streams'
+import { SCHEMA } from '../template.ts'
+import type { Bed, Costs } from './bed.ts'
+
+export type Order = 'arrival' | 'key'
+
+interface Table {
+  name: string
+  /** All but the generated ones. */
+  columns: string[]
+  key: string[]
+}
+
+/**
+ * Rows of `source` that transaction `since` or a later one wrote, copied into `target`, which is a clone of what `source` was before.
+ * Rows that `target` has under the same key (counters, accounts) are taken out first, unmeasured.
+ */
+export async function measureFloor(
+  bed: Bed,
+  source: { url: string; since: string },
+  target: { name: string; url: string },
+  order: Order,
+): Promise<Costs> {
+  await using from = await connect(source.url)
+  await using to = await connect(target.url)
+  const loads: { table: Table; chunks: Buffer[] }[] = []
+  for (const table of await tablesOf(from)) {
+    const chunks = await dump(from, table, source.since, order)
+    if (chunks.length > 0) loads.push({ table, chunks })
+  }
+  for (const { table, chunks } of loads) await clear(to, table, chunks)
+  return await bed.costs(target.name, async () => {
+    await to.query('begin')
+    for (const { table, chunks } of loads) await load(to, quoted(table.name), table.columns, chunks)
+    await to.query('commit')
+  })
+}
+
+async function dump(client: Client, { name, columns, key }: Table, since: string, order: Order): Promise<Buffer[]> {
+  const by = order === 'key' ? key.map(quoted).join(', ') : 'ctid'
+  const stream = client.query(
+    copyTo(`copy (
+      select ${columns.map(quoted).join(', ')} from ${quoted(name)}
+      where age(xmin) <= age('${since}'::xid) order by ${by}
+    ) to stdout`),
+  )
+  const chunks: Buffer[] = []
+  for await (const chunk of stream) chunks.push(chunk as Buffer)
+  return chunks
+}
+
+async function load(
+  client: Client,
+  table: string,
+  columns: readonly string[],
+  chunks: readonly Buffer[],
+): Promise<void> {
+  const stream = client.query(copyFrom(`copy ${table} (${columns.map(quoted).join(', ')}) from stdin`))
+  await pipeline(chunks, stream)
+}
+
+async function clear(client: Client, { name, columns, key }: Table, chunks: readonly Buffer[]): Promise<void> {
+  await client.query(`create temporary table incoming (like ${quoted(name)} including generated)`)
+  await load(client, 'incoming', columns, chunks)
+  const same = key.map((column) => `held.${quoted(column)} = incoming.${quoted(column)}`).join(' and ')
+  await client.query(`delete from ${quoted(name)} held using incoming where ${same}`)
+  await client.query('drop table incoming')
+}
+
+async function tablesOf(client: Client): Promise<Table[]> {
+  const { rows } = await client.query<Table>({ text: TABLES, values: [SCHEMA] })
+  return rows
+}
+
+const TABLES = `
+  select relname as name,
+    array(
+      select attname::text from pg_attribute where attrelid = c.oid and attnum > 0 and not attisdropped and attgenerated = ''
+      order by attnum
+    ) as columns,
+    array(
+      select attname::text from pg_index join pg_attribute a on a.attrelid = indrelid and a.attnum = any(indkey)
+      where indrelid = c.oid and indisprimary
+    ) as key
+  from pg_class c where relnamespace = $1::regnamespace and relkind = 'r' and relname not like '%migration%'
+    and exists (select from pg_index where indrelid = c.oid and indisprimary)`
+
+async function connect(url: string): Promise<Client & AsyncDisposable> {
+  const client = new Client({ connectionString: url, options: `-c search_path=${SCHEMA},public` })
+  await client.connect()
+  return Object.assign(client, {
+    [Symbol.asyncDispose]: () => client.end(),
+  })
+}
+
+function quoted(identifier: string): string {
+  return `"${identifier}"`
+}

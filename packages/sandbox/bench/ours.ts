@@ -1,0 +1,92 @@
+/** Our indexer, as in production: its own process, from entries in Redis to committed rows and acks. */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { streamEventCodec } from '@sluice/events/codec.ts'
+import type { StreamEvent } from '@sluice/events/stream-event.ts'
+import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
+import { type Daemon, startDaemon } from '../daemon.ts'
+import { SCHEMA } from '../template.ts'
+import type { Bed, Costs } from './bed.ts'
+
+export const STREAM = 'firehose_live'
+
+/** Time and cost of applying `events` by that many indexers, from the first of them to the last ack. */
+export async function measureOurs(
+  bed: Bed,
+  database: { name: string; url: string },
+  events: readonly StreamEvent[],
+  consumers = 1,
+): Promise<Costs> {
+  await using redis = await openRedis(bed)
+  await redis.flushDb()
+  const indexers = await Promise.all(
+    Array.from({ length: consumers }, (_, i) => startIndexer(bed, database.url, `bench-${i + 1}`)),
+  )
+  await using _ = closing(indexers)
+  // Filled while nobody reads: what is measured is the indexer, not us.
+  for (const indexer of indexers) indexer.pause()
+  await append(redis, STREAM, events)
+  const pids = indexers.map(({ pid }) => pid)
+  return await bed.costs(
+    database.name,
+    async () => {
+      for (const indexer of indexers) indexer.resume()
+      while ((await redis.xLen(STREAM)) > 0) await sleep(10)
+    },
+    pids,
+  )
+}
+
+/** Applies without measuring: what the database holds before. */
+export async function fill(bed: Bed, database: { url: string }, events: Iterable<StreamEvent[]>): Promise<void> {
+  await using redis = await openRedis(bed)
+  await redis.flushDb()
+  await using _ = closing([await startIndexer(bed, database.url, 'filler')])
+  for (const chunk of events) {
+    await append(redis, STREAM, chunk)
+    while ((await redis.xLen(STREAM)) > 40_000) await sleep(50)
+  }
+  while ((await redis.xLen(STREAM)) > 0) await sleep(50)
+}
+
+export async function startIndexer(bed: Bed, url: string, consumer: string, env: Record<string, string> = {}) {
+  return await startDaemon({
+    role: 'indexer',
+    id: consumer,
+    env: {
+      LOG_LEVEL: 'warn',
+      REDIS_URL: bed.redis.url(),
+      DB_POSTGRES_URL: url,
+      DB_POSTGRES_SCHEMA: SCHEMA,
+      INDEXER_CONSUMER: consumer,
+      // Made-up accounts have no handles.
+      INDEXER_HANDLES: 'false',
+      ...env,
+    },
+  })
+}
+
+export async function append(redis: Redis, stream: string, events: readonly StreamEvent[]): Promise<void> {
+  for (let at = 0; at < events.length; at += 1_000) {
+    await Promise.all(
+      events.slice(at, at + 1_000).map((event) => redis.xAdd(stream, '*', streamEventCodec.encode(event) as never)),
+    )
+  }
+}
+
+export async function openRedis(bed: Bed): Promise<Redis & AsyncDisposable> {
+  const redis = await connectRedis({ url: bed.redis.url(), name: 'bench' })
+  return Object.assign(redis, {
+    [Symbol.asyncDispose]: () => {
+      redis.destroy()
+      return Promise.resolve()
+    },
+  })
+}
+
+function closing(daemons: readonly Daemon[]): AsyncDisposable {
+  return {
+    async [Symbol.asyncDispose]() {
+      await Promise.all(daemons.map((daemon) => daemon.stop()))
+    },
+  }
+}
