@@ -114,7 +114,9 @@ export class Backfiller implements Service {
   async #context(redis: Redis, signal: AbortSignal, resources: AsyncDisposableStack): Promise<BackfillContext> {
     const { config } = this.#options
     const limits = new PdsLimits({ redis, stream: config.backfillStream, limitsOf: this.#limitsOf() })
-    const http = new HttpClient({ allowPrivate: config.allowPrivate, connectionsPerHost: 64 })
+    // The operator names the directory; everybody else's hosts are anybody's word.
+    const allowHosts = [new URL(config.plcUrl).host]
+    const http = new HttpClient({ allowPrivate: config.allowPrivate, allowHosts, connectionsPerHost: 64 })
     resources.defer(() => http.close())
     const xrpc = new XrpcClient(http, {
       onRateLimit: (origin, { remaining, resetMs = 5_000 }) => {

@@ -61,11 +61,13 @@ export class RepoMemory implements Disposable {
   }
 
   /**
-   * Accounts for `bytes` in all that are in memory by now, and waits until there is room for them.
+   * Accounts for `bytes` in all that are in memory by now, and waits until there is room for them. Whoever needs more than there is
+   * gets all of it, and goes on alone: waiting for the rest would never end.
    * @throws TransientError when another repository waits already; an AbortError when the signal aborts first
    */
   async hold(bytes: number, signal: AbortSignal): Promise<void> {
-    const more = bytes - this.#bytes
+    const counted = Math.min(bytes, this.#budget.limit)
+    const more = counted - this.#bytes
     if (more <= 0) return
     if (!this.#budget.tryAcquire(more)) {
       if (!this.#isGrowing && !this.#growing.tryAcquire(1))
@@ -73,7 +75,7 @@ export class RepoMemory implements Disposable {
       this.#isGrowing = true
       await this.#budget.acquire(more, signal)
     }
-    this.#bytes = bytes
+    this.#bytes = counted
   }
 
   [Symbol.dispose](): void {

@@ -75,12 +75,13 @@ const TROUBLES: Record<string, Trouble> = {
     { kind: 'status', status: 403, error: 'Forbidden' },
     { kind: 'dead', reason: 'unauthorized' },
   ),
-  'too many requests once': faulty({
+  // More often than any failure of its own is forgiven.
+  'too many requests': faulty({
     kind: 'status',
     status: 429,
     error: 'RateLimitExceeded',
     headers: { 'retry-after': '1' },
-    times: 1,
+    times: 6,
   }),
   'cut off': cutAt('cut', 2),
   stalls: cutAt('stall', 1),

@@ -1,0 +1,72 @@
+import { expect, test } from 'vitest'
+import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
+import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
+import { failureOf, judge, type Verdict } from './failures.ts'
+
+const LIMITS = { retryMs: 1_000, retryMaxMs: 60_000 }
+const ENTRY: BackfillEvent = { did: 'did:plc:a', host: 'pds.example', rev: '' }
+const HOUR_MS = 3_600_000
+
+function judged(error: unknown, entry: BackfillEvent = ENTRY, random = 0): Verdict {
+  return judge(entry, failureOf(error), LIMITS, () => random)
+}
+
+/** Fails again and again; how often until it is given up. */
+function triesOf(error: unknown, most = 1_000): number {
+  let entry = ENTRY
+  for (let tries = 1; tries <= most; tries++) {
+    const verdict = judged(error, entry)
+    if (verdict.act === 'bury') return tries
+    entry = verdict.entry
+  }
+  return Infinity
+}
+
+test('an outage never uses up the tries of a repository', () => {
+  expect(triesOf(new TransientError('ECONNRESET'))).toBe(Infinity)
+})
+
+test.each([
+  ['car-truncated', 8],
+  ['mst-incomplete', 8],
+  ['export-bad-signature', 5],
+  ['car-wrong-hash', 5],
+  ['export-stale', 5],
+  ['identity-missing', 5],
+  ['not-implemented', 14],
+  ['http-private-address', 3],
+  ['car-too-large', 3],
+])('%s is given up after %i tries, with its own reason', (reason, tries) => {
+  const error = new RefusedError(reason, 'detail')
+  expect(triesOf(error)).toBe(tries)
+  const { class: failure } = failureOf(error)
+  expect(judged(error, { ...ENTRY, failure, attempts: tries - 1 })).toMatchObject({
+    act: 'bury',
+    reason,
+    attempts: tries,
+  })
+})
+
+test('an error of ours is a bug, and is not tried for ever', () => {
+  expect(triesOf(new TypeError('x is undefined'))).toBe(3)
+})
+
+test('failures of another class begin anew: an outage between them does not add up with them', () => {
+  const verdict = judged(new RefusedError('car-wrong-hash', ''), { ...ENTRY, attempts: 100, failure: 'unavailable' })
+  expect(verdict).toMatchObject({ act: 'retry', entry: { attempts: 1, failure: 'invalid' } })
+})
+
+test('waits double, are stretched by up to a half, and end at the longest', () => {
+  const wait = (attempts: number, random: number): number => {
+    const verdict = judged(new TransientError('x'), { ...ENTRY, attempts, failure: 'unavailable' }, random)
+    return verdict.act === 'retry' ? verdict.delayMs : Number.NaN
+  }
+  expect([0, 1, 2, 3].map((attempts) => wait(attempts, 0))).toEqual([1_000, 2_000, 4_000, 8_000])
+  expect(wait(0, 1)).toBe(1_500)
+  expect(wait(1_000, 0)).toBe(60_000)
+})
+
+test('what a host disabled for new repositories is asked again after 12 hours or more, and what it asks for is kept', () => {
+  expect(judged(new RefusedError('not-implemented', ''))).toMatchObject({ delayMs: 12 * HOUR_MS })
+  expect(judged(new TransientError('x', { retryAfterMs: 7 * HOUR_MS }))).toMatchObject({ delayMs: 7 * HOUR_MS })
+})

@@ -1,0 +1,97 @@
+import { expect, test } from 'vitest'
+import { setImmediate as turn } from 'node:timers/promises'
+import { HostQueues } from './host-queues.ts'
+import type { Asked, Permit } from './pds-limits.ts'
+
+/** A queue whose work ends when it is told to; hosts named here may not be asked. */
+function queues({ concurrency = 32, hostConcurrency = 8, shares = Infinity, closed = new Map<string, number>() } = {}) {
+  const order: string[] = []
+  const under = new Map<string, () => void>()
+  const asked: string[] = []
+  let free = shares
+  const permit = (host: string): Permit => ({ host, release: () => Promise.resolve() })
+  const queue = new HostQueues<string, Disposable>({
+    concurrency,
+    limits: {
+      limitsOf: () => ({ concurrency: hostConcurrency, perSecond: 1, burst: 1 }),
+      ask: (host): Promise<Asked> => {
+        asked.push(host)
+        const waitMs = closed.get(host)
+        return Promise.resolve(waitMs === undefined ? { permit: permit(host) } : { why: 'parked', waitMs })
+      },
+    },
+    reserve: () => (free === 0 ? undefined : (free--, { [Symbol.dispose]: () => void free++ })),
+    work: async (item, _, reserved) => {
+      using _reserved = reserved
+      order.push(item)
+      await new Promise<void>((resolve) => under.set(item, resolve))
+      under.delete(item)
+    },
+  })
+  const finish = async (item: string): Promise<void> => {
+    under.get(item)!()
+    await turn()
+    await turn()
+  }
+  return { queue, order, under, asked, finish, closed }
+}
+
+async function close(queue: HostQueues<string, Disposable>, under: Map<string, () => void>): Promise<void> {
+  const closed = queue.close()
+  for (const end of under.values()) end()
+  await closed
+}
+
+test('B2: a host that never answers holds its share of the places, and the others go on', async () => {
+  const { queue, under, order } = queues()
+  for (let i = 0; i < 100; i++) queue.add('slow', `slow ${i}`, { urgent: false })
+  for (let i = 0; i < 10; i++) queue.add(`host ${i}`, `good ${i}`, { urgent: false })
+  await turn()
+  expect([...under.keys()].filter((item) => item.startsWith('slow')).length).toBeLessThanOrEqual(2)
+  expect(order.filter((item) => item.startsWith('good'))).toHaveLength(10)
+  await close(queue, under)
+})
+
+test('a host that may not be asked is passed over, and asked again in time', async () => {
+  const { queue, under, order, asked, closed } = queues({ closed: new Map([['parked', 30]]) })
+  queue.add('parked', 'later', { urgent: false })
+  queue.add('open', 'now', { urgent: false })
+  await turn()
+  expect(order).toEqual(['now'])
+  closed.clear()
+  await expect.poll(() => order).toEqual(['now', 'later'])
+  expect(asked.filter((host) => host === 'parked')).toHaveLength(2)
+  await close(queue, under)
+})
+
+test('within a host what is urgent goes first, then first come, first served', async () => {
+  const { queue, under, order, finish } = queues({ hostConcurrency: 1 })
+  for (const item of ['a', 'b', 'c']) queue.add('host', item, { urgent: false })
+  queue.add('host', 'urgent', { urgent: true })
+  queue.add('host', 'again', { urgent: false, front: true })
+  await turn()
+  while (under.size > 0) await finish([...under.keys()][0]!)
+  expect(order).toEqual(['urgent', 'again', 'a', 'b', 'c'])
+  await close(queue, under)
+})
+
+test('nothing begins without what it needs, and it begins when there is some again', async () => {
+  const { queue, under, order, finish } = queues({ shares: 1 })
+  queue.add('one', 'a', { urgent: false })
+  queue.add('two', 'b', { urgent: false })
+  await turn()
+  expect(order).toEqual(['a'])
+  await finish('a')
+  expect(order).toEqual(['a', 'b'])
+  await close(queue, under)
+})
+
+test('what is closed begins nothing more, and knows when all has ended', async () => {
+  const { queue, under, order } = queues({ hostConcurrency: 1 })
+  queue.add('host', 'a', { urgent: false })
+  queue.add('host', 'b', { urgent: false })
+  await turn()
+  await close(queue, under)
+  expect(order).toEqual(['a'])
+  expect(queue.running).toBe(0)
+})

@@ -1,0 +1,108 @@
+/** B2: the limits of a host hold for all backfillers together, since they are in Redis. */
+import { expect, test as base } from '@sluice/sandbox/fixtures.ts'
+import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
+import type { HostLimits } from './host-rules.ts'
+import { PdsLimits, type Permit } from './pds-limits.ts'
+
+const HOST = 'pds.example'
+const GENEROUS: HostLimits = { concurrency: 1_000, perSecond: 10_000, burst: 10_000 }
+
+const test = base.extend('redis', async ({ redisUrl }, { onCleanup }): Promise<Redis> => {
+  const redis = await connectRedis({ url: redisUrl, name: 'test' })
+  onCleanup(() => redis.destroy())
+  return redis
+})
+
+/** Two processes that share the limits. */
+function two(redis: Redis, limits: Partial<HostLimits>, leaseMs?: number): [PdsLimits, PdsLimits] {
+  const options = { redis, stream: 's', limitsOf: () => ({ ...GENEROUS, ...limits }), ...(leaseMs && { leaseMs }) }
+  return [new PdsLimits(options), new PdsLimits(options)]
+}
+
+/** Asks both in turn until nothing is granted any more. */
+async function askAll([one, another]: readonly [PdsLimits, PdsLimits], times = 100): Promise<Permit[]> {
+  const asked = await Promise.all(Array.from({ length: times }, (_, i) => (i % 2 ? one : another).ask(HOST)))
+  return asked.flatMap(({ permit }) => permit ?? [])
+}
+
+test('no more requests are under way than a host may have, whoever makes them', async ({ redis }) => {
+  const both = two(redis, { concurrency: 7 })
+  const permits = await askAll(both)
+  expect(permits).toHaveLength(7)
+  expect(await both[0].ask(HOST)).toMatchObject({ why: 'busy' })
+  await permits[0]!.release({ verdict: 'ok' })
+  await permits[0]!.release({ verdict: 'ok' })
+  expect(await askAll(both)).toHaveLength(1)
+  expect((await both[0].ask('other.example')).permit).toBeDefined()
+})
+
+test('no more requests are sent in a time than a host allows, whoever sends them', async ({ redis }) => {
+  const both = two(redis, { perSecond: 0.001, burst: 5 })
+  const permits = await askAll(both)
+  expect(permits).toHaveLength(5)
+  await Promise.all(permits.map((permit) => permit.release({ verdict: 'ok' })))
+  const refused = await both[1].ask(HOST)
+  expect(refused).toMatchObject({ why: 'rate' })
+  expect('waitMs' in refused && refused.waitMs).toBeGreaterThan(900_000)
+})
+
+test('a host that asked to be left alone is left alone by all for so long', async ({ redis }) => {
+  const [one, another] = two(redis, {})
+  const { permit } = await one.ask(HOST)
+  await permit!.release({ verdict: 'ok', parkMs: 60_000 })
+  const refused = await another.ask(HOST)
+  expect(refused).toMatchObject({ why: 'parked' })
+  expect('waitMs' in refused && refused.waitMs).toBeGreaterThan(55_000)
+})
+
+test('what the host says is left is all that is asked, by all together', async ({ redis }) => {
+  const both = two(redis, {})
+  const { permit } = await both[0].ask(HOST)
+  await both[0].observe(HOST, { remaining: 3, resetMs: 60_000 })
+  await permit!.release({ verdict: 'ok' })
+  expect(await askAll(both)).toHaveLength(3)
+  expect(await both[1].ask(HOST)).toMatchObject({ why: 'stated' })
+})
+
+test('a host that fails is parked, longer each time, asked by one at a time, and forgiven when it works', async ({
+  redis,
+}) => {
+  const [one, another] = two(redis, {})
+  const fail = async (): Promise<void> => (await one.ask(HOST)).permit!.release({ verdict: 'failed' })
+  for (let i = 0; i < 3; i++) await fail()
+  expect(await another.ask(HOST)).toMatchObject({ why: 'parked' })
+  await redis.hSet('s:host:pds.example', 'parkedUntil', '0')
+  const next = await another.ask(HOST)
+  expect(next.permit).toBeDefined()
+  expect(await one.ask(HOST)).toMatchObject({ why: 'busy' })
+  await next.permit!.release({ verdict: 'failed' })
+  const parked = await one.ask(HOST)
+  expect('waitMs' in parked && parked.waitMs).toBeGreaterThan(1_000)
+  await redis.hSet('s:host:pds.example', 'parkedUntil', '0')
+  await (await one.ask(HOST)).permit!.release({ verdict: 'ok' })
+  expect(await askAll([one, another], 20)).toHaveLength(20)
+})
+
+test('permits of a process that died run out, those of one that lives do not', async ({ redis }) => {
+  const [alive, dead] = two(redis, { concurrency: 2 }, 1_500)
+  const kept = (await alive.ask(HOST)).permit!
+  expect((await dead.ask(HOST)).permit).toBeDefined()
+  const third = two(redis, { concurrency: 2 })[0]
+  expect(await third.ask(HOST)).toMatchObject({ why: 'busy' })
+  const granted = async (): Promise<boolean> => {
+    await alive.renew()
+    return (await third.ask(HOST)).permit !== undefined
+  }
+  await expect.poll(granted, { timeout: 10_000, interval: 50 }).toBe(true)
+  await alive.renew()
+  expect(await third.ask(HOST)).toMatchObject({ why: 'busy' })
+  await kept.release({ verdict: 'ok' })
+  expect((await third.ask(HOST)).permit).toBeDefined()
+})
+
+test('while Redis is away nothing is allowed, and nothing throws', async ({ redisUrl }) => {
+  const redis = await connectRedis({ url: redisUrl, name: 'test' })
+  const [one] = two(redis, {})
+  redis.destroy()
+  expect(await one.ask(HOST)).toMatchObject({ why: 'redis' })
+})

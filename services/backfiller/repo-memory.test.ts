@@ -1,0 +1,50 @@
+import { expect, test } from 'vitest'
+import { TransientError } from '@sluice/runtime/errors.ts'
+import { RepoMemories, SHARE_BYTES } from './repo-memory.ts'
+
+const signal = new AbortController().signal
+const LIMIT = 16 * SHARE_BYTES
+
+test('no more repositories are begun than there are shares, and what is given back is used again', () => {
+  const memories = new RepoMemories(LIMIT)
+  const open = Array.from({ length: 16 }, () => memories.tryOpen()!)
+  expect(memories.usedBytes).toBe(LIMIT)
+  expect(memories.tryOpen()).toBeUndefined()
+  open[0]![Symbol.dispose]()
+  using again = memories.tryOpen()
+  expect(again).toBeDefined()
+})
+
+test('one repository keeps a small part in memory, the rest goes to a file', () => {
+  const memories = new RepoMemories(64 * SHARE_BYTES)
+  using memory = memories.tryOpen()!
+  expect(memory.mayKeep(4 * SHARE_BYTES)).toBe(true)
+  expect(memory.mayKeep(4 * SHARE_BYTES + 1)).toBe(false)
+  expect(memories.usedBytes).toBe(4 * SHARE_BYTES)
+})
+
+test('one waits for what the others give back, a second one gives up instead: two could wait for each other', async () => {
+  const memories = new RepoMemories(LIMIT)
+  const [one, two, ...others] = Array.from({ length: 16 }, () => memories.tryOpen()!)
+  let isGranted = false
+  const granted = one!.hold(3 * SHARE_BYTES, signal).then(() => (isGranted = true))
+  await expect(two!.hold(2 * SHARE_BYTES, signal)).rejects.toThrow(TransientError)
+  others[0]![Symbol.dispose]()
+  await Promise.resolve()
+  expect(isGranted).toBe(false)
+  others[1]![Symbol.dispose]()
+  await granted
+  expect(memories.usedBytes).toBe(LIMIT)
+})
+
+test('who needs more than there is gets all of it and goes on alone', async () => {
+  const memories = new RepoMemories(LIMIT)
+  const [one, two] = [memories.tryOpen()!, memories.tryOpen()!]
+  const granted = one.hold(10 * LIMIT, signal)
+  two[Symbol.dispose]()
+  await granted
+  expect(memories.usedBytes).toBe(LIMIT)
+  expect(memories.tryOpen()).toBeUndefined()
+  one[Symbol.dispose]()
+  expect(memories.usedBytes).toBe(0)
+})

@@ -1,0 +1,85 @@
+/** B2: entries that wait are in Redis: in their stream or in the schedule, never in both and never in neither. */
+import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
+import { expect, test as base } from '@sluice/sandbox/fixtures.ts'
+import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
+import { RetrySchedule } from './retry-schedule.ts'
+
+const ADDRESS = { stream: 's', group: 'g', consumer: 'one' }
+const SOON_MS = 50
+
+const test = base.extend('redis', async ({ redisUrl }, { onCleanup }): Promise<Redis> => {
+  const redis = await connectRedis({ url: redisUrl, name: 'test' })
+  onCleanup(() => redis.destroy())
+  await redis.xGroupCreate('s', 'g', '0', { MKSTREAM: true })
+  return redis
+})
+
+const entryOf = (n: number): BackfillEvent => ({ did: `did:plc:${n}`, host: 'pds.example', rev: '' })
+
+/** Adds entries and has them handed out; their ids. */
+async function pending(redis: Redis, count: number): Promise<string[]> {
+  for (let n = 0; n < count; n++) await redis.xAdd('s', '*', { repo: JSON.stringify(entryOf(n)) })
+  await redis.sendCommand(['XREADGROUP', 'GROUP', 'g', 'one', 'COUNT', String(count), 'STREAMS', 's', '>'])
+  const rows = await redis.xPendingRange('s', 'g', '-', '+', count)
+  return rows.map(({ id }) => id)
+}
+
+async function state(redis: Redis) {
+  const [queued, waiting, { pending }] = await Promise.all([
+    redis.xLen('s'),
+    redis.zCard('s:retry'),
+    redis.xPending('s', 'g'),
+  ])
+  return { queued, waiting, pending }
+}
+
+test('a retry moves the entry out of its stream, and back when it is due, as it shall come back', async ({ redis }) => {
+  const schedule = new RetrySchedule({ redis, entriesMax: 10 })
+  const [id] = await pending(redis, 1)
+  await schedule.retry(ADDRESS, id!, { ...entryOf(0), attempts: 1, failure: 'invalid' }, SOON_MS)
+  expect(await state(redis)).toEqual({ queued: 0, waiting: 1, pending: 0 })
+  expect(await schedule.size('s')).toBe(1)
+
+  // Another process, after a restart.
+  const stop = new AbortController()
+  const running = new RetrySchedule({ redis, entriesMax: 10 }).run('s', stop.signal)
+  await expect.poll(() => state(redis), { timeout: 10_000 }).toEqual({ queued: 1, waiting: 0, pending: 0 })
+  stop.abort()
+  await running
+  const [entry] = (await redis.xRange('s', '-', '+'))!
+  expect(JSON.parse(entry!.message.repo!)).toEqual({ ...entryOf(0), attempts: 1, failure: 'invalid' })
+})
+
+test('what is not due stays, and several processes move each entry once', async ({ redis }) => {
+  const schedule = new RetrySchedule({ redis, entriesMax: 1_000 })
+  const ids = await pending(redis, 60)
+  await Promise.all(ids.map((id, n) => schedule.retry(ADDRESS, id, entryOf(n), n < 40 ? SOON_MS : 3_600_000)))
+  const stop = new AbortController()
+  const running = [1, 2, 3].map(() => new RetrySchedule({ redis, entriesMax: 10 }).run('s', stop.signal))
+  await expect.poll(() => redis.zCard('s:retry'), { timeout: 10_000 }).toBe(20)
+  stop.abort()
+  await Promise.all(running)
+  expect(await state(redis)).toEqual({ queued: 40, waiting: 20, pending: 0 })
+  const dids = (await redis.xRange('s', '-', '+'))!.map(
+    ({ message }) => (JSON.parse(message.repo!) as BackfillEvent).did,
+  )
+  expect(new Set(dids).size).toBe(40)
+})
+
+test('those that wait for one host get turns at its pace', async ({ redis }) => {
+  const schedule = new RetrySchedule({ redis, entriesMax: 100 })
+  const ids = await pending(redis, 5)
+  const turn = { host: 'pds.example', delayMs: 10_000, intervalMs: 300 }
+  for (const [n, id] of ids.entries()) expect(await schedule.defer(ADDRESS, id, entryOf(n), turn)).toBe(true)
+  const due = (await redis.zRangeWithScores('s:retry', 0, -1)).map(({ score }) => score)
+  for (let i = 1; i < due.length; i++) expect(due[i]! - due[i - 1]!).toBeGreaterThanOrEqual(300)
+})
+
+test('a full schedule takes nothing in, and the entry stays where it is', async ({ redis }) => {
+  const schedule = new RetrySchedule({ redis, entriesMax: 1 })
+  const [first, second] = await pending(redis, 2)
+  const turn = { host: 'pds.example', delayMs: 10_000, intervalMs: 1 }
+  expect(await schedule.defer(ADDRESS, first!, entryOf(0), turn)).toBe(true)
+  expect(await schedule.defer(ADDRESS, second!, entryOf(1), turn)).toBe(false)
+  expect(await state(redis)).toEqual({ queued: 1, waiting: 1, pending: 1 })
+})
