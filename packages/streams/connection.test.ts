@@ -42,9 +42,13 @@ test.each([
 })
 
 test('a lost group and a full Redis have their own classes, inside a script too', () => {
-  expect(reply("NOGROUP No such key 's' or consumer group 'g' script: 3db0, on @user_script:1.")).toBeInstanceOf(
-    NoGroupError,
-  )
+  for (const message of [
+    "NOGROUP No such key 's' or consumer group 'g' script: 3db0, on @user_script:1.",
+    'ERR no such key',
+    'ERR no such key script: fcf1, on @user_script:4.',
+  ]) {
+    expect(reply(message), message).toBeInstanceOf(NoGroupError)
+  }
   expect(
     reply("OOM command not allowed when used memory > 'maxmemory'. script: 08be, on @user_script:1."),
   ).toBeInstanceOf(RedisFullError)

@@ -145,7 +145,8 @@ export function classifyRedisError(error: unknown): Error {
 function classifyReply(cause: ErrorReply): Error {
   const { message } = cause
   const [code = ''] = message.split(' ', 1)
-  if (code === 'NOGROUP')
+  // XINFO says it in other words when the whole stream is gone.
+  if (code === 'NOGROUP' || message.startsWith('ERR no such key'))
     return new NoGroupError(`Redis has lost a stream or its consumer group: ${message}`, { cause })
   if (code === 'OOM') {
     return new RedisFullError(

@@ -2,15 +2,22 @@ import { once } from 'node:events'
 import { FatalError, TransientError } from '@sluice/runtime/errors.ts'
 import { expect } from '@sluice/sandbox/fixtures.ts'
 import { startRedis } from '@sluice/sandbox/redis.ts'
-import type { Redis } from './connection.ts'
+import { classifyRedisError, NoGroupError, type Redis } from './connection.ts'
 import type { Batch } from './consumer.ts'
+import { readNew, retireConsumers } from './entries.ts'
 import { listIncidents } from './incidents.ts'
+import { claim, listPending, touch } from './pending.ts'
+import { runScript, scripts } from './scripts.ts'
 import { eventsFrom, numbers, sorted, type TestEvent } from './testing/events.ts'
 import { ackAll, address, never, test } from './testing/fixtures.ts'
 import { FaultyProxy } from './testing/proxy.ts'
 
 const { stream, group } = address
 const databaseOf = (url: string): string => url.slice(url.lastIndexOf('/') + 1)
+
+function rethrowClassified(error: unknown): never {
+  throw classifyRedisError(error)
+}
 
 async function pendingOf(redis: Redis): Promise<number> {
   return (await redis.xPending(stream, group)).pending
@@ -228,7 +235,6 @@ test('an ack whose answer gets lost is acked once', async ({ redisUrl, tools }) 
   const redis = await tools.connect(proxy.url(databaseOf(redisUrl)))
   const direct = await tools.connect(redisUrl)
   await tools.producer(direct).append(eventsFrom(0, 20, 1), never)
-  const { scripts } = await import('./scripts.ts')
   proxy.loseAnswers(scripts.ack.sha)
   const { acked } = tools.consume({ redis, reader: await tools.connect(redisUrl) })
   await expect.poll(() => acked, { timeout: 5_000 }).toEqual(numbers(20))
@@ -277,6 +283,24 @@ test('a flushed Redis: the group is made again while reading, the loss is an inc
   await expect.poll(async () => (await listIncidents(redis, 10)).map(({ kind }) => kind)).toEqual(['group-lost'])
   const [incident] = await listIncidents(redis, 1)
   expect(incident).toMatchObject({ role: 'g one', what: expect.stringContaining('s or its group g') as string })
+})
+
+test('whatever is asked of a stream that vanished, the answer is that it vanished', async ({ redisUrl, tools }) => {
+  const redis = await tools.connect(redisUrl)
+  const retireNow = async () => runScript(redis, scripts.retire, [stream], [group, 'two']).catch(rethrowClassified)
+  for (const ask of [
+    async () => readNew(redis, address, 1, 10),
+    async () => listPending(redis, address, { idleMs: 0, count: 1 }),
+    async () => claim(redis, address, 0, ['1-1']),
+    async () => touch(redis, address, 0, ['1-1']),
+    async () => retireConsumers(redis, address, 0),
+    retireNow,
+  ]) {
+    await expect(ask(), String(ask)).rejects.toThrow(NoGroupError)
+    await redis.xAdd(stream, '*', { event: 'x' })
+    await expect(ask(), String(ask)).rejects.toThrow(NoGroupError)
+    await redis.del(stream)
+  }
 })
 
 test('what is held is bounded in bytes, although Redis counts entries', async ({ redisUrl, tools }) => {

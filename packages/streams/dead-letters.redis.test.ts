@@ -13,6 +13,7 @@ import {
   selectDeadLetters,
 } from './dead-letters.ts'
 import { listIncidents } from './incidents.ts'
+import { scripts } from './scripts.ts'
 import { eventsFrom, numbers, sorted, testCodec, type TestEvent } from './testing/events.ts'
 import { address, never, test } from './testing/fixtures.ts'
 import { FaultyProxy } from './testing/proxy.ts'
@@ -252,7 +253,6 @@ test('a burial whose answer gets lost is one dead letter, even if it was the las
   const direct = await tools.connect(redisUrl)
   await direct.xAdd(stream, '*', { event: 'poison' })
   await direct.xAdd(stream, '*', testCodec.encode({ key: 'k', n: 1 }))
-  const { scripts } = await import('./scripts.ts')
   proxy.loseAnswers(scripts.bury.sha)
   const { acked } = tools.consume({ redis, reader: await tools.connect(redisUrl), limits: { deadLetters: 1 } })
   await expect.poll(() => acked, { timeout: 5_000 }).toEqual([1])

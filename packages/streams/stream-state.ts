@@ -55,8 +55,8 @@ export interface PendingState extends EntryAge {
 export interface ConsumerState {
   consumer: string
   pending: number
-  /** Since it last asked Redis for anything, in seconds; undefined as long as it was never given an entry. */
-  idleSeconds?: number
+  /** Since it last asked Redis for anything, in seconds; 0 for one that waits for its first entry. */
+  idleSeconds: number
   /** Host and pid of the process that has the name; undefined: none of ours is alive under it. */
   holder?: string
 }
@@ -168,7 +168,7 @@ async function consumerStates(stream: string, group: string, { redis, leases }: 
       return {
         consumer,
         pending: info?.pending ?? 0,
-        ...(info && { idleSeconds: info.idle / 1_000 }),
+        idleSeconds: (info?.idle ?? 0) / 1_000,
         ...(holder !== null && { holder }),
       }
     }),
