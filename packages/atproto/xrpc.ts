@@ -1,5 +1,5 @@
 /**
- * The sync endpoints of hosts: `com.atproto.sync.{listRepos, listHosts, getRepo, getRepoStatus, getLatestCommit}`.
+ * The sync endpoints of hosts: `com.atproto.sync.{listRepos, listReposByCollection, listHosts, getRepo, getRepoStatus, getLatestCommit}`.
  *
  * Errors say what to do: `RateLimitedError` (a TransientError) parks the host until `retryAfterMs`; a TransientError is
  * tried again; an `XrpcRefusedError` is the host's definite answer, with a reason from a closed list.
@@ -121,6 +121,15 @@ export class XrpcClient {
     options?: CallOptions,
   ): Promise<Page<ListedRepo>> {
     return this.#page(host, 'com.atproto.sync.listRepos', 'repos', query, isListedRepo, options)
+  }
+
+  /** A page of the accounts that have records of a collection, as far as the host knows. */
+  async listReposByCollection(
+    host: string,
+    query: { collection: string; cursor?: string; limit?: number },
+    options?: CallOptions,
+  ): Promise<Page<{ did: string }>> {
+    return this.#page(host, 'com.atproto.sync.listReposByCollection', 'repos', query, hasDid, options)
   }
 
   /** A page of the hosts that a relay knows. */
@@ -250,6 +259,10 @@ function parseObject(bytes: Buffer): Record<string, unknown> | undefined {
 function isListedRepo(item: unknown): item is ListedRepo {
   const { did, head, rev } = (item ?? {}) as Record<string, unknown>
   return typeof did === 'string' && typeof head === 'string' && typeof rev === 'string'
+}
+
+function hasDid(item: unknown): item is { did: string } {
+  return typeof (item as { did?: unknown } | null)?.did === 'string'
 }
 
 function isListedHost(item: unknown): item is ListedHost {

@@ -21,6 +21,8 @@ export class FakeDirectory {
 
   /** What `listHosts` lists, beside us; undefined: it is not there. */
   hosts: readonly { hostname: string; status?: string }[] | undefined
+  /** Accounts that have records of any collection that is asked for. */
+  collectors: readonly string[] = []
   /** Documents of DIDs that have no repository. */
   readonly documents = new Map<string, object>()
   /** Requests of these paths fail once each. */
@@ -39,6 +41,8 @@ export class FakeDirectory {
     switch (url.pathname) {
       case '/xrpc/com.atproto.sync.listRepos':
         return this.#list(Number(url.searchParams.get('cursor') ?? '0'), response)
+      case '/xrpc/com.atproto.sync.listReposByCollection':
+        return json(response, 200, { repos: this.collectors.map((did) => ({ did })) })
       case '/xrpc/com.atproto.sync.listHosts':
         if (this.hosts !== undefined) return json(response, 200, { hosts: this.hosts })
         break

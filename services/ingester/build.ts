@@ -4,6 +4,7 @@ import { HttpClient } from '@sluice/atproto/http.ts'
 import { XrpcClient } from '@sluice/atproto/xrpc.ts'
 import { collections } from '@sluice/collections/collections.ts'
 import { backfillEventCodec, labelEventCodec, type EntryCodec } from '@sluice/events/codec.ts'
+import type { LabelStreamEvent } from '@sluice/events/label-event.ts'
 import { logRetry } from '@sluice/runtime/log.ts'
 import type { RoleContext } from '@sluice/runtime/main.ts'
 import type { Service } from '@sluice/runtime/service.ts'
@@ -18,14 +19,18 @@ import { Firehose } from './firehose.ts'
 import { Judge } from './judge.ts'
 import { Labeler } from './labeler.ts'
 import { Labels } from './labels.ts'
+import { discoverLabelers } from './labeler-discovery.ts'
 import { liveLagMs } from './live-lag.ts'
 import {
   accountMetrics,
   backpressureMetrics,
+  DISCOVERED,
   firehoseMetrics,
   labelMetrics,
+  labelObserver,
   repoMetrics,
   type FirehoseMetrics,
+  type LabelMetrics,
 } from './metrics.ts'
 import type { Judging } from './pipeline.ts'
 import { checkRedis } from './redis-check.ts'
@@ -178,36 +183,52 @@ class Parts {
   labels(): Labels {
     const { config, log } = this.#context
     const upstreams = config.labelerHosts.map((host) => parseUpstream(host)!)
-    const metrics = labelMetrics(
-      this.#context.metrics,
-      upstreams.map(({ host }) => host),
-    )
+    const hosts = upstreams.map(({ host }) => host)
+    const metrics = labelMetrics(this.#context.metrics, hosts)
     const producer = this.#producer(config.labelStream, labelEventCodec, config.labelHighWater)
-    const labelers = upstreams.map((upstream) => {
-      const { host } = upstream
-      const labeler = new Labeler({
-        upstream,
-        did: undefined,
-        redis: this.#redis,
-        producer,
-        keys: config.verify === 'full' ? this.#keys : undefined,
-        log,
-        observer: {
-          labels: (outcome, count) => metrics.labels.inc(count, { host, outcome }),
-          connected: () => metrics.connected.set(1, { host }),
-          disconnected: (_, reason) => {
-            metrics.connected.set(0, { host })
-            metrics.reconnects.inc(1, { host, reason })
-          },
+    const labelers = upstreams.map((upstream) => this.#labeler(upstream, undefined, metrics, producer))
+    if (!config.labelerDiscovery) return new Labels({ log, labelers })
+    const found = (signal: AbortSignal) =>
+      discoverLabelers(
+        {
+          xrpc: this.#xrpc,
+          keys: this.#keys,
+          relays: this.#relays,
+          known: hosts,
+          max: config.labelersMax,
+          log,
+          follow: ({ upstream, did }) => this.#labeler(upstream, did, metrics, producer),
         },
-        batchEvents: config.batchEvents,
-        publicOnly: false,
-        futureCursorReset: config.futureCursorReset,
-        recordIncident: (incident) => this.#incident(incident, false),
-      })
-      return { host, labeler }
+        signal,
+      )
+    return new Labels({ log, labelers, discovered: found })
+  }
+
+  /** @param did set for one that nobody configured */
+  #labeler(
+    upstream: Upstream,
+    did: string | undefined,
+    metrics: LabelMetrics,
+    producer: Producer<LabelStreamEvent>,
+  ): { host: string; labeler: Labeler } {
+    const { config, log } = this.#context
+    const isConfigured = did === undefined
+    const host = isConfigured ? upstream.host : DISCOVERED
+    const labeler = new Labeler({
+      upstream,
+      did,
+      redis: this.#redis,
+      producer,
+      // What strangers say of themselves has to be signed by them.
+      keys: config.verify === 'full' || !isConfigured ? this.#keys : undefined,
+      log,
+      observer: labelObserver(metrics, host),
+      batchEvents: config.batchEvents,
+      publicOnly: !isConfigured && !config.allowPrivate,
+      futureCursorReset: config.futureCursorReset,
+      recordIncident: (incident) => this.#incident(incident, false),
     })
-    return new Labels({ log, labelers })
+    return { host: upstream.host, labeler }
   }
 
   #judging({ verifySeconds }: FirehoseMetrics): Judging {

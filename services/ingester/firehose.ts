@@ -137,6 +137,7 @@ export class Firehose implements Service {
         pipeline.release(entries)
         this.#count(entries, decision)
       },
+      appended: (seconds) => options.metrics.appendSeconds.observe(seconds),
       conflict: (records) => options.metrics.conflicts.inc(records),
       trouble: (error, delayMs) => options.log.warn({ error: error.message, delayMs }, 'reading chain records failed'),
     }

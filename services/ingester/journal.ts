@@ -43,6 +43,8 @@ export interface JournalOptions {
 export interface JournalObserver {
   /** A batch is durable. */
   stored(entries: readonly Entry[], decision: Decision): void
+  /** An append took so long. */
+  appended(seconds: number): void
   /** Somebody else moved so many records at the same time. */
   conflict(records: number): void
   trouble(error: Error, delayMs: number): void
@@ -143,7 +145,9 @@ export class Journal {
       const also = [...moves, ...this.#requests(decision.requests), ...advances.flatMap(({ steps }) => steps)]
       try {
         const isNothing = decision.entries.length + cursor.length + also.length === 0
+        const began = performance.now()
         if (!isNothing) await producer.append(decision.entries, signal, { cursor, also })
+        observer.appended((performance.now() - began) / 1_000)
       } catch (error) {
         if (!(error instanceof StateConflictError)) throw error
         observer.conflict(error.swaps.length)

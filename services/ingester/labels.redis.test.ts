@@ -117,3 +117,18 @@ test('without labelers there is nothing to do, and that is well', async ({ tools
   await ingester.stop()
   expect(relay.cursors).toEqual([])
 })
+
+test('labelers that declare themselves are followed, and only their own signed labels count', async ({ tools }) => {
+  await using relay = await FakeRelay.start()
+  await using found = await labeler()
+  relay.directory.documents.set(DID, found.directory.documents.get(DID)!)
+  relay.directory.collectors = [DID, testDid('no labeler after all')]
+  const other = testDid('somebody else')
+  found.message('#labels', { labels: [label('own'), label('of another', { src: other })] })
+  const ingester = await tools.ingest(relay, { ...ENV, INGESTER_LABELER_DISCOVERY: 'true' })
+  await expect.poll(() => cursor(tools, found), WAIT).toBe('1')
+  expect(await vals(tools)).toEqual(['own'])
+  const discovered = { host: 'discovered' }
+  expect(await ingester.metric('sluice_ingester_labelers_connected', discovered)).toBe(1)
+  expect(await ingester.metric('sluice_ingester_labels_total', { ...discovered, outcome: 'bad-author' })).toBe(1)
+})

@@ -4,6 +4,7 @@ import type { Metrics } from '@sluice/runtime/metrics.ts'
 import { ACCOUNT_ANSWERS, type AccountAnswer } from './account-check.ts'
 import { RESYNC_ANSWERS, RESYNC_CAUSES } from './decide.ts'
 import { LABEL_OUTCOMES } from './label-check.ts'
+import type { LabelerObserver } from './labeler.ts'
 import { LISTING_OUTCOMES } from './listing.ts'
 import { OUTCOMES, REFUSALS } from './outcome.ts'
 import { FRAME_TYPES } from './relay.ts'
@@ -164,23 +165,48 @@ export function repoMetrics(metrics: Metrics): ReposObserver {
 /** Labelers that were not configured share this one, since their number is not known. */
 export const DISCOVERED = 'discovered'
 
+export type LabelMetrics = ReturnType<typeof labelMetrics>
+
 export function labelMetrics(metrics: Metrics, hosts: readonly string[]) {
   const host = [...hosts, DISCOVERED]
+  const connections = new Map<string, number>()
+  const connected = metrics.gauge({
+    name: 'sluice_ingester_labelers_connected',
+    help: 'How many labelers are connected.',
+    labels: { host },
+  })
   return {
+    connected(host: string, by: 1 | -1): void {
+      const count = (connections.get(host) ?? 0) + by
+      connections.set(host, count)
+      connected.set(count, { host })
+    },
     labels: metrics.counter({
       name: 'sluice_ingester_labels_total',
       help: 'Labels read from labelers, by what came of them. Other outcomes than appended: the labeler sends what cannot be believed.',
       labels: { host, outcome: LABEL_OUTCOMES },
-    }),
-    connected: metrics.gauge({
-      name: 'sluice_ingester_labelers_connected',
-      help: 'Labelers that are connected.',
-      labels: { host },
     }),
     reconnects: metrics.counter({
       name: 'sluice_ingester_labeler_reconnects_total',
       help: 'Connections to labelers that ended, by reason.',
       labels: { host, reason: RECONNECT_REASONS },
     }),
+  }
+}
+
+/** What one labeler tells. @param host as the metrics know it */
+export function labelObserver(metrics: LabelMetrics, host: string): LabelerObserver {
+  let isConnected = false
+  return {
+    labels: (outcome, count) => metrics.labels.inc(count, { host, outcome }),
+    connected: () => {
+      if (!isConnected) metrics.connected(host, 1)
+      isConnected = true
+    },
+    disconnected: (_, reason) => {
+      if (isConnected) metrics.connected(host, -1)
+      isConnected = false
+      metrics.reconnects.inc(1, { host, reason })
+    },
   }
 }
