@@ -9,6 +9,7 @@ import type { Catalog } from './catalog.ts'
 import { assertMigrated, migrate, pendingMigrations } from './migrate.ts'
 import { MIGRATIONS } from './migrations/list.ts'
 import { DatabasePool } from './pool.ts'
+import { ADDITIONS } from './testing/additions.ts'
 
 const SCHEMA = 'bsky'
 const ALL = MIGRATIONS.map(({ name }) => name)
@@ -54,75 +55,6 @@ async function failure(promise: Promise<unknown>): Promise<Error> {
     (error: Error) => error,
   )
 }
-
-/** Everything that we add to the AppView's schema. A new entry here is a decision, made in a migration. */
-const ADDITIONS = [
-  'column account_deletion.deletedAt',
-  'column account_deletion.did',
-  'column account_deletion.dueAt',
-  'column account_deletion.state',
-  'column account_deletion.tries',
-  'column actor_sync.accountAt',
-  'column actor_sync.resyncRev',
-  'column gated_reply.at',
-  'column gated_reply.creator',
-  'column gated_reply.owner',
-  'column gated_reply.uri',
-  'column handle_check.askedAt',
-  'column handle_check.did',
-  'column handle_check.dueAt',
-  'column handle_check.queue',
-  'column handle_check.tries',
-  'column past_fact.did',
-  'column past_fact.fact',
-  'column past_fact.key',
-  'column past_fact.since',
-  'column past_fact.until',
-  'column past_fact.uri',
-  'column record.fromExport',
-  'column record.rev',
-  'column sluice_migration.appliedAt',
-  'column sluice_migration.name',
-  'column tombstone.deletedAt',
-  'column tombstone.did',
-  'column tombstone.rev',
-  'column tombstone.uri',
-  'constraint account_deletion.account_deletion_pkey',
-  'constraint gated_reply.gated_reply_pkey',
-  'constraint handle_check.handle_check_pkey',
-  'constraint past_fact.past_fact_pkey',
-  'constraint sluice_migration.sluice_migration_pkey',
-  'constraint tombstone.tombstone_pkey',
-  'index account_deletion_pkey',
-  'index account_deletion_state_due_idx',
-  'index gated_reply_creator_owner_idx',
-  'index gated_reply_pkey',
-  'index handle_check_pkey',
-  'index handle_check_queue_due_idx',
-  'index past_fact_key_idx',
-  'index past_fact_parent_idx',
-  'index past_fact_pkey',
-  'index post_reply_root_idx',
-  'index sluice_migration_pkey',
-  'index tombstone_pkey',
-  'options actor_sync',
-  'options feed_item',
-  'options follow',
-  'options handle_check',
-  'options like',
-  'options notification',
-  'options post',
-  'options post_agg',
-  'options profile_agg',
-  'options record',
-  'options repost',
-  'relation account_deletion',
-  'relation gated_reply',
-  'relation handle_check',
-  'relation past_fact',
-  'relation sluice_migration',
-  'relation tombstone',
-]
 
 /** What a made or an adopted schema has beyond the official one, by name; and that it lacks nothing. */
 function additions(official: Catalog, ours: Catalog): string[] {

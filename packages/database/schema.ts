@@ -80,7 +80,7 @@ export interface ActorTable {
 /** Ours: an account whose deletion was reported and is to be confirmed, is carried out, or was undone. */
 export interface AccountDeletionTable {
   did: string
-  /** `reported`, `purged` or `returned`. */
+  /** `reported`, `purging`, `purged` or `returned`. */
   state: string
   deletedAt: string
   dueAt: string

@@ -17,6 +17,8 @@ export const CRASH_POINTS = [
   'commit.before',
   /** The transaction is durable, what it means for others is not settled. */
   'settle.before',
+  /** Some records of a deleted account are removed, others are not. */
+  'purge.between',
   /** The transaction is durable, its entries are not acked. */
   'commit.after',
   /** Acked, and nothing else done. */

@@ -1,25 +1,32 @@
-/** Puts together what the indexer does about identities beside the data path. */
+/** Puts together what the indexer does about accounts beside the data path: handles and deletions. */
 import { HandleResolver } from '@sluice/atproto/handle-resolver.ts'
 import { HttpClient } from '@sluice/atproto/http.ts'
 import type { CachedResolution, IdentityCache } from '@sluice/atproto/identity-cache.ts'
 import { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
-import type { DatabasePool } from '@sluice/database/pool.ts'
+import { XrpcClient } from '@sluice/atproto/xrpc.ts'
+import { backfillEventCodec } from '@sluice/events/codec.ts'
+import type { Index } from '@sluice/indexing/apply-batch.ts'
+import { logRetry } from '@sluice/runtime/log.ts'
 import type { RoleContext } from '@sluice/runtime/main.ts'
 import type { Service } from '@sluice/runtime/service.ts'
 import type { Redis } from '@sluice/streams/connection.ts'
+import { HighWater } from '@sluice/streams/high-water.ts'
 import { RedisIdentityCache } from '@sluice/streams/identity-cache.ts'
+import { Producer } from '@sluice/streams/producer.ts'
 import type { IndexerConfig } from './config.ts'
+import { Deletions } from './delete-accounts.ts'
 import { Handles } from './resolve-handles.ts'
 
 /** Of a test network, where nobody's DNS knows them. */
 const TEST_ENDINGS = ['.test']
 const RETRY_MS = 5_000
 const NONE_MS = 3_600_000
+/** Accounts that are back are few: this is only never to fill a Redis that stands still. */
+const REPO_ENTRIES_MAX = 100_000
 
 /** @param redis of commands; the identities that the other daemons have fetched are there */
-export function buildIdentity(context: RoleContext<IndexerConfig>, db: DatabasePool, redis: Redis): Service[] {
+export function buildIdentity(context: RoleContext<IndexerConfig>, index: Index, redis: Redis): Service[] {
   const { config, log, metrics, resources } = context
-  if (!config.handles) return []
   const http = new HttpClient({ allowPrivate: config.allowPrivate, connectionsPerHost: 32 })
   resources.defer(() => http.close())
   const { handleConcurrency: concurrency, handlePerSecond: perSecond } = config
@@ -31,6 +38,16 @@ export function buildIdentity(context: RoleContext<IndexerConfig>, db: DatabaseP
     plcPerSecond: perSecond,
     webConcurrency: concurrency,
   })
+  const stream = config.repoStream
+  const producer = new Producer({
+    redis,
+    stream,
+    codec: backfillEventCodec,
+    highWater: new HighWater({ redis, stream, entriesMax: REPO_ENTRIES_MAX }),
+    onRetry: ({ error, delayMs }) => logRetry(log, delayMs, `asking for a repository in ${stream} failed`, error),
+  })
+  const deletions = new Deletions({ index, redis, producer, identities, xrpc: new XrpcClient(http), log, metrics })
+  if (!config.handles) return [deletions]
   const handles = new HandleResolver({
     http,
     concurrency,
@@ -40,7 +57,7 @@ export function buildIdentity(context: RoleContext<IndexerConfig>, db: DatabaseP
   })
   const refreshMs = config.handleRefreshMs
   const schedule = { refreshMs, retryMs: RETRY_MS, noneMs: NONE_MS, capMs: refreshMs }
-  return [new Handles({ db, identities, handles, log, metrics, concurrency, schedule })]
+  return [deletions, new Handles({ db: index.db, identities, handles, log, metrics, concurrency, schedule })]
 }
 
 /** A cache that cannot be read is a miss: it costs time, not correctness. */

@@ -67,6 +67,12 @@ export const indexerConfig = defineConfig({
       default: 'label_live',
       help: 'The label stream to read.',
     },
+    repoStream: {
+      env: 'INDEXER_REPO_STREAM',
+      type: 'string',
+      default: 'repo_backfill',
+      help: 'Where repositories of accounts that are back after a deletion are asked for.',
+    },
     concurrency: {
       env: 'INDEXER_CONCURRENCY',
       type: 'integer',

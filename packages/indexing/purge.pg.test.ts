@@ -1,0 +1,207 @@
+/** A1, A2, C2: a purge leaves what would be if the account had deleted everything itself; nothing that is still queued brings it back. */
+import { collections } from '@sluice/collections/collections.ts'
+import { CollectionSet } from '@sluice/collections/collection-set.ts'
+import { tidFromMicros } from '@sluice/atproto/tid.ts'
+import { DatabasePool } from '@sluice/database/pool.ts'
+import type { AccountEvent, DeleteEvent, RecordEvent, StreamEvent } from '@sluice/events/stream-event.ts'
+import { uriOf } from '@sluice/events/stream-event.ts'
+import { expect, test } from '@sluice/sandbox/fixtures.ts'
+import { Random } from '@sluice/sandbox/random.ts'
+import { describe } from 'vitest'
+import { applyBatch, type Index } from './apply-batch.ts'
+import { KnownActors } from './own.ts'
+import { claimDeletions, purgeAccount, reopenAccount, forgetDeletion } from './purge.ts'
+import { history } from './testing/history.ts'
+import { differences, snapshot, type Snapshot } from './testing/snapshot.ts'
+
+const set = new CollectionSet(collections)
+const SEEDS = process.env.SEEDS ? process.env.SEEDS.split(',').map(Number) : [1, 2]
+const EVENTS = Number(process.env.EVENTS ?? 250)
+const signal = new AbortController().signal
+
+function indexOn(url: string): Index & AsyncDisposable {
+  const db = new DatabasePool({ url, schema: 'bsky', size: 4, role: 'test' })
+  return { db, collections: set, actors: new KnownActors(), [Symbol.asyncDispose]: () => db.close() }
+}
+
+async function apply(index: Index, events: readonly StreamEvent[], size = 30): Promise<void> {
+  for (let at = 0; at < events.length; at += size) await applyBatch(index, events.slice(at, at + size))
+}
+
+function account(did: string, time: string, active: boolean, status?: string): AccountEvent {
+  return { type: 'account', seq: 1, time, did, active, ...(status && { status }) }
+}
+
+/** The account's own deletions of all that it has, in one commit. */
+function deletions(events: readonly RecordEvent[], did: string, time: string, rev: string): DeleteEvent[] {
+  const uris = new Map<string, RecordEvent>()
+  for (const event of events) if (event.did === did) uris.set(uriOf(event), event)
+  const living = [...uris.values()].filter(({ type }) => type !== 'delete')
+  return living.map(({ collection, rkey, commit }) => ({
+    type: 'delete', seq: 1, time, did, commit, rev, collection, rkey,
+  })) // prettier-ignore
+}
+
+/** Without what a purge takes and deletions do not: the account itself, what others told it, and what outlives records.
+ * When a late version ended is not known any more, since the watermark stands for its tombstone: times are left out. */
+async function othersOnly(index: Index, did: string): Promise<Snapshot> {
+  const all = await snapshot(index.db, { withoutTimes: true })
+  const isOf = (row: string): boolean => row.includes(`"did":"${did}"`) || row.includes(`"author":"${did}"`)
+  return {
+    ...all,
+    actor: all.actor!.filter((r) => !isOf(r)),
+    actor_sync: [],
+    notification: all.notification!.filter((r) => !isOf(r)),
+  }
+}
+
+/** What late events may write for an account that is gone: marks of deletions, and what is told to it. */
+const STALE = ['tombstone', 'notification']
+
+/** The tables that still have rows of the account. */
+async function leftOf(index: Index, did: string): Promise<string[]> {
+  const tables = {
+    actor: 'did',
+    record: 'did',
+    tombstone: 'did',
+    handle_check: 'did',
+    post: 'creator',
+    notification: 'did',
+    '"like"': 'creator',
+  }
+  const counts = Object.entries(tables).map(async ([table, column]) => {
+    const { rowCount } = await index.db.query(`select from ${table} where ${column} = $1 limit 1`, [did])
+    return rowCount! > 0 ? [table] : []
+  })
+  return (await Promise.all(counts)).flat()
+}
+
+describe.each(SEEDS)('seed %i', (seed) => {
+  const events = history({ seed, events: EVENTS })
+  const did = events[0]!.did
+  const deletedAt = new Date(Date.parse(events.at(-1)!.time) + 1_000).toISOString()
+  const rev = tidFromMicros(Date.parse(deletedAt) * 1000, 1023)
+
+  test('A2 everything goes, counters and notifications of others follow, and nothing late brings it back', async ({
+    database,
+    otherDatabase,
+  }) => {
+    await using expected = indexOn(database)
+    const gone = deletions(events, did, deletedAt, rev)
+    expect(gone.length).toBeGreaterThan(5)
+    await apply(expected, [...events, ...gone])
+    const wanted = await othersOnly(expected, did)
+
+    const random = new Random(seed)
+    await using index = indexOn(otherDatabase)
+    // Some of its events come only after the purge, and all of them come again.
+    const late = events.filter((event) => event.did === did && random.chance(0.3))
+    await apply(index, random.shuffled(events.filter((event) => !late.includes(event))))
+    await apply(index, [account(did, deletedAt, false, 'deleted')])
+    const [claim] = await claimDeletions(index.db, { now: '9', until: '9', limit: 10 })
+    expect(claim).toMatchObject({ did, state: 'reported', deletedAt })
+    expect(await purgeAccount(index, claim!, { signal, batchRecords: 7 })).toBe(true)
+    expect(await leftOf(index, did)).toEqual([])
+    await apply(index, random.shuffled([...late, ...events, account(did, deletedAt, false, 'deleted')]))
+    expect(differences(wanted, await othersOnly(index, did))).toEqual([])
+    expect((await leftOf(index, did)).filter((table) => !STALE.includes(table))).toEqual([])
+    expect(await claimDeletions(index.db, { now: '9', until: '9', limit: 10 })).toEqual([])
+  })
+
+  test('A2 a purge that is interrupted anywhere is finished by another', async ({ database, otherDatabase }) => {
+    await using expected = indexOn(database)
+    await apply(expected, [...events, ...deletions(events, did, deletedAt, rev)])
+    await using index = indexOn(otherDatabase)
+    await apply(index, [...events, account(did, deletedAt, false, 'deleted')])
+    let interruptions = 0
+    for (let allowed = 1; ; allowed++) {
+      const [claim] = await claimDeletions(index.db, { now: '9', until: '9', limit: 10 })
+      if (!claim) break
+      try {
+        await purgeAccount(index, claim, { signal: abortedAtLook(allowed), batchRecords: 3 })
+      } catch {
+        interruptions++
+      }
+    }
+    expect(interruptions).toBeGreaterThan(3)
+    expect(differences(await othersOnly(expected, did), await othersOnly(index, did))).toEqual([])
+  })
+
+  test('A2 an account that comes back during its purge, or after it, has its repository again', async ({
+    database,
+    otherDatabase,
+  }) => {
+    await using expected = indexOn(database)
+    await apply(expected, events)
+    const wanted = await othersOnly(expected, did)
+    await using index = indexOn(otherDatabase)
+    await apply(index, [...events, account(did, deletedAt, false, 'deleted')])
+    const [claim] = await claimDeletions(index.db, { now: '9', until: '99', limit: 10 })
+    await expect(purgeAccount(index, claim!, { signal: abortedAtLook(2), batchRecords: 3 })).rejects.toThrow()
+    const backAt = new Date(Date.parse(deletedAt) + 1_000).toISOString()
+    await apply(index, [account(did, backAt, true)])
+    expect(await purgeAccount(index, claim!, { signal })).toBe(false)
+    const [back] = await claimDeletions(index.db, { now: '99', until: '99', limit: 10 })
+    expect(back).toMatchObject({ did, state: 'returned' })
+    await reopenAccount(index.db, back!, signal)
+    await forgetDeletion(index.db, did)
+    await apply(index, events)
+    const found = await othersOnly(index, did)
+    expect(differences(wanted, found)).toEqual([])
+    const { rows } = await index.db.query('select "upstreamStatus" from actor where did = $1', [did])
+    expect(rows).toEqual([{ upstreamStatus: null }])
+  })
+})
+
+/** A signal that is aborted from the nth time that it is looked at. */
+function abortedAtLook(n: number): AbortSignal {
+  let looks = 0
+  const controller = new AbortController()
+  const throwIfAborted = controller.signal.throwIfAborted.bind(controller.signal)
+  return Object.assign(controller.signal, {
+    throwIfAborted() {
+      if (++looks >= n) controller.abort()
+      throwIfAborted()
+    },
+  })
+}
+
+describe('the order of account events', () => {
+  const did = 'did:plc:aaaaaaaaaaaaaaaaaaaaaaaa'
+  const at = (second: number): string => `2026-06-01T00:00:0${second}.000Z`
+  const life: AccountEvent[] = [
+    account(did, at(1), false, 'deactivated'),
+    account(did, at(2), true),
+    account(did, at(3), false, 'from-the-future'),
+    account(did, at(4), true, 'desynchronized'),
+    account(did, at(5), true, 'throttled'),
+    account(did, at(6), false, 'suspended'),
+    account(did, at(6), true),
+  ]
+
+  test('A1 the latest by the clock of the PDS counts, whatever the order, unknown statuses included', async ({
+    database,
+  }) => {
+    await using index = indexOn(database)
+    const random = new Random(5)
+    for (let round = 1; round <= life.length; round++) {
+      const known = life.slice(0, round)
+      const last = known.findLast((event) => event.time === known.at(-1)!.time && !event.active) ?? known.at(-1)!
+      await index.db.query('delete from actor')
+      await index.db.query('delete from actor_sync')
+      index.actors.forget(did)
+      for (const event of random.shuffled([...known, ...known])) await applyBatch(index, [event])
+      const { rows } = await index.db.query('select "upstreamStatus", "takedownRef" from actor where did = $1', [did])
+      expect(rows).toEqual([{ upstreamStatus: last.active ? null : last.status, takedownRef: null }])
+    }
+  })
+
+  test('A1 a takedown of the AppView is not touched by what upstream says', async ({ database }) => {
+    await using index = indexOn(database)
+    await applyBatch(index, [life[0]!])
+    await index.db.query(`update actor set "takedownRef" = 'ours'`)
+    await applyBatch(index, [life[1]!, life[5]!])
+    const { rows } = await index.db.query('select "upstreamStatus", "takedownRef" from actor where did = $1', [did])
+    expect(rows).toEqual([{ upstreamStatus: 'suspended', takedownRef: 'ours' }])
+  })
+})

@@ -1,0 +1,221 @@
+/**
+ * Deleted accounts: the durable queue of deletions that were reported, and the purge of those that are confirmed. Whoever calls this confirms, between a
+ * claim and a purge, while no connection is held.
+ *
+ * A purge is a resync with an empty repository: the engine removes the records in bounded batches, so counters, duplicates, threads and notifications of
+ * others become what they are without them, and the account's watermark keeps events that are still queued from bringing anything back. Interrupted
+ * anywhere, it goes on with what is left. The account's row goes last, with what others' records have told it.
+ *
+ * What stays: `actor_sync`, the counters that other accounts' records make, and which facts were true when (never content), by which replies were judged.
+ */
+import { tidFromMicros } from '@sluice/atproto/tid.ts'
+import type { DatabasePool } from '@sluice/database/pool.ts'
+import { transaction } from '@sluice/database/transaction.ts'
+import type { RepoEvent } from '@sluice/events/stream-event.ts'
+import { crashPoint } from '@sluice/runtime/crash-points.ts'
+import { applyBatch, type Index } from './apply-batch.ts'
+
+/**
+ * `reported` → confirmed → `purging` → `purged`; from any of them to `returned` when the account is heard of again.
+ */
+export type DeletionState = 'reported' | 'purging' | 'purged' | 'returned'
+
+/** An account whose deletion was reported, or one that is back. */
+export interface DeletionClaim {
+  did: string
+  state: DeletionState
+  deletedAt: string
+  tries: number
+}
+
+/** Takes what is due; nobody else gets it before `until`. @throws TransientError, FatalError */
+export async function claimDeletions(
+  db: DatabasePool,
+  { now, until, limit }: { now: string; until: string; limit: number },
+): Promise<DeletionClaim[]> {
+  const { rows } = await transaction(db, { doing: 'claiming deletions' }, (tx) =>
+    tx.query<DeletionClaim>(CLAIM, [now, until, limit]),
+  )
+  return rows
+}
+
+const CLAIM = {
+  name: 'claim-deletions',
+  text: `
+    with due as (
+      select did from account_deletion where state in ('reported', 'purging', 'returned') and "dueAt" <= $1
+      order by "dueAt" limit $3 for update skip locked
+    )
+    update account_deletion held set "dueAt" = $2, tries = held.tries + 1 from due where held.did = due.did
+    returning held.did, held.state, held."deletedAt", held.tries`,
+}
+
+/** Ends a claim: it is due again at `dueAt`. */
+export async function postponeDeletion(db: DatabasePool, did: string, dueAt: string): Promise<void> {
+  await db.query(POSTPONE, [did, dueAt])
+}
+
+const POSTPONE = { name: 'postpone-deletion', text: `update account_deletion set "dueAt" = $2 where did = $1` }
+
+/** The account was never deleted, or is back. What a purge left to keep late events out falls: its repository may have the head of before. */
+export async function reopenAccount(
+  db: DatabasePool,
+  { did, deletedAt }: Pick<DeletionClaim, 'did' | 'deletedAt'>,
+  signal: AbortSignal,
+): Promise<void> {
+  const rev = revOfDeletion(deletedAt)
+  await forEachBatch(db, DELETE_PURGE_MARKS, [...tombstonesOf(did), rev, BATCH_RECORDS], signal)
+  await db.query(REOPEN, [did, rev])
+}
+
+/** What a real export has raised it to since then stands. */
+const REOPEN = {
+  name: 'reopen-account',
+  text: `update actor_sync set "resyncRev" = null where did = $1 and "resyncRev" = $2`,
+}
+
+/** After its repository has been asked for. */
+export async function forgetDeletion(db: DatabasePool, did: string): Promise<void> {
+  await db.query(FORGET, [did])
+}
+
+const FORGET = { name: 'forget-deletion', text: `delete from account_deletion where did = $1 and state = 'returned'` }
+
+const BATCH_RECORDS = 500
+
+export interface PurgeOptions {
+  signal: AbortSignal
+  /** Records that one transaction removes, at most. */
+  batchRecords?: number
+}
+
+/**
+ * Removes everything of a deleted account. @returns whether the account is purged: false when it came back meanwhile
+ * @throws TransientError, FatalError, or the signal's reason between two batches; then it can be called again
+ */
+export async function purgeAccount(
+  index: Index,
+  { did, deletedAt }: Pick<DeletionClaim, 'did' | 'deletedAt'>,
+  { signal, batchRecords = BATCH_RECORDS }: PurgeOptions,
+): Promise<boolean> {
+  const { rowCount } = await index.db.query(BEGIN_PURGE, [did, deletedAt])
+  const rev = rowCount === 0 ? undefined : await lastRev(index.db, did, deletedAt)
+  if (rev === undefined) return false
+  // First the watermark alone: nothing that is queued may come in behind us.
+  await applyBatch(index, [nothingIn(did, rev, deletedAt, ['', '!'])])
+  for (;;) {
+    signal.throwIfAborted()
+    const { rows } = await index.db.query<{ uri: string }>(SOME_RECORDS, [did, rev, batchRecords])
+    if (rows.length === 0) break
+    if ((await lastRev(index.db, did, deletedAt)) === undefined) return false
+    const last = rows.at(-1)!.uri.slice(`at://${did}/`.length)
+    await applyBatch(index, [nothingIn(did, rev, deletedAt, ['', `${last}!`])])
+    crashPoint('purge.between')
+  }
+  await forEachBatch(index.db, DELETE_TOLD, [did, batchRecords], signal)
+  await forEachBatch(index.db, DELETE_FAREWELLS, [did, batchRecords], signal)
+  await forEachBatch(index.db, DELETE_TOMBSTONES, [...tombstonesOf(did), rev, batchRecords], signal)
+  const purged = await finish(index.db, did, deletedAt)
+  if (purged) index.actors.forget(did)
+  return purged
+}
+
+const BEGIN_PURGE = {
+  name: 'begin-purge',
+  text: `update account_deletion set state = 'purging' where did = $1 and "deletedAt" = $2 and state in ('reported', 'purging')`,
+}
+
+/** At least as new as everything that the account wrote before it was deleted; undefined: the deletion was taken back. */
+async function lastRev(db: DatabasePool, did: string, deletedAt: string): Promise<string | undefined> {
+  const { rows } = await db.query<{ rev: string | null }>(LAST_REV, [did, deletedAt])
+  if (rows.length === 0) return undefined
+  const ofDeletion = revOfDeletion(deletedAt)
+  const held = rows[0]!.rev ?? ''
+  return held > ofDeletion ? held : ofDeletion
+}
+
+function revOfDeletion(deletedAt: string): string {
+  return tidFromMicros(Math.max(0, Date.parse(deletedAt)) * 1000, 1023)
+}
+
+const LAST_REV = {
+  name: 'last-rev-of-deleted',
+  text: `
+    select greatest(sync."repoRev", sync."resyncRev") as rev from account_deletion gone left join actor_sync sync on sync.did = gone.did
+    where gone.did = $1 and gone."deletedAt" = $2 and gone.state = 'purging'`,
+}
+
+/** In byte order, as ranges are. '!' goes before every character of a record path. */
+const SOME_RECORDS = {
+  name: 'some-records-of-deleted',
+  text: `
+    select uri from record where did = $1 and (rev is null or rev <= $2) order by uri collate "C" limit $3`,
+}
+
+function nothingIn(did: string, rev: string, time: string, range: [string, string]): RepoEvent {
+  return { type: 'repo', time, did, commit: '', rev, range, keys: [] }
+}
+
+async function forEachBatch(
+  db: DatabasePool,
+  statement: { name: string; text: string },
+  values: unknown[],
+  signal: AbortSignal,
+): Promise<void> {
+  for (;;) {
+    signal.throwIfAborted()
+    const { rowCount } = await db.query({ ...statement, values })
+    if (rowCount === 0) return
+  }
+}
+
+const DELETE_TOLD = {
+  name: 'delete-notifications-of-deleted',
+  text: `
+    delete from notification where id in (select id from notification where did = $1 limit $2)`,
+}
+
+/** Those that outlived their records. */
+const DELETE_FAREWELLS = {
+  name: 'delete-farewells-of-deleted',
+  text: `
+    delete from notification where id in (select id from notification where author = $1 limit $2)`,
+}
+
+function tombstonesOf(did: string): [from: string, to: string, did: string] {
+  return [`at://${did}/`, `at://${did}0`, did]
+}
+
+/** The watermark says the same for all of them. */
+const DELETE_TOMBSTONES = {
+  name: 'delete-tombstones-of-deleted',
+  text: `
+    delete from tombstone where uri in (
+      select uri from tombstone where uri >= $1 and uri < $2 and did = $3 and rev <= $4 limit $5)`,
+}
+
+/** Those that the purge itself has made, and no others. */
+const DELETE_PURGE_MARKS = {
+  name: 'delete-marks-of-purge',
+  text: `
+    delete from tombstone where uri in (
+      select uri from tombstone where uri >= $1 and uri < $2 and did = $3 and rev = $4 limit $5)`,
+}
+
+/** The account itself. Whoever applies events of it waits here, and finds it gone. */
+async function finish(db: DatabasePool, did: string, deletedAt: string): Promise<boolean> {
+  return await transaction(db, { doing: 'purging an account' }, async (tx) => {
+    void tx.query({ name: 'own-deleted', text: `select from actor_sync where did = $1 for update` }, [did])
+    const { rowCount } = await tx.query(
+      {
+        name: 'note-purge',
+        text: `update account_deletion set state = 'purged' where did = $1 and "deletedAt" = $2 and state = 'purging'`,
+      },
+      [did, deletedAt],
+    )
+    if (rowCount === 0) return false
+    void tx.query({ name: 'delete-actor', text: `delete from actor where did = $1` }, [did])
+    void tx.query({ name: 'delete-handle-check', text: `delete from handle_check where did = $1` }, [did])
+    return true
+  })
+}

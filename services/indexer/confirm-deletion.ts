@@ -1,0 +1,93 @@
+/**
+ * Is an account that is said to be deleted really gone? Asked of its identity and of the host that this names now: the word may come from a host that it
+ * has left, or from an event of long ago.
+ */
+import type { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
+import { XrpcRefusedError, type XrpcClient } from '@sluice/atproto/xrpc.ts'
+import { DELETED } from '@sluice/indexing/accounts.ts'
+import { TransientError } from '@sluice/runtime/errors.ts'
+
+export type Whereabouts =
+  | { kind: 'gone' }
+  /** Its host has it, in this state. `host` has no scheme. */
+  | { kind: 'hosted'; host: string; active: boolean; status?: string }
+
+export interface Witnesses {
+  identities: Pick<IdentityResolver, 'refresh'>
+  xrpc: Pick<XrpcClient, 'getRepoStatus' | 'getLatestCommit'>
+}
+
+/** @throws TransientError when it could not be found out: then nothing may be deleted */
+export async function whereabouts(
+  { identities, xrpc }: Witnesses,
+  did: string,
+  signal: AbortSignal,
+): Promise<Whereabouts> {
+  const { resolution } = await identities.refresh(did)
+  if (resolution.status === 'tombstoned') return { kind: 'gone' }
+  if (resolution.status !== 'found') {
+    // The directory forgets nobody: one that says so is a mirror that is behind, or the wrong one. The host of a did:web may well.
+    if (resolution.status === 'missing' && did.startsWith('did:web:')) return { kind: 'gone' }
+    throw new TransientError(`${did} does not resolve (${resolution.status}): its deletion cannot be confirmed`)
+  }
+  const { pds } = resolution.identity
+  if (pds === undefined) return { kind: 'gone' }
+  const { host } = new URL(pds)
+  try {
+    const { active, status } = await xrpc.getRepoStatus(pds, did, { signal })
+    if (!active && status === DELETED) return { kind: 'gone' }
+    return { kind: 'hosted', host, active, ...(status !== undefined && { status }) }
+  } catch (error) {
+    if (!(error instanceof XrpcRefusedError)) throw error
+    return await refusedAs(error, { xrpc, pds, host, did, signal })
+  }
+}
+
+async function refusedAs(
+  error: XrpcRefusedError,
+  {
+    xrpc,
+    pds,
+    host,
+    did,
+    signal,
+  }: Pick<Witnesses, 'xrpc'> & { pds: string; host: string; did: string; signal: AbortSignal },
+): Promise<Whereabouts> {
+  switch (error.reason) {
+    case 'repo-not-found':
+      return { kind: 'gone' }
+    case 'repo-takendown':
+      return { kind: 'hosted', host, active: false, status: 'takendown' }
+    case 'repo-suspended':
+      return { kind: 'hosted', host, active: false, status: 'suspended' }
+    case 'repo-deactivated':
+      return { kind: 'hosted', host, active: false, status: 'deactivated' }
+    case 'not-implemented':
+      return await byLatestCommit(xrpc, { pds, host, did, signal })
+    case 'unauthorized':
+    case 'xrpc-refused':
+    case 'xrpc-bad-response':
+      throw asTransient(did, error)
+    default:
+      return error.reason satisfies never
+  }
+}
+
+/** Of an old host: the older question says as much. */
+async function byLatestCommit(
+  xrpc: Witnesses['xrpc'],
+  { pds, host, did, signal }: { pds: string; host: string; did: string; signal: AbortSignal },
+): Promise<Whereabouts> {
+  try {
+    await xrpc.getLatestCommit(pds, did, { signal })
+    return { kind: 'hosted', host, active: true }
+  } catch (error) {
+    if (error instanceof XrpcRefusedError && error.reason === 'repo-not-found') return { kind: 'gone' }
+    throw asTransient(did, error)
+  }
+}
+
+function asTransient(did: string, error: unknown): unknown {
+  if (!(error instanceof XrpcRefusedError)) return error
+  return new TransientError(`${did}: its host does not say whether it is there`, { cause: error })
+}

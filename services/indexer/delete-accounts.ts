@@ -1,0 +1,137 @@
+/**
+ * Carries out deletions, beside the data path: confirms what was reported, purges, and asks for the repository of an account that is back. Every step
+ * is durable before the next, so a process that dies leaves a claim that ends, and whoever takes it then goes on.
+ */
+import type { DatabasePool } from '@sluice/database/pool.ts'
+import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
+import { SEQ_BACKFILL, type AccountEvent } from '@sluice/events/stream-event.ts'
+import { applyBatch, type Index } from '@sluice/indexing/apply-batch.ts'
+import {
+  claimDeletions,
+  forgetDeletion,
+  postponeDeletion,
+  purgeAccount,
+  reopenAccount,
+  type DeletionClaim,
+} from '@sluice/indexing/purge.ts'
+import { retryAfterMs, sleep } from '@sluice/runtime/backoff.ts'
+import { isAbort, TransientError } from '@sluice/runtime/errors.ts'
+import type { Logger } from '@sluice/runtime/log.ts'
+import type { Metrics } from '@sluice/runtime/metrics.ts'
+import type { Service } from '@sluice/runtime/service.ts'
+import { readChains, moveChain, UNKNOWN_CHAIN } from '@sluice/streams/chain-state.ts'
+import type { Redis } from '@sluice/streams/connection.ts'
+import { StateConflictError, type Producer } from '@sluice/streams/producer.ts'
+import { whereabouts, type Whereabouts, type Witnesses } from './confirm-deletion.ts'
+
+export interface DeletionsOptions extends Witnesses {
+  index: Index
+  redis: Redis
+  /** Of the stream of repositories to fetch. */
+  producer: Producer<BackfillEvent>
+  log: Logger
+  metrics: Metrics
+  pollMs?: number
+  /** The first wait after a question that nobody answered. */
+  retryMs?: number
+  claimMs?: number
+  batchRecords?: number
+}
+
+const OUTCOMES = ['purged', 'hosted', 'returned', 'unknown'] as const
+const AT_ONCE = 4
+const RETRY_CAP_MS = 6 * 3_600_000
+
+export class Deletions implements Service {
+  readonly name = 'deletions'
+  readonly #options: Required<DeletionsOptions>
+  readonly #db: DatabasePool
+  readonly #outcomes
+
+  constructor(options: DeletionsOptions) {
+    this.#options = { pollMs: 1_000, retryMs: 10_000, claimMs: 900_000, batchRecords: 500, ...options }
+    this.#db = options.index.db
+    this.#outcomes = options.metrics.counter({
+      name: 'sluice_account_deletions_total',
+      help: 'Reported deletions. purged: confirmed and carried out; hosted: the account is still there; returned: its repository was asked for; unknown: nobody answered.',
+      labels: { outcome: OUTCOMES },
+    })
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    try {
+      for (;;) {
+        signal.throwIfAborted()
+        const nowMs = Date.now()
+        const [now, until] = [nowMs, nowMs + this.#options.claimMs].map((ms) => new Date(ms).toISOString())
+        const claims = await claimDeletions(this.#db, { now: now!, until: until!, limit: AT_ONCE })
+        await Promise.all(claims.map((claim) => this.#work(claim, signal)))
+        if (claims.length === 0) await sleep(this.#options.pollMs, signal)
+      }
+    } catch (error) {
+      if (!isAbort(error) || !signal.aborted) throw error
+    }
+  }
+
+  /** One that nobody can be asked about waits; what else fails is a fault of ours or of our stores. */
+  async #work(claim: DeletionClaim, signal: AbortSignal): Promise<void> {
+    const { did, state, deletedAt, tries } = claim
+    if (state === 'returned') return await this.#bringBack(claim, signal)
+    let found: Whereabouts
+    try {
+      found = await whereabouts(this.#options, did, signal)
+    } catch (error) {
+      if (!(error instanceof TransientError)) throw error
+      this.#outcomes.inc(1, { outcome: 'unknown' })
+      this.#options.log.debug({ did, error: error.message }, 'a deletion could not be confirmed')
+      const waitMs = Math.min(RETRY_CAP_MS, this.#options.retryMs * 2 ** Math.min(tries - 1, 30))
+      return await postponeDeletion(this.#db, did, inMs(Math.max(waitMs, retryAfterMs(error))))
+    }
+    if (found.kind === 'hosted') return await this.#correct(claim, found)
+    const { index, batchRecords, log } = this.#options
+    if (!(await purgeAccount(index, { did, deletedAt }, { signal, batchRecords }))) {
+      return await postponeDeletion(this.#db, did, inMs(0))
+    }
+    await this.#resetChain(did, signal)
+    this.#outcomes.inc(1, { outcome: 'purged' })
+    log.info({ did }, 'purged a deleted account')
+  }
+
+  /** What its host says holds, from the moment it was asked. */
+  async #correct({ did, deletedAt }: DeletionClaim, found: Whereabouts & { kind: 'hosted' }): Promise<void> {
+    const { kind, ...said } = found
+    const time = new Date(Math.max(Date.now(), Date.parse(deletedAt) + 1)).toISOString()
+    const event: AccountEvent = { type: 'account', seq: SEQ_BACKFILL, time, did, ...said }
+    await applyBatch(this.#options.index, [event])
+    await postponeDeletion(this.#db, did, inMs(0))
+    this.#outcomes.inc(1, { outcome: kind })
+  }
+
+  async #bringBack(claim: DeletionClaim, signal: AbortSignal): Promise<void> {
+    const { did } = claim
+    await reopenAccount(this.#db, claim, signal)
+    await this.#options.producer.append([{ did, host: '', rev: '', reason: 'reactivated' }], signal)
+    await forgetDeletion(this.#db, did)
+    this.#outcomes.inc(1, { outcome: 'returned' })
+  }
+
+  /** Whoever comes back under this name begins a new chain. */
+  async #resetChain(did: string, signal: AbortSignal): Promise<void> {
+    const { redis, producer } = this.#options
+    for (;;) {
+      const [stored] = await readChains(redis, [did])
+      if (stored === undefined) return
+      const { inactive } = stored.record
+      try {
+        await producer.append([], signal, { also: [moveChain(did, stored, { ...UNKNOWN_CHAIN, inactive })] })
+        return
+      } catch (error) {
+        if (!(error instanceof StateConflictError)) throw error
+      }
+    }
+  }
+}
+
+function inMs(ms: number): string {
+  return new Date(Date.now() + ms).toISOString()
+}
