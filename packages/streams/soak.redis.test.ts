@@ -1,0 +1,25 @@
+import { expect, test } from '@sluice/sandbox/fixtures.ts'
+import { startRedis } from '@sluice/sandbox/redis.ts'
+import { soak } from './testing/soak.ts'
+
+/** For a real soak: `EVENTS=1000000`. */
+const EVENTS = Number(process.env.EVENTS ?? 24_000)
+const ROUNDS = 6
+
+test('a consumer that goes through load, cuts and neighbours keeps nothing of them', { timeout: 600_000 }, async () => {
+  await using server = await startRedis()
+  const rounds = await soak({ url: server.url(), rounds: ROUNDS, events: Math.ceil(EVENTS / ROUNDS) })
+  for (const { cuts, acked, troubles, heldEntries } of rounds) {
+    expect(cuts).toBeGreaterThan(0)
+    expect(troubles).toBeGreaterThan(0)
+    expect(acked).toBeGreaterThanOrEqual(EVENTS / ROUNDS)
+    expect(heldEntries).toBe(0)
+  }
+  // The first two rounds fill caches: compiled code, shapes, buffers of the connections.
+  const [, , early] = rounds
+  const last = rounds.at(-1)!
+  const detail = rounds.map(({ keptBytes }) => `${(keptBytes / 1e6).toFixed(1)} MB`).join(' → ')
+  expect(last.listeners, 'listeners of the signal').toBe(early!.listeners)
+  // Half a byte an entry would be more.
+  expect(last.keptBytes - early!.keptBytes, detail).toBeLessThan(1_000_000)
+})
