@@ -2,7 +2,7 @@
 import { verifySignature as libraryVerifySignature } from '@atproto/crypto'
 import { MemoryBlockstore, MST, readCarWithRoot, verifyProofs } from '@atproto/repo'
 import { Frame } from '@atproto/xrpc-server'
-import { readCar } from './car.ts'
+import { readCar, type Car } from './car.ts'
 import { decodeRecord } from './cbor.ts'
 import { eventsOfCommit } from './commit-events.ts'
 import type { ChainState } from './chain.ts'
@@ -10,8 +10,8 @@ import { verifyCommit, type VerifyLevel } from './commit.ts'
 import { decodeFrame, type CommitFrame } from './frame.ts'
 import { PartialTree } from './mst.ts'
 import { k256Library, verifySignature, verifyByNode } from './signature.ts'
-import { parseSignedCommit } from './signed-commit.ts'
-import { measure, table } from './testing/measure.ts'
+import { parseSignedCommit, type SignedCommit } from './signed-commit.ts'
+import { measure, table, type Measure } from './testing/measure.ts'
 import { populatedRepo, traffic } from './testing/world.ts'
 
 interface Sample {
@@ -20,12 +20,6 @@ interface Sample {
   state: ChainState
   key: string
 }
-
-const samples = [0, 1, 2].flatMap((n) => samplesOf(`bench ${n}`))
-const blocks = samples.map(({ frame }) => readCar(frame.blocks).blocks.size).reduce((a, b) => a + b) / samples.length
-console.log(
-  `${samples.length} frames, ${blocks.toFixed(1)} blocks and ${mean(samples.map((s) => s.bytes.length))} bytes each; k256 by ${k256Library}`,
-)
 
 const now = new Date().toISOString()
 const wanted = (): boolean => true
@@ -76,38 +70,41 @@ async function officialInversion(carBytes: Uint8Array, frame: CommitFrame): Prom
   return String(await tree.getPointer())
 }
 
-const bare = samples.map(({ frame, key }) => ({
-  commit: parseSignedCommit(readCar(frame.blocks).blocks.get(frame.commit)!),
-  key,
-}))
+interface Bare {
+  commit: SignedCommit
+  key: string
+}
 
-console.log(
-  table('Frame → events', [
-    await measure('bare signature check by node:crypto', bare, ({ commit, key }) =>
+/** Frame → events at each level, beside the bare signature check and the same work by the official libraries. The first row is the measure. */
+export async function benchVerification(): Promise<Measure[]> {
+  const samples = allSamples()
+  return [
+    await measure('bare signature check by node:crypto', bareOf(samples), ({ commit, key }: Bare) =>
       verifyByNode(key, commit.unsigned, commit.signature),
     ),
     await measure('full', samples, (sample) => toEvents(sample, 'full')),
     await measure('proof', samples, (sample) => toEvents(sample, 'proof')),
     await measure('off', samples, (sample) => toEvents(sample, 'off')),
     await measure('official: verifyProofs + inversion by MST', samples, officialEvents, { ms: 4_000 }),
-  ]),
-)
+  ]
+}
 
-const opened = samples.map(({ frame }) => ({ frame, car: readCar(frame.blocks), carBytes: frame.blocks }))
-const records = opened.flatMap(({ frame, car }) => frame.ops.flatMap((op) => (op.cid ? [car.blocks.get(op.cid)!] : [])))
-console.log(
-  table('Parts', [
+/** The parts of it. */
+export async function benchVerificationParts(): Promise<Measure[]> {
+  const samples = allSamples()
+  const bare = bareOf(samples)
+  const opened = samples.map(({ frame }) => ({ frame, car: readCar(frame.blocks), carBytes: frame.blocks }))
+  const records = opened.flatMap(({ frame, car }) =>
+    frame.ops.flatMap((op) => (op.cid ? [car.blocks.get(op.cid)!] : [])),
+  )
+  return [
     await measure('signature', bare, ({ commit, key }) => verifySignature(key, commit.unsigned, commit.signature)),
     await measure('decodeFrame', samples, ({ bytes }) => decodeFrame(bytes)),
     await measure('readCar', opened, ({ carBytes }) => readCar(carBytes)),
     await measure('parseSignedCommit', opened, ({ car }) => parseSignedCommit(car.blocks.get(car.root)!)),
-    await measure(
-      'tree: load',
-      opened,
-      ({ car }) => new PartialTree(car.blocks, parseSignedCommit(car.blocks.get(car.root)!).data),
-    ),
+    await measure('tree: load', opened, ({ car }) => treeOf(car)),
     await measure('tree: load, undo, root', opened, ({ frame, car }) => {
-      const tree = new PartialTree(car.blocks, parseSignedCommit(car.blocks.get(car.root)!).data)
+      const tree = treeOf(car)
       for (const op of frame.ops) tree.undo(op)
       return tree.root()
     }),
@@ -118,5 +115,30 @@ console.log(
     await measure('official: verifySignature', bare, ({ commit, key }) =>
       libraryVerifySignature(key, commit.unsigned, commit.signature),
     ),
-  ]),
-)
+  ]
+}
+
+function treeOf(car: Car): PartialTree {
+  return new PartialTree(car.blocks, parseSignedCommit(car.blocks.get(car.root)!).data)
+}
+
+function bareOf(samples: readonly Sample[]): Bare[] {
+  return samples.map(({ frame, key }) => ({
+    commit: parseSignedCommit(readCar(frame.blocks).blocks.get(frame.commit)!),
+    key,
+  }))
+}
+
+function allSamples(): Sample[] {
+  return [0, 1, 2].flatMap((n) => samplesOf(`bench ${n}`))
+}
+
+if (import.meta.main) {
+  const samples = allSamples()
+  const blocks = mean(samples.map(({ frame }) => readCar(frame.blocks).blocks.size))
+  console.log(
+    `${samples.length} frames, ${blocks} blocks and ${mean(samples.map((s) => s.bytes.length))} bytes each; k256 by ${k256Library}`,
+  )
+  console.log(table('Frame → events', await benchVerification()))
+  console.log(table('Parts', await benchVerificationParts()))
+}
