@@ -1,6 +1,6 @@
 /**
  * Applies labels: for each (src, uri, cid, val) the one with the latest `cts` stands, negations included, in any order of arrival. Of two with the same
- * `cts` the negation stands: it cannot have come before what it negates.
+ * `cts` the negation stands: it cannot have come before what it negates; of two alike the one that holds longer.
  */
 import { normalizeDatetime } from '@sluice/collections/values.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
@@ -52,16 +52,26 @@ function latest(rows: readonly LabelRow[]): LabelRow[] {
   for (const row of rows) {
     const key = `${row.src}\n${row.uri}\n${row.cid}\n${row.val}`
     const seen = byKey.get(key)
-    if (!seen || row.cts > seen.cts || (row.cts === seen.cts && (row.neg || !seen.neg))) byKey.set(key, row)
+    if (!seen || isNewer(row, seen)) byKey.set(key, row)
   }
   return [...byKey].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, row]) => row)
 }
 
+function isNewer(a: LabelRow, b: LabelRow): boolean {
+  if (a.cts !== b.cts) return a.cts > b.cts
+  if (a.neg !== b.neg) return a.neg
+  return (a.exp ?? FOREVER) > (b.exp ?? FOREVER)
+}
+
+/** After every time. */
+const FOREVER = '9999-99'
+
+/** The same order as `isNewer`. */
 const UPSERT = {
   name: 'upsert-labels',
   text: `
     insert into label as held (src, uri, cid, val, neg, cts, exp)
     select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::boolean[], $6::text[], $7::text[])
     on conflict (src, uri, cid, val) do update set neg = excluded.neg, cts = excluded.cts, exp = excluded.exp
-    where excluded.cts > held.cts or (excluded.cts = held.cts and excluded.neg and not held.neg)`,
+    where (excluded.cts, excluded.neg, coalesce(excluded.exp, '${FOREVER}')) > (held.cts, held.neg, coalesce(held.exp, '${FOREVER}'))`,
 }
