@@ -29,6 +29,8 @@ export class FakeAccount {
   documentKey: TestKey
   /** Where the DID document says that it is. */
   pds: FakePds
+  /** What the DID document says instead of where it is. */
+  endpoint: string | undefined
   /** Absent: active. */
   status: 'takendown' | 'suspended' | 'deactivated' | undefined
   /** The directory's word: `tombstoned` 410, `missing` 404, `garbled` no document. */
@@ -90,7 +92,7 @@ export class FakeAccount {
 
   /** Its DID document. */
   didDocument(): Record<string, unknown> {
-    const { did, document, documentKey, pds } = this
+    const { did, document, documentKey, pds, endpoint = pds.url } = this
     if (document === 'garbled') return { id: 'did:plc:somebodyelse' }
     const method = {
       id: `${did}#atproto`,
@@ -98,7 +100,7 @@ export class FakeAccount {
       controller: did,
       publicKeyMultibase: documentKey.multibase,
     }
-    const service = { id: '#atproto_pds', type: 'AtprotoPersonalDataServer', serviceEndpoint: pds.url }
+    const service = { id: '#atproto_pds', type: 'AtprotoPersonalDataServer', serviceEndpoint: endpoint }
     return {
       '@context': ['https://www.w3.org/ns/did/v1', 'https://w3id.org/security/multikey/v1'],
       id: did,

@@ -1,0 +1,135 @@
+/** What a backfiller does not do, as a process: ask private addresses, outrun the indexer, hold on when it is told to stop. */
+import { testKey } from '@sluice/atproto/testing/keys.ts'
+import { TestRepo } from '@sluice/atproto/testing/repo.ts'
+import { testDid } from '@sluice/atproto/testing/world.ts'
+import { startDaemon, type Daemon } from '@sluice/sandbox/daemon.ts'
+import { expect, test as base } from '@sluice/sandbox/fixtures.ts'
+import { Random } from '@sluice/sandbox/random.ts'
+import { FakeNetwork } from '@sluice/sandbox/testing/fake-network.ts'
+import type { FakeAccount } from '@sluice/sandbox/testing/fake-account.ts'
+import { priorityStream } from '@sluice/streams/backfill-queue.ts'
+import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
+import { IndexModel } from './testing/index-model.ts'
+import { deadOf, drainTo, enqueue, laterOf, OUTPUT, QUEUE } from './testing/queue-view.ts'
+import { records } from './testing/records.ts'
+
+const RANDOM = new Random(5)
+const QUICK = { BACKFILLER_RETRY_MS: '10ms', BACKFILLER_RETRY_MAX_MS: '100ms' }
+
+interface World {
+  redis: Redis
+  network: FakeNetwork
+  start(env?: Record<string, string>): Promise<Daemon>
+  /** Accounts at one host, each with so many records. */
+  accounts(sizes: readonly number[]): Promise<FakeAccount[]>
+}
+
+const test = base.extend('world', async ({ redisUrl }, { onCleanup }): Promise<World> => {
+  const network = await FakeNetwork.start()
+  const redis = await connectRedis({ url: redisUrl, name: 'test' })
+  onCleanup(async () => {
+    redis.destroy()
+    await network[Symbol.asyncDispose]()
+  })
+  const env = { REDIS_URL: redisUrl, PLC_URL: network.plcUrl, BACKFILLER_CONSUMER: 'one', ALLOW_PRIVATE_HOSTS: 'true' }
+  return {
+    redis,
+    network,
+    start: (more) => startDaemon({ role: 'backfiller', env: { ...env, ...more } }),
+    async accounts(sizes) {
+      const host = await network.addHost()
+      return sizes.map((size, i) => {
+        const repo = new TestRepo(testDid(`${host.url} ${i}`), { key: testKey('guards') })
+        repo.write(records(RANDOM, size))
+        return network.addAccount(repo, host)
+      })
+    },
+  }
+})
+
+const entriesOf = (accounts: readonly FakeAccount[]) =>
+  accounts.map(({ did, pds, repo }) => ({ did, host: pds.host, rev: repo.rev, reason: 'listed' as const }))
+
+test('private addresses and plain http that accounts name are not asked, and their repositories are given up by name', async ({
+  world,
+}) => {
+  const accounts = await world.accounts([3, 3, 3])
+  const [plain, address, name] = accounts
+  address!.endpoint = address!.pds.url.replace('http:', 'https:')
+  name!.endpoint = address!.endpoint.replace('127.0.0.1', 'localhost')
+  await enqueue(world.redis, entriesOf(accounts))
+  await using _ = await world.start({ ...QUICK, ALLOW_PRIVATE_HOSTS: 'false' })
+  const expected = {
+    [plain!.did]: 'http-bad-url',
+    [address!.did]: 'http-private-address',
+    [name!.did]: 'http-private-address',
+  }
+  const dead = async (): Promise<Record<string, string>> => Object.fromEntries(await deadOf(world.redis))
+  await expect.poll(dead, { timeout: 30_000 }).toEqual(expected)
+  expect(world.network.plcAsked, 'the directory is ours to name').toBeGreaterThan(0)
+  expect(accounts[0]!.pds.asked).toEqual([])
+})
+
+test('D7: at the high-water mark fetching pauses, nothing is lost, and it goes on when the indexer has caught up', async ({
+  world,
+}) => {
+  const { redis } = world
+  const mark = 1_000
+  const accounts = await world.accounts(Array.from({ length: 30 }, () => 600))
+  await enqueue(redis, entriesOf(accounts))
+  await using daemon = await world.start({ BACKFILLER_FIREHOSE_STREAM_HIGH_WATER_MARK: String(mark) })
+  await expect.poll(() => daemon.metric('sluice_backfill_held_back'), { timeout: 30_000 }).toBe(1)
+  // Each of the four that may append at once looks before it appends one chunk.
+  const mostEntries = mark + 4 * 502
+  for (let look = 0; look < 20; look++) expect(await redis.xLen(OUTPUT)).toBeLessThanOrEqual(mostEntries)
+  expect(await redis.xLen(QUEUE), 'most of them wait').toBeGreaterThan(20)
+  const index = new IndexModel()
+  const done = async (): Promise<boolean> => {
+    expect(await redis.xLen(OUTPUT)).toBeLessThanOrEqual(mostEntries)
+    await drainTo(redis, index)
+    return accounts.every(({ did, repo }) => index.repo(did).rev === repo.rev)
+  }
+  await expect.poll(done, { timeout: 60_000, interval: 20 }).toBe(true)
+  for (const account of accounts) expect(index.contents(account.did)).toEqual(account.contents())
+})
+
+test('what an operator asks for goes first', async ({ world }) => {
+  const { redis } = world
+  const [first, ...others] = await world.accounts(Array.from({ length: 60 }, () => 20))
+  await enqueue(redis, entriesOf(others))
+  const request = { did: first!.did, host: '', rev: '', reason: 'requested' }
+  await redis.xAdd(priorityStream(QUEUE), '*', { repo: JSON.stringify(request) })
+  await using _ = await world.start({ BACKFILLER_CONCURRENCY: '1' })
+  await expect.poll(() => redis.xLen(priorityStream(QUEUE)), { timeout: 30_000, interval: 5 }).toBe(0)
+  expect(await redis.xLen(QUEUE)).toBeGreaterThan(30)
+})
+
+test('D9, B2: told to stop it exits with 0 though hosts are silent; what it held and what waits is there for the next one', async ({
+  world,
+}) => {
+  const { redis } = world
+  const accounts = await world.accounts([5, 5, 5, 5])
+  const [silent, failing] = accounts
+  silent!.fault = { kind: 'stall', afterBytes: 100, times: 1 }
+  failing!.fault = { kind: 'status', status: 503, times: 1 }
+  await enqueue(redis, entriesOf(accounts))
+  {
+    await using daemon = await world.start({ BACKFILLER_RETRY_MS: '3s' })
+    await expect.poll(() => daemon.metric('sluice_backfill_repos_total', { outcome: 'retry' })).toBe(1)
+    await expect.poll(() => daemon.metric('sluice_backfill_repos_under_way')).toBe(1)
+    await daemon.stop({ graceMs: 10_000 })
+  }
+  const left = await laterOf(redis)
+  expect(new Set(left.keys())).toEqual(new Set([silent!.did, failing!.did]))
+  expect(left.get(failing!.did)).toMatchObject({ failure: 'unavailable' })
+  expect(silent!.fired).toBe(1)
+
+  await using _ = await world.start()
+  const index = new IndexModel()
+  const done = async (): Promise<number> => {
+    await drainTo(redis, index)
+    return (await laterOf(redis)).size
+  }
+  await expect.poll(done, { timeout: 30_000 }).toBe(0)
+  for (const account of accounts) expect(index.contents(account.did)).toEqual(account.contents())
+})
