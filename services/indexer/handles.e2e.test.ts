@@ -1,0 +1,125 @@
+/** A4: handles are verified both ways while the directory has its troubles; failing accounts starve nobody; events never wait. */
+import { HandleResolver } from '@sluice/atproto/handle-resolver.ts'
+import { HttpClient } from '@sluice/atproto/http.ts'
+import { MemoryIdentityCache } from '@sluice/atproto/identity-cache.ts'
+import { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
+import { collections } from '@sluice/collections/collections.ts'
+import { CollectionSet } from '@sluice/collections/collection-set.ts'
+import { DatabasePool } from '@sluice/database/pool.ts'
+import type { StreamEvent } from '@sluice/events/stream-event.ts'
+import { applyBatch, type Index } from '@sluice/indexing/apply-batch.ts'
+import { KnownActors } from '@sluice/indexing/own.ts'
+import { createLogger } from '@sluice/runtime/log.ts'
+import { Metrics } from '@sluice/runtime/metrics.ts'
+import { expect, test } from '@sluice/sandbox/fixtures.ts'
+import { Handles } from './resolve-handles.ts'
+import { TROUBLES, TroubledDirectory, type DirectoryAccount } from './testing/troubled-directory.ts'
+
+const ACTORS = Number(process.env.ACTORS ?? 1_000)
+const SCHEDULE = { refreshMs: 3_600_000, retryMs: 100, noneMs: 100, capMs: 800 }
+const LETTERS = '234567abcdefghijklmnopqrstuvwxyz' // in byte order, so that the accounts are too
+
+function accounts(): DirectoryAccount[] {
+  return Array.from({ length: ACTORS }, (_, i) => {
+    const name = [4, 3, 2, 1, 0].map((place) => LETTERS[Math.floor(i / 32 ** place) % 32]).join('')
+    const account: DirectoryAccount = { did: `did:plc:${name.padStart(24, '2')}`, handle: `u${i}.test` }
+    return i % 10 < 3 ? { ...account, trouble: TROUBLES[i % TROUBLES.length]! } : account
+  })
+}
+
+function eventsOf(dids: readonly string[], minute: number): StreamEvent[] {
+  const time = `2026-06-01T00:0${minute}:00.000Z`
+  return dids.map((did, i) => ({ type: 'identity', seq: i + 1, time, did }))
+}
+
+/** The service as the indexer builds it, with short waits. */
+function handlesOf(index: Index, directory: TroubledDirectory, http: HttpClient): Handles {
+  return new Handles({
+    db: index.db,
+    identities: new IdentityResolver({
+      plcUrl: directory.url,
+      http,
+      cache: new MemoryIdentityCache(),
+      timeoutMs: 400,
+      plcPerSecond: 100_000,
+      negativeMs: 1,
+      refreshEveryMs: 0,
+    }),
+    handles: new HandleResolver({ http, askPdsFor: ['.test'], timeoutMs: 5_000, perSecond: 100_000 }),
+    log: createLogger({ role: 'test', build: 'test', level: 'fatal', secrets: [] }),
+    metrics: new Metrics({ role: 'test', build: 'test' }),
+    concurrency: 64,
+    schedule: SCHEDULE,
+    pollMs: 20,
+    outage: { baseMs: 50, capMs: 200, healthyAfterMs: 0 },
+  })
+}
+
+async function until(what: string, holds: () => Promise<boolean>, ms = 60_000): Promise<void> {
+  const deadline = Date.now() + ms
+  while (!(await holds())) {
+    if (Date.now() > deadline) throw new Error(`not so within ${ms} ms: ${what}`)
+    await new Promise((resolve) => setTimeout(resolve, 25))
+  }
+}
+
+test('A4 all good handles are verified in the end, whatever the directory does meanwhile, and no event waits for it', async ({
+  database,
+}) => {
+  const all = accounts()
+  const good = all.filter(({ trouble }) => trouble === undefined)
+  const bad = all.filter(({ trouble }) => trouble !== undefined)
+  expect(bad.length).toBe(Math.floor((ACTORS * 3) / 10))
+  await using directory = await TroubledDirectory.start(all)
+  const http = new HttpClient({ allowPrivate: true, connectionsPerHost: 64 })
+  const db = new DatabasePool({ url: database, schema: 'bsky', size: 4, role: 'test' })
+  const index: Index = { db, collections: new CollectionSet(collections), actors: new KnownActors() }
+  await using resources = new AsyncDisposableStack()
+  resources.defer(() => db.close())
+  resources.defer(() => http.close())
+
+  const verified = async (): Promise<number> => (await db.query('select from actor where handle is not null')).rowCount!
+  const stopping = new AbortController()
+  const running = handlesOf(index, directory, http).run(stopping.signal)
+  resources.defer(async () => {
+    stopping.abort()
+    await running
+  })
+
+  // The first half comes while the directory works, the second while it answers nobody.
+  const dids = all.map(({ did }) => did)
+  const half = dids.length / 2
+  await applyBatch(index, eventsOf(dids.slice(0, half), 1))
+  await until('some are verified', async () => (await verified()) > 20)
+  directory.away = true
+  const before = directory.unanswered
+  for (let at = half; at < dids.length; at += 50) await applyBatch(index, eventsOf(dids.slice(at, at + 50), 2))
+  await until('the outage is met', async () => directory.unanswered > before + 16)
+  const { rows: idle } = await db.query(`select query from pg_stat_activity where state like 'idle in transaction%'`)
+  expect(idle).toEqual([])
+  const { rowCount: applied } = await db.query('select from actor')
+  expect({ applied, away: directory.away }).toEqual({ applied: ACTORS, away: true })
+  directory.away = false
+
+  const last = good.at(-1)!
+  await until('all good handles are verified', async () => (await verified()) === good.length)
+  const { rows } = await db.query<{ did: string; handle: string }>(
+    'select did, handle from actor where handle is not null order by did',
+  )
+  expect(rows).toEqual(good.map(({ did, handle }) => ({ did, handle })))
+  expect(directory.limited).toBeGreaterThan(0)
+  await until('those that fail are tried again', async () => (directory.asked.get(bad[0]!.did)?.length ?? 0) > 3)
+  expect(overdone(directory, [...bad, last])).toEqual([])
+})
+
+/** DIDs that were asked for earlier than their backoff allows: the nth wait is at least half of what doubling gives. */
+function overdone({ asked }: TroubledDirectory, among: readonly DirectoryAccount[]): string[] {
+  return among.flatMap(({ did, trouble }) => {
+    const times = asked.get(did) ?? []
+    if (times.length === 0) return [`${did} was never asked for`]
+    const early = times
+      .slice(1)
+      .findIndex((at, i) => at - times[i]! < Math.min(SCHEDULE.capMs, SCHEDULE.retryMs * 2 ** i) / 2 - 1)
+    return early === -1 ? [] : [`${did} (${trouble}): wait ${early + 1} of ${times.map(Math.round).join(' ')}`]
+  })
+}
