@@ -123,9 +123,14 @@ function checkRev({ rev }: RepoExport, entry: BackfillEvent): void {
   if (rev < entry.rev) throw refuse('export-stale', `the host has ${rev}, and ${entry.rev} was listed`)
 }
 
-/** Appends all chunks; while one is on its way to Redis, the next is made. */
-async function appendExport(
-  context: BackfillContext,
+export type AppendContext = Pick<BackfillContext, 'redis' | 'producer' | 'wanted' | 'alwaysResync' | 'onChunk'>
+
+/**
+ * Appends all chunks of a verified export, the chain state with the last; while one is on its way to Redis, the next is made.
+ * @throws RefusedError when the export is older than what is missing; FatalError, AbortError
+ */
+export async function appendExport(
+  context: AppendContext,
   repo: RepoExport,
   entry: BackfillEvent,
   time: string,
@@ -156,7 +161,7 @@ async function appendExport(
 }
 
 /** Whether the index may hold records that the repository no longer has. Unknown counts as yes. */
-async function isResync({ redis, alwaysResync }: BackfillContext, { did, reason }: BackfillEvent): Promise<boolean> {
+async function isResync({ redis, alwaysResync }: AppendContext, { did, reason }: BackfillEvent): Promise<boolean> {
   if (alwaysResync || (reason !== undefined && reason !== 'listed')) return true
   const [chain] = await readChains(redis, [did])
   return chain === undefined || chain.record.exported
