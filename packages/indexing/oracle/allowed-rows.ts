@@ -1,7 +1,6 @@
 /** Allowed differences in the rows of records, and in counters. */
 import { changed, lone, PAIR_TABLES, type Allowance } from './allowance.ts'
-import type { Difference } from './compare.ts'
-import type { Row, TableName, Tables } from './tables.ts'
+import { areRight, countersOf } from './counts.ts'
 
 const WITH_TIMES = ['profile', 'feed_item', 'list', ...PAIR_TABLES] as const
 
@@ -82,9 +81,8 @@ export const rowAllowances: readonly Allowance[] = [
       '`quoteCount` counts the quotes of that version (CID) of the post which the last quote named, and stays as it is when the quotes go with an edit or a deletion of the post.',
     ours: '`quoteCount` is the number of rows in `quote` with this subject, whichever version they name.',
     explains(difference, both) {
-      if (difference.table !== 'post_agg') return false
-      const counts = countsOf(difference, both.ours, 'post_agg')
-      if (!counts || counts.some(({ column }) => column !== 'quoteCount')) return false
+      if (countersOf(difference).join() !== 'quoteCount' || !areRight(difference, both.ours, ['quoteCount']))
+        return false
       return both.wasEdited(difference.key) || both.wasRemoved(difference.key)
     },
   },
@@ -104,9 +102,8 @@ export const rowAllowances: readonly Allowance[] = [
     theirs: 'Counters are recounted from the rows.',
     ours: 'Counters equal the rows too. Where the rows differ, for one of the other reasons here, so do the counts of them.',
     explains(difference, both) {
-      const table = difference.table as CountTable
-      if (!(table in COUNTS)) return false
-      return Boolean(countsOf(difference, both.ours, table) && countsOf(difference, both.official, table))
+      const columns = countersOf(difference)
+      return columns.length > 0 && [both.ours, both.official].every((side) => areRight(difference, side, columns))
     },
   },
   {
@@ -121,35 +118,3 @@ export const rowAllowances: readonly Allowance[] = [
     },
   },
 ]
-
-const COUNTS = {
-  post_agg: {
-    likeCount: (side, uri) => side.all('like').filter(({ subject }) => subject === uri).length,
-    repostCount: (side, uri) => side.all('repost').filter(({ subject }) => subject === uri).length,
-    replyCount: (side, uri) =>
-      side.all('post').filter(({ replyParent, violatesThreadGate }) => replyParent === uri && !violatesThreadGate)
-        .length,
-    quoteCount: (side, uri) => side.all('quote').filter(({ subject }) => subject === uri).length,
-    bookmarkCount: () => 0,
-  },
-  profile_agg: {
-    followersCount: (side, did) => side.all('follow').filter(({ subjectDid }) => subjectDid === did).length,
-    followsCount: (side, did) => side.all('follow').filter(({ creator }) => creator === did).length,
-    postsCount: (side, did) => side.all('post').filter(({ creator }) => creator === did).length,
-  },
-} satisfies Partial<Record<TableName, Record<string, (side: Tables, key: string) => number>>>
-type CountTable = keyof typeof COUNTS
-
-/** The columns that differ with what `side` has in them, when each is what its rows say; else undefined. */
-function countsOf(
-  { key, kind, ...rest }: Difference,
-  side: Tables,
-  table: CountTable,
-): { column: string; count: number }[] | undefined {
-  const recount: Record<string, (side: Tables, key: string) => number> = COUNTS[table]
-  const [row] = side.at(table, key) as (Row | undefined)[]
-  const columns = kind === 'column' ? [(rest as { column: string }).column] : Object.keys(recount)
-  const counts = columns.map((column) => ({ column, count: Number(row?.[column] ?? 0) }))
-  if (!counts.every(({ column, count }) => recount[column]?.(side, key) === count)) return undefined
-  return kind === 'column' ? counts : counts.filter(({ count }) => count > 0)
-}

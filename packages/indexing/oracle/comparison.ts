@@ -11,6 +11,7 @@ import { startOfficialAppView, type OfficialAppView } from '@sluice/sandbox/offi
 import { applyLabels } from '../apply-labels.ts'
 import type { Refused } from '../prepare.ts'
 import { Both } from './allowance.ts'
+import { lookUpHandles } from './beside.ts'
 import { Feeder, type OfficialFailure } from './feeder.ts'
 import { recordedEvents } from './recorded-events.ts'
 import { Tables } from './tables.ts'
@@ -85,7 +86,13 @@ export class Comparison implements AsyncDisposable {
   async stage(): Promise<void> {
     await this.settled()
     const theirs = await Tables.read(this.official)
-    this.#mark(async ({ happened }) => {
+    const handles = await lookUpHandles(
+      this.network,
+      theirs.all('actor_sync').map(({ did }) => String(did)),
+    )
+    this.#mark(async (feeder) => {
+      await feeder.settle(handles)
+      const { happened } = feeder
       this.#stages.push(new Both(theirs, await Tables.read(this.ours), happened.copy()))
     })
   }

@@ -6,9 +6,12 @@ import type { DatabasePool } from '@sluice/database/pool.ts'
 import type { Difference } from './compare.ts'
 import { KEYS, type Row, type TableName } from './tables.ts'
 
+/** What stands in the way of a unique key goes first. */
+const ORDER: readonly Difference['kind'][] = ['only ours', 'column', 'only official']
+
 export async function evenOut(db: DatabasePool, differences: readonly Difference[]): Promise<void> {
   const generated = await generatedColumns(db)
-  for (const difference of differences) {
+  for (const difference of differences.toSorted((a, b) => ORDER.indexOf(a.kind) - ORDER.indexOf(b.kind))) {
     const { table } = difference
     const writable = (row: Row) => Object.keys(row).filter((name) => !generated.has(`${table} ${name}`))
     switch (difference.kind) {
@@ -23,7 +26,7 @@ export async function evenOut(db: DatabasePool, differences: readonly Difference
           .map((name) => `"${name}"`)
           .join(', ')
         await db.query(
-          `insert into "${table}" (${columns}) select ${columns} from jsonb_populate_record(null::"${table}", $1)`,
+          `insert into "${table}" (${columns}) select ${columns} from jsonb_populate_record(null::bsky."${table}", $1)`,
           [JSON.stringify(difference.official)],
         )
         break
@@ -32,7 +35,7 @@ export async function evenOut(db: DatabasePool, differences: readonly Difference
         if (generated.has(`${table} ${difference.column}`)) break
         await db.query(
           `update "${table}" set "${difference.column}" = news."${difference.column}"
-           from jsonb_populate_record(null::"${table}", $${KEYS[table].length + 1}) news where ${where(table, `"${table}".`)}`,
+           from jsonb_populate_record(null::bsky."${table}", $${KEYS[table].length + 1}) news where ${where(table, `"${table}".`)}`,
           [...keyValues(table, difference.ours), JSON.stringify(difference.official)],
         )
     }

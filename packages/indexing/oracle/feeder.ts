@@ -7,6 +7,7 @@ import { Random } from '@sluice/sandbox/random.ts'
 import { applyBatch, type Index } from '../apply-batch.ts'
 import { KnownActors } from '../own.ts'
 import type { Refused } from '../prepare.ts'
+import { workBeside, type Handles } from './beside.ts'
 import { Happened } from './happened.ts'
 
 /** A version of a record that the official indexer gave up on. */
@@ -49,6 +50,15 @@ export class Feeder {
       this.batches++
       at += size
     }
+    this.#fed(events)
+  }
+
+  /** Carries out what waits beside the data path. */
+  async settle(handles: Handles): Promise<void> {
+    await workBeside(this.#index, handles)
+  }
+
+  #fed(events: readonly StreamEvent[]): void {
     this.events.push(...events)
     this.happened.note(events, this.#invalid)
   }

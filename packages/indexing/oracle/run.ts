@@ -11,7 +11,7 @@ export async function runScript(
   const steps = script(options)
   const traffic = await Traffic.create(comparison.network, `s${options.seed}`, steps)
   await traffic.run(steps, {
-    beforeHandleChange: () => comparison.settled(),
+    beforeAccountChange: () => comparison.settled(),
     // What is left of a deleted account is a matter of its own: most is compared before.
     beforeDeletion: () => comparison.stage(),
     muteThread: (did, uri) => comparison.muteThread(did, uri),

@@ -69,9 +69,11 @@ function varied(random: Random, event: RecordEvent): Write {
   const rkey = earlierKey(event)
   const write: Write = { kind: 'write', did, collection, rkey, joined: false }
   if (event.type === 'delete') return write
-  const { createdAt, ...rest } = event.record
+  const { createdAt: _, ...rest } = event.record
   const record: JsonRecord = { ...event.record }
-  if (random.chance(0.12)) record.createdAt = dateForm(random, String(createdAt))
+  // Where two rows have the same date and the same CID, it is undefined in which order the AppView shows them.
+  if ('subject' in record) record.createdAt = event.time
+  if (random.chance(0.12)) record.createdAt = dateForm(random, String(record.createdAt))
   if (collection === 'app.bsky.actor.profile' && random.chance(0.3)) delete record.createdAt
   if (collection === 'app.bsky.feed.post' && random.chance(0.1)) Object.assign(record, moreOfPost(random, rest))
   if (random.chance(0.02)) Object.assign(record, invalid(collection))
@@ -97,8 +99,8 @@ function dateForm(random: Random, date: string): string {
     date.replace('Z', '000Z'),
     date.replace('Z', '+00:00'),
     new Date(millis + 7_200_000).toISOString().replace('Z', '+02:00'),
-    '2099-01-01T00:00:00.000Z',
-    '1985-04-12T23:20:50.123456Z',
+    `2099-01-01T00:00:00.${millis % 1000}Z`,
+    `1985-04-12T23:20:${10 + (Math.floor(millis / 1000) % 50)}.${100_000 + random.below(800_000)}Z`,
   ])
 }
 

@@ -24,8 +24,8 @@ interface Person extends Account {
 
 /** What has to be done at certain moments, while nothing else happens. */
 export interface TrafficListener {
-  /** Its identity is about to change: whoever must see it as it is, must look now. */
-  beforeHandleChange(did: string): Promise<void>
+  /** Its handle, or whether it is there, is about to change: whoever must see it as it is, must look now. */
+  beforeAccountChange(did: string): Promise<void>
   /** The PDS will purge its events: who has not read them by then never will. */
   beforeDeletion(did: string): Promise<void>
   muteThread(did: string, uri: string): Promise<void>
@@ -107,7 +107,7 @@ export class Traffic {
         return listener.muteThread(person.did, this.#real(step.uri))
       case 'handle':
         if (person.away) return
-        await listener.beforeHandleChange(person.did)
+        await listener.beforeAccountChange(person.did)
         person.handle = person.handle.replace(/(?:-v\d+)?\.test$/, `-v${++person.renames}.test`)
         await person.agent.com.atproto.identity.updateHandle({ handle: person.handle })
         return
@@ -117,6 +117,7 @@ export class Traffic {
         this.deleted.add(person.did)
         return
       case 'deactivate':
+        await listener.beforeAccountChange(person.did)
         await person.agent.com.atproto.server.deactivateAccount({})
         break
       case 'activate':
@@ -124,6 +125,7 @@ export class Traffic {
         break
       case 'take down':
       case 'restore':
+        await listener.beforeAccountChange(person.did)
         await pds.takeDown(person.did, step.kind === 'take down')
         break
     }
