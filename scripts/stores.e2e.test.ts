@@ -1,0 +1,29 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from '@sluice/sandbox/fixtures.ts'
+import { queryOnce, startPostgres } from '@sluice/sandbox/postgres.ts'
+import { root } from './roles.ts'
+
+/** What depends on where it runs, and not on what it is for. */
+const OF_THE_PLACE = ['listen_addresses', 'shared_buffers']
+
+test('a PostgreSQL starts with every setting of infra/postgres/postgresql.conf, and knows it as the file means it', async () => {
+  const lines = readFileSync(join(root, 'infra/postgres/postgresql.conf'), 'utf8').split('\n')
+  const settings = Object.fromEntries(
+    lines
+      .filter((line) => line !== '' && !line.startsWith('#'))
+      .map((line) => /^(\w+) = '?([^']+)'?$/.exec(line)!.slice(1))
+      .filter(([name]) => !OF_THE_PLACE.includes(name!)),
+  ) as Record<string, string>
+  expect(Object.keys(settings).length).toBeGreaterThan(20)
+
+  // It ends by itself when a setting is unknown or its value is none.
+  await using server = await startPostgres({ settings })
+  const rows = await queryOnce<{ name: string; value: string }>(
+    server.url(),
+    'SELECT name, current_setting(name) AS value FROM pg_settings WHERE name = ANY($1)',
+    [Object.keys(settings).map((name) => (name === 'timezone' ? 'TimeZone' : name))],
+  )
+  const effective = Object.fromEntries(rows.map(({ name, value }) => [name.toLowerCase(), value]))
+  expect(effective).toEqual(settings)
+})
