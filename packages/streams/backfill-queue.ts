@@ -9,7 +9,7 @@
  * | `<stream>_dlq`             | of either stream: repositories that were given up                                                   |
  * | `<stream>:host:<host>`     | hash: the host's limits as they stand, and what came of it so far                                     |
  * | `<stream>:slots:<host>`    | sorted set: requests to the host that are under way                                                  |
- * | `<stream>:hosts`           | sorted set: the hosts, score = when they were last asked (Unix ms)                                   |
+ * | `<stream>:hosts`           | sorted set: the hosts, score = when a try for one of theirs last ended (Unix ms)                      |
  */
 
 export const priorityStream = (stream: string): string => `${stream}_priority`
@@ -21,3 +21,6 @@ export const hostKey = (stream: string, host: string): string => `${stream}:host
 export const slotsKey = (stream: string, host: string): string => `${stream}:slots:${host}`
 
 export const hostsKey = (stream: string): string => `${stream}:hosts`
+
+/** Fields of a host's hash: its repositories that are done, and tries that failed. */
+export const TALLY_FIELDS = { done: 'reposDone', failed: 'reposFailed' } as const

@@ -1,32 +1,44 @@
-/** Starts `consumer-process.ts`, and reads what it did. */
+/** Starts `consumer-process.ts` and `producer-process.ts`, and reads what they did. */
 import { fileURLToPath } from 'node:url'
 import { Child } from '@sluice/sandbox/children.ts'
 import type { Redis } from '../connection.ts'
 import type { ConsumerLimits } from '../consumer.ts'
 import { QUICK } from './fixtures.ts'
 
-const PROGRAM = fileURLToPath(new URL('consumer-process.ts', import.meta.url))
+const program = (name: string): string => fileURLToPath(new URL(`${name}.ts`, import.meta.url))
 
 export interface ProcessOptions {
   url: string
   consumer: string
   workMs?: number
   limits?: Partial<ConsumerLimits>
+  /** Where it dies: SLUICE_CRASH_POINTS. */
+  crashPoints?: string
 }
 
-export async function startConsumerProcess({ url, consumer, workMs = 0, limits = {} }: ProcessOptions): Promise<Child> {
-  return Child.start({
-    name: `consumer ${consumer}`,
-    command: process.execPath,
-    args: [PROGRAM],
-    env: {
-      PATH: process.env.PATH,
-      SLUICE_TEST_URL: url,
-      SLUICE_TEST_CONSUMER: consumer,
-      SLUICE_TEST_WORK_MS: String(workMs),
-      SLUICE_TEST_LIMITS: JSON.stringify({ ...QUICK, ...limits }),
-    },
+export async function startConsumerProcess(options: ProcessOptions): Promise<Child> {
+  const { url, consumer, workMs = 0, limits = {}, crashPoints = '' } = options
+  return start(`consumer ${consumer}`, 'consumer-process', {
+    SLUICE_TEST_URL: url,
+    SLUICE_TEST_CONSUMER: consumer,
+    SLUICE_TEST_WORK_MS: String(workMs),
+    SLUICE_TEST_LIMITS: JSON.stringify({ ...QUICK, ...limits }),
+    SLUICE_CRASH_POINTS: crashPoints,
   })
+}
+
+/** One that ends by itself when so many events are appended. */
+export async function startProducerProcess(url: string, events: number, crashPoints = ''): Promise<Child> {
+  return start('producer', 'producer-process', {
+    SLUICE_TEST_URL: url,
+    SLUICE_TEST_EVENTS: String(events),
+    SLUICE_CRASH_POINTS: crashPoints,
+  })
+}
+
+async function start(name: string, file: string, env: Record<string, string>): Promise<Child> {
+  const path = process.env.PATH
+  return Child.start({ name, command: process.execPath, args: [program(file)], env: { PATH: path, ...env } })
 }
 
 /** What was processed, in order, and by whom. */
