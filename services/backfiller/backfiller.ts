@@ -30,6 +30,7 @@ import type { BackfillerConfig } from './config.ts'
 import { CrashSuspects } from './crash-suspects.ts'
 import { Dispatcher } from './dispatcher.ts'
 import { hostLimits, parseHostRules } from './host-rules.ts'
+import { HostTally } from './host-tally.ts'
 import { PdsLimits } from './pds-limits.ts'
 import { Progress, type Now } from './progress.ts'
 import { RepoMemories } from './repo-memory.ts'
@@ -183,6 +184,7 @@ export class Backfiller implements Service {
         log,
         memories: this.#memories,
         suspects: new CrashSuspects(redis, config.group),
+        tally: new HostTally(redis, config.backfillStream),
         progress: this.#progress,
         concurrency: config.concurrency,
         skipHosts: config.skipHosts,

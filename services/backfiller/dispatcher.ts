@@ -18,6 +18,7 @@ import { backfillRepo, movedFrom, type BackfillContext, type Outcome } from './b
 import type { Claim } from './claims.ts'
 import type { CrashSuspects } from './crash-suspects.ts'
 import { failureOf, judge, type RetryLimits } from './failures.ts'
+import type { HostTally } from './host-tally.ts'
 import { HostQueues } from './host-queues.ts'
 import type { Permit } from './pds-limits.ts'
 import type { Progress } from './progress.ts'
@@ -27,6 +28,7 @@ export interface DispatcherOptions extends RetryLimits {
   context: BackfillContext
   memories: RepoMemories
   suspects: CrashSuspects
+  tally: HostTally
   progress: Progress
   log: Logger
   concurrency: number
@@ -196,17 +198,20 @@ export class Dispatcher {
   }
 
   async #work({ claim, identity, url }: Placed, permit: Permit, memory: RepoMemory): Promise<void> {
-    const { context } = this.#options
+    const { context, tally } = this.#options
+    const { host } = new URL(url)
     let outcome: Outcome
     try {
       outcome = await backfillRepo(context, { entry: claim.entry, identity, url, permit, memory }, this.#signal)
+      if (outcome.kind !== 'moved') tally.count(host, 'done')
     } catch (error) {
       if (isAbort(error) || error instanceof FatalError) throw error
       if (error instanceof RateLimitedError) {
         // The host's trouble, not the repository's: it stays first in line.
-        this.#queues.add(new URL(url).host, { claim, identity, url }, { urgent: claim.urgent, front: true })
+        this.#queues.add(host, { claim, identity, url }, { urgent: claim.urgent, front: true })
         return
       }
+      tally.count(host, 'failed')
       outcome = await this.#movedMeanwhile(claim, identity, error)
     }
     await this.#settle(claim, outcome)

@@ -10,10 +10,11 @@ import { Random } from '@sluice/sandbox/random.ts'
 import { FakeNetwork } from '@sluice/sandbox/testing/fake-network.ts'
 import type { FakePds } from '@sluice/sandbox/testing/fake-pds.ts'
 import { setTimeout as delay } from 'node:timers/promises'
+import { hostKey, TALLY_FIELDS } from '@sluice/streams/backfill-queue.ts'
 import { readChains } from '@sluice/streams/chain-state.ts'
 import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
 import { IndexModel } from './testing/index-model.ts'
-import { deadOf, drainTo, enqueue, laterOf, type Later } from './testing/queue-view.ts'
+import { deadOf, drainTo, enqueue, laterOf, QUEUE, type Later } from './testing/queue-view.ts'
 import { populate, type Expectation } from './testing/troubled-network.ts'
 
 const HOSTS = Number(process.env.HOSTS ?? 60)
@@ -75,6 +76,7 @@ test(
     expect(wrongContents(expectations, index)).toEqual([])
     expect(faultsThatDidNotHappen(expectations)).toEqual([])
     for (const host of network.hosts) expectWithinLimits(host)
+    await expect.poll(() => wrongTallies(redis.client, expectations)).toEqual([])
     expect(await wrongChains(redis.client, expectations)).toEqual([])
     for (const daemon of [one, two]) {
       const whole = await daemon.metric('sluice_backfill_repos_total', { outcome: 'exported' })
@@ -157,4 +159,19 @@ async function wrongChains(redis: Redis, expectations: Expectations): Promise<st
   return [...expectations.values()]
     .filter(({ account, outcome }, i) => outcome.kind === 'exported' && chains[i]?.record.rev !== account.repo.rev)
     .map(({ account, trouble }) => `${trouble} ${account.did}`)
+}
+
+/** Who looks on sees what came of each host: redirected repositories count where they were asked for. */
+async function wrongTallies(redis: Redis, expectations: Expectations): Promise<string[]> {
+  const done = new Map<string, number>()
+  for (const { account, outcome } of expectations.values()) {
+    if (outcome.kind !== 'exported' && outcome.kind !== 'account') continue
+    if (account.document === 'tombstoned') continue
+    const { host } = account.pds
+    done.set(host, (done.get(host) ?? 0) + 1)
+  }
+  const hosts = [...done.keys()]
+  const counted = await Promise.all(hosts.map((host) => redis.hGet(hostKey(QUEUE, host), TALLY_FIELDS.done)))
+  const wrong = hosts.filter((host, i) => Number(counted[i] ?? 0) !== done.get(host))
+  return wrong.map((host) => `${host}: ${counted[hosts.indexOf(host)]} done instead of ${done.get(host)}`)
 }
