@@ -145,7 +145,7 @@ const SEQUENCES = `
 const INDEXES = `
   select c.relname as name, i.indisvalid as valid
     from pg_index i join pg_class c on c.oid = i.indexrelid
-   where c.relnamespace = quote_ident($1::text)::regnamespace`
+   where c.relnamespace = to_regnamespace(quote_ident($1::text))`
 
 const SESSION = `pid, application_name as application, extract(epoch from now() - xact_start)::float8 as seconds, state, left(query, 200) as query`
 

@@ -31,7 +31,7 @@ export class Session implements AsyncDisposable {
   readonly signal: AbortSignal
   readonly #resources = new AsyncDisposableStack()
   #redis: Promise<Redis> | undefined
-  #db: DatabasePool | undefined
+  #db: Promise<DatabasePool> | undefined
 
   /** @throws FatalError for a variable that cannot be read */
   constructor(env: Env, out: Output, signal: AbortSignal) {
@@ -57,27 +57,30 @@ export class Session implements AsyncDisposable {
   }
 
   /** @throws FatalError when DB_POSTGRES_URL is not set, AwayError */
-  async db({ statementMs = STATEMENT_MS }: { statementMs?: number } = {}): Promise<DatabasePool> {
-    if (this.#db) return this.#db
+  async db(): Promise<DatabasePool> {
+    this.#db ??= this.#open()
+    return this.#db
+  }
+
+  async #open(): Promise<DatabasePool> {
     const db = new DatabasePool({
       url: this.postgresUrl,
       schema: this.settings.schema,
       size: 3,
       role: 'cli',
       acquireMs: CONNECT_MS,
-      statementMs,
+      statementMs: STATEMENT_MS,
     })
+    this.#resources.use(db)
     try {
       await db.query('select 1')
+      return db
     } catch (error) {
-      await db.close()
       if (!(error instanceof TransientError)) throw error
       throw new AwayError('PostgreSQL', `PostgreSQL at ${this.postgresPlace} is away: ${causeOf(error)}`, {
         cause: error,
       })
     }
-    this.#db = this.#resources.use(db)
-    return db
   }
 
   /** @throws FatalError when it is not set */
@@ -115,6 +118,8 @@ export class Session implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    // What is still being opened, since something else failed meanwhile, is closed too.
+    await Promise.allSettled([this.#redis, this.#db])
     await this.#resources.disposeAsync()
   }
 }

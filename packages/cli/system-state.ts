@@ -3,6 +3,7 @@ import { unknownNames } from '@sluice/runtime/config-names.ts'
 import { priorityStream } from '@sluice/streams/backfill-queue.ts'
 import { inspect, type Inspection } from '@sluice/streams/inspect.ts'
 import { KNOWN_NAMES, readingsOf, type Settings } from './config.ts'
+import { livingConsumers, type Lease } from './groups.ts'
 import { inspectDaemons, type DaemonState } from './daemon-state.ts'
 import { inspectPostgres, type PostgresState } from './postgres-state.ts'
 import { inspectConnection, type RedisConnection } from './redis-state.ts'
@@ -14,7 +15,7 @@ export interface SystemState {
   /** When it was looked at (ISO 8601). */
   time: string
   settings: Settings
-  redis: Look<Inspection & { connection: RedisConnection; sweep: SweepState }>
+  redis: Look<Inspection & { connection: RedisConnection; sweep: SweepState; living: Lease[] }>
   /** Undefined: DB_POSTGRES_URL is not set. */
   postgres: Look<PostgresState> | undefined
   daemons: DaemonState[]
@@ -55,12 +56,13 @@ export async function inspectSystem(session: Session): Promise<SystemState> {
 async function inspectRedis(session: Session) {
   const { settings } = session
   const redis = await session.redis()
-  const [inspection, connection, [demand, ended]] = await Promise.all([
+  const [inspection, connection, living, [demand, ended]] = await Promise.all([
     inspect(redis, { streams: streamsOf(settings), backfillStream: settings.backfilled }),
     inspectConnection(redis),
+    livingConsumers(redis, readingsOf(settings)),
     redis.mGet(sweepKeys(settings.streams.repo)),
   ])
-  return { ...inspection, connection, sweep: { demand: demand ?? null, ended: ended ?? null } }
+  return { ...inspection, connection, living, sweep: { demand: demand ?? null, ended: ended ?? null } }
 }
 
 async function look<T>(inspectIt: () => Promise<T>): Promise<Look<T>> {

@@ -1,11 +1,32 @@
 /** Every command, in the order of the help. */
 import type { Add } from '../cli.ts'
+import { addBackfill, addSweep } from './backfill.ts'
 import { addConfig } from './config.ts'
 import { addDlq } from './dlq.ts'
+import { addDoctor } from './doctor.ts'
+import { addExplain } from './explain.ts'
 import { addGroup } from './group.ts'
 import { addIncidents } from './incidents.ts'
 import { addMigrate } from './migrate.ts'
 import { addPending } from './pending.ts'
+import { addPrune } from './prune.ts'
+import { addRecount } from './recount.ts'
 import { addStatus } from './status.ts'
+import { addVerify } from './verify.ts'
 
-export const COMMANDS: readonly Add[] = [addStatus, addDlq, addPending, addGroup, addIncidents, addConfig, addMigrate]
+export const COMMANDS: readonly Add[] = [
+  addStatus,
+  addDoctor,
+  addExplain,
+  addDlq,
+  addPending,
+  addGroup,
+  addIncidents,
+  addBackfill,
+  addSweep,
+  addVerify,
+  addRecount,
+  addPrune,
+  addConfig,
+  addMigrate,
+]

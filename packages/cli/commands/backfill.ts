@@ -1,0 +1,287 @@
+/** `sluice backfill`: asks for repositories, shows how far that is, takes back what was asked for. `sluice sweep`: looks for what is behind. */
+import { readFileSync } from 'node:fs'
+import type { Command } from 'commander'
+import { HttpClient } from '@sluice/atproto/http.ts'
+import { isDid } from '@sluice/atproto/syntax.ts'
+import { XrpcClient } from '@sluice/atproto/xrpc.ts'
+import { backfillEventCodec } from '@sluice/events/codec.ts'
+import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
+import { priorityStream, retryKey } from '@sluice/streams/backfill-queue.ts'
+import { classifyRedisError, type Redis } from '@sluice/streams/connection.ts'
+import { cursorKey } from '@sluice/streams/cursors.ts'
+import { CannotError, EXIT, examples, type Add, type Cli } from '../cli.ts'
+import { count, duration } from '../output.ts'
+import { inspectHosts } from '../redis-state.ts'
+import { requestRepos, type Request } from '../requests.ts'
+import type { Session } from '../session.ts'
+import { inspectSystem, sweepKeys } from '../system-state.ts'
+
+interface Options {
+  normal?: boolean
+}
+
+export const addBackfill: Add = (cli, parent) => {
+  const backfill = parent.command('backfill').description('ask for repositories to be fetched, and see how far that is')
+  backfill.addHelpText(
+    'after',
+    examples(
+      ['sluice backfill did did:plc:… did:plc:…', 'these accounts, before all others'],
+      ['sluice backfill file dids.txt --normal', 'one DID a line, behind what waits already'],
+      ['sluice backfill host pds.example.com', 'every account of a host'],
+      ['sluice backfill all --yes', 'enumerate the relays anew, from their first page'],
+      ['sluice backfill status', 'what waits, where it is held up'],
+    ),
+  )
+  const normal = ['--normal', 'behind what waits already; default: before it'] as const
+  backfill
+    .command('did')
+    .description('fetch these accounts anew')
+    .argument('<dids...>')
+    .option(...normal)
+    .action((dids: string[], options: Options) => cli.run((session) => request(session, dids, options)))
+  backfill
+    .command('file')
+    .description('fetch the accounts of a file anew, one DID a line; - reads the standard input')
+    .argument('<path>')
+    .option(...normal)
+    .action((path: string, options: Options) => cli.run((session) => request(session, linesOf(path), options)))
+  backfill
+    .command('host')
+    .description('fetch every account of a host anew')
+    .argument('<host>', 'a PDS, e.g. pds.example.com')
+    .option(...normal)
+    .action((host: string, options: Options) => cli.run((session) => requestHost(session, host, options)))
+  addWhole(cli, backfill)
+}
+
+function addWhole(cli: Cli, backfill: Command): void {
+  backfill
+    .command('all')
+    .description('enumerate the relays anew from their first page; what is complete is not fetched again')
+    .option('--yes', 'do it')
+    .action(({ yes = false }: { yes?: boolean }) => cli.run((session) => enumerate(session, yes)))
+  backfill
+    .command('status')
+    .description('show what waits, what is under way, and which hosts hold it up')
+    .action(() => cli.run(status))
+  backfill
+    .command('cancel')
+    .description(
+      'take back what waits: in the priority queue, or with --normal in the other; what is under way is finished',
+    )
+    .option('--normal', 'the queue of enumeration and the live stream: what is dropped there comes back with a sweep')
+    .option('--retries', 'also what waits for another try')
+    .option('--yes', 'do it')
+    .action((options: Options & { retries?: boolean; yes?: boolean }) => cli.run((session) => cancel(session, options)))
+}
+
+export const addSweep: Add = (cli, parent) => {
+  parent
+    .command('sweep')
+    .description(
+      'have the ingester compare the listing of the relays with what we have, and request what is missing or behind',
+    )
+    .option('--status', 'only show whether one is under way, and when the last ended')
+    .addHelpText(
+      'after',
+      examples(
+        ['sluice sweep', 'ask for one; a demand that is there already is left'],
+        ['sluice sweep --status', 'is one under way?'],
+      ),
+    )
+    .action(({ status: only = false }: { status?: boolean }) => cli.run((session) => sweep(session, only)))
+}
+
+async function request(session: Session, dids: Iterable<string>, { normal = false }: Options): Promise<void> {
+  const { out, settings } = session
+  const all = [...new Set(dids)]
+  const wrong = all.find((did) => !isDid(did))
+  if (wrong !== undefined) throw new CannotError(`${wrong} is no DID; nothing was queued`)
+  const redis = await session.redis()
+  const queued = await requestRepos(redis, settings.backfilled, all.map((did) => ({ did })), { priority: !normal }) // prettier-ignore
+  out.document({ queued, stream: normal ? settings.backfilled : priorityStream(settings.backfilled) })
+  out.line(
+    `${count(queued)} repositories queued${normal ? '' : ' before all others'}; sluice backfill status shows how far it is`,
+  )
+}
+
+function linesOf(path: string): string[] {
+  let text: string
+  try {
+    text = readFileSync(path === '-' ? 0 : path, 'utf8')
+  } catch (error) {
+    throw new CannotError(`cannot read ${path}: ${(error as Error).message}`, { cause: error })
+  }
+  return text.split('\n').flatMap((line) => line.replace(/#.*/, '').trim() || [])
+}
+
+async function requestHost(session: Session, host: string, { normal = false }: Options): Promise<void> {
+  const { out, settings, signal } = session
+  const redis = await session.redis()
+  const http = new HttpClient({ allowPrivate: settings.allowPrivate })
+  let queued = 0
+  try {
+    const xrpc = new XrpcClient(http)
+    const url = /^https?:\/\//.test(host) ? host : `${settings.allowPrivate ? 'http' : 'https'}://${host}`
+    if (!URL.canParse(url)) throw new CannotError(`${host} is no host`)
+    const name = new URL(url).host
+    for (let cursor: string | undefined; ;) {
+      const page = await xrpc.listRepos(url, { limit: 1_000, ...(cursor !== undefined && { cursor }) }, { signal })
+      const active = page.items.filter((repo) => repo.active !== false && isDid(repo.did))
+      const requests = active.map(({ did }): Request => ({ did, host: name }))
+      queued += await requestRepos(redis, settings.backfilled, requests, { priority: !normal })
+      if (page.cursor === undefined || page.cursor === cursor) break
+      cursor = page.cursor
+    }
+  } finally {
+    await http.close()
+  }
+  out.document({ host, queued })
+  out.line(`${count(queued)} repositories of ${host} queued${normal ? '' : ' before all others'}`)
+}
+
+/** The cursors of the listing are forgotten: the ingester begins at the first page when it starts. */
+async function enumerate(session: Session, yes: boolean): Promise<void> {
+  const { out, settings } = session
+  const redis = await session.redis()
+  const keys = settings.relays.map((relay) => cursorKey(settings.streams.repo, relay))
+  const held = await classified(redis.mGet(keys))
+  const cursors = keys.map((key, i) => `${key} (now ${held[i] ?? 'absent'})`)
+  if (!yes) {
+    out.document({ keys, done: false })
+    out.line(`would remove ${cursors.join(', ')}`)
+    out.line(
+      'Every repository is listed again; only those that were never fetched whole, or are missing something, are requested.',
+    )
+    out.line(
+      'Nothing was done; add --yes to do it, with the ingester stopped (it holds the cursor in memory), then start it.',
+    )
+    return
+  }
+  if (
+    (await inspectSystem(session)).redis.state?.connection.clients?.some(({ name }) =>
+      /^sluice-ingester-(all|backfill)$/.test(name),
+    )
+  ) {
+    throw new CannotError('stop the ingester first (INGESTER_MODE all or backfill): it holds the cursor in memory, and would stop with a conflict. For a running one: sluice sweep') // prettier-ignore
+  }
+  const removed = await classified(redis.del(keys))
+  out.document({ keys, done: true, removed })
+  out.line(`${count(removed)} cursors removed; start the ingester, it lists every repository from the first page`)
+}
+
+async function status(session: Session): Promise<number> {
+  const { out, settings } = session
+  const state = await inspectSystem(session)
+  if (!state.redis.state) throw new CannotError(state.redis.away ?? 'Redis is away')
+  const { backfill, streams, sweep: sweepState } = state.redis.state
+  const hosts = await inspectHosts(await session.redis(), settings.backfilled)
+  const own = streams.filter(({ stream }) => stream.startsWith(backfill.stream))
+  const underWay = own.flatMap(({ groups }) => groups).reduce((sum, { pending }) => sum + pending, 0)
+  const dead = Object.entries(mergeCounts(own.map(({ deadLetters }) => deadLetters.reasons)))
+  out.document({ ...backfill, underWay, dead: Object.fromEntries(dead), sweep: sweepState, hosts })
+  out.line(`queued      ${count(backfill.normal)} (${count(backfill.priority)} more before all others)`)
+  out.line(`under way   ${count(underWay)} of these are taken by a backfiller`)
+  out.line(
+    `for later   ${count(backfill.retries)}, the next in ${duration(backfill.nextRetrySeconds)}${backfill.overdue > 0 ? `, ${count(backfill.overdue)} are overdue` : ''}`,
+  )
+  out.line(`given up    ${dead.map(([reason, letters]) => `${count(letters)} ${reason}`).join(', ') || '0'}`)
+  out.line(`sweep       ${sweepState.demand ?? 'none wanted'}; the last one ended ${sweepState.ended ?? 'never'}`)
+  out.line()
+  const busy = hosts.filter(
+    ({ underWay: requests, parkedSeconds, failures }) => requests + parkedSeconds + failures > 0,
+  )
+  out.table(
+    ['host', 'under way', 'parked for', 'failures'],
+    busy
+      .slice(0, 20)
+      .map((host) => [host.host, host.underWay, duration(host.parkedSeconds || undefined), host.failures]),
+    'no host is asked at the moment',
+  )
+  return EXIT.done
+}
+
+function mergeCounts(all: readonly Record<string, number>[]): Record<string, number> {
+  const merged: Record<string, number> = {}
+  for (const counts of all) for (const [key, n] of Object.entries(counts)) merged[key] = (merged[key] ?? 0) + n
+  return merged
+}
+
+/** Entries that no consumer holds yet. What an entry stood for is asked for again by a sweep, or by the operator. */
+async function cancel(
+  session: Session,
+  { normal = false, retries = false, yes = false }: Options & { retries?: boolean; yes?: boolean },
+): Promise<void> {
+  const { out, settings } = session
+  const redis = await session.redis()
+  const stream = normal ? settings.backfilled : priorityStream(settings.backfilled)
+  const [waiting, later] = [
+    await undelivered(redis, stream, settings.groups.repos),
+    retries ? await classified(redis.zCard(retryKey(stream))) : 0,
+  ]
+  if (!yes) {
+    out.document({ stream, wouldCancel: waiting.length + later })
+    out.line(
+      `would take back ${count(waiting.length)} entries of ${stream}${retries ? ` and ${count(later)} later tries` : ''}`,
+    )
+    out.line('Nothing was done; add --yes to do it.')
+    return
+  }
+  let cancelled = 0
+  for (let i = 0; i < waiting.length; i += 1_000)
+    cancelled += await classified(redis.xDel(stream, waiting.slice(i, i + 1_000)))
+  if (retries) await classified(redis.del(retryKey(stream)))
+  out.document({ stream, cancelled: cancelled + later })
+  out.line(`took back ${count(cancelled + later)} entries of ${stream}`)
+}
+
+/** What was handed out is finished by whoever has it. */
+async function undelivered(redis: Redis, stream: string, group: string): Promise<string[]> {
+  const groups = (await classified(redis.exists(stream))) === 0 ? [] : await classified(redis.xInfoGroups(stream))
+  const last = groups.find(({ name }) => name === group)?.['last-delivered-id'] ?? '0-0'
+  const ids: string[] = []
+  for (let start = `(${String(last)}`; ;) {
+    const page = (await classified(redis.xRange(stream, start, '+', { COUNT: 1_000 }))) ?? []
+    ids.push(...page.flatMap(({ id, message }) => (isRequest(message) ? [id] : [])))
+    if (page.length < 1_000) return ids
+    start = `(${page.at(-1)!.id}`
+  }
+}
+
+function isRequest(message: Record<string, string>): boolean {
+  try {
+    return (backfillEventCodec.decode(message) satisfies BackfillEvent).did !== ''
+  } catch {
+    return true // nobody can read it: not worth keeping
+  }
+}
+
+async function sweep(session: Session, statusOnly: boolean): Promise<number> {
+  const { out, settings } = session
+  const redis = await session.redis()
+  const [demandKey, endedKey] = sweepKeys(settings.streams.repo)
+  const [demand, ended] = await classified(redis.mGet([demandKey, endedKey]))
+  if (!statusOnly && demand === null) {
+    // The time makes it another demand than one that is just being met.
+    await classified(redis.set(demandKey, `an operator asked (${new Date().toISOString()})`, { NX: true }))
+  }
+  const now = statusOnly ? (demand ?? null) : await classified(redis.get(demandKey))
+  out.document({ demand: now, ended: ended ?? null })
+  if (statusOnly) out.line(now === null ? 'no sweep is wanted or under way' : `wanted or under way: ${now}`)
+  else
+    out.line(
+      demand === null
+        ? 'a sweep is asked for: the ingester begins within seconds'
+        : `one is wanted or under way already: ${demand}`,
+    )
+  out.line(`the last one ended ${ended ?? 'never'}`)
+  return EXIT.done
+}
+
+async function classified<T>(answer: Promise<T>): Promise<T> {
+  try {
+    return await answer
+  } catch (error) {
+    throw classifyRedisError(error)
+  }
+}

@@ -1,0 +1,75 @@
+/** `sluice recount`: counts anew what counters count, while everything runs, and mends those that are wrong. Goes on where it stopped. */
+import { collections } from '@sluice/collections/collections.ts'
+import { CollectionSet } from '@sluice/collections/collection-set.ts'
+import { aggregatesOf, recountKeys, recountStep, type Aggregate, type WrongCounter } from '@sluice/indexing/recount.ts'
+import { CannotError, EXIT, examples, type Add } from '../cli.ts'
+import { count, oneLine } from '../output.ts'
+import type { Session } from '../session.ts'
+
+interface Options {
+  check?: boolean
+  table?: string
+  after?: string
+  key?: string
+}
+
+const SHOWN = 20
+
+export const addRecount: Add = (cli, parent) => {
+  parent
+    .command('recount')
+    .description('count likes, replies, followers, … anew and mend counters that are wrong, while the daemons run')
+    .option('--check', 'change nothing; exit 1 when a counter is wrong')
+    .option('--table <table>', 'only post_agg, or profile_agg')
+    .option('--key <key>', 'only one post (its URI) or account (its DID)')
+    .option('--after <key>', 'go on after this key, as a run that was stopped told')
+    .addHelpText(
+      'after',
+      examples(
+        ['sluice recount --check', 'is anything wrong?'],
+        ['sluice recount', 'mend all counters'],
+        ['sluice recount --table post_agg --after at://did:plc:…', 'go on where a run was stopped'],
+      ),
+    )
+    .action((options: Options) => cli.run((session) => recount(session, options)))
+}
+
+async function recount(session: Session, { check = false, table, after, key }: Options): Promise<number> {
+  const { out, signal } = session
+  const all = aggregatesOf(new CollectionSet(collections))
+  const aggregates = all.filter((aggregate) => table === undefined || aggregate.table === table)
+  if (aggregates.length === 0) throw new CannotError(`there are counters in ${all.map((a) => a.table).join(' and ')}`)
+  const isRecord = key?.startsWith('at://')
+  if (after !== undefined && aggregates.length > 1) throw new CannotError('--after needs --table')
+  const db = await session.db()
+  let [keys, wrong] = [0, 0]
+  const shown: (WrongCounter & { table: string })[] = []
+  const saw = (aggregate: Aggregate, found: readonly WrongCounter[]): void => {
+    wrong += found.length
+    shown.push(...found.slice(0, SHOWN - shown.length).map((one) => ({ table: aggregate.table, ...one })))
+  }
+  for (const aggregate of aggregates) {
+    if (key !== undefined) {
+      if ((aggregate.key === 'uri') !== isRecord) continue
+      keys++
+      saw(aggregate, await recountKeys(db, aggregate, [key], { check }))
+      continue
+    }
+    for (let at: string | undefined = after ?? ''; at !== undefined && !signal.aborted;) {
+      const step = await recountStep(db, aggregate, { after: at, check })
+      keys += step.keys
+      saw(aggregate, step.wrong)
+      at = step.after
+      if (signal.aborted && at !== undefined) out.line(`stopped; go on with: --table ${aggregate.table} --after ${at}`)
+    }
+  }
+  out.document({ keys, wrong, check, shown })
+  for (const one of shown) {
+    const columns = Object.entries(one.columns).map(([column, { was, is }]) => `${column} ${was}, right is ${is}`)
+    out.line(`  ${one.table} ${oneLine(one.key)}: ${columns.join('; ')}`)
+  }
+  out.line(
+    `${count(keys)} keys counted, ${count(wrong)} were wrong${check || wrong === 0 ? '' : ', and are right now'}`,
+  )
+  return check && wrong > 0 ? EXIT.found : EXIT.done
+}

@@ -1,0 +1,85 @@
+/** What `doctor` says: one finding a trouble. Each has its entry in DATAPLANE_DEBUG.md, under its id. */
+import type { SystemState } from '../system-state.ts'
+
+export const FINDINGS = [
+  'redis-away',
+  'redis-eviction',
+  'redis-persistence',
+  'redis-no-limit',
+  'redis-near-limit',
+  'redis-evicted',
+  'redis-disk',
+  'redis-replica',
+  'redis-old',
+  'redis-slow',
+  'clock-skew',
+  'stream-wrong-type',
+  'consumer-stopped',
+  'consumer-dead',
+  'consumer-collision',
+  'pending-stuck',
+  'lag',
+  'backpressure',
+  'dead-letters',
+  'group-unknown',
+  'ingester-stopped',
+  'relay-disconnected',
+  'cursor-old',
+  'labeler-silent',
+  'backfill-stalled',
+  'incidents',
+  'postgres-away',
+  'postgres-slow',
+  'postgres-read-only',
+  'postgres-connections',
+  'pool-starved',
+  'migrations-pending',
+  'index-missing',
+  'sequence-near-end',
+  'vacuum-behind',
+  'long-transaction',
+  'lock-waits',
+  'config-streams',
+  'config-collections',
+  'config-unknown',
+  'version-mismatch',
+  'daemon-not-ready',
+  'daemon-silent',
+] as const
+export type FindingId = (typeof FINDINGS)[number]
+
+export interface Finding {
+  id: FindingId
+  /** broken: data does not get through, or can be lost. warning: it will be so, or nobody would notice. */
+  severity: 'broken' | 'warning'
+  /** The trouble, in one sentence. */
+  what: string
+  /** What was seen. */
+  evidence: string
+  meaning: string
+  /** A command that mends it, or the act that does. */
+  mend: string
+}
+
+/** How long or how much of something is a trouble. */
+export interface Limits {
+  /** Age of the oldest live event that is not in the index. */
+  lagSeconds: number
+  /** Longer than a lease: a process that stopped is not restarting any more. */
+  deadSeconds: number
+  /** Relays keep some days of events. */
+  cursorSeconds: number
+  roundTripMs: number
+  clockMs: number
+}
+
+export const LIMITS: Limits = {
+  lagSeconds: 300,
+  deadSeconds: 15,
+  cursorSeconds: 86_400,
+  roundTripMs: 250,
+  clockMs: 5_000,
+}
+
+/** Decides on one kind of trouble, from what was seen. Pure. */
+export type Rule = (state: SystemState, limits: Limits) => Finding[]

@@ -1,0 +1,175 @@
+/** What can be wrong with PostgreSQL. */
+import { valuesOf } from '../daemon-state.ts'
+import { bytes, count, duration, oneLine } from '../output.ts'
+import type { PostgresState } from '../postgres-state.ts'
+import type { Finding, Limits, Rule } from './finding.ts'
+
+/** Those that every batch writes: when they swell, everything is slow. */
+const HOT = ['record', 'like', 'post', 'follow', 'repost', 'feed_item', 'notification', 'post_agg', 'profile_agg', 'actor_sync', 'actor', 'label'] // prettier-ignore
+const psql = (sql: string): string => `psql "$DB_POSTGRES_URL" -c '${sql}'`
+
+export const postgresAway: Rule = ({ postgres }) =>
+  postgres?.away === undefined
+    ? []
+    : [
+        {
+          id: 'postgres-away',
+          severity: 'broken',
+          what: 'PostgreSQL does not answer',
+          evidence: postgres.away,
+          meaning:
+            'The indexer waits, entries stay pending, and Redis fills up to its marks. Nothing is lost; it goes on by itself.',
+          mend: 'start PostgreSQL, or correct DB_POSTGRES_URL',
+        },
+      ]
+
+export const postgres: Rule = ({ postgres: look }, limits) => {
+  const state = look?.state
+  return state === undefined ? [] : CHECKS.flatMap((check) => check(state, limits))
+}
+
+type Check = (state: PostgresState, limits: Limits) => Finding[]
+
+const slow: Check = ({ latencyMs }, { roundTripMs }) =>
+  latencyMs < roundTripMs
+    ? []
+    : [
+        {
+          id: 'postgres-slow',
+          severity: 'warning',
+          what: 'PostgreSQL answers slowly',
+          evidence: `${Math.round(latencyMs)} ms for a trivial statement`,
+          meaning: 'Batches take longer than they should, and the lag grows when there is much to do.',
+          mend: psql('select pid, state, wait_event, left(query, 80) from pg_stat_activity order by xact_start'),
+        },
+      ]
+
+const readOnly: Check = ({ isReadOnly, database }) =>
+  isReadOnly
+    ? [
+        {
+          id: 'postgres-read-only',
+          severity: 'broken',
+          what: 'PostgreSQL takes no writes',
+          evidence: `${database} is a standby, or default_transaction_read_only is on`,
+          meaning: 'The indexer waits until it can write again. Nothing is lost.',
+          mend: `point DB_POSTGRES_URL at the primary; or ${psql(`begin read write; alter database ${database} reset default_transaction_read_only; commit`)}, and restart the indexer`,
+        },
+      ]
+    : []
+
+const connections: Check = ({ connections: { used, max, ours } }) =>
+  used < max * 0.9
+    ? []
+    : [
+        {
+          id: 'postgres-connections',
+          severity: 'warning',
+          what: 'PostgreSQL is nearly out of connections',
+          evidence: `${used} of ${max}; ours: ${ours.map(({ name, connections: n }) => `${name} ${n}`).join(', ') || 'none'}`,
+          meaning: 'Who comes next is refused, the AppView too.',
+          mend: 'lower DB_POOL_SIZE of the indexers, raise max_connections, or put a pooler between',
+        },
+      ]
+
+const migrations: Check = ({ pendingMigrations }) =>
+  pendingMigrations.length === 0
+    ? []
+    : [
+        {
+          id: 'migrations-pending',
+          severity: 'broken',
+          what: 'the schema is not what this version needs',
+          evidence: `pending: ${pendingMigrations.join(', ')}`,
+          meaning:
+            'An indexer of this version does not start on it, unless it may migrate by itself (INDEXER_MIGRATE).',
+          mend: 'sluice migrate',
+        },
+      ]
+
+const indexes: Check = ({ missingIndexes, schema }) =>
+  missingIndexes.map(({ name, statement, invalid }) => ({
+    id: 'index-missing',
+    severity: 'broken',
+    what: `the index ${name} is ${invalid ? 'not valid' : 'missing'}`,
+    evidence: invalid ? `pg_index.indisvalid is false for ${schema}.${name}` : `there is no ${schema}.${name}`,
+    meaning: 'Statements that need it read whole tables: the indexer or the AppView becomes slower with every row.',
+    mend: `${invalid ? `${psql(`drop index ${schema}.${name}`)}; ` : ''}${psql(statement)}`,
+  }))
+
+const sequences: Check = ({ sequences: all, schema }) =>
+  all
+    .filter(({ used }) => used > 0.8)
+    .map(({ name, lastValue, maxValue, used }) => ({
+      id: 'sequence-near-end',
+      severity: 'broken',
+      what: `the sequence ${name} runs out`,
+      evidence: `at ${count(lastValue)} of ${maxValue} (${Math.round(used * 100)} %)`,
+      meaning: 'At its end every insert into its table fails, and the indexer stands still.',
+      mend: psql(`alter sequence ${schema}.${name} as bigint no maxvalue`),
+    }))
+
+const vacuum: Check = ({ tables, schema }) =>
+  tables
+    .filter(({ name }) => HOT.includes(name))
+    .filter(({ autovacuum, deadRows, vacuumAt }) => !autovacuum || deadRows > Math.max(3 * vacuumAt, 50_000))
+    .map(({ name, autovacuum, deadRows, vacuumAt, bytes: size, lastVacuum }) => ({
+      id: 'vacuum-behind',
+      severity: 'warning',
+      what: autovacuum ? `autovacuum does not keep up with ${name}` : `autovacuum is off for ${name}`,
+      evidence: `${count(deadRows)} dead rows in ${bytes(size)}, due at ${count(vacuumAt)}; last vacuumed ${lastVacuum?.slice(0, 19) ?? 'never'}`,
+      meaning: 'The table and its indexes swell, statistics grow old, and statements become slow.',
+      mend: autovacuum
+        ? `${psql(`vacuum (analyze) ${schema}."${name}"`)}; then autovacuum_vacuum_cost_limit up, or autovacuum_max_workers`
+        : psql(`alter table ${schema}."${name}" reset (autovacuum_enabled)`),
+    }))
+
+/** Five minutes: a batch takes seconds, a backup uses a snapshot for hours, and is worth knowing of. */
+const LONG_SECONDS = 300
+
+const longTransactions: Check = ({ longTransactions: all }) =>
+  all
+    .filter(({ seconds }) => seconds > LONG_SECONDS)
+    .map(({ pid, application, seconds, state, query }) => ({
+      id: 'long-transaction',
+      severity: 'warning',
+      what: `a transaction has been open for ${duration(seconds)}`,
+      evidence: oneLine(`pid ${pid} (${application || 'no name'}), ${state}: ${query}`, 200),
+      meaning: 'Vacuum can remove nothing that is younger, and whatever it has locked stays locked.',
+      mend: psql(`select pg_terminate_backend(${pid})`),
+    }))
+
+const lockWaits: Check = ({ blocked }) =>
+  blocked.map(({ pid, application, by, query }) => ({
+    id: 'lock-waits',
+    severity: 'broken',
+    what: `${application || `pid ${pid}`} waits for a lock`,
+    evidence: oneLine(`pid ${pid} waits for ${by.join(', ') || 'somebody'}: ${query}`, 200),
+    meaning: 'While a migration, a manual statement or a forgotten session holds a table, no batch is applied.',
+    mend: `look who it is, then end it: ${psql(`select pg_terminate_backend(${by[0] ?? pid})`)}`,
+  }))
+
+const CHECKS: readonly Check[] = [
+  readOnly,
+  migrations,
+  lockWaits,
+  slow,
+  connections,
+  indexes,
+  sequences,
+  vacuum,
+  longTransactions,
+]
+
+/** A pool that is too small, as the indexers say themselves. */
+export const poolStarved: Rule = ({ daemons }) =>
+  valuesOf(daemons, 'sluice_database_connections')
+    .filter(({ labels, value }) => labels.state === 'waiting' && value > 0)
+    .map(({ url, value }) => ({
+      id: 'pool-starved',
+      severity: 'warning',
+      what: 'an indexer waits for connections of its own pool',
+      evidence: `${value} waiting at ${url}`,
+      meaning: 'Lanes stand still for want of a connection, or statements take too long.',
+      mend: 'raise DB_POOL_SIZE (one for each of INDEXER_CONCURRENCY transactions a stream), or look for slow statements',
+    }))

@@ -1,0 +1,151 @@
+/** What can be wrong with the Redis server itself. */
+import { bytes } from '../output.ts'
+import { placeOf } from '../session.ts'
+import type { Finding, Rule } from './finding.ts'
+
+export const redisAway: Rule = ({ redis, settings }) =>
+  redis.away === undefined
+    ? []
+    : [
+        {
+          id: 'redis-away',
+          severity: 'broken',
+          what: 'Redis does not answer',
+          evidence: redis.away,
+          meaning:
+            'Nothing moves: the ingester does not read, the indexer gets nothing. All of them go on by themselves when it is back.',
+          mend: `start Redis, or correct REDIS_URL (now ${placeOf(settings.redisUrl)})`,
+        },
+      ]
+
+export const redisSettings: Rule = ({ redis, settings }) => {
+  if (!redis.state) return []
+  const { memory, persistence, role, version, problems } = redis.state.server
+  const findings: Finding[] = []
+  const cli = `redis-cli -u "$REDIS_URL"`
+  const has = (setting: string): boolean => problems.some((problem) => problem.setting === setting)
+  if (has('maxmemory-policy')) {
+    findings.push({
+      id: 'redis-eviction',
+      severity: 'broken',
+      what: 'Redis may throw away streams and cursors',
+      evidence: `maxmemory-policy is ${memory.policy}`,
+      meaning:
+        'At its memory limit it evicts whole keys: a stream that nobody has read yet, a cursor, the state of the chains.',
+      mend: `${cli} CONFIG SET maxmemory-policy noeviction   (and in redis.conf)`,
+    })
+  }
+  if (has('appendonly')) {
+    findings.push({
+      id: 'redis-persistence',
+      severity: 'broken',
+      what: 'a restart of Redis loses what is in the streams',
+      evidence: 'appendonly is off',
+      meaning:
+        'Events that are not in the index yet are in Redis only, and without the append-only file they are in memory only.',
+      mend: `${cli} CONFIG SET appendonly yes   (and in redis.conf)`,
+    })
+  }
+  if (has('maxmemory')) {
+    findings.push({
+      id: 'redis-no-limit',
+      severity: 'warning',
+      what: 'Redis has no memory limit',
+      evidence: `maxmemory is 0, ${bytes(memory.usedBytes)} in use`,
+      meaning:
+        'Producers wait at a share of maxmemory; without one only the numbers of entries hold them back, and the machine may run out of memory.',
+      mend: `${cli} CONFIG SET maxmemory 4gb   (about two thirds of the machine; and in redis.conf)`,
+    })
+  }
+  const percent = Math.min(settings.memoryPercent.backfiller, settings.memoryPercent.ingester)
+  if (memory.ratio >= percent / 100) {
+    findings.push({
+      id: 'redis-near-limit',
+      severity: memory.ratio >= settings.memoryPercent.ingester / 100 ? 'broken' : 'warning',
+      what: 'Redis is near its memory limit',
+      evidence: `${bytes(memory.usedBytes)} of ${bytes(memory.maxBytes)} in use (${Math.round(memory.ratio * 100)} %)`,
+      meaning: `Backfilling waits from ${settings.memoryPercent.backfiller} % on, live events from ${settings.memoryPercent.ingester} %. Nothing is lost; the relay keeps what is not read, for some days.`,
+      mend: `let the consumers drain it, or give it more: ${cli} CONFIG SET maxmemory ${Math.ceil((memory.maxBytes * 2) / 2 ** 20)}mb`,
+    })
+  }
+  if (memory.evictedKeys > 0) {
+    findings.push({
+      id: 'redis-evicted',
+      severity: 'broken',
+      what: 'Redis has thrown keys away',
+      evidence: `${memory.evictedKeys} keys evicted since it started`,
+      meaning: 'Streams, cursors or chain states may be among them: the index may lack what was in them.',
+      mend: `${cli} CONFIG SET maxmemory-policy noeviction; sluice sweep; then ${cli} CONFIG RESETSTAT`,
+    })
+  }
+  if (!persistence.lastWriteOk || !persistence.lastRewriteOk) {
+    findings.push({
+      id: 'redis-disk',
+      severity: 'broken',
+      what: 'Redis cannot write to its disk',
+      evidence: persistence.lastWriteOk
+        ? 'the last rewrite of the append-only file failed'
+        : 'the last write of the append-only file failed',
+      meaning: 'It refuses writes until it can store them, so the pipeline stands still.',
+      mend: 'make room on the disk of Redis; it goes on by itself',
+    })
+  }
+  if (has('role')) {
+    findings.push({
+      id: 'redis-replica',
+      severity: 'broken',
+      what: 'this Redis takes no writes',
+      evidence: `its role is ${role}`,
+      meaning: 'After a failover the daemons still talk to the old server, or REDIS_URL names a replica.',
+      mend: 'point REDIS_URL at the primary, and restart the daemons',
+    })
+  }
+  if (has('version')) {
+    findings.push({
+      id: 'redis-old',
+      severity: 'broken',
+      what: 'this Redis is too old',
+      evidence: version,
+      meaning: 'Entries that were deleted while pending cannot be cleared, and scripts fail when memory is full.',
+      mend: 'Redis 7.0, Valkey 7.2 or newer',
+    })
+  }
+  return findings
+}
+
+export const redisSpeed: Rule = ({ redis }, { roundTripMs }) => {
+  const ms = redis.state?.connection.latencyMs ?? 0
+  if (ms < roundTripMs) return []
+  return [
+    {
+      id: 'redis-slow',
+      severity: 'warning',
+      what: 'Redis answers slowly',
+      evidence: `${Math.round(ms)} ms for one command`,
+      meaning: 'Each batch needs some commands one after the other: at this pace the ingester falls behind.',
+      mend: 'redis-cli -u "$REDIS_URL" SLOWLOG GET 10; look for a busy neighbour, swapping, or a long way to the server',
+    },
+  ]
+}
+
+export const clocks: Rule = ({ redis, postgres }, { clockMs }) => {
+  const clocksOf: [string, number | undefined][] = [
+    ['Redis', redis.state?.connection.clockAheadMs],
+    ['PostgreSQL', postgres?.state?.clockAheadMs],
+  ]
+  return clocksOf.flatMap(([server, ahead]): Finding[] =>
+    ahead === undefined || Math.abs(ahead) < clockMs
+      ? []
+      : [
+          {
+            id: 'clock-skew',
+            severity: 'warning',
+            what: `the clock of ${server} differs from ours`,
+            evidence: `${server} is ${(Math.abs(ahead) / 1_000).toFixed(1)} s ${ahead > 0 ? 'ahead' : 'behind'}`,
+            meaning:
+              'Ages and lags are wrong by as much; with more than five minutes commits are refused as made in the future.',
+            mend: 'run an NTP client (chrony, systemd-timesyncd) on every machine',
+          },
+        ],
+  )
+}

@@ -1,0 +1,110 @@
+/** What can be wrong where data comes from: ingester, relays, labelers, repositories. */
+import { hostOf } from '@sluice/streams/cursors.ts'
+import { valuesOf } from '../daemon-state.ts'
+import { count, duration, oneLine } from '../output.ts'
+import type { Finding, Rule } from './finding.ts'
+
+export const ingesterStopped: Rule = ({ redis, settings }) => {
+  const { state } = redis
+  if (!state?.connection.clients) return []
+  const wasRead = state.cursors.filter(({ stream }) => stream === settings.streams.live)
+  if (wasRead.length === 0 || state.connection.clients.some(({ name }) => name.startsWith('sluice-ingester-')))
+    return []
+  return [
+    {
+      id: 'ingester-stopped',
+      severity: 'broken',
+      what: 'no ingester is connected',
+      evidence: `there are cursors (${wasRead.map(({ host }) => host).join(', ')}), and no ingester among the clients of Redis`,
+      meaning:
+        'The relay keeps its events for some days; what is older when the ingester is back has to be fetched repository by repository.',
+      mend: 'start the ingester (docker compose up -d ingester); if it runs, look at its /ready and its log',
+    },
+  ]
+}
+
+export const relayDisconnected: Rule = ({ daemons }) =>
+  valuesOf(daemons, 'sluice_ingester_connected')
+    .filter(({ value }) => value === 0)
+    .map(({ labels, url }) => ({
+      id: 'relay-disconnected',
+      severity: 'broken',
+      what: `the relay ${labels.host ?? labels.relay ?? ''} is not connected`,
+      evidence: `sluice_ingester_connected is 0 at ${url}`,
+      meaning:
+        'No live events come from it. The ingester tries again by itself; nothing is lost for as long as the relay keeps its events.',
+      mend: 'look at the log of the ingester for the reason; check RELAY_HOSTS, DNS and the way out (curl https://<relay>/xrpc/_health)',
+    }))
+
+export const cursorOld: Rule = ({ redis, settings }, { cursorSeconds }) =>
+  (redis.state?.cursors ?? []).flatMap(({ stream, host, ageSeconds = 0, cursor }): Finding[] => {
+    const isRead = settings.relays.some((relay) => hostOf(relay) === host)
+    if (stream !== settings.streams.live || !isRead || ageSeconds < cursorSeconds) return []
+    return [
+      {
+        id: 'cursor-old',
+        severity: 'broken',
+        what: `the cursor of ${host} is older than the relay may remember`,
+        evidence: `cursor ${cursor} of ${stream} is ${duration(ageSeconds)} old`,
+        meaning: 'Relays keep about three days. What they have dropped does not come by the live stream any more.',
+        mend: 'start the ingester: it goes on at the oldest event there is, and asks for a sweep by itself. Then sluice sweep --status',
+      },
+    ]
+  })
+
+export const labelerSilent: Rule = ({ redis, settings }, { cursorSeconds }) => {
+  const { state } = redis
+  if (!state) return []
+  const cursors = state.cursors.filter(({ stream }) => stream === settings.streams.label)
+  return settings.labelers.flatMap((labeler): Finding[] => {
+    const host = hostOf(labeler)
+    const cursor = cursors.find((candidate) => candidate.host === host)
+    if (cursor && (cursor.ageSeconds ?? 0) < cursorSeconds) return []
+    return [
+      {
+        id: 'labeler-silent',
+        severity: 'warning',
+        what: `nothing comes from the labeler ${host}`,
+        evidence: cursor
+          ? `its last label is ${duration(cursor.ageSeconds)} old`
+          : `there is no cursor ${settings.streams.label}:cursor:${host}`,
+        meaning: 'Moderation that it decided is not applied here.',
+        mend: 'is INGESTER_MODE all or labeler, and the address right? Look at sluice_ingester_labelers_connected and the log of the ingester',
+      },
+    ]
+  })
+}
+
+/** Retries that are due are moved within a second by any backfiller that lives. */
+export const backfillStalled: Rule = ({ redis }) => {
+  const { state } = redis
+  if (!state || state.backfill.overdue < 10) return []
+  const { overdue, stream } = state.backfill
+  if (state.living.some((lease) => lease.stream === stream)) return []
+  return [
+    {
+      id: 'backfill-stalled',
+      severity: 'warning',
+      what: 'repositories are due to be tried again, and nobody does',
+      evidence: `${count(overdue)} entries of ${stream}:retry are overdue`,
+      meaning: 'Retries are moved back to their stream by the backfiller, and none runs.',
+      mend: 'start the backfiller (docker compose up -d backfiller)',
+    },
+  ]
+}
+
+export const incidents: Rule = ({ redis }) => {
+  const { state } = redis
+  if (!state || state.incidents.total === 0) return []
+  const [newest] = state.incidents.newest
+  return [
+    {
+      id: 'incidents',
+      severity: 'warning',
+      what: `${count(state.incidents.total)} incidents nobody has seen to`,
+      evidence: newest ? oneLine(`the newest: ${newest.kind}, ${newest.what}`, 200) : '',
+      meaning: 'Something happened that may have lost or delayed data. What was done about it stands with each.',
+      mend: 'sluice incidents list; when they are dealt with: sluice incidents clear',
+    },
+  ]
+}

@@ -1,0 +1,96 @@
+/** Where in PostgreSQL a record or an account is: its record, tombstone, rows, the counters it is in, and its account. */
+import { collections } from '@sluice/collections/collections.ts'
+import { CollectionSet } from '@sluice/collections/collection-set.ts'
+import { collectionOfUri } from '@sluice/collections/define.ts'
+import type { DatabasePool } from '@sluice/database/pool.ts'
+import type { Settings } from './config.ts'
+
+export interface IndexPlace {
+  actor:
+    { handle: string | null; upstreamStatus: string | null; takedownRef: string | null; indexedAt: string } | undefined
+  sync: { repoRev: string | null; commitCid: string; resyncRev: string | null } | undefined
+  /** Of the account. */
+  records: number
+  /** Whether records of its collection are stored, and whether they have rows of their own. */
+  stored: boolean
+  hasPlugin: boolean
+  record:
+    | { cid: string; rev: string | null; fromExport: boolean | null; indexedAt: string; takedownRef: string | null }
+    | undefined
+  tombstone: { rev: string; deletedAt: string } | undefined
+  duplicate: { duplicateOf: string } | undefined
+  tables: { table: string; rows: number }[]
+  counters: { table: string; column: string; key: string; value: number | undefined }[]
+  notifications: number
+}
+
+/** @throws TransientError, FatalError */
+export async function explainIndex(
+  db: DatabasePool,
+  settings: Settings,
+  did: string,
+  uri: string | undefined,
+): Promise<IndexPlace> {
+  const one = async <T extends object>(text: string, value: string): Promise<T | undefined> =>
+    (await db.query<T & Record<string, unknown>>(text, [value])).rows[0]
+  const set = new CollectionSet(collections, settings.collections)
+  const nsid = uri === undefined ? '' : collectionOfUri(uri)
+  const place: IndexPlace = {
+    actor: await one('select handle, "upstreamStatus", "takedownRef", "indexedAt" from actor where did = $1', did),
+    sync: await one('select "repoRev", "commitCid", "resyncRev" from actor_sync where did = $1', did),
+    records: (await one<{ n: number }>('select count(*)::int as n from record where did = $1', did))!.n,
+    stored: set.stores(nsid),
+    hasPlugin: (set.plugin(nsid)?.tables.length ?? 0) > 0,
+    record: undefined,
+    tombstone: undefined,
+    duplicate: undefined,
+    tables: [],
+    counters: [],
+    notifications: 0,
+  }
+  if (uri === undefined) return place
+  const rows = await rowsOf(db, set, uri)
+  return {
+    ...place,
+    record: await one('select cid, rev, "fromExport", "indexedAt", "takedownRef" from record where uri = $1', uri),
+    tombstone: await one('select rev, "deletedAt" from tombstone where uri = $1', uri),
+    duplicate: await one('select "duplicateOf" from duplicate_record where uri = $1', uri),
+    ...rows,
+    notifications: (await one<{ n: number }>(
+      'select count(*)::int as n from notification where "recordUri" = $1',
+      uri,
+    ))!.n,
+  }
+}
+
+/** Its rows in each table of its collection, and what they count for. */
+async function rowsOf(
+  db: DatabasePool,
+  set: CollectionSet,
+  uri: string,
+): Promise<Pick<IndexPlace, 'tables' | 'counters'>> {
+  const plugin = set.plugin(collectionOfUri(uri))
+  const tables: IndexPlace['tables'] = []
+  const counters: IndexPlace['counters'] = []
+  for (const table of plugin?.tables ?? []) {
+    const own = plugin!.counters.filter(({ of }) => of === table)
+    const columns = [...new Set([table.owner, ...own.flatMap(({ by, unless }) => [by, ...(unless ? [unless] : [])])])]
+    const { rows } = await db.query<Record<string, unknown>>(
+      `select ${columns.map((column) => `"${column}"`).join(', ')} from "${table.name}" where "${table.owner}" = $1`,
+      [uri],
+    )
+    if (rows.length > 0) tables.push({ table: table.name, rows: rows.length })
+    for (const row of rows) {
+      for (const counter of own) {
+        const key = row[counter.by]
+        if (typeof key !== 'string' || (counter.unless !== undefined && row[counter.unless] === true)) continue
+        const { rows: totals } = await db.query<{ n: number }>(
+          `select "${counter.column}" as n from "${counter.table}" where "${counter.key}" = $1`,
+          [key],
+        )
+        counters.push({ table: counter.table, column: counter.column, key, value: totals[0]?.n })
+      }
+    }
+  }
+  return { tables, counters }
+}

@@ -1,0 +1,128 @@
+/** Where in Redis a record or an account is: entries that wait, who holds them, dead letters, fetches that were asked for, the chain's state. */
+import { priorityStream, retryKey } from '@sluice/streams/backfill-queue.ts'
+import { readChains, type ChainRecord } from '@sluice/streams/chain-state.ts'
+import { classifyRedisError, type Redis } from '@sluice/streams/connection.ts'
+import { selectDeadLetters } from '@sluice/streams/dead-letters.ts'
+import { listPending } from '@sluice/streams/pending.ts'
+import { readingsOf, type Reading, type Settings } from './config.ts'
+import { hasGroup } from './groups.ts'
+import { describeSubject, subjectOf } from './subject.ts'
+
+export interface QueuedEntry {
+  stream: string
+  id: string
+  about: string
+  /** Who holds it; absent: nobody has taken it yet. */
+  consumer?: string
+  idleMs?: number
+  deliveries?: number
+}
+
+export interface QueuePlace {
+  entries: QueuedEntry[]
+  /** Streams have more entries than were looked at. */
+  isPartial: boolean
+  deadLetters: { stream: string; id: string; reason: string; message: string }[]
+  /** Where its repository waits to be fetched. */
+  fetches: { where: string; reason?: string }[]
+  chain: ChainRecord | undefined
+}
+
+export interface Wanted {
+  did: string
+  /** Absent: the account as a whole. */
+  uri: string | undefined
+  scan: number
+}
+
+const PAGE = 1_000
+const FOUND_MAX = 50
+
+/** @throws TransientError */
+export async function explainStreams(redis: Redis, settings: Settings, wanted: Wanted): Promise<QueuePlace> {
+  try {
+    const place: QueuePlace = { entries: [], isPartial: false, deadLetters: [], fetches: [], chain: undefined }
+    for (const reading of readingsOf(settings)) {
+      await scanStream(redis, reading, wanted, place)
+      await scanDeadLetters(redis, reading.stream, wanted, place)
+    }
+    for (const stream of [settings.backfilled, priorityStream(settings.backfilled)]) {
+      for await (const [{ value, score }] of pairs(
+        redis.zScanIterator(retryKey(stream), { MATCH: `*${wanted.did}*` }),
+      )) {
+        place.fetches.push({
+          where: `${retryKey(stream)}, due ${new Date(score).toISOString()}`,
+          reason: value.slice(0, 300),
+        })
+      }
+    }
+    place.chain = (await readChains(redis, [wanted.did]))[0]?.record
+    return place
+  } catch (error) {
+    throw classifyRedisError(error)
+  }
+}
+
+async function* pairs<T>(pages: AsyncIterable<T[]>): AsyncGenerator<[T]> {
+  for await (const page of pages) for (const item of page) yield [item]
+}
+
+function isAbout(fields: Record<string, string>, { did, uri }: Wanted): boolean {
+  // Cheap, and sure: a DID has nothing that JSON would escape.
+  if (!Object.values(fields).some((text) => text.includes(did))) return false
+  const subject = subjectOf(fields)
+  return uri === undefined ? subject.did === did : subject.uri === uri
+}
+
+/** The oldest entries and the newest: what is stuck is old, what was just made is new. */
+async function scanStream(redis: Redis, reading: Reading, wanted: Wanted, place: QueuePlace): Promise<void> {
+  const { stream, role } = reading
+  const total = await redis.xLen(stream)
+  const half = total <= wanted.scan * 2 ? total : wanted.scan
+  if (half < total) place.isPartial = true
+  const found: QueuedEntry[] = []
+  let [start, seen] = ['-', 0]
+  while (seen < half && found.length < FOUND_MAX) {
+    const page = (await redis.xRange(stream, start, '+', { COUNT: Math.min(PAGE, half - seen) })) ?? []
+    if (page.length === 0) break
+    seen += page.length
+    start = `(${page.at(-1)!.id}`
+    for (const { id, message } of page) await take(id, message)
+  }
+  let end = '+'
+  for (seen = 0; half < total && seen < half && found.length < FOUND_MAX;) {
+    const page = (await redis.xRevRange(stream, end, '-', { COUNT: Math.min(PAGE, half - seen) })) ?? []
+    if (page.length === 0) break
+    seen += page.length
+    end = `(${page.at(-1)!.id}`
+    for (const { id, message } of page) await take(id, message)
+  }
+  async function take(id: string, message: Record<string, string>): Promise<void> {
+    if (role === 'backfiller') {
+      const subject = subjectOf(message)
+      if (subject.did === wanted.did) place.fetches.push({ where: `${stream} ${id}`, reason: subject.verb })
+    } else if (isAbout(message, wanted)) {
+      found.push({ stream, id, about: describeSubject(subjectOf(message)), ...(await holderOf(redis, reading, id)) })
+    }
+  }
+  place.entries.push(...found)
+}
+
+async function holderOf(redis: Redis, { stream, group }: Reading, id: string): Promise<Partial<QueuedEntry>> {
+  if (!(await hasGroup(redis, stream, group))) return {}
+  const [ms, seq] = id.split('-').map(BigInt)
+  const after = seq! > 0n ? `${ms}-${seq! - 1n}` : `${ms! - 1n}-18446744073709551615`
+  const [pending] = await listPending(redis, { stream, group, consumer: '' }, { idleMs: 0, count: 1, after })
+  if (pending?.id !== id) return {}
+  const { consumer, idleMs, deliveries } = pending
+  return { consumer, idleMs, deliveries }
+}
+
+async function scanDeadLetters(redis: Redis, stream: string, wanted: Wanted, place: QueuePlace): Promise<void> {
+  for await (const page of selectDeadLetters(redis, stream, 'all')) {
+    for (const { id, fields, reason, message } of page) {
+      if (isAbout(fields, wanted) && place.deadLetters.length < FOUND_MAX)
+        place.deadLetters.push({ stream, id, reason, message })
+    }
+  }
+}

@@ -1,0 +1,166 @@
+/**
+ * Compares a repository with the index, and mends what differs.
+ *
+ * The comparison: the export, verified whole, against `record`, and `record` against the rows that its collection makes of it. What is newer
+ * in the index than the export's head is no difference: the live stream was faster than we.
+ *
+ * The repair changes nothing by itself. It makes the indexer take the record for one of unknown age, and sends it the record, or its deletion, as
+ * an event at the export's head, by the stream of exports. So what arrives meanwhile by the live stream wins, as ever.
+ */
+import type { CollectionSet } from '@sluice/collections/collection-set.ts'
+import type { RepoExport } from '@sluice/atproto/repo-export.ts'
+import type { DatabasePool } from '@sluice/database/pool.ts'
+import { transaction } from '@sluice/database/transaction.ts'
+import { SEQ_BACKFILL, type CreateEvent, type StreamEvent } from '@sluice/events/stream-event.ts'
+import { prepare } from '@sluice/indexing/prepare.ts'
+
+export const DIFFERENCES = ['missing', 'extra', 'stale', 'without-rows'] as const
+export type Difference = (typeof DIFFERENCES)[number]
+
+export interface Differing {
+  uri: string
+  difference: Difference
+  /** In the repository; absent for what is only in the index. */
+  event?: CreateEvent
+}
+
+export interface Comparison {
+  did: string
+  rev: string
+  commit: string
+  /** Of collections that are indexed. */
+  records: number
+  same: number
+  /** Newer in the index than the export. */
+  newer: number
+  /** In the repository, and rightly not in the index: they fail their lexicon. */
+  refused: number
+  differing: Differing[]
+}
+
+interface Row {
+  uri: string
+  cid: string
+  rev: string | null
+}
+
+const PAGE = 1_000
+
+/** @throws TransientError, FatalError */
+export async function compareRepo(
+  db: DatabasePool,
+  collections: CollectionSet,
+  repo: RepoExport,
+  { time }: { time: string },
+): Promise<Comparison> {
+  const { did, rev, commit } = repo
+  const rows = await indexedRecords(db, did)
+  const comparison: Comparison = { did, rev, commit, records: 0, same: 0, newer: 0, refused: 0, differing: [] }
+  const unchecked = new Map<string, CreateEvent>()
+  for (const record of repo.records((nsid) => collections.stores(nsid))) {
+    const uri = `at://${did}/${record.path}`
+    const row = rows.get(uri)
+    rows.delete(uri)
+    if ('unwanted' in record) continue
+    if ('refused' in record) {
+      comparison.refused++
+      continue
+    }
+    comparison.records++
+    const { collection, rkey, cid } = record
+    const event: CreateEvent = { type: 'create', seq: SEQ_BACKFILL, time, did, commit, rev, collection, rkey, cid, record: record.record } // prettier-ignore
+    if (row?.cid === cid) unchecked.set(uri, event)
+    else if (row && isNewer(row, rev)) comparison.newer++
+    else if (prepare(collections, [event]).refused.length > 0) comparison.refused++
+    else comparison.differing.push({ uri, difference: row ? 'stale' : 'missing', event })
+  }
+  for (const row of rows.values()) {
+    if (isNewer(row, rev)) comparison.newer++
+    else comparison.differing.push({ uri: row.uri, difference: 'extra' })
+  }
+  const withoutRows = await findWithoutRows(db, collections, [...unchecked.keys()])
+  comparison.differing.push(...withoutRows.map((uri) => ({ uri, difference: 'without-rows' as const, event: unchecked.get(uri)! }))) // prettier-ignore
+  comparison.same = unchecked.size - withoutRows.length
+  await dropNewlyDeleted(db, comparison)
+  return comparison
+}
+
+/** A record that was deleted after the export was made is not missing. */
+async function dropNewlyDeleted(db: DatabasePool, comparison: Comparison): Promise<void> {
+  const missing = comparison.differing.filter(({ difference }) => difference === 'missing').map(({ uri }) => uri)
+  const { rows } = await db.query<{ uri: string }>(
+    'select uri from tombstone where uri = any($1::text[]) and rev > $2',
+    [missing, comparison.rev],
+  )
+  const deleted = new Set(rows.map(({ uri }) => uri))
+  comparison.differing = comparison.differing.filter(({ uri }) => !deleted.has(uri))
+  comparison.newer += deleted.size
+}
+
+function isNewer({ rev }: Row, head: string): boolean {
+  return rev !== null && rev > head
+}
+
+async function indexedRecords(db: DatabasePool, did: string): Promise<Map<string, Row>> {
+  const found = new Map<string, Row>()
+  for (let after = ''; ;) {
+    const { rows } = await db.query<Row>(
+      'select uri, cid, rev from record where did = $1 and uri > $2 order by uri limit $3',
+      [did, after, PAGE],
+    )
+    for (const row of rows) found.set(row.uri, row)
+    if (rows.length < PAGE) return found
+    after = rows.at(-1)!.uri
+  }
+}
+
+/** Records of collections with rows that have neither a row in the primary table nor a place among the duplicates. */
+async function findWithoutRows(
+  db: DatabasePool,
+  collections: CollectionSet,
+  uris: readonly string[],
+): Promise<string[]> {
+  const found: string[] = []
+  for (const [nsid, own] of Map.groupBy(uris, (uri) => uri.split('/', 4)[3]!)) {
+    const [primary] = collections.plugin(nsid)?.tables ?? []
+    if (!primary || primary.outlives) continue
+    for (let i = 0; i < own.length; i += PAGE) {
+      const { rows } = await db.query<{ uri: string }>(
+        `select asked.uri from unnest($1::text[]) as asked (uri)
+          where not exists (select from "${primary.name}" as own where own."${primary.owner}" = asked.uri)
+            and not exists (select from duplicate_record as waiting where waiting.uri = asked.uri)`,
+        [own.slice(i, i + PAGE)],
+      )
+      found.push(...rows.map(({ uri }) => uri))
+    }
+  }
+  return found
+}
+
+/** Lets the indexer take these records anew. Only what is not newer than the export, under the lock of the account. Safe to repeat. */
+export async function unsettle(db: DatabasePool, { did, rev, differing }: Comparison): Promise<void> {
+  const urisOf = (...wanted: Difference[]): string[] =>
+    differing.filter(({ difference }) => wanted.includes(difference)).map(({ uri }) => uri)
+  await transaction(db, { doing: `repairing ${did}` }, async (tx) => {
+    await tx.query('select from actor_sync where did = $1 for update', [did])
+    await tx.query('update record set rev = null where uri = any($1::text[]) and (rev is null or rev <= $2)', [
+      urisOf('stale', 'extra'),
+      rev,
+    ])
+    // With its own content it would pass for written already.
+    await tx.query(
+      `update record set rev = null, cid = '' where uri = any($1::text[]) and (rev is null or rev <= $2)`,
+      [urisOf('without-rows'), rev],
+    )
+    await tx.query('delete from tombstone where uri = any($1::text[]) and rev <= $2', [urisOf('missing'), rev])
+  })
+}
+
+/** What mends the differences, as events at the head of the export. */
+export function* repairEvents({ did, rev, commit, differing }: Comparison, time: string): Generator<StreamEvent> {
+  for (const { uri, event } of differing) {
+    const [, , , collection = '', rkey = ''] = uri.split('/')
+    if (event) yield event
+    else yield { type: 'delete', seq: SEQ_BACKFILL, time, did, commit, rev, collection, rkey }
+  }
+}

@@ -1,0 +1,156 @@
+/**
+ * Counts anew what counters count, and mends those that are wrong, while everything runs.
+ *
+ * Counters change by deltas in the transactions that insert and remove rows. A recount that read the rows and then wrote a number would undo the
+ * deltas that were committed in between. So each step is one statement in one transaction that locks counter rows first, in key order, as batches do, and
+ * then counts under a snapshot taken after the locks: a batch that committed before is in the count and in the counter, one that is under way waits for
+ * the lock with its delta, which counts rows that the snapshot does not see yet. Keys without a counter row are given one
+ * before, with zeros, so that there is something to lock.
+ *
+ * Keys are taken in their order, some hundred at a time, so that no batch waits for long; the last key done is where a later run goes on.
+ */
+import type { CollectionSet } from '@sluice/collections/collection-set.ts'
+import type { Counter } from '@sluice/collections/define.ts'
+import type { DatabasePool } from '@sluice/database/pool.ts'
+import { transaction, type Transaction } from '@sluice/database/transaction.ts'
+
+/** One aggregate table with all of its counters. */
+export interface Aggregate {
+  table: string
+  key: string
+  counters: Counter[]
+}
+
+export interface RecountStep {
+  table: string
+  /** The last key that was looked at; undefined: there are no more. */
+  after: string | undefined
+  keys: number
+  /** Counter rows that were wrong, and are right now (or, when only checking, are wrong). */
+  wrong: WrongCounter[]
+}
+
+export interface WrongCounter {
+  key: string
+  /** By column: what stood there, and what is right. */
+  columns: Record<string, { was: number; is: number }>
+}
+
+export interface RecountOptions {
+  /** Where to go on: keys after this one. */
+  after?: string
+  /** Keys in one transaction. */
+  keys?: number
+  /** Says what is wrong, and leaves it; takes no locks. */
+  check?: boolean
+}
+
+const KEYS = 500
+
+/** The aggregate tables that the collections declare counters for. */
+export function aggregatesOf(collections: CollectionSet): Aggregate[] {
+  const counters = collections.plugins.flatMap((plugin) => plugin.counters)
+  return [...Map.groupBy(counters, ({ table }) => table)]
+    .map(([table, own]): Aggregate => ({ table, key: own[0]!.key, counters: own }))
+    .toSorted((a, b) => (a.table < b.table ? -1 : 1))
+}
+
+/** One step over the next keys. Call it again with `after` until that is undefined. @throws TransientError, FatalError */
+export async function recountStep(
+  db: DatabasePool,
+  aggregate: Aggregate,
+  { after = '', keys = KEYS, check = false }: RecountOptions = {},
+): Promise<RecountStep> {
+  const found = await db.query<{ key: string }>(nextKeys(aggregate), [after, keys])
+  const own = found.rows.map(({ key }) => key)
+  if (own.length === 0) return { table: aggregate.table, after: undefined, keys: 0, wrong: [] }
+  const wrong = await recountKeys(db, aggregate, own, { check })
+  return { table: aggregate.table, after: own.length < keys ? undefined : own.at(-1), keys: own.length, wrong }
+}
+
+/** These keys only. @throws TransientError, FatalError */
+export async function recountKeys(
+  db: DatabasePool,
+  aggregate: Aggregate,
+  keys: readonly string[],
+  { check = false }: Pick<RecountOptions, 'check'> = {},
+): Promise<WrongCounter[]> {
+  const sorted = [...new Set(keys)].sort()
+  // On its own: rows made here and rows locked below would be taken in two orders, and meet a batch in a deadlock.
+  if (!check) await transaction(db, { doing: 'recounting' }, (tx) => tx.query(make(aggregate), [sorted]))
+  return transaction(db, { doing: 'recounting' }, async (tx) => {
+    // One statement sees a counter and its rows as of one moment; to look needs no lock.
+    if (check) return compare(tx, aggregate, sorted)
+    // At READ COMMITTED each statement has a snapshot of its own: what is counted is counted after the locks are held.
+    await tx.query(lock(aggregate), [sorted])
+    const wrong = await compare(tx, aggregate, sorted)
+    await mend(tx, aggregate, wrong)
+    return wrong
+  })
+}
+
+/** Keys that have a counter row, or rows to count, or both: a merge of ordered index scans, cut off at the limit. */
+function nextKeys({ table, key, counters }: Aggregate): string {
+  const sources = [...new Map(counters.map((counter) => [`${counter.of.name} ${counter.by}`, counter])).values()]
+  const parts = [
+    `(select "${key}" as key from "${table}" where "${key}" > $1 order by 1 limit $2)`,
+    ...sources.map(
+      ({ of, by }) => `(select distinct "${by}" as key from "${of.name}" where "${by}" > $1 order by 1 limit $2)`,
+    ),
+  ]
+  return `select key from (${parts.join(' union ')}) as keys order by key limit $2`
+}
+
+/** The rows that are missing, with zeros. */
+function make({ table, key }: Aggregate): string {
+  return `insert into "${table}" ("${key}") select unnest($1::text[]) on conflict ("${key}") do nothing`
+}
+
+/** In byte order, as batches lock them, whatever the collation of the database. */
+function lock({ table, key }: Aggregate): string {
+  return `select from "${table}" where "${key}" = any($1::text[]) order by "${key}" collate "C" for update`
+}
+
+async function compare(
+  tx: Transaction,
+  { table, key, counters }: Aggregate,
+  keys: readonly string[],
+): Promise<WrongCounter[]> {
+  const counts = counters.map(
+    ({ of, by, unless }, i) =>
+      `left join (select "${by}" as key, count(*) as n from "${of.name}" where "${by}" = any($1::text[])` +
+      `${unless === undefined ? '' : ` and "${unless}" is not true`} group by 1) as c${i} on c${i}.key = asked.key`,
+  )
+  const columns = counters.flatMap(({ column }, i) => [
+    `coalesce(total."${column}", 0) as "was${i}"`,
+    `coalesce(c${i}.n, 0) as "is${i}"`,
+  ])
+  const { rows } = await tx.query<Record<string, string | number>>(
+    `select asked.key, ${columns.join(', ')} from unnest($1::text[]) as asked (key)
+       left join "${table}" as total on total."${key}" = asked.key ${counts.join(' ')} order by 1`,
+    [keys],
+  )
+  return rows.flatMap((row): WrongCounter[] => {
+    const differing = counters.flatMap(({ column }, i): [string, { was: number; is: number }][] => {
+      const [was, is] = [Number(row[`was${i}`]), Number(row[`is${i}`])]
+      return was === is ? [] : [[column, { was, is }]]
+    })
+    return differing.length === 0 ? [] : [{ key: String(row.key), columns: Object.fromEntries(differing) }]
+  })
+}
+
+async function mend(
+  tx: Transaction,
+  { table, key, counters }: Aggregate,
+  wrong: readonly WrongCounter[],
+): Promise<void> {
+  for (const { column } of counters) {
+    const own = wrong.filter(({ columns }) => columns[column] !== undefined)
+    if (own.length === 0) continue
+    await tx.query(
+      `update "${table}" as total set "${column}" = counted.n
+         from unnest($1::text[], $2::bigint[]) as counted (key, n) where total."${key}" = counted.key`,
+      [own.map((row) => row.key), own.map((row) => row.columns[column]!.is)],
+    )
+  }
+}
