@@ -9,6 +9,8 @@ import type { Version } from './version.ts'
 export function writeRecords(tx: Transaction, decisions: Decisions): void {
   const { fresh, replaced, confirmed, removed, entombed, exhumed } = decisions
   if (removed.length > 0) void tx.query(DELETE_RECORDS, [removed.map((v) => v.uri)])
+  const risen = fresh.filter(({ content }) => content?.indexed?.plugin.farewells)
+  if (risen.length > 0) void tx.query(TAKE_BACK_FAREWELLS, [risen.map((v) => v.uri)])
   if (exhumed.length > 0) void tx.query(DELETE_TOMBSTONES, [exhumed.map((v) => v.uri)])
   if (entombed.length > 0) {
     void tx.query(ENTOMB, [
@@ -40,6 +42,11 @@ function recordRow({ uri, did, rev, time, fromExport, content }: Version): CopyR
 
 const DELETE_RECORDS = { name: 'delete-records', text: `delete from record where uri = any($1::text[])` }
 const DELETE_TOMBSTONES = { name: 'delete-tombstones', text: `delete from tombstone where uri = any($1::text[])` }
+/** What lives was not deleted: a live create below the watermark of a resync passes for gone until the chunk arrives that has it. */
+const TAKE_BACK_FAREWELLS = {
+  name: 'take-back-farewells',
+  text: `delete from notification where "recordUri" = any($1::text[])`,
+}
 const ENTOMB = {
   name: 'entomb',
   text: `

@@ -169,9 +169,15 @@ function quoted(identifier: string): string {
 /** Each of a deleted record's notifications stands once: those of its life and its farewell. */
 async function sayFarewell(tx: Transaction, ended: readonly Ended[], notices: Notices): Promise<void> {
   if (ended.length === 0) return
-  const { rows } = await tx.query<{ recordUri: string; reason: string }>(TOLD, [ended.map(({ entry }) => entry.uri)])
-  const told = new Set(rows.map(({ recordUri, reason }) => `${recordUri} ${reason}`))
+  const uris = ended.map(({ entry }) => entry.uri)
+  const [alreadyTold, alive] = await Promise.all([
+    tx.query<{ recordUri: string; reason: string }>(TOLD, [uris]),
+    tx.query<{ uri: string }>(ALIVE, [uris]),
+  ])
+  const told = new Set(alreadyTold.rows.map(({ recordUri, reason }) => `${recordUri} ${reason}`))
+  const living = new Set(alive.rows.map(({ uri }) => uri))
   for (const { plugin, entry, endedAt } of new Map(ended.map((e) => [e.entry.uri, e])).values()) {
+    if (living.has(entry.uri)) continue
     const farewells = plugin.farewells!(entry).map((notification) => ({ ...notification, sortAt: endedAt }))
     const untold = [...plugin.notifications(entry), ...farewells].filter(
       ({ reason }) => !told.has(`${entry.uri} ${reason}`),
@@ -179,6 +185,9 @@ async function sayFarewell(tx: Transaction, ended: readonly Ended[], notices: No
     notices.add(plugin, entry, untold)
   }
 }
+
+/** Asked after the batch's records are written: one that ended and was written anew is not gone. */
+const ALIVE = { name: 'alive', text: `select uri from record where uri = any($1::text[])` }
 
 const TOLD = {
   name: 'told',
