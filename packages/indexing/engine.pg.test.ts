@@ -189,6 +189,14 @@ describe('notifications', () => {
     expect(await engine.notifications()).toEqual(['ann like bob', 'bob reply cat'])
   })
 
+  test('what was deleted and written anew in one batch says no farewell', async ({ engine, story }) => {
+    const words = { subject: story.did('eve'), handle: 'eve.test', displayName: 'E' }
+    const first = story.put('ann', 'app.bsky.graph.verification', words)
+    const batch = [first, story.delete(first), story.put('ann', 'app.bsky.graph.verification', words, first.rkey)]
+    await engine.apply(batch)
+    expect(await engine.notifications()).toEqual(['eve verified ann'])
+  })
+
   test('a deleted record’s are gone with it', async ({ engine, story }) => {
     const post = story.post('ann', 'hello')
     const like = story.like('bob', post)

@@ -110,7 +110,7 @@ describe.each(SEEDS)('seed %i', (seed) => {
   test('C2, C3: counters and notifications equal a recount, and nothing that was deleted is there', async ({
     database,
   }) => {
-    const events = told.filter(({ collection }) => !/gate$/.test(collection))
+    const events = told.filter(({ collection }) => !collection.endsWith('gate'))
     await using index = indexOn(database)
     await applyAll(index, random.shuffled([...events, ...events.filter(() => random.chance(0.3))]), random)
     expect(await wrongCounters(index.db, set)).toEqual([])

@@ -1,0 +1,6 @@
+/** Every mutant, by the part of the house that it is in. */
+import { engineMutants } from './engine.ts'
+import type { Mutant } from './mutant.ts'
+import { pluginMutants } from './plugins.ts'
+
+export const MUTANTS: readonly Mutant[] = [...engineMutants, ...pluginMutants]

@@ -1,0 +1,163 @@
+/** Faults of the collections: plugins, threads, lexicons. */
+import type { Mutant } from './mutant.ts'
+
+const at = (path: string): string => `packages/collections/${path}.ts`
+const unit = (path: string) => ({ file: `packages/collections/${path}.test.ts` })
+const engine = (test: string) => ({ file: 'packages/indexing/engine.pg.test.ts', test })
+
+export const pluginMutants: readonly Mutant[] = [
+  {
+    name: 'likes count as reposts',
+    file: at('app.bsky.feed/like'),
+    find: "into('post_agg', 'likeCount')",
+    replace: "into('post_agg', 'repostCount')",
+    killedBy: engine('say how often'),
+  },
+  {
+    name: 'a like may be counted twice',
+    file: at('app.bsky.feed/like'),
+    find: "unique: ['subject', 'creator'],",
+    replace: '',
+    killedBy: engine('a second like'),
+  },
+  {
+    name: 'likes through a repost are told to nobody',
+    file: at('app.bsky.feed/like'),
+    find: "...(via ? [notify(didOfUri(via.uri), 'like-via-repost', via.uri)] : []),",
+    replace: '',
+    killedBy: engine('of every kind'),
+  },
+  {
+    name: 'followers and follows are swapped',
+    file: at('app.bsky.graph/follow'),
+    find: "count(follow, 'subjectDid').into('profile_agg', 'followersCount', 'did')",
+    replace: "count(follow, 'creator').into('profile_agg', 'followersCount', 'did')",
+    killedBy: engine('say how often'),
+  },
+  {
+    name: 'forbidden replies count',
+    file: at('app.bsky.feed/post'),
+    find: ".unless('violatesThreadGate')",
+    replace: '',
+    killedBy: engine('the gate forbids'),
+  },
+  {
+    name: 'anybody may add to a list',
+    file: at('app.bsky.graph/listitem'),
+    find: 'didOfUri(list) === did ? undefined',
+    replace: 'didOfUri(list) !== undefined ? undefined',
+    killedBy: unit('refusals'),
+  },
+  {
+    name: 'a gate may be of another key than its post',
+    file: at('threads/gate-owner'),
+    find: "didOfUri(post) === did && post.slice(post.lastIndexOf('/') + 1) === rkey",
+    replace: 'didOfUri(post) === did && post.endsWith(rkey)',
+    killedBy: unit('refusals'),
+  },
+  {
+    name: 'an opt-out of anything counts',
+    file: at('app.bsky.graph/referencelistoptout'),
+    find: "return plain && named && uri.collection === 'app.bsky.graph.list'",
+    replace: 'return plain && named',
+    killedBy: unit('refusals'),
+  },
+  {
+    name: 'the owner of a thread needs leave to reply',
+    file: at('threads/judge'),
+    find: 'if (owner === did) return false',
+    replace: '',
+    killedBy: unit('threads/judge'),
+  },
+  {
+    name: 'all rules of a gate must let a reply in',
+    file: at('threads/judge'),
+    find: '!gate.allow.some(',
+    replace: '!gate.allow.every(',
+    killedBy: unit('threads/judge'),
+  },
+  {
+    name: 'followers and followed are swapped in gates',
+    file: at('threads/judge'),
+    find: 'return facts.follows(did, owner, at)',
+    replace: 'return facts.follows(owner, did, at)',
+    killedBy: unit('threads/judge'),
+  },
+  {
+    name: 'a reply to a wrong claim claims rightly',
+    file: at('threads/judge'),
+    find: 'if (!parent || parent.invalidReplyRoot) return true',
+    replace: 'if (!parent) return true',
+    killedBy: unit('threads/judge'),
+  },
+  {
+    name: 'one may not quote oneself past one’s own gate',
+    file: at('threads/judge'),
+    find: 'didOfUri(quoted) !== did && ',
+    replace: '',
+    killedBy: unit('threads/judge'),
+  },
+  {
+    name: 'a rule of an unknown kind lets everybody in',
+    file: at('threads/gates'),
+    find: '    default:\n      return []',
+    replace: "    default:\n      return [{ rule: 'mentioned' }]",
+    killedBy: unit('threads/judge'),
+  },
+  {
+    name: 'a reply is told to five levels',
+    file: at('threads/posts'),
+    find: 'const REPLY_NOTIFICATION_LEVELS = 4',
+    replace: 'const REPLY_NOTIFICATION_LEVELS = 5',
+    killedBy: engine('four levels'),
+  },
+  {
+    name: 'whoever is mentioned and answered hears twice',
+    file: at('threads/posts'),
+    find: 'if (told.has(notification.did)) return',
+    replace: '',
+    killedBy: engine('hears once'),
+  },
+  {
+    name: 'a record of an export was written when the export was made',
+    file: at('threads/when'),
+    find: 'return live || claimed === undefined || ',
+    replace: 'return live || claimed !== undefined || ',
+    killedBy: unit('threads/when'),
+  },
+  {
+    name: 'a date that no TID can say breaks the batch',
+    file: at('threads/when'),
+    find: 'micros > 0 && Number.isSafeInteger(micros)',
+    replace: 'micros !== 0',
+    killedBy: unit('threads/when'),
+  },
+  {
+    name: 'app.foo.* covers app.foobar.x',
+    file: at('collection-set'),
+    find: 'nsid.startsWith(pattern.slice(0, -1))',
+    replace: 'nsid.startsWith(pattern.slice(0, -2))',
+    killedBy: unit('collection-set'),
+  },
+  {
+    name: 'half a surrogate pair passes',
+    file: at('lexicon/data-model'),
+    find: 'return value.isWellFormed() ? undefined :',
+    replace: 'return value.length >= 0 ? undefined :',
+    killedBy: unit('collection-set'),
+  },
+  {
+    name: 'fractions pass where no lexicon looks',
+    file: at('lexicon/data-model'),
+    find: 'return Number.isSafeInteger(value) ? undefined :',
+    replace: 'return Number.isFinite(value) ? undefined :',
+    killedBy: unit('collection-set'),
+  },
+  {
+    name: 'dates that do not exist are kept as they stand',
+    file: at('values'),
+    find: '!Number.isNaN(date.getTime()) && date.toISOString() === text',
+    replace: '!Number.isNaN(date.getTime())',
+    killedBy: unit('values'),
+  },
+]
