@@ -38,6 +38,8 @@ export interface ConsumerOptions<E extends object> {
 export interface ConsumerLimits extends LaneLimits {
   /** Entries in one answer of Redis, fewer when they are large. It bounds how far `heldBytes` can be overshot. */
   readEntries: number
+  /** A read waits this long for its first entry; so a stop may have to. */
+  blockMs: number
   /** Pending entries that nobody touched for this long belong to a dead consumer. */
   reclaimIdleMs: number
   /** A consumer that was away this long, with nothing pending, is forgotten. */
@@ -57,6 +59,7 @@ export const CONSUMER_LIMITS: ConsumerLimits = {
   lingerMs: 4,
   // 1.6 µs of node an entry, against 1.3 with 250: what a sudden run of 1 MB records may cost in memory matters more.
   readEntries: 64,
+  blockMs: 1_000,
   reclaimIdleMs: 60_000,
   retireIdleMs: 3_600_000,
   leaseMs: 10_000,

@@ -30,7 +30,6 @@ export interface IntakeOptions<E extends object> {
   bury: (entry: Delivered, refusal: Refusal) => Promise<void>
 }
 
-const BLOCK_MS = 1_000
 /** Entries that are claimed in one step: their size is not known before. */
 const CLAIM_ENTRIES = 32
 const TOUCH_ENTRIES = 1_000
@@ -101,9 +100,9 @@ export class Intake<E extends object> {
   }
 
   async #readNew(): Promise<Entry[]> {
-    const { reader, address, lanes } = this.#options
+    const { reader, address, lanes, limits } = this.#options
     this.#unanswered = true
-    const entries = await readNew(reader, address, this.#size.entries(lanes.room), BLOCK_MS)
+    const entries = await readNew(reader, address, this.#size.entries(lanes.room), limits.blockMs)
     this.#unanswered = false
     return entries
   }

@@ -20,10 +20,18 @@ export const MODEL = { stream: 's', group: 'g', cursor: 's:cursor:upstream' }
 
 const NAMES = ['one', 'two', 'three']
 /** How often each deed is in the deck; the seed shuffles it. */
-const DECK = { append: 30, start: 14, crash: 8, stop: 4, cut: 4, flush: 1, killRedis: 1, wait: 12 } as const
+const DECK = { append: 30, start: 14, crash: 8, stop: 4, cut: 4, flush: 2, killRedis: 1, wait: 12 } as const
 type Deed = keyof typeof DECK
 
-const LIMITS = { reclaimIdleMs: 120, retireIdleMs: 200, leaseMs: 200, lingerMs: 0, finishMs: 3_000, readEntries: 8 }
+const LIMITS = {
+  blockMs: 50,
+  reclaimIdleMs: 120,
+  retireIdleMs: 200,
+  leaseMs: 200,
+  lingerMs: 0,
+  finishMs: 3_000,
+  readEntries: 8,
+}
 const BACKOFF = { baseMs: 5, capMs: 40, healthyAfterMs: 1_000 }
 
 interface Life {
@@ -161,15 +169,27 @@ export class DeliveryModel {
         this.fired.cut += Number(await this.#redis.sendCommand(['CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes']))
         return
       case 'flush':
-        await this.#redis.flushDb()
-        this.#stored.clear()
-        this.fired.flush += 1
-        return
+        return this.#flush()
       case 'killRedis':
         return this.#killRedis()
       case 'wait':
         return delay(this.#random.below(150))
     }
+  }
+
+  /** Under the eyes of somebody who reads, if there is one by then. */
+  async #flush(): Promise<void> {
+    if (this.#lives.size === 0) await this.#live(this.#random.pick(NAMES))
+    for (let waits = 0; waits < 100 && !(await this.#isRead()); waits++) await delay(5)
+    await this.#redis.flushDb()
+    this.#stored.clear()
+    this.fired.flush += 1
+    await delay(this.#random.below(60))
+  }
+
+  /** Whether some consumer is blocked in a read. */
+  async #isRead(): Promise<boolean> {
+    return /^blocked_clients:[1-9]/m.test(await this.#redis.info('clients'))
   }
 
   /** The next events of upstream, or those that Redis has lost. */

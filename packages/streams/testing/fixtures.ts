@@ -9,7 +9,7 @@ import { testCodec, type TestEvent } from './events.ts'
 export const address = { stream: 's', group: 'g', consumer: 'one' }
 
 /** Short enough to see a takeover in a test. */
-export const QUICK = { reclaimIdleMs: 400, leaseMs: 600, lingerMs: 0, finishMs: 5_000 }
+export const QUICK = { blockMs: 50, reclaimIdleMs: 400, leaseMs: 600, lingerMs: 0, finishMs: 5_000 }
 
 export type TestConsumerOptions = Partial<ConsumerOptions<TestEvent>> & { redis: Redis; reader: Redis }
 

@@ -35,7 +35,7 @@ export interface SoakRound {
 const STREAM = 'soak'
 const BATCH = 250
 const FILLER = 'x'.repeat(400)
-const LIMITS = { reclaimIdleMs: 200, leaseMs: 500, lingerMs: 0, finishMs: 5_000, retireIdleMs: 100 }
+const LIMITS = { blockMs: 100, reclaimIdleMs: 200, leaseMs: 500, lingerMs: 0, finishMs: 5_000, retireIdleMs: 100 }
 const BACKOFF = { baseMs: 5, capMs: 50, healthyAfterMs: 1_000 }
 
 /** Plays all rounds; every event of a round is acked when it ends. */
