@@ -24,7 +24,7 @@ test.for(SEEDS)('every frame is accounted for, seed %s', async (seed, { tools, r
   for (let i = 0; i < FRAMES; i++) traffic.next()
   // The last has a position, and so the cursor stands behind everything.
   relay.message('#identity', { did: 'did:plc:aaaaaaaaaaaaaaaaaaaaaaaa', time: '2026-01-01T00:00:00.000Z' })
-  const env = { ...envOf(relay, redisUrl), INGESTER_BATCH_SIZE: '25' }
+  const env = { ...envOf(relay, redisUrl), INGESTER_BATCH_SIZE: '25', INGESTER_VERIFY_THREADS: '2' }
 
   for (const point of ['append.after@9', 'append.before@7', 'append.after@5']) {
     relay.holds = true

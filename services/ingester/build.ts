@@ -1,4 +1,5 @@
 /** Puts the ingester together: one connection to Redis, and the services that INGESTER_MODE asks for. */
+import { availableParallelism } from 'node:os'
 import type { CachedResolution } from '@sluice/atproto/identity-cache.ts'
 import { HttpClient } from '@sluice/atproto/http.ts'
 import { XrpcClient } from '@sluice/atproto/xrpc.ts'
@@ -16,6 +17,7 @@ import { Producer } from '@sluice/streams/producer.ts'
 import { AccountCheck } from './account-check.ts'
 import type { IngesterConfig } from './config.ts'
 import { Firehose } from './firehose.ts'
+import { JudgePool } from './judge-pool.ts'
 import { Judge } from './judge.ts'
 import { Labeler } from './labeler.ts'
 import { Labels } from './labels.ts'
@@ -232,9 +234,17 @@ class Parts {
   }
 
   #judging({ verifySeconds }: FirehoseMetrics): Judging {
-    const { verify: level, collections: chosen, indexerCollections } = this.#context.config
+    const { verify: level, verifyThreads, collections: chosen, indexerCollections } = this.#context.config
     const wanted = chosen.length > 0 ? chosen : [...collections.map(({ nsid }) => nsid), ...indexerCollections]
-    const judge = new Judge({ level, collections: wanted })
+    const options = { level, collections: wanted }
+    // Hashing alone is cheaper than handing a frame over.
+    const threads = level === 'off' ? 0 : (verifyThreads ?? Math.min(4, availableParallelism() - 1))
+    if (threads > 0) {
+      const pool = new JudgePool({ threads, judge: options, onSeconds: (seconds) => verifySeconds.inc(seconds) })
+      this.#context.resources.defer(() => pool.close())
+      return pool
+    }
+    const judge = new Judge(options)
     return {
       judge(frame, _bytes, key) {
         const began = performance.now()

@@ -93,6 +93,15 @@ export const ingesterConfig = defineConfig({
       default: 'full',
       help: 'full: signature, tree and chain of every commit; proof: all but the signature; off: block hashes and chain only.',
     },
+    verifyThreads: {
+      env: 'INGESTER_VERIFY_THREADS',
+      type: 'integer',
+      min: 0,
+      max: 64,
+      default: undefined,
+      example: '2',
+      help: 'Threads that verify, beside the main one; 0: none. Default: one less than the processors, up to 4.',
+    },
     collections: {
       env: 'INGESTER_COLLECTIONS',
       type: 'list',

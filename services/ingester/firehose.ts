@@ -80,7 +80,7 @@ export class Firehose implements Service {
     // Before the first wait, so that nobody sees us ready in between.
     for (const { host } of this.#options.upstreams) this.#options.readiness.block(`relay ${host}`, 'connecting')
     this.#sources = await Promise.all(this.#options.upstreams.map(async ({ host }) => this.#open(host)))
-    const { journal, pipeline } = this.#build(stopped, refusals)
+    const { journal, pipeline } = this.#build(stopped, () => stop.abort(), refusals)
     this.#pipeline = pipeline
     const hard = new AbortController()
     const writing = journal.run(hard.signal).catch((error: unknown) => {
@@ -96,15 +96,16 @@ export class Firehose implements Service {
     )
     const read = await Promise.allSettled(reading)
     const deadline = setTimeout(() => hard.abort(), LAST_APPENDS_MS)
+    const [drained] = await Promise.allSettled([pipeline.drained()])
     try {
-      await pipeline.drained()
+      // What has a finding is stored, whatever became of the rest.
       journal.close()
       await writing.catch((error: unknown) => this.#explain(error, hard.signal))
     } finally {
       clearTimeout(deadline)
       refusals.close()
     }
-    const failed = read.find((result) => result.status === 'rejected')
+    const failed = [drained, ...read].find((result) => result.status === 'rejected')
     if (failed) throw failed.reason
   }
 
@@ -128,7 +129,7 @@ export class Firehose implements Service {
     return source
   }
 
-  #build(signal: AbortSignal, refusals: Refusals): { journal: Journal; pipeline: Pipeline } {
+  #build(signal: AbortSignal, onFailed: () => void, refusals: Refusals): { journal: Journal; pipeline: Pipeline } {
     const options = this.#options
     const { redis, producer, keys, judging, needsKeys, memoryBytes, repoStream } = options
     const chains = new Chains(redis)
@@ -165,6 +166,7 @@ export class Firehose implements Service {
       needsKeys,
       memoryBytes,
       signal,
+      onFailed,
       onRefused: (did, reason, detail) => refusals.note(did, reason, detail),
     })
     return { journal, pipeline }

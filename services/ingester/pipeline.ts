@@ -44,6 +44,8 @@ export interface PipelineOptions {
   memoryBytes: number
   /** When it aborts, what waits for an identity is left: it is read again after the restart. */
   signal: AbortSignal
+  /** Something of ours is broken: `push` and `drained` throw it from now on, but nobody may be calling them. */
+  onFailed: () => void
   /** Told of each refusal, and of ops left out. */
   onRefused: (did: string, reason: string, detail: string) => void
 }
@@ -103,14 +105,16 @@ export class Pipeline {
   }
 
   async #work(taken: Taken): Promise<void> {
-    const { journal } = this.#options
+    const { journal, onFailed } = this.#options
     const { source, slot, frame, bytes } = taken
     try {
       const what = await this.#look(taken)
       journal.add({ finding: { host: source.host, did: frame.did, what }, source, slot, bytes: costOf(bytes) })
     } catch (error) {
       // What was left stays open: the cursor does not pass it.
-      if (!isAbort(error)) throw error
+      if (isAbort(error)) return
+      onFailed()
+      throw error
     } finally {
       this.#busy--
       if (this.#busy === 0) journal.quiet()

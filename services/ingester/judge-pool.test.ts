@@ -1,0 +1,41 @@
+import { decodeFrame, type CommitFrame } from '@sluice/atproto/frame.ts'
+import { encodeFrame } from '@sluice/atproto/testing/frames.ts'
+import { testKey } from '@sluice/atproto/testing/keys.ts'
+import { populatedRepo, traffic } from '@sluice/atproto/testing/world.ts'
+import { expect, test } from 'vitest'
+import { Judge } from './judge.ts'
+import { JudgePool } from './judge-pool.ts'
+
+const OPTIONS = { level: 'full', collections: ['app.bsky.feed.*'] } as const
+
+test('threads judge as the main one does, each frame its own, however many there are at once', async () => {
+  const repo = populatedRepo('judge pool', 20)
+  const frames = traffic(repo, 'judge pool', 150).map(({ bytes }) => bytes)
+  let seconds = 0
+  const pool = new JudgePool({ threads: 2, judge: OPTIONS, onSeconds: (more) => (seconds += more) })
+  try {
+    const alone = new Judge(OPTIONS)
+    const keyOf = (i: number): string | undefined => [repo.key.did, testKey('another').did, undefined][i % 3]
+    const found = await Promise.all(
+      frames.map((bytes, i) => pool.judge(decodeFrame(bytes) as CommitFrame, bytes, keyOf(i))),
+    )
+    expect(found).toEqual(frames.map((bytes, i) => alone.judge(decodeFrame(bytes) as CommitFrame, keyOf(i))))
+    expect(new Set(found.map(({ kind }) => kind))).toEqual(new Set(['commit', 'refused']))
+    expect(seconds).toBeGreaterThan(0)
+  } finally {
+    await pool.close()
+  }
+})
+
+test('a thread that fails fails what is under way, and all that follows', async () => {
+  const bytes = encodeFrame('#identity', { seq: 1, did: 'did:plc:x', time: 'now' })
+  const frame = decodeFrame(bytes) as unknown as CommitFrame
+  const pool = new JudgePool({ threads: 1, judge: OPTIONS, onSeconds: () => {} })
+  try {
+    const all = await Promise.allSettled([pool.judge(frame, bytes, undefined), pool.judge(frame, bytes, undefined)])
+    expect(all.map(({ status }) => status)).toEqual(['rejected', 'rejected'])
+    await expect(pool.judge(frame, bytes, undefined)).rejects.toThrow('cannot be judged')
+  } finally {
+    await pool.close()
+  }
+})
