@@ -4,6 +4,7 @@
  *
  * - A claim is a time until which nobody else looks at the account. Who dies with it loses nothing: it is due again when the claim ends.
  * - An identity event that arrives meanwhile makes the claim void, and the account is looked at again: what was found out may be from before it.
+ * - An account that is not active keeps its handle until another has it: its host answers for none of its names, and it may come back.
  * - One handle belongs to one actor. The newest verification wins; the actor that had it loses it and is looked at again.
  *
  * Locks: one writer of handles at a time, then actors by DID, then their checks by DID.
@@ -99,11 +100,12 @@ export async function settleChecks(db: DatabasePool, checks: readonly HandleChec
   if (checks.length === 0) return { changed: 0, dispossessed: 0, void: 0 }
   return await transaction(db, { doing: 'writing handles' }, async (tx) => {
     void tx.query(ONE_WRITER)
-    const held = await tx.query<{ did: string; handle: string | null }>(LOCK_ACTORS, [
+    const held = await tx.query<HeldActor>(LOCK_ACTORS, [
       checks.map(({ claim }) => claim.did),
       checks.flatMap(({ handle }) => handle ?? []),
     ])
-    const valid = await validChecks(tx, checks)
+    const hidden = new Set(held.rows.flatMap(({ did, upstreamStatus }) => (upstreamStatus === null ? [] : [did])))
+    const valid = (await validChecks(tx, checks)).map((check) => (hidden.has(check.claim.did) ? lenient(check) : check))
     const { handles, dispossessed } = decideHandles(valid, new Map(held.rows.map((row) => [row.did, row.handle])))
     writeHandles(tx, handles, valid)
     const next = [...valid].sort((a, b) => (a.claim.did < b.claim.did ? -1 : 1))
@@ -118,12 +120,24 @@ export async function settleChecks(db: DatabasePool, checks: readonly HandleChec
   })
 }
 
+interface HeldActor {
+  did: string
+  handle: string | null
+  upstreamStatus: string | null
+}
+
+function lenient(check: HandleCheck): HandleCheck {
+  const { handle, ...unchecked } = check
+  return handle === null ? unchecked : check
+}
+
 /** The handles of two actors that swap theirs change places in two transactions at the same moment: without this they would meet in a deadlock. */
 const ONE_WRITER = { name: 'one-writer-of-handles', text: `select pg_advisory_xact_lock(hashtext('sluice handles'))` }
 
 const LOCK_ACTORS = {
   name: 'lock-actors-by-handle',
-  text: `select did, handle from actor where did = any($1::text[]) or handle = any($2::text[]) order by did for update`,
+  text: `
+    select did, handle, "upstreamStatus" from actor where did = any($1::text[]) or handle = any($2::text[]) order by did for update`,
 }
 
 /** Those whose claim still holds. */
