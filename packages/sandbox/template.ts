@@ -1,4 +1,5 @@
 /** The template that every test's database is a clone of: the schema as our migrations make it. */
+import { collections } from '@sluice/collections/collections.ts'
 import { migrate } from '@sluice/database/migrate.ts'
 import type { Postgres } from './postgres.ts'
 
@@ -7,5 +8,6 @@ export const TEMPLATE = 'sluice_template'
 export const SCHEMA = 'bsky'
 
 export async function createTemplate(server: Postgres): Promise<void> {
-  await migrate(await server.createDatabase(TEMPLATE), SCHEMA)
+  const scripts = collections.flatMap(({ migrations }) => migrations)
+  await migrate(await server.createDatabase(TEMPLATE), SCHEMA, scripts)
 }
