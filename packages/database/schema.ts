@@ -40,6 +40,9 @@ export interface Schema {
   starter_pack: StarterPackTable
   thread_gate: GateTable
   tombstone: TombstoneTable
+  bulk_index: BulkIndexTable
+  bulk_load: BulkLoadTable
+  bulk_step: BulkStepTable
   gated_reply: GatedReplyTable
   past_fact: PastFactTable
   verification: VerificationTable
@@ -345,4 +348,27 @@ export interface VerificationTable extends RowOfRecord {
   handle: string
   displayName: string
   sortedAt: GeneratedAlways<string>
+}
+
+/** Ours: an index that a bulk load took away. */
+export interface BulkIndexTable {
+  name: string
+  table: string
+  definition: string
+  isUnique: boolean
+  isConstraint: boolean
+}
+
+/** Ours: the bulk load under way, if there is one. */
+export interface BulkLoadTable {
+  id: number
+  phase: string
+  startedAt: string
+}
+
+/** Ours: how far the end of a bulk load has come. */
+export interface BulkStepTable {
+  name: string
+  position: string
+  done: boolean
 }

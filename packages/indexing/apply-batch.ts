@@ -15,6 +15,8 @@ import type { DatabasePool } from '@sluice/database/pool.ts'
 import type { StreamEvent } from '@sluice/events/stream-event.ts'
 import { crashPoint } from '@sluice/runtime/crash-points.ts'
 import { applyAccounts } from './accounts.ts'
+import { writeLoading } from './bulk/load.ts'
+import { readPhase } from './bulk/phase.ts'
 import { contend, writeContest, type Contest } from './contend.ts'
 import { decide, type Decisions } from './decide.ts'
 import { Deltas } from './deltas.ts'
@@ -62,20 +64,23 @@ export async function applyBatch(
   const prepared = prepare(collections, events)
   const { decisions, open } = await transaction(db, { doing: 'applying a batch' }, async (tx) => {
     const began = tx.query<Began>(BEGAN)
+    const phase = readPhase(tx)
     const resyncRevs = await ownAccounts(tx, prepared.heads, actors)
     const vanished = prepared.ranges.length > 0 ? await findVanished(tx, prepared.ranges) : []
     const { newest, past } = fold([...vanished, ...prepared.versions])
     const known = await lookUp(tx, [...newest.keys()].sort())
     const decided = decide(newest, known, resyncRevs)
-    await writeAll(tx, collections, decided, past, clearLeftovers)
+    const loading = (await phase) === 'loading'
+    if (loading) await writeLoading(tx, collections, decided, past)
+    else await writeAll(tx, collections, decided, past, clearLeftovers)
     applyAccounts(tx, prepared)
     applyIdentities(tx, prepared.identities)
     crashPoint('commit.before')
-    return { decisions: decided, open: unsettled(decided, past, (await began).rows[0]!) }
+    return { decisions: decided, open: loading ? undefined : unsettled(decided, past, (await began).rows[0]!) }
   })
   actors.add(prepared.heads.map(({ did }) => did))
   crashPoint('settle.before')
-  const settled = await settle(db, collections, open)
+  const settled = open ? await settle(db, collections, open) : 0
   return { ...summary(decisions, prepared.refused), settled }
 }
 

@@ -52,7 +52,7 @@ export async function contend(
   const promotable: { uri: string; losers: string[] }[] = []
   for (const key of new Set([...byKey.keys(), ...waitingByKey.keys()])) {
     const waits = (waitingByKey.get(key) ?? []).map(({ uri }) => uri)
-    const promotion = decideKey(contest, byKey.get(key) ?? [], holders.get(key), waits)
+    const promotion = decideKey(contest, byKey.get(key) ?? [], holders.get(key) ?? [], waits)
     if (promotion) promotable.push(promotion)
   }
   await promote(tx, collections, contest, promotable)
@@ -63,17 +63,19 @@ export async function contend(
 function decideKey(
   contest: Contest,
   news: Written[],
-  holder: Holder | undefined,
+  holders: readonly Holder[],
   waits: string[],
 ): { uri: string; losers: string[] } | undefined {
-  const best = lowest([...news.map(({ entry }) => entry.uri), ...waits, ...(holder ? [holder.uri] : [])])
+  const best = lowest([...news.map(({ entry }) => entry.uri), ...waits, ...holders.map(({ uri }) => uri)])
   const winner = news.find(({ entry }) => entry.uri === best)
   if (winner) contest.winners.push(winner)
   for (const { entry } of news) {
     if (entry.uri !== best)
       contest.waiting.push({ uri: entry.uri, cid: entry.cid, duplicateOf: best, indexedAt: entry.indexedAt })
   }
-  if (holder && holder.uri !== best) {
+  // One, save while a bulk load is being finished, when duplicates may not have been told apart yet.
+  for (const holder of holders) {
+    if (holder.uri === best) continue
     contest.dethroned.push(holder.uri)
     contest.waiting.push({ ...holder, duplicateOf: best })
     contest.repointed.push({ from: holder.uri, to: best })
@@ -119,7 +121,7 @@ async function findHolders(
   tx: Transaction,
   plugin: Collection,
   keys: readonly Record<string, unknown>[],
-): Promise<Map<string, Holder>> {
+): Promise<Map<string, Holder[]>> {
   if (keys.length === 0) return new Map()
   const [primary] = plugin.tables
   const columns = plugin.unique.map((column) => `"${column}"`)
@@ -133,7 +135,10 @@ async function findHolders(
     },
     plugin.unique.map((column) => keys.map((values) => values[column])),
   )
-  return new Map(rows.map((row) => [keyOf(plugin, row), { uri: row.uri, cid: row.cid, indexedAt: row.indexedAt }]))
+  const byKey = Map.groupBy(rows, (row) => keyOf(plugin, row))
+  return new Map(
+    [...byKey].map(([key, held]) => [key, held.map(({ uri, cid, indexedAt }) => ({ uri, cid, indexedAt }))]),
+  )
 }
 
 async function findWaiting(

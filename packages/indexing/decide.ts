@@ -104,6 +104,9 @@ function supersededBy(version: Version, known: Known | undefined, until: string)
 }
 
 /** The deletion whose tombstone this version ends. */
-function deletionOf({ content: _, ...version }: Version, { rev, at }: Known & { state: 'deleted' }): Version {
-  return { ...version, rev, time: at }
+function deletionOf(
+  { uri, did, collection, fromExport }: Version,
+  { rev, at: time }: Known & { state: 'deleted' },
+): Version {
+  return { uri, did, collection, fromExport, rev, time }
 }

@@ -59,10 +59,21 @@ export async function settle(
   { derived, ended, began, repeated }: Unsettled,
 ): Promise<number> {
   const unseen = await whatElse(db, began)
-  let affected = new Set([
+  const affected = [
     ...(await find(db, collections, touch(derived, true).concat(touch(ended, false)), unseen)),
     ...(await find(db, collections, touch(repeated, false), { since: null })),
-  ])
+  ]
+  return await deriveOnward(db, collections, affected, began.oldest)
+}
+
+/** Derives these records again, and what hangs on those that changed, and so on. `since`: the oldest transaction that may have gone unseen. */
+export async function deriveOnward(
+  db: DatabasePool,
+  collections: CollectionSet,
+  uris: readonly string[],
+  since: string,
+): Promise<number> {
+  let affected = new Set(uris)
   let changes = 0
   // Each round goes at least one level down a thread; a thread deeper than this would be settled by the next event in it.
   for (let round = 0; affected.size > 0 && round < ROUNDS_MAX; round++) {
@@ -71,7 +82,7 @@ export async function settle(
       changed.push(...(await transaction(db, { doing: 'settling' }, (tx) => deriveAgain(tx, collections, part))))
     }
     changes += changed.length
-    affected = new Set(await find(db, collections, changed.map(again), { since: began.oldest }))
+    affected = new Set(await find(db, collections, changed.map(again), { since }))
   }
   return changes
 }

@@ -27,6 +27,8 @@ export const CRASH_POINTS = [
   'chunk.between',
   /** The signal to stop arrived. */
   'drain.begin',
+  /** One step of ending a bulk load is done, the next is not begun. */
+  'bulk.step',
 ] as const
 export type CrashPoint = (typeof CRASH_POINTS)[number]
 

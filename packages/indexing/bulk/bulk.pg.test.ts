@@ -1,0 +1,104 @@
+/** The promises hold on the bulk path too: the same events end in the same rows, whatever is interrupted. */
+import { CollectionSet } from '@sluice/collections/collection-set.ts'
+import { collections } from '@sluice/collections/collections.ts'
+import { compareCatalogs, readCatalog, type Catalog } from '@sluice/database/catalog.ts'
+import { DatabasePool } from '@sluice/database/pool.ts'
+import type { StreamEvent } from '@sluice/events/stream-event.ts'
+import { expect, test } from '@sluice/sandbox/fixtures.ts'
+import { Random } from '@sluice/sandbox/random.ts'
+import { SCHEMA } from '@sluice/sandbox/template.ts'
+import { describe } from 'vitest'
+import { applyBatch, type Index } from '../apply-batch.ts'
+import { KnownActors } from '../own.ts'
+import { history } from '../testing/history.ts'
+import { differences, snapshot } from '../testing/snapshot.ts'
+import { beginBulkLoad } from './begin.ts'
+import { bulkPhase, finishBulkLoad, type Progress } from './finish.ts'
+
+const set = new CollectionSet(collections)
+const SEEDS = process.env.SEEDS ? process.env.SEEDS.split(',').map(Number) : [1, 2]
+const EVENTS = Number(process.env.EVENTS ?? 400)
+
+function indexOn(url: string): Index & AsyncDisposable {
+  const db = new DatabasePool({ url, schema: SCHEMA, size: 6, role: 'test', statementMs: 0 })
+  return { db, collections: set, actors: new KnownActors(), [Symbol.asyncDispose]: () => db.close() }
+}
+
+async function catalogOf({ db }: Index): Promise<Catalog> {
+  const client = await db.acquire()
+  try {
+    await client.query('begin')
+    return await readCatalog(client, SCHEMA)
+  } finally {
+    client.release(true)
+  }
+}
+
+async function apply(index: Index, events: readonly StreamEvent[], size: () => number): Promise<void> {
+  for (let at = 0; at < events.length;) {
+    const n = size()
+    await applyBatch(index, events.slice(at, at + n))
+    at += n
+  }
+}
+
+/** Interrupts the end of the load at each of its first stations, and begins again, until it runs through. Returns how often it was interrupted. */
+async function finishWithInterruptions(index: Index, every: number): Promise<number> {
+  for (let interruptions = 0; ; interruptions++) {
+    const stop = new AbortController()
+    let stations = 0
+    const onProgress = (_: Progress): void => {
+      if (++stations > every * (interruptions + 1)) stop.abort()
+    }
+    try {
+      await finishBulkLoad(index.db, set, { signal: stop.signal, onProgress })
+      return interruptions
+    } catch (error) {
+      if (!stop.signal.aborted) throw error
+    }
+  }
+}
+
+describe.each(SEEDS)('seed %i', (seed) => {
+  const events = history({ seed, events: EVENTS })
+  const random = new Random(seed)
+
+  test('C1: a bulk load, with live events before, during and after its end, ends in the rows of the natural order', async ({
+    database,
+    otherDatabase,
+  }) => {
+    await using naturally = indexOn(database)
+    await apply(naturally, events, () => 1)
+    await using index = indexOn(otherDatabase)
+    const before = await catalogOf(index)
+    const dropped = await beginBulkLoad(index.db, set)
+    expect(dropped.length).toBeGreaterThan(30)
+    const delivered = random.shuffled([...events, ...events.filter(() => random.chance(0.3))])
+    const loaded = delivered.splice(0, Math.floor(delivered.length * 0.6))
+    const lanes = [0, 1, 2].map((lane) => loaded.filter((_, i) => i % 3 === lane))
+    await Promise.all(lanes.map((lane) => apply(index, lane, () => 1 + random.below(60))))
+    expect(await bulkPhase(index.db)).toBe('loading')
+    const [interruptions] = await Promise.all([
+      finishWithInterruptions(index, 5),
+      apply(index, delivered, () => 1 + random.below(20)),
+    ])
+    expect(interruptions).toBeGreaterThan(3)
+    expect(await bulkPhase(index.db)).toBeUndefined()
+    expect(differences(await snapshot(naturally.db), await snapshot(index.db))).toEqual([])
+    expect(compareCatalogs(before, await catalogOf(index))).toEqual({ missing: [], different: [], extra: [] })
+    // And it stays so.
+    await apply(index, random.shuffled(events), () => 50)
+    expect(differences(await snapshot(naturally.db), await snapshot(index.db))).toEqual([])
+  })
+})
+
+test('a bulk load does not begin on an index that holds records, and there is nothing to finish', async ({
+  database,
+}) => {
+  await using index = indexOn(database)
+  await apply(index, history({ seed: 9, events: 20 }), () => 20)
+  await expect(beginBulkLoad(index.db, set)).rejects.toThrow('begins with an empty index')
+  await expect(finishBulkLoad(index.db, set, { signal: new AbortController().signal })).rejects.toThrow(
+    'no bulk load is under way',
+  )
+})

@@ -1,0 +1,67 @@
+/**
+ * Tells duplicates apart: of rows that say the same, the one of the lowest URI stays, the others wait in `duplicate_record`, as `contend.ts` would have
+ * had it. All rows of a key belong to one account, which is locked meanwhile as a batch does.
+ */
+import type { CollectionSet } from '@sluice/collections/collection-set.ts'
+import type { Collection } from '@sluice/collections/define.ts'
+import type { DatabasePool } from '@sluice/database/pool.ts'
+import { transaction, type Transaction } from '@sluice/database/transaction.ts'
+import { writeContest, type Contest } from '../contend.ts'
+import { Deltas } from '../deltas.ts'
+import { removeRows } from '../remove.ts'
+import type { OnProgress } from './finish.ts'
+
+interface Telling {
+  db: DatabasePool
+  collections: CollectionSet
+  signal: AbortSignal
+  onProgress: OnProgress
+}
+
+const KEYS = 500
+
+export async function tellApart({ db, collections, signal, onProgress }: Telling): Promise<void> {
+  for (const plugin of collections.plugins.filter(({ unique }) => unique.length > 0)) {
+    const columns = plugin.unique.map((column) => `"${column}"`).join(', ')
+    const { rows: keys } = await db.query<Record<string, string>>(
+      `select ${columns} from "${plugin.tables[0]!.name}" group by ${columns} having count(*) > 1`,
+    )
+    for (let at = 0; at < keys.length; at += KEYS) {
+      signal.throwIfAborted()
+      onProgress({ step: 'duplicates', at: `${plugin.nsid} ${at} of ${keys.length}` })
+      const part = keys.slice(at, at + KEYS)
+      await transaction(db, { doing: 'telling duplicates apart' }, (tx) => keepLowest(tx, collections, plugin, part))
+    }
+  }
+}
+
+async function keepLowest(
+  tx: Transaction,
+  collections: CollectionSet,
+  plugin: Collection,
+  keys: readonly Record<string, string>[],
+): Promise<void> {
+  await tx.query(`select from actor_sync where did = any($1::text[]) order by did for update`, [
+    [...new Set(keys.map((key) => key.creator))],
+  ])
+  const columns = plugin.unique.map((column) => `"${column}"`)
+  const { rows } = await tx.query<{ uri: string; cid: string; indexedAt: string; duplicateOf: string }>(
+    `select uri, cid, "indexedAt", "duplicateOf" from (
+       select uri, cid, "indexedAt", min(uri) over (partition by ${columns.join(', ')}) as "duplicateOf"
+       from unnest(${columns.map((_, i) => `$${i + 1}::text[]`).join(', ')}) as key (${columns.join(', ')})
+       join "${plugin.tables[0]!.name}" using (${columns.join(', ')})
+     ) as held where uri <> "duplicateOf"`,
+    plugin.unique.map((column) => keys.map((key) => key[column])),
+  )
+  const deltas = new Deltas()
+  const uris = rows.map(({ uri }) => uri)
+  await removeRows(
+    tx,
+    collections,
+    uris.map((uri) => ({ uri, at: '', deleted: false })),
+    deltas,
+  )
+  const contest: Contest = { winners: [], dethroned: uris, waiting: rows, promoted: [], repointed: [] }
+  writeContest(tx, contest)
+  deltas.flush(tx)
+}

@@ -1,0 +1,151 @@
+/**
+ * Ends a bulk load: builds the indexes, then makes up for what loading left out, while batches go on.
+ *
+ * Steps, each resumed where it stopped: **indexes** (concurrently; those of unique keys as plain ones first) → **switch** (from here on batches do
+ * everything, with duplicates among the rows tolerated) → **duplicates** → **unique indexes** → **counters** → **posts** (verdicts, gates
+ * and who hears of them) → done. What a step does twice does not show: each ends in what the rows say.
+ */
+import type { CollectionSet } from '@sluice/collections/collection-set.ts'
+import type { DatabasePool } from '@sluice/database/pool.ts'
+import { transaction } from '@sluice/database/transaction.ts'
+import { crashPoint } from '@sluice/runtime/crash-points.ts'
+import { FatalError } from '@sluice/runtime/errors.ts'
+import { aggregatesOf, recountStep } from '../recount.ts'
+import { deriveOnward } from '../settle.ts'
+import { tellApart } from './duplicates.ts'
+import { buildIndexes, buildUniqueIndexes } from './indexes.ts'
+import { FINISHER_UNLOCK, stopBatches, TRY_FINISHER_LOCK, type BulkPhase } from './phase.ts'
+
+export interface Progress {
+  step: string
+  /** Where it is: an index, a key, a URI. */
+  at: string
+}
+
+export type OnProgress = (progress: Progress) => void
+
+interface Finish {
+  db: DatabasePool
+  collections: CollectionSet
+  signal: AbortSignal
+  onProgress: OnProgress
+}
+
+const STEPS: readonly [name: string, run: (finish: Finish) => Promise<void>][] = [
+  ['indexes', buildIndexes],
+  ['switch', switchPhase],
+  ['duplicates', tellApart],
+  ['unique-indexes', buildUniqueIndexes],
+  ['counters', countAll],
+  ['posts', deriveAll],
+]
+
+/**
+ * Does what is left to do. `db` must have no statement timeout: an index may take hours.
+ * @throws FatalError when no load is under way, or when somebody else is finishing it; TransientError: call it again
+ */
+export async function finishBulkLoad(
+  db: DatabasePool,
+  collections: CollectionSet,
+  { signal, onProgress = () => {} }: { signal: AbortSignal; onProgress?: OnProgress },
+): Promise<void> {
+  const holder = await db.acquire(signal)
+  try {
+    const { rows } = await holder.query<{ got: boolean }>(TRY_FINISHER_LOCK)
+    if (!rows[0]!.got) throw new FatalError('this bulk load is being finished by another process')
+    if (!(await bulkPhase(db))) throw new FatalError('no bulk load is under way in this database')
+    for (const [name, run] of STEPS) {
+      signal.throwIfAborted()
+      if (await isDone(db, name)) continue
+      onProgress({ step: name, at: '' })
+      await run({ db, collections, signal, onProgress })
+      await savePosition(db, name, '', true)
+      crashPoint('bulk.step')
+    }
+    await transaction(db, { doing: 'ending a bulk load' }, async (tx) => {
+      await tx.query('delete from bulk_step')
+      await tx.query('delete from bulk_index')
+      await tx.query('delete from bulk_load')
+    })
+  } finally {
+    // The lock ends with its session at the latest.
+    await holder.query(FINISHER_UNLOCK).catch(() => {})
+    holder.release(true)
+  }
+}
+
+export async function bulkPhase(db: DatabasePool): Promise<BulkPhase | undefined> {
+  const { rows } = await db.query<{ phase: BulkPhase }>('select phase from bulk_load')
+  return rows[0]?.phase
+}
+
+async function switchPhase({ db }: Finish): Promise<void> {
+  await transaction(db, { doing: 'switching a bulk load to its end' }, async (tx) => {
+    await stopBatches(tx)
+    await tx.query(`update bulk_load set phase = 'finishing'`)
+  })
+}
+
+const RECOUNT_KEYS = 2_000
+
+async function countAll({ db, collections, signal, onProgress }: Finish): Promise<void> {
+  for (const aggregate of aggregatesOf(collections)) {
+    const name = `counters ${aggregate.table}`
+    let after = await positionOf(db, name)
+    while (after !== undefined) {
+      signal.throwIfAborted()
+      const step = await recountStep(db, aggregate, { after, keys: RECOUNT_KEYS })
+      after = step.after
+      await savePosition(db, name, after ?? '', after === undefined)
+      onProgress({ step: 'counters', at: `${aggregate.table} ${after ?? 'done'}` })
+    }
+  }
+}
+
+const DERIVE_PAGE = 1_000
+
+async function deriveAll({ db, collections, signal, onProgress }: Finish): Promise<void> {
+  const { rows: began } = await db.query<{ oldest: string }>(
+    `select pg_snapshot_xmin(pg_current_snapshot())::text as oldest`,
+  )
+  for (const plugin of collections.plugins) {
+    const [primary] = plugin.tables
+    if (!plugin.derive || !primary) continue
+    const name = `posts ${plugin.nsid}`
+    let after = await positionOf(db, name)
+    while (after !== undefined) {
+      signal.throwIfAborted()
+      const { rows } = await db.query<{ uri: string }>(
+        `select "${primary.owner}" as uri from "${primary.name}" where "${primary.owner}" > $1 order by 1 limit ${DERIVE_PAGE}`,
+        [after],
+      )
+      const uris = rows.map(({ uri }) => uri)
+      await deriveOnward(db, collections, uris, began[0]!.oldest)
+      after = uris.length < DERIVE_PAGE ? undefined : uris.at(-1)
+      await savePosition(db, name, after ?? '', after === undefined)
+      onProgress({ step: 'posts', at: after ?? 'done' })
+    }
+  }
+}
+
+async function isDone(db: DatabasePool, name: string): Promise<boolean> {
+  const { rows } = await db.query<{ done: boolean }>('select done from bulk_step where name = $1', [name])
+  return rows[0]?.done === true
+}
+
+/** Where to go on; undefined when it is done. */
+async function positionOf(db: DatabasePool, name: string): Promise<string | undefined> {
+  const { rows } = await db.query<{ position: string; done: boolean }>(
+    'select position, done from bulk_step where name = $1',
+    [name],
+  )
+  return rows[0]?.done ? undefined : (rows[0]?.position ?? '')
+}
+
+async function savePosition(db: DatabasePool, name: string, position: string, done: boolean): Promise<void> {
+  await db.query(
+    `insert into bulk_step (name, position, done) values ($1, $2, $3)
+     on conflict (name) do update set position = excluded.position, done = excluded.done`,
+    [name, position, done],
+  )
+}

@@ -1,0 +1,70 @@
+/** Builds the indexes that a bulk load took away, concurrently: batches go on. An interrupted build leaves an invalid index, which is dropped first. */
+import type { CollectionSet } from '@sluice/collections/collection-set.ts'
+import type { DatabasePool } from '@sluice/database/pool.ts'
+import type { DroppedIndex } from './begin.ts'
+import type { OnProgress } from './finish.ts'
+
+interface Building {
+  db: DatabasePool
+  collections: CollectionSet
+  signal: AbortSignal
+  onProgress: OnProgress
+}
+
+/** Plain ones, and for each unique key a plain index in the place of the unique one. */
+export async function buildIndexes({ db, signal, onProgress }: Building): Promise<void> {
+  for (const index of await droppedIndexes(db)) {
+    signal.throwIfAborted()
+    onProgress({ step: 'indexes', at: index.name })
+    await build(db, index.isUnique ? standIn(index) : index)
+  }
+  await db.query('analyze')
+}
+
+/** Those of unique keys. By now no key is there twice, and no batch adds one. */
+export async function buildUniqueIndexes({ db, signal, onProgress }: Building): Promise<void> {
+  for (const index of (await droppedIndexes(db)).filter(({ isUnique }) => isUnique)) {
+    signal.throwIfAborted()
+    onProgress({ step: 'unique-indexes', at: index.name })
+    if (!(await isConstraint(db, index))) {
+      await build(db, index)
+      if (index.isConstraint) {
+        await db.query(`alter table "${index.table}" add constraint "${index.name}" unique using index "${index.name}"`)
+      }
+    }
+    await db.query(`drop index concurrently if exists "${standIn(index).name}"`)
+  }
+}
+
+function standIn(index: DroppedIndex): DroppedIndex {
+  const name = `bulk_${index.name}`.slice(0, 63)
+  const definition = index.definition
+    .replace(/^CREATE UNIQUE INDEX/, 'CREATE INDEX')
+    .replace(/INDEX ("[^"]+"|\S+) ON/, `INDEX "${name}" ON`)
+  return { ...index, name, definition, isUnique: false, isConstraint: false }
+}
+
+async function build(db: DatabasePool, { name, definition }: DroppedIndex): Promise<void> {
+  const { rows } = await db.query<{ valid: boolean }>(
+    `select indisvalid as valid from pg_index where indexrelid = to_regclass($1)`,
+    [`"${name}"`],
+  )
+  if (rows[0]?.valid) return
+  if (rows[0]) await db.query(`drop index concurrently "${name}"`)
+  await db.query(definition.replace(/^CREATE (UNIQUE )?INDEX/, 'CREATE $1INDEX CONCURRENTLY'))
+}
+
+async function isConstraint(db: DatabasePool, { table, name }: DroppedIndex): Promise<boolean> {
+  const { rows } = await db.query(`select from pg_constraint where conrelid = to_regclass($1) and conname = $2`, [
+    `"${table}"`,
+    name,
+  ])
+  return rows.length > 0
+}
+
+async function droppedIndexes(db: DatabasePool): Promise<DroppedIndex[]> {
+  const { rows } = await db.query<DroppedIndex>(
+    `select name, "table", definition, "isUnique", "isConstraint" from bulk_index order by "table", name`,
+  )
+  return rows
+}
