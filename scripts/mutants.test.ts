@@ -23,7 +23,7 @@ test.each(MUTANTS.map((mutant) => [mutant.name, mutant] as const))(
     expect(occurrences(textOf(mutant.file), mutant.find)).toBe(1)
     const text = mutate(textOf(mutant.file), mutant)
     expect(text).not.toBe(textOf(mutant.file))
-    expect(parseSync(mutant.file, text).errors).toEqual([])
+    if (mutant.file.endsWith('.ts')) expect(parseSync(mutant.file, text).errors).toEqual([])
   },
 )
 

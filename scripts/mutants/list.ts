@@ -2,5 +2,6 @@
 import { engineMutants } from './engine.ts'
 import type { Mutant } from './mutant.ts'
 import { pluginMutants } from './plugins.ts'
+import { streamsMutants } from './streams.ts'
 
-export const MUTANTS: readonly Mutant[] = [...engineMutants, ...pluginMutants]
+export const MUTANTS: readonly Mutant[] = [...engineMutants, ...pluginMutants, ...streamsMutants]
