@@ -44,6 +44,18 @@ interface Mark {
 
 const MUTE = `insert into thread_mute ("rootUri", "mutedByDid", "createdAt") values ($1, $2, $3) on conflict do nothing`
 
+const PRIVATE = [
+  ...['label', 'mute', 'thread_mute'].map((table) => ({
+    read: `select coalesce(jsonb_agg(t), '[]')::text as rows from "${table}" t`,
+    copy: `insert into "${table}" select * from jsonb_populate_recordset(null::bsky."${table}", $1) on conflict do nothing`,
+  })),
+  {
+    read: `select coalesce(jsonb_agg(t), '[]')::text as rows from actor t`,
+    copy: `update actor set handle = theirs.handle, "trustedVerifier" = theirs."trustedVerifier"
+           from jsonb_populate_recordset(null::bsky.actor, $1) theirs where theirs.did = actor.did`,
+  },
+]
+
 export class Comparison implements AsyncDisposable {
   readonly network: Network
   readonly appview: OfficialAppView
@@ -104,6 +116,20 @@ export class Comparison implements AsyncDisposable {
     await this.official.query(MUTE, row)
     this.#mark(async () => {
       await this.ours.query(MUTE, row)
+    })
+  }
+
+  /** Copies what only the AppView's own programs write (labels, mutes, verifiers, handles set by hand) to our database, as it is there now. */
+  async copyPrivate(): Promise<void> {
+    await this.settled()
+    const tables = await Promise.all(
+      PRIVATE.map(async ({ copy, read }) => {
+        const { rows } = await this.official.query<{ rows: string }>(read)
+        return { copy, rows: rows[0]!.rows }
+      }),
+    )
+    this.#mark(async () => {
+      for (const { copy, rows } of tables) await this.ours.query(copy, [rows])
     })
   }
 

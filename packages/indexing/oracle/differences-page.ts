@@ -1,0 +1,44 @@
+/** `docs/differences.md`, as the list of allowances says it. Pure. */
+import type { Allowance } from './allowance.ts'
+import { accountAllowances } from './allowed-accounts.ts'
+import { duplicateAllowances } from './allowed-duplicates.ts'
+import { notificationAllowances } from './allowed-notifications.ts'
+import { rowAllowances } from './allowed-rows.ts'
+
+const PARTS: readonly [string, readonly Allowance[]][] = [
+  ['Rows and counters', rowAllowances],
+  ['Duplicates', duplicateAllowances],
+  ['Notifications', notificationAllowances],
+  ['Deleted accounts', accountAllowances],
+]
+
+export function differencesPage(): string {
+  return (
+    [HEAD, ...PARTS.map(([title, list]) => `## ${title}\n\n${list.map(section).join('\n\n')}`), TAIL].join('\n\n') +
+    '\n'
+  )
+}
+
+function section({ id, tables, theirs, ours }: Allowance): string {
+  const named = tables.map((table) => `\`${table}\``).join(', ')
+  return `### ${id[0]!.toUpperCase()}${id.slice(1)}\n\nTables: ${named}.\n\n- Official: ${theirs}\n- Sluice: ${ours}`
+}
+
+const HEAD = `# Differences from the official AppView's indexer
+
+Written by \`node packages/indexing/oracle/write-differences.ts\` from the list that the tests use: each entry is a predicate over both
+databases, and a difference that none of them explains fails \`packages/indexing/oracle/oracle.e2e.test.ts\`. There the official indexer (npm
+\`@atproto/bsky\`) and ours are fed by the same real PDS; the official one strictly one event after the other, since two runs of it differ otherwise.
+All 31 tables that it fills from the firehose are compared, row by row and column by column, indexing times included.
+
+The reason is nearly always the same: what the official indexer writes depends on the order in which events arrive, and ours must not.`
+
+const TAIL = `## Not differences, but worth knowing
+
+- \`profile.pinnedPost\` and \`pinnedPostCid\` are written by neither; readers take the pinned post from the record.
+- \`record.rev\`, \`record.fromExport\`, \`actor_sync.resyncRev\`, \`actor_sync.accountAt\` and our own tables (\`tombstone\`, \`past_fact\`, …) are ours alone.
+- \`notification.id\` and \`actor.indexedAt\` are not compared: the one is a counter, the other tells when a handle was last looked up.
+- \`label\` is written by us (from labelers) and by nobody in the official package; the comparison gives both databases the same labels.
+- When the only notification of a record is silenced by a muted thread, the official indexer fails in its own statement (\`syntax error at or near ")"\`:
+  an insert of no rows) and drops the whole record. Ours indexes it, and notifies nobody. The comparison leaves such a version out on our side.
+- Handles are verified both ways by both, ours beside the data path.`
