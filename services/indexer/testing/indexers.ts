@@ -31,6 +31,8 @@ export async function startIndexer(
       DB_POSTGRES_SCHEMA: SCHEMA,
       INDEXER_CONSUMER: consumer,
       INDEXER_RECLAIM_IDLE_MS: '2s',
+      // There is no directory to ask.
+      INDEXER_HANDLES: 'false',
       ...env,
     },
   })

@@ -1,0 +1,202 @@
+/** A2: only a confirmed deletion purges; "nobody answers" and "still there" do not; a process that dies in between leaves it to the next. */
+import { HttpClient } from '@sluice/atproto/http.ts'
+import { MemoryIdentityCache } from '@sluice/atproto/identity-cache.ts'
+import { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
+import { httpServer, json, type TestServer } from '@sluice/atproto/testing/servers.ts'
+import { XrpcClient } from '@sluice/atproto/xrpc.ts'
+import { collections } from '@sluice/collections/collections.ts'
+import { CollectionSet } from '@sluice/collections/collection-set.ts'
+import { DatabasePool } from '@sluice/database/pool.ts'
+import { backfillEventCodec } from '@sluice/events/codec.ts'
+import type { AccountEvent, CreateEvent } from '@sluice/events/stream-event.ts'
+import { applyBatch, type Index } from '@sluice/indexing/apply-batch.ts'
+import { KnownActors } from '@sluice/indexing/own.ts'
+import { history } from '@sluice/indexing/testing/history.ts'
+import { createLogger } from '@sluice/runtime/log.ts'
+import { Metrics } from '@sluice/runtime/metrics.ts'
+import { expect, test } from '@sluice/sandbox/fixtures.ts'
+import { moveChain, readChains, UNKNOWN_CHAIN } from '@sluice/streams/chain-state.ts'
+import type { Redis } from '@sluice/streams/connection.ts'
+import { HighWater } from '@sluice/streams/high-water.ts'
+import { Producer } from '@sluice/streams/producer.ts'
+import { Deletions } from './delete-accounts.ts'
+import { openRedis, startIndexer } from './testing/indexers.ts'
+
+const STREAM = 'repo_backfill'
+const events = history({ seed: 3, events: 150 })
+const { did } = events[0]!
+const deletedAt = new Date(Date.parse(events.at(-1)!.time) + 1_000).toISOString()
+const signal = new AbortController().signal
+
+function account(time: string, active: boolean, status?: string): AccountEvent {
+  return { type: 'account', seq: 1, time, did, active, ...(status !== undefined && { status }) }
+}
+
+type Says = 'active' | 'deactivated' | 'gone' | 'nothing'
+
+/** Directory and host in one; `world.says` is what the host says of every account. */
+async function startWorld(): Promise<{ says: Says; server: TestServer }> {
+  const world = { says: 'nothing' as Says } as { says: Says; server: TestServer }
+  world.server = await httpServer((request, response) => {
+    const url = new URL(request.url!, 'http://host')
+    const asked = url.searchParams.get('did') ?? url.pathname.slice(1)
+    if (!url.pathname.startsWith('/xrpc/')) {
+      const service = { id: '#atproto_pds', type: 'AtprotoPersonalDataServer', serviceEndpoint: world.server.url }
+      return json(response, { id: asked, alsoKnownAs: [], service: [service] })
+    }
+    switch (world.says) {
+      case 'active':
+        return json(response, { did: asked, active: true, rev: '3kabcdefghijk' })
+      case 'deactivated':
+        return json(response, { did: asked, active: false, status: 'deactivated' })
+      case 'gone':
+        return json(response, { error: 'RepoNotFound', message: 'not here' }, 400)
+      case 'nothing':
+        return response.writeHead(503).end()
+    }
+  })
+  return world
+}
+
+interface Scene extends AsyncDisposable {
+  index: Index
+  redis: Redis
+  world: { says: Says; server: TestServer }
+  records: () => Promise<number>
+  status: () => Promise<unknown[]>
+  requested: () => Promise<unknown[]>
+}
+
+/** An index with records of the account, its deletion reported, and the service at work. */
+async function scene(database: string, redisUrl: string): Promise<Scene> {
+  await using stack = new AsyncDisposableStack()
+  const world = await startWorld()
+  stack.use(world.server)
+  const redis = stack.use(await openRedis(redisUrl))
+  const db = stack.use(new DatabasePool({ url: database, schema: 'bsky', size: 4, role: 'test' }))
+  const http = stack.adopt(new HttpClient({ allowPrivate: true }), (client) => client.close())
+  const index: Index = { db, collections: new CollectionSet(collections), actors: new KnownActors() }
+  const producer = new Producer({ redis, stream: STREAM, codec: backfillEventCodec, highWater: new HighWater({ redis, stream: STREAM, entriesMax: 1_000 }) }) // prettier-ignore
+  const service = new Deletions({
+    index,
+    redis,
+    producer,
+    identities: new IdentityResolver({
+      plcUrl: world.server.url,
+      http,
+      cache: new MemoryIdentityCache(),
+      refreshEveryMs: 0,
+    }),
+    xrpc: new XrpcClient(http),
+    log: createLogger({ role: 'test', build: 'test', level: 'fatal', secrets: [] }),
+    metrics: new Metrics({ role: 'test', build: 'test' }),
+    pollMs: 20,
+    retryMs: 20,
+  })
+  await applyBatch(index, events)
+  const chain = {
+    ...UNKNOWN_CHAIN,
+    rev: events[0]!.rev,
+    data: '\x01\x71\x12\x20'.padEnd(20, 'x'),
+    exported: true,
+    inactive: true,
+  }
+  await producer.append([], signal, { also: [moveChain(did, undefined, chain)] })
+  const stopping = new AbortController()
+  const running = service.run(stopping.signal)
+  stack.defer(async () => {
+    stopping.abort()
+    await running
+  })
+  const resources = stack.move()
+  return {
+    index,
+    redis,
+    world,
+    records: async () => (await db.query('select from record where did = $1', [did])).rowCount!,
+    status: async () => (await db.query(`select "upstreamStatus" from actor where did = $1`, [did])).rows,
+    requested: async () =>
+      ((await redis.xRange(STREAM, '-', '+')) ?? []).map(({ message }) => JSON.parse(message.repo!)),
+    [Symbol.asyncDispose]: () => resources.disposeAsync(),
+  }
+}
+
+const poll = { timeout: 20_000, interval: 25 }
+
+test('A2 nothing is purged while nobody can be asked; then everything, and the chain begins anew', async ({
+  database,
+  redisUrl,
+}) => {
+  await using it = await scene(database, redisUrl)
+  const before = await it.records()
+  expect(before).toBeGreaterThan(5)
+  await applyBatch(it.index, [account(deletedAt, false, 'deleted')])
+  await expect
+    .poll(() => it.world.server.requests.filter((path) => path.startsWith('/xrpc/')).length, poll)
+    .toBeGreaterThan(2)
+  expect([await it.records(), await it.status()]).toEqual([before, [{ upstreamStatus: 'deleted' }]])
+  it.world.says = 'gone'
+  await expect.poll(it.status, poll).toEqual([])
+  expect(await it.records()).toBe(0)
+  await expect
+    .poll(async () => (await readChains(it.redis, [did]))[0]?.record, poll)
+    .toEqual({ ...UNKNOWN_CHAIN, inactive: true })
+
+  // It comes back: its repository is asked for, and what that holds is indexed, though its revs are those of before.
+  await applyBatch(it.index, [account('2026-09-01T00:00:00.000Z', true)])
+  await expect.poll(it.requested, poll).toEqual([{ did, host: '', rev: '', reason: 'reactivated' }])
+  await expect.poll(async () => (await it.index.db.query('select from account_deletion')).rowCount, poll).toBe(0)
+  await applyBatch(it.index, events)
+  expect([await it.records(), await it.status()]).toEqual([before, [{ upstreamStatus: null }]])
+})
+
+test.for<[Says, string | null]>([
+  ['active', null],
+  ['deactivated', 'deactivated'],
+])(
+  'A2 a deletion that is not so (its host says %s) is taken back',
+  async ([says, upstreamStatus], { database, redisUrl }) => {
+    await using it = await scene(database, redisUrl)
+    const before = await it.records()
+    it.world.says = says
+    await applyBatch(it.index, [account(deletedAt, false, 'deleted')])
+    await expect.poll(it.status, poll).toEqual([{ upstreamStatus }])
+    await expect.poll(async () => (await it.index.db.query('select from account_deletion')).rowCount, poll).toBe(0)
+    expect(await it.records()).toBe(before)
+    // The same old word again.
+    await applyBatch(it.index, [account(deletedAt, false, 'deleted')])
+    expect(await it.status()).toEqual([{ upstreamStatus }])
+  },
+)
+
+test('D3 an indexer killed in the middle of a purge leaves the rest to the next one', async ({
+  database,
+  redisUrl,
+}) => {
+  const world = await startWorld()
+  await using _ = world.server
+  world.says = 'gone'
+  const env = { PLC_URL: world.server.url, ALLOW_PRIVATE_HOSTS: 'true', INDEXER_HANDLES: 'false' }
+  await using db = new DatabasePool({ url: database, schema: 'bsky', size: 2, role: 'test' })
+  const index: Index = { db, collections: new CollectionSet(collections), actors: new KnownActors() }
+  const like = events.find((event): event is CreateEvent => event.type === 'create' && event.did === did)!
+  const many = Array.from({ length: 700 }, (_, i): CreateEvent => ({
+    ...like,
+    rkey: `3k${String(i).padStart(11, '2')}`,
+  }))
+  await applyBatch(index, many)
+  const left = async (): Promise<number> => (await db.query('select from record where did = $1', [did])).rowCount!
+  await using doomed = await startIndexer({ database, redisUrl }, 'one', {
+    ...env,
+    SLUICE_CRASH_POINTS: 'purge.between@1',
+  })
+  await applyBatch(index, [account(deletedAt, false, 'deleted')])
+  expect((await doomed.exited).signal).toBe('SIGKILL')
+  expect(await left()).toBeLessThan(700)
+  expect(await left()).toBeGreaterThan(0)
+  // Its claim ends.
+  await db.query(`update account_deletion set "dueAt" = '2026'`)
+  await using next = await startIndexer({ database, redisUrl }, 'two', env)
+  await expect.poll(left, poll).toBe(0)
+  await expect.poll(() => next.metric('sluice_account_deletions_total', { outcome: 'purged' }), poll).toBe(1)
+})
