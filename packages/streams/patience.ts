@@ -77,7 +77,7 @@ export class Patience {
       kind: 'group-lost',
       what: `Redis had lost the stream ${address.stream} or its group ${address.group}: it was flushed, or another server took over. Entries that were in it are gone`,
       action:
-        'The group was made again from the beginning of the stream; producers go on from the cursors that Redis holds',
+        'The group was made again from the beginning of the stream; producers go on from the cursors that Redis holds. Compare the index with its sources: `sluice sweep`',
     })
   }
 }

@@ -27,7 +27,7 @@ export async function buildIndexer(context: RoleContext<IndexerConfig>): Promise
   const db = await openDatabase(context)
   const redis = await connect(context, 'commands')
   const streams = [...config.streams, config.labelStream]
-  const observe = observeConsumers(streams, { ...context, redis, role: `indexer ${config.consumer}` })
+  const observe = observeConsumers(streams, context)
   const outages = declareOutages(context)
   const index = { db, collections: new CollectionSet(collections, config.collections), actors: new KnownActors() }
   const records = new RecordIndex(index, outages, metrics)

@@ -1,23 +1,18 @@
-/** What happens to entries between Redis and the index, as metrics, log lines and incidents. */
+/** What happens to entries between Redis and the index, as metrics and log lines. Incidents are stored by the consumer itself. */
 import { INVALID_ENTRY_REASONS } from '@sluice/events/codec.ts'
 import { REFUSED_REASONS } from '@sluice/database/errors.ts'
 import { logRetry, type Logger } from '@sluice/runtime/log.ts'
 import type { Metrics } from '@sluice/runtime/metrics.ts'
 import type { Readiness } from '@sluice/runtime/readiness.ts'
-import type { Redis } from '@sluice/streams/connection.ts'
 import type { ConsumerObserver } from '@sluice/streams/consumer.ts'
-import { recordIncident, type IncidentKind } from '@sluice/streams/incidents.ts'
 
 const BURIAL_REASONS = [...INVALID_ENTRY_REASONS, ...REFUSED_REASONS, 'crash-loop'] as const
 type BurialReason = (typeof BURIAL_REASONS)[number]
 
 export interface Surroundings {
-  redis: Redis
   log: Logger
   metrics: Metrics
   readiness: Readiness
-  /** Role and consumer, for incidents. */
-  role: string
 }
 
 /** One observer per stream. */
@@ -34,37 +29,26 @@ function observer(
   counters: ReturnType<typeof declareCounters>,
   around: Surroundings,
 ): ConsumerObserver {
-  const { redis, log, readiness, role } = around
-  const incident = (kind: IncidentKind, what: string, action: string): void => {
-    log.warn({ stream, kind }, `${what}: ${action}`)
-    recordIncident(redis, { kind, role, what, action }).catch((error: unknown) =>
-      log.warn({ err: error }, 'incident not recorded'),
-    )
-  }
+  const { log, readiness } = around
   return {
     read: (entries) => counters.read.inc(entries, { stream }),
     acked: (entries) => counters.acked.inc(entries, { stream }),
     redelivered(entries, from) {
       counters.redelivered.inc(entries, { stream, from })
       if (from === 'reclaimed' && entries > 0) {
-        incident('consumer-died', `${entries} pending entries of ${stream} had no living consumer`, 'taken over')
+        log.warn({ stream, entries }, `took over pending entries of ${stream} that had no living consumer`)
       }
     },
     phantoms: (entries) => counters.phantoms.inc(entries, { stream }),
     buried(reason) {
       counters.buried.inc(1, { stream, reason: reason as BurialReason })
-      incident(
-        'dead-letters',
-        `an entry of ${stream} became a dead letter (${reason})`,
-        'look at it with `sluice dlq list`',
-      )
+      log.warn({ stream, reason }, `an entry of ${stream} became a dead letter: look at it with \`sluice dlq list\``)
     },
     groupLost() {
       counters.groupsLost.inc(1, { stream })
-      incident(
-        'group-lost',
-        `${stream} or its consumer group was gone`,
-        'the group was made anew; compare with `sluice sweep`',
+      log.error(
+        { stream },
+        `${stream} or its consumer group was gone, and was made anew: compare with \`sluice sweep\``,
       )
     },
     retired: (consumers) => log.info({ stream, consumers }, 'forgot consumers that went away'),
