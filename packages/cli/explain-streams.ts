@@ -89,9 +89,11 @@ async function scanStream(redis: Redis, reading: Reading, wanted: Wanted, place:
     start = `(${page.at(-1)!.id}`
     for (const { id, message } of page) await take(id, message)
   }
+  const newest = half < total ? half : 0
   let end = '+'
-  for (seen = 0; half < total && seen < half && found.length < FOUND_MAX;) {
-    const page = (await redis.xRevRange(stream, end, '-', { COUNT: Math.min(PAGE, half - seen) })) ?? []
+  seen = 0
+  while (seen < newest && found.length < FOUND_MAX) {
+    const page = (await redis.xRevRange(stream, end, '-', { COUNT: Math.min(PAGE, newest - seen) })) ?? []
     if (page.length === 0) break
     seen += page.length
     end = `(${page.at(-1)!.id}`

@@ -240,7 +240,7 @@ async function undelivered(redis: Redis, stream: string, group: string): Promise
   const groups = (await classified(redis.exists(stream))) === 0 ? [] : await classified(redis.xInfoGroups(stream))
   const last = groups.find(({ name }) => name === group)?.['last-delivered-id'] ?? '0-0'
   const ids: string[] = []
-  for (let start = `(${String(last)}`; ;) {
+  for (let start = `(${last}`; ;) {
     const page = (await classified(redis.xRange(stream, start, '+', { COUNT: 1_000 }))) ?? []
     ids.push(...page.flatMap(({ id, message }) => (isRequest(message) ? [id] : [])))
     if (page.length < 1_000) return ids
