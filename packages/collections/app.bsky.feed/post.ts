@@ -1,6 +1,6 @@
 import { didOfUri } from '@sluice/events/stream-event.ts'
 import { collection, count, table, type StrongRef } from '../define.ts'
-import type { Facetted } from '../threads/facts.ts'
+import type { Facetted } from '../threads/load-facts.ts'
 import { derivePosts, factOfPost } from '../threads/posts.ts'
 import { affectedByPosts } from '../threads/affected.ts'
 import { embedRows, embedTables, quoted, type Embed } from './post-embeds.ts'
