@@ -23,6 +23,8 @@ export interface HandleClaim {
   /** The time of the identity event that asked for it; empty: none did. */
   askedAt: string
   tries: number
+  /** The account's DID document, when it was imported and no identity event has come: see `identity-import.ts`. */
+  imported: unknown
   /** Names the claim: until when it holds. */
   until: string
 }
@@ -66,7 +68,8 @@ const CLAIM = {
     ).join(',')},
     due as (${CHECK_QUEUES.map((queue) => `select did from "${queue}"`).join(' union all ')})
     update handle_check held set "dueAt" = $2 from due where held.did = due.did
-    returning held.did, held.queue, held."askedAt", held.tries`,
+    returning held.did, held.queue, held."askedAt", held.tries,
+      case when held.queue = 'new' and held."askedAt" = '' then (select doc from did_cache where did_cache.did = held.did) end as imported`,
 }
 
 /** How overdue each queue is, in seconds; 0: nothing is due. */

@@ -8,6 +8,7 @@ import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { DatabasePool } from '@sluice/database/pool.ts'
 import type { StreamEvent } from '@sluice/events/stream-event.ts'
 import { applyBatch, type Index } from '@sluice/indexing/apply-batch.ts'
+import { importIdentities } from '@sluice/indexing/identity-import.ts'
 import { KnownActors } from '@sluice/indexing/own.ts'
 import { createLogger } from '@sluice/runtime/log.ts'
 import { Metrics } from '@sluice/runtime/metrics.ts'
@@ -110,6 +111,46 @@ test('A4 all good handles are verified in the end, whatever the directory does m
   expect(directory.limited).toBeGreaterThan(0)
   await until('those that fail are tried again', async () => (directory.asked.get(bad[0]!.did)?.length ?? 0) > 3)
   expect(overdone(directory, [...bad, last])).toEqual([])
+})
+
+test('A4 an imported directory is not asked for accounts that a backfill brought, when their handles lead to them', async ({
+  database,
+}) => {
+  const all = accounts().slice(0, 20)
+  const good = all.filter(({ trouble }) => trouble === undefined)
+  await using directory = await TroubledDirectory.start(all)
+  await using resources = new AsyncDisposableStack()
+  const http = resources.adopt(new HttpClient({ allowPrivate: true }), (client) => client.close())
+  const db = resources.use(new DatabasePool({ url: database, schema: 'bsky', size: 4, role: 'test' }))
+  const index: Index = { db, collections: new CollectionSet(collections), actors: new KnownActors() }
+  const operation = ({ handle }: DirectoryAccount) => ({
+    type: 'plc_operation',
+    alsoKnownAs: [`at://${handle}`],
+    services: { atproto_pds: { type: 'AtprotoPersonalDataServer', endpoint: directory.url } },
+  })
+  const lines = all.map((account) =>
+    JSON.stringify({ did: account.did, operation: operation(account), createdAt: '2026-06-01T00:00:00.000Z' }),
+  )
+  await importIdentities(db, ReadableStream.from<string>(lines), { signal: new AbortController().signal })
+  const time = '2026-06-02T00:00:00.000Z'
+  await applyBatch(
+    index,
+    all.map(({ did }): StreamEvent => ({ type: 'repo', time, did, commit: '', rev: '3kabcdefghijk' })),
+  )
+  const stopping = new AbortController()
+  const running = handlesOf(index, directory, http).run(stopping.signal)
+  resources.defer(async () => {
+    stopping.abort()
+    await running
+  })
+  const verified = async (): Promise<number> => (await db.query('select from actor where handle is not null')).rowCount!
+  await until('all good handles are verified', async () => (await verified()) >= good.length)
+  expect(good.filter(({ did }) => directory.asked.has(did))).toEqual([])
+  // A handle that the import claims and that leads elsewhere is asked about.
+  const liar = all.find(({ trouble }) => trouble === 'leads-elsewhere')!
+  await until('the directory is asked about the others', () => Promise.resolve(directory.asked.has(liar.did)))
+  const { rows } = await db.query('select handle from actor where did = $1', [liar.did])
+  expect(rows).toEqual([{ handle: null }])
 })
 
 /** DIDs that were asked for earlier than their backoff allows: the nth wait is at least half of what doubling gives. */

@@ -8,7 +8,7 @@
  */
 import type { HandleResolver } from '@sluice/atproto/handle-resolver.ts'
 import type { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
-import type { Resolution } from '@sluice/atproto/identity.ts'
+import { parseDidDocument, type Identity, type Resolution } from '@sluice/atproto/identity.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import {
   CHECK_QUEUES,
@@ -20,7 +20,7 @@ import {
   type Shares,
 } from '@sluice/indexing/handles.ts'
 import { Backoff, retryAfterMs, type BackoffPolicy } from '@sluice/runtime/backoff.ts'
-import { TransientError } from '@sluice/runtime/errors.ts'
+import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import type { Logger } from '@sluice/runtime/log.ts'
 import type { Metrics } from '@sluice/runtime/metrics.ts'
 import type { Service } from '@sluice/runtime/service.ts'
@@ -128,8 +128,10 @@ export class Handles implements Service {
     this.#wake?.()
   }
 
-  async #find({ did, queue }: HandleClaim): Promise<HandleFinding> {
+  async #find({ did, queue, imported }: HandleClaim): Promise<HandleFinding> {
     try {
+      const known = imported === null ? undefined : await this.#options.handles.verify(identityIn(did, imported))
+      if (known !== undefined) return { outcome: 'verified', handle: known }
       const resolution = await this.#identity(did, queue)
       if (resolution.status !== 'found') return { outcome: 'none' }
       const handle = await this.#options.handles.verify(resolution.identity)
@@ -201,6 +203,16 @@ export class Handles implements Service {
       }
     })
     this.#wake = undefined
+  }
+}
+
+/** What an imported document says; nothing, when it is none. */
+function identityIn(did: string, document: unknown): Identity {
+  try {
+    return parseDidDocument(did, document)
+  } catch (error) {
+    if (!(error instanceof RefusedError)) throw error
+    return { did }
   }
 }
 

@@ -1,0 +1,69 @@
+import { expect, test } from 'vitest'
+import { RefusedError } from '@sluice/runtime/errors.ts'
+import { parseDidDocument } from './identity.ts'
+import { parsePlcLine } from './plc-export.ts'
+
+const DID = 'did:plc:ewvi7nxzyoun6zhxrhs64oiz'
+const KEY = 'did:key:zQ3shXjHeiBuRCKmM36cuYnm7YEMzhGnCmCyW92sRJ9pribSF'
+const createdAt = '2026-06-01T00:00:00.123Z'
+
+function line(operation: unknown, more: object = {}): string {
+  return JSON.stringify({ did: DID, operation, cid: 'bafyreia', nullified: false, createdAt, ...more })
+}
+
+const modern = {
+  type: 'plc_operation',
+  alsoKnownAs: ['at://Alice.Example.com'],
+  verificationMethods: { atproto: KEY, atproto_label: KEY },
+  services: {
+    atproto_pds: { type: 'AtprotoPersonalDataServer', endpoint: 'https://pds.example.com' },
+    atproto_labeler: { type: 'AtprotoLabeler', endpoint: 'https://labels.example.com' },
+  },
+  rotationKeys: [KEY],
+  prev: null,
+  sig: 'x',
+}
+
+test('an operation of either form is the document that the directory would show', () => {
+  const { document, ...rest } = parsePlcLine(line(modern))!
+  expect(rest).toEqual({ did: DID, createdAt: Date.parse(createdAt) })
+  expect(parseDidDocument(DID, document)).toEqual({
+    did: DID,
+    handle: 'alice.example.com',
+    pds: 'https://pds.example.com',
+    signingKey: KEY,
+    labeler: { endpoint: 'https://labels.example.com', signingKey: KEY },
+  })
+  const first = { type: 'create', handle: 'alice.example.com', service: 'https://pds.example.com', signingKey: KEY }
+  expect(parseDidDocument(DID, parsePlcLine(line(first))!.document)).toEqual({
+    did: DID,
+    handle: 'alice.example.com',
+    pds: 'https://pds.example.com',
+    signingKey: KEY,
+  })
+})
+
+test('an ended DID has no document; what was made void is nothing', () => {
+  expect(parsePlcLine(line({ type: 'plc_tombstone' }))).toEqual({
+    did: DID,
+    createdAt: Date.parse(createdAt),
+    document: undefined,
+  })
+  expect(parsePlcLine(line(modern, { nullified: true }))).toBeUndefined()
+})
+
+test.each([
+  ['', 'nothing'],
+  ['<html>', 'no JSON'],
+  ['null', 'no object'],
+  [line(modern, { did: 'alice' }), 'no DID'],
+  [line(modern, { createdAt: 'yesterday' }), 'no time'],
+  [line(null), 'no operation'],
+])('a line that is no operation is refused: %#', (text) => {
+  expect(() => parsePlcLine(text)).toThrow(RefusedError)
+})
+
+test('parts that are not what they should be are left out', () => {
+  const { document } = parsePlcLine(line({ type: 'plc_operation', alsoKnownAs: 'x', verificationMethods: null, services: { a: 1 } }))! // prettier-ignore
+  expect(parseDidDocument(DID, document)).toEqual({ did: DID })
+})

@@ -1,0 +1,164 @@
+/**
+ * The operations of a PLC directory, as it exports them: a line of JSON each, oldest first. From a file, from a URL of such a file (either may be gzipped),
+ * or page by page from a directory's own `/export`.
+ * https://web.plc.directory/api/redoc#operation/Export
+ *
+ * Operations are taken as the directory gives them: whoever imports an export trusts its source. They are not proven again.
+ */
+import { createReadStream } from 'node:fs'
+import { createInterface } from 'node:readline'
+import { Readable } from 'node:stream'
+import { createGunzip } from 'node:zlib'
+import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
+import type { HttpClient, HttpLimits } from './http.ts'
+import { isDid } from './syntax.ts'
+
+export interface PlcOperation {
+  did: string
+  /** When the directory took it (Unix ms). */
+  createdAt: number
+  /** The DID document from then on; undefined: the DID was ended. */
+  document: Record<string, unknown> | undefined
+}
+
+export const PLC_LINE_REFUSALS = ['plc-bad-line'] as const
+
+/**
+ * The operation of a line; undefined when a later one has made it void.
+ * @throws RefusedError<'plc-bad-line'>
+ */
+export function parsePlcLine(line: string): PlcOperation | undefined {
+  const { did, operation, nullified, createdAt } = parseObject(line)
+  const at = typeof createdAt === 'string' ? Date.parse(createdAt) : NaN
+  if (typeof did !== 'string' || !isDid(did) || Number.isNaN(at)) throw refuse(line)
+  if (nullified === true) return undefined
+  if (typeof operation !== 'object' || operation === null) throw refuse(line)
+  return { did, createdAt: at, document: documentOf(did, operation as Record<string, unknown>) }
+}
+
+/** The parts of an operation that say who the account is. `create` is how operations were written first. */
+function documentOf(did: string, operation: Record<string, unknown>): Record<string, unknown> | undefined {
+  switch (operation.type) {
+    case 'plc_tombstone':
+      return undefined
+    case 'create': {
+      const { handle, service, signingKey } = operation
+      return document(
+        did,
+        [`at://${String(handle)}`],
+        { atproto: signingKey },
+        { atproto_pds: { type: PDS, endpoint: service } },
+      )
+    }
+    default: {
+      const { alsoKnownAs, verificationMethods, services } = operation
+      return document(
+        did,
+        Array.isArray(alsoKnownAs) ? alsoKnownAs : [],
+        objectOf(verificationMethods),
+        objectOf(services),
+      )
+    }
+  }
+}
+
+const PDS = 'AtprotoPersonalDataServer'
+const DID_KEY = 'did:key:'
+
+function document(
+  did: string,
+  alsoKnownAs: unknown[],
+  keys: Record<string, unknown>,
+  services: Record<string, unknown>,
+): Record<string, unknown> {
+  const verificationMethod = Object.entries(keys).flatMap(([id, key]) =>
+    typeof key === 'string' && key.startsWith(DID_KEY)
+      ? [{ id: `#${id}`, type: 'Multikey', controller: did, publicKeyMultibase: key.slice(DID_KEY.length) }]
+      : [],
+  )
+  const service = Object.entries(services).map(([id, value]) => {
+    const { type, endpoint } = objectOf(value)
+    return { id: `#${id}`, type, serviceEndpoint: endpoint }
+  })
+  return { id: did, alsoKnownAs, verificationMethod, service }
+}
+
+export interface ExportOptions {
+  http: Pick<HttpClient, 'get'>
+  signal: AbortSignal
+  /** Where to go on: the `createdAt` of the last operation of before. Only a directory can be asked for that. */
+  after?: string
+}
+
+/** Of a file of the whole network: about 30 GB, and more each month. */
+const FILE_LIMITS: Partial<HttpLimits> = { totalMs: 24 * 3_600_000, idleMs: 60_000, bytes: 2 ** 40 }
+
+/**
+ * The lines of an export. @param source a path, a URL of a file, or the URL of a directory's `/export`
+ * @throws TransientError, RefusedError, the errors of the file system, or the signal's reason
+ */
+export async function* plcExportLines(source: string, options: ExportOptions): AsyncGenerator<string> {
+  if (!/^https?:\/\//.test(source)) yield* linesOf(createReadStream(source), source, options.signal)
+  else if (new URL(source).pathname.endsWith('/export')) yield* pagesOf(source, options)
+  else {
+    const { body, status } = await options.http.get(source, { signal: options.signal, limits: FILE_LIMITS })
+    if (status !== 200) throw new TransientError(`${source} answers ${status}`)
+    yield* linesOf(Readable.from(body), source, options.signal)
+  }
+}
+
+async function* linesOf(bytes: Readable, name: string, signal: AbortSignal): AsyncGenerator<string> {
+  const isZipped = new URL(name, 'file:///').pathname.endsWith('.gz')
+  // `compose` carries an error of the file over to whoever reads the text.
+  const text = isZipped ? (bytes.compose(createGunzip()) as Readable) : bytes
+  const failed = new Promise<never>((_, reject) => text.once('error', reject))
+  failed.catch(() => undefined)
+  try {
+    for await (const line of createInterface({ input: text, crlfDelay: Infinity, signal })) if (line !== '') yield line
+    // readline ends quietly when its input fails.
+    if (text.errored) await failed
+    signal.throwIfAborted()
+  } finally {
+    text.destroy()
+  }
+}
+
+const PAGE_LIMITS: Partial<HttpLimits> = { totalMs: 120_000, bytes: 64 * 1024 ** 2 }
+
+/** Pages overlap by nothing: each goes on after the last operation of the one before. */
+async function* pagesOf(source: string, { http, signal, after }: ExportOptions): AsyncGenerator<string> {
+  for (let from = after; ;) {
+    const url = new URL(source)
+    if (!url.searchParams.has('count')) url.searchParams.set('count', '1000')
+    if (from !== undefined) url.searchParams.set('after', from)
+    const response = await http.get(url, { signal, limits: PAGE_LIMITS })
+    if (response.status !== 200) {
+      await response.discard()
+      throw new TransientError(`${url.host} answers ${response.status}: go on after ${from ?? 'the beginning'}`)
+    }
+    const lines = (await response.bytes()).toString().split('\n').filter(Boolean)
+    if (lines.length === 0) return
+    yield* lines
+    const last = parseObject(lines.at(-1)!).createdAt
+    if (typeof last !== 'string' || last === from) throw refuse(lines.at(-1)!)
+    from = last
+  }
+}
+
+function parseObject(line: string): Record<string, unknown> {
+  try {
+    const value: unknown = JSON.parse(line)
+    if (typeof value === 'object' && value !== null) return value as Record<string, unknown>
+  } catch {
+    // said below
+  }
+  throw refuse(line)
+}
+
+function objectOf(value: unknown): Record<string, unknown> {
+  return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {}
+}
+
+function refuse(line: string): RefusedError<(typeof PLC_LINE_REFUSALS)[number]> {
+  return new RefusedError('plc-bad-line', line.slice(0, 200))
+}
