@@ -50,6 +50,10 @@ const PRIVATE = [
     copy: `insert into "${table}" select * from jsonb_populate_recordset(null::bsky."${table}", $1) on conflict do nothing`,
   })),
   {
+    read: `select coalesce(jsonb_agg(t), '[]')::text as rows from record t where tags is not null`,
+    copy: `update record set tags = theirs.tags from jsonb_populate_recordset(null::bsky.record, $1) theirs where theirs.uri = record.uri`,
+  },
+  {
     read: `select coalesce(jsonb_agg(t), '[]')::text as rows from actor t`,
     copy: `update actor set handle = theirs.handle, "trustedVerifier" = theirs."trustedVerifier"
            from jsonb_populate_recordset(null::bsky.actor, $1) theirs where theirs.did = actor.did`,
@@ -119,7 +123,7 @@ export class Comparison implements AsyncDisposable {
     })
   }
 
-  /** Copies what only the AppView's own programs write (labels, mutes, verifiers, handles set by hand) to our database, as it is there now. */
+  /** Copies what only the AppView's own programs write (labels, mutes, tags, verifiers, handles set by hand) to our database, as it is there now. */
   async copyPrivate(): Promise<void> {
     await this.settled()
     const tables = await Promise.all(
