@@ -249,6 +249,7 @@ async function stopAndStart(indexer: Daemon, scene: Scene): Promise<void> {
     until: 'alive',
   })
   expect(await idsOf({ ...env, SLUICE_DAEMONS: address(waiting) })).toContain('daemon-not-ready')
+  await waiting.kill()
 }
 
 async function findings(env: Record<string, string>, args: readonly string[] = []): Promise<Finding[]> {

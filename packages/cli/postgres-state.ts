@@ -5,6 +5,8 @@
 import { appviewTables } from '@sluice/database/appview/schema.ts'
 import { pendingMigrations } from '@sluice/database/migrate.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
+import { transaction } from '@sluice/database/transaction.ts'
+import { TransientError } from '@sluice/runtime/errors.ts'
 
 export interface TableState {
   name: string
@@ -68,7 +70,7 @@ export async function inspectPostgres(db: DatabasePool): Promise<PostgresState> 
   const latencyMs = performance.now() - started
   const server = rows[0]!
   const [tables, sequences, indexes, sessions, blocked, pending] = await Promise.all([
-    db.query<TableState>(TABLES, [schema]),
+    readTables(db),
     db.query<SequenceState>(SEQUENCES, [schema]),
     db.query<{ name: string; valid: boolean }>(INDEXES, [schema]),
     db.query<SessionState>(SESSIONS, [LONG_SECONDS]),
@@ -86,7 +88,7 @@ export async function inspectPostgres(db: DatabasePool): Promise<PostgresState> 
     isReadOnly: server.readOnly,
     connections: { used: server.used, max: server.max, ours: ours.rows },
     pendingMigrations: pending,
-    tables: tables.rows,
+    tables,
     sequences: sequences.rows,
     missingIndexes: pending.length > 0 ? [] : missingOf(indexes.rows, schema),
     longTransactions: sessions.rows,
@@ -112,10 +114,31 @@ const SERVER = `
          (select count(*)::int from pg_stat_activity where backend_type = 'client backend') as used,
          current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int as max`
 
+/** How long the exact size of a table is worth waiting for: to ask for it needs a lock that a migration may hold. */
+const SIZE_LOCK_MS = 300
+
+/** With exact sizes; where somebody holds a table, with those of the last vacuum: this look is for when something is stuck. */
+async function readTables(db: DatabasePool): Promise<TableState[]> {
+  const read = async (size: string, settings: string): Promise<TableState[]> =>
+    transaction(db, { doing: 'looking at the tables', attempts: 1 }, async (tx) => {
+      await tx.query(settings)
+      return (await tx.query<TableState & Record<string, unknown>>(tablesStatement(size), [db.schema])).rows
+    })
+  try {
+    return await read('pg_total_relation_size(c.oid)', `set local lock_timeout to ${SIZE_LOCK_MS}`)
+  } catch (error) {
+    if (!(error instanceof TransientError)) throw error
+    return read(PAGES, 'set local lock_timeout to 0')
+  }
+}
+
+const PAGES = `(select sum(r.relpages)::bigint * 8192 from pg_class r
+   where r.oid = c.oid or r.oid = c.reltoastrelid or r.oid in (select indexrelid from pg_index where indrelid = c.oid))`
+
 /** Settings of a table win over the server's. `reltuples` is -1 before the first vacuum. */
-const TABLES = `
+const tablesStatement = (size: string): string => `
   select s.relname as name, greatest(c.reltuples, s.n_live_tup, 0)::bigint as rows,
-         pg_total_relation_size(c.oid) as bytes, s.n_dead_tup as "deadRows",
+         ${size} as bytes, s.n_dead_tup as "deadRows",
          (coalesce(o.options->>'autovacuum_vacuum_threshold', current_setting('autovacuum_vacuum_threshold'))::float8
            + coalesce(o.options->>'autovacuum_vacuum_scale_factor', current_setting('autovacuum_vacuum_scale_factor'))::float8
              * greatest(c.reltuples, 0))::float8 as "vacuumAt",
