@@ -4,6 +4,8 @@ import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { readCatalog } from './catalog.ts'
 import type { Catalog } from './catalog.ts'
 
+const SOURCES = ['./schema.ts', './own-tables.ts']
+
 /** The interfaces of schema.ts as its text has them: types leave no trace at run time. */
 function declared(source: string): { tables: Map<string, string>; columns: Map<string, Map<string, string>> } {
   const interfaces = new Map<string, { parents: string[]; fields: Map<string, string> }>()
@@ -46,7 +48,9 @@ test('the types of the tables are those of the database, column by column', asyn
   await client.query('begin')
   const catalog: Catalog = await readCatalog(client, 'bsky')
   await client.end()
-  const { tables, columns } = declared(readFileSync(new URL('./schema.ts', import.meta.url), 'utf8'))
+  const { tables, columns } = declared(
+    SOURCES.map((file) => readFileSync(new URL(file, import.meta.url), 'utf8')).join('\n'),
+  )
   expect(tables.size).toBe(40)
   for (const [table, fields] of columns) {
     const actual = [...catalog]

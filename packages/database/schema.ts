@@ -4,6 +4,13 @@
  * All times are ISO 8601 text in UTC. `null` is SQL's null. Columns that PostgreSQL computes are `GeneratedAlways`.
  */
 import type { ColumnType, Generated, GeneratedAlways } from 'kysely'
+import type {
+  AccountDeletionTable,
+  GatedReplyTable,
+  HandleCheckTable,
+  PastFactTable,
+  TombstoneTable,
+} from './own-tables.ts'
 
 export interface Schema {
   account_deletion: AccountDeletionTable
@@ -58,7 +65,7 @@ interface RowOfRecord {
 }
 
 /** jsonb: read as a value, written as JSON text (pg would write an array as PostgreSQL's own kind of array). */
-type Json<T> = ColumnType<T, string | null, string | null>
+export type Json<T> = ColumnType<T, string | null, string | null>
 
 /** The earlier of the record's own time and ours: what the AppView pages by. */
 interface Sorted {
@@ -78,16 +85,6 @@ export interface ActorTable {
   ageAssuranceAccess: string | null
   ageAssuranceCountryCode: string | null
   ageAssuranceRegionCode: string | null
-}
-
-/** Ours: an account whose deletion was reported and is to be confirmed, is carried out, or was undone. */
-export interface AccountDeletionTable {
-  did: string
-  /** `reported`, `purging`, `purged` or `returned`. */
-  state: string
-  deletedAt: string
-  dueAt: string
-  tries: number
 }
 
 export interface ActorBlockTable extends RowOfRecord, Sorted {
@@ -127,27 +124,6 @@ export interface FeedItemTable {
   postUri: string
   originatorDid: string
   sortAt: string
-}
-
-/** Ours: when an account's handle is next to be verified. */
-export interface HandleCheckTable {
-  did: string
-  /** `new`, `again` or `failing`: in this order they are served. */
-  queue: string
-  dueAt: string
-  /** The time of the newest identity event; empty: there was none. */
-  askedAt: string
-  /** How often in a row no handle came of it. */
-  tries: number
-}
-
-/** Ours: a reply that a gate judged, by whose follows and lists may change the verdict. */
-export interface GatedReplyTable {
-  uri: string
-  creator: string
-  owner: string
-  /** TID: the moment by which it is judged. */
-  at: string
 }
 
 export interface FollowTable extends RowOfRecord, Sorted {
@@ -208,16 +184,6 @@ export interface OpThreadReplyTable {
   parentUri: string
   uri: string
   deletedAt: string | null
-}
-
-/** Ours: what was true about a record from `since` until before `until` (TIDs), and is no more. */
-export interface PastFactTable {
-  uri: string
-  did: string
-  key: string
-  since: string
-  until: string
-  fact: Json<unknown>
 }
 
 export interface PostTable extends RowOfRecord, Sorted {
@@ -331,15 +297,6 @@ export interface RepostTable extends RowOfRecord, Sorted {
 
 export interface StarterPackTable extends RowOfRecord, Sorted {
   name: string | null
-}
-
-/** Ours: a deleted record, kept until no older event about it can be queued. */
-export interface TombstoneTable {
-  uri: string
-  did: string
-  /** The rev of the deletion. */
-  rev: string
-  deletedAt: string
 }
 
 export interface VerificationTable extends RowOfRecord {

@@ -1,0 +1,52 @@
+/** Our own tables beside the AppView's, as types for kysely: part of `Schema` in schema.ts. */
+import type { Json } from './schema.ts'
+
+/** Ours: an account whose deletion was reported and is to be confirmed, is carried out, or was undone. */
+export interface AccountDeletionTable {
+  did: string
+  /** `reported`, `purging`, `purged` or `returned`. */
+  state: string
+  deletedAt: string
+  dueAt: string
+  tries: number
+}
+
+/** Ours: a reply that a gate judged, by whose follows and lists may change the verdict. */
+export interface GatedReplyTable {
+  uri: string
+  creator: string
+  owner: string
+  /** TID: the moment by which it is judged. */
+  at: string
+}
+
+/** Ours: when an account's handle is next to be verified. */
+export interface HandleCheckTable {
+  did: string
+  /** `new`, `again` or `failing`: in this order they are served. */
+  queue: string
+  dueAt: string
+  /** The time of the newest identity event; empty: there was none. */
+  askedAt: string
+  /** How often in a row no handle came of it. */
+  tries: number
+}
+
+/** Ours: what was true about a record from `since` until before `until` (TIDs), and is no more. */
+export interface PastFactTable {
+  uri: string
+  did: string
+  key: string
+  since: string
+  until: string
+  fact: Json<unknown>
+}
+
+/** Ours: a deleted record, kept until no older event about it can be queued. */
+export interface TombstoneTable {
+  uri: string
+  did: string
+  /** The rev of the deletion. */
+  rev: string
+  deletedAt: string
+}
