@@ -11,7 +11,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { compare, type Comparison, renderComparison } from './demo/comparison.ts'
-import { FigureReader } from './demo/figures.ts'
+import { FigureReader, type Figures } from './demo/figures.ts'
 import { showLive } from './demo/live-table.ts'
 import { startDaemons, Stores } from './demo/stack.ts'
 import { type Network, startNetwork } from './network.ts'
@@ -74,7 +74,7 @@ async function watch(stores: Stores, network: Network, population: Population): 
   try {
     await population.traffic({ paceMs: PACE_MS, signal: stopping.signal })
     headline = 'waiting for the last events to arrive'
-    return await arrival(stores, network, population)
+    return withStreams(await arrival(stores, network, population), await reader.read())
   } finally {
     watching.abort()
     await table
@@ -89,6 +89,17 @@ async function arrival(stores: Stores, network: Network, population: Population)
     if (result.differences.length === 0 || Date.now() > deadline) return result
     await sleep(500)
   }
+}
+
+/** Every stream must have carried something, or the demo shows less than it says. */
+function withStreams({ rows, differences }: Comparison, { streams }: Figures): Comparison {
+  const carried = streams.map(({ name, appended, depth }) => ({
+    what: `entries by ${name}`,
+    expected: appended,
+    found: appended - depth,
+  }))
+  const silent = carried.filter(({ expected }) => expected === 0).map(({ what }) => `no ${what}`)
+  return { rows: [...carried, ...rows], differences: [...silent, ...differences] }
 }
 
 function say(text: string): void {

@@ -1,0 +1,44 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
+import { migrate } from '@sluice/database/migrate.ts'
+import { expect, test } from 'vitest'
+import { compare, renderComparison } from './demo/comparison.ts'
+import { Stores } from './demo/stack.ts'
+import { startNetwork } from './network.ts'
+import { Population } from './population.ts'
+import { SCHEMA } from './template.ts'
+
+const SMALL = ['--people', '5', '--before', '60', '--during', '20']
+
+test('the demo brings a real network into PostgreSQL by all four streams, and ends with 0', async () => {
+  const demo = spawn(process.execPath, [fileURLToPath(new URL('demo.ts', import.meta.url)), '--once', ...SMALL])
+  let output = ''
+  for (const stream of [demo.stdout, demo.stderr]) stream.on('data', (chunk) => (output += String(chunk)))
+  const [code] = (await once(demo, 'close')) as [number]
+  expect({ code, output }).toMatchObject({
+    code: 0,
+    output: expect.stringContaining('Everything has arrived') as string,
+  })
+})
+
+test('the comparison names what is missing, other and too much', async () => {
+  await using stores = await Stores.start()
+  await migrate(stores.databaseUrl, SCHEMA)
+  await using network = await startNetwork({ labelerDatabaseUrl: await stores.postgres.createDatabase('labeler') })
+  const population = await Population.create(network, { seed: 3, people: 3, before: 12, during: 0 })
+  await population.populate()
+  await stores.postgres.query(
+    `insert into ${SCHEMA}.record (uri, cid, did, json, "indexedAt") values ('at://did:plc:nobody/app.bsky.feed.post/1', 'bafy', 'did:plc:nobody', '{}', '')`,
+    [],
+    'appview',
+  )
+  await stores.postgres.query(`insert into ${SCHEMA}.post_agg (uri, "likeCount") values ('at://x', 3)`, [], 'appview')
+  const { differences, rows } = await compare(network, population, stores)
+  const posts = rows.find(({ what }) => what === 'app.bsky.feed.post')!
+  expect(posts).toMatchObject({ found: 1 })
+  expect(differences).toContain('at://did:plc:nobody/app.bsky.feed.post/1 is in PostgreSQL and should not be')
+  expect(differences).toContain('1 counters of likes of a post differ from a recount')
+  expect(differences.filter((text) => text.includes('is missing'))).not.toHaveLength(0)
+  expect(renderComparison({ differences, rows })).toContain(`${differences.length} differences:`)
+})
