@@ -61,6 +61,8 @@ export interface Settings {
   indexedLabels: string
   /** What the backfiller reads, as it was told. */
   backfilled: string
+  /** Where the indexer asks for repositories. */
+  requested: string
   groups: { events: string; labels: string; repos: string }
   /** Entries at which the producer of a stream waits. */
   highWater: ReadonlyMap<string, number>
@@ -95,6 +97,7 @@ export function readSettings(env: Env): Settings {
     indexed: indexer.streams!,
     indexedLabels: indexer.labelStream!,
     backfilled: backfiller.backfillStream!,
+    requested: indexer.repoStream!,
     groups: { events: indexer.group!, labels: indexer.labelGroup!, repos: backfiller.group! },
     highWater: new Map([
       [live, ingester.firehoseHighWater!],

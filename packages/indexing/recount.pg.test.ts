@@ -25,14 +25,14 @@ test('counters are right after a recount beside two indexers, and a second one f
   await db.query(`update post_agg set "likeCount" = "likeCount" + 7 where uri in (select uri from post_agg order by uri limit 50)`) // prettier-ignore
   await db.query('delete from profile_agg where did in (select did from profile_agg order by did limit 5)')
 
-  let writing = true
+  const work = { done: false }
   const indexer = async (half: number): Promise<void> => {
     for (let i = half * BATCH; i < rest.length; i += 2 * BATCH) await applyBatch(index, rest.slice(i, i + BATCH))
   }
-  const writers = Promise.all([indexer(0), indexer(1)]).finally(() => (writing = false))
+  const writers = Promise.all([indexer(0), indexer(1)]).finally(() => (work.done = true))
   const passes: number[] = []
   do passes.push((await recountAll(db, false)).length)
-  while (writing)
+  while (!work.done)
   await writers
   expect(passes[0]).toBeGreaterThanOrEqual(50)
   expect(passes.length, 'recounts while batches were written').toBeGreaterThan(1)

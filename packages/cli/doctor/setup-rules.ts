@@ -5,7 +5,7 @@ import type { Finding, Rule } from './finding.ts'
 import { oneLine } from '../output.ts'
 
 export const streamsAgree: Rule = ({ settings }) => {
-  const { streams, indexed, indexedLabels, backfilled } = settings
+  const { streams, indexed, indexedLabels, backfilled, requested } = settings
   const pairs: [isRead: boolean, written: string, writer: string, reader: string, readNow: string][] = [
     [indexed.includes(streams.live), streams.live, 'INGESTER_FIREHOSE_STREAM', 'INDEXER_STREAMS', indexed.join(',')],
     [
@@ -16,6 +16,7 @@ export const streamsAgree: Rule = ({ settings }) => {
       indexed.join(','),
     ],
     [backfilled === streams.repo, streams.repo, 'INGESTER_REPO_STREAM', 'BACKFILLER_BACKFILL_STREAM', backfilled],
+    [backfilled === requested, requested, 'INDEXER_REPO_STREAM', 'BACKFILLER_BACKFILL_STREAM', backfilled],
     [indexedLabels === streams.label, streams.label, 'INGESTER_LABEL_STREAM', 'INDEXER_LABEL_STREAM', indexedLabels],
   ]
   return pairs.flatMap(([isRead, written, writer, reader, readNow]): Finding[] =>

@@ -1,0 +1,166 @@
+/** The rules, over states that nobody wants to bring about for real, and the silence of a healthy one. */
+import { expect, test } from 'vitest'
+import { readSettings } from '../config.ts'
+import { readMetrics } from '../daemon-state.ts'
+import { readClients } from '../redis-state.ts'
+import type { SystemState } from '../system-state.ts'
+import { diagnose } from './diagnose.ts'
+import type { FindingId } from './finding.ts'
+
+type RedisState = NonNullable<SystemState['redis']['state']>
+type PostgresState = NonNullable<NonNullable<SystemState['postgres']>['state']>
+
+const SERVER: RedisState['server'] = {
+  version: 'redis 7.2.0',
+  uptimeSeconds: 1_000,
+  role: 'master',
+  connectedClients: 5,
+  blockedClients: 2,
+  memory: { usedBytes: 1e8, maxBytes: 1e9, ratio: 0.1, peakBytes: 1e8, policy: 'noeviction', evictedKeys: 0 },
+  persistence: {
+    appendonly: true,
+    lastWriteOk: true,
+    lastRewriteOk: true,
+    rewriting: false,
+    delayedFsyncs: 0,
+    loading: false,
+  },
+  problems: [],
+}
+
+const REDIS: RedisState = {
+  time: '2026-01-01T00:00:00.000Z',
+  server: SERVER,
+  streams: [],
+  cursors: [],
+  backfill: { stream: 'repo_backfill', normal: 0, priority: 0, retries: 0, overdue: 0, hosts: 0 },
+  incidents: { total: 0, newest: [] },
+  connection: { latencyMs: 1, clockAheadMs: 0, clients: [] },
+  living: [],
+  sweep: { demand: null, ended: null },
+}
+
+const POSTGRES: PostgresState = {
+  version: '18.0',
+  schema: 'bsky',
+  database: 'bsky',
+  bytes: 1e9,
+  latencyMs: 1,
+  clockAheadMs: 0,
+  isReadOnly: false,
+  connections: { used: 20, max: 100, ours: [] },
+  pendingMigrations: [],
+  tables: [],
+  sequences: [],
+  missingIndexes: [],
+  longTransactions: [],
+  blocked: [],
+}
+
+function ids(given: {
+  redis?: Partial<RedisState>
+  postgres?: Partial<PostgresState>
+  state?: Partial<SystemState>
+}): FindingId[] {
+  const state: SystemState = {
+    time: REDIS.time,
+    settings: readSettings({}),
+    redis: { state: { ...REDIS, ...given.redis } },
+    postgres: { state: { ...POSTGRES, ...given.postgres } },
+    daemons: [],
+    unknownVariables: [],
+    ...given.state,
+  }
+  return diagnose(state).map(({ id }) => id)
+}
+
+test('a healthy system has no findings', () => {
+  expect(ids({})).toEqual([])
+})
+
+test.each<[FindingId, Parameters<typeof ids>[0]]>([
+  ['clock-skew', { redis: { connection: { ...REDIS.connection, clockAheadMs: -6_000 } } }],
+  ['clock-skew', { postgres: { clockAheadMs: 7_000 } }],
+  ['redis-slow', { redis: { connection: { ...REDIS.connection, latencyMs: 400 } } }],
+  ['redis-disk', { redis: { server: { ...SERVER, persistence: { ...SERVER.persistence, lastWriteOk: false } } } }],
+  ['redis-evicted', { redis: { server: { ...SERVER, memory: { ...SERVER.memory, evictedKeys: 3 } } } }],
+  [
+    'redis-replica',
+    { redis: { server: { ...SERVER, role: 'slave', problems: [{ setting: 'role', detail: '', losesData: false }] } } },
+  ],
+  ['redis-old', { redis: { server: { ...SERVER, problems: [{ setting: 'version', detail: '', losesData: false }] } } }],
+  ['backfill-stalled', { redis: { backfill: { ...REDIS.backfill, overdue: 50 } } }],
+  ['postgres-slow', { postgres: { latencyMs: 400 } }],
+  ['postgres-connections', { postgres: { connections: { used: 95, max: 97, ours: [] } } }],
+  [
+    'long-transaction',
+    { postgres: { longTransactions: [{ pid: 1, application: 'x', seconds: 900, state: 'idle', query: 'begin' }] } },
+  ],
+  [
+    'relay-disconnected',
+    {
+      state: {
+        daemons: [{ url: 'http://x', ready: true, metrics: readMetrics('sluice_ingester_connected{relay="r"} 0') }],
+      },
+    },
+  ],
+  [
+    'pool-starved',
+    {
+      state: {
+        daemons: [
+          { url: 'http://x', ready: true, metrics: readMetrics('sluice_database_connections{state="waiting"} 3') },
+        ],
+      },
+    },
+  ],
+  [
+    'consumer-collision',
+    {
+      redis: {
+        connection: {
+          ...REDIS.connection,
+          clients: readClients('addr=a:1 name=backfiller-one-main age=3\naddr=b:2 name=backfiller-one-main age=9'),
+        },
+      },
+    },
+  ],
+])('%s is named', (id, given) => {
+  expect(ids(given)).toEqual([id])
+})
+
+test('a stuck entry is one that was handed out before; what a backfiller holds is not stuck', () => {
+  const stream = (name: string, group: string, deliveries: number): Partial<RedisState> => ({
+    streams: [
+      {
+        stream: name,
+        exists: true,
+        entries: 1,
+        bytes: 1,
+        lagSeconds: 100,
+        deadLetters: { total: 0, reasons: {}, cap: 10 },
+        groups: [
+          {
+            group,
+            pending: 1,
+            lastDeliveredId: '1-1',
+            lagSeconds: 400,
+            oldestPending: { id: '1-1', ageSeconds: 400, consumer: 'one', idleSeconds: 1, deliveries },
+            consumers: [],
+          },
+        ],
+      },
+    ],
+    living: [{ stream: name, group, consumer: 'one', process: 'a host pid 1' }],
+  })
+  expect(ids({ redis: stream('firehose_backfill', 'firehose_group', 5) })).toEqual(['pending-stuck'])
+  expect(ids({ redis: stream('firehose_backfill', 'firehose_group', 1) })).toEqual([])
+  expect(ids({ redis: stream('repo_backfill', 'repo_backfill_group', 5) })).toEqual([])
+})
+
+test('what is away hides nothing else', () => {
+  expect(ids({ state: { redis: { away: 'Redis at x is away' } }, postgres: { isReadOnly: true } })).toEqual([
+    'redis-away',
+    'postgres-read-only',
+  ])
+})
