@@ -9,11 +9,19 @@ import { mutate, occurrences, projectOf } from './mutants/mutant.ts'
 const root = join(import.meta.dirname, '..')
 const textOf = (file: string): string => readFileSync(join(root, file), 'utf8')
 
-test('there are at least 25, each with a name of its own, over engine and plugins', () => {
+test('there are at least 25, each with a name of its own, over every part of the data path', () => {
   expect(MUTANTS.length).toBeGreaterThanOrEqual(25)
   expect(new Set(MUTANTS.map(({ name }) => name)).size).toBe(MUTANTS.length)
-  for (const room of ['packages/indexing/', 'packages/collections/']) {
-    expect(MUTANTS.filter(({ file }) => file.startsWith(room)).length, room).toBeGreaterThanOrEqual(10)
+  const rooms = [
+    'packages/indexing',
+    'packages/collections',
+    'packages/streams',
+    'packages/atproto',
+    'services/ingester',
+    'services/backfiller',
+  ]
+  for (const room of rooms) {
+    expect(MUTANTS.filter(({ file }) => file.startsWith(`${room}/`)).length, room).toBeGreaterThanOrEqual(5)
   }
 })
 

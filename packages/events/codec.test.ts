@@ -51,6 +51,7 @@ describe('stream events', () => {
     ['odd spacing', '{ "b" : 1,\n "a":[ ] }'],
     ['escapes', '{"a":"\\u0000\\u00e9\\/\\\\ \\"record\\":"}'],
     ['a key "record" inside', '{"record":{"record":1},"a":",\\"record\\":{}"}'],
+    ['a key "record" behind another', '{"a" : 1,"record":{"b" : 2}}'],
     ['numbers in another notation', '{"a":1e3,"b":-0}'],
   ])('the record’s text is that of its producer, byte for byte: %s', (_, record) => {
     const { record: _record, ...head } = created

@@ -242,7 +242,7 @@ describe('accounts', () => {
 
   test('the commit last seen never moves back', async ({ engine, story }) => {
     const [older, newer] = [story.post('ann', '1'), story.post('ann', '2')]
-    await engine.apply([newer], [older])
+    await engine.apply([newer, older], [older])
     expect(await engine.list(`select "repoRev" || ' ' || "commitCid" as line from actor_sync`)).toEqual([
       `${newer.rev} ${newer.commit}`,
     ])

@@ -244,7 +244,7 @@ export const engineMutants: readonly Mutant[] = [
     file: 'packages/indexing/apply-labels.ts',
     find: 'if (a.neg !== b.neg) return a.neg',
     replace: 'if (a.neg !== b.neg) return b.neg',
-    killedBy: pg('apply-labels'),
+    killedBy: pg('label-ties'),
   },
   {
     name: 'a batch with poison is refused whole',
@@ -272,6 +272,13 @@ export const engineMutants: readonly Mutant[] = [
     file: 'packages/events/codec.ts',
     find: 'const at = text.indexOf(RECORD_KEY)',
     replace: 'const at = text.lastIndexOf(RECORD_KEY)',
+    killedBy: { file: 'packages/events/codec.test.ts' },
+  },
+  {
+    name: 'an entry that misleads puts text into record.json that is no JSON',
+    file: 'packages/events/codec.ts',
+    find: ' && !isJson(cut)) return',
+    replace: " && cut === '') return",
     killedBy: { file: 'packages/events/codec.test.ts' },
   },
 ]

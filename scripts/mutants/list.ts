@@ -1,7 +1,8 @@
 /** Every mutant, by the part of the house that it is in. */
 import { engineMutants } from './engine.ts'
+import { intakeMutants } from './intake.ts'
 import type { Mutant } from './mutant.ts'
 import { pluginMutants } from './plugins.ts'
 import { streamsMutants } from './streams.ts'
 
-export const MUTANTS: readonly Mutant[] = [...engineMutants, ...pluginMutants, ...streamsMutants]
+export const MUTANTS: readonly Mutant[] = [...engineMutants, ...pluginMutants, ...streamsMutants, ...intakeMutants]
