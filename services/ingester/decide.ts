@@ -57,7 +57,7 @@ export interface Decision {
   records: Map<string, ChainRecord>
   requests: BackfillEvent[]
   resyncs: Resync[]
-  /** Accounts that are said to be inactive and commit all the same. */
+  /** Accounts that are said to be inactive since now, or that commit all the same. */
   suspects: string[]
 }
 
@@ -181,7 +181,11 @@ class Batch {
     const { did } = finding
     const record = this.#record(did)
     this.entries.push(entry)
-    if (!active && !record.inactive) this.changed.set(did, { ...record, inactive: true })
+    if (!active && !record.inactive) {
+      this.changed.set(did, { ...record, inactive: true })
+      // It may be the late word of a host that the account has left.
+      this.suspects.add(did)
+    }
     if (active && record.inactive) {
       // What was asked for before ended in "not active", so it does not count as pending.
       const { resync, ...rest } = record

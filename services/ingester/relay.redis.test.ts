@@ -259,3 +259,21 @@ test('a Redis that can lose data is an incident, or no Redis at all with REDIS_S
   expect((await listIncidents(redis, 10)).map(({ kind }) => kind)).toEqual(['redis-settings'])
   redis.destroy()
 })
+
+test('A3: the late word of a host that an account has left is taken back: its own host is asked', async ({ tools }) => {
+  await using at = await stage('alice', 'bobby')
+  const { relay, repos } = at
+  const [alice, bobby] = repos
+  relay.directory.inactive.set(bobby!.did, 'deactivated')
+  const ingester = await tools.ingest(relay)
+  for (const { did } of [alice!, bobby!]) {
+    relay.commit(did === alice!.did ? alice! : bobby!, [post()])
+    relay.message('#account', { did, time: TIME, active: false, status: 'deactivated' })
+  }
+  await expect.poll(() => ingester.metric('sluice_ingester_account_checks_total', { answer: 'differs' }), WAIT).toBe(1)
+  await expect.poll(() => ingester.metric('sluice_ingester_account_checks_total', { answer: 'as-held' }), WAIT).toBe(1)
+  const said = (await tools.events()).flatMap((event) => (event.type === 'account' ? [[event.did, event.active]] : []))
+  expect(said).toEqual(expect.arrayContaining([[alice!.did, false], [bobby!.did, false], [alice!.did, true]])) // prettier-ignore
+  expect(said.length).toBe(3)
+  expect(said.findLast(([did]) => did === alice!.did)).toEqual([alice!.did, true])
+})
