@@ -254,9 +254,14 @@ test('a burial whose answer gets lost is one dead letter, even if it was the las
   await direct.xAdd(stream, '*', { event: 'poison' })
   await direct.xAdd(stream, '*', testCodec.encode({ key: 'k', n: 1 }))
   proxy.loseAnswers(scripts.bury.sha)
-  const { acked } = tools.consume({ redis, reader: await tools.connect(redisUrl), limits: { deadLetters: 1 } })
+  const { acked, consumer } = tools.consume({
+    redis,
+    reader: await tools.connect(redisUrl),
+    limits: { deadLetters: 1 },
+  })
   await expect.poll(() => acked, { timeout: 5_000 }).toEqual([1])
   expect(proxy.cuts).toBe(1)
+  await expect.poll(() => consumer.heldEntries, { timeout: 5_000 }).toBe(0)
   expect(await countDeadLetters(direct, stream)).toEqual({ total: 1, reasons: { 'not-json': 1 } })
   expect(await direct.xLen(stream)).toBe(0)
 })
