@@ -1,6 +1,7 @@
 /** Every command, in the order of the help. */
 import type { Add } from '../cli.ts'
 import { addBackfill, addSweep } from './backfill.ts'
+import { addBulk } from './bulk.ts'
 import { addConfig } from './config.ts'
 import { addDlq } from './dlq.ts'
 import { addDoctor } from './doctor.ts'
@@ -27,6 +28,7 @@ export const COMMANDS: readonly Add[] = [
   addVerify,
   addRecount,
   addPrune,
+  addBulk,
   addConfig,
   addMigrate,
 ]

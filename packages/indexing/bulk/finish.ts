@@ -79,6 +79,25 @@ export async function bulkPhase(db: DatabasePool): Promise<BulkPhase | undefined
   return rows[0]?.phase
 }
 
+export interface BulkStatus {
+  phase?: BulkPhase
+  startedAt?: string
+  /** Indexes that are not there, or were built by its end. */
+  indexes: number
+  steps: { name: string; position: string; done: boolean }[]
+}
+
+export async function bulkStatus(db: DatabasePool): Promise<BulkStatus> {
+  const [load, indexes, steps] = await Promise.all([
+    db.query<{ phase: BulkPhase; startedAt: string }>('select phase, "startedAt" from bulk_load'),
+    db.query<{ n: number }>('select count(*)::int as n from bulk_index'),
+    db.query<{ name: string; position: string; done: boolean }>(
+      'select name, position, done from bulk_step order by name',
+    ),
+  ])
+  return { ...load.rows[0], indexes: indexes.rows[0]!.n, steps: steps.rows }
+}
+
 async function switchPhase({ db }: Finish): Promise<void> {
   await transaction(db, { doing: 'switching a bulk load to its end' }, async (tx) => {
     await stopBatches(tx)
