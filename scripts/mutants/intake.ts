@@ -73,7 +73,7 @@ const verification: readonly Mutant[] = [
     file: 'packages/atproto/chain.ts',
     find: 'if (next.rev === state.rev && !next.data.startsWith(state.data))',
     replace: 'if (next.rev > state.rev)',
-    killedBy: ingester('decide'),
+    killedBy: atproto('chain'),
   },
   {
     name: 'an export that lacks a node is whole',
@@ -146,7 +146,7 @@ const ingesting: readonly Mutant[] = [
     file: 'services/ingester/decide.ts',
     find: 'if (active && record.inactive) {',
     replace: 'if (active && record.inactive && record.resync) {',
-    killedBy: ingester('decide'),
+    killedBy: ingester('reactivation'),
   },
   {
     name: 'a sweep asks for what it has',

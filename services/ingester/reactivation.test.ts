@@ -1,0 +1,26 @@
+import { expect, test } from 'vitest'
+import type { Cid } from '@sluice/atproto/cid.ts'
+import { decide, type Finding } from './decide.ts'
+
+const ALICE = 'did:plc:aaaaaaaaaaaaaaaaaaaaaaaa'
+const rev = '3lzzzzzzzzz2a'
+const data = `\x01\x71\x12\x20${'1'.repeat(32)}` as Cid
+const account = (active: boolean): Finding => ({
+  host: 'relay',
+  did: ALICE,
+  what: { kind: 'account', entry: active ? 'on' : 'off', active },
+})
+
+test('an account that comes back is asked for whole, though nothing of it was seen meanwhile', () => {
+  const away = new Map([[ALICE, { rev, data, exported: true, inactive: true }]])
+  const { requests, records, entries } = decide([account(true)], away, { nowSeconds: 1_000_000, asks: 10 })
+  expect(entries).toEqual(['on'])
+  expect(requests).toEqual([{ did: ALICE, host: 'relay', rev, reason: 'reactivated' }])
+  expect(records.get(ALICE)).toMatchObject({ inactive: false, resync: { need: rev, askedAt: 1_000_000 } })
+})
+
+test('who goes and comes within one batch is asked for as well', () => {
+  const here = new Map([[ALICE, { rev, data, exported: true, inactive: false }]])
+  const { requests } = decide([account(false), account(true)], here, { nowSeconds: 1_000_000, asks: 10 })
+  expect(requests).toMatchObject([{ did: ALICE, reason: 'reactivated' }])
+})
