@@ -13,7 +13,7 @@ import { KnownActors } from '../own.ts'
 import { history } from '../testing/history.ts'
 import { differences, snapshot } from '../testing/snapshot.ts'
 import { beginBulkLoad } from './begin.ts'
-import { bulkPhase, finishBulkLoad, type Progress } from './finish.ts'
+import { bulkPhase, finishBulkLoad } from './finish.ts'
 
 const set = new CollectionSet(collections)
 const SEEDS = process.env.SEEDS ? process.env.SEEDS.split(',').map(Number) : [1, 2]
@@ -47,7 +47,7 @@ async function finishWithInterruptions(index: Index, every: number): Promise<num
   for (let interruptions = 0; ; interruptions++) {
     const stop = new AbortController()
     let stations = 0
-    const onProgress = (_: Progress): void => {
+    const onProgress = (): void => {
       if (++stations > every * (interruptions + 1)) stop.abort()
     }
     try {
