@@ -82,6 +82,12 @@ const TROUBLES: readonly Trouble[] = [
     },
   },
   {
+    id: 'postgres-collation',
+    induce: async ({ sql }) =>
+      void (await sql('alter table bsky.label alter column val type varchar collate "und-x-icu"')),
+    mend: async ({ sql }) => void (await sql('alter table bsky.label alter column val type varchar collate "C"')),
+  },
+  {
     id: 'vacuum-behind',
     induce: async ({ sql }) => void (await sql('alter table bsky.post_agg set (autovacuum_enabled = false)')),
   },

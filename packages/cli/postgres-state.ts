@@ -3,6 +3,7 @@
  * milliseconds whatever the size of the tables: row counts are the statistics' estimates.
  */
 import { appviewTables } from '@sluice/database/appview/schema.ts'
+import { textOrder } from '@sluice/database/collation.ts'
 import { pendingMigrations } from '@sluice/database/migrate.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
@@ -49,6 +50,8 @@ export interface PostgresState {
   isReadOnly: boolean
   connections: { used: number; max: number; ours: { name: string; connections: number }[] }
   pendingMigrations: string[]
+  /** Why text does not sort by its bytes; undefined: it does. */
+  wrongTextOrder: string | undefined
   tables: TableState[]
   sequences: SequenceState[]
   /** Indexes that are not there or not valid, with the statement that makes them. */
@@ -69,13 +72,14 @@ export async function inspectPostgres(db: DatabasePool): Promise<PostgresState> 
   const { rows } = await db.query<Server>(SERVER)
   const latencyMs = performance.now() - started
   const server = rows[0]!
-  const [tables, sequences, indexes, sessions, blocked, pending] = await Promise.all([
+  const [tables, sequences, indexes, sessions, blocked, pending, order] = await Promise.all([
     readTables(db),
     db.query<SequenceState>(SEQUENCES, [schema]),
     db.query<{ name: string; valid: boolean }>(INDEXES, [schema]),
     db.query<SessionState>(SESSIONS, [LONG_SECONDS]),
     db.query<SessionState & { by: number[] }>(BLOCKED, [BLOCKED_SECONDS]),
     pendingMigrations(db),
+    textOrder(db),
   ])
   const ours = await db.query<{ name: string; connections: number }>(OURS)
   return {
@@ -88,6 +92,7 @@ export async function inspectPostgres(db: DatabasePool): Promise<PostgresState> 
     isReadOnly: server.readOnly,
     connections: { used: server.used, max: server.max, ours: ours.rows },
     pendingMigrations: pending,
+    wrongTextOrder: order.bytewise ? undefined : order.advice,
     tables,
     sequences: sequences.rows,
     missingIndexes: pending.length > 0 ? [] : missingOf(indexes.rows, schema),

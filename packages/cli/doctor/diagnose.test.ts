@@ -50,6 +50,7 @@ const POSTGRES: PostgresState = {
   isReadOnly: false,
   connections: { used: 20, max: 100, ours: [] },
   pendingMigrations: [],
+  wrongTextOrder: undefined,
   tables: [],
   sequences: [],
   missingIndexes: [],

@@ -31,6 +31,7 @@ export const FINDINGS = [
   'postgres-away',
   'postgres-slow',
   'postgres-read-only',
+  'postgres-collation',
   'postgres-connections',
   'pool-starved',
   'migrations-pending',

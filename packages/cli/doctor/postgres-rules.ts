@@ -58,6 +58,20 @@ const readOnly: Check = ({ isReadOnly, database }) =>
       ]
     : []
 
+const collation: Check = ({ wrongTextOrder }) =>
+  wrongTextOrder === undefined
+    ? []
+    : [
+        {
+          id: 'postgres-collation',
+          severity: 'broken',
+          what: 'PostgreSQL does not sort text by its bytes',
+          evidence: wrongTextOrder.split(': ')[0]!,
+          meaning: 'Ranges of URIs hold the wrong rows: the AppView pages wrongly, and every index on text is slower.',
+          mend: wrongTextOrder,
+        },
+      ]
+
 const connections: Check = ({ connections: { used, max, ours } }) =>
   used < max * 0.9
     ? []
@@ -152,6 +166,7 @@ const lockWaits: Check = ({ blocked }) =>
 const CHECKS: readonly Check[] = [
   readOnly,
   migrations,
+  collation,
   lockWaits,
   slow,
   connections,

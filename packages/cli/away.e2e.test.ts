@@ -1,0 +1,49 @@
+/** The program itself, as an operator starts it; and PostgreSQL away: one clear line, whatever the command. */
+import { spawnSync } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import { expect, test } from '@sluice/sandbox/fixtures.ts'
+import { runCli } from './testing/run.ts'
+
+const MAIN = fileURLToPath(new URL('main.ts', import.meta.url))
+
+test('with PostgreSQL away every command that needs it says so in one line, and exits 69', async ({ redisUrl }) => {
+  const env = {
+    REDIS_URL: redisUrl,
+    DB_POSTGRES_URL: 'postgres://sluice:hidden-word@127.0.0.1:1/bsky',
+    METRICS_PORT: '0',
+  }
+  const did = 'did:plc:aaaaaaaaaaaaaaaaaaaaaaaa'
+  for (const line of [`verify ${did}`, `explain ${did}`, 'recount', 'prune', 'migrate', 'migrate --check']) {
+    const said = await runCli(line.split(' '), env)
+    expect(said, line).toEqual({ code: 69, stdout: '', stderr: expect.stringMatching(/^sluice: PostgreSQL at 127\.0\.0\.1:1\/bsky is away: .*ECONNREFUSED.*\n$/) as string }) // prettier-ignore
+  }
+  const status = await runCli(['status'], env)
+  expect(status.code).toBe(69)
+  expect(status.stdout).toContain('PostgreSQL at 127.0.0.1:1/bsky is away')
+  const unset = await runCli(['recount'], { REDIS_URL: redisUrl })
+  expect(unset).toMatchObject({ code: 78, stderr: expect.stringContaining('DB_POSTGRES_URL is not set') as string })
+})
+
+test('started as a program it has the exit codes that scripts rely on, and a reader that leaves is no error', ({
+  redisUrl,
+  database,
+}) => {
+  const env = { PATH: process.env.PATH, REDIS_URL: redisUrl, DB_POSTGRES_URL: database, METRICS_PORT: '0' }
+  const run = (command: string) => spawnSync('sh', ['-c', command], { env, encoding: 'utf8' })
+  const sluice = `${process.execPath} ${MAIN}`
+  const good = run(`${sluice} migrate --check --json`)
+  expect([good.status, good.stderr]).toEqual([0, ''])
+  expect(JSON.parse(good.stdout)).toEqual({ schema: 'bsky', pending: [] })
+  expect(run(`${sluice} nonsense`).status).toBe(2)
+  const cut = run(`${sluice} config | head -1`)
+  expect([cut.stdout, cut.stderr]).toEqual(['ingester\n', ''])
+})
+
+test('status --watch shows it again and again, and ends at Ctrl-C with 0', async ({ redisUrl }) => {
+  const stop = new AbortController()
+  const said = runCli(['status', '--watch', '1'], { REDIS_URL: redisUrl, METRICS_PORT: '0' }, stop.signal)
+  setTimeout(() => stop.abort(), 4_000)
+  const { code, stdout } = await said
+  expect(code).toBe(0)
+  expect(stdout.split('\u001b[2J').length).toBeGreaterThan(1)
+})
