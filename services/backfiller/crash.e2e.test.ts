@@ -64,7 +64,7 @@ test(
         const [one] = alive
         if (point === '') {
           await enqueue(redis, entries.splice(0))
-          await delay(random.below(1_500))
+          await delay(300 + random.below(1_700))
         } else if (one?.status === 'fulfilled') await Promise.race([one.value.exited, delay(10_000)])
         if ((await redis.xPending(QUEUE, GROUP)).pending > 0) deaths.atWork++
         for (const started of alive) {

@@ -13,7 +13,7 @@ import { enqueue, OUTPUT, QUEUE } from './testing/queue-view.ts'
 const REPO_MB = Number(process.env.REPO_MB ?? 0)
 const RECORDS_PER_MB = 3_000
 const PEAK_MIB_MAX = 400
-/** On a large machine Node lets the young generation grow to 128 MB and more, whatever is alive in it: 629 MiB instead of the figure in the docs. */
+/** On a large machine Node lets the young generation grow to 128 MB and more, whatever is alive in it: about 110 MB more. */
 const NODE_FLAGS = ['--max-semi-space-size=8']
 
 test.runIf(REPO_MB > 0)(

@@ -23,6 +23,17 @@ test('one repository keeps a small part in memory, the rest goes to a file', () 
   expect(memories.usedBytes).toBe(4 * SHARE_BYTES)
 })
 
+test('what the index takes is no room for blocks', async () => {
+  const memories = new RepoMemories(64 * SHARE_BYTES)
+  using memory = memories.tryOpen()!
+  for (let shares = 1; shares < 30; shares++) {
+    const blocks = memory.mayKeep(shares * SHARE_BYTES) ? shares : 4
+    await memory.hold((blocks + shares) * SHARE_BYTES, signal)
+  }
+  expect(memory.mayKeep(4 * SHARE_BYTES + 1)).toBe(false)
+  expect(memories.usedBytes).toBe((4 + 29) * SHARE_BYTES)
+})
+
 test('one waits for what the others give back, a second one gives up instead: two could wait for each other', async () => {
   const memories = new RepoMemories(LIMIT)
   const [one, two, ...others] = Array.from({ length: 16 }, () => memories.tryOpen()!)

@@ -54,8 +54,10 @@ export class RepoMemory implements Disposable {
 
   /** Whether `bytes` in all may stay in memory. */
   mayKeep(bytes: number): boolean {
+    // First: what is held for the index must not count as room for blocks, or both grow on each other's account.
+    if (bytes > this.#budget.limit / BLOCKS_PART) return false
     if (bytes <= this.#bytes) return true
-    if (bytes > this.#budget.limit / BLOCKS_PART || !this.#budget.tryAcquire(bytes - this.#bytes)) return false
+    if (!this.#budget.tryAcquire(bytes - this.#bytes)) return false
     this.#bytes = bytes
     return true
   }
