@@ -253,6 +253,7 @@ test('a burial whose answer gets lost is one dead letter, even if it was the las
   const direct = await tools.connect(redisUrl)
   await direct.xAdd(stream, '*', { event: 'poison' })
   await direct.xAdd(stream, '*', testCodec.encode({ key: 'k', n: 1 }))
+  await direct.scriptLoad(scripts.bury.text)
   proxy.loseAnswers(scripts.bury.sha)
   const { acked, consumer } = tools.consume({
     redis,
