@@ -56,7 +56,7 @@ function handlesOf(index: Index, directory: TroubledDirectory, http: HttpClient)
   })
 }
 
-async function until(what: string, holds: () => Promise<boolean>, ms = 60_000): Promise<void> {
+async function until(what: string, holds: () => Promise<boolean>, ms = 60_000 + 20 * ACTORS): Promise<void> {
   const deadline = Date.now() + ms
   while (!(await holds())) {
     if (Date.now() > deadline) throw new Error(`not so within ${ms} ms: ${what}`)
