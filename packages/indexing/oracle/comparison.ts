@@ -34,6 +34,8 @@ export interface Compared {
   /** What ours was fed, and in how many batches. */
   events: StreamEvent[]
   batches: number
+  /** What ours was not fed, because the official indexer's own statement failed at it. */
+  left: StreamEvent[]
 }
 
 /** What is to be done to our database after so many frames. */
@@ -151,8 +153,8 @@ export class Comparison implements AsyncDisposable {
     // Nobody in the official AppView writes labels; in production another program does.
     const events = labels.map((label) => ({ type: 'label' as const, label }))
     for (const db of [this.ours, this.official]) await applyLabels(db, events)
-    const { refused, batches } = feeder
-    return { stages: this.#stages, refused, failed, events: feeder.events, batches }
+    const { refused, batches, left } = feeder
+    return { stages: this.#stages, refused, failed, events: feeder.events, batches, left }
   }
 
   #mark(act: Mark['act']): void {
@@ -181,5 +183,6 @@ function failureOf(error: Error): OfficialFailure {
 function reasonOf(cause: Error | undefined): OfficialFailure['reason'] | undefined {
   if (cause?.name === 'LexValidationError') return 'invalid'
   if (cause?.message.startsWith('Creator ')) return 'wrong owner'
-  return cause?.message === 'syntax error at or near ")"' ? 'empty insert' : undefined
+  if (cause?.message === 'syntax error at or near ")"') return 'empty insert'
+  return cause?.message.includes('0x00') || cause?.message.includes('Unicode escape') ? 'nul' : undefined
 }

@@ -2,7 +2,7 @@
 import { collections } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
-import { uriOf, type StreamEvent } from '@sluice/events/stream-event.ts'
+import { uriOf, type RecordEvent, type RepoEvent, type StreamEvent } from '@sluice/events/stream-event.ts'
 import { Random } from '@sluice/sandbox/random.ts'
 import { applyBatch, type Index } from '../apply-batch.ts'
 import { KnownActors } from '../own.ts'
@@ -14,35 +14,42 @@ import { Happened } from './happened.ts'
 export interface OfficialFailure {
   uri: string
   rev: string
-  /** The record fails its lexicon; it names what is not its owner's; or the indexer's own statement failed. */
-  reason: 'invalid' | 'wrong owner' | 'empty insert'
+  /** The record fails its lexicon, or names what is not its owner's; or the indexer's own statement failed: an insert of no rows, a text with NUL. */
+  reason: 'invalid' | 'wrong owner' | 'empty insert' | 'nul'
 }
 
 export class Feeder {
   readonly happened = new Happened()
   readonly refused: Refused[] = []
   readonly events: StreamEvent[] = []
+  /** Events that were kept from our index. */
+  readonly left: StreamEvent[] = []
   batches = 0
   readonly #random: Random
   readonly #index: Index
   readonly #invalid: ReadonlySet<string>
-  readonly #left: ReadonlySet<string>
+  readonly #dropped: ReadonlySet<string>
 
   /**
-   * @param failed what the official indexer dropped because its statement failed is kept from ours too: everything that hangs on it can be compared then. That ours
+   * @param failed versions that the official indexer dropped because its statement failed are kept from ours too: everything that hangs on it can be compared then. That ours
    * indexes it is shown by a test of its own.
    */
   constructor(db: DatabasePool, seed: number, failed: readonly OfficialFailure[]) {
     this.#random = new Random(seed)
     this.#index = { db, collections: new CollectionSet(collections), actors: new KnownActors() }
-    const [left, invalid] = [new Set<string>(), new Set<string>()]
-    for (const { uri, rev, reason } of failed) (reason === 'empty insert' ? left : invalid).add(`${uri} ${rev}`)
-    this.#left = left
+    const [dropped, invalid] = [new Set<string>(), new Set<string>()]
+    for (const { uri, rev, reason } of failed)
+      (reason === 'empty insert' || reason === 'nul' ? dropped : invalid).add(`${uri} ${rev}`)
+    this.#dropped = dropped
     this.#invalid = invalid
   }
 
   async apply(recorded: readonly StreamEvent[]): Promise<void> {
-    const events = recorded.filter((event) => !('rkey' in event && this.#left.has(`${uriOf(event)} ${event.rev}`)))
+    const isDropped = (event: StreamEvent): boolean =>
+      'rkey' in event && this.#dropped.has(`${uriOf(event)} ${event.rev}`)
+    // The head moves there all the same.
+    const events = recorded.map((event) => ('rkey' in event && isDropped(event) ? headOf(event) : event))
+    this.left.push(...recorded.filter(isDropped))
     for (let at = 0; at < events.length;) {
       const size = this.#random.chance(0.2) ? 1 : 1 + this.#random.below(80)
       const { refused } = await applyBatch(this.#index, events.slice(at, at + size))
@@ -62,4 +69,8 @@ export class Feeder {
     this.events.push(...events)
     this.happened.note(events, this.#invalid)
   }
+}
+
+function headOf({ did, time, commit, rev }: RecordEvent): RepoEvent {
+  return { type: 'repo', did, time, commit, rev }
 }

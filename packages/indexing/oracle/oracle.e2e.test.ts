@@ -66,7 +66,7 @@ function refusedByUs({ refused }: Compared): string[] {
 
 function refusedByThem({ failed }: Compared): string[] {
   return failed
-    .filter(({ reason }) => reason !== 'empty insert')
+    .filter(({ reason }) => reason === 'invalid' || reason === 'wrong owner')
     .map(({ uri }) => uri)
     .toSorted()
 }
