@@ -4,11 +4,11 @@
  *
  * Never ends by itself: after the last page it waits for the next sweep.
  */
+import PQueue from 'p-queue'
 import type { ListedHost, XrpcClient } from '@sluice/atproto/xrpc.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { retry, sleep, type BackoffPolicy, type Retry } from '@sluice/runtime/backoff.ts'
 import { describeError } from '@sluice/runtime/errors.ts'
-import { KeyedQueue } from '@sluice/runtime/keyed-queue.ts'
 import { logRetry, type Logger } from '@sluice/runtime/log.ts'
 import type { Service } from '@sluice/runtime/service.ts'
 import { classifyRedisError, type Redis } from '@sluice/streams/connection.ts'
@@ -129,7 +129,8 @@ export class Repos implements Service {
   /** Each host that the relay knows, many at a time; a host that fails is left for the next sweep. */
   async #passHosts(relay: Upstream, pass: Pass, signal: AbortSignal): Promise<void> {
     const { redis, observer, log, skipHosts, producer } = this.#options
-    const hosts = new KeyedQueue({ concurrency: HOST_CONCURRENCY, capacity: 2 * HOST_CONCURRENCY })
+    const hosts = new PQueue({ concurrency: HOST_CONCURRENCY })
+    let failure: unknown
     for await (const { hostname, status } of this.#hosts(relay, signal)) {
       const host = parseUpstream(this.#options.allowPrivate ? `http://${hostname}` : hostname)
       if (host === undefined || skipHosts.has(host.host) || DEAD_STATUS.has(status ?? '')) continue
@@ -148,10 +149,13 @@ export class Repos implements Service {
           )
         }
       }
-      await hosts.push(host.host, work, signal)
+      await hosts.onSizeLessThan(HOST_CONCURRENCY)
+      if (failure !== undefined) break
+      hosts.add(work).catch((error: unknown) => (failure ??= error))
     }
-    await hosts.drained()
+    await hosts.onIdle()
     signal.throwIfAborted()
+    if (failure !== undefined) throw failure as Error
     const key = pass.cursorKey(relay.host)
     const from = await readCursor(redis, key)
     if (from !== INGESTER_DONE) await producer.append([], signal, { cursor: { key, from, to: INGESTER_DONE } })
