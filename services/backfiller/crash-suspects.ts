@@ -51,8 +51,9 @@ export class CrashSuspects {
       await work()
       await forget()
     } catch (error) {
-      // Whoever gets here is alive: a stop is no death.
-      await this.#redis.hIncrBy(key, claim.id, -1).catch(() => 0)
+      // Whoever gets here is alive: a stop is no death. After anything else the entry is settled.
+      if (signal.aborted) await this.#redis.hIncrBy(key, claim.id, -1).catch(() => 0)
+      else await forget()
       throw error
     } finally {
       if (deaths > 0) this.#alone.release(1)
