@@ -1,19 +1,21 @@
 /**
- * `npm run bench [-- --events 60000 --peer-events 3000 --sizes 0,1000000 --consumers 1,2]`: the database stage, side by side in one run.
+ * `npm run bench [-- --parts indexer,bulk,latency,streams,ingester,backfiller --events 60000 --peer-events 3000 --sizes 0,1000000 --consumers 1,2]`
  *
  * **Ours**: the indexer's process, from entries in Redis to committed rows and acks. **The peer**: the official indexer of npm
  * `@atproto/bsky` with the first of the same events. **The floor**: our final rows by plain COPY. All on clones of one database, at each of
- * `sizes` records. Then latency at 1,000 events a second beside a backfill.
+ * `sizes` records. Then the bulk path, latency at 1,000 events a second beside a backfill, and the benches of the other stages next to the
+ * official libraries.
  *
  * Prints tables and writes `docs/benchmarks/<commit>.json`. Rates are noisy on a small machine: compare ratios of one run.
  */
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { cpus } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { StreamEvent } from '@sluice/events/stream-event.ts'
 import { Bed, type Costs } from './bench/bed.ts'
+import { type BulkCosts, measureBulk } from './bench/bulk.ts'
 import { measureFloor } from './bench/floor.ts'
 import { type Latency, measureLatency } from './bench/latency.ts'
 import { fill, measureOurs } from './bench/ours.ts'
@@ -28,14 +30,21 @@ const { values } = parseArgs({
     'peer-events': { type: 'string', default: '3000' },
     sizes: { type: 'string', default: '0' },
     consumers: { type: 'string', default: '1,2' },
-    latency: { type: 'boolean', default: true },
+    parts: { type: 'string', default: 'indexer,bulk,latency,streams,ingester,backfiller' },
     seed: { type: 'string', default: '1' },
   },
-  allowNegative: true,
 })
 const EVENTS = Number(values.events)
 const PEER_EVENTS = Number(values['peer-events'])
+const PARTS = new Set(values.parts.split(','))
 const FILL_CHUNK = 20_000
+
+/** Benches of the other stages: programs of their own. */
+const PROGRAMS: Record<string, string[]> = {
+  streams: ['packages/streams/throughput.bench.ts'],
+  ingester: ['packages/atproto/commit.bench.ts', 'services/ingester/ingester.bench.ts'],
+  backfiller: ['services/backfiller/backfill.bench.ts'],
+}
 
 interface Row {
   size: number
@@ -47,7 +56,8 @@ interface Row {
 const load = new Load({ seed: Number(values.seed) })
 const rows: Row[] = []
 let latency: Latency | undefined
-{
+let bulk: BulkCosts | undefined
+if (['indexer', 'bulk', 'latency'].some((part) => PARTS.has(part))) {
   await using bed = await Bed.make()
   let template = TEMPLATE
   let filled = 0
@@ -60,14 +70,22 @@ let latency: Latency | undefined
       template = database.name
       filled = size
     }
-    await measureAt(bed, size, template)
+    if (PARTS.has('indexer')) await measureAt(bed, size, template)
   }
-  if (values.latency) {
+  if (PARTS.has('bulk')) {
+    say('the bulk path, into an empty index')
+    const consumers = Math.max(...values.consumers.split(',').map(Number))
+    bulk = await measureBulk(bed, await bed.database(), new Load({ seed: Number(values.seed) }).take(EVENTS), consumers)
+    rows.push({ size: 0, who: `bulk load × ${consumers}`, events: EVENTS, costs: bulk.load })
+    rows.push({ size: 0, who: 'bulk finish', events: EVENTS, costs: bulk.finish })
+  }
+  if (PARTS.has('latency')) {
     say('latency at 1,000 events/s beside a backfill')
     const backfill = load.take(EVENTS)
     latency = await measureLatency(bed, await bed.database(template), load.take(15_000), backfill, 1_000)
   }
 }
+const texts = Object.entries(PROGRAMS).flatMap(([part, files]) => (PARTS.has(part) ? files.map(runProgram) : []))
 report()
 
 async function measureAt(bed: Bed, size: number, template: string): Promise<void> {
@@ -104,6 +122,14 @@ async function measureAt(bed: Bed, size: number, template: string): Promise<void
   }
 }
 
+function runProgram(file: string): string {
+  say(file)
+  const { stdout, stderr, status } = spawnSync(process.execPath, [file], { encoding: 'utf8' })
+  if (status !== 0) throw new Error(`${file} ended with ${status}: ${stderr}`)
+  console.log(stdout)
+  return stdout
+}
+
 function* chunksOf(count: number): Generator<StreamEvent[]> {
   for (let left = count; left > 0; left -= FILL_CHUNK) yield load.take(Math.min(FILL_CHUNK, left))
 }
@@ -121,7 +147,13 @@ function report(): void {
     (costs.statements / events).toFixed(3),
     (costs.transactions / events).toFixed(4),
   ])
-  console.log(`\n${grid([header, ...table])}\n(µs, bytes, statements and transactions per event)`)
+  if (rows.length > 0) console.log(`\n${grid([header, ...table])}\n(µs, bytes, statements and transactions per event)`)
+  if (bulk) {
+    const seconds = bulk.load.seconds + bulk.finish.seconds
+    console.log(
+      `bulk, load and finish: ${Math.round(EVENTS / seconds).toLocaleString('en')} events/s; steps in s: ${JSON.stringify(bulk.steps, (_, v: unknown) => (typeof v === 'number' ? Number(v.toFixed(2)) : v))}`,
+    )
+  }
   const ratios = ratiosOf()
   for (const line of ratios) console.log(line)
   if (latency) {
@@ -135,7 +167,7 @@ function report(): void {
   mkdirSync(dir, { recursive: true })
   const machine = { cpus: cpus().length, model: cpus()[0]?.model, node: process.version, redis: redisVersion() }
   const file = join(dir, `${commit}.json`)
-  writeFileSync(file, `${JSON.stringify({ commit, machine, rows, ratios, latency }, null, 2)}\n`)
+  writeFileSync(file, `${JSON.stringify({ commit, machine, rows, ratios, bulk, latency, texts }, null, 2)}\n`)
   console.log(`written to ${file}`)
 }
 
