@@ -43,6 +43,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   ...Object.fromEntries(LEVEL_2.map((name) => [`packages/${name}`, LEVEL_1])),
   'packages/indexing': [...LEVEL_1, ...LEVEL_2],
   'packages/sandbox': BELOW_SERVICES,
+  'packages/simulator': [...BELOW_SERVICES, 'sandbox'],
   'services/ingester': BELOW_SERVICES.filter((name) => name !== 'database' && name !== 'indexing'),
   'services/backfiller': BELOW_SERVICES.filter((name) => name !== 'database' && name !== 'indexing'),
   'services/indexer': BELOW_SERVICES,
@@ -50,6 +51,9 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   scripts: [...BELOW_SERVICES, 'sandbox'],
   '.': [...BELOW_SERVICES, 'sandbox'],
 }
+
+/** Rooms that exist for tests, and may use what exists for tests. */
+const TEST_ROOMS = new Set(['packages/sandbox', 'packages/simulator'])
 
 const SERVICES = ['ingester', 'backfiller', 'indexer']
 /** The command line shows the daemons' configuration, so it reads the literals that define it, and nothing else of theirs. */
@@ -117,7 +121,7 @@ function sourceViolations(path: string, text: string, manifests: ReadonlyMap<str
     if (typeof specifier !== 'string') return
     for (const { rule, detail } of importProblems(path, specifier, manifests)) add(rule, offset, detail)
   }
-  const isRuntime = !isTestCode(path) && !/^(scripts|packages\/sandbox)\//.test(path)
+  const isRuntime = !isTestCode(path) && !/^(scripts|packages\/(sandbox|simulator))\//.test(path)
   const sql = (literal: string, offset: number): void => {
     if (isRuntime && STAR.test(literal))
       add('select-star', offset, 'name the columns: a new one must not change what is read')
@@ -181,7 +185,7 @@ function importProblems(
   if (ours && !isConfig && !arrowHolds(room, ours, isTestCode(path))) {
     problems.push({ rule: 'arrow', detail: `${room} may not import ${specifier}` })
   }
-  if (ours && !isTestCode(path) && room !== 'packages/sandbox' && isTestCode(specifier)) {
+  if (ours && !isTestCode(path) && !TEST_ROOMS.has(room) && isTestCode(specifier)) {
     problems.push({ rule: 'test-code', detail: `${specifier} exists for tests only` })
   }
   const name = packageName(specifier)
@@ -189,7 +193,7 @@ function importProblems(
   const root = manifests.get('.')
   const declared = [own?.dependencies]
   // Tools of the workspace (vitest, the sandbox) are declared once, at its root.
-  if (isTestCode(path) || room === 'packages/sandbox' || !room.includes('/')) {
+  if (isTestCode(path) || TEST_ROOMS.has(room) || !room.includes('/')) {
     declared.push(own?.devDependencies, root?.devDependencies, root?.dependencies)
   }
   if (name !== own?.name && !declared.some((dependencies) => dependencies && name in dependencies)) {

@@ -1,0 +1,169 @@
+/**
+ * A chaos run: real daemons, Redis and PostgreSQL serve a simulated world, while everything that can go wrong does, in the order of the seed. At
+ * the end the index is the truth, the streams are empty, the dead letters are the poison, and nobody is left.
+ */
+import { setTimeout as delay } from 'node:timers/promises'
+import { CRASH_POINTS, type CrashPoint } from '@sluice/runtime/crash-points.ts'
+import { Random } from '@sluice/sandbox/random.ts'
+import { noProcessLeft } from '@sluice/sandbox/leftovers.ts'
+import { crashAt, DAEMON_POINTS, FAULTS, type FaultName, type Scene } from './faults.ts'
+import { deadLetterDifferences } from './poison.ts'
+import { settled } from './settle.ts'
+import { System } from './system.ts'
+import { World } from './world.ts'
+
+export interface ChaosOptions {
+  seed: number
+  /** At the least; traffic goes on until the last fault. */
+  events?: number
+  /** Faults beside the crash points; the first so many of a shuffle of all kinds, again and again. */
+  faults?: number
+  points?: readonly CrashPoint[]
+  settleMs?: number
+  say?: (line: string) => void
+}
+
+export interface ChaosReport {
+  seed: number
+  seconds: number
+  operations: number
+  done: Readonly<Record<string, number>>
+  /** Name → how often it was injected and seen to fire. */
+  fired: Map<string, number>
+  points: Map<CrashPoint, number>
+  poison: number
+  /** None: the run was well. */
+  problems: string[]
+}
+
+/** Half of the points, by turns: two seeds that follow each other hit them all. */
+export function pointsOf(seed: number): readonly CrashPoint[] {
+  return DAEMON_POINTS.filter((_, i) => i % 2 === Math.abs(seed) % 2)
+}
+
+export async function chaosRun(options: ChaosOptions): Promise<ChaosReport> {
+  const { seed, faults = Object.keys(FAULTS).length, points = pointsOf(seed) } = options
+  const begin = performance.now()
+  const say = (line: string): void =>
+    options.say?.(`${((performance.now() - begin) / 1000).toFixed(1).padStart(6)} s  ${line}`)
+  const nobodyLeft = noProcessLeft(`seed ${seed}`)
+  const report: ChaosReport = {
+    seed,
+    seconds: 0,
+    operations: 0,
+    done: {},
+    fired: new Map(),
+    points: new Map(),
+    poison: 0,
+    problems: [],
+  }
+  try {
+    await using world = await World.start({ seed })
+    await using system = await System.start({ world, appendfsync: seed % 3 === 0 ? 'everysec' : 'always' })
+    const scene: Scene = { system, world, random: new Random(seed), poison: [], troubled: [] }
+    await system.startAll()
+    say('all daemons are up')
+    await injected(scene, { plan: planOf(scene.random, faults, points), options, report, say })
+    world.finish()
+    Object.assign(report, { operations: world.operations, done: world.done, poison: scene.poison.length })
+    say(`all faults were injected, ${world.operations} operations`)
+    report.problems.push(...(await settled(system, world, options.settleMs ?? 90_000)))
+    report.problems.push(...(await deadLetterDifferences(system, scene.poison)))
+    report.problems.push(...troubles(scene))
+    if (report.problems.length === 0) await system.stopAll()
+    report.problems.push(...system.surprises)
+  } catch (error) {
+    report.problems.push(error instanceof Error ? (error.stack ?? error.message) : String(error))
+  }
+  await nobodyLeft().catch((error: unknown) => report.problems.push(String(error)))
+  report.seconds = (performance.now() - begin) / 1000
+  return report
+}
+
+type Step = { fault: FaultName } | { point: CrashPoint }
+
+function planOf(random: Random, faults: number, points: readonly CrashPoint[]): Step[] {
+  const names: FaultName[] = []
+  while (names.length < faults) names.push(...random.shuffled(Object.keys(FAULTS) as FaultName[]))
+  return random.shuffled<Step>([
+    ...names.slice(0, faults).map((fault) => ({ fault })),
+    ...points.map((point) => ({ point })),
+  ])
+}
+
+/** Traffic and faults beside each other, until both are through. */
+async function injected(
+  scene: Scene,
+  {
+    plan,
+    options,
+    report,
+    say,
+  }: { plan: Step[]; options: ChaosOptions; report: ChaosReport; say: (line: string) => void },
+): Promise<void> {
+  const { world, random, system } = scene
+  const least = world.operations + (options.events ?? 1_500)
+  let isOver = false
+  const traffic = async (): Promise<void> => {
+    while (!isOver || world.operations < least) {
+      for (let i = 0; i < 4; i++) world.next()
+      await delay(25)
+    }
+  }
+  const faults = async (): Promise<void> => {
+    try {
+      for (const step of plan) {
+        if (system.surprises.length > 0) return
+        await delay(random.below(400))
+        if ('fault' in step) {
+          await FAULTS[step.fault](scene)
+          report.fired.set(step.fault, (report.fired.get(step.fault) ?? 0) + 1)
+          say(step.fault)
+        } else {
+          const who = await crashAt(scene, step.point)
+          report.points.set(step.point, (report.points.get(step.point) ?? 0) + 1)
+          say(`crash point ${step.point} in ${who}`)
+        }
+      }
+    } finally {
+      isOver = true
+    }
+  }
+  const results = await Promise.allSettled([traffic(), faults()])
+  for (const result of results) if (result.status === 'rejected') throw result.reason
+}
+
+/** Faults of single repositories must have happened by now. */
+function troubles({ troubled }: Scene): string[] {
+  return troubled.flatMap(({ did, fault, fired, document }) => {
+    if (fired > 0 || document === 'tombstoned') return []
+    return [`the fault of ${did} (${fault?.kind}) did not fire`]
+  })
+}
+
+/** What was injected, as text: the table of faults, and that of crash points. */
+export function tableOf(reports: readonly ChaosReport[]): string {
+  const sum = (name: string, of: (report: ChaosReport) => ReadonlyMap<string, number>): number =>
+    reports.reduce((total, report) => total + (of(report).get(name) ?? 0), 0)
+  const row = (name: string, count: number): string => `  ${name.padEnd(28)} ${String(count).padStart(6)}`
+  return [
+    'faults that fired',
+    ...Object.keys(FAULTS).map((name) =>
+      row(
+        name,
+        sum(name, ({ fired }) => fired),
+      ),
+    ),
+    row(
+      'poisoned entries',
+      reports.reduce((total, { poison }) => total + poison, 0),
+    ),
+    'crash points that were hit',
+    ...CRASH_POINTS.map((name) =>
+      row(
+        name,
+        sum(name, ({ points }) => points),
+      ),
+    ),
+  ].join('\n')
+}

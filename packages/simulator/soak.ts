@@ -1,0 +1,3 @@
+export async function soak(_: { seed: number; events: number; say: (line: string) => void }): Promise<string[]> {
+  return []
+}

@@ -1,0 +1,258 @@
+/**
+ * A small world in this process: accounts with real signed repositories on PDSes, a directory with their keys, relays and a labeler, and what people do
+ * in it. The same seed does the same, but for the times of account events.
+ *
+ * What happens is told to `truth` first, then to the network. Some commits never leave their host: the relays do not send
+ * them, and the chain breaks there. `finish` makes up for them, so that in the end the index can know everything.
+ */
+import { encodeCbor } from '@sluice/atproto/cbor-encode.ts'
+import { testKey } from '@sluice/atproto/testing/keys.ts'
+import { TestRepo, type Made, type Write } from '@sluice/atproto/testing/repo.ts'
+import { testDid } from '@sluice/atproto/testing/world.ts'
+import { FakeRelay } from '@sluice/sandbox/fake-relay.ts'
+import { Random } from '@sluice/sandbox/random.ts'
+import type { FakeAccount } from '@sluice/sandbox/testing/fake-account.ts'
+import { FakeNetwork } from '@sluice/sandbox/testing/fake-network.ts'
+import { People } from './people.ts'
+import { Truth } from './truth.ts'
+
+export interface WorldOptions {
+  seed: number
+  accounts?: number
+  /** Accounts with so many records that their export is several chunks. */
+  large?: number
+  hosts?: number
+  relays?: number
+  /** In hundredths of the actions; 0: nothing but commits. */
+  strange?: number
+}
+
+const LARGE_RECORDS = 1_300
+const DOINGS = { unsent: 2, sync: 2, status: 2, deleted: 0.3, identity: 2, label: 12 } as const
+type Doing = keyof typeof DOINGS | 'commit'
+const STATUSES = ['deactivated', 'takendown', 'suspended'] as const
+
+export class World implements AsyncDisposable {
+  readonly seed: number
+  readonly truth = new Truth()
+  readonly network: FakeNetwork
+  readonly relays: FakeRelay[]
+  readonly labeler: FakeRelay
+  readonly accounts: FakeAccount[] = []
+  readonly large: FakeAccount[] = []
+  /** What was done, and how often. */
+  readonly done: Record<string, number> = {}
+  /** Record operations so far, those before the beginning included. */
+  operations = 0
+  readonly #random: Random
+  readonly #people: People
+  readonly #strange: number
+  readonly #labelerDid: string
+  readonly #labelerKey = testKey('simulated labeler')
+  /** Whose last commit no relay has sent. */
+  readonly #unsent = new Set<FakeAccount>()
+  #labels = 0
+  #lastMs = 0
+
+  private constructor(
+    network: FakeNetwork,
+    relays: FakeRelay[],
+    labeler: FakeRelay,
+    { seed, strange = 21 }: WorldOptions,
+  ) {
+    this.seed = seed
+    this.network = network
+    this.relays = relays
+    this.labeler = labeler
+    this.#strange = strange
+    this.#random = new Random(seed)
+    this.#people = new People(this.#random)
+    this.#labelerDid = testDid(`labeler ${seed}`)
+  }
+
+  static async start(options: WorldOptions): Promise<World> {
+    const { accounts = 40, large = 2, hosts = 4, relays = 2 } = options
+    const network = await FakeNetwork.start()
+    const started = await Promise.all(Array.from({ length: relays + 1 }, () => FakeRelay.start()))
+    const world = new World(network, started.slice(1), started[0]!, options)
+    for (let i = 0; i < hosts; i++) await network.addHost()
+    world.#declareLabeler()
+    for (let i = 0; i < accounts + large; i++) world.#addAccount(i, i < large ? LARGE_RECORDS : 5)
+    return world
+  }
+
+  /** One thing that happens. */
+  next(): void {
+    const doing = this.#draw()
+    const active = this.accounts.filter(
+      ({ status, did }) => status === undefined && this.truth.statuses.get(did) === undefined,
+    )
+    const account = this.#random.pick(active)
+    this.#act(doing, account)
+    this.done[doing] = (this.done[doing] ?? 0) + 1
+  }
+
+  /** Lets its relays send a `#sync` behind a commit that they did not send: its repository has to be fetched. */
+  resync(account: FakeAccount): void {
+    this.#write(account)
+    for (const relay of this.relays) relay.send(account.repo.sync({ seq: relay.seq + 1 }).bytes, relay.seq + 1)
+    this.#unsent.delete(account)
+  }
+
+  delete(account: FakeAccount): void {
+    const { did, pds } = account
+    this.truth.removeAccount(did)
+    this.#people.forget(did)
+    this.accounts.splice(this.accounts.indexOf(account), 1)
+    account.document = 'tombstoned'
+    pds.accounts.delete(did)
+    for (const { directory } of this.relays) {
+      directory.repos.delete(did)
+      directory.inactive.set(did, 'deleted')
+    }
+    this.#tell('#account', { did, active: false, status: 'deleted', time: this.#now() })
+  }
+
+  /** What is missing from the relays' streams is said at last; whoever was away stays away. */
+  finish(): void {
+    for (const account of this.#unsent) if (account.status === undefined) this.#commit(account)
+    this.#unsent.clear()
+    // A position behind everything.
+    this.#tell('#identity', { did: this.accounts[0]!.did, time: this.#now() })
+    this.#label()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all([...this.relays, this.labeler].map((relay) => relay.close()))
+    await this.network[Symbol.asyncDispose]()
+  }
+
+  #draw(): Doing {
+    if (this.#random.below(100) >= this.#strange) return 'commit'
+    return this.#random.weighted(DOINGS)
+  }
+
+  #act(doing: Doing, account: FakeAccount): void {
+    switch (doing) {
+      case 'commit':
+        return this.#commit(account)
+      case 'unsent':
+        this.#write(account)
+        this.#unsent.add(account)
+        return
+      case 'sync':
+        return this.resync(account)
+      case 'status':
+        return this.#changeStatus(account)
+      case 'deleted':
+        if (this.accounts.length > 10 && !this.large.includes(account)) this.delete(account)
+        return
+      case 'identity':
+        return this.#tell('#identity', { did: account.did, time: this.#now() })
+      case 'label':
+        return this.#label()
+      default:
+        doing satisfies never
+    }
+  }
+
+  #addAccount(number: number, records: number): void {
+    // Signing keys are many on the real network; the directory is asked for each account all the same.
+    const repo = new TestRepo(testDid(`simulated ${this.seed} ${number}`), { key: testKey(`simulated ${number % 20}`) })
+    const account = this.network.addAccount(repo, this.#random.pick(this.network.hosts))
+    this.accounts.push(account)
+    if (records >= LARGE_RECORDS) this.large.push(account)
+    this.truth.statuses.set(repo.did, undefined)
+    this.#people.meet(repo.did)
+    for (const relay of this.relays) relay.register(repo)
+    this.#write(account, records)
+  }
+
+  #commit(account: FakeAccount): void {
+    const { body } = this.#write(account)
+    this.#tell('#commit', body)
+    this.#unsent.delete(account)
+  }
+
+  #write(account: FakeAccount, count = 1 + (this.#random.chance(0.2) ? this.#random.below(4) : 0)): Made {
+    const { did, repo } = account
+    const writes = new Map<string, Write>()
+    while (writes.size < count) {
+      const write = this.#people.write(did, repo.records)
+      writes.set(write.path, write)
+    }
+    const made = repo.write([...writes.values()])
+    for (const { path, cid } of made.body.ops) {
+      const uri = `at://${did}/${path}`
+      const record = writes.get(path)!.record
+      this.operations++
+      if (record === null || cid === null) {
+        this.truth.remove(uri)
+        this.#people.removed(uri)
+      } else {
+        this.truth.write(uri, { did, collection: path.split('/')[0]!, cid: cid.$link, record })
+        this.#people.written(uri, cid.$link, record)
+      }
+    }
+    return made
+  }
+
+  /** Away, or back. */
+  #changeStatus(account: FakeAccount): void {
+    const away = this.accounts.filter(({ status }) => status !== undefined)
+    const back = away.length > 0 && this.#random.chance(0.6) ? this.#random.pick(away) : undefined
+    const changed = back ?? account
+    changed.status = back ? undefined : this.#random.pick(STATUSES)
+    const { did, status } = changed
+    this.truth.statuses.set(did, status)
+    for (const { directory } of this.relays) {
+      if (status === undefined) directory.inactive.delete(did)
+      else directory.inactive.set(did, status)
+    }
+    this.#tell('#account', {
+      did,
+      active: status === undefined,
+      ...(status !== undefined && { status }),
+      time: this.#now(),
+    })
+  }
+
+  #label(): void {
+    const uri = this.#people.subject()?.uri ?? this.accounts[0]!.did
+    const val = this.#random.pick(['spam', 'rude', 'porn', '!hide'])
+    const key = `${this.#labelerDid} ${uri} ${val}`
+    const neg = this.truth.labels.get(key)?.neg === false
+    const cts = new Date(Date.UTC(2026, 1, 1) + ++this.#labels * 1_000).toISOString()
+    this.truth.labels.set(key, { cts, neg })
+    const unsigned = { ver: 1, src: this.#labelerDid, uri, val, cts, ...(neg && { neg }) }
+    const sig = this.#labelerKey.sign(encodeCbor(unsigned))
+    this.labeler.message('#labels', { labels: [{ ...unsigned, sig }] })
+  }
+
+  #declareLabeler(): void {
+    const account = this.network.addAccount(new TestRepo(this.#labelerDid), this.network.hosts[0]!)
+    const { did } = account
+    account.didDocument = () => ({
+      id: did,
+      verificationMethod: [
+        {
+          id: `${did}#atproto_label`,
+          type: 'Multikey',
+          controller: did,
+          publicKeyMultibase: this.#labelerKey.multibase,
+        },
+      ],
+      service: [{ id: '#atproto_labeler', type: 'AtprotoLabeler', serviceEndpoint: this.labeler.url }],
+    })
+  }
+
+  #tell(t: string, body: object): void {
+    for (const relay of this.relays) relay.message(t, body)
+  }
+
+  /** Later than the time before: of two account events the later one counts. */
+  #now(): string {
+    this.#lastMs = Math.max(Date.now(), this.#lastMs + 1)
+    return new Date(this.#lastMs).toISOString()
+  }
+}
