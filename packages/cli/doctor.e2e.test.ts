@@ -59,8 +59,7 @@ const TROUBLES: readonly Trouble[] = [
   },
   {
     id: 'stream-wrong-type',
-    env: { INGESTER_LABEL_STREAM: 'taken', INDEXER_LABEL_STREAM: 'taken' },
-    induce: async ({ redis }) => void (await redis.set('taken', 'of another program')),
+    induce: async ({ redis }) => void (await redis.set('repo_backfill', 'of another program')),
   },
   { id: 'group-unknown', induce: async ({ redis }) => void (await redis.xGroupCreate(LIVE, 'renamed', '0')) },
   {

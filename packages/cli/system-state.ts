@@ -1,6 +1,8 @@
 /** The whole system in one look: Redis, PostgreSQL, the daemons, the configuration. What is away is named, and hides nothing else. */
+import { FatalError } from '@sluice/runtime/errors.ts'
 import { unknownNames } from '@sluice/runtime/config-names.ts'
 import { priorityStream } from '@sluice/streams/backfill-queue.ts'
+import type { Redis } from '@sluice/streams/connection.ts'
 import { inspect, type Inspection } from '@sluice/streams/inspect.ts'
 import { KNOWN_NAMES, readingsOf, type Settings } from './config.ts'
 import { livingConsumers, type Lease } from './groups.ts'
@@ -57,12 +59,25 @@ async function inspectRedis(session: Session) {
   const { settings } = session
   const redis = await session.redis()
   const [inspection, connection, living, [demand, ended]] = await Promise.all([
-    inspect(redis, { streams: streamsOf(settings), backfillStream: settings.backfilled }),
+    inspectQueues(redis, settings),
     inspectConnection(redis),
     livingConsumers(redis, readingsOf(settings)),
     redis.mGet(sweepKeys(settings.streams.repo)),
   ])
   return { ...inspection, connection, living, sweep: { demand: demand ?? null, ended: ended ?? null } }
+}
+
+/** A key of another type among those of the backfill queue must not hide everything else: it is looked at as a stream, which tells. */
+async function inspectQueues(redis: Redis, settings: Settings): Promise<Inspection> {
+  const streams = streamsOf(settings)
+  const { backfilled } = settings
+  try {
+    return await inspect(redis, { streams, backfillStream: backfilled })
+  } catch (error) {
+    if (!(error instanceof FatalError && error.message.includes('WRONGTYPE'))) throw error
+    const found = await inspect(redis, { streams, backfillStream: `${backfilled}:none` })
+    return { ...found, backfill: { ...found.backfill, stream: backfilled } }
+  }
 }
 
 async function look<T>(inspectIt: () => Promise<T>): Promise<Look<T>> {

@@ -8,7 +8,7 @@
  * an event at the export's head, by the stream of exports. So what arrives meanwhile by the live stream wins, as ever.
  */
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
-import type { RepoExport } from '@sluice/atproto/repo-export.ts'
+import type { ExportedRecord, RepoExport } from '@sluice/atproto/repo-export.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
 import { SEQ_BACKFILL, type CreateEvent, type StreamEvent } from '@sluice/events/stream-event.ts'
@@ -20,8 +20,6 @@ export type Difference = (typeof DIFFERENCES)[number]
 export interface Differing {
   uri: string
   difference: Difference
-  /** In the repository; absent for what is only in the index. */
-  event?: CreateEvent
 }
 
 export interface Comparison {
@@ -56,7 +54,7 @@ export async function compareRepo(
   const { did, rev, commit } = repo
   const rows = await indexedRecords(db, did)
   const comparison: Comparison = { did, rev, commit, records: 0, same: 0, newer: 0, refused: 0, differing: [] }
-  const unchecked = new Map<string, CreateEvent>()
+  const same: string[] = []
   for (const record of repo.records((nsid) => collections.stores(nsid))) {
     const uri = `at://${did}/${record.path}`
     const row = rows.get(uri)
@@ -67,20 +65,18 @@ export async function compareRepo(
       continue
     }
     comparison.records++
-    const { collection, rkey, cid } = record
-    const event: CreateEvent = { type: 'create', seq: SEQ_BACKFILL, time, did, commit, rev, collection, rkey, cid, record: record.record } // prettier-ignore
-    if (row?.cid === cid) unchecked.set(uri, event)
+    if (row?.cid === record.cid) same.push(uri)
     else if (row && isNewer(row, rev)) comparison.newer++
-    else if (prepare(collections, [event]).refused.length > 0) comparison.refused++
-    else comparison.differing.push({ uri, difference: row ? 'stale' : 'missing', event })
+    else if (prepare(collections, [eventOf(repo, record, time)]).refused.length > 0) comparison.refused++
+    else comparison.differing.push({ uri, difference: row ? 'stale' : 'missing' })
   }
   for (const row of rows.values()) {
     if (isNewer(row, rev)) comparison.newer++
     else comparison.differing.push({ uri: row.uri, difference: 'extra' })
   }
-  const withoutRows = await findWithoutRows(db, collections, [...unchecked.keys()])
-  comparison.differing.push(...withoutRows.map((uri) => ({ uri, difference: 'without-rows' as const, event: unchecked.get(uri)! }))) // prettier-ignore
-  comparison.same = unchecked.size - withoutRows.length
+  const withoutRows = await findWithoutRows(db, collections, same)
+  comparison.differing.push(...withoutRows.map((uri): Differing => ({ uri, difference: 'without-rows' })))
+  comparison.same = same.length - withoutRows.length
   await dropNewlyDeleted(db, comparison)
   return comparison
 }
@@ -156,11 +152,25 @@ export async function unsettle(db: DatabasePool, { did, rev, differing }: Compar
   })
 }
 
-/** What mends the differences, as events at the head of the export. */
-export function* repairEvents({ did, rev, commit, differing }: Comparison, time: string): Generator<StreamEvent> {
-  for (const { uri, event } of differing) {
-    const [, , , collection = '', rkey = ''] = uri.split('/')
-    if (event) yield event
-    else yield { type: 'delete', seq: SEQ_BACKFILL, time, did, commit, rev, collection, rkey }
+/** What mends the differences, as events at the head of the export. The records are read anew: a repository may have a million. */
+export function* repairEvents(repo: RepoExport, { differing }: Comparison, time: string): Generator<StreamEvent> {
+  const { did, rev, commit } = repo
+  const wanted = new Set(differing.flatMap(({ uri, difference }) => (difference === 'extra' ? [] : [uri])))
+  for (const record of repo.records()) {
+    if ('refused' in record || !wanted.has(`at://${did}/${record.path}`)) continue
+    yield eventOf(repo, record, time)
   }
+  for (const { uri, difference } of differing) {
+    if (difference !== 'extra') continue
+    const [, , , collection = '', rkey = ''] = uri.split('/')
+    yield { type: 'delete', seq: SEQ_BACKFILL, time, did, commit, rev, collection, rkey }
+  }
+}
+
+function eventOf(
+  { did, rev, commit }: RepoExport,
+  { collection, rkey, cid, record }: Extract<ExportedRecord, { record: unknown }>,
+  time: string,
+): CreateEvent {
+  return { type: 'create', seq: SEQ_BACKFILL, time, did, commit, rev, collection, rkey, cid, record }
 }

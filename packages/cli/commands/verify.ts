@@ -1,4 +1,5 @@
 /** `sluice verify`: is what the index holds of an account what its repository holds? And makes it so, with --repair. */
+import type { RepoExport } from '@sluice/atproto/repo-export.ts'
 import { isDid } from '@sluice/atproto/syntax.ts'
 import { collections } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
@@ -49,12 +50,11 @@ async function verify(session: Session, did: string, repair: boolean): Promise<n
   const counts = Object.fromEntries(
     DIFFERENCES.map((difference) => [difference, differing.filter((d) => d.difference === difference).length]),
   )
-  if (repair && differing.length > 0) await mend(session, comparison, time)
+  if (repair && differing.length > 0) await mend(session, repo, comparison, time)
   out.document({
     ...comparison,
     pds: account.pds,
     counts,
-    differing: differing.map(({ uri, difference }) => ({ uri, difference })),
     repaired: repair ? differing.length : 0,
   })
   out.line(`${did} at ${account.pds}: ${count(comparison.records)} records at ${comparison.rev}`)
@@ -80,11 +80,11 @@ async function verify(session: Session, did: string, repair: boolean): Promise<n
 
 const APPENDED = 200
 
-async function mend(session: Session, comparison: Comparison, time: string): Promise<void> {
+async function mend(session: Session, repo: RepoExport, comparison: Comparison, time: string): Promise<void> {
   const redis = await session.redis()
   await unsettle(await session.db(), comparison)
   try {
-    for (const chunk of chunks(repairEvents(comparison, time), APPENDED)) {
+    for (const chunk of chunks(repairEvents(repo, comparison, time), APPENDED)) {
       await Promise.all(
         chunk.map(async (event) => redis.xAdd(session.settings.streams.backfill, '*', streamEventCodec.encode(event))),
       )
