@@ -81,8 +81,9 @@ describe('below the watermark of a resync', () => {
     expect(fate(decided(version('6', 'x'), undefined, '5'))).toEqual(['fresh'])
   })
 
-  test('a deletion still counts: it says no more than the export', () => {
-    expect(fate(decided(version('4', null), living('3'), '5'))).toEqual(['removed', 'entombed'])
+  test('a deletion still counts: it says no more than the export, and when what was dropped ended', () => {
+    expect(fate(decided(version('4', null), living('3'), '5'))).toEqual(['removed', 'entombed', 'past'])
+    expect(fate(decided(version('6', null), living('3'), '5'))).toEqual(['removed', 'entombed'])
   })
 
   test('the watermark of one account says nothing about another', () => {

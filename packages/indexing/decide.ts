@@ -72,6 +72,8 @@ function decideOne(
   if (!version.content) {
     if (known?.state === 'living') removed.push(version)
     entombed.push(version)
+    // What was dropped below the watermark was taken to end there: it ended here.
+    if (resyncRev !== undefined && version.rev < resyncRev) decisions.past.push(supersededBy(version, known, resyncRev))
     return
   }
   // A resync's export at this rev or a higher one tells what exists. A deletion is not dropped: it says no more than that export.

@@ -174,3 +174,21 @@ test('a thread that arrives from its end is judged, counted and told as if it ha
   expect(wanted.post!.filter((row) => row.includes('"violatesThreadGate":true'))).toHaveLength(1)
   expect(await wrongCounters(reversed.db, set)).toEqual([])
 })
+
+test('what came and went before an export ends when it was deleted, though both arrive after the export', async ({
+  database,
+  otherDatabase,
+}) => {
+  const story = new Story()
+  const gone = story.post('ann', 'soon gone')
+  const events: RecordEvent[] = [gone, story.delete(gone)]
+  const reply = story.reply('bob', gone)
+  events.push(reply, story.post('ann', 'still here'))
+  const [resync] = exportOf({ until: events, did: gone.did, time: story.now, random: new Random(1), chunk: 1 })
+  await using natural = indexOn(database)
+  for (const event of events) await applyBatch(natural, [event])
+  await using late = indexOn(otherDatabase)
+  for (const batch of [resync!, [gone], [events[1]!], [reply], [events[3]!]]) await applyBatch(late, batch)
+  expect(differences(await rowsOf(natural), await rowsOf(late))).toEqual([])
+  expect((await rowsOf(natural)).notification).toEqual([])
+})

@@ -51,6 +51,13 @@ export const engineMutants: readonly Mutant[] = [
     killedBy: unit('decide'),
   },
   {
+    name: 'what was dropped below a watermark is taken to have lived until then',
+    file: 'packages/indexing/decide.ts',
+    find: '    if (resyncRev !== undefined && version.rev < resyncRev) decisions.past.push(supersededBy(version, known, resyncRev))',
+    replace: '',
+    killedBy: pg('interleaving', 'came and went before an export'),
+  },
+  {
     name: 'an export that repeats a record rewrites it',
     file: 'packages/indexing/decide.ts',
     find: 'else if (!version.fromExport || known.rev === null) {',
