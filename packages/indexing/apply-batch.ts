@@ -65,6 +65,8 @@ export async function applyBatch(
   const { decisions, open } = await transaction(db, { doing: 'applying a batch' }, async (tx) => {
     const began = tx.query<Began>(BEGAN)
     const phase = readPhase(tx)
+    // Awaited only below: when a statement before that fails too, this must not end the process as an unhandled rejection.
+    phase.catch(() => {})
     const resyncRevs = await ownAccounts(tx, prepared.heads, actors)
     const vanished = prepared.ranges.length > 0 ? await findVanished(tx, prepared.ranges) : []
     const { newest, past } = fold([...vanished, ...prepared.versions])
