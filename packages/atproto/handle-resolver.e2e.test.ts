@@ -107,3 +107,20 @@ describe('a claimed handle is verified in both directions', () => {
     expect(net.hosts.at(-1)).toBe('alice.example.com')
   })
 })
+
+describe('a host that wants to be left alone is left alone', () => {
+  const limited: Handler = (_, response) => response.writeHead(429, { 'retry-after': '40' }).end()
+
+  test('for as long as it says, and no other host', async () => {
+    await using net = await network(() => 'NXDOMAIN', limited)
+    const failure = await net.resolver.resolve('alice.example.com').catch((error: unknown) => error)
+    expect(failure).toMatchObject({ name: 'TransientError', retryAfterMs: 40_000 })
+    const asked = net.hosts.length
+    const again = await net.resolver.resolve('alice.example.com').catch((error: unknown) => error)
+    expect(again).toBeInstanceOf(TransientError)
+    expect((again as TransientError).retryAfterMs).toBeGreaterThan(30_000)
+    expect([net.hosts.length, net.dns.questions.length]).toEqual([asked, 1])
+    await net.resolver.resolve('carol.example.org').catch(() => undefined)
+    expect(net.hosts.length).toBe(asked + 1)
+  })
+})

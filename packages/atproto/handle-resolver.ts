@@ -5,11 +5,11 @@
  * DNS (`_atproto.<handle>` TXT) goes before HTTPS (`/.well-known/atproto-did`). "Nobody claims this name" is an answer;
  * a name server or host that does not answer is a TransientError, so that an outage never takes handles away.
  *
- * Few questions at once and a second. A host that says 429 is left alone for as long as it says, with all names below the same
- * domain: millions of handles may be names of one host.
+ * Few questions at once and a second. A host that says 429 is left alone for as long as it says.
  */
 import { promises as dns } from 'node:dns'
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
+import { DomainPauses } from './domain-pauses.ts'
 import type { HttpClient } from './http.ts'
 import type { Identity } from './identity.ts'
 import { isDid, isHandle } from './syntax.ts'
@@ -37,7 +37,6 @@ const ANSWER_BYTES = 4096
 const WAITING = 20_000
 /** For a host that says 429 and not how long. */
 const PAUSE_MS = 30_000
-const PAUSED_DOMAINS = 10_000
 
 export class HandleResolver {
   readonly #http: Pick<HttpClient, 'get'>
@@ -45,8 +44,7 @@ export class HandleResolver {
   readonly #askPdsFor: readonly string[]
   readonly #dns: dns.Resolver
   readonly #throttle: Throttle
-  /** Until when (Unix ms) nothing below these domains is asked, oldest first. */
-  readonly #paused = new Map<string, number>()
+  readonly #pauses = new DomainPauses()
 
   constructor(options: HandleResolverOptions) {
     const { http, timeoutMs = 5_000, askPdsFor = [], nameservers, concurrency = 32, perSecond = 100 } = options
@@ -121,7 +119,7 @@ export class HandleResolver {
       if (response.status === 200) return (await response.bytes()).toString()
       await response.discard()
       const retryAfterMs = retryAfterOf(response.headers, Date.now())
-      if (response.status === 429) this.#pause(url.hostname, retryAfterMs ?? PAUSE_MS)
+      if (response.status === 429) this.#pauses.add(url.hostname, retryAfterMs ?? PAUSE_MS)
       if (response.status === 429 || response.status >= 500)
         throw new TransientError(`${url.host} answers ${response.status}`, { retryAfterMs })
       return undefined
@@ -131,22 +129,10 @@ export class HandleResolver {
     }
   }
 
-  #pause(hostname: string, ms: number): void {
-    const domain = domainOf(hostname)
-    this.#paused.delete(domain)
-    this.#paused.set(domain, Date.now() + ms)
-    if (this.#paused.size > PAUSED_DOMAINS) this.#paused.delete(this.#paused.keys().next().value!)
-  }
-
   #assertNotPaused(handle: string): void {
-    const retryAfterMs = (this.#paused.get(domainOf(handle)) ?? 0) - Date.now()
-    if (retryAfterMs > 0) throw new TransientError(`${domainOf(handle)} wants to be left alone`, { retryAfterMs })
+    const retryAfterMs = this.#pauses.leftMs(handle)
+    if (retryAfterMs > 0) throw new TransientError(`${handle} wants to be left alone`, { retryAfterMs })
   }
-}
-
-/** What is rate-limited together: the last two labels. */
-function domainOf(hostname: string): string {
-  return hostname.split('.').slice(-2).join('.')
 }
 
 /** The DID in the answer of `resolveHandle`. */

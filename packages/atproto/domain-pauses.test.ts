@@ -1,0 +1,38 @@
+import { expect, test } from 'vitest'
+import { DomainPauses } from './domain-pauses.ts'
+
+function clock() {
+  const time = { ms: 1_000 }
+  return { time, pauses: new DomainPauses({ now: () => time.ms, hostsOfDomain: 3, remembered: 6 }) }
+}
+
+test('a host is left alone for as long as it says, and speaks for no other', () => {
+  const { time, pauses } = clock()
+  pauses.add('evil.co.uk', 500)
+  expect([pauses.leftMs('evil.co.uk'), pauses.leftMs('good.co.uk'), pauses.leftMs('co.uk')]).toEqual([500, 0, 0])
+  time.ms += 500
+  expect(pauses.leftMs('evil.co.uk')).toBe(0)
+})
+
+test('several hosts below one domain speak for all of it', () => {
+  const { time, pauses } = clock()
+  for (const name of ['a', 'b', 'b', 'b']) pauses.add(`${name}.bsky.social`, 500)
+  expect(pauses.leftMs('z.bsky.social')).toBe(0)
+  pauses.add('c.bsky.social', 700)
+  expect([pauses.leftMs('z.bsky.social'), pauses.leftMs('x.example.com')]).toEqual([700, 0])
+  time.ms += 700
+  pauses.add('a.bsky.social', 500)
+  expect(pauses.leftMs('z.bsky.social')).toBe(0)
+})
+
+test('names below a top-level domain have no domain in common', () => {
+  const { pauses } = clock()
+  for (const name of ['a', 'b', 'c', 'd']) pauses.add(`${name}.com`, 500)
+  expect(pauses.leftMs('z.com')).toBe(0)
+})
+
+test('the oldest is forgotten first', () => {
+  const { pauses } = clock()
+  for (const name of ['a', 'b', 'c', 'd', 'e', 'f', 'g']) pauses.add(`${name}.com`, 500)
+  expect([pauses.leftMs('a.com'), pauses.leftMs('b.com')]).toEqual([0, 500])
+})
