@@ -74,7 +74,7 @@ describe.each(ROLES)('Dockerfile.%s', (role) => {
   test('runs the role, as nobody in particular, and asks the port that the role answers on', async () => {
     const { options } = await configOf(role)
     const port = exampleOf(options.metricsPort!)
-    const command = JSON.parse(theOnly(image!, 'CMD')) as string[]
+    const command = (JSON.parse(theOnly(image!, 'CMD')) as string[]).filter((word) => !word.startsWith('--'))
     expect(command).toEqual(['node', `services/${role}/main.ts`])
     expect(existsSync(join(root, command[1]!))).toBe(true)
     expect(theOnly(image!, 'EXPOSE')).toBe(port)
