@@ -1,5 +1,5 @@
 /** Allowed differences in notifications. */
-import { changed, holderRow, type Allowance } from './allowance.ts'
+import { changed, holderRow, type Allowance, type Both } from './allowance.ts'
 import type { Row, Tables } from './tables.ts'
 
 export const notificationAllowances: readonly Allowance[] = [
@@ -7,16 +7,14 @@ export const notificationAllowances: readonly Allowance[] = [
     id: 'the notification of an edited record',
     tables: ['notification'],
     theirs:
-      'Of an edited like, repost, follow or profile the notification stays as the first version made it; one that the edit gives reason for is not made.',
-    ours: 'Notifications are those of the version that stands, with its CID and date.',
+      'Of an edited like, repost, follow or profile the notification stays as the first version made it; one that the edit gives reason for is not made. That of a profile stays even when the profile is deleted.',
+    ours: 'Notifications are those of the version that stands, with its CID and date, and go with the record.',
     explains(difference, both) {
       if (difference.table !== 'notification') return false
       const row = difference.kind === 'only official' ? difference.official : difference.ours
       const uri = row.recordUri
-      if (!/\/app\.bsky\.(?:feed\.(?:like|repost)|graph\.follow|actor\.profile)\//.test(String(uri))) return false
-      if (!both.wasEdited(uri) && !both.wasRemoved(uri)) return false
-      if (difference.kind === 'only official')
-        return both.content(uri).joinedViaStarterPack !== undefined || both.lives(uri)
+      if (!EDITABLE.test(String(uri)) || !(both.wasEdited(uri) || both.wasRemoved(uri))) return false
+      if (difference.kind === 'only official') return isOutdated(difference.official, difference.key, both)
       if (difference.kind === 'column' && !['recordCid', 'sortAt'].includes(difference.column)) return false
       return row.recordCid === both.ours.at('record', String(uri))[0]?.cid
     },
@@ -109,3 +107,14 @@ export const notificationAllowances: readonly Allowance[] = [
     },
   },
 ]
+
+const EDITABLE = /\/app\.bsky\.(?:feed\.(?:like|repost)|graph\.follow|actor\.profile)\//
+
+/** The record as it stands gives no reason for it, or it stands twice. */
+function isOutdated(row: Row, key: string, both: Both): boolean {
+  if (row.reason === 'starterpack-joined' && both.official.at('notification', key).length > 1) return true
+  const { subject, via, joinedViaStarterPack } = both.content(row.recordUri)
+  if (!both.lives(row.recordUri)) return row.reason === 'starterpack-joined'
+  const about = [subject, via, joinedViaStarterPack].map((ref) => (ref as { uri?: string } | undefined)?.uri ?? ref)
+  return !about.includes(row.reasonSubject ?? row.did)
+}

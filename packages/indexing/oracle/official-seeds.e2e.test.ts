@@ -1,7 +1,7 @@
 /**
  * C7 for the networks of the official package's own tests: the rows are the same, and the answers are the same from either database as it stands, with nothing evened out.
  *
- *   OFFICIAL_SEEDS="threads" node node_modules/vitest/vitest.mjs run --project e2e packages/indexing/oracle/official-seeds.e2e.test.ts
+ *   OFFICIAL_SEEDS=all node node_modules/vitest/vitest.mjs run --project e2e packages/indexing/oracle/official-seeds.e2e.test.ts
  */
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { startOfficialReader } from '@sluice/sandbox/official-appview-reader.ts'
@@ -11,7 +11,9 @@ import { ask, questions } from './answers.ts'
 import { compare, describeDifference } from './compare.ts'
 import { Comparison } from './comparison.ts'
 
-const CHOSEN = process.env.OFFICIAL_SEEDS?.split(',') ?? Object.keys(OFFICIAL_SEEDS)
+/** Those that hold most of the others. */
+const USUAL = ['author feed', 'quotes', 'follows', 'verifications']
+const CHOSEN = chosen(process.env.OFFICIAL_SEEDS)
 const MUTE = `insert into mute ("mutedByDid", "subjectDid", "createdAt") values ($1, $2, $3)`
 
 test.for(CHOSEN)('the seed "%s"', { timeout: 600_000 }, async (name, { emptyDatabase, database, redisUrl }) => {
@@ -42,3 +44,9 @@ test.for(CHOSEN)('the seed "%s"', { timeout: 600_000 }, async (name, { emptyData
     `${name}: ${events.length} events, ${last.official.size} rows, ${answers} answers; allowed: ${allowed || 'nothing'}`,
   )
 })
+
+/** Names, separated by commas; or `all`. */
+function chosen(names: string | undefined): string[] {
+  if (names === 'all') return Object.keys(OFFICIAL_SEEDS)
+  return names?.split(',') ?? USUAL
+}
