@@ -46,8 +46,8 @@ export const engineMutants: readonly Mutant[] = [
   {
     name: 'the watermark of a resync is not looked at',
     file: 'packages/indexing/decide.ts',
-    find: 'resyncRev !== undefined && version.rev < resyncRev',
-    replace: 'false',
+    find: 'if (resyncRev !== undefined && version.rev < resyncRev) {',
+    replace: 'if (resyncRev === version.rev) {',
     killedBy: unit('decide'),
   },
   {
