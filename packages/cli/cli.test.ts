@@ -1,4 +1,5 @@
 /** What holds without any server: usage, exit codes, masking. */
+import { readFileSync } from 'node:fs'
 import { stripVTControlCharacters } from 'node:util'
 import { expect, test } from 'vitest'
 import { runCli } from './testing/run.ts'
@@ -14,12 +15,14 @@ test('a wrong command line says so, names the help, and exits 2', async () => {
   expect(stderr).toContain('Did you mean migrate?')
 })
 
-test('every command has a help with examples', async () => {
+test('every command has a help with examples, and a line in docs/cli.md', async () => {
   const { stdout } = await runCli(['--help'], {})
   const names = [...stdout.matchAll(/^ {2}(\w+) .*(?:\n {20,}.*)*/gm)]
     .map(([, name]) => name!)
     .filter((n) => n !== 'help')
   expect(names).toContain('migrate')
+  const page = readFileSync(new URL('../../docs/cli.md', import.meta.url), 'utf8')
+  expect(names.filter((name) => !page.includes(`| \`${name} `) && !page.includes(`| \`${name}\``))).toEqual([])
   for (const name of names) {
     const help = await runCli([name, '--help'], {})
     expect(help.code, name).toBe(0)

@@ -7,6 +7,7 @@ import { textOrder } from '@sluice/database/collation.ts'
 import { pendingMigrations } from '@sluice/database/migrate.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
+import { bulkPhase } from '@sluice/indexing/bulk/finish.ts'
 import { TransientError } from '@sluice/runtime/errors.ts'
 
 export interface TableState {
@@ -50,6 +51,8 @@ export interface PostgresState {
   isReadOnly: boolean
   connections: { used: number; max: number; ours: { name: string; connections: number }[] }
   pendingMigrations: string[]
+  /** A first load is under way: its indexes and counters are made at its end. */
+  bulkPhase: string | undefined
   /** Why text does not sort by its bytes; undefined: it does. */
   wrongTextOrder: string | undefined
   tables: TableState[]
@@ -82,6 +85,7 @@ export async function inspectPostgres(db: DatabasePool): Promise<PostgresState> 
     textOrder(db),
   ])
   const ours = await db.query<{ name: string; connections: number }>(OURS)
+  const bulk = pending.length > 0 ? undefined : await bulkPhase(db)
   return {
     version: server.version,
     schema,
@@ -95,7 +99,8 @@ export async function inspectPostgres(db: DatabasePool): Promise<PostgresState> 
     wrongTextOrder: order.bytewise ? undefined : order.advice,
     tables,
     sequences: sequences.rows,
-    missingIndexes: pending.length > 0 ? [] : missingOf(indexes.rows, schema),
+    bulkPhase: bulk,
+    missingIndexes: pending.length > 0 || bulk !== undefined ? [] : missingOf(indexes.rows, schema),
     longTransactions: sessions.rows,
     blocked: blocked.rows,
   }

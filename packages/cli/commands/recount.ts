@@ -2,6 +2,7 @@
 import { collections } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { aggregatesOf, recountKeys, recountStep, type Aggregate, type WrongCounter } from '@sluice/indexing/recount.ts'
+import { bulkPhase } from '@sluice/indexing/bulk/finish.ts'
 import { CannotError, EXIT, examples, type Add } from '../cli.ts'
 import { count, oneLine } from '../output.ts'
 import type { Session } from '../session.ts'
@@ -42,6 +43,9 @@ async function recount(session: Session, { check = false, table, after, key }: O
   const isRecord = key?.startsWith('at://')
   if (after !== undefined && aggregates.length > 1) throw new CannotError('--after needs --table')
   const db = await session.db()
+  if ((await bulkPhase(db)) !== undefined) {
+    throw new CannotError('a first load is under way: its counters are made by `sluice bulk finish`')
+  }
   let [keys, wrong] = [0, 0]
   const shown: (WrongCounter & { table: string })[] = []
   const saw = (aggregate: Aggregate, found: readonly WrongCounter[]): void => {

@@ -4,6 +4,7 @@ import { isDid } from '@sluice/atproto/syntax.ts'
 import { collections } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { streamEventCodec } from '@sluice/events/codec.ts'
+import { bulkPhase } from '@sluice/indexing/bulk/finish.ts'
 import { classifyRedisError } from '@sluice/streams/connection.ts'
 import { CannotError, EXIT, examples, type Add } from '../cli.ts'
 import { Network } from '../network.ts'
@@ -39,7 +40,10 @@ async function verify(session: Session, did: string, repair: boolean): Promise<n
   const { out, settings } = session
   if (!isDid(did)) throw new CannotError(`${did} is no DID`)
   const db = await session.db()
-  if (repair) await session.redis() // before an hour of work, not after it
+  if (repair) {
+    await session.redis() // before an hour of work, not after it
+    if ((await bulkPhase(db)) !== undefined) throw new CannotError('a first load is under way: repair after `sluice bulk finish`') // prettier-ignore
+  }
   await using network = new Network(settings, session.signal)
   const account = await network.account(did)
   const time = new Date().toISOString()

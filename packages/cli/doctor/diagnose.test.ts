@@ -51,6 +51,7 @@ const POSTGRES: PostgresState = {
   connections: { used: 20, max: 100, ours: [] },
   pendingMigrations: [],
   wrongTextOrder: undefined,
+  bulkPhase: undefined,
   tables: [],
   sequences: [],
   missingIndexes: [],
