@@ -2,7 +2,7 @@
  * `npm run mutants [-- <part of a name or file>…]`: puts each fault of the list into a copy of the tree and asserts that the test named for it fails.
  *
  * Before that each of those tests runs once without a fault, and must pass: otherwise its failing says nothing. Prints a line per mutant, then the
- * survivors; exits 1 when there are any. All of them take about ten minutes on two cores.
+ * survivors; exits 1 when there are any. All of them take half an hour on two cores that have other things to do; name a folder to run fewer.
  */
 import { join } from 'node:path'
 import { MUTANTS } from './mutants/list.ts'
