@@ -156,6 +156,14 @@ export class FakeRelay implements AsyncDisposable {
     }
   }
 
+  /** Frames up to this position are no longer kept; whoever has not read them yet keeps them for all. */
+  forget(seq: number): void {
+    const wanted = Math.min(this.#after(seq), ...[...this.#connections].map(({ at }) => at))
+    if (wanted === 0) return
+    this.#log = this.#log.slice(wanted)
+    for (const connection of this.#connections) connection.at -= wanted
+  }
+
   /** As set up anew: nothing that was is there. */
   reset(): void {
     this.#log = []

@@ -68,6 +68,10 @@ export async function chaosRun(options: ChaosOptions): Promise<ChaosReport> {
     Object.assign(report, { operations: world.operations, done: world.done, poison: scene.poison.length })
     say(`all faults were injected, ${world.operations} operations`)
     report.problems.push(...(await settled(system, world, options.settleMs ?? 90_000)))
+    if (report.problems.length === 0) {
+      world.leave()
+      report.problems.push(...(await settled(system, world, options.settleMs ?? 90_000)))
+    }
     report.problems.push(...(await deadLetterDifferences(system, scene.poison)))
     report.problems.push(...troubles(scene))
     if (report.problems.length === 0) await system.stopAll()
@@ -103,9 +107,9 @@ async function injected(
 ): Promise<void> {
   const { world, random, system } = scene
   const least = world.operations + (options.events ?? 1_500)
-  let isOver = false
+  const over = new AbortController()
   const traffic = async (): Promise<void> => {
-    while (!isOver || world.operations < least) {
+    while (!over.signal.aborted || world.operations < least) {
       for (let i = 0; i < 4; i++) world.next()
       await delay(25)
     }
@@ -126,7 +130,7 @@ async function injected(
         }
       }
     } finally {
-      isOver = true
+      over.abort()
     }
   }
   const results = await Promise.allSettled([traffic(), faults()])

@@ -121,7 +121,11 @@ async function farewells(db: DatabasePool): Promise<string[]> {
   return rows.map(({ line }) => line)
 }
 
-function mapDifferences<T>(what: string, expected: ReadonlyMap<string, T>, found: ReadonlyMap<string, T>): string[] {
+function mapDifferences<T extends string | number>(
+  what: string,
+  expected: ReadonlyMap<string, T>,
+  found: ReadonlyMap<string, T>,
+): string[] {
   const lines: string[] = []
   for (const [key, value] of expected) {
     if (!found.has(key)) lines.push(`${what} lacks ${key} (${value})`)

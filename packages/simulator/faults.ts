@@ -33,13 +33,13 @@ export const FAULTS = {
     await scene.system.startSlot(slot)
   },
   'stop and continue': async ({ system, random }) => {
-    const { pid } = pausable(random.pick(system.slots))
-    const slot = system.slots.find(({ daemon }) => daemon!.pid === pid)!
-    slot.daemon!.pause()
+    const daemon = random.pick(system.slots).daemon!
+    const { pid } = daemon
+    daemon.pause()
     await until(() => stateOf(pid) === 'T', 'the process was not stopped')
     // Longer than it takes for somebody else to take its entries over, sometimes.
-    await delay(500 + random.below(4_000))
-    slot.daemon!.resume()
+    await delay(500 + random.below(3_000))
+    daemon.resume()
   },
   terminate: async ({ system, random }) => {
     const slot = random.pick(system.slots)
@@ -191,7 +191,8 @@ export async function crashAt(scene: Scene, name: CrashPoint): Promise<string> {
   // Work that two could do goes to whoever is to die at it.
   const twin = system.slots.find(({ role, name: other }) => role === slot.role && other !== owner)
   slot.isExpected = true
-  await slot.daemon!.kill()
+  // It gives its name back; after a kill the next one waits until the lease has run out.
+  await slot.daemon!.stop({ graceMs: 60_000 })
   const isShared = name === 'chunk.between' || name === 'purge.between' || slot.role === 'backfiller'
   if (isShared && twin) {
     twin.isExpected = true
@@ -199,15 +200,15 @@ export async function crashAt(scene: Scene, name: CrashPoint): Promise<string> {
   }
   const isOnce = /purge|drain|chunk/.test(name)
   const armed = { name, passes: isOnce ? 1 : 1 + random.below(4) }
-  const died = died_(system, slot, armed)
+  const died = dies(system, slot, armed)
   const deadline = Date.now() + 60_000
-  let isDead = false
-  void died.finally(() => (isDead = true)).catch(() => {})
-  for (let round = 0; !isDead && Date.now() < deadline; round++) {
+  const dead = new AbortController()
+  died.finally(() => dead.abort()).catch(() => {})
+  for (let round = 0; !dead.signal.aborted && Date.now() < deadline; round++) {
     provoke(name, slot, world, round)
     await Promise.race([delay(500), died])
   }
-  proved(isDead, `${owner} did not come to ${name}`)
+  proved(dead.signal.aborted, `${owner} did not come to ${name}`)
   await died
   await system.startSlot(slot)
   if (isShared && twin) await system.startSlot(twin)
@@ -228,7 +229,7 @@ function provoke(name: CrashPoint, slot: Slot, world: World, round: number): voi
 }
 
 /** @throws Error when it ended in another way than by dying there */
-async function died_(system: System, slot: Slot, armed: { name: CrashPoint; passes: number }): Promise<void> {
+async function dies(system: System, slot: Slot, armed: { name: CrashPoint; passes: number }): Promise<void> {
   const proof = `crash point ${armed.name}`
   try {
     await system.startSlot(slot, armed)
@@ -244,17 +245,13 @@ async function died_(system: System, slot: Slot, armed: { name: CrashPoint; pass
   )
 }
 
-function pausable(slot: Slot): { pid: number } {
-  return { pid: slot.daemon!.pid }
-}
-
 function stateOf(pid: number): string | undefined {
   return readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.[0]
 }
 
 /** At once, or after somebody else has had time to take over. */
 async function maybeLater(random: Random): Promise<void> {
-  if (random.chance(0.4)) await delay(random.below(4_000))
+  if (random.chance(0.4)) await delay(random.below(3_000))
 }
 
 async function cutDatabase({ postgres }: System): Promise<number> {

@@ -26,8 +26,9 @@ const { values } = parseArgs({
 })
 
 const events = values.events === undefined ? undefined : Number(values.events)
+const say = (line: string): void => void process.stdout.write(`${line}\n`)
 const problems = values.soak
-  ? await soak({ seed: Number(values.seed), events: events ?? 1_000_000, say: console.log })
+  ? await soak({ seed: Number(values.seed), events: events ?? 1_000_000, say })
   : await runAll()
 process.exitCode = problems.length > 0 ? 1 : 0
 
@@ -39,15 +40,15 @@ async function runAll(): Promise<string[]> {
       ...(events !== undefined && { events }),
       ...(values.faults !== undefined && { faults: Number(values.faults) }),
       ...(!values.chaos && { faults: 0, points: [] }),
-      ...((values.verbose || values.seeds === undefined) && { say: console.log }),
+      ...((values.verbose || values.seeds === undefined) && { say }),
     })
     reports.push(report)
-    console.log(lineOf(report))
-    for (const problem of report.problems) console.log(`    ${problem}`)
+    say(lineOf(report))
+    for (const problem of report.problems) say(`    ${problem}`)
   }
-  if (values.chaos) console.log(tableOf(reports))
+  if (values.chaos) say(tableOf(reports))
   const bad = reports.filter((report) => report.problems.length > 0)
-  console.log(
+  say(
     `${reports.length} runs, ${bad.length} with differences${bad.length > 0 ? `: ${bad.map(({ seed }) => seed).join(', ')}` : ''}`,
   )
   return bad.flatMap((report) => report.problems)
@@ -62,7 +63,7 @@ function lineOf({ seed, seconds, operations, fired, points, poison, problems: fo
 /** `7`, `1-200`, `3,5,9`. */
 function seedsOf(text: string): number[] {
   return text.split(',').flatMap((part) => {
-    const [first, last = first] = part.split('-').map(Number) as [number, number?]
-    return Array.from({ length: last! - first + 1 }, (_, i) => first + i)
+    const [first = 0, last = first] = part.split('-').map(Number)
+    return Array.from({ length: last - first + 1 }, (_, i) => first + i)
   })
 }

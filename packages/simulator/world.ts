@@ -25,6 +25,8 @@ export interface WorldOptions {
   relays?: number
   /** In hundredths of the actions; 0: nothing but commits. */
   strange?: number
+  /** Record operations in a commit, at most. */
+  ops?: number
 }
 
 const LARGE_RECORDS = 1_300
@@ -47,6 +49,7 @@ export class World implements AsyncDisposable {
   readonly #random: Random
   readonly #people: People
   readonly #strange: number
+  readonly #ops: number
   readonly #labelerDid: string
   readonly #labelerKey = testKey('simulated labeler')
   /** Whose last commit no relay has sent. */
@@ -58,13 +61,14 @@ export class World implements AsyncDisposable {
     network: FakeNetwork,
     relays: FakeRelay[],
     labeler: FakeRelay,
-    { seed, strange = 21 }: WorldOptions,
+    { seed, strange = 21, ops = 4 }: WorldOptions,
   ) {
     this.seed = seed
     this.network = network
     this.relays = relays
     this.labeler = labeler
     this.#strange = strange
+    this.#ops = ops
     this.#random = new Random(seed)
     this.#people = new People(this.#random)
     this.#labelerDid = testDid(`labeler ${seed}`)
@@ -113,13 +117,19 @@ export class World implements AsyncDisposable {
     this.#tell('#account', { did, active: false, status: 'deleted', time: this.#now() })
   }
 
-  /** What is missing from the relays' streams is said at last; whoever was away stays away. */
+  /** Everybody comes back, and what is missing from the relays' streams is said at last. */
   finish(): void {
-    for (const account of this.#unsent) if (account.status === undefined) this.#commit(account)
+    for (const account of this.accounts) if (account.status !== undefined) this.#setStatus(account, undefined)
+    for (const account of this.#unsent) if (this.accounts.includes(account)) this.#commit(account)
     this.#unsent.clear()
-    // A position behind everything.
-    this.#tell('#identity', { did: this.accounts[0]!.did, time: this.#now() })
     this.#label()
+    this.#end()
+  }
+
+  /** After `finish`, when the index knows all: some go away, and their records stay. */
+  leave(): void {
+    for (const [i, status] of STATUSES.entries()) this.#setStatus(this.accounts.at(-1 - i)!, status)
+    this.#end()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -174,7 +184,10 @@ export class World implements AsyncDisposable {
     this.#unsent.delete(account)
   }
 
-  #write(account: FakeAccount, count = 1 + (this.#random.chance(0.2) ? this.#random.below(4) : 0)): Made {
+  #write(
+    account: FakeAccount,
+    count = this.#random.chance(0.7 / this.#ops) ? 1 : 1 + this.#random.below(this.#ops),
+  ): Made {
     const { did, repo } = account
     const writes = new Map<string, Write>()
     while (writes.size < count) {
@@ -201,20 +214,24 @@ export class World implements AsyncDisposable {
   #changeStatus(account: FakeAccount): void {
     const away = this.accounts.filter(({ status }) => status !== undefined)
     const back = away.length > 0 && this.#random.chance(0.6) ? this.#random.pick(away) : undefined
-    const changed = back ?? account
-    changed.status = back ? undefined : this.#random.pick(STATUSES)
-    const { did, status } = changed
+    this.#setStatus(back ?? account, back ? undefined : this.#random.pick(STATUSES))
+  }
+
+  #setStatus(account: FakeAccount, status: FakeAccount['status']): void {
+    const { did } = account
+    account.status = status
     this.truth.statuses.set(did, status)
     for (const { directory } of this.relays) {
       if (status === undefined) directory.inactive.delete(did)
       else directory.inactive.set(did, status)
     }
-    this.#tell('#account', {
-      did,
-      active: status === undefined,
-      ...(status !== undefined && { status }),
-      time: this.#now(),
-    })
+    const active = status === undefined
+    this.#tell('#account', { did, active, ...(status !== undefined && { status }), time: this.#now() })
+  }
+
+  /** A position behind everything. */
+  #end(): void {
+    this.#tell('#identity', { did: this.accounts[0]!.did, time: this.#now() })
   }
 
   #label(): void {
