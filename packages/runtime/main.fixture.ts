@@ -17,6 +17,7 @@ const scenarios = [
   'cannot-start',
   'broken-start',
   'slow-start',
+  'interrupted-start',
   'hung-close',
   'broken-close',
 ] as const
@@ -74,6 +75,11 @@ await runMain({
       case 'slow-start':
         log.info('waiting')
         await once(signal, 'abort')
+        return [steady]
+      case 'interrupted-start':
+        log.info('waiting')
+        await once(signal, 'abort')
+        signal.throwIfAborted()
         return [steady]
       case 'hung-close':
         resources.defer(hang)

@@ -94,6 +94,14 @@ describe('signals', () => {
     expect(lines.map(({ msg }) => msg).slice(-4)).toEqual(['persisted', 'drained', 'closed', 'stopped'])
   })
 
+  test('a signal that ends a wait while starting, for Redis say, is no failure', async () => {
+    const { child, exit, line, lines } = bound(daemon('interrupted-start'))
+    await line('waiting')
+    child.kill('SIGTERM')
+    expect(await exit).toEqual({ code: 0, signal: null })
+    expect(lines.at(-1)!.msg).toBe('stopped')
+  })
+
   test('closing belongs to the drain: it is bounded, and its failure is a failure', async () => {
     const hung = bound(daemon('hung-close', { SLUICE_DRAIN_MS: '300' }))
     await hung.line('running')

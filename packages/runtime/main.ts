@@ -14,6 +14,7 @@ import { armedCrashPoints } from './crash-points.ts'
 import { ConfigError, loadConfig, type ConfigOf, type Definition, type Options } from './config.ts'
 import { maskConfig, secretsOf } from './config-mask.ts'
 import { renderHelp } from './config-render.ts'
+import { isAbort } from './errors.ts'
 import { HealthServer } from './health.ts'
 import { createLogger, type Logger } from './log.ts'
 import { Metrics } from './metrics.ts'
@@ -94,7 +95,10 @@ async function runRole<O extends RuntimeOptions>(role: Role<O>, config: ConfigOf
 
   async function runAndClose(): Promise<void> {
     const resources = new AsyncDisposableStack()
-    await run(resources).catch((error: unknown) => shutdown.fail('cannot start', error))
+    await run(resources).catch((error: unknown) => {
+      // Told to stop while it waited for the outside world: it had nothing yet to lose.
+      if (!shutdown.signal.aborted || !isAbort(error)) shutdown.fail('cannot start', error)
+    })
     shutdown.begin('all services have ended')
     using _ = shutdown.waitFor('close')
     await resources.disposeAsync()
