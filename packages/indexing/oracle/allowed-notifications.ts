@@ -7,7 +7,7 @@ export const notificationAllowances: readonly Allowance[] = [
     id: 'the notification of an edited record',
     tables: ['notification'],
     theirs:
-      'Of an edited like, repost, follow or profile the notification stays as the first version made it; one that the edit gives reason for is not made. That of a profile stays even when the profile is deleted.',
+      'Of an edited like, repost, follow or profile the notification stays as the first version made it; one that the edit gives reason for is not made, and one of a thread that was muted meanwhile stays. That of a profile stays even when the profile is deleted.',
     ours: 'Notifications are those of the version that stands, with its CID and date, and go with the record.',
     explains(difference, both) {
       if (difference.table !== 'notification') return false
@@ -116,5 +116,8 @@ function isOutdated(row: Row, key: string, both: Both): boolean {
   const { subject, via, joinedViaStarterPack } = both.content(row.recordUri)
   if (!both.lives(row.recordUri)) return row.reason === 'starterpack-joined'
   const about = [subject, via, joinedViaStarterPack].map((ref) => (ref as { uri?: string } | undefined)?.uri ?? ref)
-  return !about.includes(row.reasonSubject ?? row.did)
+  if (!about.includes(row.reasonSubject ?? row.did)) return true
+  // Written again after its thread was muted.
+  const [post] = both.ours.at('post', String(row.reasonSubject))
+  return both.happened.muted.has(`${String(row.did)} ${String(post?.replyRoot ?? row.reasonSubject)}`)
 }

@@ -6,8 +6,8 @@ export type Difference =
   | { kind: 'only ours'; table: TableName; key: string; ours: Row }
   | { kind: 'column'; table: TableName; key: string; column: string; official: Row; ours: Row }
 
-export function compare(official: Tables, ours: Tables): Difference[] {
-  return TABLE_NAMES.flatMap((table) => {
+export function compare(official: Tables, ours: Tables, tables: readonly TableName[] = TABLE_NAMES): Difference[] {
+  return tables.flatMap((table) => {
     const keys = new Set([...official.keys(table), ...ours.keys(table)])
     return [...keys].flatMap((key) => compareKey(table, key, official.at(table, key), ours.at(table, key)))
   })

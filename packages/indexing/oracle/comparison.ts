@@ -120,8 +120,9 @@ export class Comparison implements AsyncDisposable {
     await this.settled()
     const row = [uri, did, new Date().toISOString()]
     await this.official.query(MUTE, row)
-    this.#mark(async () => {
+    this.#mark(async ({ happened }) => {
       await this.ours.query(MUTE, row)
+      happened.muted.add(`${did} ${uri}`)
     })
   }
 

@@ -23,6 +23,8 @@ export class Happened {
   readonly removed = new Set<string>()
   /** Accounts that were deleted. */
   readonly deleted = new Set<string>()
+  /** Who muted which thread: DID and URI. */
+  readonly muted = new Set<string>()
   readonly #lives = new Map<string, Life>()
 
   /** @param refused URI and rev of the versions that could not be indexed */
@@ -49,7 +51,8 @@ export class Happened {
   /** As it is now; later events do not change it. */
   copy(): Happened {
     const copy = new Happened()
-    for (const set of ['edited', 'removed', 'deleted'] as const) for (const item of this[set]) copy[set].add(item)
+    for (const set of ['edited', 'removed', 'deleted', 'muted'] as const)
+      for (const item of this[set]) copy[set].add(item)
     for (const [uri, life] of this.#lives) copy.#lives.set(uri, life)
     return copy
   }

@@ -11,6 +11,7 @@ import { ask, questions } from './answers.ts'
 import { compare, describeDifference } from './compare.ts'
 import { Comparison, type Compared } from './comparison.ts'
 import { evenOut } from './even-out.ts'
+import { plantFaults } from './faults.ts'
 import { runScript } from './run.ts'
 import { Tables } from './tables.ts'
 
@@ -40,6 +41,12 @@ describe.each(SEEDS)('seed %i', (seed) => {
         for (const [id, count] of judged.used) used.set(id, (used.get(id) ?? 0) + count)
         expect(judged.unexplained.map(describeDifference)).toEqual([])
       }
+
+      // A comparison that explains everything would find nothing either.
+      const noticed = plantFaults(compared.stages[0]!)
+      expect(noticed.planted).toBeGreaterThan(300)
+      expect(noticed.never).toEqual([])
+      expect(noticed.missed / noticed.planted).toBeLessThan(0.05)
 
       // Which answers depend on rows that are allowed to differ is not known: for the answers, these are made the same.
       const last = compared.stages.at(-1)!

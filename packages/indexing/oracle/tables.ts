@@ -79,6 +79,14 @@ export class Tables {
     return [...this.#rows[table].values()].flat()
   }
 
+  /** The same with one row replaced, or without it. */
+  with(table: TableName, row: Row, other: Row | undefined): Tables {
+    const rows = { ...this.#rows }
+    const all = this.all(table).flatMap((kept) => (kept === row ? (other ? [other] : []) : [kept]))
+    rows[table] = Map.groupBy(all, (kept) => keyOf(table, kept))
+    return new Tables(rows)
+  }
+
   get size(): number {
     return TABLE_NAMES.reduce((sum, table) => sum + this.all(table).length, 0)
   }
