@@ -43,7 +43,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   ...Object.fromEntries(LEVEL_2.map((name) => [`packages/${name}`, LEVEL_1])),
   'packages/indexing': [...LEVEL_1, ...LEVEL_2],
   'packages/sandbox': BELOW_SERVICES,
-  'packages/simulator': [...BELOW_SERVICES, 'sandbox'],
+  'packages/simulator': [...BELOW_SERVICES, 'sandbox', 'ingester', 'backfiller', 'indexer'],
   'services/ingester': BELOW_SERVICES.filter((name) => name !== 'database' && name !== 'indexing'),
   'services/backfiller': BELOW_SERVICES.filter((name) => name !== 'database' && name !== 'indexing'),
   'services/indexer': BELOW_SERVICES,
