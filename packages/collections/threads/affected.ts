@@ -90,11 +90,15 @@ const timeOf = (uri: string): string => `(
         from record where record.uri = ${uri}
       )`
 
-/** Replies that live and replies that are gone: these still pass on what their parent is worth. */
-const REPLIES = `(
-        select uri, "replyParent" as parent from post
-        union all select uri, fact ->> 'parent' from past_fact where fact ->> 'parent' is not null
-      )`
+/**
+ * Replies to `below.uri` that live and replies that are gone: these still pass on what their parent is worth. LATERAL with OFFSET 0: the planner
+ * takes the rows of a recursion for many, and would read the whole table of posts for each batch to join them by hash.
+ */
+const REPLIES = `lateral (
+        select uri from post where "replyParent" = below.uri
+        union all select uri from past_fact where fact ->> 'parent' = below.uri and fact ->> 'parent' is not null
+        offset 0
+      ) reply`
 
 const DESCENDANTS: Statement = {
   name: 'affected-descendants',
@@ -102,7 +106,7 @@ const DESCENDANTS: Statement = {
     with recursive below (uri, depth) as (
       select uri, 0 from unnest($1::text[]) as above (uri)
       union all
-      select reply.uri, depth + 1 from below join ${REPLIES} reply on reply.parent = below.uri where depth < 4
+      select reply.uri, depth + 1 from below cross join ${REPLIES} where depth < 4
     )
     select distinct uri from below where depth > 0 and uri <> all($2::text[])`,
 }
@@ -117,12 +121,17 @@ const OVERTAKEN: Statement = {
     with recursive above (uri, parent, depth) as (
       select uri, "replyParent", 1 from post where uri = any($1::text[]) and "replyParent" is not null
       union
-      select above.uri, known.parent, depth + 1 from above join (
-        select uri, "replyParent" as parent from post union all select uri, fact ->> 'parent' from past_fact
-      ) known on known.uri = above.parent where depth < 5 and known.parent is not null
+      select above.uri, known.parent, depth + 1 from above cross join lateral (
+        select "replyParent" as parent from post where post.uri = above.parent
+        union all select fact ->> 'parent' from past_fact past where past.uri = above.parent
+        offset 0
+      ) known where depth < 5 and known.parent is not null
     )
-    select above.uri from above join post on post.uri = above.parent where ${since('post')}
-    union select above.uri from above join past_fact past on past.uri = above.parent where ${since('past')}
+    select above.uri from above cross join lateral (
+      select from post where post.uri = above.parent and ${since('post')}
+      union all select from past_fact past where past.uri = above.parent and ${since('past')}
+      offset 0
+    ) young
     union select post.uri from post join thread_gate gate on gate."postUri" = coalesce(post."replyRoot", post.uri)
     where post.uri = any($1::text[]) and ${since('gate')}
     union select post.uri from post join past_fact past on past.key = 'threadgate ' || coalesce(post."replyRoot", post.uri)
@@ -137,8 +146,11 @@ const OVERTAKEN: Statement = {
     union select reply.uri from gated_reply reply
     join list_item item on item."subjectDid" = reply.creator and item.creator = reply.owner
     where reply.uri = any($1::text[]) and ${since('item')}
-    union select reply.uri from gated_reply reply join past_fact past on past.did in (reply.owner, reply.creator)
-    where reply.uri = any($1::text[]) and past.key ~ '^(follow|listitem) ' and ${since('past')}`,
+    union select reply.uri from gated_reply reply
+    join past_fact past on past.key in ('follow ' || reply.owner || ' ' || reply.creator, 'follow ' || reply.creator || ' ' || reply.owner)
+    where reply.uri = any($1::text[]) and ${since('past')}
+    union select reply.uri from gated_reply reply join past_fact past on past.did = reply.owner and past.key like 'listitem %'
+    where reply.uri = any($1::text[]) and ${since('past')}`,
 }
 
 const POSTS: Statement = { name: 'affected-posts', text: `select uri from post where uri = any($1::text[])` }
@@ -149,7 +161,7 @@ const REPLIES_AFTER: Statement = {
     with recursive below (uri, rev, depth) as (
       select uri, rev, 0 from unnest($1::text[], $2::text[]) as gone (uri, rev)
       union all
-      select reply.uri, below.rev, depth + 1 from below join ${REPLIES} reply on reply.parent = below.uri where depth < 4
+      select reply.uri, below.rev, depth + 1 from below cross join ${REPLIES} where depth < 4
     )
     select distinct uri from below where depth > 0 and ${timeOf('below.uri')} > rev`,
 }

@@ -29,6 +29,7 @@ create table past_fact (
   primary key (uri, since)
 );
 create index past_fact_key_idx on past_fact (key);
+create index past_fact_list_owner_idx on past_fact (did) where key like 'listitem %';
 create index past_fact_parent_idx on past_fact ((fact ->> 'parent')) where fact ->> 'parent' is not null;
 
 create table gated_reply (

@@ -61,6 +61,7 @@ export const ADDITIONS = [
   'index handle_check_pkey',
   'index handle_check_queue_due_idx',
   'index past_fact_key_idx',
+  'index past_fact_list_owner_idx',
   'index past_fact_parent_idx',
   'index past_fact_pkey',
   'index post_reply_root_idx',
