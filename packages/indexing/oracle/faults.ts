@@ -4,6 +4,8 @@ import { judge } from './allowed.ts'
 import { compare } from './compare.ts'
 import { KEYS, TABLE_NAMES, type Row, type TableName } from './tables.ts'
 
+/** When things were indexed may differ for whole tables. */
+const TIMES = ['indexedAt', 'deletedAt']
 /** So many rows of each table are tried. */
 const ROWS = 6
 
@@ -38,7 +40,7 @@ type Fault = [row: Row, spoilt: Row | undefined]
 
 function faultsOf(table: TableName, rows: readonly Row[]): [what: string, faults: Fault[]][] {
   const keys: readonly string[] = KEYS[table]
-  const columns = Object.keys(rows[0] ?? {}).filter((column) => !keys.includes(column))
+  const columns = Object.keys(rows[0] ?? {}).filter((column) => !keys.includes(column) && !TIMES.includes(column))
   return [
     ['a row', rows.map((row): Fault => [row, undefined])],
     ...columns.map((column): [string, Fault[]] => [
