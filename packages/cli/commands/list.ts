@@ -7,6 +7,7 @@ import { addDlq } from './dlq.ts'
 import { addDoctor } from './doctor.ts'
 import { addExplain } from './explain.ts'
 import { addGroup } from './group.ts'
+import { addIdentity } from './identity.ts'
 import { addIncidents } from './incidents.ts'
 import { addMigrate } from './migrate.ts'
 import { addPending } from './pending.ts'
@@ -29,6 +30,7 @@ export const COMMANDS: readonly Add[] = [
   addRecount,
   addPrune,
   addBulk,
+  addIdentity,
   addConfig,
   addMigrate,
 ]

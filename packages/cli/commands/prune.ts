@@ -2,9 +2,10 @@
  * `sluice prune`: removes what has served its time, in small batches that wait for nobody's lock.
  *
  * Tombstones keep a deleted record from coming back by an older event, so one may go when no older event can be queued any more: it must be older
- * than the oldest entry that waits, with a day to spare. Notifications go by age, when asked for.
+ * than the oldest entry that waits, with a day to spare. Notifications, and what is remembered of ended records, go by age, when asked for.
  */
 import { setTimeout as delay } from 'node:timers/promises'
+import { tidFromMicros } from '@sluice/atproto/tid.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import { inspect } from '@sluice/streams/inspect.ts'
 import { CannotError, EXIT, examples, type Add } from '../cli.ts'
@@ -15,6 +16,7 @@ import { streamsOf } from '../system-state.ts'
 interface Options {
   tombstones: string
   notifications?: string
+  facts?: string
   batch: string
   yes?: boolean
 }
@@ -39,6 +41,10 @@ export const addPrune: Add = (cli, parent) => {
     )
     .option('--tombstones <days>', 'older than this', '30')
     .option('--notifications <days>', 'older than this; without it none is removed')
+    .option(
+      '--facts <days>',
+      'what ended longer ago: replies of before that come later are judged by what is; without it none is removed',
+    )
     .option('--batch <rows>', 'rows that are looked at in one transaction', '5000')
     .option('--yes', 'do it')
     .addHelpText(
@@ -50,7 +56,9 @@ export const addPrune: Add = (cli, parent) => {
       ),
     )
     .action((options: Options, command) => {
-      const numbers = [options.tombstones, options.notifications ?? '1', options.batch].map(Number)
+      const numbers = [options.tombstones, options.notifications ?? '1', options.facts ?? '1', options.batch].map(
+        Number,
+      )
       if (numbers.some((n) => !(n > 0))) command.error('error: days and rows are numbers above 0')
       return cli.run((session) => prune(session, options))
     })
@@ -61,6 +69,7 @@ async function prune(session: Session, options: Options): Promise<number> {
   const db = await session.db()
   const rules = [await tombstones(session, Number(options.tombstones))]
   if (options.notifications !== undefined) rules.push(notifications(Number(options.notifications)))
+  if (options.facts !== undefined) rules.push(facts(Number(options.facts)))
   const results: { table: string; before: string; rows: number }[] = []
   for (const rule of rules) {
     const rows = options.yes ? await remove(db, rule, Number(options.batch), signal) : await countOld(db, rule)
@@ -91,6 +100,12 @@ async function tombstones(session: Session, days: number): Promise<Rule> {
 function notifications(days: number): Rule {
   const before = new Date(Date.now() - days * DAY_MS).toISOString()
   return { table: 'notification', key: 'id', time: 'sortAt', before, first: 0 }
+}
+
+/** Their times are TIDs. */
+function facts(days: number): Rule {
+  const before = tidFromMicros((Date.now() - days * DAY_MS) * 1_000)
+  return { table: 'past_fact', key: 'uri', time: 'until', before, first: '' }
 }
 
 async function countOld(db: DatabasePool, { table, time, before }: Rule): Promise<number> {
