@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Moves an entry that waits for a busy host to the schedule, for the host's next free turn: KEYS stream, schedule, host
 -- ARGV group, id, the entry, least delay in ms, ms between two turns, most entries in the schedule.
 -- Returns when it is due, or 0 when the schedule is full: then nothing happened.

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Moves an entry from its stream to the schedule: KEYS stream, schedule · ARGV group, id, delay in ms, the entry as it shall come back.
 -- Returns when it is due.
 local t = redis.call('TIME')
