@@ -69,7 +69,11 @@ test('V5, D5: bad input stops nothing, is counted with its reason, and its neigh
   await using indexer = await startIndexer({ database, redisUrl }, 'one')
   await drained(redis, ['firehose_live'])
   const letters = (await redis.xRange('firehose_live_dlq', '-', '+')) ?? []
-  expect(letters.map(({ message }) => message.reason).sort()).toEqual(['missing-field', 'not-an-event', 'not-json'])
+  expect(letters.map(({ message }) => message.reason!).toSorted()).toEqual([
+    'missing-field',
+    'not-an-event',
+    'not-json',
+  ])
   for (const reason of ['missing-field', 'not-an-event', 'not-json']) {
     expect(await indexer.metric('sluice_stream_dead_letters_total', { stream: 'firehose_live', reason })).toBe(1)
   }
