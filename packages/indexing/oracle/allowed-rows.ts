@@ -37,7 +37,7 @@ export const rowAllowances: readonly Allowance[] = [
     ours: 'It is judged by the parent as soon as that is there.',
     explains(difference, both) {
       const found = changed(difference, 'invalidReplyRoot')
-      return found?.official.invalidReplyRoot === true && both.happened.cameBeforeItsThread(found.key)
+      return found?.official.invalidReplyRoot === true && both.happened.hangsOnWhatCameTooSoon(found.key)
     },
   },
   {

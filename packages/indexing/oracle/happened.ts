@@ -63,6 +63,15 @@ export class Happened {
     return pair !== undefined && [...this.#lives].some(([other, life]) => other !== uri && life.pair === pair)
   }
 
+  /** Whether the reply, or one above it that it hangs on, came before something above. */
+  hangsOnWhatCameTooSoon(uri: string): boolean {
+    for (let at: string | undefined = uri, height = 0; at !== undefined && height < 20; height++) {
+      if (this.cameBeforeItsThread(at)) return true
+      at = this.#lives.get(at)?.parent
+    }
+    return false
+  }
+
   /** Whether something above the reply was first there after the reply was. */
   cameBeforeItsThread(uri: string): boolean {
     const written = this.#lives.get(uri)?.last
