@@ -4,7 +4,8 @@ import { defineConfig } from 'vitest/config'
 const POSTGRES = 'packages/sandbox/global-postgres.ts'
 const REDIS = 'packages/sandbox/global-redis.ts'
 
-const common = { setupFiles: ['packages/sandbox/setup-file.ts'] }
+/** What is waited for may take its time on a busy machine: no test asserts a time. */
+const common = { setupFiles: ['packages/sandbox/setup-file.ts'], expect: { poll: { timeout: 30_000, interval: 50 } } }
 
 const anyTest = '{packages,services,scripts}/**/*'
 

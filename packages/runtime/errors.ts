@@ -52,7 +52,7 @@ export function isAbort(error: unknown): boolean {
 export function describeError(error: unknown): string {
   const parts: string[] = []
   for (let e: unknown = error; e !== undefined && parts.length < 5; e = e instanceof Error ? e.cause : undefined) {
-    parts.push(e instanceof Error ? `${e.name}: ${e.message}` : inspect(e))
+    parts.push(e instanceof Error ? `${e.name}: ${e.message}` : typeof e === 'string' ? e : inspect(e))
   }
   return parts.join(' ← ')
 }

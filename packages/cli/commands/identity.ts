@@ -10,6 +10,7 @@ export const addIdentity: Add = (cli, parent) => {
   parent
     .command('identity')
     .description('what is known of accounts before anybody asks')
+    .addHelpText('after', examples(['sluice identity import plc.jsonl.gz', "a PLC directory's export"]))
     .command('import <source>')
     .description("read a PLC directory's export: a file, a URL of one, or a directory's /export; safe to repeat")
     .option('--after <time>', 'go on after this createdAt, as an earlier import told (only for /export)')
