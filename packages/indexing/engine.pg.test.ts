@@ -189,6 +189,23 @@ describe('notifications', () => {
     expect(await engine.notifications()).toEqual(['ann like bob', 'bob reply cat'])
   })
 
+  test('who muted a thread hears nothing of what was done to a post of it, though that post is gone by now', async ({
+    engine,
+    story,
+  }) => {
+    const quiet = story.post('bob', 'quiet')
+    const mine = story.reply('ann', quiet)
+    await engine.apply([quiet, mine])
+    await engine.db.query(`insert into thread_mute ("rootUri", "mutedByDid", "createdAt") values ($1, $2, $3)`, [
+      uriOf(quiet),
+      story.did('ann'),
+      story.now,
+    ])
+    const like = story.like('cat', mine)
+    await engine.apply([like, story.delete(mine)])
+    expect((await engine.notifications()).filter((line) => line.startsWith('ann'))).toEqual([])
+  })
+
   test('what was deleted and written anew in one batch says no farewell', async ({ engine, story }) => {
     const words = { subject: story.did('eve'), handle: 'eve.test', displayName: 'E' }
     const first = story.put('ann', 'app.bsky.graph.verification', words)

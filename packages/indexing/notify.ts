@@ -41,7 +41,10 @@ export class Notices {
   }
 }
 
-/** Which of the rows are about a thread that their receiver has muted, by index. Mutes are few: they are looked at first. */
+/**
+ * Which of the rows are about a thread that their receiver has muted, by index. Mutes are few: they are looked at first. A subject that is gone
+ * was in its thread all the same.
+ */
 async function findMuted(tx: Transaction, rows: readonly NotificationRow[]): Promise<Set<number>> {
   const about = rows.flatMap(({ did, reasonSubject }, i) => (reasonSubject === null ? [] : [{ did, reasonSubject, i }]))
   const { rows: found } = await tx.query<{ index: number }>(MUTED, [
@@ -60,6 +63,9 @@ const MUTED = {
       from unnest($1::int[], $2::text[], $3::text[]) as notice (index, did, subject)
       join thread_mute mute on mute."mutedByDid" = notice.did
     )
-    select distinct mutes.index from mutes join post on post.uri = mutes.subject
-    where coalesce(post."replyRoot", post.uri) = mutes."rootUri"`,
+    select distinct mutes.index from mutes left join post on post.uri = mutes.subject
+    left join lateral (
+      select fact ->> 'root' as root from past_fact where uri = mutes.subject and key = mutes.subject order by until desc limit 1
+    ) past on post.uri is null
+    where coalesce(post."replyRoot", past.root, mutes.subject) = mutes."rootUri"`,
 }
