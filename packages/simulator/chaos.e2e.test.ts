@@ -2,9 +2,9 @@
  * D1–D9, C1–C5: whatever goes wrong, in the order of a seed, the index ends as the truth. `CHAOS_SEEDS=1,2,3` chooses others; many, and with more faults each:
  * `npm run simulate -- --chaos --seeds 1-200`.
  */
+import { CRASH_POINTS } from '@sluice/runtime/crash-points.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { chaosRun } from './chaos.ts'
-import { DAEMON_POINTS } from './faults.ts'
 
 const SEEDS = (process.env.CHAOS_SEEDS ?? '1,2').split(',').map(Number)
 /** Each run draws a half of the kinds; two that follow each other hit all crash points. */
@@ -19,6 +19,6 @@ test.for(SEEDS)('chaos of seed %i ends in the truth, with nothing left over', as
   for (const point of report.points.keys()) reached.add(point)
 })
 
-test.runIf(SEEDS.length > 1)('every crash point of the daemons was hit', () => {
-  expect(DAEMON_POINTS.filter((point) => !reached.has(point))).toEqual([])
+test.runIf(SEEDS.length > 1)('every crash point was hit', () => {
+  expect(CRASH_POINTS.filter((point) => !reached.has(point))).toEqual([])
 })

@@ -6,6 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { CRASH_POINTS, type CrashPoint } from '@sluice/runtime/crash-points.ts'
 import { Random } from '@sluice/sandbox/random.ts'
 import { noProcessLeft } from '@sluice/sandbox/leftovers.ts'
+import { beginBulk, finishBulkThroughCrash } from './bulk-load.ts'
 import { crashAt, DAEMON_POINTS, FAULTS, type FaultName, type Scene } from './faults.ts'
 import { deadLetterDifferences } from './poison.ts'
 import { settled } from './settle.ts'
@@ -61,9 +62,11 @@ export async function chaosRun(options: ChaosOptions): Promise<ChaosReport> {
     await using world = await World.start({ seed })
     await using system = await System.start({ world, appendfsync: seed % 3 === 0 ? 'everysec' : 'always' })
     const scene: Scene = { system, world, random: new Random(seed), poison: [], troubled: [] }
+    const bulk = isBulk(seed) && points.length > 0
+    if (bulk) await beginBulk(system)
     await system.startAll()
-    say('all daemons are up')
-    await injected(scene, { plan: planOf(scene.random, faults, points), options, report, say })
+    say(`all daemons are up${bulk ? ', in a bulk load' : ''}`)
+    await injected(scene, { plan: planOf(scene.random, faults, points), bulk, options, report, say })
     world.finish()
     Object.assign(report, { operations: world.operations, done: world.done, poison: scene.poison.length })
     say(`all faults were injected, ${world.operations} operations`)
@@ -84,6 +87,11 @@ export async function chaosRun(options: ChaosOptions): Promise<ChaosReport> {
   return report
 }
 
+/** Every second run begins as the first load of a network. */
+function isBulk(seed: number): boolean {
+  return seed % 2 === 0
+}
+
 type Step = { fault: FaultName } | { point: CrashPoint }
 
 function planOf(random: Random, faults: number, points: readonly CrashPoint[]): Step[] {
@@ -100,10 +108,11 @@ async function injected(
   scene: Scene,
   {
     plan,
+    bulk,
     options,
     report,
     say,
-  }: { plan: Step[]; options: ChaosOptions; report: ChaosReport; say: (line: string) => void },
+  }: { plan: Step[]; bulk: boolean; options: ChaosOptions; report: ChaosReport; say: (line: string) => void },
 ): Promise<void> {
   const { world, random, system } = scene
   const least = world.operations + (options.events ?? 1_500)
@@ -128,6 +137,11 @@ async function injected(
           report.points.set(step.point, (report.points.get(step.point) ?? 0) + 1)
           say(`crash point ${step.point} in ${who}`)
         }
+      }
+      if (bulk) {
+        await finishBulkThroughCrash(system, (limit) => random.below(limit))
+        report.points.set('bulk.step', 1)
+        say('crash point bulk.step in sluice bulk finish')
       }
     } finally {
       over.abort()

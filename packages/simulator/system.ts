@@ -147,7 +147,13 @@ export class System implements AsyncDisposable {
   }
 
   openDatabase(): DatabasePool & AsyncDisposable {
-    const db = new DatabasePool({ url: this.postgres.url(DATABASE), schema: SCHEMA, size: 2, role: 'simulator' })
+    const db = new DatabasePool({
+      url: this.postgres.url(DATABASE),
+      schema: SCHEMA,
+      size: 2,
+      role: 'simulator',
+      acquireMs: 300_000,
+    })
     return Object.assign(db, { [Symbol.asyncDispose]: () => db.close() })
   }
 
