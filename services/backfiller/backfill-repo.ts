@@ -19,9 +19,16 @@ import { SEQ_BACKFILL, type AccountEvent, type StreamEvent } from '@sluice/event
 import type { Budget } from '@sluice/runtime/budget.ts'
 import { crashPoint } from '@sluice/runtime/crash-points.ts'
 import { RefusedError } from '@sluice/runtime/errors.ts'
-import { beginExport, readChains, settleExport } from '@sluice/streams/chain-state.ts'
+import {
+  beginExport,
+  encodeChain,
+  moveChain,
+  readChains,
+  settleExport,
+  type StoredChain,
+} from '@sluice/streams/chain-state.ts'
 import type { Redis } from '@sluice/streams/connection.ts'
-import type { Producer } from '@sluice/streams/producer.ts'
+import { StateConflictError, type Producer, type Step } from '@sluice/streams/producer.ts'
 import { hostOf } from '@sluice/streams/cursors.ts'
 import { identityOf } from './account.ts'
 import { chunksOf, headOf, type ExportChunk } from './export-events.ts'
@@ -137,7 +144,8 @@ export async function appendExport(
   signal: AbortSignal,
 ): Promise<Outcome> {
   const { producer, wanted, onChunk } = context
-  const resync = await isResync(context, entry)
+  const untouched = await untouchedChain(context, entry)
+  const resync = untouched === undefined
   let records = 0
   let isFirst = true
   let under: Promise<unknown> = Promise.resolve()
@@ -149,7 +157,8 @@ export async function appendExport(
     const events: StreamEvent[] = [...chunk.creates, ...(chunk.range ? [chunk.range] : [])]
     if (chunk.isLast) {
       events.push(headOf(repo, time))
-      const { stale } = await producer.append(events, signal, { also: [settleExport(repo.did, repo)] })
+      const also = [...(untouched ? [stillUntouched(repo.did, untouched, isFirst)] : []), settleExport(repo.did, repo)]
+      const { stale } = await producer.append(events, signal, { also }).catch(asStale)
       if (stale > 0) throw refuse('export-stale', `${repo.rev} does not reach what is missing`)
     } else {
       under = producer.append(events, signal, { also: isFirst ? [beginExport(repo.did)] : [] })
@@ -160,11 +169,30 @@ export async function appendExport(
   return { kind: 'exported', resync, records }
 }
 
-/** Whether the index may hold records that the repository no longer has. Unknown counts as yes. */
-async function isResync({ redis, alwaysResync }: AppendContext, { did, reason }: BackfillEvent): Promise<boolean> {
-  if (alwaysResync || (reason !== undefined && reason !== 'listed')) return true
+/**
+ * The chain record of an account of which the index holds nothing yet: neither an export nor live commits. Its first export need not say what is gone.
+ * Undefined for any other, and when nothing is known: a record that came with a live commit may be gone by this export, and the commit that
+ * deleted it will be taken for known, since the export is newer.
+ */
+async function untouchedChain(
+  { redis, alwaysResync }: AppendContext,
+  { did, reason }: BackfillEvent,
+): Promise<StoredChain | undefined> {
+  if (alwaysResync || (reason !== undefined && reason !== 'listed')) return undefined
   const [chain] = await readChains(redis, [did])
-  return chain === undefined || chain.record.exported
+  return chain && !chain.record.exported && chain.record.rev === '' ? chain : undefined
+}
+
+/** Goes with the last chunk, which is not appended when a live commit was sent on meanwhile. */
+function stillUntouched(did: string, chain: StoredChain, isOnlyChunk: boolean): Step {
+  const record = { ...chain.record, exported: chain.record.exported || !isOnlyChunk }
+  const from = isOnlyChunk ? chain : { record, bytes: encodeChain(record) }
+  return moveChain(did, from, record)
+}
+
+function asStale(error: unknown): never {
+  if (!(error instanceof StateConflictError)) throw error
+  throw refuse('export-stale', 'live commits of the account were sent on meanwhile: it comes again, as a resync')
 }
 
 async function accountOutcome(
