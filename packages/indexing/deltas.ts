@@ -41,9 +41,11 @@ export class Deltas {
     for (const { table, key, columns, rows } of aggregates) {
       const changed = [...rows].filter(([, deltas]) => deltas.some((n) => n !== 0)).sort(([a], [b]) => (a < b ? -1 : 1))
       if (changed.length === 0) continue
-      void tx.query({ name: `count-${table}-${columns.join('-')}`, text: upsert(table, key, columns) }, [
+      // In one order, whatever the batch met first: each order would be a statement of its own on every connection.
+      const ordered = columns.toSorted()
+      void tx.query({ name: `count-${table}-${ordered.join('-')}`, text: upsert(table, key, ordered) }, [
         changed.map(([k]) => k),
-        ...columns.map((_, i) => changed.map(([, deltas]) => deltas[i] ?? 0)),
+        ...ordered.map((column) => changed.map(([, deltas]) => deltas[columns.indexOf(column)] ?? 0)),
       ])
     }
   }
