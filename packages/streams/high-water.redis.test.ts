@@ -104,7 +104,8 @@ test('the memory mark holds producers back well below maxmemory, and lets them g
   await expect.poll(() => changes.length, { timeout: 20_000 }).toBe(1)
   expect(changes[0]).toMatchObject({ by: 'memory' })
   const used = Number(/used_memory:(\d+)/.exec(await redis.info('memory'))![1])
-  expect(used).toBeGreaterThan(10 * 2 ** 20)
+  // About half of it: what the last append took is estimated, and freed buffers count.
+  expect(used).toBeGreaterThan(9 * 2 ** 20)
   expect(used).toBeLessThan(16 * 2 ** 20)
   expect(retries).toEqual([])
   await redis.del(stream)
