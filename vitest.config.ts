@@ -7,6 +7,12 @@ const REDIS = 'packages/sandbox/global-redis.ts'
 /** What is waited for may take its time on a busy machine: no test asserts a time. */
 const common = { setupFiles: ['packages/sandbox/setup-file.ts'], expect: { poll: { timeout: 30_000, interval: 50 } } }
 
+/**
+ * Tests with processes of their own are tried twice: on two busy cores one may be starved for longer than it waits. `npm test` names those that needed
+ * it. Never the database tests: what fails there once is a race.
+ */
+const WITH_PROCESSES = { retry: 1 }
+
 const anyTest = '{packages,services,scripts}/**/*'
 
 export default defineConfig({
@@ -27,6 +33,7 @@ export default defineConfig({
       {
         test: {
           ...common,
+          ...WITH_PROCESSES,
           name: 'redis',
           include: [`${anyTest}.redis.test.ts`],
           globalSetup: [REDIS],
@@ -48,6 +55,7 @@ export default defineConfig({
       {
         test: {
           ...common,
+          ...WITH_PROCESSES,
           name: 'e2e',
           include: [`${anyTest}.e2e.test.ts`],
           globalSetup: [POSTGRES, REDIS],

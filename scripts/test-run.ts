@@ -8,13 +8,15 @@ export interface TestRun {
   failed: number
   /** Full names of the tests that did not run. */
   skipped: string[]
+  /** Full names of the tests that passed at the second try only. */
+  retried: string[]
   /** Errors that belong to no test. */
   outside: string[]
 }
 
 /** @param args as for `vitest run` */
 export async function runTests(root: string, args: string[]): Promise<TestRun> {
-  const run: TestRun = { modules: [], passed: 0, failed: 0, skipped: [], outside: [] }
+  const run: TestRun = { modules: [], passed: 0, failed: 0, skipped: [], retried: [], outside: [] }
   const reporter: Reporter = {
     onTestRunEnd(modules, unhandled) {
       run.modules = modules
@@ -42,6 +44,7 @@ function count(module: TestModule, root: string, run: TestRun): void {
   const path = relative(root, module.moduleId)
   for (const test of module.children.allTests()) {
     const { state } = test.result()
+    if (state === 'passed' && (test.diagnostic()?.retryCount ?? 0) > 0) run.retried.push(`${path} > ${test.fullName}`)
     if (state === 'passed') run.passed++
     else if (state === 'failed') run.failed++
     else if (test.options.mode !== 'run' || state === 'skipped') run.skipped.push(`${path} > ${test.fullName}`)

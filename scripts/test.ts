@@ -48,6 +48,7 @@ for (const { project, passed, failed, skipped, seconds } of describeModules(run?
   row(project, parts.join(', '), seconds)
 }
 for (const name of run?.skipped ?? []) console.log(`notice: skipped: ${name}`)
+for (const name of run?.retried ?? []) console.log(`notice: passed at the second try only: ${name}`)
 for (const error of outside) console.log(`error outside a test: ${error.split('\n').slice(0, 5).join('\n  ')}`)
 
 const passed = results.filter(({ ok }) => ok).length + (run?.passed ?? 0)
