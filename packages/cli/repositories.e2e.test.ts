@@ -1,4 +1,7 @@
 /** What operators do with repositories: 100 damaged records are found and mended, one record is followed wherever it is, counters are put right. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { TestRepo } from '@sluice/atproto/testing/repo.ts'
 import { formatCid } from '@sluice/atproto/cid.ts'
 import { streamEventCodec } from '@sluice/events/codec.ts'
@@ -129,6 +132,15 @@ async function asks(sluice: Sluice, redis: Redis, network: FakeNetwork): Promise
   expect((await sluice('backfill', 'cancel')).stdout).toContain('would take back 1')
   expect((await sluice('backfill', 'cancel', '--yes')).stdout).toContain('took back 1')
   expect(await redis.xLen('repo_backfill_priority')).toBe(0)
+  const folder = mkdtempSync(join(tmpdir(), 'sluice-cli-'))
+  writeFileSync(join(folder, 'dids.txt'), `${DID}\n\n${DID}\n`)
+  expect((await sluice('backfill', 'file', join(folder, 'dids.txt'))).stdout).toContain(
+    'repositories queued before all others',
+  )
+  const [asked] = (await redis.xRange('repo_backfill_priority', '-', '+')) ?? []
+  expect(JSON.parse(asked!.message.repo!)).toMatchObject({ did: DID })
+  expect((await sluice('backfill', 'cancel', '--yes')).code).toBe(0)
+  rmSync(folder, { recursive: true })
   expect(await sluice('backfill', 'did', 'nonsense')).toMatchObject({
     code: 1,
     stderr: expect.stringContaining('nothing was queued') as string,
