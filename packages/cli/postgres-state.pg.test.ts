@@ -27,6 +27,21 @@ test('a missing index is named with the statement that makes it; in a first load
   })
 })
 
+test('every index that is not there is missed, the AppView’s and ours', async ({ database }) => {
+  await using db = new DatabasePool({ url: database, schema: 'bsky', size: 4, role: 'test' })
+  const { rows } = await db.query<{ name: string }>(
+    `select c.relname as name from pg_index i join pg_class c on c.oid = i.indexrelid
+     where c.relnamespace = 'bsky'::regnamespace and not exists (select from pg_constraint where conindid = c.oid)
+       and exists (select from pg_class t where t.oid = i.indrelid and t.relkind = 'r') order by 1`,
+  )
+  const names = rows.map(({ name }) => name)
+  await db.query(`drop index ${names.map((name) => `"${name}"`).join(', ')}`)
+  const { missingIndexes } = await inspectPostgres(db)
+  expect(missingIndexes.map(({ name }) => name).toSorted()).toEqual(names.toSorted())
+  for (const { statement } of missingIndexes) await db.query(statement)
+  expect((await inspectPostgres(db)).missingIndexes).toEqual([])
+})
+
 test('a table that somebody holds does not hold up the look', async ({ database }) => {
   await using db = new DatabasePool({ url: database, schema: 'bsky', size: 4, role: 'test' })
   await db.query('vacuum record')

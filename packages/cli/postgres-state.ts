@@ -5,6 +5,7 @@
 import { appviewTables } from '@sluice/database/appview/schema.ts'
 import { textOrder } from '@sluice/database/collation.ts'
 import { pendingMigrations } from '@sluice/database/migrate.ts'
+import { OWN_STATEMENTS } from '@sluice/database/migrations/list.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
 import { bulkPhase } from '@sluice/indexing/bulk/finish.ts'
@@ -201,13 +202,10 @@ const OURS = `
 /** The indexes of the AppView's script, and ours: by name, and how each is made. */
 const STATEMENTS: ReadonlyMap<string, string> = new Map(
   [
-    ...appviewTables.matchAll(/^(create (?:unique )?index (\w+) on [^;]+);/gm),
-    ...[
-      ['create index past_fact_key_idx on past_fact (key)', 'past_fact_key_idx'],
-      ['create index gated_reply_creator_owner_idx on gated_reply (creator, owner)', 'gated_reply_creator_owner_idx'],
-      ['create index post_reply_root_idx on post ("replyRoot") where "replyRoot" is not null', 'post_reply_root_idx'],
-    ].map(([statement, name]) => ['', statement!, name!]),
-  ].map(([, statement, name]): [string, string] => [name!, statement!.replaceAll(/\s+/g, ' ')]),
+    ...`${appviewTables}\n${OWN_STATEMENTS}`.matchAll(
+      /^create ((?:unique )?)index (?:if not exists )?(\w+) on ([^;]+);/gm,
+    ),
+  ].map(([, unique, name, on]) => [name!, `create ${unique}index ${name} on ${on!.replaceAll(/\s+/g, ' ')}`]),
 )
 
 function missingOf(

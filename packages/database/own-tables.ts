@@ -50,3 +50,26 @@ export interface TombstoneTable {
   rev: string
   deletedAt: string
 }
+
+/** Ours: an index that a bulk load took away. */
+export interface BulkIndexTable {
+  name: string
+  table: string
+  definition: string
+  isUnique: boolean
+  isConstraint: boolean
+}
+
+/** Ours: the bulk load under way, if there is one. */
+export interface BulkLoadTable {
+  id: number
+  phase: string
+  startedAt: string
+}
+
+/** Ours: how far the end of a bulk load has come. */
+export interface BulkStepTable {
+  name: string
+  position: string
+  done: boolean
+}

@@ -6,6 +6,9 @@
 import type { ColumnType, Generated, GeneratedAlways } from 'kysely'
 import type {
   AccountDeletionTable,
+  BulkIndexTable,
+  BulkLoadTable,
+  BulkStepTable,
   GatedReplyTable,
   HandleCheckTable,
   PastFactTable,
@@ -305,27 +308,4 @@ export interface VerificationTable extends RowOfRecord {
   handle: string
   displayName: string
   sortedAt: GeneratedAlways<string>
-}
-
-/** Ours: an index that a bulk load took away. */
-export interface BulkIndexTable {
-  name: string
-  table: string
-  definition: string
-  isUnique: boolean
-  isConstraint: boolean
-}
-
-/** Ours: the bulk load under way, if there is one. */
-export interface BulkLoadTable {
-  id: number
-  phase: string
-  startedAt: string
-}
-
-/** Ours: how far the end of a bulk load has come. */
-export interface BulkStepTable {
-  name: string
-  position: string
-  done: boolean
 }

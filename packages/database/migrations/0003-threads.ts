@@ -10,7 +10,7 @@ import type { Migration } from './migration.ts'
 export const threads: Migration = {
   name: '0003-threads',
   async up(client: ClientBase) {
-    await client.query(STATEMENTS)
+    await client.query(THREADS)
   },
 }
 
@@ -18,7 +18,7 @@ export const threads: Migration = {
  * `record.fromExport`: its rev is that of an export's head, which does not tell when the record was written. `past_fact`: something about a record that was true from `since` until before `until` (TIDs), and is no more: a deleted post's place in
  * its thread, an earlier gate, an ended follow. Never the content. `gated_reply`: replies that a gate judged, by who may be looked for.
  */
-const STATEMENTS = `
+export const THREADS = `
 create table past_fact (
   uri varchar not null,
   did varchar not null,

@@ -8,7 +8,7 @@ import type { Migration } from './migration.ts'
 export const accounts: Migration = {
   name: '0004-accounts',
   async up(client: ClientBase) {
-    await client.query(STATEMENTS)
+    await client.query(ACCOUNTS)
   },
 }
 
@@ -18,7 +18,7 @@ export const accounts: Migration = {
  *
  * `account_deletion`: a row lives from the report of a deletion until the account is back.
  */
-const STATEMENTS = `
+export const ACCOUNTS = `
 create table handle_check (
   did varchar primary key,
   queue varchar not null,

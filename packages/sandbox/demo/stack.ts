@@ -9,13 +9,6 @@ import { type Postgres, startPostgres } from '../postgres.ts'
 import { type Redis, startRedis } from '../redis.ts'
 import { SCHEMA } from '../template.ts'
 
-export interface StackOptions {
-  /** Where the stores keep their data; without it they are gone with us. */
-  dir?: string
-  /** What the ingester is connected to, and other variables for all daemons. */
-  env: Record<string, string>
-}
-
 export const DATABASE = 'appview'
 
 /** The two stores, with an empty database for the AppView's tables. */
