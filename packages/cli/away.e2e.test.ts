@@ -13,7 +13,17 @@ test('with PostgreSQL away every command that needs it says so in one line, and 
     METRICS_PORT: '0',
   }
   const did = 'did:plc:aaaaaaaaaaaaaaaaaaaaaaaa'
-  for (const line of [`verify ${did}`, `explain ${did}`, 'recount', 'prune', 'migrate', 'migrate --check']) {
+  const onIndex = [
+    'recount',
+    'prune',
+    'bulk begin',
+    'bulk status',
+    'bulk finish',
+    'identity import x',
+    'migrate',
+    'migrate --check',
+  ]
+  for (const line of [`verify ${did}`, `explain ${did}`, ...onIndex]) {
     const said = await runCli(line.split(' '), env)
     expect(said, line).toEqual({ code: 69, stdout: '', stderr: expect.stringMatching(/^sluice: PostgreSQL at 127\.0\.0\.1:1\/bsky is away: .*ECONNREFUSED.*\n$/) as string }) // prettier-ignore
   }

@@ -2,15 +2,19 @@
  * `npm start`: the three daemons on embedded stores against the real network.
  *
  * `RELAY_HOSTS` (default: the public relay), `LABELER_HOSTS` (default: Bluesky's moderation service) and every other variable of the
- * daemons are passed on. The data stay in `.sandbox/`, so the next start goes on where this one stopped. Ctrl-C drains and stops.
+ * daemons are passed on. The data stay in `.sandbox/start`, or `--dir`, so the next start goes on where this one stopped. Ctrl-C drains and stops.
  */
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
+import { parseArgs } from 'node:util'
 import { VARIABLES } from '@sluice/runtime/variables.ts'
 import { FigureReader } from './demo/figures.ts'
 import { showLive } from './demo/live-table.ts'
 import { startDaemons, Stores } from './demo/stack.ts'
 
-const DIR = join(import.meta.dirname, '../../.sandbox/start')
+const { values } = parseArgs({
+  options: { dir: { type: 'string', default: join(import.meta.dirname, '../../.sandbox/start') } },
+})
+const dir = resolve(values.dir)
 
 const stopping = new AbortController()
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
@@ -20,8 +24,8 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   })
 }
 
-console.log(`· starting PostgreSQL and Redis on ${DIR}`)
-await using stores = await Stores.start(DIR)
+console.log(`· starting PostgreSQL and Redis on ${dir}`)
+await using stores = await Stores.start(dir)
 const env: Record<string, string> = {
   RELAY_HOSTS: 'https://relay1.us-east.bsky.network',
   LABELER_HOSTS: 'https://mod.bsky.app',
@@ -33,7 +37,7 @@ console.log(`· PostgreSQL: ${stores.databaseUrl.replace(/:[^:@/]+@/, ':…@')} 
 for (const { role, port } of daemons.all) console.log(`· ${role}: http://127.0.0.1:${port}/ready · /metrics`)
 
 await using reader = await FigureReader.open(stores)
-const headline = (): string => `${env.RELAY_HOSTS} → .sandbox/start (Ctrl-C to stop)`
+const headline = (): string => `${env.RELAY_HOSTS} → ${dir} (Ctrl-C to stop)`
 await Promise.race([showLive({ reader, headline, signal: stopping.signal }), daemons.failure()])
 
 /** The daemons' variables that the caller set, but for those that name the stores: these are ours. */

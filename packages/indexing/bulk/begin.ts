@@ -8,7 +8,7 @@
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import { transaction, type Transaction } from '@sluice/database/transaction.ts'
-import { FatalError } from '@sluice/runtime/errors.ts'
+import { RefusedError } from '@sluice/runtime/errors.ts'
 import { readPhase, stopBatches } from './phase.ts'
 
 export interface DroppedIndex {
@@ -19,14 +19,15 @@ export interface DroppedIndex {
   isConstraint: boolean
 }
 
-/** Returns the indexes that it dropped; none when a load is under way already. @throws FatalError when the index is not empty */
+/** Returns the indexes that it dropped; none when a load is under way already. @throws RefusedError `bulk-not-empty` */
 export async function beginBulkLoad(db: DatabasePool, collections: CollectionSet): Promise<DroppedIndex[]> {
   return await transaction(db, { doing: 'beginning a bulk load' }, async (tx) => {
     await stopBatches(tx)
     if (await readPhase(tx)) return []
     const { rows } = await tx.query(`select from record limit 1`)
     if (rows.length > 0) {
-      throw new FatalError(
+      throw new RefusedError(
+        'bulk-not-empty',
         `a bulk load begins with an empty index, and there are records in schema ${db.schema}. Next: load into a new database or schema, or load without`,
       )
     }

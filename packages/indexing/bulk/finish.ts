@@ -9,7 +9,7 @@ import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
 import { crashPoint } from '@sluice/runtime/crash-points.ts'
-import { FatalError } from '@sluice/runtime/errors.ts'
+import { RefusedError } from '@sluice/runtime/errors.ts'
 import { aggregatesOf, recountStep } from '../recount.ts'
 import { deriveOnward } from '../settle.ts'
 import { tellApart } from './duplicates.ts'
@@ -42,7 +42,7 @@ const STEPS: readonly [name: string, run: (finish: Finish) => Promise<void>][] =
 
 /**
  * Does what is left to do. `db` must have no statement timeout: an index may take hours.
- * @throws FatalError when no load is under way, or when somebody else is finishing it; TransientError: call it again
+ * @throws RefusedError `bulk-none` or, when somebody else is finishing it, `bulk-taken`; TransientError: call it again
  */
 export async function finishBulkLoad(
   db: DatabasePool,
@@ -52,8 +52,8 @@ export async function finishBulkLoad(
   const holder = await db.acquire(signal)
   try {
     const { rows } = await holder.query<{ got: boolean }>(TRY_FINISHER_LOCK)
-    if (!rows[0]!.got) throw new FatalError('this bulk load is being finished by another process')
-    if (!(await bulkPhase(db))) throw new FatalError('no bulk load is under way in this database')
+    if (!rows[0]!.got) throw new RefusedError('bulk-taken', 'this bulk load is being finished by another process')
+    if (!(await bulkPhase(db))) throw new RefusedError('bulk-none', 'no bulk load is under way in this database')
     for (const [name, run] of STEPS) {
       signal.throwIfAborted()
       if (await isDone(db, name)) continue

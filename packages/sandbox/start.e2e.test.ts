@@ -1,0 +1,69 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { Client } from 'pg'
+import { expect, test } from 'vitest'
+import { startNetwork } from './network.ts'
+import { DATABASE, Stores } from './demo/stack.ts'
+import type { Account } from './pds.ts'
+import { SCHEMA } from './template.ts'
+
+const PROGRAM = fileURLToPath(new URL('start.ts', import.meta.url))
+
+async function post(account: Account, text: string): Promise<void> {
+  await account.agent.post({ text, createdAt: new Date().toISOString() })
+}
+
+function start(dir: string, env: Record<string, string>): ChildProcess {
+  return spawn(process.execPath, [PROGRAM, '--dir', dir], {
+    env: { PATH: process.env.PATH, HOME: process.env.HOME, ...env },
+  })
+}
+
+/** Waits until it says so many posts in its line. */
+async function posts(program: ChildProcess, number: number): Promise<void> {
+  let said = ''
+  for (const stream of [program.stdout!, program.stderr!]) stream.on('data', (chunk) => (said += String(chunk)))
+  await expect.poll(() => said, { timeout: 60_000 }).toMatch(new RegExp(`\\bpost ${number}\\b`))
+}
+
+async function stop(program: ChildProcess): Promise<number | null> {
+  const ended = once(program, 'close') as Promise<[number | null]>
+  program.kill('SIGTERM')
+  return (await ended)[0]
+}
+
+test('npm start indexes the relay it is told, keeps its data, and goes on with them the next time', async () => {
+  const dir = await mkdtemp(join(tmpdir(), 'sluice-start-'))
+  await using network = await startNetwork()
+  const account = await network.pds.createAccount('alice')
+  const env = {
+    RELAY_HOSTS: network.pds.url,
+    LABELER_HOSTS: '',
+    PLC_URL: network.plcUrl,
+    ALLOW_PRIVATE_HOSTS: 'true',
+  }
+  try {
+    await post(account, 'before')
+    const first = start(dir, env)
+    await posts(first, 1)
+    await post(account, 'while it runs')
+    await posts(first, 2)
+    expect(await stop(first)).toBe(0)
+    await post(account, 'while it is away')
+    const second = start(dir, env)
+    await posts(second, 3)
+    expect(await stop(second)).toBe(0)
+    await using stores = await Stores.start(dir)
+    const client = new Client({ connectionString: stores.postgres.url(DATABASE) })
+    await client.connect()
+    const { rows } = await client.query<{ text: string }>(`select text from ${SCHEMA}.post order by uri`)
+    await client.end()
+    expect(rows.map(({ text }) => text)).toEqual(['before', 'while it runs', 'while it is away'])
+  } finally {
+    await rm(dir, { recursive: true, force: true })
+  }
+})
