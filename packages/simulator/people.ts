@@ -27,14 +27,17 @@ export class People {
   /** Living posts by URI, the oldest first. */
   readonly posts = new Map<string, Post>()
   readonly #random: Random
+  readonly #keeps: number
   readonly #dids: string[] = []
   /** What was said of whom, for saying it twice. */
   readonly #said = new Map<string, string[]>()
   #recent: string[] = []
   #number = 0
 
-  constructor(random: Random) {
+  /** @param keeps records that an account has at most, about */
+  constructor(random: Random, keeps = Infinity) {
     this.#random = random
+    this.#keeps = keeps
   }
 
   meet(did: string): void {
@@ -63,7 +66,7 @@ export class People {
   write(did: string, own: ReadonlyMap<string, unknown>): Write {
     const random = this.#random
     const createdAt = new Date(FIRST_MS + ++this.#number * 1_000).toISOString()
-    const kind = random.weighted(KINDS)
+    const kind = own.size >= this.#keeps ? 'remove' : random.weighted(KINDS)
     switch (kind) {
       case 'remove': {
         const path = own.size > 5 ? nth(own.keys(), random.below(Math.min(own.size, 500))) : undefined

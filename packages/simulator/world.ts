@@ -27,6 +27,8 @@ export interface WorldOptions {
   strange?: number
   /** Record operations in a commit, at most. */
   ops?: number
+  /** Records that an account has; whoever has so many deletes first. Default: no limit. */
+  keeps?: number
 }
 
 const LARGE_RECORDS = 1_300
@@ -61,7 +63,7 @@ export class World implements AsyncDisposable {
     network: FakeNetwork,
     relays: FakeRelay[],
     labeler: FakeRelay,
-    { seed, strange = 21, ops = 4 }: WorldOptions,
+    { seed, strange = 21, ops = 4, keeps }: WorldOptions,
   ) {
     this.seed = seed
     this.network = network
@@ -70,7 +72,7 @@ export class World implements AsyncDisposable {
     this.#strange = strange
     this.#ops = ops
     this.#random = new Random(seed)
-    this.#people = new People(this.#random)
+    this.#people = new People(this.#random, keeps)
     this.#labelerDid = testDid(`labeler ${seed}`)
   }
 
