@@ -82,7 +82,9 @@ export class Backfiller implements Service {
       dispatcher.failed,
       this.#renew(context.limits, stopping),
       ...streams.map((stream) => this.#feed(stream, { redis, schedule, dispatcher }, stopping)),
-      ...streams.map((stream) => schedule.run(stream, stopping)),
+      ...streams.map((stream) =>
+        schedule.run(stream, stopping, (retry) => this.#logRetry('putting entries back that are due', retry)),
+      ),
     ].map((part) => part.catch((error: unknown) => (stop.abort(), Promise.reject(error))))
     // Its failure is one of the parts; without one it never ends.
     parts[0] = Promise.race([parts[0]!, once(stopping, 'abort').then(() => undefined)])

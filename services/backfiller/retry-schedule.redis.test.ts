@@ -1,6 +1,7 @@
 /** B2: entries that wait are in Redis: in their stream or in the schedule, never in both and never in neither. */
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { expect, test as base } from '@sluice/sandbox/fixtures.ts'
+import { startRedis } from '@sluice/sandbox/redis.ts'
 import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
 import { RetrySchedule } from './retry-schedule.ts'
 
@@ -42,7 +43,7 @@ test('a retry moves the entry out of its stream, and back when it is due, as it 
 
   // Another process, after a restart.
   const stop = new AbortController()
-  const running = new RetrySchedule({ redis, entriesMax: 10 }).run('s', stop.signal)
+  const running = new RetrySchedule({ redis, entriesMax: 10 }).run('s', stop.signal, () => {})
   await expect.poll(() => state(redis), { timeout: 10_000 }).toEqual({ queued: 1, waiting: 0, pending: 0 })
   stop.abort()
   await running
@@ -55,7 +56,7 @@ test('what is not due stays, and several processes move each entry once', async 
   const ids = await pending(redis, 60)
   await Promise.all(ids.map((id, n) => schedule.retry(ADDRESS, id, entryOf(n), n < 40 ? SOON_MS : 3_600_000)))
   const stop = new AbortController()
-  const running = [1, 2, 3].map(() => new RetrySchedule({ redis, entriesMax: 10 }).run('s', stop.signal))
+  const running = [1, 2, 3].map(() => new RetrySchedule({ redis, entriesMax: 10 }).run('s', stop.signal, () => {}))
   await expect.poll(() => redis.zCard('s:retry'), { timeout: 10_000 }).toBe(20)
   stop.abort()
   await Promise.all(running)
@@ -82,4 +83,28 @@ test('a full schedule takes nothing in, and the entry stays where it is', async 
   expect(await schedule.defer(ADDRESS, first!, entryOf(0), turn)).toBe(true)
   expect(await schedule.defer(ADDRESS, second!, entryOf(1), turn)).toBe(false)
   expect(await state(redis)).toEqual({ queued: 1, waiting: 1, pending: 1 })
+})
+
+test('whoever moves what is due waits while Redis is away, ends at once when asked to then, and goes on afterwards', async () => {
+  await using server = await startRedis()
+  const redis = await connectRedis({ url: server.url(), name: 'test' })
+  await using _ = { [Symbol.asyncDispose]: async () => redis.destroy() }
+  await redis.xGroupCreate('s', 'g', '0', { MKSTREAM: true })
+  const schedule = new RetrySchedule({ redis, entriesMax: 10 })
+  const [id] = await pending(redis, 1)
+  await schedule.retry(ADDRESS, id!, entryOf(0), SOON_MS)
+  await server.kill()
+
+  const [stopped, lasting] = [new AbortController(), new AbortController()]
+  let failures = 0
+  const run = (stop: AbortController): Promise<void> => schedule.run('s', stop.signal, () => void failures++)
+  const [ending, running] = [run(stopped), run(lasting)]
+  await expect.poll(() => failures, { timeout: 10_000 }).toBeGreaterThan(1)
+  stopped.abort()
+  await ending
+
+  await server.start()
+  await expect.poll(() => redis.xLen('s').catch(() => 0), { timeout: 20_000 }).toBe(1)
+  lasting.abort()
+  await running
 })

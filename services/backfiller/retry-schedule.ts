@@ -6,9 +6,9 @@
  */
 import { backfillEventCodec } from '@sluice/events/codec.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
-import { sleep } from '@sluice/runtime/backoff.ts'
+import { retry, sleep, type Retry } from '@sluice/runtime/backoff.ts'
 import { hostKey, retryKey } from '@sluice/streams/backfill-queue.ts'
-import { classifyRedisError, type Redis } from '@sluice/streams/connection.ts'
+import { classifyRedisError, REDIS_BACKOFF, type Redis } from '@sluice/streams/connection.ts'
 import type { GroupAddress } from '@sluice/streams/entries.ts'
 import { loadScript, runScript, type Script } from '@sluice/streams/scripts.ts'
 
@@ -58,10 +58,15 @@ export class RetrySchedule {
     return (await this.#run(scripts.defer, keys, [group, id, textOf(entry), ...numbers])) !== 0
   }
 
-  /** Moves what is due back to `stream`, until `signal`. @throws TransientError */
-  async run(stream: string, signal: AbortSignal): Promise<void> {
+  /**
+   * Moves what is due back to `stream`, until `signal`. An outage is waited out here: as a failure it would end the exports that are under way,
+   * and at a stop it would look as if something taken had been lost.
+   */
+  async run(stream: string, signal: AbortSignal, onRetry: (retry: Retry) => void): Promise<void> {
+    const move = () => this.#run(scripts.due, [retryKey(stream), stream], [FIELD, String(DUE_ENTRIES)])
     while (!signal.aborted) {
-      const reply = await this.#run(scripts.due, [retryKey(stream), stream], [FIELD, String(DUE_ENTRIES)])
+      const reply = await retry(signal, REDIS_BACKOFF, move, onRetry).catch(unlessAborted(signal))
+      if (reply === undefined) return
       const [moved, nextMs] = reply as [number, number]
       if (moved === DUE_ENTRIES) continue
       await sleep(nextMs === -1 ? LOOK_MS : Math.min(nextMs, LOOK_MS), signal).catch(() => undefined)
@@ -83,6 +88,12 @@ export class RetrySchedule {
     } catch (error) {
       throw classifyRedisError(error)
     }
+  }
+}
+
+function unlessAborted(signal: AbortSignal): (error: unknown) => undefined {
+  return (error) => {
+    if (!signal.aborted) throw error
   }
 }
 
