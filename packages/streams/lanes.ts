@@ -6,6 +6,7 @@
  * entries; an entry is held until it is acked. The bound is shared: a lane that stands still holds up the others when all that is held is its own.
  */
 import type { EntryFields } from '@sluice/events/codec.ts'
+import { laneOf } from './spread.ts'
 
 export interface Held<E> {
   id: string
@@ -140,12 +141,4 @@ export class Lanes<E extends object> {
   #wakeReaders(): void {
     for (const wake of this.#onRoom.splice(0)) wake()
   }
-}
-
-/** A spread that depends on the key alone (FNV-1a, 32 bits). */
-function laneOf(key: string, lanes: number): number {
-  if (lanes === 1) return 0
-  let hash = 0x811c9dc5
-  for (let i = 0; i < key.length; i++) hash = Math.imul(hash ^ key.charCodeAt(i), 0x01000193)
-  return (hash >>> 0) % lanes
 }

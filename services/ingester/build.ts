@@ -14,6 +14,7 @@ import { HighWater } from '@sluice/streams/high-water.ts'
 import { RedisIdentityCache } from '@sluice/streams/identity-cache.ts'
 import { recordIncident, type Incident } from '@sluice/streams/incidents.ts'
 import { Producer } from '@sluice/streams/producer.ts'
+import { shardOfSetting, type Shard } from '@sluice/streams/spread.ts'
 import { AccountCheck } from './account-check.ts'
 import type { IngesterConfig } from './config.ts'
 import { Firehose } from './firehose.ts'
@@ -37,6 +38,7 @@ import {
 import type { Judging } from './pipeline.ts'
 import { checkRedis } from './redis-check.ts'
 import { Repos } from './repos.ts'
+import { claimShard } from './shard-claim.ts'
 import { SigningKeys } from './signing-keys.ts'
 import { demandSweep } from './sweep-demand.ts'
 import { parseUpstream, type Upstream } from './upstream.ts'
@@ -46,6 +48,11 @@ type Context = RoleContext<IngesterConfig>
 export async function buildIngester(context: Context): Promise<Service[]> {
   const redis = await connect(context)
   await checkRedis(redis, context.config.redisStrict, context.log, context.signal)
+  if (context.config.mode !== 'labeler') {
+    const { firehoseStream, repoStream } = context.config
+    const streams = [firehoseStream, repoStream]
+    await claimShard({ redis, streams, shard: shardOfSetting(context.config.shard), log: context.log }, context.signal)
+  }
   const parts = new Parts(context, redis)
   switch (context.config.mode) {
     case 'all':
@@ -85,6 +92,7 @@ class Parts {
   readonly #redis: Redis
   readonly #relays: readonly Upstream[]
   readonly #skipDids: ReadonlySet<string>
+  readonly #shard: Shard
   readonly #xrpc: XrpcClient
   readonly #keys: SigningKeys
   readonly #events: Producer<string>
@@ -98,6 +106,7 @@ class Parts {
     this.#redis = redis
     this.#relays = config.relayHosts.map((host) => parseUpstream(host)!)
     this.#skipDids = new Set(config.skipDids)
+    this.#shard = shardOfSetting(config.shard)
     // What the operator names may be anywhere; what strangers name, only at public addresses.
     const allowHosts = [new URL(config.plcUrl).host, ...this.#relays.map(({ host }) => host)]
     const http = new HttpClient({ allowPrivate: config.allowPrivate, allowHosts, connectionsPerHost: 64 })
@@ -154,7 +163,7 @@ class Parts {
       repoStream: config.repoStream,
       repoEntriesMax: config.repoHighWater,
       resyncsPerSecond: config.resyncsPerSecond,
-      relay: { initialCursor, futureCursorReset, idleMs, pauseMs, skipDids: this.#skipDids },
+      relay: { initialCursor, futureCursorReset, idleMs, pauseMs, skipDids: this.#skipDids, shard: this.#shard },
       recordIncident: (incident, isLoss) => this.#incident(incident, isLoss),
       onSuspects: (dids) => this.accounts.suspect(dids),
     })
@@ -175,6 +184,7 @@ class Parts {
       sweepGraceMs: config.sweepGraceMs,
       skipHosts: new Set(config.skipHosts),
       skipDids: this.#skipDids,
+      shard: this.#shard,
       allowPrivate: config.allowPrivate,
       liveLagMs: () => liveLagMs(this.#redis, config.firehoseStream, hosts),
       onSuspects: (dids) => this.accounts.suspect(dids),

@@ -2,6 +2,7 @@
 import { collectionFilter } from '@sluice/atproto/collection-filter.ts'
 import { defineConfig, type ConfigOf } from '@sluice/runtime/config.ts'
 import { identityOptions, redisOptions, runtimeOptions } from '@sluice/runtime/shared-options.ts'
+import { shardOption } from '@sluice/streams/spread.ts'
 import { parseUpstream } from './upstream.ts'
 
 export const ingesterConfig = defineConfig({
@@ -17,6 +18,10 @@ export const ingesterConfig = defineConfig({
       values: ['all', 'firehose', 'backfill', 'labeler'],
       default: 'all',
       help: 'What this process does; each part may run in a process of its own, and only once for each upstream.',
+    },
+    shard: {
+      ...shardOption,
+      help: 'Bring only the accounts of one shard, e.g. 0/2: the first of two. Each shard has a Redis, or streams, of its own. Default: all accounts.',
     },
     relayHosts: {
       env: 'RELAY_HOSTS',

@@ -40,7 +40,7 @@ export interface FirehoseOptions {
   repoStream: string
   repoEntriesMax: number
   resyncsPerSecond: number
-  relay: Pick<RelayOptions, 'initialCursor' | 'futureCursorReset' | 'idleMs' | 'pauseMs' | 'skipDids'>
+  relay: Pick<RelayOptions, 'initialCursor' | 'futureCursorReset' | 'idleMs' | 'pauseMs' | 'skipDids' | 'shard'>
   recordIncident: (incident: Omit<Incident, 'role'>, isLoss: boolean) => Promise<void>
   /** Told of accounts that are said to be inactive and commit all the same. */
   onSuspects: (dids: readonly string[]) => void

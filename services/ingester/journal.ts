@@ -58,6 +58,8 @@ export class Journal {
   readonly #options: JournalOptions
   #queue: Entry[] = []
   #oldestAt = 0
+  /** Something waits that is ours: what belongs to another shard only moves the cursor, and can wait for company when all is quiet. */
+  #isPressing = false
   #closed = false
   #wake: (() => void) | undefined
 
@@ -73,6 +75,7 @@ export class Journal {
   add(entry: Entry): void {
     if (this.#queue.length === 0) this.#oldestAt = performance.now()
     this.#queue.push(entry)
+    this.#isPressing ||= !isOfOtherShard(entry)
     if (this.#queue.length === 1 || this.#queue.length >= this.#options.batchEvents) this.#wake?.()
   }
 
@@ -102,14 +105,19 @@ export class Journal {
       clearTimeout(timer)
       this.#wake = undefined
     }
-    return this.#queue.splice(0, this.#fitting())
+    const batch = this.#queue.splice(0, this.#fitting())
+    this.#isPressing &&= this.#queue.length > 0
+    return batch
   }
 
   #isDue(): boolean {
     if (this.#queue.length === 0) return this.#closed
     const { batchEvents, batchMs, isQuiet } = this.#options
     return (
-      this.#closed || this.#queue.length >= batchEvents || isQuiet() || performance.now() - this.#oldestAt >= batchMs
+      this.#closed ||
+      this.#queue.length >= batchEvents ||
+      (this.#isPressing && isQuiet()) ||
+      performance.now() - this.#oldestAt >= batchMs
     )
   }
 
@@ -174,6 +182,10 @@ export class Journal {
     const values = requests.map((request) => backfillEventCodec.encode(request).repo!)
     return [{ step: 'add', stream: this.#options.repoStream, field: 'repo', values }]
   }
+}
+
+function isOfOtherShard({ finding: { what } }: Entry): boolean {
+  return what.kind === 'ended' && what.outcome === 'other-shard'
 }
 
 function needsChain(what: Finding['what']): boolean {

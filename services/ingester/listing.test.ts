@@ -1,6 +1,7 @@
 import { tidFromMicros } from '@sluice/atproto/tid.ts'
 import type { ListedRepo } from '@sluice/atproto/xrpc.ts'
 import type { ChainRecord } from '@sluice/streams/chain-state.ts'
+import { shardOf, WHOLE } from '@sluice/streams/spread.ts'
 import { expect, test } from 'vitest'
 import { considerListing, type ListingDecision, type ListingOptions } from './listing.ts'
 
@@ -27,6 +28,7 @@ function consider(
     nowMs: NOW_MS,
     horizonMs: NOW_MS - 60_000,
     skipDids: new Set(),
+    shard: WHOLE,
     ...options,
   })
 }
@@ -68,6 +70,21 @@ test('what is left out and what is no DID', () => {
   expect(consider({ did: 'alice' }).outcomes).toEqual(['invalid'])
 })
 
+test('an account of another shard is left out, whatever is known of it', () => {
+  const own = { index: shardOf(DID, 3), of: 3 }
+  const other = { index: (own.index + 1) % 3, of: 3 }
+  expect(consider({}, at(2_000), { shard: own }).outcomes).toEqual(['asked'])
+  for (const repo of [{}, { active: false, status: 'takendown' }]) {
+    const { outcomes, requests, records, suspects } = consider(repo, at(2_000), { shard: other })
+    expect({ outcomes, requests, records: records.size, suspects }).toEqual({
+      outcomes: ['other-shard'],
+      requests: [],
+      records: 0,
+      suspects: [],
+    })
+  }
+})
+
 test('a repository that is listed twice in a page is asked for once', () => {
   const repo = { did: DID, head: 'x', rev: rev(1_000) }
   const { outcomes, requests } = considerListing([repo, repo], new Map(), {
@@ -77,6 +94,7 @@ test('a repository that is listed twice in a page is asked for once', () => {
     nowMs: NOW_MS,
     horizonMs: NOW_MS,
     skipDids: new Set(),
+    shard: WHOLE,
   })
   expect(outcomes).toEqual(['asked', 'pending'])
   expect(requests.length).toBe(1)

@@ -7,6 +7,7 @@ import { isDid } from '@sluice/atproto/syntax.ts'
 import { isTid, tidMicros } from '@sluice/atproto/tid.ts'
 import type { ListedRepo } from '@sluice/atproto/xrpc.ts'
 import { UNKNOWN_CHAIN, type ChainRecord } from '@sluice/streams/chain-state.ts'
+import { isInShard, type Shard } from '@sluice/streams/spread.ts'
 import { isPending } from './decide.ts'
 
 export interface ListingOptions {
@@ -18,6 +19,7 @@ export interface ListingOptions {
   /** Revisions made after this (Unix ms) may still come by the live stream. */
   horizonMs: number
   skipDids: ReadonlySet<string>
+  shard: Shard
 }
 
 /** What became of a listed repository; fit for a metric label. */
@@ -29,6 +31,7 @@ export const LISTING_OUTCOMES = [
   'inactive',
   'status-differs',
   'skipped',
+  'other-shard',
   'invalid',
 ] as const
 export type ListingOutcome = (typeof LISTING_OUTCOMES)[number]
@@ -62,6 +65,7 @@ function consider(
   decision: ListingDecision,
 ): ListingOutcome {
   const { did } = repo
+  if (!isInShard(did, options.shard)) return 'other-shard'
   if (options.skipDids.has(did)) return 'skipped'
   if (!isDid(did)) return 'invalid'
   const record = known ?? UNKNOWN_CHAIN

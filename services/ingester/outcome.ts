@@ -22,6 +22,7 @@ export type Refusal = (typeof REFUSALS)[number]
 
 const PLAIN_OUTCOMES = [
   'appended', // at least one event went to the stream
+  'other-shard', // of an account that another shard brings (INGESTER_SHARD): not looked at
   'filtered', // true, and of collections that nobody wants
   'empty', // true, and without ops: the chain moved
   'duplicate', // not newer than what we have

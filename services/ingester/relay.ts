@@ -14,6 +14,7 @@ import { retry, type BackoffPolicy } from '@sluice/runtime/backoff.ts'
 import { isAbort, RefusedError } from '@sluice/runtime/errors.ts'
 import { logRetry, type Logger } from '@sluice/runtime/log.ts'
 import type { Incident } from '@sluice/streams/incidents.ts'
+import { isInShard, type Shard } from '@sluice/streams/spread.ts'
 import { refused, type Outcome, type Refusal } from './outcome.ts'
 import type { Pipeline } from './pipeline.ts'
 import type { Source } from './source.ts'
@@ -31,6 +32,7 @@ export interface RelayOptions {
   idleMs: number
   pauseMs: number
   skipDids: ReadonlySet<string>
+  shard: Shard
   /** Stores an incident, and asks for a sweep when events are lost. @throws TransientError */
   recordIncident: (incident: Omit<Incident, 'role'>, isLoss: boolean) => Promise<void>
 }
@@ -147,7 +149,7 @@ export class Relay {
   }
 
   async #frame(input: Uint8Array, signal: AbortSignal): Promise<void> {
-    const { observer, source, pipeline, skipDids } = this.#options
+    const { observer, source, pipeline, skipDids, shard } = this.#options
     const bytes = Buffer.from(input.buffer, input.byteOffset, input.length)
     const frame = decode(bytes)
     if (performance.now() - this.#turnAt > TURN_MS) await this.#turn()
@@ -166,6 +168,7 @@ export class Relay {
         this.#notRising = 0
         this.#isAhead = false
         const slot = source.progress.take(frame.seq, frame.time)
+        if (!isInShard(frame.did, shard)) return pipeline.end(source, slot, 'other-shard')
         if (skipDids.has(frame.did)) return pipeline.end(source, slot, refused('skipped-account'))
         return pipeline.push({ source, slot, frame, bytes })
       }

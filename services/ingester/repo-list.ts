@@ -10,6 +10,7 @@ import { moveChain, readChains, type ChainRecord, type StoredChain } from '@slui
 import type { Redis } from '@sluice/streams/connection.ts'
 import { INGESTER_DONE, readCursor } from '@sluice/streams/cursors.ts'
 import { StateConflictError, type Producer } from '@sluice/streams/producer.ts'
+import { isInShard } from '@sluice/streams/spread.ts'
 import { considerListing, type ListingDecision, type ListingOptions } from './listing.ts'
 
 export interface RepoListOptions {
@@ -86,12 +87,13 @@ async function store(
   signal: AbortSignal,
 ): Promise<ListingDecision> {
   const { redis, producer, onWait } = options
-  const dids = [...new Set(repos.map(({ did }) => did))]
   for (;;) {
+    const listing = options.listing()
+    const dids = [...new Set(repos.flatMap(({ did }) => (isInShard(did, listing.shard) ? did : [])))]
     const stored = await retry(signal, BACKOFF, () => readChains(redis, dids), onWait)
     const known = new Map(dids.flatMap((did, i) => (stored[i] ? [[did, stored[i]] as const] : [])))
     const records = new Map([...known].map(([did, { record }]) => [did, record]))
-    const decision = considerListing(repos, records, { ...options.listing(), nowMs: Date.now() })
+    const decision = considerListing(repos, records, { ...listing, nowMs: Date.now() })
     try {
       const moves = movesOf(decision.records, known)
       await producer.append(decision.requests, signal, { also: moves, ...(cursor.from !== cursor.to && { cursor }) })

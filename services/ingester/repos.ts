@@ -14,6 +14,7 @@ import type { Service } from '@sluice/runtime/service.ts'
 import { classifyRedisError, type Redis } from '@sluice/streams/connection.ts'
 import { cursorKey, INGESTER_DONE, readCursor } from '@sluice/streams/cursors.ts'
 import type { Producer } from '@sluice/streams/producer.ts'
+import type { Shard } from '@sluice/streams/spread.ts'
 import { isHostFault, listRepos } from './repo-list.ts'
 import type { ListingOutcome } from './listing.ts'
 import { sweepDemandKey, sweptKey } from './sweep-demand.ts'
@@ -30,6 +31,7 @@ export interface ReposOptions {
   sweepGraceMs: number
   skipHosts: ReadonlySet<string>
   skipDids: ReadonlySet<string>
+  shard: Shard
   allowPrivate: boolean
   /** How far the live stream is behind, in ms; what it may still bring is not missing. */
   liveLagMs: () => Promise<number>
@@ -175,7 +177,7 @@ export class Repos implements Service {
   }
 
   async #list(upstream: Upstream, key: string, isPds: boolean, pass: Pass, signal: AbortSignal): Promise<void> {
-    const { redis, xrpc, producer, skipDids, onSuspects, observer } = this.#options
+    const { redis, xrpc, producer, skipDids, shard, onSuspects, observer } = this.#options
     let horizonMs = await this.#horizonMs()
     await listRepos(
       {
@@ -186,7 +188,7 @@ export class Repos implements Service {
         cursorKey: key,
         backoff: this.#backoff,
         ...(isPds && { triesMax: HOST_TRIES }),
-        listing: () => ({ host: upstream.host, isPds, isSweep: pass.isSweep, horizonMs, skipDids }),
+        listing: () => ({ host: upstream.host, isPds, isSweep: pass.isSweep, horizonMs, skipDids, shard }),
         onPage: async ({ outcomes, suspects }) => {
           if (suspects.length > 0) onSuspects(suspects)
           observer.listed(countOf(outcomes))

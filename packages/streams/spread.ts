@@ -1,0 +1,66 @@
+/**
+ * Where an account belongs: its lane within a consumer, and its shard among whole pipelines. Two hashes that know nothing of each other: with one for
+ * both, all accounts of shard 0 of 2 would meet in lane 0 of 2.
+ *
+ * `laneOf` concerns one process and may change. `shardOf` is a contract with every Redis that was ever filled by it: another function moves accounts
+ * between shards, whose chain state would stay behind. It is CRC-32, so that a person can ask too:
+ * `python3 -c 'import sys, zlib; print(zlib.crc32(sys.argv[1].encode()) % 2)' did:plc:…`. Being a remainder, it splits evenly: the accounts of `i/n` are those of
+ * `i/2n` and `(i+n)/2n`.
+ */
+import { crc32 } from 'node:zlib'
+
+/** A part of the network: the accounts with `shardOf(did, of) === index`. */
+export interface Shard {
+  readonly index: number
+  readonly of: number
+}
+
+/** Everything. */
+export const WHOLE: Shard = { index: 0, of: 1 }
+
+/** Beyond it nobody has gone, and a slip of the pen is likelier. */
+const SHARDS_MAX = 1_024
+
+/** Which of `lanes` a key is in: depends on the key alone (FNV-1a, 32 bits). */
+export function laneOf(key: string, lanes: number): number {
+  if (lanes === 1) return 0
+  let hash = 0x811c9dc5
+  for (let i = 0; i < key.length; i++) hash = Math.imul(hash ^ key.charCodeAt(i), 0x01000193)
+  return (hash >>> 0) % lanes
+}
+
+/** Which of `shards` an account is in (CRC-32 of its DID in UTF-8); 0.1 µs. */
+export function shardOf(did: string, shards: number): number {
+  return shards === 1 ? 0 : crc32(did) % shards
+}
+
+export function isInShard(did: string, { index, of }: Shard): boolean {
+  return shardOf(did, of) === index
+}
+
+/** `2/4` → the third of four. @returns undefined when it is none */
+export function parseShard(text: string): Shard | undefined {
+  const [, index, of] = /^(\d{1,4})\/(\d{1,4})$/.exec(text) ?? []
+  const shard = { index: Number(index), of: Number(of) }
+  return shard.of >= 1 && shard.of <= SHARDS_MAX && shard.index < shard.of ? shard : undefined
+}
+
+/** As `parseShard` reads it. */
+export function formatShard({ index, of }: Shard): string {
+  return `${index}/${of}`
+}
+
+/** The option that all daemons of a shard share. */
+export const shardOption = {
+  env: 'INGESTER_SHARD',
+  type: 'string',
+  default: undefined,
+  example: '0/2',
+  check: (text: string) =>
+    parseShard(text) === undefined ? 'is no shard like 0/2: the first of two, counted from 0' : undefined,
+} as const
+
+/** What `INGESTER_SHARD` says, once it was checked; without it everything. */
+export function shardOfSetting(text: string | undefined): Shard {
+  return (text === undefined ? undefined : parseShard(text)) ?? WHOLE
+}
