@@ -1,5 +1,5 @@
 /**
- * Frames a second of a whole ingester, as a process: from the socket to Redis, at each level of verification. The relay runs here and the
+ * Frames a second of a whole ingester, as a process: from the socket to Redis, at each level of verification, and of frames that belong to other shards. The relay runs here and the
  * ingester's own CPU is counted, so that one row says what one core can do. `node services/ingester/ingester.bench.ts`
  */
 import type { TestRepo } from '@sluice/atproto/testing/repo.ts'
@@ -13,16 +13,22 @@ import { startDaemon } from '@sluice/sandbox/daemon.ts'
 import { FakeRelay } from '@sluice/sandbox/fake-relay.ts'
 import { startRedis } from '@sluice/sandbox/redis.ts'
 import { connectRedis } from '@sluice/streams/connection.ts'
+import { shardOf } from '@sluice/streams/spread.ts'
 
 const REPOS = 60
+/** So many that some hold none of the repositories. */
+const SHARDS = 1_000
 const FRAMES = Number(process.env.EVENTS ?? 24_000)
 
-/** One row for each level: CPU of the ingester a frame, everything included. */
+/** One row for each level, and one for frames that are not looked at: CPU of the ingester a frame, everything included. */
 export async function benchIngester(frames = FRAMES): Promise<Measure[]> {
   const repos = Array.from({ length: REPOS }, (_, i) => populatedRepo(`ingester bench ${i}`, 200))
   const bodies = interleaved(repos, frames)
   const rows: Measure[] = []
   for (const level of ['off', 'proof', 'full']) rows.push(await run(level, repos, bodies))
+  const used = new Set(repos.map(({ did }) => shardOf(did, SHARDS)))
+  const unused = Array.from({ length: SHARDS }, (_, index) => index).find((index) => !used.has(index))!
+  rows.push(await run('full', repos, bodies, `${unused}/${SHARDS}`))
   return rows
 }
 
@@ -34,7 +40,7 @@ function interleaved(repos: readonly TestRepo[], frames: number): Buffer[] {
   })
 }
 
-async function run(level: string, repos: readonly TestRepo[], frames: readonly Buffer[]): Promise<Measure> {
+async function run(level: string, repos: readonly TestRepo[], frames: readonly Buffer[], shard = ''): Promise<Measure> {
   await using server = await startRedis()
   await using relay = await FakeRelay.start()
   relay.register(...repos)
@@ -49,6 +55,7 @@ async function run(level: string, repos: readonly TestRepo[], frames: readonly B
       INGESTER_MODE: 'firehose',
       INGESTER_INITIAL_CURSOR: '0',
       INGESTER_VERIFY: level,
+      INGESTER_SHARD: shard,
       INGESTER_FIREHOSE_STREAM_HIGH_WATER_MARK: '10000000',
       ALLOW_PRIVATE_HOSTS: 'true',
     },
@@ -64,7 +71,7 @@ async function run(level: string, repos: readonly TestRepo[], frames: readonly B
     const seconds = (performance.now() - beganAt) / 1_000
     const main = Math.round(((mainThreadSeconds(daemon.pid) - mainBefore) * 1e6) / frames.length)
     const micros = ((cpuSecondsOf(daemon.pid) - before) * 1e6) / frames.length
-    const name = `${level}, of which main thread ${main} µs (wall: ${Math.round(frames.length / seconds)}/s)`
+    const name = `${shard === '' ? level : 'of other shards'}, of which main thread ${main} µs (wall: ${Math.round(frames.length / seconds)}/s)`
     return { name, micros, perSecond: 1e6 / micros }
   } finally {
     redis.destroy()
