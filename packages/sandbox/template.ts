@@ -8,6 +8,11 @@ export const TEMPLATE = 'sluice_template'
 export const SCHEMA = 'bsky'
 
 export async function createTemplate(server: Postgres): Promise<void> {
+  await migrateAll(await server.createDatabase(TEMPLATE))
+}
+
+/** One database without a template, as an indexer would set it up. */
+export async function migrateAll(url: string): Promise<void> {
   const scripts = collections.flatMap(({ migrations }) => migrations)
-  await migrate(await server.createDatabase(TEMPLATE), SCHEMA, scripts)
+  await migrate(url, SCHEMA, scripts)
 }

@@ -7,8 +7,10 @@ import { CRASH_POINTS, type CrashPoint } from '@sluice/runtime/crash-points.ts'
 import { Random } from '@sluice/sandbox/random.ts'
 import { noProcessLeft } from '@sluice/sandbox/leftovers.ts'
 import { beginBulk, finishBulkThroughCrash } from './bulk-load.ts'
-import { crashAt, DAEMON_POINTS, FAULTS, type FaultName, type Scene } from './faults.ts'
+import { crashAt, DAEMON_POINTS } from './crash.ts'
+import { FAULTS, type FaultName } from './faults.ts'
 import { deadLetterDifferences } from './poison.ts'
+import { Locks, type Scene } from './scene.ts'
 import { settled } from './settle.ts'
 import { System } from './system.ts'
 import { World } from './world.ts'
@@ -37,6 +39,9 @@ export interface ChaosReport {
   problems: string[]
 }
 
+/** So many faults at the same time, of those that can be. */
+const WIDTH = 3
+
 /** Half of the points, by turns: two seeds that follow each other hit them all. */
 export function pointsOf(seed: number): readonly CrashPoint[] {
   return DAEMON_POINTS.filter((_, i) => i % 2 === Math.abs(seed) % 2)
@@ -61,7 +66,7 @@ export async function chaosRun(options: ChaosOptions): Promise<ChaosReport> {
   try {
     await using world = await World.start({ seed })
     await using system = await System.start({ world, appendfsync: seed % 3 === 0 ? 'everysec' : 'always' })
-    const scene: Scene = { system, world, random: new Random(seed), poison: [], troubled: [] }
+    const scene: Scene = { system, world, random: new Random(seed), poison: [], troubled: [], locks: new Locks() }
     const bulk = isBulk(seed) && points.length > 0
     if (bulk) await beginBulk(system)
     await system.startAll()
@@ -70,10 +75,10 @@ export async function chaosRun(options: ChaosOptions): Promise<ChaosReport> {
     world.finish()
     Object.assign(report, { operations: world.operations, done: world.done, poison: scene.poison.length })
     say(`all faults were injected, ${world.operations} operations`)
-    report.problems.push(...(await settled(system, world, options.settleMs ?? 90_000)))
+    report.problems.push(...(await settled(system, world, options.settleMs ?? 300_000)))
     if (report.problems.length === 0) {
       world.leave()
-      report.problems.push(...(await settled(system, world, options.settleMs ?? 90_000)))
+      report.problems.push(...(await settled(system, world, options.settleMs ?? 300_000)))
     }
     report.problems.push(...(await deadLetterDifferences(system, scene.poison)))
     report.problems.push(...troubles(scene))
@@ -103,51 +108,66 @@ function planOf(random: Random, faults: number, points: readonly CrashPoint[]): 
   ])
 }
 
+interface Injection {
+  plan: Step[]
+  bulk: boolean
+  options: ChaosOptions
+  report: ChaosReport
+  say: (line: string) => void
+}
+
 /** Traffic and faults beside each other, until both are through. */
-async function injected(
-  scene: Scene,
-  {
-    plan,
-    bulk,
-    options,
-    report,
-    say,
-  }: { plan: Step[]; bulk: boolean; options: ChaosOptions; report: ChaosReport; say: (line: string) => void },
-): Promise<void> {
+async function injected(scene: Scene, injection: Injection): Promise<void> {
+  const { plan, bulk, options, report, say } = injection
   const { world, random, system } = scene
   const least = world.operations + (options.events ?? 1_500)
   const over = new AbortController()
-  const traffic = async (): Promise<void> => {
-    while (!over.signal.aborted || world.operations < least) {
-      for (let i = 0; i < 4; i++) world.next()
-      await delay(25)
+  const steps = plan.entries()
+  const faults = async (): Promise<void> => {
+    for (const [i, step] of steps) {
+      if (system.surprises.length > 0 || over.signal.aborted) return
+      await inject({ ...scene, random: new Random(world.seed * 1_000 + i) }, step, injection)
     }
   }
-  const faults = async (): Promise<void> => {
+  const all = async (): Promise<void> => {
     try {
-      for (const step of plan) {
-        if (system.surprises.length > 0) return
-        await delay(random.below(400))
-        if ('fault' in step) {
-          await FAULTS[step.fault](scene)
-          report.fired.set(step.fault, (report.fired.get(step.fault) ?? 0) + 1)
-          say(step.fault)
-        } else {
-          const who = await crashAt(scene, step.point)
-          report.points.set(step.point, (report.points.get(step.point) ?? 0) + 1)
-          say(`crash point ${step.point} in ${who}`)
-        }
-      }
-      if (bulk) {
-        await finishBulkThroughCrash(system, (limit) => random.below(limit))
-        report.points.set('bulk.step', 1)
-        say('crash point bulk.step in sluice bulk finish')
-      }
+      await allOf(Array.from({ length: WIDTH }, () => faults().catch((error) => (over.abort(), Promise.reject(error)))))
+      if (!bulk) return
+      await finishBulkThroughCrash(system, (limit) => random.below(limit))
+      report.points.set('bulk.step', 1)
+      say('crash point bulk.step in sluice bulk finish')
     } finally {
       over.abort()
     }
   }
-  const results = await Promise.allSettled([traffic(), faults()])
+  await allOf([traffic(world, () => !over.signal.aborted || world.operations < least), all()])
+}
+
+/** A steady trickle, with a crowd now and then. */
+async function traffic(world: World, goesOn: () => boolean): Promise<void> {
+  const random = new Random(-world.seed)
+  while (goesOn()) {
+    for (let i = random.chance(0.02) ? 60 : random.below(4); i > 0; i--) world.next()
+    await delay(50)
+  }
+}
+
+async function inject(scene: Scene, step: Step, { report, say }: Injection): Promise<void> {
+  await delay(scene.random.below(400))
+  if ('fault' in step) {
+    await FAULTS[step.fault](scene)
+    report.fired.set(step.fault, (report.fired.get(step.fault) ?? 0) + 1)
+    say(step.fault)
+  } else {
+    const who = await crashAt(scene, step.point)
+    report.points.set(step.point, (report.points.get(step.point) ?? 0) + 1)
+    say(`crash point ${step.point} in ${who}`)
+  }
+}
+
+/** All have ended when the first failure is thrown. */
+async function allOf(parts: readonly Promise<void>[]): Promise<void> {
+  const results = await Promise.allSettled(parts)
   for (const result of results) if (result.status === 'rejected') throw result.reason
 }
 
