@@ -179,6 +179,11 @@ function troubles({ troubled }: Scene): string[] {
   })
 }
 
+/** Crash points at which nobody died. */
+export function missedPoints(reports: readonly ChaosReport[]): CrashPoint[] {
+  return CRASH_POINTS.filter((point) => !reports.some(({ points }) => points.has(point)))
+}
+
 /** What was injected, as text: the table of faults, and that of crash points. */
 export function tableOf(reports: readonly ChaosReport[]): string {
   const sum = (name: string, of: (report: ChaosReport) => ReadonlyMap<string, number>): number =>

@@ -4,13 +4,16 @@
  * | command                                | what it does                                                                              |
  * |----------------------------------------|-------------------------------------------------------------------------------------------|
  * | `--seed N --events N`                  | serves the world to real daemons without any fault, and compares                          |
- * | `--chaos --seed N` or `--seeds 1-200`  | chaos runs, one after the other, with a line for each and the list of faults at the end   |
+ * | `--chaos --seed N`                     | a chaos run, told as it goes                                                              |
+ * | `--chaos --seeds 1-200 --parallel N`   | many, N at a time (default: one a processor), a line each, the list of faults at the end  |
  * | `--soak --events N`                    | many events through two indexers, with the memory of each daemon                          |
  *
  * Ends with 0 when nothing differs, else with 1 and the differences.
  */
+import { availableParallelism } from 'node:os'
 import { parseArgs } from 'node:util'
-import { chaosRun, tableOf, type ChaosReport } from './chaos.ts'
+import { chaosRun, missedPoints, tableOf, type ChaosReport } from './chaos.ts'
+import { endWithParent, manyRuns, sendReport } from './many.ts'
 import { soak } from './soak.ts'
 
 const { values } = parseArgs({
@@ -21,37 +24,67 @@ const { values } = parseArgs({
     faults: { type: 'string' },
     chaos: { type: 'boolean', default: false },
     soak: { type: 'boolean', default: false },
+    parallel: { type: 'string', default: String(availableParallelism()) },
     verbose: { type: 'boolean', default: false },
+    // One run of many.
+    child: { type: 'boolean', default: false },
   },
 })
 
 const events = values.events === undefined ? undefined : Number(values.events)
 const say = (line: string): void => void process.stdout.write(`${line}\n`)
-const problems = values.soak
-  ? await soak({ seed: Number(values.seed), events: events ?? 1_000_000, say })
-  : await runAll()
-process.exitCode = problems.length > 0 ? 1 : 0
+if (values.child) {
+  endWithParent()
+  await sendReport(await run(Number(values.seed)))
+} else {
+  const problems = values.soak
+    ? await soak({ seed: Number(values.seed), events: events ?? 1_000_000, say })
+    : await runAll()
+  process.exitCode = problems.length > 0 ? 1 : 0
+}
+
+function run(seed: number): Promise<ChaosReport> {
+  const prefix = values.child ? `seed ${seed}: ` : ''
+  return chaosRun({
+    seed,
+    ...(events !== undefined && { events }),
+    ...(values.faults !== undefined && { faults: Number(values.faults) }),
+    ...(!values.chaos && { faults: 0, points: [] }),
+    ...((values.verbose || !values.child) && { say: (line) => say(`${prefix}${line}`) }),
+  })
+}
 
 async function runAll(): Promise<string[]> {
-  const reports: ChaosReport[] = []
-  for (const seed of seedsOf(values.seeds ?? values.seed)) {
-    const report = await chaosRun({
-      seed,
-      ...(events !== undefined && { events }),
-      ...(values.faults !== undefined && { faults: Number(values.faults) }),
-      ...(!values.chaos && { faults: 0, points: [] }),
-      ...((values.verbose || values.seeds === undefined) && { say }),
-    })
-    reports.push(report)
+  const begin = performance.now()
+  const told = (report: ChaosReport): void => {
     say(lineOf(report))
     for (const problem of report.problems) say(`    ${problem}`)
   }
+  const seeds = seedsOf(values.seeds ?? values.seed)
+  const reports =
+    seeds.length === 1
+      ? [await run(seeds[0]!)]
+      : await manyRuns({ seeds, parallel: Number(values.parallel), args: passedOn(), onReport: told })
+  if (seeds.length === 1) told(reports[0]!)
   if (values.chaos) say(tableOf(reports))
   const bad = reports.filter((report) => report.problems.length > 0)
-  say(
-    `${reports.length} runs, ${bad.length} with differences${bad.length > 0 ? `: ${bad.map(({ seed }) => seed).join(', ')}` : ''}`,
-  )
-  return bad.flatMap((report) => report.problems)
+  const minutes = ((performance.now() - begin) / 60_000).toFixed(1)
+  const which = bad.length > 0 ? `: ${bad.map(({ seed }) => seed).join(', ')}` : ''
+  const missed = values.chaos && seeds.length > 1 ? missedPoints(reports) : []
+  say(`${reports.length} runs in ${minutes} minutes, ${bad.length} with differences${which}`)
+  if (missed.length > 0) say(`crash points that no run hit: ${missed.join(', ')}`)
+  return [...bad.flatMap((report) => report.problems), ...missed]
+}
+
+/** What a child is told beside its seed. */
+function passedOn(): string[] {
+  const { chaos, verbose, events: given, faults } = values
+  return [
+    ...(chaos ? ['--chaos'] : []),
+    ...(verbose ? ['--verbose'] : []),
+    ...(given === undefined ? [] : ['--events', given]),
+    ...(faults === undefined ? [] : ['--faults', faults]),
+  ]
 }
 
 function lineOf({ seed, seconds, operations, fired, points, poison, problems: found }: ChaosReport): string {
