@@ -28,6 +28,19 @@ test('every session is set up: schema, name, time zone, limits', async ({ databa
   ])
 })
 
+test('a pool that finds by key plans no scan of a table, however small it is or seems', async ({ database }) => {
+  const plan = async (byKey: boolean): Promise<string> => {
+    await using pool = poolOf(database, { byKey })
+    await pool.query('analyze record')
+    const { rows } = await pool.query<{ 'QUERY PLAN': string }>(
+      `explain select record.uri from unnest(array['a', 'b']) as key join record on record.uri = key`,
+    )
+    return rows.map((row) => row['QUERY PLAN']).join('\n')
+  }
+  expect(await plan(false)).toContain('Seq Scan on record')
+  expect(await plan(true)).toMatch(/Nested Loop[^]*Index Only Scan using record_pkey/)
+})
+
 test('times come back as PostgreSQL has them and a bigint as a number that is exact', async ({ emptyDatabase }) => {
   await using pool = poolOf(emptyDatabase)
   const { rows } = await pool.query(

@@ -75,7 +75,7 @@ async function openDatabase({
 }: RoleContext<IndexerConfig>): Promise<DatabasePool> {
   const { postgresUrl: url, postgresSchema: schema, poolSize: size, consumer } = config
   const onIdleError = (error: Error): void => log.warn({ err: error }, 'an idle connection to PostgreSQL broke')
-  const db = resources.use(new DatabasePool({ url, schema, size, role: 'indexer', consumer, onIdleError }))
+  const db = resources.use(new DatabasePool({ url, schema, size, role: 'indexer', consumer, byKey: true, onIdleError }))
   const prepare = async (): Promise<void> => {
     const scripts = collections.flatMap(({ migrations }) => migrations)
     if (!config.migrateAtStart) return assertMigrated(db, scripts)

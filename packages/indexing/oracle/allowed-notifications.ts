@@ -65,6 +65,18 @@ export const notificationAllowances: readonly Allowance[] = [
     },
   },
   {
+    id: 'a muted thread whose post is gone',
+    tables: ['notification'],
+    theirs: 'Who has muted a thread is told all the same of what is done to its deleted posts.',
+    ours: 'A deleted post was in its thread, so its author is not told.',
+    explains(difference, both) {
+      if (difference.table !== 'notification' || difference.kind !== 'only official') return false
+      const { did, reasonSubject } = difference.official
+      if (!both.gone(reasonSubject) || !both.wasRemoved(reasonSubject)) return false
+      return both.happened.muted.has(`${String(did)} ${both.happened.rootOf(String(reasonSubject))}`)
+    },
+  },
+  {
     id: 'told once',
     tables: ['notification'],
     theirs: 'When a post is edited, those above it are told a second time of the replies below it.',

@@ -1,8 +1,8 @@
 /**
  * The same questions to two AppViews: profiles, feeds, threads, timelines, notifications, lists, likes, follows, search, as different people and as nobody.
  *
- * What it knows of followers and likers that the viewer knows, the AppView gives up on after 100 ms, and their order is undefined: answers that differ are asked for again,
- * and those lists are compared as sets.
+ * Followers that the viewer knows come in no order, so they are compared as sets; the AppView gives up on them after 100 ms, so answers that differ are asked
+ * for again. Notifications are ordered by their time alone: those of one time are compared as a set.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Tables } from './tables.ts'
@@ -157,18 +157,29 @@ async function answer(url: string, { method, params, viewer }: Question, labeler
   const as = viewer && { authorization: `Basic ${btoa('admin:admin-pass')}`, 'appview-as-did': viewer }
   const headers = { 'atproto-accept-labelers': labeler, ...as }
   const response = await fetch(`${url}/xrpc/app.bsky.${method}?${query.toString()}`, { headers })
-  return `${response.status} ${JSON.stringify(unordered(await response.json()))}`
+  const body = (await response.json()) as object
+  const comparable = method === 'graph.getKnownFollowers' ? sorted(body, 'followers') : unordered(body)
+  return `${response.status} ${JSON.stringify(comparable)}`
 }
 
-/** Lists whose order is undefined, in an order. */
+/** What comes in no order, in an order. */
 function unordered(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(unordered)
   if (typeof value !== 'object' || value === null) return value
   return Object.fromEntries(
     Object.entries(value).map(([key, item]: [string, unknown]) => {
-      if (key !== 'knownFollowers') return [key, unordered(item)]
-      const { followers, ...rest } = item as { followers: object[] }
-      return [key, { ...rest, followers: followers.map((f) => JSON.stringify(f)).toSorted() }]
+      if (key === 'knownFollowers') return [key, sorted(item as object, 'followers')]
+      if (key === 'notifications') return [key, tiesSorted(item as { indexedAt: string }[])]
+      return [key, unordered(item)]
     }),
   )
+}
+
+function sorted<K extends string>(value: { [key in K]?: unknown }, key: K): object {
+  return { ...value, [key]: (value[key] as object[] | undefined)?.map((item) => JSON.stringify(item)).toSorted() }
+}
+
+function tiesSorted(notifications: readonly { indexedAt: string }[]): string[] {
+  const texts = notifications.map((item) => ({ at: item.indexedAt, text: JSON.stringify(unordered(item)) }))
+  return [...Map.groupBy(texts, ({ at }) => at).values()].flatMap((same) => same.map(({ text }) => text).toSorted())
 }

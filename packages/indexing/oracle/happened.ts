@@ -7,12 +7,13 @@ interface Life {
   last: string
   /** What the last one answers. */
   parent: string | undefined
+  root: string | undefined
   /** Who says what of whom: two records with the same pair are duplicates. */
   pair: string
 }
 
 interface Referring {
-  reply?: { parent?: { uri?: string } }
+  reply?: { parent?: { uri?: string }; root?: { uri?: string } }
   subject?: string | { uri?: string }
   list?: string
 }
@@ -44,7 +45,7 @@ export class Happened {
         typeof subject === 'object' ? subject.uri : subject,
         list,
       ])
-      this.#lives.set(uri, { first, last: event.rev, parent: reply?.parent?.uri, pair })
+      this.#lives.set(uri, { first, last: event.rev, parent: reply?.parent?.uri, root: reply?.root?.uri, pair })
     }
   }
 
@@ -55,6 +56,11 @@ export class Happened {
       for (const item of this[set]) copy[set].add(item)
     for (const [uri, life] of this.#lives) copy.#lives.set(uri, life)
     return copy
+  }
+
+  /** The root of the thread that a post was in, as its last version said. */
+  rootOf(uri: string): string {
+    return this.#lives.get(uri)?.root ?? uri
   }
 
   /** Whether another record of the account said the same. */
