@@ -24,6 +24,7 @@ import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
 import { HighWater } from '@sluice/streams/high-water.ts'
 import { RedisIdentityCache } from '@sluice/streams/identity-cache.ts'
 import { Producer } from '@sluice/streams/producer.ts'
+import { shardOfSetting } from '@sluice/streams/spread.ts'
 import type { BackfillContext } from './backfill-repo.ts'
 import { clientName, takeClaims } from './claims.ts'
 import type { BackfillerConfig } from './config.ts'
@@ -221,8 +222,9 @@ export class Backfiller implements Service {
   }
 
   #limitsOf() {
-    const { hostRules, hostConcurrency, hostRequests } = this.#options.config
-    return hostLimits(parseHostRules(hostRules).rules, { concurrency: hostConcurrency, requests: hostRequests })
+    const { hostRules, hostConcurrency, hostRequests, shard } = this.#options.config
+    const fallback = { concurrency: hostConcurrency, requests: hostRequests }
+    return hostLimits(parseHostRules(hostRules).rules, fallback, shardOfSetting(shard).of)
   }
 
   async #connect(purpose: string, signal: AbortSignal, resources: AsyncDisposableStack): Promise<Redis> {

@@ -1,6 +1,7 @@
 /** What an operator can set. Names that others rely on are in the table of docs/architecture.md. */
 import { defineConfig, type ConfigOf } from '@sluice/runtime/config.ts'
 import { identityOptions, redisOptions, runtimeOptions } from '@sluice/runtime/shared-options.ts'
+import { shardOption } from '@sluice/streams/spread.ts'
 import { parseHostRules } from './host-rules.ts'
 
 export const backfillerConfig = defineConfig({
@@ -97,6 +98,10 @@ export const backfillerConfig = defineConfig({
       values: ['auto', 'resync'],
       default: 'auto',
       help: 'resync: every export also removes what the repository no longer has. Set it after Redis lost its state while the index kept its rows.',
+    },
+    shard: {
+      ...shardOption,
+      help: 'The shard whose repositories these are, as the ingester has it: each shard takes its part of what a host allows.',
     },
     hostConcurrency: {
       env: 'BACKFILLER_HOST_CONCURRENCY',

@@ -19,6 +19,23 @@ test.each([10, 100, 2_700, 30_000])('burst and flow of %i requests never exceed 
   expect(burst + perSecond * WINDOW_SECONDS).toBeLessThanOrEqual(requests)
 })
 
+test('shards take their part each, and together no more than is allowed', () => {
+  const { rules } = parseHostRules(['big.example=64/9000', 'tiny.example=2'])
+  for (const shards of [2, 3, 8]) {
+    const limitsOf = hostLimits(rules, FALLBACK, shards)
+    for (const [host, concurrency, requests] of [
+      ['big.example', 64, 9_000],
+      ['other', 8, 2_700],
+    ] as const) {
+      const { concurrency: each, burst, perSecond } = limitsOf(host)
+      expect(each).toBe(Math.floor(concurrency / shards))
+      expect((burst + perSecond * WINDOW_SECONDS) * shards).toBeLessThanOrEqual(requests)
+      expect((burst + perSecond * WINDOW_SECONDS) * shards).toBeGreaterThan(requests * 0.9)
+    }
+    expect(limitsOf('tiny.example').concurrency).toBe(Math.max(1, Math.floor(2 / shards)))
+  }
+})
+
 test.each(['pds', 'pds=', 'pds=0', 'pds=x', '=4', 'pds=4/0', 'pds=4/'])('%s is no rule', (text) => {
   expect(parseHostRules([text]).problem).toContain(`"${text}"`)
 })

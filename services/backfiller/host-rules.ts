@@ -36,11 +36,19 @@ export function parseHostRules(texts: readonly string[]): { rules: HostRule[]; p
   return { rules }
 }
 
-/** The limits of a host; `fallback` for those that no rule names. */
-export function hostLimits(rules: readonly HostRule[], fallback: Omit<HostRule, 'host'> & { requests: number }) {
+/**
+ * The limits of a host; `fallback` for those that no rule names. Shards do not know of each other, so each takes its part: together they never ask more
+ * than is allowed, but for hosts that allow fewer requests at the same time than there are shards.
+ */
+export function hostLimits(
+  rules: readonly HostRule[],
+  fallback: Omit<HostRule, 'host'> & { requests: number },
+  shards = 1,
+) {
+  const part = (limit: number): number => Math.max(1, Math.floor(limit / shards))
   return (host: string): HostLimits => {
     const rule = rules.find((rule) => fits(rule.host, host))
-    return toLimits(rule?.concurrency ?? fallback.concurrency, rule?.requests ?? fallback.requests)
+    return toLimits(part(rule?.concurrency ?? fallback.concurrency), part(rule?.requests ?? fallback.requests))
   }
 }
 

@@ -13,6 +13,7 @@ import type { Redis } from '@sluice/streams/connection.ts'
 import { HighWater } from '@sluice/streams/high-water.ts'
 import { RedisIdentityCache } from '@sluice/streams/identity-cache.ts'
 import { Producer } from '@sluice/streams/producer.ts'
+import { shardOfSetting } from '@sluice/streams/spread.ts'
 import type { IndexerConfig } from './config.ts'
 import { Deletions } from './delete-accounts.ts'
 import { Handles } from './resolve-handles.ts'
@@ -46,7 +47,9 @@ export function buildIdentity(context: RoleContext<IndexerConfig>, index: Index,
     highWater: new HighWater({ redis, stream, entriesMax: REPO_ENTRIES_MAX }),
     onRetry: ({ error, delayMs }) => logRetry(log, delayMs, `asking for a repository in ${stream} failed`, error),
   })
-  const deletions = new Deletions({ index, redis, producer, identities, xrpc: new XrpcClient(http), log, metrics })
+  const shard = shardOfSetting(config.shard)
+  const xrpc = new XrpcClient(http)
+  const deletions = new Deletions({ index, redis, producer, identities, xrpc, log, metrics, shard })
   if (!config.handles) return [deletions]
   const handles = new HandleResolver({
     http,
@@ -57,7 +60,7 @@ export function buildIdentity(context: RoleContext<IndexerConfig>, index: Index,
   })
   const refreshMs = config.handleRefreshMs
   const schedule = { refreshMs, retryMs: RETRY_MS, noneMs: NONE_MS, capMs: refreshMs }
-  return [deletions, new Handles({ db: index.db, identities, handles, log, metrics, concurrency, schedule })]
+  return [deletions, new Handles({ db: index.db, identities, handles, log, metrics, concurrency, schedule, shard })]
 }
 
 /** A cache that cannot be read is a miss: it costs time, not correctness. */

@@ -1,6 +1,7 @@
 import { patternProblem as problemOf } from '@sluice/collections/collection-set.ts'
 import { defineConfig, type ConfigOf } from '@sluice/runtime/config.ts'
 import { identityOptions, redisOptions, runtimeOptions } from '@sluice/runtime/shared-options.ts'
+import { shardOption } from '@sluice/streams/spread.ts'
 
 export const indexerConfig = defineConfig({
   name: 'indexer',
@@ -59,7 +60,7 @@ export const indexerConfig = defineConfig({
       env: 'INDEXER_STREAMS',
       type: 'list',
       default: ['firehose_live', 'firehose_backfill'],
-      help: 'The event streams to read.',
+      help: 'The event streams to read, the most urgent first: while one flows, batches of those after it are small.',
     },
     labelStream: {
       env: 'INDEXER_LABEL_STREAM',
@@ -72,6 +73,10 @@ export const indexerConfig = defineConfig({
       type: 'string',
       default: 'repo_backfill',
       help: 'Where repositories of accounts that are back after a deletion are asked for.',
+    },
+    shard: {
+      ...shardOption,
+      help: 'The shard whose streams these are, as the ingester has it: deletions of other accounts are left to their indexers, and their identities not taken from this Redis.',
     },
     concurrency: {
       env: 'INDEXER_CONCURRENCY',

@@ -22,11 +22,14 @@ import type { Service } from '@sluice/runtime/service.ts'
 import { readChains, moveChain, UNKNOWN_CHAIN } from '@sluice/streams/chain-state.ts'
 import type { Redis } from '@sluice/streams/connection.ts'
 import { StateConflictError, type Producer } from '@sluice/streams/producer.ts'
+import { isInShard, WHOLE, type Shard } from '@sluice/streams/spread.ts'
 import { whereabouts, type Whereabouts, type Witnesses } from './confirm-deletion.ts'
 
 export interface DeletionsOptions extends Witnesses {
   index: Index
   redis: Redis
+  /** Whose chain records and requests are in this Redis; default: of all accounts. */
+  shard?: Shard
   /** Of the stream of repositories to fetch. */
   producer: Producer<BackfillEvent>
   log: Logger
@@ -40,6 +43,8 @@ export interface DeletionsOptions extends Witnesses {
 
 const OUTCOMES = ['purged', 'hosted', 'returned', 'unknown'] as const
 const AT_ONCE = 4
+/** When one that an indexer of another shard must see to is looked at again, about: that one should find it first. */
+const OTHERS_MS = 2_000
 const RETRY_CAP_MS = 6 * 3_600_000
 
 export class Deletions implements Service {
@@ -49,7 +54,7 @@ export class Deletions implements Service {
   readonly #outcomes
 
   constructor(options: DeletionsOptions) {
-    this.#options = { pollMs: 1_000, retryMs: 10_000, claimMs: 900_000, batchRecords: 500, ...options }
+    this.#options = { pollMs: 1_000, retryMs: 10_000, claimMs: 900_000, batchRecords: 500, shard: WHOLE, ...options }
     this.#db = options.index.db
     this.#outcomes = options.metrics.counter({
       name: 'sluice_account_deletions_total',
@@ -76,6 +81,8 @@ export class Deletions implements Service {
   /** One that nobody can be asked about waits; what else fails is a fault of ours or of our stores. */
   async #work(claim: DeletionClaim, signal: AbortSignal): Promise<void> {
     const { did, state, deletedAt, tries } = claim
+    const { shard } = this.#options
+    if (!isInShard(did, shard)) return await postponeDeletion(this.#db, did, inMs(OTHERS_MS * (0.5 + Math.random())))
     if (state === 'returned') return await this.#bringBack(claim, signal)
     let found: Whereabouts
     try {
@@ -84,7 +91,7 @@ export class Deletions implements Service {
       if (!(error instanceof TransientError)) throw error
       this.#outcomes.inc(1, { outcome: 'unknown' })
       this.#options.log.debug({ did, error: error.message }, 'a deletion could not be confirmed')
-      const waitMs = Math.min(RETRY_CAP_MS, this.#options.retryMs * 2 ** Math.min(tries - 1, 30))
+      const waitMs = Math.min(RETRY_CAP_MS, this.#options.retryMs * 2 ** Math.min((tries - 1) / shard.of, 30))
       return await postponeDeletion(this.#db, did, inMs(Math.max(waitMs, retryAfterMs(error))))
     }
     if (found.kind === 'hosted') return await this.#correct(claim, found)

@@ -19,6 +19,7 @@ import { moveChain, readChains, UNKNOWN_CHAIN } from '@sluice/streams/chain-stat
 import type { Redis } from '@sluice/streams/connection.ts'
 import { HighWater } from '@sluice/streams/high-water.ts'
 import { Producer } from '@sluice/streams/producer.ts'
+import { shardOf, WHOLE, type Shard } from '@sluice/streams/spread.ts'
 import { Deletions } from './delete-accounts.ts'
 import { openRedis, startIndexer } from './testing/indexers.ts'
 
@@ -68,7 +69,7 @@ interface Scene extends AsyncDisposable {
 }
 
 /** An index with records of the account, its deletion reported, and the service at work. */
-async function scene(database: string, redisUrl: string): Promise<Scene> {
+async function scene(database: string, redisUrl: string, shard: Shard = WHOLE): Promise<Scene> {
   await using stack = new AsyncDisposableStack()
   const world = await startWorld()
   stack.use(world.server)
@@ -92,6 +93,7 @@ async function scene(database: string, redisUrl: string): Promise<Scene> {
     metrics: new Metrics({ role: 'test', build: 'test' }),
     pollMs: 20,
     retryMs: 20,
+    shard,
   })
   await applyBatch(index, events)
   const chain = {
@@ -168,6 +170,27 @@ test.for<[Says, string | null]>([
     expect(await it.status()).toEqual([{ upstreamStatus }])
   },
 )
+
+test('A2 an account of another shard is left to the indexers that have its chain', async ({ database, redisUrl }) => {
+  const own = { index: shardOf(did, 2), of: 2 }
+  const nowhere = { index: 1 - own.index, of: 2 }
+  {
+    await using it = await scene(database, redisUrl, nowhere)
+    it.world.says = 'gone'
+    await applyBatch(it.index, [account(deletedAt, false, 'deleted')])
+    const tries = async () =>
+      (await it.index.db.query<{ tries: number }>('select tries from account_deletion where did = $1', [did])).rows[0]?.tries // prettier-ignore
+    await expect.poll(tries, poll).toBeGreaterThan(1)
+    expect(await it.records()).toBeGreaterThan(0)
+    const [chain] = await readChains(it.redis, [did])
+    expect(chain?.record).toMatchObject({ exported: true, rev: events[0]!.rev })
+    await it.redis.flushDb()
+  }
+  await using it = await scene(database, redisUrl, own)
+  it.world.says = 'gone'
+  await expect.poll(it.records, poll).toBe(0)
+  await expect.poll(async () => (await readChains(it.redis, [did]))[0]?.record.exported, poll).toBe(false)
+})
 
 test('D3 an indexer killed in the middle of a purge leaves the rest to the next one', async ({
   database,

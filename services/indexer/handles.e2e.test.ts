@@ -13,6 +13,7 @@ import { KnownActors } from '@sluice/indexing/own.ts'
 import { createLogger } from '@sluice/runtime/log.ts'
 import { Metrics } from '@sluice/runtime/metrics.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
+import { shardOf, type Shard } from '@sluice/streams/spread.ts'
 import { Handles } from './resolve-handles.ts'
 import { TROUBLES, TroubledDirectory, type DirectoryAccount } from './testing/troubled-directory.ts'
 
@@ -34,13 +35,18 @@ function eventsOf(dids: readonly string[], minute: number): StreamEvent[] {
 }
 
 /** The service as the indexer builds it, with short waits. */
-function handlesOf(index: Index, directory: TroubledDirectory, http: HttpClient): Handles {
+function handlesOf(
+  index: Index,
+  directory: TroubledDirectory,
+  http: HttpClient,
+  { cache = new MemoryIdentityCache(), shard }: { cache?: MemoryIdentityCache; shard?: Shard } = {},
+): Handles {
   return new Handles({
     db: index.db,
     identities: new IdentityResolver({
       plcUrl: directory.url,
       http,
-      cache: new MemoryIdentityCache(),
+      cache,
       timeoutMs: 400,
       plcPerSecond: 100_000,
       negativeMs: 1,
@@ -52,6 +58,7 @@ function handlesOf(index: Index, directory: TroubledDirectory, http: HttpClient)
     concurrency: 64,
     schedule: SCHEDULE,
     pollMs: 20,
+    ...(shard && { shard }),
     outage: { baseMs: 50, capMs: 200, healthyAfterMs: 0 },
   })
 }
@@ -151,6 +158,37 @@ test('A4 an imported directory is not asked for accounts that a backfill brought
   await until('the directory is asked about the others', () => Promise.resolve(directory.asked.has(liar.did)))
   const { rows } = await db.query('select handle from actor where did = $1', [liar.did])
   expect(rows).toEqual([{ handle: null }])
+})
+
+test('A4 a cache that misses the identity events of other shards is not asked about their accounts', async ({
+  database,
+}) => {
+  const all = Array.from({ length: 12 }, (_, i) => ({ did: `did:plc:${String(i).padStart(24, 'a')}`, handle: `u${i}.test` })) // prettier-ignore
+  const shard = { index: 1, of: 2 }
+  const own = all.filter(({ did }) => shardOf(did, 2) === 1)
+  expect(own.length).toBeGreaterThan(0)
+  expect(own.length).toBeLessThan(all.length)
+  await using directory = await TroubledDirectory.start(all)
+  await using resources = new AsyncDisposableStack()
+  const http = resources.adopt(new HttpClient({ allowPrivate: true }), (client) => client.close())
+  const db = resources.use(new DatabasePool({ url: database, schema: 'bsky', size: 4, role: 'test' }))
+  const index: Index = { db, collections: new CollectionSet(collections), actors: new KnownActors() }
+  const cache = new MemoryIdentityCache()
+  for (const { did, handle } of all) {
+    const identity = { did, handle, pds: directory.url }
+    const { epoch } = await cache.get(did)
+    await cache.set(did, { resolution: { status: 'found', identity }, resolvedAt: Date.now() }, epoch)
+  }
+  await applyBatch(index, eventsOf(all.map(({ did }) => did), 1)) // prettier-ignore
+  const stopping = new AbortController()
+  const running = handlesOf(index, directory, http, { cache, shard }).run(stopping.signal)
+  resources.defer(async () => {
+    stopping.abort()
+    await running
+  })
+  const verified = async (): Promise<number> => (await db.query('select from actor where handle is not null')).rowCount!
+  await until('all handles are verified', async () => (await verified()) === all.length)
+  expect(all.filter(({ did }) => !directory.asked.has(did))).toEqual(own)
 })
 
 /** DIDs that were asked for earlier than their backoff allows: the nth wait is at least half of what doubling gives. */

@@ -24,6 +24,7 @@ import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import type { Logger } from '@sluice/runtime/log.ts'
 import type { Metrics } from '@sluice/runtime/metrics.ts'
 import type { Service } from '@sluice/runtime/service.ts'
+import { isInShard, WHOLE, type Shard } from '@sluice/streams/spread.ts'
 import { nextCheck, type HandleFinding, type HandleSchedule } from './handle-schedule.ts'
 
 export interface HandlesOptions {
@@ -35,6 +36,8 @@ export interface HandlesOptions {
   /** Accounts at the same time. */
   concurrency: number
   schedule: HandleSchedule
+  /** Of whose accounts identity events come by our Redis; default: of all. */
+  shard?: Shard
   /** How often an empty queue is looked at. */
   pollMs?: number
   /** How long a claim holds; longer than any check takes. */
@@ -61,7 +64,7 @@ export class Handles implements Service {
   #pausedUntil = 0
 
   constructor(options: HandlesOptions) {
-    this.#options = { pollMs: 500, claimMs: 600_000, outage: OUTAGE_BACKOFF, ...options }
+    this.#options = { pollMs: 500, claimMs: 600_000, outage: OUTAGE_BACKOFF, shard: WHOLE, ...options }
     this.#metrics = declareMetrics(options.metrics, options.db)
     this.#outage = new Backoff(this.#options.outage)
   }
@@ -143,12 +146,16 @@ export class Handles implements Service {
     }
   }
 
-  /** An identity event has purged the cache, so what is there is newer; whoever is looked at for their age, or for a failure, is asked for anew. */
+  /**
+   * An identity event has purged the cache, so what is there is newer; whoever is looked at for their age, or for a failure, is asked for anew. So are
+   * accounts of other shards: their events purge another cache.
+   */
   async #identity(did: string, queue: HandleClaim['queue']): Promise<Resolution> {
-    const { identities } = this.#options
+    const { identities, shard } = this.#options
     const isOfDirectory = did.startsWith('did:plc:')
     try {
-      const resolution = queue === 'new' ? await identities.resolve(did) : (await identities.refresh(did)).resolution
+      const isPurged = queue === 'new' && isInShard(did, shard)
+      const resolution = isPurged ? await identities.resolve(did) : (await identities.refresh(did)).resolution
       if (isOfDirectory) this.#answered()
       return resolution
     } catch (error) {
