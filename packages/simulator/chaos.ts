@@ -8,7 +8,7 @@ import { Random } from '@sluice/sandbox/random.ts'
 import { noProcessLeft } from '@sluice/sandbox/leftovers.ts'
 import { beginBulk, finishBulkThroughCrash } from './bulk-load.ts'
 import { crashAt, DAEMON_POINTS } from './crash.ts'
-import { FAULTS, type FaultName } from './faults.ts'
+import { FAULTS, possibleFaults, type FaultName } from './faults.ts'
 import { deadLetterDifferences } from './poison.ts'
 import { Locks, type Scene } from './scene.ts'
 import { settled } from './settle.ts'
@@ -48,7 +48,7 @@ export function pointsOf(seed: number): readonly CrashPoint[] {
 }
 
 export async function chaosRun(options: ChaosOptions): Promise<ChaosReport> {
-  const { seed, faults = Object.keys(FAULTS).length, points = pointsOf(seed) } = options
+  const { seed, points = pointsOf(seed) } = options
   const begin = performance.now()
   const say = (line: string): void =>
     options.say?.(`${((performance.now() - begin) / 1000).toFixed(1).padStart(6)} s  ${line}`)
@@ -65,13 +65,19 @@ export async function chaosRun(options: ChaosOptions): Promise<ChaosReport> {
   }
   try {
     await using world = await World.start({ seed })
-    await using system = await System.start({ world, appendfsync: seed % 3 === 0 ? 'everysec' : 'always' })
+    await using system = await System.start({
+      world,
+      smallDisk: options.faults !== 0,
+      appendfsync: seed % 3 === 0 ? 'everysec' : 'always',
+    })
     const scene: Scene = { system, world, random: new Random(seed), poison: [], troubled: [], locks: new Locks() }
     const bulk = isBulk(seed) && points.length > 0
     if (bulk) await beginBulk(system)
     await system.startAll()
     say(`all daemons are up${bulk ? ', in a bulk load' : ''}`)
-    await injected(scene, { plan: planOf(scene.random, faults, points), bulk, options, report, say })
+    const possible = possibleFaults(system)
+    const plan = planOf(scene.random, { possible, faults: options.faults ?? possible.length, points })
+    await injected(scene, { plan, bulk, options, report, say })
     world.finish()
     Object.assign(report, { operations: world.operations, done: world.done, poison: scene.poison.length })
     say(`all faults were injected, ${world.operations} operations`)
@@ -99,9 +105,12 @@ function isBulk(seed: number): boolean {
 
 type Step = { fault: FaultName } | { point: CrashPoint }
 
-function planOf(random: Random, faults: number, points: readonly CrashPoint[]): Step[] {
+function planOf(
+  random: Random,
+  { possible, faults, points }: { possible: FaultName[]; faults: number; points: readonly CrashPoint[] },
+): Step[] {
   const names: FaultName[] = []
-  while (names.length < faults) names.push(...random.shuffled(Object.keys(FAULTS) as FaultName[]))
+  while (names.length < faults) names.push(...random.shuffled(possible))
   return random.shuffled<Step>([
     ...names.slice(0, faults).map((fault) => ({ fault })),
     ...points.map((point) => ({ point })),

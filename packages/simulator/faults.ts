@@ -52,15 +52,14 @@ export const FAULTS = {
     proved(system.redis.pid !== pid, 'Redis is the process it was')
   }),
   'redis connections cut': having('redis', async ({ system }) => {
-    const killed = await commandOf(system, ['CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes'])
-    proved(Number(killed) > 0, `${String(killed)} connections were cut`)
+    await until(async () => {
+      return Number(await commandOf(system, ['CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes'])) > 0
+    }, 'nobody was connected to Redis')
   }),
   'redis full': having('redis', async ({ system, random }) => {
-    const used = /used_memory:(\d+)/.exec(String(await commandOf(system, ['INFO', 'memory'])))![1]
-    await commandOf(system, ['CONFIG', 'SET', 'maxmemory', String(Math.floor(Number(used) * 0.8))])
     try {
-      const refused = await commandOf(system, ['SET', 'simulator:probe', 'x']).then(() => '', String)
-      proved(refused.includes('OOM'), `Redis took a write (${refused})`)
+      // It may drain in between.
+      await until(() => refuses(system), 'Redis took a write')
       await delay(500 + random.below(2_000))
     } finally {
       await commandOf(system, ['CONFIG', 'SET', 'maxmemory', '0'])
@@ -79,7 +78,7 @@ export const FAULTS = {
     proved(system.postgres.pid !== pid, 'PostgreSQL is the process it was')
   }),
   'postgres connections cut': having('postgres', async ({ system }) => {
-    proved((await cutDatabase(system)) > 0, 'nobody was connected to PostgreSQL')
+    await until(async () => (await cutDatabase(system)) > 0, 'nobody was connected to PostgreSQL')
   }),
   'postgres read-only': having('postgres', async ({ system, random }) => {
     await system.postgres.query(`alter database ${DATABASE} set default_transaction_read_only = on`)
@@ -90,6 +89,18 @@ export const FAULTS = {
     await system.postgres.query(`alter database ${DATABASE} reset default_transaction_read_only`)
     await cutDatabase(system)
     proved(refused.includes('read-only'), `PostgreSQL took a write (${refused})`)
+  }),
+  'postgres disk full': having('postgres', async ({ system, random }) => {
+    const disk = system.disk!
+    disk.fill()
+    try {
+      const probe = `create table public.simulator_probe as select repeat('x', 1000) from generate_series(1, 20000)`
+      const refused = await system.postgres.query(probe, [], DATABASE).then(() => '', String)
+      proved(refused.includes('No space left'), `PostgreSQL took a write (${refused})`)
+      await delay(1_000 + random.below(2_000))
+    } finally {
+      disk.clear()
+    }
   }),
   'relay cut': having('relays', async ({ world }) => {
     await until(() => world.relays.some(({ connected }) => connected > 0), 'no relay was connected')
@@ -159,6 +170,11 @@ export const FAULTS = {
 
 export type FaultName = keyof typeof FAULTS
 
+/** Those that can be done here: only root can have a disk that becomes full. */
+export function possibleFaults({ disk }: System): FaultName[] {
+  return (Object.keys(FAULTS) as FaultName[]).filter((name) => name !== 'postgres disk full' || disk !== undefined)
+}
+
 function stateOf(pid: number): string | undefined {
   return readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.[0]
 }
@@ -166,6 +182,14 @@ function stateOf(pid: number): string | undefined {
 /** At once, or after somebody else has had time to take over. */
 async function maybeLater(random: Random): Promise<void> {
   if (random.chance(0.4)) await delay(random.below(3_000))
+}
+
+/** Leaves Redis less memory than it uses, and says whether it refuses a write then. */
+async function refuses(system: System): Promise<boolean> {
+  const used = /used_memory:(\d+)/.exec(String(await commandOf(system, ['INFO', 'memory'])))![1]
+  await commandOf(system, ['CONFIG', 'SET', 'maxmemory', String(Math.floor(Number(used) * 0.8))])
+  const answer = await commandOf(system, ['SET', 'simulator:probe', 'x']).then(() => '', String)
+  return answer.includes('OOM')
 }
 
 async function cutDatabase({ postgres }: System): Promise<number> {

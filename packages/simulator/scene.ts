@@ -55,9 +55,10 @@ export function having(
   }
 }
 
-export async function until(probe: () => boolean, otherwise: string): Promise<void> {
+/** @throws Error when it does not come to be: `otherwise` */
+export async function until(probe: () => boolean | Promise<boolean>, otherwise: string): Promise<void> {
   const deadline = Date.now() + PATIENCE_MS
-  while (!probe()) {
+  while (!(await probe())) {
     proved(Date.now() < deadline, otherwise)
     await delay(10)
   }

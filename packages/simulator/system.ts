@@ -12,6 +12,7 @@ import { type Redis, startRedis } from '@sluice/sandbox/redis.ts'
 import { migrateAll, SCHEMA } from '@sluice/sandbox/template.ts'
 import { retryKey } from '@sluice/streams/backfill-queue.ts'
 import { connectRedis, type Redis as RedisClient } from '@sluice/streams/connection.ts'
+import { SmallDisk } from './small-disk.ts'
 import type { World } from './world.ts'
 
 export const DATABASE = 'simulated'
@@ -40,11 +41,15 @@ export interface SystemOptions {
   env?: Record<string, string>
   appendfsync?: 'always' | 'everysec'
   nodeFlags?: readonly string[]
+  /** The tables lie on a disk that can be made full, if this machine lets us. */
+  smallDisk?: boolean
 }
 
 export class System implements AsyncDisposable {
   readonly redis: Redis
   readonly postgres: Postgres
+  /** Where the tables are, when it was asked for and can be had. */
+  readonly disk: SmallDisk | undefined
   readonly slots: readonly Slot[]
   /** Ends that nobody asked for, with the last lines. */
   readonly surprises: string[] = []
@@ -52,13 +57,12 @@ export class System implements AsyncDisposable {
   readonly #client: RedisClient
 
   private constructor(
-    redis: Redis,
-    postgres: Postgres,
-    client: RedisClient,
+    { redis, postgres, client, disk }: Pick<System, 'redis' | 'postgres' | 'client' | 'disk'>,
     { world, env = {}, nodeFlags = [] }: SystemOptions,
   ) {
     this.redis = redis
     this.postgres = postgres
+    this.disk = disk
     this.#client = client
     this.#nodeFlags = nodeFlags
     const common = { ...commonEnv(world), REDIS_URL: redis.url(), ...env }
@@ -82,16 +86,22 @@ export class System implements AsyncDisposable {
   /** The stores; `startAll` starts the daemons. */
   static async start(options: SystemOptions): Promise<System> {
     await using started = new AsyncDisposableStack()
-    const { appendfsync = 'always' } = options
+    const { appendfsync = 'always', smallDisk = false } = options
+    const disk = smallDisk ? SmallDisk.mount() : undefined
+    if (disk) started.use(disk)
     const [redis, postgres] = await Promise.all([
       startRedis({ settings: { appendfsync } }).then((server) => started.use(server)),
       // What a killed server wrote is with the kernel: only a power cut, which nothing here does, asks for fsync.
-      startPostgres({ settings: { fsync: 'off', shared_buffers: '64MB' } }).then((server) => started.use(server)),
+      startPostgres({ settings: { fsync: 'off', shared_buffers: '64MB' }, takeOverMs: 120_000 }).then((server) =>
+        started.use(server),
+      ),
     ])
-    await migrateAll(await postgres.createDatabase(DATABASE))
+    if (disk) await postgres.query(`create tablespace small location '${disk.path}'`)
+    await postgres.query(`create database ${DATABASE}${disk ? ' tablespace small' : ''}`)
+    await migrateAll(postgres.url(DATABASE))
     const client = await connectRedis({ url: redis.url(), name: 'simulator' })
     started.move()
-    return new System(redis, postgres, client, options)
+    return new System({ redis, postgres, client, disk }, options)
   }
 
   async startAll(): Promise<void> {
@@ -176,6 +186,7 @@ export class System implements AsyncDisposable {
     // Whoever was told of the end of a daemon gives its port back.
     await delay(20)
     await Promise.all([this.redis[Symbol.asyncDispose](), this.postgres[Symbol.asyncDispose]()])
+    this.disk?.[Symbol.dispose]()
   }
 }
 
@@ -186,7 +197,7 @@ function commonEnv({ relays, labeler, network }: World): Record<string, string> 
     NODE_COMPILE_CACHE: fileURLToPath(new URL('../../node_modules/.cache/simulator/', import.meta.url)),
     PLC_URL: network.plcUrl,
     ALLOW_PRIVATE_HOSTS: 'true',
-    SLUICE_DRAIN_MS: '20s',
+    SLUICE_DRAIN_MS: '90s',
     RELAY_HOSTS: relays.map(({ url }) => url).join(','),
     LABELER_HOSTS: labeler.url,
     INGESTER_INITIAL_CURSOR: '0',
