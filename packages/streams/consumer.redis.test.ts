@@ -71,6 +71,31 @@ test('events of one key keep their order and never run side by side; keys do not
   expect(sideBySide).toBeGreaterThan(0)
 })
 
+test('a batch takes no more than its share of a full one, as it is when the batch is taken', async ({
+  redisUrl,
+  tools,
+}) => {
+  const redis = await tools.connect(redisUrl)
+  await tools.producer(redis).append(eventsFrom(0, 100, 1), never)
+  let share = 0.1
+  const sizes: number[] = []
+  const held = tools.consume(
+    { redis, reader: await tools.connect(redisUrl), limits: { batchEvents: 50 }, batchShare: () => share },
+    async (batches) => {
+      for await (const batch of batches) {
+        // By now all of them wait in the lane.
+        await expect.poll(async () => (await pendingOf(redis)) + sizes.reduce((sum, n) => sum + n, 0)).toBe(100)
+        sizes.push(batch.events.length)
+        if (sizes.length === 4) share = 1
+        await batch.ack()
+      }
+    },
+  )
+  await expect.poll(() => redis.xLen(stream)).toBe(0)
+  await held.stop()
+  expect(sizes.slice(1)).toEqual([5, 5, 5, 50, 100 - sizes[0]! - 65])
+})
+
 test('nothing is acked before `ack`, and a worker that fails leaves its batch pending', async ({ redisUrl, tools }) => {
   const redis = await tools.connect(redisUrl)
   await tools.producer(redis).append(eventsFrom(0, 10), never)

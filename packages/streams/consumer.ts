@@ -18,7 +18,7 @@ import type { Redis } from './connection.ts'
 import { ConsumerRun } from './consumer-run.ts'
 import { DEAD_LETTERS_MAX } from './dead-letters.ts'
 import type { GroupAddress } from './entries.ts'
-import { Lanes, type LaneLimits } from './lanes.ts'
+import { Lanes, type BatchShare, type LaneLimits } from './lanes.ts'
 
 export interface ConsumerOptions<E extends object> {
   /** For reads that block; nothing else uses it. */
@@ -29,6 +29,8 @@ export interface ConsumerOptions<E extends object> {
   /** Events of one key are handed out in order, one batch at a time. */
   key: (event: E) => string
   limits?: Partial<ConsumerLimits>
+  /** Asked before each batch; default: always 1. */
+  batchShare?: BatchShare
   observer?: Partial<ConsumerObserver>
   backoff?: BackoffPolicy
   /** False: entries that may be killing us are handed out as any other; who works on many at once judges by `Batch.deliveries`. */
@@ -138,7 +140,7 @@ export class Consumer<E extends object> {
    * stays pending. Rejects with the first failure of reading or of a worker, after the others have finished; may be called again then.
    */
   async run(signal: AbortSignal, lanes: number, work: Work<E>): Promise<void> {
-    this.#lanes = new Lanes(lanes, this.#limits)
+    this.#lanes = new Lanes(lanes, this.#limits, this.#options.batchShare)
     try {
       await new ConsumerRun(this.#options, this.#limits, this.#lanes, signal).toEnd(lanes, work)
     } catch (error) {

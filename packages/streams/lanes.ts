@@ -31,6 +31,9 @@ export interface LaneLimits {
   lingerMs: number
 }
 
+/** The part of `batchEvents` that the next batch may have: above 0, at most 1. */
+export type BatchShare = () => number
+
 interface Lane<E> {
   waiting: Held<E>[]
   wake: (() => void) | undefined
@@ -38,6 +41,7 @@ interface Lane<E> {
 
 export class Lanes<E extends object> {
   readonly #limits: LaneLimits
+  readonly #batchShare: BatchShare
   readonly #lanes: Lane<E>[]
   readonly #held = new Map<string, Held<E>>()
   /** Who waits for room: the reader and the heir, so never more than two. */
@@ -45,8 +49,9 @@ export class Lanes<E extends object> {
   #bytes = 0
   #closed = false
 
-  constructor(count: number, limits: LaneLimits) {
+  constructor(count: number, limits: LaneLimits, batchShare: BatchShare = () => 1) {
     this.#limits = limits
+    this.#batchShare = batchShare
     this.#lanes = Array.from({ length: count }, () => ({ waiting: [], wake: undefined }))
   }
 
@@ -121,7 +126,8 @@ export class Lanes<E extends object> {
   }
 
   #take(lane: Lane<E>): Held<E>[] {
-    const { batchEvents, batchBytes } = this.#limits
+    const { batchBytes } = this.#limits
+    const batchEvents = this.#limits.batchEvents * this.#batchShare()
     let bytes = 0
     let count = 0
     for (const held of lane.waiting) {

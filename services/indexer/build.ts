@@ -5,22 +5,27 @@ import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { assertMigrated, migrate } from '@sluice/database/migrate.ts'
 import { DatabasePool } from '@sluice/database/pool.ts'
 import { labelEventCodec, streamEventCodec } from '@sluice/events/codec.ts'
+import type { StreamEvent } from '@sluice/events/stream-event.ts'
 import { KnownActors } from '@sluice/indexing/own.ts'
 import { retry, DEFAULT_BACKOFF } from '@sluice/runtime/backoff.ts'
 import { logRetry } from '@sluice/runtime/log.ts'
 import type { RoleContext } from '@sluice/runtime/main.ts'
 import type { Service } from '@sluice/runtime/service.ts'
 import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
-import { Consumer } from '@sluice/streams/consumer.ts'
+import { Consumer, type ConsumerLimits, type ConsumerObserver } from '@sluice/streams/consumer.ts'
 import { buildIdentity } from './build-identity.ts'
 import type { IndexerConfig } from './config.ts'
 import { observeConsumers } from './consumer-observer.ts'
 import { indexLabels } from './index-labels.ts'
 import { indexRecords } from './index-records.ts'
 import { LabelIndex } from './label-index.ts'
+import { Precedence } from './precedence.ts'
 import { RecordIndex } from './record-index.ts'
 import { watchStreams } from './stream-watch.ts'
 import type { Outages } from './waiting.ts'
+
+/** A backfill's part of a full batch while live events flow. */
+const SMALL_SHARE = 1 / 8
 
 export async function buildIndexer(context: RoleContext<IndexerConfig>): Promise<Service[]> {
   const { config, metrics } = context
@@ -39,14 +44,7 @@ export async function buildIndexer(context: RoleContext<IndexerConfig>): Promise
     heldBytes: config.heldBytes,
     reclaimIdleMs: config.reclaimIdleMs,
   }
-  const consumers = await Promise.all(
-    config.streams.map(async (stream) => {
-      const address = { stream, group: config.group, consumer: config.consumer }
-      const reader = await connect(context, stream)
-      const key = ({ did }: { did: string }) => did
-      return new Consumer({ reader, redis, address, codec: streamEventCodec, key, limits, observer: observe(stream) })
-    }),
-  )
+  const consumers = await recordConsumers(context, redis, limits, observe)
   const labelConsumer = new Consumer({
     reader: await connect(context, config.labelStream),
     redis,
@@ -62,6 +60,36 @@ export async function buildIndexer(context: RoleContext<IndexerConfig>): Promise
     watchStreams({ ...context, redis, streams }),
     ...buildIdentity(context, index, redis),
   ]
+}
+
+/** One for each stream of events, the most urgent first. */
+async function recordConsumers(
+  context: RoleContext<IndexerConfig>,
+  redis: Redis,
+  limits: Partial<ConsumerLimits>,
+  observe: (stream: string) => ConsumerObserver,
+): Promise<Consumer<StreamEvent>[]> {
+  const { streams, group, consumer } = context.config
+  const precedence = new Precedence(streams.length, SMALL_SHARE)
+  return await Promise.all(
+    streams.map(async (stream, i) => {
+      const observer = observe(stream)
+      const read = (entries: number): void => {
+        precedence.read(i)
+        observer.read(entries)
+      }
+      return new Consumer({
+        reader: await connect(context, stream),
+        redis,
+        address: { stream, group, consumer },
+        codec: streamEventCodec,
+        key: ({ did }) => did,
+        limits,
+        batchShare: () => precedence.batchShare(i),
+        observer: { ...observer, read },
+      })
+    }),
+  )
 }
 
 /** Waits until PostgreSQL can be reached, then brings its schema to the state that we need, or says what is missing. */
