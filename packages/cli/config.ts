@@ -21,6 +21,7 @@ import { FatalError } from '@sluice/runtime/errors.ts'
 import { VARIABLES } from '@sluice/runtime/variables.ts'
 import { deadLetterStream } from '@sluice/streams/dead-letters.ts'
 import { priorityStream } from '@sluice/streams/backfill-queue.ts'
+import { shardOfSetting, type Shard } from '@sluice/streams/spread.ts'
 
 export const cliConfig = defineConfig({
   name: 'sluice',
@@ -51,6 +52,8 @@ export interface Settings {
   /** Undefined: DB_POSTGRES_URL is not set. */
   postgresUrl: string | undefined
   schema: string
+  /** Whose accounts this Redis, or these streams, hold. */
+  shard: Shard
   plcUrl: string
   allowPrivate: boolean
   relays: readonly string[]
@@ -89,6 +92,7 @@ export function readSettings(env: Env): Settings {
     redisUrl: indexer.redisUrl!,
     postgresUrl: indexer.postgresUrl,
     schema: indexer.postgresSchema!,
+    shard: shardOfSetting(ingester.shard),
     plcUrl: ingester.plcUrl!,
     allowPrivate: ingester.allowPrivate!,
     relays: ingester.relayHosts!,

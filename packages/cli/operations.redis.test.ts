@@ -7,6 +7,7 @@ import { bury } from '@sluice/streams/dead-letters.ts'
 import { ensureGroup, readNew } from '@sluice/streams/entries.ts'
 import { recordIncident } from '@sluice/streams/incidents.ts'
 import { Lease } from '@sluice/streams/lease.ts'
+import { shardOf } from '@sluice/streams/spread.ts'
 import { runCli, type Said } from './testing/run.ts'
 
 const STREAM = 'firehose_live'
@@ -130,6 +131,57 @@ test('a group reset to the end drops what waits, and asks for its accounts to be
   const [asked] = (await redis.xRange('repo_backfill', '-', '+')) ?? []
   expect(JSON.parse(asked!.message.repo!)).toMatchObject({ did: DID, reason: 'requested' })
   expect((await sluice('group', 'reset', 'nonsense')).code).toBe(78)
+})
+
+test('with shards, only accounts of this one are asked for, and no tombstone goes on the word of one', async ({
+  redisUrl,
+}) => {
+  await using redis = await connect(redisUrl)
+  const dids = Array.from({ length: 20 }, (_, i) => `did:plc:${String.fromCodePoint(97 + i).repeat(24)}`)
+  const own = dids.filter((did) => shardOf(did, 2) === 1)
+  expect(own.length).toBeGreaterThan(0)
+  expect(own.length).toBeLessThan(20)
+  const env = { REDIS_URL: redisUrl, INGESTER_SHARD: '1/2', BACKFILLER_BACKFILL_STREAM: 'repo_backfill:1' }
+  const said = await runCli(['backfill', 'did', ...dids], env)
+  expect(said.stdout).toContain(`${20 - own.length} of other shards were left out`)
+  const entries = (await redis.xRange('repo_backfill:1_priority', '-', '+')) ?? []
+  expect(entries.map(({ message }) => (JSON.parse(message.repo!) as { did: string }).did)).toEqual(own)
+
+  const nowhere = { ...env, DB_POSTGRES_URL: 'postgres://nobody@127.0.0.1:1/none' }
+  expect(await runCli(['prune', '--yes'], nowhere)).toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining('in the environment of every shard') as string,
+  })
+})
+
+test('status looks at the streams of the shard that it is told of', async ({ redisUrl }) => {
+  await using redis = await connect(redisUrl)
+  for (const [stream, entries] of [
+    ['firehose_live:0', 3],
+    ['firehose_live:1', 5],
+  ] as const)
+    // prettier-ignore
+    for (let i = 0; i < entries; i++) await redis.xAdd(stream, '*', { event: '{}' })
+  for (const [index, entries] of [3, 5].entries()) {
+    const env = {
+      REDIS_URL: redisUrl,
+      INGESTER_SHARD: `${index}/2`,
+      INGESTER_FIREHOSE_STREAM: `firehose_live:${index}`,
+      INGESTER_REPO_STREAM: `repo_backfill:${index}`,
+      BACKFILLER_BACKFILL_STREAM: `repo_backfill:${index}`,
+      BACKFILLER_FIREHOSE_STREAM: `firehose_backfill:${index}`,
+      INDEXER_STREAMS: `firehose_live:${index},firehose_backfill:${index}`,
+      INDEXER_REPO_STREAM: `repo_backfill:${index}`,
+    }
+    const { stdout } = await runCli(['status', '--json'], env)
+    const { redis: found } = JSON.parse(stdout) as {
+      redis: { state: { streams: { stream: string; entries: number }[] } }
+    }
+    const streams = found.state.streams.map(({ stream }) => stream)
+    expect(streams).toContain(`firehose_live:${index}`)
+    expect(streams.filter((stream) => stream.includes(`:${1 - index}`))).toEqual([])
+    expect(found.state.streams.find(({ stream }) => stream === `firehose_live:${index}`)?.entries).toBe(entries)
+  }
 })
 
 test('incidents are listed, and cleared as far as they were seen', async ({ redisUrl }) => {

@@ -12,7 +12,7 @@ import { cursorKey } from '@sluice/streams/cursors.ts'
 import { CannotError, EXIT, examples, type Add, type Cli } from '../cli.ts'
 import { count, duration } from '../output.ts'
 import { inspectHosts } from '../redis-state.ts'
-import { requestRepos, type Request } from '../requests.ts'
+import { requestRepos, requestsOfShard, type Request } from '../requests.ts'
 import type { Session } from '../session.ts'
 import { inspectSystem, sweepKeys } from '../system-state.ts'
 
@@ -98,11 +98,17 @@ async function request(session: Session, dids: Iterable<string>, { normal = fals
   const wrong = all.find((did) => !isDid(did))
   if (wrong !== undefined) throw new CannotError(`${wrong} is no DID; nothing was queued`)
   const redis = await session.redis()
-  const queued = await requestRepos(redis, settings.backfilled, all.map((did) => ({ did })), { priority: !normal }) // prettier-ignore
-  out.document({ queued, stream: normal ? settings.backfilled : priorityStream(settings.backfilled) })
+  const { own, others } = requestsOfShard(all.map((did) => ({ did })), settings.shard) // prettier-ignore
+  const queued = await requestRepos(redis, settings.backfilled, own, { priority: !normal })
+  out.document({
+    queued,
+    ofOtherShards: all.length - queued,
+    stream: normal ? settings.backfilled : priorityStream(settings.backfilled),
+  })
   out.line(
     `${count(queued)} repositories queued${normal ? '' : ' before all others'}; sluice backfill status shows how far it is`,
   )
+  if (others !== '') out.line(others)
 }
 
 function linesOf(path: string): string[] {
@@ -120,6 +126,7 @@ async function requestHost(session: Session, host: string, { normal = false }: O
   const redis = await session.redis()
   const http = new HttpClient({ allowPrivate: settings.allowPrivate })
   let queued = 0
+  let listed = 0
   try {
     const xrpc = new XrpcClient(http)
     const url = /^https?:\/\//.test(host) ? host : `${settings.allowPrivate ? 'http' : 'https'}://${host}`
@@ -128,16 +135,19 @@ async function requestHost(session: Session, host: string, { normal = false }: O
     for (let cursor: string | undefined; ;) {
       const page = await xrpc.listRepos(url, { limit: 1_000, ...(cursor !== undefined && { cursor }) }, { signal })
       const active = page.items.filter((repo) => repo.active !== false && isDid(repo.did))
-      const requests = active.map(({ did }): Request => ({ did, host: name }))
-      queued += await requestRepos(redis, settings.backfilled, requests, { priority: !normal })
+      const { own } = requestsOfShard(active.map(({ did }): Request => ({ did, host: name })), settings.shard) // prettier-ignore
+      listed += active.length
+      queued += await requestRepos(redis, settings.backfilled, own, { priority: !normal })
       if (page.cursor === undefined || page.cursor === cursor) break
       cursor = page.cursor
     }
   } finally {
     await http.close()
   }
-  out.document({ host, queued })
+  out.document({ host, queued, ofOtherShards: listed - queued })
   out.line(`${count(queued)} repositories of ${host} queued${normal ? '' : ' before all others'}`)
+  if (listed > queued)
+    out.line(`${count(listed - queued)} more belong to other shards: run it with their environment too`)
 }
 
 /** The cursors of the listing are forgotten: the ingester begins at the first page when it starts. */

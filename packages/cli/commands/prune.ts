@@ -8,6 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { tidFromMicros } from '@sluice/atproto/tid.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import { inspect } from '@sluice/streams/inspect.ts'
+import { formatShard } from '@sluice/streams/spread.ts'
 import { CannotError, EXIT, examples, type Add } from '../cli.ts'
 import { count } from '../output.ts'
 import type { Session } from '../session.ts'
@@ -18,6 +19,7 @@ interface Options {
   notifications?: string
   facts?: string
   batch: string
+  checked?: boolean
   yes?: boolean
 }
 
@@ -46,6 +48,7 @@ export const addPrune: Add = (cli, parent) => {
       'what ended longer ago: replies of before that come later are judged by what is; without it none is removed',
     )
     .option('--batch <rows>', 'rows that are looked at in one transaction', '5000')
+    .option('--checked', 'with shards: the dry run had no objection in the environment of any of them')
     .option('--yes', 'do it')
     .addHelpText(
       'after',
@@ -66,6 +69,12 @@ export const addPrune: Add = (cli, parent) => {
 
 async function prune(session: Session, options: Options): Promise<number> {
   const { out, signal } = session
+  const { shard } = session.settings
+  if (shard.of > 1 && options.yes && !options.checked) {
+    throw new CannotError(
+      `these streams are those of shard ${formatShard(shard)}, and entries that need a tombstone may wait in another: run sluice prune in the environment of every shard, and when none refuses, add --checked`,
+    )
+  }
   const db = await session.db()
   const rules = [await tombstones(session, Number(options.tombstones))]
   if (options.notifications !== undefined) rules.push(notifications(Number(options.notifications)))
