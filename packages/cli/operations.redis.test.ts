@@ -147,6 +147,8 @@ test('with shards, only accounts of this one are asked for, and no tombstone goe
   const entries = (await redis.xRange('repo_backfill:1_priority', '-', '+')) ?? []
   expect(entries.map(({ message }) => (JSON.parse(message.repo!) as { did: string }).did)).toEqual(own)
 
+  const foreign = await runCli(['explain', dids.find((did) => !own.includes(did))!], env)
+  expect(foreign).toMatchObject({ code: 1, stderr: expect.stringContaining('is in shard 0/2') as string })
   const nowhere = { ...env, DB_POSTGRES_URL: 'postgres://nobody@127.0.0.1:1/none' }
   expect(await runCli(['prune', '--yes'], nowhere)).toMatchObject({
     code: 1,

@@ -3,7 +3,6 @@ import { backfillEventCodec } from '@sluice/events/codec.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { priorityStream } from '@sluice/streams/backfill-queue.ts'
 import { classifyRedisError, type Redis } from '@sluice/streams/connection.ts'
-import { formatShard, isInShard, type Shard } from '@sluice/streams/spread.ts'
 
 export interface Request {
   did: string
@@ -37,14 +36,6 @@ export async function requestRepos(
     queued += chunk.length
   }
   return queued
-}
-
-/** The requests that this shard can meet, and what to say of the others; '' when there are none. */
-export function requestsOfShard<R extends Request>(requests: readonly R[], shard: Shard): { own: R[]; others: string } {
-  const own = requests.filter(({ did }) => isInShard(did, shard))
-  const left = requests.length - own.length
-  const where = `run it with the environment of the other shards too (this is ${formatShard(shard)})`
-  return { own, others: left === 0 ? '' : `${left} of other shards were left out: ${where}` }
 }
 
 export function* chunks<T>(items: Iterable<T>, size: number): Generator<T[]> {

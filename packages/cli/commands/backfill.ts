@@ -12,8 +12,9 @@ import { cursorKey } from '@sluice/streams/cursors.ts'
 import { CannotError, EXIT, examples, type Add, type Cli } from '../cli.ts'
 import { count, duration } from '../output.ts'
 import { inspectHosts } from '../redis-state.ts'
-import { requestRepos, requestsOfShard, type Request } from '../requests.ts'
+import { requestRepos, type Request } from '../requests.ts'
 import type { Session } from '../session.ts'
+import { requestsOfShard } from '../shard.ts'
 import { inspectSystem, sweepKeys } from '../system-state.ts'
 
 interface Options {

@@ -7,6 +7,7 @@ import { explainStreams, type QueuePlace } from '../explain-streams.ts'
 import { Network } from '../network.ts'
 import { count, duration, oneLine } from '../output.ts'
 import type { Session } from '../session.ts'
+import { assertInShard } from '../shard.ts'
 
 interface PdsPlace {
   host?: string
@@ -55,6 +56,7 @@ async function explain(
   const did = match?.[1]
   if (match === null || did === undefined || !isDid(did))
     throw new CannotError(`${subject} is neither at://did/collection/rkey nor a DID`)
+  assertInShard(did, session.settings.shard)
   const path = match[2] === undefined ? undefined : `${match[2]}/${match[3]}`
   const uri = path === undefined ? undefined : `at://${did}/${path}`
   const redis = await session.redis()

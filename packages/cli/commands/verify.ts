@@ -11,6 +11,7 @@ import { Network } from '../network.ts'
 import { count, oneLine } from '../output.ts'
 import { chunks } from '../requests.ts'
 import type { Session } from '../session.ts'
+import { assertInShard } from '../shard.ts'
 import { compareRepo, DIFFERENCES, repairEvents, unsettle, type Comparison } from '../verify-repo.ts'
 
 const SHOWN = 20
@@ -41,6 +42,7 @@ async function verify(session: Session, did: string, repair: boolean): Promise<n
   if (!isDid(did)) throw new CannotError(`${did} is no DID`)
   const db = await session.db()
   if (repair) {
+    assertInShard(did, settings.shard)
     await session.redis() // before an hour of work, not after it
     if ((await bulkPhase(db)) !== undefined) throw new CannotError('a first load is under way: repair after `sluice bulk finish`') // prettier-ignore
   }

@@ -1,0 +1,21 @@
+/** With shards, the command line sees one of them: what it is asked about accounts of others it leaves to be asked there. */
+import { formatShard, isInShard, shardOf, type Shard } from '@sluice/streams/spread.ts'
+import { CannotError } from './cli.ts'
+import type { Request } from './requests.ts'
+
+/** The requests that this shard can meet, and what to say of the others; '' when there are none. */
+export function requestsOfShard<R extends Request>(requests: readonly R[], shard: Shard): { own: R[]; others: string } {
+  const own = requests.filter(({ did }) => isInShard(did, shard))
+  const left = requests.length - own.length
+  const where = `run it with the environment of the other shards too (this is ${formatShard(shard)})`
+  return { own, others: left === 0 ? '' : `${left} of other shards were left out: ${where}` }
+}
+
+/** @throws CannotError when the account's chain and events are not in this shard: what is found here would not be true */
+export function assertInShard(did: string, shard: Shard): void {
+  if (isInShard(did, shard)) return
+  const there = formatShard({ index: shardOf(did, shard.of), of: shard.of })
+  throw new CannotError(
+    `${did} is in shard ${there}, and this is ${formatShard(shard)}: ask with the environment of ${there}`,
+  )
+}
