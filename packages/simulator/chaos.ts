@@ -81,13 +81,15 @@ export async function chaosRun(options: ChaosOptions): Promise<ChaosReport> {
     world.finish()
     Object.assign(report, { operations: world.operations, done: world.done, poison: scene.poison.length })
     say(`all faults were injected, ${world.operations} operations`)
-    report.problems.push(...(await settled(system, world, options.settleMs ?? 300_000)))
+    report.problems.push(...(await settled(system, world, { withinMs: options.settleMs ?? 300_000, say })))
+    say('settled')
     if (report.problems.length === 0) {
       world.leave()
-      report.problems.push(...(await settled(system, world, options.settleMs ?? 300_000)))
+      report.problems.push(...(await settled(system, world, { withinMs: options.settleMs ?? 300_000, say })))
     }
     report.problems.push(...(await deadLetterDifferences(system, scene.poison)))
     report.problems.push(...troubles(scene))
+    say('settled again')
     if (report.problems.length === 0) await system.stopAll()
     report.problems.push(...system.surprises)
   } catch (error) {

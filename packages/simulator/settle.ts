@@ -8,16 +8,26 @@ import type { World } from './world.ts'
 /** What stays the same, word for word, for so long will not change: all that the daemons do by the clock is due far sooner. */
 const STILL_MS = 60_000
 
+const SAY_MS = 5_000
+
 /** What is left, or differs, after at most `withinMs`; none: all is well. */
-export async function settled(system: System, world: World, withinMs: number): Promise<string[]> {
+export async function settled(
+  system: System,
+  world: World,
+  { withinMs, say }: { withinMs: number; say?: (line: string) => void },
+): Promise<string[]> {
   await using db = system.openDatabase()
   const deadline = Date.now() + withinMs
-  let [last, sinceMs] = ['', Date.now()]
+  let [last, sinceMs, saidMs] = ['', Date.now(), Date.now()]
   for (;;) {
     const lines = await problems(system, world, db)
     const text = lines.join('\n')
     if (text !== last) [last, sinceMs] = [text, Date.now()]
     const isOver = Date.now() > deadline || Date.now() - sinceMs > STILL_MS
+    if (lines.length > 0 && Date.now() - saidMs > SAY_MS) {
+      saidMs = Date.now()
+      say?.(`not settled: ${lines.slice(0, 4).join('; ')}`)
+    }
     if (lines.length === 0 || isOver || system.surprises.length > 0) return lines
     // A look at a large index costs both of us.
     await delay(Math.min(200 + world.truth.records.size / 50, 5_000))

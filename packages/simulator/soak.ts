@@ -72,7 +72,7 @@ export async function soak({ seed, events, say }: SoakOptions): Promise<string[]
     }
     world.finish()
     say(`${after()}  all ${world.operations - first} operations are written`)
-    problems.push(...(await settled(system, world, 300_000)), ...system.surprises)
+    problems.push(...(await settled(system, world, { withinMs: 300_000, say })), ...system.surprises)
     say(`${after()}  settled, ${world.truth.records.size} records in the end, simulator ${rssMb()} MB`)
     for (const memory of memories) problems.push(...judged(memory, say))
     if (problems.length === 0) await system.stopAll()
