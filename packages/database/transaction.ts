@@ -11,6 +11,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { ClientBase, QueryResult, QueryResultRow } from 'pg'
 import { TransientError } from '@sluice/runtime/errors.ts'
+import { withArraysAsText } from './array.ts'
 import { copyRows } from './copy.ts'
 import type { CopyRow, CopyTarget } from './copy.ts'
 import { classify, verdictOf } from './errors.ts'
@@ -119,7 +120,8 @@ export class Transaction {
 
   /** Sends a statement; with a name it is prepared once per connection. Rejects with pg's error, unclassified. */
   query<R extends QueryResultRow>(statement: string | Statement, values?: unknown[]): Promise<QueryResult<R>> {
-    return this.#watch(this.#sendable.then(() => this.#client.query<R>(statement, values)))
+    const encoded = values && withArraysAsText(values)
+    return this.#watch(this.#sendable.then(() => this.#client.query<R>(statement, encoded)))
   }
 
   /** Copies rows into a table; resolves with their number. Statements called after it are sent after its last row. */

@@ -108,7 +108,7 @@ async function find(
   const byCollection = Map.groupBy(touched, ({ uri }) => collectionOfUri(uri))
   const sql = {
     query: async <T extends object>(statement: { name: string; text: string }, values: unknown[]) =>
-      (await db.query<T>({ ...statement, values })).rows,
+      (await db.query<T>(statement, values)).rows,
   }
   const found = await Promise.all(
     collections.plugins.map(async ({ nsid, affects }) => {
