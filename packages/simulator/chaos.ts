@@ -151,15 +151,15 @@ async function injected(scene: Scene, injection: Injection): Promise<void> {
       over.abort()
     }
   }
-  await allOf([traffic(world, () => !over.signal.aborted || world.operations < least), all()])
+  await allOf([traffic(world, { until: over.signal, least }), all()])
 }
 
-/** A steady trickle, with a crowd now and then. */
-async function traffic(world: World, goesOn: () => boolean): Promise<void> {
+/** A steady trickle, with a crowd now and then; what is missing when the faults are over comes fast. */
+async function traffic(world: World, { until, least }: { until: AbortSignal; least: number }): Promise<void> {
   const random = new Random(-world.seed)
-  while (goesOn()) {
-    for (let i = random.chance(0.02) ? 60 : random.below(4); i > 0; i--) world.next()
-    await delay(50)
+  while (!until.aborted || world.operations < least) {
+    for (let i = until.aborted ? 10 : random.chance(0.02) ? 60 : random.below(4); i > 0; i--) world.next()
+    await delay(until.aborted ? 20 : 50)
   }
 }
 
