@@ -39,3 +39,15 @@ test('a thread that fails fails what is under way, and all that follows', async 
     await pool.close()
   }
 })
+
+test('a thread that ends without a word fails what it had, and all that follows', async () => {
+  const bytes = encodeFrame('#identity', { seq: 1, did: 'did:plc:x', time: 'now' })
+  const frame = decodeFrame(bytes) as unknown as CommitFrame
+  const program = new URL(
+    `data:text/javascript,import{parentPort}from'node:worker_threads';parentPort.on('message',()=>process.exit(3))`,
+  )
+  const pool = new JudgePool({ threads: 1, judge: OPTIONS, onSeconds: () => {}, program })
+  await expect(pool.judge(frame, bytes, undefined)).rejects.toThrow('ended with code 3')
+  await expect(pool.judge(frame, bytes, undefined)).rejects.toThrow('ended with code 3')
+  await pool.close()
+})
