@@ -74,7 +74,8 @@ export class Deletions implements Service {
         if (claims.length === 0) await sleep(this.#options.pollMs, signal)
       }
     } catch (error) {
-      if (!isAbort(error) || !signal.aborted) throw error
+      // Claims are durable and end by the clock: a stop does not wait for a store that is away, and loses nothing by it.
+      if (!signal.aborted || !(isAbort(error) || error instanceof TransientError)) throw error
     }
   }
 

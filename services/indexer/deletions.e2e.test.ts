@@ -61,6 +61,8 @@ async function startWorld(): Promise<{ says: Says; server: TestServer }> {
 
 interface Scene extends AsyncDisposable {
   index: Index
+  /** Another one, beside that which is at work. */
+  serviceOn: (index: Index) => Deletions
   redis: Redis
   world: { says: Says; server: TestServer }
   records: () => Promise<number>
@@ -78,23 +80,24 @@ async function scene(database: string, redisUrl: string, shard: Shard = WHOLE): 
   const http = stack.adopt(new HttpClient({ allowPrivate: true }), (client) => client.close())
   const index: Index = { db, collections: new CollectionSet(collections), actors: new KnownActors() }
   const producer = new Producer({ redis, stream: STREAM, codec: backfillEventCodec, highWater: new HighWater({ redis, stream: STREAM, entriesMax: 1_000 }) }) // prettier-ignore
-  const service = new Deletions({
-    index,
-    redis,
-    producer,
-    identities: new IdentityResolver({
-      plcUrl: world.server.url,
-      http,
-      cache: new MemoryIdentityCache(),
-      refreshEveryMs: 0,
-    }),
-    xrpc: new XrpcClient(http),
-    log: createLogger({ role: 'test', build: 'test', level: 'fatal', secrets: [] }),
-    metrics: new Metrics({ role: 'test', build: 'test' }),
-    pollMs: 20,
-    retryMs: 20,
-    shard,
-  })
+  const serviceOn = (own: Index): Deletions =>
+    new Deletions({
+      index: own,
+      redis,
+      producer,
+      identities: new IdentityResolver({
+        plcUrl: world.server.url,
+        http,
+        cache: new MemoryIdentityCache(),
+        refreshEveryMs: 0,
+      }),
+      xrpc: new XrpcClient(http),
+      log: createLogger({ role: 'test', build: 'test', level: 'fatal', secrets: [] }),
+      metrics: new Metrics({ role: 'test', build: 'test' }),
+      pollMs: 20,
+      retryMs: 20,
+      shard,
+    })
   await applyBatch(index, events)
   const chain = {
     ...UNKNOWN_CHAIN,
@@ -105,7 +108,7 @@ async function scene(database: string, redisUrl: string, shard: Shard = WHOLE): 
   }
   await producer.append([], signal, { also: [moveChain(did, undefined, chain)] })
   const stopping = new AbortController()
-  const running = service.run(stopping.signal)
+  const running = serviceOn(index).run(stopping.signal)
   stack.defer(async () => {
     stopping.abort()
     await running
@@ -113,6 +116,7 @@ async function scene(database: string, redisUrl: string, shard: Shard = WHOLE): 
   const resources = stack.move()
   return {
     index,
+    serviceOn,
     redis,
     world,
     records: async () => (await db.query('select from record where did = $1', [did])).rowCount!,
@@ -222,4 +226,21 @@ test('D3 an indexer killed in the middle of a purge leaves the rest to the next 
   await using next = await startIndexer({ database, redisUrl }, 'two', env)
   await expect.poll(left, poll).toBe(0)
   await expect.poll(() => next.metric('sluice_account_deletions_total', { outcome: 'purged' }), poll).toBe(1)
+})
+
+test('D9 a stop while PostgreSQL takes no writes is no failure: a claim ends by the clock', async ({
+  database,
+  redisUrl,
+}) => {
+  await using it = await scene(database, redisUrl)
+  const url = `${database}?options=-c%20default_transaction_read_only%3Don`
+  await using db = new DatabasePool({ url, schema: 'bsky', size: 2, role: 'test' })
+  const service = it.serviceOn({ ...it.index, db })
+  await expect(service.run(signal)).rejects.toThrow('read-only')
+
+  const stopping = new AbortController()
+  const running = service.run(stopping.signal)
+  // The claim is under way.
+  stopping.abort()
+  await expect(running).resolves.toBeUndefined()
 })
