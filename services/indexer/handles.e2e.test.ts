@@ -202,3 +202,21 @@ function overdone({ asked }: TroubledDirectory, among: readonly DirectoryAccount
     return early === -1 ? [] : [`${did} (${trouble}): wait ${early + 1} of ${times.map(Math.round).join(' ')}`]
   })
 }
+
+test('D9 a stop while PostgreSQL takes no writes is no failure of the checks: a claim ends by the clock', async ({
+  database,
+}) => {
+  await using directory = await TroubledDirectory.start([])
+  await using stack = new AsyncDisposableStack()
+  const http = stack.adopt(new HttpClient({ allowPrivate: true }), (client) => client.close())
+  const url = `${database}?options=-c%20default_transaction_read_only%3Don`
+  await using db = new DatabasePool({ url, schema: 'bsky', size: 2, role: 'test' })
+  const index: Index = { db, collections: new CollectionSet(collections), actors: new KnownActors() }
+  await expect(handlesOf(index, directory, http).run(new AbortController().signal)).rejects.toThrow('read-only')
+
+  const stopping = new AbortController()
+  const running = handlesOf(index, directory, http).run(stopping.signal)
+  // The claim is under way.
+  stopping.abort()
+  await expect(running).resolves.toBeUndefined()
+})

@@ -73,18 +73,24 @@ export class Handles implements Service {
     const onAbort = (): void => this.#wake?.()
     signal.addEventListener('abort', onAbort)
     try {
-      while (!signal.aborted) {
-        await this.#settle()
-        const begun = await this.#begin()
-        if (this.#done.length === 0 && begun === 0) await this.#sleep(signal)
-      }
-      this.#giveBack()
       // What is not written is found out again when the claims end: a stop does not wait for a database that is away.
+      await this.#work(signal).catch((error: unknown) => {
+        if (!signal.aborted || !(error instanceof TransientError)) throw error
+      })
+      this.#giveBack()
       await this.#settle().catch((error: unknown) => {
         if (!(error instanceof TransientError)) throw error
       })
     } finally {
       signal.removeEventListener('abort', onAbort)
+    }
+  }
+
+  async #work(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      await this.#settle()
+      const begun = await this.#begin()
+      if (this.#done.length === 0 && begun === 0) await this.#sleep(signal)
     }
   }
 
