@@ -14,8 +14,12 @@ const SIZE = '1g'
 export class SmallDisk {
   readonly path: string
 
+  /** At an early end too: a mount outlives us. */
+  readonly #atExit = (): void => unmount(this.path)
+
   private constructor(path: string) {
     this.path = path
+    process.once('exit', this.#atExit)
   }
 
   /** Undefined where nothing can be mounted. */
@@ -48,6 +52,7 @@ export class SmallDisk {
 
   /** After the server has ended. */
   [Symbol.dispose](): void {
+    process.off('exit', this.#atExit)
     unmount(this.path)
   }
 }
