@@ -38,6 +38,8 @@ const EVENTS = Number(values.events)
 const PEER_EVENTS = Number(values['peer-events'])
 const PARTS = new Set(values.parts.split(','))
 const FILL_CHUNK = 20_000
+/** More than is applied while the live events of the latency part come in. */
+const LATENCY_BACKFILL = 150_000
 
 /** Benches of the other stages: programs of their own. */
 const PROGRAMS: Record<string, string[]> = {
@@ -81,7 +83,7 @@ if (['indexer', 'bulk', 'latency'].some((part) => PARTS.has(part))) {
   }
   if (PARTS.has('latency')) {
     say('latency at 1,000 events/s beside a backfill')
-    const backfill = load.take(EVENTS)
+    const backfill = load.take(LATENCY_BACKFILL)
     latency = await measureLatency(bed, await bed.database(template), load.take(15_000), backfill, 1_000)
   }
 }
