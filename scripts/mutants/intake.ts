@@ -107,6 +107,13 @@ const verification: readonly Mutant[] = [
 
 const ingesting: readonly Mutant[] = [
   {
+    name: 'the silent end of a thread that verifies is not noticed',
+    file: 'services/ingester/judge-pool.ts',
+    find: 'if (!this.#closing) this.#fail(',
+    replace: 'if (this.#closing) this.#fail(',
+    killedBy: ingester('judge-pool'),
+  },
+  {
     name: 'the cursor passes frames that have not ended',
     file: 'services/ingester/progress.ts',
     find: 'if (outcome === undefined) break',

@@ -186,6 +186,13 @@ export const streamsMutants: readonly Mutant[] = [
     killedBy: redis('consumer', 'what is held is bounded in bytes'),
   },
   {
+    name: 'a batch of a backfill is a full one while live events flow',
+    file: 'packages/streams/lanes.ts',
+    find: 'this.#limits.batchEvents * this.#batchShare()',
+    replace: 'this.#limits.batchEvents',
+    killedBy: redis('consumer', 'a batch takes no more than its share'),
+  },
+  {
     name: 'events of one key are spread over lanes',
     file: 'packages/streams/lanes.ts',
     find: 'this.#lanes[laneOf(held.key, this.#lanes.length)]!',
