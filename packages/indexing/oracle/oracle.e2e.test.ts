@@ -56,7 +56,7 @@ describe.each(SEEDS)('seed %i', (seed) => {
       const viewers = traffic.people.slice(0, 1).map(({ did }) => did)
       const asked = await ask([appview.url, reader.url], questions(last.official, viewers), network.labeler.did)
       expect(asked.different).toEqual([])
-      expect(asked.answered.size).toBeGreaterThanOrEqual(20)
+      expect(asked.answered.size).toBeGreaterThanOrEqual(15)
       expect([...asked.answered.values()].reduce((sum, count) => sum + count, 0)).toBeGreaterThanOrEqual(30)
       report(seed, compared, last.official.size, asked.answered)
     },
