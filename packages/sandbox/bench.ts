@@ -35,6 +35,9 @@ const { values } = parseArgs({
   },
 })
 const EVENTS = Number(values.events)
+const SIZES = values.sizes.split(',').map(Number)
+/** Indexers side by side, at the first size. */
+const CONSUMERS = values.consumers.split(',').map(Number)
 const PEER_EVENTS = Number(values['peer-events'])
 const PARTS = new Set(values.parts.split(','))
 const FILL_CHUNK = 20_000
@@ -63,20 +66,21 @@ if (['indexer', 'bulk', 'latency'].some((part) => PARTS.has(part))) {
   await using bed = await Bed.make()
   let template = TEMPLATE
   let filled = 0
-  for (const size of values.sizes.split(',').map(Number)) {
+  for (const size of SIZES) {
     if (size > filled) {
       const database = await bed.database(template)
+      if (filled > 0) await bed.drop({ name: template })
       say(`filling a database to ${size.toLocaleString('en')} events`)
       await fill(bed, database, chunksOf(size - filled))
       await bed.postgres.query('vacuum analyze', [], database.name)
       template = database.name
       filled = size
     }
-    if (PARTS.has('indexer')) await measureAt(bed, size, template)
+    if (PARTS.has('indexer')) await measureAt(bed, size, template, size === SIZES[0] ? CONSUMERS : [1])
   }
   if (PARTS.has('bulk')) {
     say('the bulk path, into an empty index')
-    const consumers = Math.max(...values.consumers.split(',').map(Number))
+    const consumers = Math.max(...CONSUMERS)
     bulk = await measureBulk(bed, await bed.database(), new Load({ seed: Number(values.seed) }).take(EVENTS), consumers)
     rows.push({ size: 0, who: `bulk load × ${consumers}`, events: EVENTS, costs: bulk.load })
     rows.push({ size: 0, who: 'bulk finish', events: EVENTS, costs: bulk.finish })
@@ -90,38 +94,28 @@ if (['indexer', 'bulk', 'latency'].some((part) => PARTS.has(part))) {
 const texts = Object.entries(PROGRAMS).flatMap(([part, files]) => (PARTS.has(part) ? files.map(runProgram) : []))
 report()
 
-async function measureAt(bed: Bed, size: number, template: string): Promise<void> {
+async function measureAt(bed: Bed, size: number, template: string, consumerCounts: readonly number[]): Promise<void> {
   const events = load.take(EVENTS)
-  let source: { url: string; since: string } | undefined
-  for (const consumers of values.consumers.split(',').map(Number)) {
-    say(`ours, ${consumers} indexer${consumers > 1 ? 's' : ''}, at ${size.toLocaleString('en')} records`)
-    const database = await bed.database(template)
-    const [{ since }] = (await bed.postgres.query<{ since: string }>('select pg_current_xact_id()::text as since')) as [
-      { since: string },
-    ]
-    rows.push({
-      size,
-      who: `ours × ${consumers}`,
-      events: EVENTS,
-      costs: await measureOurs(bed, database, events, consumers),
-    })
-    source ??= { url: database.url, since }
+  const database = await bed.database(template)
+  const [first] = await bed.postgres.query<{ since: string }>('select pg_current_xact_id()::text as since')
+  rows.push({ size, who: 'ours × 1', events: EVENTS, costs: await measureOurs(bed, database, events, 1) })
+  const on = async (who: string, count: number, measure: (clone: typeof database) => Promise<Costs>): Promise<void> => {
+    say(`${who}, at ${size.toLocaleString('en')} events`)
+    const clone = await bed.database(template)
+    rows.push({ size, who, events: count, costs: await measure(clone) })
+    await bed.drop(clone)
+  }
+  for (const count of consumerCounts.filter((n) => n > 1)) {
+    await on(`ours × ${count}`, EVENTS, (clone) => measureOurs(bed, clone, events, count))
   }
   if (PEER_EVENTS > 0) {
-    say(`the official indexer, at ${size.toLocaleString('en')} records`)
-    const sample = events.slice(0, PEER_EVENTS)
-    rows.push({
-      size,
-      who: 'official',
-      events: PEER_EVENTS,
-      costs: await measurePeer(bed, await bed.database(template), sample),
-    })
+    await on('official', PEER_EVENTS, (clone) => measurePeer(bed, clone, events.slice(0, PEER_EVENTS)))
   }
   for (const order of ['key', 'arrival'] as const) {
-    say(`the floor, in ${order} order, at ${size.toLocaleString('en')} records`)
-    const costs = await measureFloor(bed, source!, await bed.database(template), order)
-    rows.push({ size, who: `COPY by ${order}`, events: EVENTS, costs })
+    const source = { url: database.url, since: first!.since }
+    await on(`COPY by ${order}`, EVENTS, (clone) => measureFloor(bed, source, clone, order))
   }
+  await bed.drop(database)
 }
 
 function runProgram(file: string): string {

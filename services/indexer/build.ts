@@ -25,7 +25,7 @@ import { watchStreams } from './stream-watch.ts'
 import type { Outages } from './waiting.ts'
 
 /** A backfill's part of a full batch while live events flow. */
-const SMALL_SHARE = 1 / 8
+const SMALL_SHARE = 1 / 16
 
 export async function buildIndexer(context: RoleContext<IndexerConfig>): Promise<Service[]> {
   const { config, metrics } = context

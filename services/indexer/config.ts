@@ -90,7 +90,7 @@ export const indexerConfig = defineConfig({
       type: 'integer',
       min: 1,
       max: 20_000,
-      default: 4_000,
+      default: 8_000,
       help: 'Events in one transaction, at most. It is reached only when the indexer is behind.',
     },
     heldBytes: {

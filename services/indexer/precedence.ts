@@ -1,7 +1,7 @@
 /**
  * Which stream goes first: while one has had entries lately, batches of those that `INDEXER_STREAMS` names after it are small.
  *
- * A batch holds its accounts and a processor for as long as it lasts, and an event that has just happened is not to wait until 4,000 of a backfill are
+ * A batch holds its accounts and a processor for as long as it lasts, and an event that has just happened is not to wait until 8,000 of a backfill are
  * done. The others lose little: see docs/benchmarks.md.
  */
 export class Precedence {

@@ -2,7 +2,7 @@
  * What every measurement stands on: one PostgreSQL and one Redis, durable as in production, and databases that are clones of one
  * another, so that all contestants begin with the same rows.
  */
-import { type Postgres, startPostgres } from '../postgres.ts'
+import { createDatabaseStatement, type Postgres, startPostgres } from '../postgres.ts'
 import { type Redis, startRedis } from '../redis.ts'
 import { createTemplate, TEMPLATE } from '../template.ts'
 import { cpuSecondsOf, cpuSecondsOfTree } from './cpu.ts'
@@ -51,7 +51,14 @@ export class Bed implements AsyncDisposable {
   /** A clone of `template` (default: an empty schema), its name and URL. */
   async database(template = TEMPLATE): Promise<{ name: string; url: string }> {
     const name = `bench_${this.#databases++}`
-    return { name, url: await this.postgres.createDatabase(name, template) }
+    // Copied as files: through the WAL, as the sandbox does for a durable server, a large one would take minutes.
+    await this.postgres.query(createDatabaseStatement(name, template, true))
+    return { name, url: this.postgres.url(name) }
+  }
+
+  /** One with millions of records takes gigabytes. */
+  async drop({ name }: { name: string }): Promise<void> {
+    await this.postgres.dropDatabase(name)
   }
 
   /** What `act` costs. @param nodePid whose CPU counts as Node's; default this process */
