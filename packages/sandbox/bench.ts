@@ -16,6 +16,7 @@ import { parseArgs } from 'node:util'
 import type { StreamEvent } from '@sluice/events/stream-event.ts'
 import { Bed, type Costs } from './bench/bed.ts'
 import { type BulkCosts, measureBulk } from './bench/bulk.ts'
+import { type DiskUse, diskUse } from './bench/disk.ts'
 import { measureFloor } from './bench/floor.ts'
 import { type Latency, measureLatency } from './bench/latency.ts'
 import { fill, measureOurs } from './bench/ours.ts'
@@ -62,6 +63,8 @@ const load = new Load({ seed: Number(values.seed) })
 const rows: Row[] = []
 let latency: Latency | undefined
 let bulk: BulkCosts | undefined
+/** Of the largest size. */
+let disk: DiskUse[] = []
 if (['indexer', 'bulk', 'latency'].some((part) => PARTS.has(part))) {
   await using bed = await Bed.make()
   let template = TEMPLATE
@@ -73,6 +76,7 @@ if (['indexer', 'bulk', 'latency'].some((part) => PARTS.has(part))) {
       say(`filling a database to ${size.toLocaleString('en')} events`)
       await fill(bed, database, chunksOf(size - filled))
       await bed.postgres.query('vacuum analyze', [], database.name)
+      disk = await diskUse(bed, database, size)
       template = database.name
       filled = size
     }
@@ -158,12 +162,22 @@ function report(): void {
       `XADD → visible at 1,000 events/s: p50 ${p50Ms} ms, p99 ${p99Ms} ms, max ${maxMs} ms (${samples} samples; ${backfilled} backfill events meanwhile)`,
     )
   }
+  if (disk.length > 0) {
+    const use = disk.map(({ table, rows: n, tableMb, indexMb }) => [
+      n.toLocaleString('en'),
+      table,
+      `${tableMb}`,
+      `${indexMb}`,
+    ])
+    console.log(`\nMB on disk per million events, at ${SIZES.at(-1)!.toLocaleString('en')}`)
+    console.log(grid([['rows', 'table', 'heap', 'indexes'], ...use]))
+  }
   const commit = execFileSync('git', ['describe', '--always', '--dirty'], { encoding: 'utf8' }).trim()
   const dir = join(import.meta.dirname, '../../docs/benchmarks')
   mkdirSync(dir, { recursive: true })
   const machine = { cpus: cpus().length, model: cpus()[0]?.model, node: process.version, redis: redisVersion() }
   const file = join(dir, `${commit}.json`)
-  writeFileSync(file, `${JSON.stringify({ commit, machine, rows, ratios, bulk, latency, texts }, null, 2)}\n`)
+  writeFileSync(file, `${JSON.stringify({ commit, machine, rows, ratios, disk, bulk, latency, texts }, null, 2)}\n`)
   console.log(`written to ${file}`)
 }
 
