@@ -32,7 +32,7 @@ const plan = { seed: Number(values.seed), people: Number(values.people), before:
 
 const PACE_MS = values.once ? 0 : 150
 /** So long may what has been written take to arrive. */
-const ARRIVAL_MS = 60_000
+const ARRIVAL_MS = 180_000
 
 const stopping = new AbortController()
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {

@@ -134,7 +134,7 @@ export type AppendContext = Pick<BackfillContext, 'redis' | 'producer' | 'wanted
 
 /**
  * Appends all chunks of a verified export, the chain state with the last; while one is on its way to Redis, the next is made.
- * @throws RefusedError when the export is older than what is missing; FatalError, AbortError
+ * @throws RefusedError `export-overtaken` when it is older than what is missing by now; FatalError, AbortError
  */
 export async function appendExport(
   context: AppendContext,
@@ -158,8 +158,8 @@ export async function appendExport(
     if (chunk.isLast) {
       events.push(headOf(repo, time))
       const also = [...(untouched ? [stillUntouched(repo.did, untouched, isFirst)] : []), settleExport(repo.did, repo)]
-      const { stale } = await producer.append(events, signal, { also }).catch(asStale)
-      if (stale > 0) throw refuse('export-stale', `${repo.rev} does not reach what is missing`)
+      const { stale } = await producer.append(events, signal, { also }).catch(asOvertaken)
+      if (stale > 0) throw refuse('export-overtaken', `${repo.rev} does not reach what is missing`)
     } else {
       under = producer.append(events, signal, { also: isFirst ? [beginExport(repo.did)] : [] })
       under.catch(() => undefined) // it is awaited above, or by whoever gets the failure of the next
@@ -190,9 +190,9 @@ function stillUntouched(did: string, chain: StoredChain, isOnlyChunk: boolean): 
   return moveChain(did, from, record)
 }
 
-function asStale(error: unknown): never {
+function asOvertaken(error: unknown): never {
   if (!(error instanceof StateConflictError)) throw error
-  throw refuse('export-stale', 'live commits of the account were sent on meanwhile: it comes again, as a resync')
+  throw refuse('export-overtaken', 'live commits of the account were sent on meanwhile: it comes again, as a resync')
 }
 
 async function accountOutcome(

@@ -66,7 +66,7 @@ test(
         if (point === '') {
           await enqueue(redis, entries.splice(0))
           await delay(300 + random.below(1_700))
-        } else if (one?.status === 'fulfilled') await Promise.race([one.value.exited, delay(10_000)])
+        } else if (one?.status === 'fulfilled') await Promise.race([one.value.exited, delay(60_000)])
         if ((await redis.xPending(QUEUE, GROUP)).pending > 0) deaths.atWork++
         for (const started of alive) {
           // It may have died before it was seen alive.

@@ -32,6 +32,7 @@ test.each([
   ['export-bad-signature', 5],
   ['car-wrong-hash', 5],
   ['export-stale', 5],
+  ['export-overtaken', 14],
   ['identity-missing', 5],
   ['not-implemented', 14],
   ['http-private-address', 3],
@@ -64,6 +65,11 @@ test('waits double, are stretched by up to a half, and end at the longest', () =
   expect([0, 1, 2, 3].map((attempts) => wait(attempts, 0))).toEqual([1_000, 2_000, 4_000, 8_000])
   expect(wait(0, 1)).toBe(1_500)
   expect(wait(1_000, 0)).toBe(60_000)
+})
+
+test('an export that live commits have overtaken is fetched again at once: what they wait for is not to wait for minutes', () => {
+  const failure = failureOf(new RefusedError('export-overtaken', ''))
+  expect(judge(ENTRY, failure, { retryMs: 30_000, retryMaxMs: 3_600_000 }, () => 0)).toMatchObject({ delayMs: 1_000 })
 })
 
 test('what a host disabled for new repositories is asked again after 12 hours or more, and what it asks for is kept', () => {

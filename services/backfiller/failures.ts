@@ -28,6 +28,7 @@ export const FAILURE_CLASSES = [
   'incomplete',
   'disabled',
   'invalid',
+  'overtaken',
   'stale',
   'refused',
   'identity',
@@ -51,6 +52,8 @@ const RULES: Record<FailureClass, Rule> = {
   incomplete: { factor: 2, tries: 8 },
   disabled: { firstMs: 12 * HOUR_MS, tries: 14 },
   invalid: { factor: 20, tries: 5 },
+  // A fetch that begins now reaches them, but for a host that lags behind what it sends: hence the many tries.
+  overtaken: { factor: 1 / 30, tries: 14 },
   stale: { factor: 20, tries: 5 },
   refused: { factor: 20, tries: 5 },
   identity: { factor: 60, tries: 5 },
@@ -66,6 +69,7 @@ export const REPO_REFUSALS = [
   'identity-no-key',
   'export-future-rev',
   'export-stale',
+  'export-overtaken',
   'not-found-unconfirmed',
 ] as const
 export type RepoRefusal = (typeof REPO_REFUSALS)[number]
@@ -119,6 +123,7 @@ export function failureOf(error: unknown): Failure {
   if (INCOMPLETE.has(reason)) return failure('incomplete', reason)
   if (TOO_LARGE.has(reason) || HTTP.has(reason)) return failure('unacceptable', reason)
   if (reason === 'not-implemented') return failure('disabled', reason)
+  if (reason === 'export-overtaken') return failure('overtaken', reason)
   if (reason === 'export-stale') return failure('stale', reason)
   if (reason.startsWith('identity-')) return failure('identity', reason)
   if (EXPORT.has(reason) || reason === 'export-future-rev') return failure('invalid', reason)

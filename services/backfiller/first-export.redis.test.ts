@@ -71,7 +71,7 @@ test('one of which a live commit is sent on meanwhile is exported again, as a re
       arrived = true
       arrival.push(note(bed, LIVE))
     })
-    await expect(first).rejects.toMatchObject({ reason: 'export-stale' })
+    await expect(first).rejects.toMatchObject({ reason: 'export-overtaken' })
     await Promise.all(arrival)
     expect(await exportOnce(bed)).toMatchObject({ resync: true })
     const [chain] = await readChains(bed.redis, [repo.did])
