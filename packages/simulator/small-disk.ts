@@ -41,7 +41,7 @@ export class SmallDisk {
       const { bsize, blocks, bfree } = statfsSync(this.path)
       // What is written in between makes the kernel refuse.
       if (mounted(['-o', `remount,size=${(blocks - bfree) * bsize}`, this.path])) return
-      if (tries > 20) throw new Error(`${this.path} does not become full`)
+      if (tries > 500) throw new Error(`${this.path} does not become full`)
     }
   }
 
