@@ -75,12 +75,14 @@ const FUTURE_MS = 300_000
 export async function backfillRepo(context: BackfillContext, visit: Visit, signal: AbortSignal): Promise<Outcome> {
   const { entry, url, identity, permit, memory } = visit
   const target = { url, did: entry.did, attempts: entry.attempts ?? 0 }
+  // A status was true at some time since then. Noted later, it would win over what the account's host says in between.
+  const askedAt = new Date().toISOString()
   let fetched: FetchedExport
   try {
     fetched = await fetchExport(context, target, { permit, memory, signal })
   } catch (error) {
     if (error instanceof XrpcRefusedError && error.reason.startsWith('repo-')) {
-      return (await movedFrom(context, identity)) ?? accountOutcome(context, visit, error, signal)
+      return (await movedFrom(context, identity)) ?? accountOutcome(context, visit, { answer: error, askedAt }, signal)
     }
     throw error
   }
@@ -198,7 +200,7 @@ function asOvertaken(error: unknown): never {
 async function accountOutcome(
   context: BackfillContext,
   { entry, url }: Visit,
-  answer: XrpcRefusedError,
+  { answer, askedAt }: { answer: XrpcRefusedError; askedAt: string },
   signal: AbortSignal,
 ): Promise<Outcome> {
   const { did } = entry
@@ -206,7 +208,7 @@ async function accountOutcome(
   const event: AccountEvent = {
     type: 'account',
     seq: SEQ_BACKFILL,
-    time: new Date().toISOString(),
+    time: askedAt,
     did,
     active: false,
     status,
