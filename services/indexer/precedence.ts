@@ -2,7 +2,7 @@
  * Which stream goes first: while one has had entries lately, batches of those that `INDEXER_STREAMS` names after it are small.
  *
  * A batch holds its accounts and a processor for as long as it lasts, and an event that has just happened is not to wait until 8,000 of a backfill are
- * done. The others lose little: see docs/benchmarks.md.
+ * done. Measured in docs/benchmarks.md (Latency).
  */
 export class Precedence {
   /** By stream, in the order of urgency: when entries of it were read last. */
