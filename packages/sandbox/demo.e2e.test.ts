@@ -20,6 +20,8 @@ test('the demo brings a real network into PostgreSQL by all four streams, and en
     code: 0,
     output: expect.stringContaining('Everything has arrived') as string,
   })
+  expect(output).toContain('repositories 5 done, 0 given up, 0 under way at 0 hosts, 0 left; ')
+  expect(output).toContain('; all done')
 })
 
 test('the comparison names what is missing, other and too much', async () => {

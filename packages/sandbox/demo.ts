@@ -13,7 +13,7 @@ import { parseArgs } from 'node:util'
 import { compare, type Comparison, renderComparison } from './demo/comparison.ts'
 import { FigureReader, type Figures } from './demo/figures.ts'
 import { showLive } from './demo/live-table.ts'
-import { startDaemons, Stores } from './demo/stack.ts'
+import { type Daemons, startDaemons, Stores } from './demo/stack.ts'
 import { type Network, startNetwork } from './network.ts'
 import { Population } from './population.ts'
 
@@ -62,11 +62,15 @@ async function run(): Promise<Comparison> {
     PLC_URL: network.plcUrl,
     ALLOW_PRIVATE_HOSTS: 'true',
   })
-  return await Promise.race([watch(stores, network, population), daemons.failure()])
+  return await Promise.race([watch({ stores, daemons }, network, population), daemons.failure()])
 }
 
-async function watch(stores: Stores, network: Network, population: Population): Promise<Comparison> {
-  await using reader = await FigureReader.open(stores)
+async function watch(
+  { stores, daemons }: { stores: Stores; daemons: Daemons },
+  network: Network,
+  population: Population,
+): Promise<Comparison> {
+  await using reader = await FigureReader.open(stores, daemons)
   const watching = new AbortController()
   let headline = 'people post, like, follow and delete while the daemons run'
   if (!values.once) headline += ' (Ctrl-C to stop and compare)'

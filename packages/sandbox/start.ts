@@ -36,7 +36,7 @@ await using daemons = await startDaemons(stores, env)
 console.log(`· PostgreSQL: ${stores.databaseUrl.replace(/:[^:@/]+@/, ':…@')} · Redis: ${stores.redis.url()}`)
 for (const { role, port } of daemons.all) console.log(`· ${role}: http://127.0.0.1:${port}/ready · /metrics`)
 
-await using reader = await FigureReader.open(stores)
+await using reader = await FigureReader.open(stores, daemons)
 const headline = (): string => `${env.RELAY_HOSTS} → ${dir} (Ctrl-C to stop)`
 await Promise.race([showLive({ reader, headline, signal: stopping.signal }), daemons.failure()])
 

@@ -1,6 +1,6 @@
 /** The live table: drawn over itself on a terminal, a line now and then where there is none. */
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Figures, FigureReader } from './figures.ts'
+import type { Figures, FigureReader, RepoFigures } from './figures.ts'
 
 /** Where a terminal is redrawn, and how often; without one, a line per `LINE_MS`. */
 const DRAW_MS = 1_000
@@ -31,18 +31,20 @@ export interface LiveTableOptions {
   signal: AbortSignal
 }
 
-/** Shows figures until aborted. */
+/** Shows figures until aborted, and once more then: how it ended. */
 export async function showLive({ reader, headline, signal }: LiveTableOptions): Promise<void> {
   const terminal = process.stdout.isTTY
   let before: Figures | undefined
   let drawn = 0
-  while (!signal.aborted) {
+  for (;;) {
+    const isLast = signal.aborted
     const now = await reader.read()
     if (terminal) {
       const lines = render(headline(), now, before)
       process.stdout.write(`${drawn > 0 ? `\x1b[${drawn}F\x1b[J` : ''}${lines.join('\n')}\n`)
       drawn = lines.length
     } else console.log(oneLine(headline(), now, before))
+    if (isLast) return
     before = now
     await sleep(terminal ? DRAW_MS : LINE_MS, undefined, { signal }).catch(() => undefined)
   }
@@ -74,6 +76,8 @@ export function render(headline: string, now: Figures, before: Figures | undefin
     `${'stream'.padEnd(20)}${'depth'.padStart(9)}${'lag'.padStart(10)}${'events/s'.padStart(10)}${'appended'.padStart(12)}`,
     ...streams,
     '',
+    repositories(now, before),
+    '',
     'rows in PostgreSQL',
     ...rows,
   ]
@@ -85,7 +89,26 @@ function oneLine(headline: string, now: Figures, before: Figures | undefined): s
     ({ name, depth, lagSeconds }, i) => `${name} ${depth} (lag ${lagSeconds.toFixed(1)} s, ${Math.round(rates[i]!)}/s)`,
   )
   const rows = ['record', 'post', 'like', 'notification', 'label'].map((name) => `${name} ${now.rows.get(name) ?? 0}`)
-  return `${headline} · ${streams.join(' · ')} · rows: ${rows.join(', ')}`
+  return `${headline} · ${streams.join(' · ')} · ${repositories(now, before)} · rows: ${rows.join(', ')}`
+}
+
+/** How far the backfill is, in one line. */
+function repositories(now: Figures, before: Figures | undefined): string {
+  const { repos } = now
+  if (!repos) return 'repositories: the backfiller does not answer'
+  const { done, dead, underWay, hosts, left, etaSeconds } = repos
+  const eta =
+    left === 0
+      ? done === 0
+        ? 'none asked for yet'
+        : 'all done'
+      : etaSeconds === 0
+        ? 'no pace yet'
+        : `${Math.ceil(etaSeconds)} s to go`
+  const perSecond = (of: (repos: RepoFigures) => number): number =>
+    before?.repos ? ((of(repos) - of(before.repos)) * 1000) / Math.max(1, now.at - before.at) : 0
+  const pace = `${Math.round(perSecond((r) => r.records))} records/s, ${Math.round(perSecond((r) => r.bytes) / 1024)} kB/s`
+  return `repositories ${done} done, ${dead} given up, ${underWay} under way at ${hosts} hosts, ${left} left; ${pace}; ${eta}`
 }
 
 function ratesOf(now: Figures, before: Figures | undefined): number[] {
