@@ -1,10 +1,16 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as wait } from 'node:timers/promises'
+import { gzipSync } from 'node:zlib'
 import { expect, test } from 'vitest'
 import { RefusedError } from '@sluice/runtime/errors.ts'
 import { parseDidDocument } from './identity.ts'
-import { parsePlcLine } from './plc-export.ts'
+import { parsePlcLine, plcExportLines } from './plc-export.ts'
 
 const DID = 'did:plc:ewvi7nxzyoun6zhxrhs64oiz'
 const KEY = 'did:key:zQ3shXjHeiBuRCKmM36cuYnm7YEMzhGnCmCyW92sRJ9pribSF'
+const { signal } = new AbortController()
 const createdAt = '2026-06-01T00:00:00.123Z'
 
 function line(operation: unknown, more: object = {}): string {
@@ -66,4 +72,41 @@ test.each([
 test('parts that are not what they should be are left out', () => {
   const { document } = parsePlcLine(line({ type: 'plc_operation', alsoKnownAs: 'x', verificationMethods: null, services: { a: 1 } }))! // prettier-ignore
   expect(parseDidDocument(DID, document)).toEqual({ did: DID })
+})
+
+test('a zipped export that breaks off is an error, however busy its reader is at that moment', async () => {
+  await using stack = new AsyncDisposableStack()
+  const dir = await mkdtemp(join(tmpdir(), 'sluice-export-'))
+  stack.defer(() => rm(dir, { recursive: true }))
+  const path = join(dir, 'cut.jsonl.gz')
+  const lines = Array.from({ length: 14 }, (_, i) => line({ ...modern, prev: `${i}`.repeat(200) }))
+  await writeFile(path, gzipSync(lines.join('\n')).subarray(0, -20))
+  let read = 0
+  for (let busyMs = 0; busyMs < 5; busyMs++) {
+    await expect(async () => {
+      for await (const _ of plcExportLines(path, { http: { get: expect.unreachable }, signal })) {
+        read++
+        await wait(busyMs)
+      }
+    }).rejects.toThrow('unexpected end of file')
+  }
+  expect(read).toBeGreaterThan(0)
+})
+
+test('the lines of an export end at any kind of line break, and a reader may leave or be told to', async () => {
+  await using stack = new AsyncDisposableStack()
+  const dir = await mkdtemp(join(tmpdir(), 'sluice-export-'))
+  stack.defer(() => rm(dir, { recursive: true }))
+  const path = join(dir, 'export.jsonl')
+  await writeFile(path, 'ä\r\n\nb\nc')
+  const options = { http: { get: expect.unreachable }, signal }
+  expect(await Array.fromAsync(plcExportLines(path, options))).toEqual(['ä', 'b', 'c'])
+  for await (const first of plcExportLines(path, options)) {
+    expect(first).toBe('ä')
+    break
+  }
+  const told = new AbortController()
+  const rest = plcExportLines(path, { ...options, signal: told.signal })
+  told.abort(new Error('enough'))
+  await expect(Array.fromAsync(rest)).rejects.toThrow('enough')
 })

@@ -6,8 +6,7 @@
  * Operations are taken as the directory gives them: whoever imports an export trusts its source. They are not proven again.
  */
 import { createReadStream } from 'node:fs'
-import { createInterface } from 'node:readline'
-import { Readable } from 'node:stream'
+import { addAbortSignal, pipeline, Readable } from 'node:stream'
 import { createGunzip } from 'node:zlib'
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import type { HttpClient, HttpLimits } from './http.ts'
@@ -107,20 +106,25 @@ export async function* plcExportLines(source: string, options: ExportOptions): A
   }
 }
 
+/** Not by readline, which ends quietly when its input fails, and waits for ever when that happens while its reader is busy. */
 async function* linesOf(bytes: Readable, name: string, signal: AbortSignal): AsyncGenerator<string> {
   const isZipped = new URL(name, 'file:///').pathname.endsWith('.gz')
-  // `compose` carries an error of the file over to whoever reads the text.
-  const text = isZipped ? (bytes.compose(createGunzip()) as Readable) : bytes
-  const failed = new Promise<never>((_, reject) => text.once('error', reject))
-  failed.catch(() => undefined)
+  // Whoever reads the text gets the error; so there is nothing left to do with it here.
+  const text: Readable = isZipped ? pipeline(bytes, createGunzip(), () => undefined) : bytes
+  addAbortSignal(signal, text)
+  text.setEncoding('utf8')
+  let rest = ''
   try {
-    for await (const line of createInterface({ input: text, crlfDelay: Infinity, signal })) if (line !== '') yield line
-    // readline ends quietly when its input fails.
-    if (text.errored) await failed
+    for await (const chunk of text as AsyncIterable<string>) {
+      const lines = (rest + chunk).split('\n')
+      rest = lines.pop()!
+      for (const line of lines) if (line.trim() !== '') yield line.trimEnd()
+    }
+  } catch (error) {
     signal.throwIfAborted()
-  } finally {
-    text.destroy()
+    throw error
   }
+  if (rest.trim() !== '') yield rest.trimEnd()
 }
 
 const PAGE_LIMITS: Partial<HttpLimits> = { totalMs: 120_000, bytes: 64 * 1024 ** 2 }
