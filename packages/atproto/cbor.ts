@@ -3,7 +3,8 @@
  *
  * - `decodeRecord`: one record block → lexicon JSON (`{"$link"}`, `{"$bytes"}`), which events carry. Strict as the atproto
  *   data model is: shortest lengths, sorted unique text keys, no floats, integers within 53 bits, tag 42 only, valid
- *   UTF-8, nothing after the value. Re-encoding the result (`cbor-encode.ts`) gives the same bytes, and so the same CID.
+ *   UTF-8, nothing after the value; `$type` is text, and a blob has its parts. Re-encoding the result (`cbor-encode.ts`)
+ *   gives the same bytes, and so the same CID.
  * - `decodeItem`: one item of an envelope → values with links and byte views. Equally strict, except that keys may come in
  *   any order: an envelope is not content-addressed, and a relay written in another language still has to be understood.
  *
@@ -30,6 +31,8 @@ export const CBOR_REFUSALS = [
   'cbor-too-deep',
   'cbor-too-many-values',
   'cbor-reserved-key',
+  'cbor-bad-type',
+  'cbor-bad-blob',
   'cbor-not-a-map',
 ] as const
 export type CborRefusal = (typeof CBOR_REFUSALS)[number]
@@ -165,6 +168,7 @@ class Reader {
       if (key === '__proto__') define(map, key, value)
       else map[key] = value
     }
+    if (this.#json && map.$type !== undefined) checkType(map)
     return map
   }
 
@@ -263,6 +267,18 @@ class Reader {
   #view(start: number, length: number): Buffer {
     return this.#bytes.subarray(start, start + length)
   }
+}
+
+/**
+ * A blob of one of the first clients may have the size -1, and more keys than its own: the AppView reads both.
+ * https://atproto.com/specs/data-model#type-field, https://atproto.com/specs/data-model#blob-type
+ */
+function checkType({ $type, ref, mimeType, size }: Record<string, unknown>): void {
+  if (typeof $type !== 'string' || $type === '') throw refuse('cbor-bad-type', `$type is ${JSON.stringify($type)}`)
+  if ($type !== 'blob') return
+  const isLink = typeof ref === 'object' && ref !== null && '$link' in ref
+  if (!isLink || typeof mimeType !== 'string' || typeof size !== 'number')
+    throw refuse('cbor-bad-blob', 'a blob has a link, a type and a size')
 }
 
 function simple(byte: number): boolean | null {

@@ -3,6 +3,8 @@ import { expect, test } from 'vitest'
 import { findUnstorable } from './data-model.ts'
 
 const LINK = 'bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy'
+const BLOB = { $type: 'blob', ref: { $link: LINK }, mimeType: 'image/png', size: 1 }
+const TYPE = 'has a $type that is no text, or is a blob without its parts'
 const half = '\ud83d'
 
 test.each<[string, unknown, string, string]>([
@@ -16,6 +18,10 @@ test.each<[string, unknown, string, string]>([
   ['a link that is none', { a: { $link: 'nowhere' } }, '.a', 'has a key $link, and is no link'],
   ['a link with company', { a: { $link: LINK, b: 1 } }, '.a', 'has a key $link, and is no link'],
   ['bytes that are none', { a: [{ $bytes: 7 }] }, '.a[0]', 'has a key $bytes, and is no bytes'],
+  ['a type that is null', { a: { $type: null } }, '.a', TYPE],
+  ['a type that is empty', { $type: '' }, '', TYPE],
+  ['a blob without what it refers to', { a: { $type: 'blob', mimeType: 'image/png', size: 1 } }, '.a', TYPE],
+  ['a blob of so many characters', { a: { ...BLOB, size: '1' } }, '.a', TYPE],
   ['undefined', { a: [undefined] }, '.a[0]', 'has no place in the data model'],
 ])('%s is found, and where', (_, value, path, message) => {
   expect(findUnstorable(value)).toEqual({ path, message })
@@ -24,11 +30,18 @@ test.each<[string, unknown, string, string]>([
 test.each<[string, unknown]>([
   ['the greatest integers', { a: Number.MAX_SAFE_INTEGER, b: Number.MIN_SAFE_INTEGER }],
   ['text of every plane', { a: '👍 \u0000 \ufffe', '👍': 'é' }],
+  ['a blob', { a: BLOB }],
   ['links and bytes', { a: { $link: LINK }, b: { $bytes: 'AAEC' } }],
   ['nothing', { a: null, b: [], c: {}, d: '', e: false }],
 ])('%s can be stored, and read by the official decoder', (_, value) => {
   expect(findUnstorable(value)).toBeUndefined()
   expect(() => jsonToLex(value as JsonValue, { strict: true })).not.toThrow()
+})
+
+test('a blob of one of the first clients is read as the AppView reads it', () => {
+  const blob = { ...BLOB, size: -1 }
+  expect(findUnstorable(blob)).toBeUndefined()
+  expect(jsonToLex(blob, { strict: false })).toMatchObject({ size: -1 })
 })
 
 test('nesting is bounded, however deep', () => {

@@ -1,7 +1,8 @@
 /**
  * Whether a value in lexicon JSON can be a record at all, whatever its lexicon says: for every record, with a lexicon or without.
  *
- * A record is DAG-CBOR on the wire, so some JSON is no record: fractions, integers beyond 53 bits, text with half a surrogate pair, a map with a key `$link`. Our ingester
+ * A record is DAG-CBOR on the wire, so some JSON is no record: fractions, integers beyond 53 bits, text with half a surrogate pair, a map with a key `$link`, a `$type` that is no
+ * text. Our ingester
  * cannot make such events, other producers can. Stored, it would never encode to the cid that it is stored under, and its columns would
  * hold other text than its JSON. `findUnreadable` says what the AppView cannot read back; both are one walk here.
  * https://atproto.com/specs/data-model
@@ -44,9 +45,16 @@ function inObject(object: Record<string, unknown>, depth: number): Violation | u
     if (!key.isWellFormed()) return violation('has a key with half a surrogate pair')
     if (key === '$link' && !isLink(object)) return violation('has a key $link, and is no link')
     if (key === '$bytes' && byteLength(object) === undefined) return violation('has a key $bytes, and is no bytes')
+    if (key === '$type' && !isTyped(object))
+      return violation('has a $type that is no text, or is a blob without its parts')
     const value = object[key]
     const found = value === undefined ? undefined : findUnstorable(value, depth + 1)
     if (found) return inProperty(key, found)
   }
   return undefined
+}
+
+function isTyped({ $type, ref, mimeType, size }: Record<string, unknown>): boolean {
+  if ($type !== 'blob') return typeof $type === 'string' && $type !== ''
+  return isLink(ref) && typeof mimeType === 'string' && typeof size === 'number'
 }
