@@ -11,6 +11,8 @@ import { parsePlcLine, plcExportLines } from './plc-export.ts'
 const DID = 'did:plc:ewvi7nxzyoun6zhxrhs64oiz'
 const KEY = 'did:key:zQ3shXjHeiBuRCKmM36cuYnm7YEMzhGnCmCyW92sRJ9pribSF'
 const { signal } = new AbortController()
+/** A file is read without a network. */
+const offline = { get: () => Promise.reject(new Error('nothing is asked of a host')) }
 const createdAt = '2026-06-01T00:00:00.123Z'
 
 function line(operation: unknown, more: object = {}): string {
@@ -84,7 +86,7 @@ test('a zipped export that breaks off is an error, however busy its reader is at
   let read = 0
   for (let busyMs = 0; busyMs < 5; busyMs++) {
     await expect(async () => {
-      for await (const _ of plcExportLines(path, { http: { get: expect.unreachable }, signal })) {
+      for await (const _ of plcExportLines(path, { http: offline, signal })) {
         read++
         await wait(busyMs)
       }
@@ -99,7 +101,7 @@ test('the lines of an export end at any kind of line break, and a reader may lea
   stack.defer(() => rm(dir, { recursive: true }))
   const path = join(dir, 'export.jsonl')
   await writeFile(path, 'ä\r\n\nb\nc')
-  const options = { http: { get: expect.unreachable }, signal }
+  const options = { http: offline, signal }
   expect(await Array.fromAsync(plcExportLines(path, options))).toEqual(['ä', 'b', 'c'])
   for await (const first of plcExportLines(path, options)) {
     expect(first).toBe('ä')

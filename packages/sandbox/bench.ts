@@ -1,9 +1,9 @@
 /**
- * `npm run bench [-- --parts indexer,bulk,latency,streams,ingester,backfiller --events 60000 --peer-events 3000 --sizes 0,1000000 --consumers 1,2]`
+ * `npm run bench [-- --parts indexer,bulk,latency,streams,ingester,backfiller --events 60000 --peer-events 3000 --sizes 0,1000000 --consumers 1,2 --warm 300000]`
  *
  * **Ours**: the indexer's process, from entries in Redis to committed rows and acks. **The peer**: the official indexer of npm
  * `@atproto/bsky` with the first of the same events. **The floor**: our final rows by plain COPY. All on clones of one database, at each of
- * `sizes` records. Then the bulk path, latency at 1,000 events a second beside a backfill, and the benches of the other stages next to the
+ * `sizes` records; right after a checkpoint, or (`--warm`) after so many more events since the last one. Then the bulk path, latency at 1,000 events a second beside a backfill, and the benches of the other stages next to the
  * official libraries.
  *
  * Prints tables and writes `docs/benchmarks/<commit>.json`. Rates are noisy on a small machine: compare ratios of one run.
@@ -32,6 +32,7 @@ const { values } = parseArgs({
     sizes: { type: 'string', default: '0' },
     consumers: { type: 'string', default: '1,2' },
     parts: { type: 'string', default: 'indexer,bulk,latency,streams,ingester,backfiller' },
+    warm: { type: 'string', default: '0' },
     seed: { type: 'string', default: '1' },
   },
 })
@@ -40,6 +41,8 @@ const SIZES = values.sizes.split(',').map(Number)
 /** Indexers side by side, at the first size. */
 const CONSUMERS = values.consumers.split(',').map(Number)
 const PEER_EVENTS = Number(values['peer-events'])
+/** Events between the last checkpoint and each measurement, but no more than there were before. */
+const WARM = Number(values.warm)
 const PARTS = new Set(values.parts.split(','))
 const FILL_CHUNK = 20_000
 /** More than is applied while the live events of the latency part come in. */
@@ -66,7 +69,7 @@ let bulk: BulkCosts | undefined
 /** Of the largest size. */
 let disk: DiskUse[] = []
 if (['indexer', 'bulk', 'latency'].some((part) => PARTS.has(part))) {
-  await using bed = await Bed.make()
+  await using bed = await Bed.make({ fromCheckpoint: WARM === 0 })
   let template = TEMPLATE
   let filled = 0
   for (const size of SIZES) {
@@ -99,13 +102,19 @@ const texts = Object.entries(PROGRAMS).flatMap(([part, files]) => (PARTS.has(par
 report()
 
 async function measureAt(bed: Bed, size: number, template: string, consumerCounts: readonly number[]): Promise<void> {
+  const warming = [...chunksOf(Math.min(WARM, size))]
   const events = load.take(EVENTS)
-  const database = await bed.database(template)
+  const warmed = async () => {
+    const clone = await bed.database(template)
+    if (warming.length > 0) await fill(bed, clone, warming)
+    return clone
+  }
+  const database = await warmed()
   const [first] = await bed.postgres.query<{ since: string }>('select pg_current_xact_id()::text as since')
   rows.push({ size, who: 'ours × 1', events: EVENTS, costs: await measureOurs(bed, database, events, 1) })
   const on = async (who: string, count: number, measure: (clone: typeof database) => Promise<Costs>): Promise<void> => {
     say(`${who}, at ${size.toLocaleString('en')} events`)
-    const clone = await bed.database(template)
+    const clone = await warmed()
     rows.push({ size, who, events: count, costs: await measure(clone) })
     await bed.drop(clone)
   }
@@ -177,7 +186,10 @@ function report(): void {
   mkdirSync(dir, { recursive: true })
   const machine = { cpus: cpus().length, model: cpus()[0]?.model, node: process.version, redis: redisVersion() }
   const file = join(dir, `${commit}.json`)
-  writeFileSync(file, `${JSON.stringify({ commit, machine, rows, ratios, disk, bulk, latency, texts }, null, 2)}\n`)
+  writeFileSync(
+    file,
+    `${JSON.stringify({ commit, machine, warm: WARM, rows, ratios, disk, bulk, latency, texts }, null, 2)}\n`,
+  )
   console.log(`written to ${file}`)
 }
 
