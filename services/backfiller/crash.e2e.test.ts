@@ -46,7 +46,7 @@ test(
         ALLOW_PRIVATE_HOSTS: 'true',
         BACKFILLER_CONSUMER: id,
         BACKFILLER_RECLAIM_IDLE_MS: '2s',
-        // Permits of the dead run out only after a minute, and there are few hosts here.
+        // Permits of the dead run out only after a quarter of a minute, and there are few hosts here.
         BACKFILLER_HOST_CONCURRENCY: '1000',
         // Slow enough that there is work left for every kill.
         BACKFILLER_CONCURRENCY: '10',

@@ -46,7 +46,8 @@ export interface PdsLimitsOptions {
 const acquire = loadScript(new URL('lua/acquire.lua', import.meta.url))
 const report = loadScript(new URL('lua/report.lua', import.meta.url))
 
-const LEASE_MS = 60_000
+/** A host that fails is asked by one at a time, so a permit of the dead keeps it from everybody for so long. Renewed three times as often. */
+const LEASE_MS = 15_000
 /** So many failures in a row park a host, first for a second, then for twice as long each time one more request fails. */
 const PARKING = { failures: 3, firstMs: 1_000, longestMs: 600_000 } as const
 /** Longer than this nobody waits with a request half done. */
