@@ -59,12 +59,15 @@ export const backfillEventCodec: EntryCodec<BackfillEvent> = {
   },
 }
 
-/** The record's JSON of a decoded event, cut from the entry where that is possible. */
-const recordTexts = new WeakMap<object, string>()
+/**
+ * Where a decoded event keeps its record's JSON, cut from the entry; not enumerable, so that nothing else sees it. A WeakMap for that made parsing and
+ * keeping an event cost 13.0 instead of 7.1 µs, with 24,000 of them held: each collection of young objects walks the map.
+ */
+const RECORD_TEXT = Symbol('record text')
 
 /** The JSON text of the event's record, byte for byte as the producer wrote it when it wrote the record last. */
 export function recordText(event: CreateEvent | UpdateEvent): string {
-  return recordTexts.get(event) ?? JSON.stringify(event.record)
+  return (event as { [RECORD_TEXT]?: string })[RECORD_TEXT] ?? JSON.stringify(event.record)
 }
 
 function encodeStreamEvent(event: StreamEvent): string {
@@ -121,7 +124,7 @@ function rememberRecordText(event: Record<string, unknown>, text: string): void 
   if (at === -1 || text.indexOf(RECORD_NAME) !== at + 1) return
   const cut = text.slice(at + RECORD_KEY.length, -1)
   if ((cut.includes(RECORD_NAME) || text.includes('\\u')) && !isJson(cut)) return
-  recordTexts.set(event, cut)
+  Object.defineProperty(event, RECORD_TEXT, { value: cut })
 }
 
 const RECORD_NAME = '"record"'
