@@ -248,12 +248,13 @@ export function applyIdentities(tx: Transaction, identities: readonly IdentityEv
   void tx.query(ASK, [asked.map(([did]) => did), asked.map(([, time]) => time), new Date().toISOString()])
 }
 
-/** An event that comes again asks for nothing. Failures are not forgotten, or events of a broken account would be requests without end. */
+/** An event that comes again asks for nothing, nor does one of an account that was purged. Failures are not forgotten, or events of a broken account would be requests without end. */
 const ASK = {
   name: 'ask-for-handle-checks',
   text: `
     insert into handle_check as held (did, queue, "dueAt", "askedAt", tries)
     select did, 'new', $3, at, 0 from unnest($1::text[], $2::text[]) as event (did, at)
+    where exists (select from actor where actor.did = event.did)
     on conflict (did) do update set queue = 'new', "dueAt" = excluded."dueAt", "askedAt" = excluded."askedAt"
     where held."askedAt" < excluded."askedAt"`,
 }

@@ -17,17 +17,18 @@ export async function ownAccounts(
   heads: readonly Head[],
   known: KnownActors,
 ): Promise<Map<string, string>> {
-  const unseen = heads.filter(({ did }) => !known.has(did))
-  if (unseen.length > 0) {
-    void tx.query(INSERT_ACTORS, [unseen.map((h) => h.did), unseen.map((h) => h.time), new Date().toISOString()])
-  }
-  const moved = await tx.query<{ did: string; resyncRev: string | null }>(OWN, [
+  const moved = tx.query<{ did: string; resyncRev: string | null }>(OWN, [
     heads.map((h) => h.did),
     heads.map((h) => h.commit ?? ''),
     heads.map((h) => h.rev ?? null),
     heads.map((h) => h.resyncRev ?? null),
   ])
-  const rows = moved.rows
+  const unseen = heads.filter(({ did }) => !known.has(did))
+  // Not before the accounts are owned: the end of a purge holds them too, and a statement that began before it would bring the account back.
+  if (unseen.length > 0) {
+    void tx.query(INSERT_ACTORS, [unseen.map((h) => h.did), unseen.map((h) => h.time), new Date().toISOString()])
+  }
+  const { rows } = await moved
   // A row that does not move is locked all the same, but not returned.
   const seen = new Set(rows.map((row) => row.did))
   const rest = heads.filter(({ did }) => !seen.has(did)).map((h) => h.did)

@@ -205,3 +205,32 @@ describe('the order of account events', () => {
     expect(rows).toEqual([{ upstreamStatus: 'suspended', takedownRef: 'ours' }])
   })
 })
+
+test('A2, C3: a late event that arrives while a purge ends does not bring the account back', async ({ database }) => {
+  await using index = indexOn(database)
+  const did = 'did:plc:aaaaaaaaaaaaaaaaaaaaaaaa'
+  const late: StreamEvent = { type: 'identity', seq: 1, time: '2026-01-01T00:00:00.000Z', did }
+  await applyBatch(index, [late])
+  await applyBatch(index, [account(did, '2026-01-02T00:00:00.000Z', false, 'deleted')])
+  const now = new Date().toISOString()
+  const [claim] = await claimDeletions(index.db, { now, until: now, limit: 1 })
+  const waiting = async (): Promise<number> =>
+    (
+      await index.db.query(
+        `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`,
+      )
+    ).rowCount!
+  // The last statement of the purge waits for this row, when the account is gone already and nobody can see it yet.
+  const client = await index.db.acquire()
+  await client.query('begin')
+  await client.query('select from handle_check where did = $1 for update', [did])
+  const purge = purgeAccount(index, claim!, { signal })
+  await expect.poll(waiting).toBe(1)
+  const batch = applyBatch({ ...index, actors: new KnownActors() }, [late])
+  await expect.poll(waiting).toBe(2)
+  await client.query('rollback')
+  client.release()
+  expect(await purge).toBe(true)
+  await batch
+  expect(await leftOf(index, did)).toEqual([])
+})
