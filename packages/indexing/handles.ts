@@ -248,7 +248,10 @@ export function applyIdentities(tx: Transaction, identities: readonly IdentityEv
   void tx.query(ASK, [asked.map(([did]) => did), asked.map(([, time]) => time), new Date().toISOString()])
 }
 
-/** An event that comes again asks for nothing, nor does one of an account that was purged. Failures are not forgotten, or events of a broken account would be requests without end. */
+/**
+ * An event that comes again asks for nothing, nor does one of an account that was purged. Failures are not forgotten, or events of a broken account would
+ * be requests without end.
+ */
 const ASK = {
   name: 'ask-for-handle-checks',
   text: `

@@ -3,8 +3,8 @@
  *
  * **Ours**: the indexer's process, from entries in Redis to committed rows and acks. **The peer**: the official indexer of npm
  * `@atproto/bsky` with the first of the same events. **The floor**: our final rows by plain COPY. All on clones of one database, at each of
- * `sizes` records; right after a checkpoint, or (`--warm`) after so many more events since the last one. Then the bulk path, latency at 1,000 events a second beside a backfill, and the benches of the other stages next to the
- * official libraries.
+ * `sizes` records; right after a checkpoint, or (`--warm`) after so many more events since the last one. Then the bulk path, latency at 1,000
+ * events a second beside a backfill, and the benches of the other stages next to the official libraries.
  *
  * Prints tables and writes `docs/benchmarks/<commit>.json`. Rates are noisy on a small machine: compare ratios of one run.
  */
