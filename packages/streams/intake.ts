@@ -102,9 +102,17 @@ export class Intake<E extends object> {
   async #readNew(): Promise<Entry[]> {
     const { reader, address, lanes, limits } = this.#options
     this.#unanswered = true
-    const entries = await readNew(reader, address, this.#size.entries(lanes.room), limits.blockMs)
-    this.#unanswered = false
-    return entries
+    const count = this.#size.entries(lanes.room)
+    try {
+      // While lanes wait for what is to come, the end of the stream must be told at once.
+      const entries = await readNew(reader, address, count, lanes.moreToCome ? undefined : limits.blockMs)
+      lanes.moreToCome = entries.length === count
+      this.#unanswered = false
+      return entries
+    } catch (error) {
+      lanes.moreToCome = false
+      throw error
+    }
   }
 
   async #takeUpOwn(signal: AbortSignal): Promise<void> {
@@ -113,6 +121,7 @@ export class Intake<E extends object> {
     // `touch` may find more meanwhile; when this fails halfway it begins anew.
     this.#unseen = false
     this.#unanswered = true
+    lanes.moreToCome = false
     for (let after: string | undefined; ;) {
       await lanes.roomToRead()
       if (signal.aborted) return

@@ -2,7 +2,7 @@
  * The entries that a consumer holds, dealt out in lanes.
  *
  * Entries of one key are always in the same lane and keep their order; lanes are independent of each other. A lane hands out as one batch
- * whatever waits for it: a single entry when all is quiet (latency), a full batch when it is behind (size). What is held is bounded in bytes and in
+ * whatever waits for it when the stream is read to its end (latency), and full batches only while there is more in it (size). What is held is bounded in bytes and in
  * entries; an entry is held until it is acked. The bound is shared: a lane that stands still holds up the others when all that is held is its own.
  */
 import type { EntryFields } from '@sluice/events/codec.ts'
@@ -36,6 +36,8 @@ export type BatchShare = () => number
 
 interface Lane<E> {
   waiting: Held<E>[]
+  /** Of those waiting. */
+  bytes: number
   wake: (() => void) | undefined
 }
 
@@ -47,12 +49,13 @@ export class Lanes<E extends object> {
   /** Who waits for room: the reader and the heir, so never more than two. */
   readonly #onRoom: (() => void)[] = []
   #bytes = 0
+  #moreToCome = false
   #closed = false
 
   constructor(count: number, limits: LaneLimits, batchShare: BatchShare = () => 1) {
     this.#limits = limits
     this.#batchShare = batchShare
-    this.#lanes = Array.from({ length: count }, () => ({ waiting: [], wake: undefined }))
+    this.#lanes = Array.from({ length: count }, () => ({ waiting: [], bytes: 0, wake: undefined }))
   }
 
   get heldEntries(): number {
@@ -61,6 +64,16 @@ export class Lanes<E extends object> {
 
   get heldBytes(): number {
     return this.#bytes
+  }
+
+  /** Set by the reader: it has not seen the end of the stream. Then lanes wait until they have a full batch, or nothing more can be held. */
+  get moreToCome(): boolean {
+    return this.#moreToCome
+  }
+
+  set moreToCome(is: boolean) {
+    this.#moreToCome = is
+    if (!is) this.#wakeLanes()
   }
 
   has(id: string): boolean {
@@ -86,7 +99,9 @@ export class Lanes<E extends object> {
     this.#bytes += held.bytes
     const lane = this.#lanes[laneOf(held.key, this.#lanes.length)]!
     lane.waiting.push(held)
-    lane.wake?.()
+    lane.bytes += held.bytes
+    if (!this.#hasRoom()) this.#wakeLanes()
+    else if (this.#isReady(lane)) lane.wake?.()
   }
 
   /** Forgets entries that are acked. */
@@ -101,7 +116,7 @@ export class Lanes<E extends object> {
   /** Batches end: a lane finishes the one that it has, and hands out no more. */
   close(): void {
     this.#closed = true
-    for (const lane of this.#lanes) lane.wake?.()
+    this.#wakeLanes()
     this.#wakeReaders()
   }
 
@@ -109,11 +124,19 @@ export class Lanes<E extends object> {
   async *batches(index: number): AsyncGenerator<Held<E>[]> {
     const lane = this.#lanes[index]!
     while (!this.#closed) {
-      if (lane.waiting.length === 0) {
+      if (!this.#isReady(lane)) {
         await new Promise<void>((resolve) => (lane.wake = resolve))
         lane.wake = undefined
       } else if (await this.#lingered(lane)) yield this.#take(lane)
     }
+  }
+
+  #isReady({ waiting, bytes }: Lane<E>): boolean {
+    if (waiting.length === 0) return false
+    const { batchEvents, batchBytes } = this.#limits
+    return (
+      !this.#moreToCome || waiting.length >= batchEvents * this.#batchShare() || bytes >= batchBytes || !this.#hasRoom()
+    )
   }
 
   /** False when the lanes were closed meanwhile. */
@@ -136,12 +159,17 @@ export class Lanes<E extends object> {
       count++
       if (held.isolated) break
     }
+    lane.bytes -= bytes
     return lane.waiting.splice(0, count)
   }
 
   #hasRoom(): boolean {
     const { entries, bytes } = this.room
     return entries > 0 && bytes > 0
+  }
+
+  #wakeLanes(): void {
+    for (const lane of this.#lanes) lane.wake?.()
   }
 
   #wakeReaders(): void {

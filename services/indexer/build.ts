@@ -40,7 +40,8 @@ export async function buildIndexer(context: RoleContext<IndexerConfig>): Promise
   const lanes = Math.min(config.concurrency, availableParallelism())
   const limits = {
     batchEvents: config.batchEvents,
-    heldEntries: config.batchEvents * (lanes + 1),
+    // As many again are read while these are applied.
+    heldEntries: config.batchEvents * 2 * lanes,
     heldBytes: config.heldBytes,
     reclaimIdleMs: config.reclaimIdleMs,
   }
