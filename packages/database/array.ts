@@ -1,31 +1,57 @@
 /**
- * One-dimensional arrays as PostgreSQL reads them (https://www.postgresql.org/docs/current/arrays.html, Array Input and Output Syntax).
+ * One-dimensional arrays as PostgreSQL reads them.
  *
- * pg encodes them too, with two regular expressions an element and a call for each: 7 % of the indexer's CPU.
+ * Arrays of text go out in binary, all others as text. pg would send all of them as text, made with two regular expressions an element. Reading 8,000
+ * URIs takes PostgreSQL 2.8 ms as text, an element character by character, and 0.9 in binary; writing them takes Node 1.3 ms as text and 0.9 in binary.
  */
-
-/** The values of a statement, with arrays of text, numbers, booleans and nulls as text; everything else is left to pg. */
-export function withArraysAsText(values: readonly unknown[]): unknown[] {
-  return values.map((value) => (Array.isArray(value) && value.every(isScalar) ? arrayText(value) : value))
-}
 
 type Scalar = string | number | bigint | boolean | null | undefined
 
-/** The array as text: `{"a","b",NULL}`. */
-export function arrayText(items: readonly Scalar[]): string {
-  let text = '{'
-  for (let i = 0; i < items.length; i++) {
-    if (i > 0) text += ','
-    const item = items[i]
-    if (typeof item === 'string') text += `"${SPECIAL.test(item) ? item.replace(SPECIALS, '\\$&') : item}"`
-    else text += item === null || item === undefined ? 'NULL' : String(item)
-  }
-  return text + '}'
+/** The values of a statement, with arrays of scalars encoded; everything else is left to pg. An array with a string in it must be a `text[]` there. */
+export function withArraysEncoded(values: readonly unknown[]): unknown[] {
+  return values.map((value) => (Array.isArray(value) ? encodeArray(value) : value))
 }
 
-const SPECIAL = /["\\]/
-const SPECIALS = /["\\]/g
+function encodeArray(items: readonly unknown[]): unknown {
+  let strings = 0
+  let missing = 0
+  for (const item of items) {
+    if (typeof item === 'string') strings++
+    else if (item === null || item === undefined) missing++
+    else if (typeof item === 'object') return items
+  }
+  return strings > 0 && strings + missing === items.length
+    ? textArrayBytes(items as readonly (string | null | undefined)[])
+    : arrayText(items as readonly Scalar[])
+}
 
-function isScalar(item: unknown): item is Scalar {
-  return typeof item !== 'object' || item === null
+const TEXT_OID = 25
+const HEADER_BYTES = 20
+const MAX_BYTES_PER_CHAR = 3
+
+/**
+ * As `array_recv` of PostgreSQL takes it (src/backend/utils/adt/arrayfuncs.c): dimensions, whether there are nulls, type of the elements, their number, the first
+ * index; then for each its length, −1 for null, and its bytes. All numbers are Int32.
+ */
+function textArrayBytes(items: readonly (string | null | undefined)[]): Buffer {
+  const chars = items.reduce((sum, item) => sum + (item?.length ?? 0), 0)
+  const bytes = Buffer.allocUnsafe(HEADER_BYTES + 4 * items.length + MAX_BYTES_PER_CHAR * chars)
+  let end = 0
+  for (const number of [1, 1, TEXT_OID, items.length, 1]) end = bytes.writeInt32BE(number, end)
+  for (const item of items) {
+    const length = typeof item === 'string' ? bytes.write(item, end + 4) : 0
+    bytes.writeInt32BE(typeof item === 'string' ? length : -1, end)
+    end += 4 + length
+  }
+  return bytes.subarray(0, end)
+}
+
+/** The array as text (https://www.postgresql.org/docs/current/arrays.html, Array Input and Output Syntax): `{"a","b",NULL}`. */
+function arrayText(items: readonly Scalar[]): string {
+  return `{${items.map(elementText).join(',')}}`
+}
+
+function elementText(item: Scalar): string {
+  if (typeof item === 'string') return `"${item.replace(/["\\]/g, '\\$&')}"`
+  return item === null || item === undefined ? 'NULL' : String(item)
 }

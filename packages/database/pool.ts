@@ -12,7 +12,7 @@
 import { Pool, TypeOverrides, types } from 'pg'
 import type { PoolClient, QueryResult, QueryResultRow } from 'pg'
 import { FatalError } from '@sluice/runtime/errors.ts'
-import { withArraysAsText } from './array.ts'
+import { withArraysEncoded } from './array.ts'
 import { PoolStarvedError, classify } from './errors.ts'
 
 export interface PoolOptions {
@@ -125,7 +125,7 @@ export class DatabasePool implements AsyncDisposable {
     const client = await this.acquire()
     let failure: Error | undefined
     try {
-      return await client.query<R>(statement, values && withArraysAsText(values))
+      return await client.query<R>(statement, values && withArraysEncoded(values))
     } catch (error) {
       failure = error as Error
       throw classify(error, `a statement of ${this.name}`)

@@ -11,7 +11,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { ClientBase, QueryResult, QueryResultRow } from 'pg'
 import { TransientError } from '@sluice/runtime/errors.ts'
-import { withArraysAsText } from './array.ts'
+import { withArraysEncoded } from './array.ts'
 import { copyRows } from './copy.ts'
 import type { CopyRow, CopyTarget } from './copy.ts'
 import { classify, verdictOf } from './errors.ts'
@@ -120,7 +120,7 @@ export class Transaction {
 
   /** Sends a statement; with a name it is prepared once per connection. Rejects with pg's error, unclassified. */
   query<R extends QueryResultRow>(statement: string | Statement, values?: unknown[]): Promise<QueryResult<R>> {
-    const encoded = values && withArraysAsText(values)
+    const encoded = values && withArraysEncoded(values)
     return this.#watch(this.#sendable.then(() => this.#client.query<R>(statement, encoded)))
   }
 

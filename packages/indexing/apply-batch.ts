@@ -107,8 +107,9 @@ async function writeAll(
   const notices = new Notices()
   await rememberEnded(tx, ended, findGaps(collections, decided, folded), notices)
   await insertAll(tx, collections, written, deltas, notices)
-  deltas.flush(tx)
   await notices.flush(tx)
+  // Last: everybody's likes meet in the counters of the same few posts, and whoever holds these holds up the others until the commit.
+  deltas.flush(tx)
 }
 
 function toGoing({ uri, time, content }: Version): Going {

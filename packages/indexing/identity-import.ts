@@ -90,7 +90,7 @@ const STORE = {
   name: 'store-identities',
   text: `
     insert into did_cache as held (did, doc, "updatedAt")
-    select * from unnest($1::text[], $2::jsonb[], $3::bigint[])
+    select did, doc::jsonb, at from unnest($1::text[], $2::text[], $3::bigint[]) as told (did, doc, at)
     on conflict (did) do update set doc = excluded.doc, "updatedAt" = excluded."updatedAt"
     where held."updatedAt" < excluded."updatedAt"`,
 }

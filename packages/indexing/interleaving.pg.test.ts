@@ -125,7 +125,7 @@ describe.each(SEEDS)('seed %i', (seed) => {
     const newest = Map.groupBy(events, uriOf)
     const deleted = [...newest].filter(([, versions]) => versions.at(-1)!.type === 'delete').map(([uri]) => uri)
     expect(deleted.length).toBeGreaterThan(10)
-    const { rows: risen } = await index.db.query('select uri from record where uri = any($1)', [deleted])
+    const { rows: risen } = await index.db.query('select uri from record where uri = any($1::text[])', [deleted])
     expect(risen).toEqual([])
   })
 })

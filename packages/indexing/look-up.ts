@@ -7,20 +7,21 @@ import type { Version } from './version.ts'
 /** Rows and tombstones of these URIs. Sorted probes: neighbours are on the same index page. */
 export async function lookUp(tx: Transaction, uris: readonly string[]): Promise<Map<string, Known>> {
   if (uris.length === 0) return new Map()
-  const [living, deleted] = await Promise.all([
-    tx.query<{ uri: string; rev: string | null; cid: string }>(LIVING, [uris]),
-    tx.query<{ uri: string; rev: string; at: string }>(DELETED, [uris]),
-  ])
+  const { rows } = await tx.query<{ uri: string; rev: string | null; cid: string | null; at: string }>(KNOWN, [uris])
   const known = new Map<string, Known>()
-  for (const { uri, rev, at } of deleted.rows) known.set(uri, { state: 'deleted', rev, at })
-  for (const { uri, rev, cid } of living.rows) known.set(uri, { state: 'living', rev, cid })
+  for (const { uri, rev, cid, at } of rows) {
+    if (cid !== null) known.set(uri, { state: 'living', rev, cid })
+    else if (!known.has(uri)) known.set(uri, { state: 'deleted', rev: rev!, at })
+  }
   return known
 }
 
-const LIVING = { name: 'living', text: `select uri, rev, cid from record where uri = any($1::text[])` }
-const DELETED = {
-  name: 'deleted',
-  text: `select uri, rev, "deletedAt" as at from tombstone where uri = any($1::text[])`,
+/** In one statement: PostgreSQL takes a third of the time for reading the URIs. */
+const KNOWN = {
+  name: 'known',
+  text: `
+    select uri, rev, cid, null as at from record where uri = any($1::text[])
+    union all select uri, rev, null, "deletedAt" from tombstone where uri = any($1::text[])`,
 }
 
 /**

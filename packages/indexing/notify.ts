@@ -42,17 +42,30 @@ export class Notices {
 }
 
 /**
- * Which of the rows are about a thread that their receiver has muted, by index. Mutes are few: they are looked at first. A subject that is gone
+ * Which of the rows are about a thread that their receiver has muted, by index. Few have muted anything: who has, is asked first. A subject that is gone
  * was in its thread all the same.
  */
 async function findMuted(tx: Transaction, rows: readonly NotificationRow[]): Promise<Set<number>> {
-  const about = rows.flatMap(({ did, reasonSubject }, i) => (reasonSubject === null ? [] : [{ did, reasonSubject, i }]))
+  const receivers = new Set(rows.map(({ did }) => did))
+  const muting = await tx.query<{ did: string }>(MUTING, [[...receivers].sort()])
+  if (muting.rows.length === 0) return new Set()
+  const mutes = new Set(muting.rows.map(({ did }) => did))
+  const about = rows.flatMap(({ did, reasonSubject }, i) =>
+    reasonSubject !== null && mutes.has(did) ? [{ did, reasonSubject, i }] : [],
+  )
   const { rows: found } = await tx.query<{ index: number }>(MUTED, [
     about.map((a) => a.i),
     about.map((a) => a.did),
     about.map((a) => a.reasonSubject),
   ])
   return new Set(found.map(({ index }) => index))
+}
+
+const MUTING = {
+  name: 'muting-accounts',
+  text: `
+    select did from unnest($1::text[]) as receiver (did)
+    where exists (select from thread_mute mute where mute."mutedByDid" = receiver.did)`,
 }
 
 const MUTED = {

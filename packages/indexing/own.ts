@@ -17,7 +17,7 @@ export async function ownAccounts(
   heads: readonly Head[],
   known: KnownActors,
 ): Promise<Map<string, string>> {
-  const moved = tx.query<{ did: string; resyncRev: string | null }>(OWN, [
+  const moved = tx.query<{ did: string | null; resyncRev: string | null; moved: number }>(OWN, [
     heads.map((h) => h.did),
     heads.map((h) => h.commit ?? ''),
     heads.map((h) => h.rev ?? null),
@@ -28,14 +28,12 @@ export async function ownAccounts(
   if (unseen.length > 0) {
     void tx.query(INSERT_ACTORS, [unseen.map((h) => h.did), unseen.map((h) => h.time), new Date().toISOString()])
   }
-  const { rows } = await moved
+  let { rows } = await moved
   // A row that does not move is locked all the same, but not returned.
-  const seen = new Set(rows.map((row) => row.did))
-  const rest = heads.filter(({ did }) => !seen.has(did)).map((h) => h.did)
-  if (rest.length > 0) {
-    rows.push(...(await tx.query<{ did: string; resyncRev: string | null }>(WATERMARKS, [rest])).rows)
+  if (rows[0]!.moved < heads.length) {
+    rows = (await tx.query<(typeof rows)[0]>(WATERMARKS, [heads.map((h) => h.did)])).rows
   }
-  return new Map(rows.flatMap(({ did, resyncRev }) => (resyncRev === null ? [] : [[did, resyncRev]])))
+  return new Map(rows.flatMap(({ did, resyncRev }) => (did === null || resyncRev === null ? [] : [[did, resyncRev]])))
 }
 
 /**
@@ -57,17 +55,22 @@ const INSERT_ACTORS = {
     from seen on conflict (did) do nothing`,
 }
 
+/** Returns the watermarks, and with each row how many accounts moved; nearly always that one row with no watermark. */
 const OWN = {
   name: 'own-accounts',
   text: `
-    insert into actor_sync as held (did, "commitCid", "repoRev", "resyncRev")
-    select * from unnest($1::text[], $2::text[], $3::text[], $4::text[])
-    on conflict (did) do update set
-      "commitCid" = case when excluded."repoRev" > coalesce(held."repoRev", '') then excluded."commitCid" else held."commitCid" end,
-      "repoRev" = greatest(held."repoRev", excluded."repoRev"),
-      "resyncRev" = greatest(held."resyncRev", excluded."resyncRev")
-    where excluded."repoRev" > coalesce(held."repoRev", '') or excluded."resyncRev" > coalesce(held."resyncRev", '')
-    returning did, "resyncRev"`,
+    with moved as (
+      insert into actor_sync as held (did, "commitCid", "repoRev", "resyncRev")
+      select * from unnest($1::text[], $2::text[], $3::text[], $4::text[])
+      on conflict (did) do update set
+        "commitCid" = case when excluded."repoRev" > coalesce(held."repoRev", '') then excluded."commitCid" else held."commitCid" end,
+        "repoRev" = greatest(held."repoRev", excluded."repoRev"),
+        "resyncRev" = greatest(held."resyncRev", excluded."resyncRev")
+      where excluded."repoRev" > coalesce(held."repoRev", '') or excluded."resyncRev" > coalesce(held."resyncRev", '')
+      returning did, "resyncRev"
+    )
+    select did, "resyncRev", total.moved
+    from (select count(*)::int as moved from moved) total left join moved on moved."resyncRev" is not null`,
 }
 
 const WATERMARKS = {

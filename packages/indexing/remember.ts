@@ -127,8 +127,8 @@ const REMEMBER = {
     insert into past_fact as held (uri, did, key, since, until, fact)
     select distinct on (uri, since) uri, did, key, since, least(until, (
       select min(gap.since) from past_fact gap where gap.uri = ended.uri and gap.since > ended.since and gap.key = 'gap'
-    )), fact
-    from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::jsonb[])
+    )), fact::jsonb
+    from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
       as ended (uri, did, key, since, until, fact)
     order by uri, since, until
     on conflict (uri, since) do update set until = least(held.until, excluded.until)`,
