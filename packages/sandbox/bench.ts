@@ -1,9 +1,10 @@
 /**
- * `npm run bench [-- --parts indexer,bulk,latency,streams,ingester,backfiller --events 60000 --peer-events 3000 --sizes 0,1000000 --consumers 1,2 --warm 300000]`
+ * `npm run bench [-- --parts indexer,bulk,latency,streams,ingester,backfiller --events 120000 --peer-events 3000 --sizes 0,1000000 --consumers 1,2 --warm 100000]`
  *
  * **Ours**: the indexer's process, from entries in Redis to committed rows and acks. **The peer**: the official indexer of npm
  * `@atproto/bsky` with the first of the same events. **The floor**: our final rows by plain COPY. All on clones of one database, at each of
- * `sizes` records; right after a checkpoint, or (`--warm`) after so many more events since the last one. Then the bulk path, latency at 1,000
+ * `sizes` records, warm: `--warm` events before were applied by the same process and after the last checkpoint, as always in production but for its first
+ * seconds. At size 0 all begins cold, with a process just started, and with `--warm 0` right after a checkpoint everywhere. Then the bulk path, latency at 1,000
  * events a second beside a backfill, and the benches of the other stages next to the official libraries.
  *
  * Prints tables and writes `docs/benchmarks/<commit>.json`. Rates are noisy on a small machine: compare ratios of one run.
@@ -13,13 +14,13 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { cpus } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import type { StreamEvent } from '@sluice/events/stream-event.ts'
+import type { EntryFields } from '@sluice/events/codec.ts'
 import { Bed, type Costs } from './bench/bed.ts'
 import { type BulkCosts, measureBulk } from './bench/bulk.ts'
 import { type DiskUse, diskUse } from './bench/disk.ts'
 import { measureFloor } from './bench/floor.ts'
 import { type Latency, measureLatency } from './bench/latency.ts'
-import { fill, measureOurs } from './bench/ours.ts'
+import { encode, fill, measureOurs } from './bench/ours.ts'
 import { measurePeer } from './bench/peer.ts'
 import { Load } from './load.ts'
 import { redisVersion } from './redis.ts'
@@ -27,12 +28,12 @@ import { TEMPLATE } from './template.ts'
 
 const { values } = parseArgs({
   options: {
-    events: { type: 'string', default: '60000' },
+    events: { type: 'string', default: '120000' },
     'peer-events': { type: 'string', default: '3000' },
-    sizes: { type: 'string', default: '0' },
+    sizes: { type: 'string', default: '0,100000' },
     consumers: { type: 'string', default: '1,2' },
     parts: { type: 'string', default: 'indexer,bulk,latency,streams,ingester,backfiller' },
-    warm: { type: 'string', default: '0' },
+    warm: { type: 'string', default: '100000' },
     seed: { type: 'string', default: '1' },
   },
 })
@@ -41,10 +42,13 @@ const SIZES = values.sizes.split(',').map(Number)
 /** Indexers side by side, at the first size. */
 const CONSUMERS = values.consumers.split(',').map(Number)
 const PEER_EVENTS = Number(values['peer-events'])
-/** Events between the last checkpoint and each measurement, but no more than there were before. */
+/** Of the events before each measurement: how many are applied by who is measured, and since the last checkpoint. */
 const WARM = Number(values.warm)
 const PARTS = new Set(values.parts.split(','))
+/** What the official indexer needs to be warm is less, and it would take minutes. */
+const PEER_WARM = 1_000
 const FILL_CHUNK = 20_000
+const RUN_IN = 150_000
 /** More than is applied while the live events of the latency part come in. */
 const LATENCY_BACKFILL = 150_000
 
@@ -70,31 +74,35 @@ let bulk: BulkCosts | undefined
 let disk: DiskUse[] = []
 if (['indexer', 'bulk', 'latency'].some((part) => PARTS.has(part))) {
   await using bed = await Bed.make({ fromCheckpoint: WARM === 0 })
+  say('running the servers in')
+  await runIn(bed)
   let template = TEMPLATE
   let filled = 0
   for (const size of SIZES) {
-    if (size > filled) {
+    const before = Math.max(0, size - WARM)
+    if (before > filled) {
       const database = await bed.database(template)
       if (filled > 0) await bed.drop({ name: template })
-      say(`filling a database to ${size.toLocaleString('en')} events`)
-      await fill(bed, database, chunksOf(size - filled))
+      say(`filling a database to ${before.toLocaleString('en')} events`)
+      await fill(bed, database, chunksOf(before - filled))
       await bed.postgres.query('vacuum analyze', [], database.name)
-      disk = await diskUse(bed, database, size)
+      disk = await diskUse(bed, database, before)
       template = database.name
-      filled = size
+      filled = before
     }
     if (PARTS.has('indexer')) await measureAt(bed, size, template, size === SIZES[0] ? CONSUMERS : [1])
   }
   if (PARTS.has('bulk')) {
     say('the bulk path, into an empty index')
     const consumers = Math.max(...CONSUMERS)
-    bulk = await measureBulk(bed, await bed.database(), new Load({ seed: Number(values.seed) }).take(EVENTS), consumers)
+    const events = encode(new Load({ seed: Number(values.seed) }).take(EVENTS))
+    bulk = await measureBulk(bed, await bed.database(), events, consumers)
     rows.push({ size: 0, who: `bulk load × ${consumers}`, events: EVENTS, costs: bulk.load })
     rows.push({ size: 0, who: 'bulk finish', events: EVENTS, costs: bulk.finish })
   }
   if (PARTS.has('latency')) {
     say('latency at 1,000 events/s beside a backfill')
-    const backfill = load.take(LATENCY_BACKFILL)
+    const backfill = encode(load.take(LATENCY_BACKFILL))
     latency = await measureLatency(bed, await bed.database(template), load.take(15_000), backfill, 1_000)
   }
 }
@@ -103,32 +111,52 @@ report()
 
 async function measureAt(bed: Bed, size: number, template: string, consumerCounts: readonly number[]): Promise<void> {
   const warming = [...chunksOf(Math.min(WARM, size))]
-  const events = load.take(EVENTS)
-  const warmed = async () => {
-    const clone = await bed.database(template)
-    if (warming.length > 0) await fill(bed, clone, warming)
-    return clone
+  const start = warming.length > 0 ? PEER_WARM : 0
+  const forPeer = load.take(start + PEER_EVENTS)
+  const events = encode([...forPeer, ...load.take(Math.max(0, EVENTS - forPeer.length))]).slice(0, EVENTS)
+  const database = await bed.database(template)
+  let since = ''
+  const onWarm = async () => {
+    const [row] = await bed.postgres.query<{ since: string }>('select pg_current_xact_id()::text as since')
+    since = row!.since
   }
-  const database = await warmed()
-  const [first] = await bed.postgres.query<{ since: string }>('select pg_current_xact_id()::text as since')
-  rows.push({ size, who: 'ours × 1', events: EVENTS, costs: await measureOurs(bed, database, events, 1) })
+  say(`ours, at ${size.toLocaleString('en')} events`)
+  rows.push({
+    size,
+    who: 'ours × 1',
+    events: EVENTS,
+    costs: await measureOurs(bed, database, events, { warming, onWarm }),
+  })
   const on = async (who: string, count: number, measure: (clone: typeof database) => Promise<Costs>): Promise<void> => {
     say(`${who}, at ${size.toLocaleString('en')} events`)
-    const clone = await warmed()
+    const clone = await bed.database(template)
     rows.push({ size, who, events: count, costs: await measure(clone) })
     await bed.drop(clone)
   }
-  for (const count of consumerCounts.filter((n) => n > 1)) {
-    await on(`ours × ${count}`, EVENTS, (clone) => measureOurs(bed, clone, events, count))
+  for (const consumers of consumerCounts.filter((n) => n > 1)) {
+    await on(`ours × ${consumers}`, EVENTS, (clone) => measureOurs(bed, clone, events, { consumers, warming }))
   }
   if (PEER_EVENTS > 0) {
-    await on('official', PEER_EVENTS, (clone) => measurePeer(bed, clone, events.slice(0, PEER_EVENTS)))
+    await on('official', PEER_EVENTS, async (clone) => {
+      if (warming.length > 0) await fill(bed, clone, warming)
+      return measurePeer(bed, clone, forPeer.slice(start), forPeer.slice(0, start))
+    })
   }
   for (const order of ['key', 'arrival'] as const) {
-    const source = { url: database.url, since: first!.since }
-    await on(`COPY by ${order}`, EVENTS, (clone) => measureFloor(bed, source, clone, order))
+    await on(`COPY by ${order}`, EVENTS, async (clone) => {
+      if (warming.length > 0) await fill(bed, clone, warming)
+      return measureFloor(bed, { url: database.url, since }, clone, order)
+    })
   }
   await bed.drop(database)
+}
+
+/** A server that has just started touches its memory for the first time with every page, which cost the first to be measured 15 µs an event. */
+async function runIn(bed: Bed): Promise<void> {
+  const database = await bed.database()
+  await fill(bed, database, [encode(new Load({ seed: 0 }).take(RUN_IN))])
+  await bed.drop(database)
+  await bed.recycleWal()
 }
 
 function runProgram(file: string): string {
@@ -139,8 +167,8 @@ function runProgram(file: string): string {
   return stdout
 }
 
-function* chunksOf(count: number): Generator<StreamEvent[]> {
-  for (let left = count; left > 0; left -= FILL_CHUNK) yield load.take(Math.min(FILL_CHUNK, left))
+function* chunksOf(count: number): Generator<EntryFields[]> {
+  for (let left = count; left > 0; left -= FILL_CHUNK) yield encode(load.take(Math.min(FILL_CHUNK, left)))
 }
 
 function report(): void {

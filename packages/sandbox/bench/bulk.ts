@@ -2,7 +2,7 @@
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { collections } from '@sluice/collections/collections.ts'
 import { DatabasePool } from '@sluice/database/pool.ts'
-import type { StreamEvent } from '@sluice/events/stream-event.ts'
+import type { EntryFields } from '@sluice/events/codec.ts'
 import { beginBulkLoad } from '@sluice/indexing/bulk/begin.ts'
 import { finishBulkLoad } from '@sluice/indexing/bulk/finish.ts'
 import { SCHEMA } from '../template.ts'
@@ -19,13 +19,13 @@ export interface BulkCosts {
 export async function measureBulk(
   bed: Bed,
   database: { name: string; url: string },
-  events: readonly StreamEvent[],
+  events: readonly EntryFields[],
   consumers: number,
 ): Promise<BulkCosts> {
   await using db = new DatabasePool({ url: database.url, schema: SCHEMA, size: 4, role: 'bench', statementMs: 0 })
   const set = new CollectionSet(collections)
   await beginBulkLoad(db, set)
-  const load = await measureOurs(bed, database, events, consumers)
+  const load = await measureOurs(bed, database, events, { consumers })
   const steps: Record<string, number> = {}
   let last = performance.now()
   let current = ''

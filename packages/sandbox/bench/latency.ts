@@ -1,6 +1,6 @@
 /** How long an event takes from XADD until its row is visible, at a steady rate, while a backfill runs beside it. */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { streamEventCodec } from '@sluice/events/codec.ts'
+import { streamEventCodec, type EntryFields } from '@sluice/events/codec.ts'
 import type { StreamEvent } from '@sluice/events/stream-event.ts'
 import { Client } from 'pg'
 import { SCHEMA } from '../template.ts'
@@ -25,7 +25,7 @@ export async function measureLatency(
   bed: Bed,
   database: { url: string },
   live: readonly StreamEvent[],
-  backfill: readonly StreamEvent[],
+  backfill: readonly EntryFields[],
   eventsPerSecond: number,
 ): Promise<Latency> {
   await using redis = await openRedis(bed)

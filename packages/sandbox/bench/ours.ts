@@ -1,6 +1,6 @@
 /** Our indexer, as in production: its own process, from entries in Redis to committed rows and acks. */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { streamEventCodec } from '@sluice/events/codec.ts'
+import { streamEventCodec, type EntryFields } from '@sluice/events/codec.ts'
 import type { StreamEvent } from '@sluice/events/stream-event.ts'
 import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
 import { type Daemon, startDaemon } from '../daemon.ts'
@@ -9,12 +9,21 @@ import type { Bed, Costs } from './bed.ts'
 
 export const STREAM = 'firehose_live'
 
-/** Time and cost of applying `events` by that many indexers, from the first of them to the last ack. */
+export interface OursOptions {
+  /** Indexers side by side. Default 1. */
+  consumers?: number
+  /** Applied before by the same processes, unmeasured: in its first seconds a process compiles what it then runs for weeks. */
+  warming?: Iterable<EntryFields[]>
+  /** Called when all is warm and the measured events have not begun. */
+  onWarm?: () => Promise<void>
+}
+
+/** Time and cost of applying `events`, from the first of them to the last ack. */
 export async function measureOurs(
   bed: Bed,
   database: { name: string; url: string },
-  events: readonly StreamEvent[],
-  consumers = 1,
+  events: readonly EntryFields[],
+  { consumers = 1, warming = [], onWarm }: OursOptions = {},
 ): Promise<Costs> {
   await using redis = await openRedis(bed)
   await redis.flushDb()
@@ -22,6 +31,8 @@ export async function measureOurs(
     Array.from({ length: consumers }, (_, i) => startIndexer(bed, database.url, `bench-${i + 1}`)),
   )
   await using _ = closing(indexers)
+  await applyAll(redis, warming)
+  await onWarm?.()
   // Filled while nobody reads: what is measured is the indexer, not us.
   for (const indexer of indexers) indexer.pause()
   await append(redis, STREAM, events)
@@ -37,10 +48,14 @@ export async function measureOurs(
 }
 
 /** Applies without measuring: what the database holds before. */
-export async function fill(bed: Bed, database: { url: string }, events: Iterable<StreamEvent[]>): Promise<void> {
+export async function fill(bed: Bed, database: { url: string }, events: Iterable<EntryFields[]>): Promise<void> {
   await using redis = await openRedis(bed)
   await redis.flushDb()
   await using _ = closing([await startIndexer(bed, database.url, 'filler')])
+  await applyAll(redis, events)
+}
+
+async function applyAll(redis: Redis, events: Iterable<EntryFields[]>): Promise<void> {
   for (const chunk of events) {
     await append(redis, STREAM, chunk)
     while ((await redis.xLen(STREAM)) > 40_000) await sleep(50)
@@ -65,11 +80,14 @@ export async function startIndexer(bed: Bed, url: string, consumer: string, env:
   })
 }
 
-export async function append(redis: Redis, stream: string, events: readonly StreamEvent[]): Promise<void> {
+/** Events as Redis gets them: a few hundred bytes each, where the events themselves are some kilobytes for every collection to walk through. */
+export function encode(events: readonly StreamEvent[]): EntryFields[] {
+  return events.map((event) => streamEventCodec.encode(event))
+}
+
+export async function append(redis: Redis, stream: string, events: readonly EntryFields[]): Promise<void> {
   for (let at = 0; at < events.length; at += 1_000) {
-    await Promise.all(
-      events.slice(at, at + 1_000).map((event) => redis.xAdd(stream, '*', streamEventCodec.encode(event) as never)),
-    )
+    await Promise.all(events.slice(at, at + 1_000).map((fields) => redis.xAdd(stream, '*', fields)))
   }
 }
 

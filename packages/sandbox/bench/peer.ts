@@ -15,10 +15,14 @@ export async function measurePeer(
   bed: Bed,
   database: { name: string; url: string },
   events: readonly StreamEvent[],
+  /** Applied before, unmeasured, as with ours. */
+  warming: readonly StreamEvent[] = [],
 ): Promise<Costs> {
   const db = new Database({ url: database.url, schema: SCHEMA, poolSize: 2 * CONCURRENCY })
   const subscription = new RepoSubscription({ service: 'ws://127.0.0.1:1', db, idResolver: new IdResolver() })
   try {
+    await inLanes(warming, (event) => handle(subscription, event))
+    await subscription.background.processAll()
     return await bed.costs(database.name, async () => {
       await inLanes(events, (event) => handle(subscription, event))
       await subscription.background.processAll()
