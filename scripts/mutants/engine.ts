@@ -67,7 +67,7 @@ export const engineMutants: readonly Mutant[] = [
   {
     name: 'tombstones are ignored',
     file: 'packages/indexing/look-up.ts',
-    find: "for (const { uri, rev, at } of deleted.rows) known.set(uri, { state: 'deleted', rev, at })",
+    find: "else if (!known.has(uri)) known.set(uri, { state: 'deleted', rev: rev!, at })",
     replace: '',
     killedBy: pg('conformance', 'delete before create'),
   },

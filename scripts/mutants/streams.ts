@@ -33,8 +33,8 @@ export const streamsMutants: readonly Mutant[] = [
   {
     name: 'an answer that got lost is not looked for',
     file: 'packages/streams/intake.ts',
-    find: 'this.#unanswered = true\n    const entries = await readNew(',
-    replace: 'const entries = await readNew(',
+    find: 'this.#unanswered = true\n    const count = ',
+    replace: 'const count = ',
     killedBy: redis('consumer', 'an answer to a read that gets lost'),
   },
   {
