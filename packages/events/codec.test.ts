@@ -1,5 +1,12 @@
 import { describe, expect, test } from 'vitest'
-import { backfillEventCodec, InvalidEntryError, labelEventCodec, recordText, streamEventCodec } from './codec.ts'
+import {
+  backfillEventCodec,
+  InvalidEntryError,
+  labelEventCodec,
+  peekDid,
+  recordText,
+  streamEventCodec,
+} from './codec.ts'
 import { didOfUri, pathOf, uriOf, type CreateEvent, type StreamEvent } from './stream-event.ts'
 
 const commit = { seq: 7, time: '2026-06-01T00:00:00.000Z', did: 'did:plc:a', commit: 'bafyc', rev: '3lz' }
@@ -59,6 +66,38 @@ describe('stream events', () => {
     const event = decode(text) as CreateEvent
     expect(recordText(event)).toBe(record)
     expect(event.record).toEqual(JSON.parse(record))
+  })
+
+  test.each(events.map((event) => [event.type, event] as const))(
+    'the DID of %s is seen without decoding',
+    (_, event) => {
+      expect(peekDid(streamEventCodec.encode(event))).toBe(event.did)
+    },
+  )
+
+  test.each([
+    ['no field', undefined],
+    ['no JSON', 'did'],
+    ['no DID', '{"type":"create"}'],
+    ['a DID that is none of the event’s', '{"record":{"did":"did:plc:b"},"did":"did:plc:a"}'],
+    ['a DID in an array', '{"a":["x","did":"did:plc:b"],"did":"did:plc:a"}'],
+    ['an escape', '{"did":"did:plc:\\u0061"}'],
+    ['another notation', '{ "did" : "did:plc:a" }'],
+    ['no end', '{"did":"did:plc:a'],
+  ])('a DID that cannot be told at first sight is left to decoding: %s', (_, event) => {
+    expect(peekDid(event === undefined ? {} : { event })).toBeUndefined()
+  })
+
+  test('text that speaks of DIDs is not taken for one', () => {
+    const event = {
+      type: 'account',
+      seq: 1,
+      time: 't',
+      status: 'a ","did":"did:plc:b',
+      did: 'did:plc:a',
+      active: false,
+    } as const
+    expect(peekDid({ event: JSON.stringify(event) })).toBe('did:plc:a')
   })
 
   test('records of producers that do not put them last, or put an object before them, are serialised', () => {

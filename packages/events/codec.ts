@@ -70,6 +70,28 @@ export function recordText(event: CreateEvent | UpdateEvent): string {
   return (event as { [RECORD_TEXT]?: string })[RECORD_TEXT] ?? JSON.stringify(event.record)
 }
 
+const DID_KEY = '"did":"'
+
+/**
+ * The DID of an entry's event without decoding it, when the text tells it at first sight: nothing is nested before it, and it is written without escapes, as our
+ * own producers write. Undefined otherwise. An entry that names two decodes to the second.
+ */
+export function peekDid({ event: text }: EntryFields): string | undefined {
+  if (text === undefined || !text.startsWith('{')) return undefined
+  // Inside a string its quotes would be escaped.
+  const at = text.indexOf(DID_KEY)
+  if (at === -1) return undefined
+  for (const opening of ['{', '[']) {
+    const nested = text.indexOf(opening, 1)
+    if (nested !== -1 && nested < at) return undefined
+  }
+  const from = at + DID_KEY.length
+  const to = text.indexOf('"', from)
+  if (to === -1) return undefined
+  const did = text.slice(from, to)
+  return did.includes('\\') ? undefined : did
+}
+
 function encodeStreamEvent(event: StreamEvent): string {
   if (event.type !== 'create' && event.type !== 'update') return JSON.stringify(event)
   const { record, ...head } = event

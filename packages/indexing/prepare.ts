@@ -142,7 +142,8 @@ function contentOf(
   if (violation !== undefined) return { reason: 'invalid-record', detail: violation }
   const plugin = collections.plugin(event.collection)
   if (!plugin) return content
-  const entry = makeEntry({ ...event, uri, json, indexedAt: event.time, live: event.seq !== SEQ_BACKFILL })
+  const { did, rkey, cid, rev, record, time: indexedAt } = event
+  const entry = makeEntry({ uri, did, rkey, cid, rev, record, json, indexedAt, live: event.seq !== SEQ_BACKFILL })
   const refusal = plugin.refuses(entry)
   if (refusal !== undefined) return { reason: 'wrong-owner', detail: refusal }
   return { ...content, indexed: { plugin, entry } }

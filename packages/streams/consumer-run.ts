@@ -11,6 +11,7 @@ import { ack, type Delivered } from './entries.ts'
 import { Intake } from './intake.ts'
 import type { Held, Lanes } from './lanes.ts'
 import { Lease } from './lease.ts'
+import { openEntries, type Opened } from './open-entries.ts'
 import { orAbort, Patience } from './patience.ts'
 import { Suspects, Turns } from './suspects.ts'
 
@@ -104,7 +105,8 @@ export class ConsumerRun<E extends object> {
       using _turn = await this.#turns.enter(first.isolated)
       if (this.#stopped.aborted) return
       if (first.isolated && !(await this.#mayTry(first))) continue
-      yield this.#batch(entries)
+      const opened = await openEntries(entries, this.#options, (held, refusal) => this.#bury(held, refusal))
+      if (opened.length > 0) yield this.#batch(opened)
       if (first.isolated) await this.#suspects.clear()
     }
   }
@@ -120,12 +122,13 @@ export class ConsumerRun<E extends object> {
     return false
   }
 
-  #batch(entries: Held<E>[]): Batch<E> {
-    const open = new Set(entries)
+  #batch(opened: Opened<E>[]): Batch<E> {
+    const open = new Set(opened.map(({ held }) => held))
+    const first = opened[0]!.held
     return {
-      events: entries.map((held) => held.event),
-      id: entries[0]!.id,
-      deliveries: entries[0]!.deliveries,
+      events: opened.map(({ event }) => event),
+      id: first.id,
+      deliveries: first.deliveries,
       ack: async () => {
         crashPoint('commit.after')
         await this.#ack([...open])
@@ -133,7 +136,7 @@ export class ConsumerRun<E extends object> {
         open.clear()
       },
       refuse: async (event, refusal) => {
-        const held = entries.find((entry) => entry.event === event)
+        const held = opened.find((entry) => entry.event === event)?.held
         if (!held) throw new FatalError(`refused an event that is not in the batch: ${refusal.reason}`)
         if (!open.has(held)) return
         await this.#bury(held, refusal)

@@ -11,7 +11,7 @@
  *   a dead letter when it kills again.
  * - Redis may go away, be flushed or fail over: reading goes on when it is back, and the loss of a group is an incident.
  */
-import { INVALID_ENTRY_REASONS, type EntryCodec } from '@sluice/events/codec.ts'
+import { INVALID_ENTRY_REASONS, type EntryCodec, type EntryFields } from '@sluice/events/codec.ts'
 import type { BackoffPolicy } from '@sluice/runtime/backoff.ts'
 import { isAbort } from '@sluice/runtime/errors.ts'
 import type { Redis } from './connection.ts'
@@ -28,6 +28,11 @@ export interface ConsumerOptions<E extends object> {
   codec: EntryCodec<E>
   /** Events of one key are handed out in order, one batch at a time. */
   key: (event: E) => string
+  /**
+   * The same key of an entry that is not decoded yet, or undefined where that cannot be told. An entry with a key is held as text, and decoded when its batch
+   * begins: trees of objects that wait are what the garbage collector walks.
+   */
+  peekKey?: ((fields: EntryFields) => string | undefined) | undefined
   limits?: Partial<ConsumerLimits>
   /** Asked before each batch; default: always 1. */
   batchShare?: BatchShare

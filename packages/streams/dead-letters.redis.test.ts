@@ -1,4 +1,4 @@
-import { labelEventCodec, streamEventCodec } from '@sluice/events/codec.ts'
+import { labelEventCodec, peekDid, streamEventCodec } from '@sluice/events/codec.ts'
 import { expect } from '@sluice/sandbox/fixtures.ts'
 import type { Redis } from './connection.ts'
 import { Consumer } from './consumer.ts'
@@ -59,6 +59,46 @@ test('entries that cannot be decoded become dead letters with their payload, the
   expect((await listIncidents(redis, 10)).map(({ kind, what }) => [kind, what.slice(0, 14)])).toEqual([
     ['dead-letters', '3 entries of s'],
   ])
+})
+
+test('an entry that is held as text is a dead letter once its batch begins, when it does not decode or names another key', async ({
+  redisUrl,
+  tools,
+}) => {
+  const redis = await tools.connect(redisUrl)
+  const good = { type: 'identity', seq: 1, time: '2026-11-21T00:00:00.000Z', did: 'did:plc:a' } as const
+  const cut = '{"type":"identity","did":"did:plc:a","seq":'
+  const twice = '{"type":"identity","did":"did:plc:b","seq":2,"time":"2026-11-21T00:00:00.000Z","did":"did:plc:a"}'
+  await redis.xAdd(stream, '*', { event: cut })
+  await redis.xAdd(stream, '*', { event: twice })
+  await redis.xAdd(stream, '*', streamEventCodec.encode(good))
+  expect([cut, twice].map((event) => peekDid({ event }))).toEqual(['did:plc:a', 'did:plc:b'])
+  const seen: unknown[] = []
+  const consumer = new Consumer({
+    redis,
+    reader: await tools.connect(redisUrl),
+    address,
+    codec: streamEventCodec,
+    key: ({ did }) => did,
+    peekKey: peekDid,
+  })
+  const stop = new AbortController()
+  const running = consumer.run(stop.signal, 2, async (batches) => {
+    for await (const batch of batches) {
+      seen.push(...batch.events)
+      await batch.ack()
+    }
+  })
+  await expect.poll(() => redis.xLen(stream)).toBe(0)
+  stop.abort()
+  await running
+  expect(seen).toEqual([good])
+  const letters = await listDeadLetters(redis, stream, 10)
+  expect(letters.length).toBe(2)
+  expect(Object.fromEntries(letters.map(({ reason, fields }) => [reason, fields.event]))).toEqual({
+    'not-an-event': twice,
+    'not-json': cut,
+  })
 })
 
 test('an entry on which codec or key throw something of their own is poison, not the end', async ({

@@ -4,14 +4,14 @@
  * What is pending under our name and not in our hands was handed to a predecessor that died, or in an answer that got lost; it comes before
  * anything new, so that the order within a key survives both.
  */
-import { InvalidEntryError, type EntryCodec, type EntryFields } from '@sluice/events/codec.ts'
+import type { EntryCodec, EntryFields } from '@sluice/events/codec.ts'
 import { sleep } from '@sluice/runtime/backoff.ts'
-import { describeError } from '@sluice/runtime/errors.ts'
 import { classifyRedisError, type Redis } from './connection.ts'
 import type { ConsumerLimits, ConsumerObserver, Refusal } from './consumer.ts'
 import { ensureGroup, readNew, retireConsumers, type Delivered, type Entry, type GroupAddress } from './entries.ts'
 import type { Lanes } from './lanes.ts'
 import { leaseKey } from './lease.ts'
+import { refusalOf } from './open-entries.ts'
 import type { Patience } from './patience.ts'
 import { claim, listPending, touch, type PendingEntry } from './pending.ts'
 import { isSuspect } from './suspects.ts'
@@ -22,6 +22,7 @@ export interface IntakeOptions<E extends object> {
   address: GroupAddress
   codec: EntryCodec<E>
   key: (event: E) => string
+  peekKey?: ((fields: EntryFields) => string | undefined) | undefined
   isolate: boolean
   limits: ConsumerLimits
   observer: Partial<ConsumerObserver>
@@ -192,19 +193,22 @@ export class Intake<E extends object> {
   }
 
   async #accept(entries: Entry[], deliveriesOf: (id: string) => number): Promise<void> {
-    const { codec, key, lanes, isolate, bury } = this.#options
-    for (const entry of entries) {
-      const deliveries = deliveriesOf(entry.id)
-      const bytes = bytesOf(entry.fields)
+    const { codec, key, peekKey, lanes, isolate, bury } = this.#options
+    for (const { id, fields } of entries) {
+      const deliveries = deliveriesOf(id)
+      const bytes = bytesOf(fields)
       this.#size.saw(bytes)
+      const isolated = isolate && isSuspect(deliveries)
+      const peeked = peekKey?.(fields)
+      if (peeked !== undefined) {
+        lanes.add({ id, fields, event: undefined, key: peeked, bytes, deliveries, isolated })
+        continue
+      }
       try {
-        const event = codec.decode(entry.fields)
-        const isolated = isolate && isSuspect(deliveries)
-        lanes.add({ ...entry, event, key: key(event), bytes, deliveries, isolated })
+        const event = codec.decode(fields)
+        lanes.add({ id, fields, event, key: key(event), bytes, deliveries, isolated })
       } catch (error) {
-        // Whatever else a codec throws: thrown on, it would end us at every start.
-        const reason = error instanceof InvalidEntryError ? error.reason : 'not-an-event'
-        await bury({ ...entry, deliveries }, { reason, message: describeError(error) })
+        await bury({ id, fields, deliveries }, refusalOf(error))
       }
     }
   }

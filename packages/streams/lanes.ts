@@ -10,7 +10,8 @@ import { laneOf } from './spread.ts'
 
 export interface Held<E> {
   id: string
-  event: E
+  /** Absent until its batch begins, when its key could be told without. */
+  event?: E | undefined
   key: string
   fields: EntryFields
   bytes: number

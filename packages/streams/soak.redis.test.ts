@@ -20,6 +20,8 @@ test('a consumer that goes through load, cuts and neighbours keeps nothing of th
   const last = rounds.at(-1)!
   const detail = rounds.map(({ keptBytes }) => `${(keptBytes / 1e6).toFixed(1)} MB`).join(' → ')
   expect(last.listeners, 'listeners of the signal').toBe(early!.listeners)
+  // Of the last two rounds the smaller: what a cut has left in the air when a round ends is gone after the next, and a leak is not.
+  const late = Math.min(...rounds.slice(-2).map(({ keptBytes }) => keptBytes))
   // Half a byte an entry would be more.
-  expect(last.keptBytes - early!.keptBytes, detail).toBeLessThan(1_000_000)
+  expect(late - early!.keptBytes, detail).toBeLessThan(1_000_000)
 })

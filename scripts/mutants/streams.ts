@@ -38,6 +38,13 @@ export const streamsMutants: readonly Mutant[] = [
     killedBy: redis('consumer', 'an answer to a read that gets lost'),
   },
   {
+    name: 'an entry that names two keys is worked on in the lane of the wrong one',
+    file: 'packages/streams/open-entries.ts',
+    find: 'if (key(event) !== held.key)',
+    replace: 'if (key(event) === undefined)',
+    killedBy: redis('dead-letters', 'held as text'),
+  },
+  {
     name: 'nobody inherits from the dead',
     file: 'packages/streams/intake.ts',
     find: 'await patience.until(signal, () => this.#takeOver(signal))',

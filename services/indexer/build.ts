@@ -4,7 +4,7 @@ import { collections } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { assertMigrated, migrate } from '@sluice/database/migrate.ts'
 import { DatabasePool } from '@sluice/database/pool.ts'
-import { labelEventCodec, streamEventCodec } from '@sluice/events/codec.ts'
+import { labelEventCodec, peekDid, streamEventCodec } from '@sluice/events/codec.ts'
 import type { StreamEvent } from '@sluice/events/stream-event.ts'
 import { KnownActors } from '@sluice/indexing/own.ts'
 import { retry, DEFAULT_BACKOFF } from '@sluice/runtime/backoff.ts'
@@ -85,6 +85,7 @@ async function recordConsumers(
         address: { stream, group, consumer },
         codec: streamEventCodec,
         key: ({ did }) => did,
+        peekKey: peekDid,
         limits,
         batchShare: () => precedence.batchShare(i),
         observer: { ...observer, read },

@@ -5,7 +5,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { connectRedis } from '../connection.ts'
 import { Consumer } from '../consumer.ts'
-import { testCodec, type TestEvent } from './events.ts'
+import { peekTestKey, testCodec, type TestEvent } from './events.ts'
 
 const { SLUICE_TEST_URL: url = '', SLUICE_TEST_CONSUMER: consumer = 'one', SLUICE_TEST_LIMITS = '{}' } = process.env
 const workMs = Number(process.env.SLUICE_TEST_WORK_MS ?? 0)
@@ -21,6 +21,7 @@ const one = new Consumer<TestEvent>({
   address: { stream: 's', group: 'g', consumer },
   codec: testCodec,
   key: ({ key }) => key,
+  peekKey: peekTestKey,
   limits: JSON.parse(SLUICE_TEST_LIMITS) as object,
   backoff: { baseMs: 20, capMs: 200, healthyAfterMs: 1_000 },
   observer: { trouble: (error) => process.stderr.write(`trouble: ${error.message}\n`) },

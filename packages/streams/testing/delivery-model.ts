@@ -14,7 +14,7 @@ import { Consumer } from '../consumer.ts'
 import { deadLetterStream } from '../dead-letters.ts'
 import { HighWater } from '../high-water.ts'
 import { CursorConflictError, Producer } from '../producer.ts'
-import { eventsFrom, testCodec, type TestEvent } from './events.ts'
+import { eventsFrom, peekTestKey, testCodec, type TestEvent } from './events.ts'
 
 export const MODEL = { stream: 's', group: 'g', cursor: 's:cursor:upstream' }
 
@@ -223,6 +223,7 @@ export class DeliveryModel {
       address: { ...MODEL, consumer: name },
       codec: testCodec,
       key: ({ key }) => key,
+      peekKey: this.#random.below(2) === 0 ? peekTestKey : undefined,
       backoff: BACKOFF,
       limits: { ...LIMITS, batchEvents: 1 + this.#random.below(10) },
       observer: {

@@ -1,5 +1,5 @@
 /** Events that tell their order. */
-import { InvalidEntryError, type EntryCodec } from '@sluice/events/codec.ts'
+import { InvalidEntryError, type EntryCodec, type EntryFields } from '@sluice/events/codec.ts'
 
 export interface TestEvent {
   key: string
@@ -18,6 +18,11 @@ export const testCodec: EntryCodec<TestEvent> = {
       throw new InvalidEntryError('not-json', String(fields.event).slice(0, 50))
     }
   },
+}
+
+/** The key of an entry as `testCodec` writes it. */
+export function peekTestKey({ event }: EntryFields): string | undefined {
+  return /^\{"key":"(\w+)"/.exec(event ?? '')?.[1]
 }
 
 /** `count` events numbered from `first`, in turn of `keys` keys. */

@@ -4,7 +4,7 @@ import { connectRedis, type ConnectOptions, type Redis } from '../connection.ts'
 import { Consumer, type Batch, type ConsumerOptions, type Work } from '../consumer.ts'
 import { HighWater, type HighWaterOptions } from '../high-water.ts'
 import { Producer, type ProducerOptions } from '../producer.ts'
-import { testCodec, type TestEvent } from './events.ts'
+import { peekTestKey, testCodec, type TestEvent } from './events.ts'
 
 export const address = { stream: 's', group: 'g', consumer: 'one' }
 
@@ -61,6 +61,7 @@ function startConsumer(options: TestConsumerOptions, work: Work<TestEvent> | und
     address,
     codec: testCodec,
     key: ({ key }) => key,
+    peekKey: peekTestKey,
     backoff: { baseMs: 20, capMs: 100, healthyAfterMs: 1_000 },
     ...options,
     limits: { ...QUICK, ...options.limits },

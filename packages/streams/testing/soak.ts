@@ -9,7 +9,7 @@ import { connectRedis, type Redis } from '../connection.ts'
 import { Consumer } from '../consumer.ts'
 import { HighWater } from '../high-water.ts'
 import { Producer } from '../producer.ts'
-import { eventsFrom, testCodec, type TestEvent } from './events.ts'
+import { eventsFrom, peekTestKey, testCodec, type TestEvent } from './events.ts'
 
 export interface SoakOptions {
   /** Of a server of its own: its connections are cut. */
@@ -108,6 +108,7 @@ function consumerOf(name: string, redis: Redis, reader: Redis, state: { troubles
     address: { stream: STREAM, group: 'g', consumer: name },
     codec: testCodec,
     key: ({ key }) => key,
+    peekKey: peekTestKey,
     limits: LIMITS,
     backoff: BACKOFF,
     observer: { trouble: () => void state.troubles++ },

@@ -1,0 +1,35 @@
+/** Entries become events when their batch begins. Those that are none leave the batch as dead letters. */
+import { InvalidEntryError, type EntryCodec } from '@sluice/events/codec.ts'
+import { describeError } from '@sluice/runtime/errors.ts'
+import type { Refusal } from './consumer.ts'
+import type { Held } from './lanes.ts'
+
+export interface Opened<E> {
+  held: Held<E>
+  event: E
+}
+
+/** The events of `entries`, in order. An entry that does not decode, or whose key turns out to be another than the one it was dealt out by, goes to `bury`. */
+export async function openEntries<E extends object>(
+  entries: readonly Held<E>[],
+  { codec, key }: { codec: EntryCodec<E>; key: (event: E) => string },
+  bury: (held: Held<E>, refusal: Refusal) => Promise<void>,
+): Promise<Opened<E>[]> {
+  const opened: Opened<E>[] = []
+  for (const held of entries) {
+    try {
+      const event = held.event ?? codec.decode(held.fields)
+      if (key(event) !== held.key) throw new InvalidEntryError('not-an-event', `it names two keys, first ${held.key}`)
+      opened.push({ held, event })
+    } catch (error) {
+      await bury(held, refusalOf(error))
+    }
+  }
+  return opened
+}
+
+/** Whatever a codec throws: thrown on, it would end us at every start. */
+export function refusalOf(error: unknown): Refusal {
+  const reason = error instanceof InvalidEntryError ? error.reason : 'not-an-event'
+  return { reason, message: describeError(error) }
+}
