@@ -102,8 +102,9 @@ if (['indexer', 'bulk', 'latency'].some((part) => PARTS.has(part))) {
   }
   if (PARTS.has('latency')) {
     say('latency at 1,000 events/s beside a backfill')
+    const warming = [...chunksOf(WARM)]
     const backfill = encode(load.take(LATENCY_BACKFILL))
-    latency = await measureLatency(bed, await bed.database(template), load.take(15_000), backfill, 1_000)
+    latency = await measureLatency(bed, await bed.database(template), load.take(15_000), backfill, 1_000, warming)
   }
 }
 const texts = Object.entries(PROGRAMS).flatMap(([part, files]) => (PARTS.has(part) ? files.map(runProgram) : []))

@@ -5,7 +5,7 @@ import type { StreamEvent } from '@sluice/events/stream-event.ts'
 import { Client } from 'pg'
 import { SCHEMA } from '../template.ts'
 import type { Bed } from './bed.ts'
-import { append, openRedis, startIndexer, STREAM } from './ours.ts'
+import { append, applyAll, openRedis, startIndexer, STREAM } from './ours.ts'
 
 export interface Latency {
   eventsPerSecond: number
@@ -27,11 +27,16 @@ export async function measureLatency(
   live: readonly StreamEvent[],
   backfill: readonly EntryFields[],
   eventsPerSecond: number,
+  warming: Iterable<EntryFields[]>,
 ): Promise<Latency> {
   await using redis = await openRedis(bed)
   await redis.flushDb()
-  await append(redis, 'firehose_backfill', backfill)
   const indexer = await startIndexer(bed, database.url, 'latency')
+  await applyAll(redis, warming)
+  // Filled while nobody reads: all of it is there to hold up what comes live.
+  indexer.pause()
+  await append(redis, 'firehose_backfill', backfill)
+  indexer.resume()
   const client = new Client({ connectionString: database.url, options: `-c search_path=${SCHEMA}` })
   await client.connect()
   const waiting = new Map<string, number>()

@@ -55,7 +55,8 @@ export async function fill(bed: Bed, database: { url: string }, events: Iterable
   await applyAll(redis, events)
 }
 
-async function applyAll(redis: Redis, events: Iterable<EntryFields[]>): Promise<void> {
+/** Appends and waits until it is applied. */
+export async function applyAll(redis: Redis, events: Iterable<EntryFields[]>): Promise<void> {
   for (const chunk of events) {
     await append(redis, STREAM, chunk)
     while ((await redis.xLen(STREAM)) > 40_000) await sleep(50)
