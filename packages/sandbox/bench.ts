@@ -97,8 +97,8 @@ if (['indexer', 'bulk', 'latency'].some((part) => PARTS.has(part))) {
     const consumers = Math.max(...CONSUMERS)
     const events = encode(new Load({ seed: Number(values.seed) }).take(EVENTS))
     bulk = await measureBulk(bed, await bed.database(), events, consumers)
-    rows.push({ size: 0, who: `bulk load × ${consumers}`, events: EVENTS, costs: bulk.load })
-    rows.push({ size: 0, who: 'bulk finish', events: EVENTS, costs: bulk.finish })
+    record({ size: 0, who: `bulk load × ${consumers}`, events: EVENTS, costs: bulk.load })
+    record({ size: 0, who: 'bulk finish', events: EVENTS, costs: bulk.finish })
   }
   if (PARTS.has('latency')) {
     say('latency at 1,000 events/s beside a backfill')
@@ -122,7 +122,7 @@ async function measureAt(bed: Bed, size: number, template: string, consumerCount
     since = row!.since
   }
   say(`ours, at ${size.toLocaleString('en')} events`)
-  rows.push({
+  record({
     size,
     who: 'ours × 1',
     events: EVENTS,
@@ -131,7 +131,7 @@ async function measureAt(bed: Bed, size: number, template: string, consumerCount
   const on = async (who: string, count: number, measure: (clone: typeof database) => Promise<Costs>): Promise<void> => {
     say(`${who}, at ${size.toLocaleString('en')} events`)
     const clone = await bed.database(template)
-    rows.push({ size, who, events: count, costs: await measure(clone) })
+    record({ size, who, events: count, costs: await measure(clone) })
     await bed.drop(clone)
   }
   for (const consumers of consumerCounts.filter((n) => n > 1)) {
@@ -150,6 +150,14 @@ async function measureAt(bed: Bed, size: number, template: string, consumerCount
     })
   }
   await bed.drop(database)
+}
+
+/** Told at once: a long run that fails has not been for nothing. */
+function record(row: Row): void {
+  rows.push(row)
+  const { events, costs } = row
+  const [node, postgres, redis] = [costs.node, costs.postgres, costs.redis].map((s) => perEvent(s * 1e6, events))
+  say(`  ${Math.round(events / costs.seconds)} events/s; µs an event: node ${node}, postgres ${postgres}, redis ${redis}`)
 }
 
 /** A server that has just started touches its memory for the first time with every page, which cost the first to be measured 15 µs an event. */

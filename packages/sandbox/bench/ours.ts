@@ -93,7 +93,9 @@ export async function append(redis: Redis, stream: string, events: readonly Entr
 }
 
 export async function openRedis(bed: Bed): Promise<Redis & AsyncDisposable> {
-  const redis = await connectRedis({ url: bed.redis.url(), name: 'bench' })
+  const client = await connectRedis({ url: bed.redis.url(), name: 'bench' })
+  // A command that could not be sent for 5 s is given up; a Redis whose disk PostgreSQL keeps busy can stand that long.
+  const redis = client.withCommandOptions({ timeout: 300_000 }) as Redis
   return Object.assign(redis, {
     [Symbol.asyncDispose]: () => {
       redis.destroy()
