@@ -157,7 +157,9 @@ function record(row: Row): void {
   rows.push(row)
   const { events, costs } = row
   const [node, postgres, redis] = [costs.node, costs.postgres, costs.redis].map((s) => perEvent(s * 1e6, events))
-  say(`  ${Math.round(events / costs.seconds)} events/s; µs an event: node ${node}, postgres ${postgres}, redis ${redis}`)
+  say(
+    `  ${Math.round(events / costs.seconds)} events/s; µs an event: node ${node}, postgres ${postgres}, redis ${redis}`,
+  )
 }
 
 /** A server that has just started touches its memory for the first time with every page, which cost the first to be measured 15 µs an event. */
