@@ -11,8 +11,8 @@ export const streamsMutants: readonly Mutant[] = [
   {
     name: 'an entry is acked before it is worked on',
     file: 'packages/streams/consumer-run.ts',
-    find: '      yield this.#batch(entries)\n',
-    replace: '      const early = this.#batch(entries)\n      await early.ack()\n      yield early\n',
+    find: 'if (opened.length > 0) yield this.#batch(opened)\n',
+    replace: 'const early = this.#batch(opened)\n      await early.ack()\n      yield early\n',
     killedBy: model,
   },
   {
