@@ -81,10 +81,7 @@ export function peekDid({ event: text }: EntryFields): string | undefined {
   // Inside a string its quotes would be escaped.
   const at = text.indexOf(DID_KEY)
   if (at === -1) return undefined
-  for (const opening of ['{', '[']) {
-    const nested = text.indexOf(opening, 1)
-    if (nested !== -1 && nested < at) return undefined
-  }
+  if (text.lastIndexOf('{', at) > 0 || text.lastIndexOf('[', at) > 0) return undefined
   const from = at + DID_KEY.length
   const to = text.indexOf('"', from)
   if (to === -1) return undefined

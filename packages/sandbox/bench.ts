@@ -97,8 +97,8 @@ if (['indexer', 'bulk', 'latency'].some((part) => PARTS.has(part))) {
     const consumers = Math.max(...CONSUMERS)
     const events = encode(new Load({ seed: Number(values.seed) }).take(EVENTS))
     bulk = await measureBulk(bed, await bed.database(), events, consumers)
-    record({ size: 0, who: `bulk load × ${consumers}`, events: EVENTS, costs: bulk.load })
-    record({ size: 0, who: 'bulk finish', events: EVENTS, costs: bulk.finish })
+    measured({ size: 0, who: `bulk load × ${consumers}`, events: EVENTS, costs: bulk.load })
+    measured({ size: 0, who: 'bulk finish', events: EVENTS, costs: bulk.finish })
   }
   if (PARTS.has('latency')) {
     say('latency at 1,000 events/s beside a backfill')
@@ -122,7 +122,7 @@ async function measureAt(bed: Bed, size: number, template: string, consumerCount
     since = row!.since
   }
   say(`ours, at ${size.toLocaleString('en')} events`)
-  record({
+  measured({
     size,
     who: 'ours × 1',
     events: EVENTS,
@@ -131,7 +131,7 @@ async function measureAt(bed: Bed, size: number, template: string, consumerCount
   const on = async (who: string, count: number, measure: (clone: typeof database) => Promise<Costs>): Promise<void> => {
     say(`${who}, at ${size.toLocaleString('en')} events`)
     const clone = await bed.database(template)
-    record({ size, who, events: count, costs: await measure(clone) })
+    measured({ size, who, events: count, costs: await measure(clone) })
     await bed.drop(clone)
   }
   for (const consumers of consumerCounts.filter((n) => n > 1)) {
@@ -153,7 +153,7 @@ async function measureAt(bed: Bed, size: number, template: string, consumerCount
 }
 
 /** Told at once: a long run that fails has not been for nothing. */
-function record(row: Row): void {
+function measured(row: Row): void {
   rows.push(row)
   const { events, costs } = row
   const [node, postgres, redis] = [costs.node, costs.postgres, costs.redis].map((s) => perEvent(s * 1e6, events))

@@ -1,4 +1,5 @@
 import { labelEventCodec, peekDid, streamEventCodec } from '@sluice/events/codec.ts'
+import type { StreamEvent } from '@sluice/events/stream-event.ts'
 import { expect } from '@sluice/sandbox/fixtures.ts'
 import type { Redis } from './connection.ts'
 import { Consumer } from './consumer.ts'
@@ -21,6 +22,30 @@ import { FaultyProxy } from './testing/proxy.ts'
 const { stream, group } = address
 const databaseOf = (url: string): string => url.slice(url.lastIndexOf('/') + 1)
 
+/** The events of the stream, when nothing is left in it. */
+async function drain(redis: Redis, reader: Redis, peekKey?: typeof peekDid): Promise<StreamEvent[]> {
+  const consumer = new Consumer({
+    redis,
+    reader,
+    address,
+    codec: streamEventCodec,
+    key: ({ did }) => did,
+    peekKey,
+  })
+  const stop = new AbortController()
+  const seen: StreamEvent[] = []
+  const running = consumer.run(stop.signal, 2, async (batches) => {
+    for await (const batch of batches) {
+      seen.push(...batch.events)
+      await batch.ack()
+    }
+  })
+  await expect.poll(() => redis.xLen(stream)).toBe(0)
+  stop.abort()
+  await running
+  return seen
+}
+
 test('entries that cannot be decoded become dead letters with their payload, the others are handed out', async ({
   redisUrl,
   tools,
@@ -31,24 +56,7 @@ test('entries that cannot be decoded become dead letters with their payload, the
   await redis.xAdd(stream, '*', { event: '{"type":"unheard-of"}' })
   const good = { type: 'account', seq: 1, time: '2026-11-21T00:00:00.000Z', did: 'did:plc:a', active: true } as const
   await redis.xAdd(stream, '*', streamEventCodec.encode(good))
-  const consumer = new Consumer({
-    redis,
-    reader: await tools.connect(redisUrl),
-    address,
-    codec: streamEventCodec,
-    key: ({ did }) => did,
-  })
-  const stop = new AbortController()
-  const seen: unknown[] = []
-  const running = consumer.run(stop.signal, 2, async (batches) => {
-    for await (const batch of batches) {
-      seen.push(...batch.events)
-      await batch.ack()
-    }
-  })
-  await expect.poll(() => redis.xLen(stream)).toBe(0)
-  stop.abort()
-  await running
+  const seen = await drain(redis, await tools.connect(redisUrl))
   expect(seen).toEqual([good])
   const letters = await listDeadLetters(redis, stream, 10)
   expect(letters.map(({ reason, fields, attempts }) => ({ reason, fields, attempts }))).toEqual([
@@ -73,25 +81,7 @@ test('an entry that is held as text is a dead letter once its batch begins, when
   await redis.xAdd(stream, '*', { event: twice })
   await redis.xAdd(stream, '*', streamEventCodec.encode(good))
   expect([cut, twice].map((event) => peekDid({ event }))).toEqual(['did:plc:a', 'did:plc:b'])
-  const seen: unknown[] = []
-  const consumer = new Consumer({
-    redis,
-    reader: await tools.connect(redisUrl),
-    address,
-    codec: streamEventCodec,
-    key: ({ did }) => did,
-    peekKey: peekDid,
-  })
-  const stop = new AbortController()
-  const running = consumer.run(stop.signal, 2, async (batches) => {
-    for await (const batch of batches) {
-      seen.push(...batch.events)
-      await batch.ack()
-    }
-  })
-  await expect.poll(() => redis.xLen(stream)).toBe(0)
-  stop.abort()
-  await running
+  const seen = await drain(redis, await tools.connect(redisUrl), peekDid)
   expect(seen).toEqual([good])
   const letters = await listDeadLetters(redis, stream, 10)
   expect(letters.length).toBe(2)
