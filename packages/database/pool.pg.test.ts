@@ -3,7 +3,7 @@ import { FatalError, TransientError } from '@sluice/runtime/errors.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { PoolStarvedError, reasonOf } from './errors.ts'
 import { DatabasePool } from './pool.ts'
-import type { PoolOptions } from './pool.ts'
+import type { PoolOptions, Session } from './pool.ts'
 
 function poolOf(url: string, options: Partial<PoolOptions> = {}): DatabasePool {
   return new DatabasePool({ url, schema: 'bsky', size: 2, role: 'indexer', consumer: 'one', ...options })
@@ -216,4 +216,21 @@ test('statements are sent without waiting for the answers before them', async ({
   expect((await Promise.all(answers)).map(({ rows }) => rows)).toEqual([[], [{ two: 2 }], [{ three: 3 }]])
   client.release()
   other.release()
+})
+
+test('statements of a session share one connection, each stands for itself, and after a failure it is not lent again', async ({
+  emptyDatabase,
+}) => {
+  await using pool = poolOf(emptyDatabase)
+  const pid = async (session: Session): Promise<number> =>
+    (await session.query<{ pid: number }>('select pg_backend_pid() as pid')).rows[0]!.pid
+  const pids = await pool.session((session) => Promise.all([pid(session), pid(session), pid(session)]))
+  expect(new Set(pids)).toEqual(new Set([await pid(pool)]))
+  await pool.session(async (session) => {
+    const error = await failure(session.query('select 1/0'))
+    expect(reasonOf(error)).toBe('invalid-value')
+    expect(await pid(session)).toBe(pids[0])
+  })
+  expect(pool.gauges().total).toBe(0)
+  expect(await pid(pool)).not.toBe(pids[0])
 })

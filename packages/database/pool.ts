@@ -53,6 +53,11 @@ export interface Statement {
   values?: unknown[]
 }
 
+/** Where statements go: one connection, in or out of a transaction. */
+export interface Session {
+  query<R extends QueryResultRow>(statement: string | Statement, values?: unknown[]): Promise<QueryResult<R>>
+}
+
 /** How long after the server's own limit we give up on an answer: the server is gone or the network swallows it. */
 const ANSWER_GRACE_MS = 10_000
 const KEEPALIVE_MS = 10_000
@@ -122,13 +127,27 @@ export class DatabasePool implements AsyncDisposable {
 
   /** One statement outside of a transaction. Errors are classified. */
   async query<R extends QueryResultRow>(statement: string | Statement, values?: unknown[]): Promise<QueryResult<R>> {
+    return await this.session((session) => session.query<R>(statement, values))
+  }
+
+  /**
+   * Runs `work` with one connection for statements outside of a transaction, each at once and by itself. What belongs together takes one connection and not
+   * as many as it has statements: those come back in any order, the work then goes round the whole pool, and each server process maps and caches
+   * all of the index for itself. Errors are classified.
+   */
+  async session<T>(work: (session: Session) => Promise<T>): Promise<T> {
     const client = await this.acquire()
     let failure: Error | undefined
+    const query: Session['query'] = async (statement, values) => {
+      try {
+        return await client.query(statement, values && withArraysEncoded(values))
+      } catch (error) {
+        failure ??= error as Error
+        throw classify(error, `a statement of ${this.name}`)
+      }
+    }
     try {
-      return await client.query<R>(statement, values && withArraysEncoded(values))
-    } catch (error) {
-      failure = error as Error
-      throw classify(error, `a statement of ${this.name}`)
+      return await work({ query })
     } finally {
       client.release(failure)
     }

@@ -289,3 +289,14 @@ describe('collections without a plugin', () => {
     expect(await engine.list('select uri as line from record')).toEqual([])
   })
 })
+
+test('a batch, and what is settled after it, take one connection: on several, each server process would map all of the index for itself', async ({
+  engine,
+  story,
+}) => {
+  const post = story.post('ann', 'hello')
+  const gate = story.put('ann', 'app.bsky.feed.threadgate', { post: uriOf(post), allow: [] }, post.rkey)
+  const follow = story.follow('bob', 'ann')
+  await engine.apply([post, gate, follow, story.reply('bob', post)], [story.delete(gate), story.delete(follow)])
+  expect(engine.db.gauges()).toEqual({ total: 1, idle: 1, waiting: 0 })
+})

@@ -15,7 +15,7 @@ import {
   type Unseen,
   type Written,
 } from '@sluice/collections/define.ts'
-import type { DatabasePool } from '@sluice/database/pool.ts'
+import type { DatabasePool, Session } from '@sluice/database/pool.ts'
 import { transaction, type Transaction } from '@sluice/database/transaction.ts'
 import type { Decisions } from './decide.ts'
 import { Deltas } from './deltas.ts'
@@ -58,11 +58,13 @@ export async function settle(
   collections: CollectionSet,
   { derived, ended, began, repeated }: Unsettled,
 ): Promise<number> {
-  const unseen = await whatElse(db, began)
-  const affected = [
-    ...(await find(db, collections, touch(derived, true).concat(touch(ended, false)), unseen)),
-    ...(await find(db, collections, touch(repeated, false), { since: null })),
-  ]
+  const affected = await db.session(async (session) => {
+    const unseen = await whatElse(session, began)
+    return [
+      ...(await find(session, collections, touch(derived, true).concat(touch(ended, false)), unseen)),
+      ...(await find(session, collections, touch(repeated, false), { since: null })),
+    ]
+  })
   return await deriveOnward(db, collections, affected, began.oldest)
 }
 
@@ -82,7 +84,7 @@ export async function deriveOnward(
       changed.push(...(await transaction(db, { doing: 'settling' }, (tx) => deriveAgain(tx, collections, part))))
     }
     changes += changed.length
-    affected = new Set(await find(db, collections, changed.map(again), { since }))
+    affected = new Set(await db.session((session) => find(session, collections, changed.map(again), { since })))
   }
   return changes
 }
@@ -91,25 +93,22 @@ const ROUNDS_MAX = 1_000
 const DERIVE_MAX = 1_000
 
 /** When no other transaction began, ended or ran between our beginning and now, nothing was unseen: always so with a single consumer. */
-async function whatElse(db: DatabasePool, { oldest, own }: Began): Promise<Unseen> {
-  const { rows } = await db.query<{ next: string }>(NEXT)
+async function whatElse(session: Session, { oldest, own }: Began): Promise<Unseen> {
+  const { rows } = await session.query<{ next: string }>(NEXT)
   return oldest === own && BigInt(rows[0]!.next) === BigInt(own) + 1n ? 'nothing' : { since: oldest }
 }
 
 const NEXT = { name: 'next-xid', text: `select pg_snapshot_xmax(pg_current_snapshot())::text as next` }
 
 async function find(
-  db: DatabasePool,
+  session: Session,
   collections: CollectionSet,
   touched: readonly Touched[],
   unseen: Unseen,
 ): Promise<string[]> {
   if (touched.length === 0) return []
   const byCollection = Map.groupBy(touched, ({ uri }) => collectionOfUri(uri))
-  const sql = {
-    query: async <T extends object>(statement: { name: string; text: string }, values: unknown[]) =>
-      (await db.query<T>(statement, values)).rows,
-  }
+  const sql = sqlOf(session)
   const found = await Promise.all(
     collections.plugins.map(async ({ nsid, affects }) => {
       const ofCollection = byCollection.get(nsid)

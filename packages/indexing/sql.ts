@@ -1,10 +1,10 @@
-/** A transaction as plugins see it. */
+/** A transaction, or a session outside of one, as plugins see it. */
 import type { Sql } from '@sluice/collections/define.ts'
-import type { Transaction } from '@sluice/database/transaction.ts'
+import type { Session } from '@sluice/database/pool.ts'
 
-export function sqlOf(tx: Transaction): Sql {
+export function sqlOf(session: Session): Sql {
   return {
     query: async <T extends object>(statement: { name: string; text: string }, values: unknown[]) =>
-      (await tx.query<T>(statement, values)).rows,
+      (await session.query<T>(statement, values)).rows,
   }
 }
