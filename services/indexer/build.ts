@@ -29,15 +29,19 @@ const SMALL_SHARE = 1 / 16
 
 export async function buildIndexer(context: RoleContext<IndexerConfig>): Promise<Service[]> {
   const { config, metrics } = context
-  const db = await openDatabase(context)
+  const lanes = Math.min(config.concurrency, availableParallelism())
+  const { forBatches, forOthers } = await openDatabase(context, lanes * config.streams.length)
   const redis = await connect(context, 'commands')
   const streams = [...config.streams, config.labelStream]
   const observe = observeConsumers(streams, context)
   const outages = declareOutages(context)
-  const index = { db, collections: new CollectionSet(collections, config.collections), actors: new KnownActors() }
+  const index = {
+    db: forBatches,
+    collections: new CollectionSet(collections, config.collections),
+    actors: new KnownActors(),
+  }
   const records = new RecordIndex(index, outages, metrics)
-  const labels = new LabelIndex(db, outages, metrics)
-  const lanes = Math.min(config.concurrency, availableParallelism())
+  const labels = new LabelIndex(forOthers, outages, metrics)
   const limits = {
     batchEvents: config.batchEvents,
     // As many again are read while these are applied.
@@ -59,7 +63,7 @@ export async function buildIndexer(context: RoleContext<IndexerConfig>): Promise
     ...consumers.map((consumer) => indexRecords(consumer, records, lanes)),
     indexLabels(labelConsumer, labels),
     watchStreams({ ...context, redis, streams }),
-    ...buildIdentity(context, index, redis),
+    ...buildIdentity(context, { ...index, db: forOthers }, redis),
   ]
 }
 
@@ -94,21 +98,27 @@ async function recordConsumers(
   )
 }
 
-/** Waits until PostgreSQL can be reached, then brings its schema to the state that we need, or says what is missing. */
-async function openDatabase({
-  config,
-  log,
-  readiness,
-  metrics,
-  resources,
-  signal,
-}: RoleContext<IndexerConfig>): Promise<DatabasePool> {
-  const { postgresUrl: url, postgresSchema: schema, poolSize: size, consumer } = config
+interface Pools {
+  /** Their connections are used by batches only, the last one first: a server process has the index mapped and cached, or it is slow. */
+  forBatches: DatabasePool
+  forOthers: DatabasePool
+}
+
+/**
+ * Waits until PostgreSQL can be reached, then brings its schema to the state that we need, or says what is missing.
+ * @param batches how many may be under way at a time
+ */
+async function openDatabase(context: RoleContext<IndexerConfig>, batches: number): Promise<Pools> {
+  const { config, log, readiness, resources, signal } = context
+  const { postgresUrl: url, postgresSchema: schema, poolSize, consumer } = config
   const onIdleError = (error: Error): void => log.warn({ err: error }, 'an idle connection to PostgreSQL broke')
-  const db = resources.use(new DatabasePool({ url, schema, size, role: 'indexer', consumer, byKey: true, onIdleError }))
+  const open = (size: number): DatabasePool =>
+    resources.use(new DatabasePool({ url, schema, size, role: 'indexer', consumer, byKey: true, onIdleError }))
+  const size = Math.max(1, Math.min(batches, poolSize - OTHERS_MIN))
+  const pools = { forBatches: open(size), forOthers: open(poolSize - size) }
   const prepare = async (): Promise<void> => {
     const scripts = collections.flatMap(({ migrations }) => migrations)
-    if (!config.migrateAtStart) return assertMigrated(db, scripts)
+    if (!config.migrateAtStart) return assertMigrated(pools.forOthers, scripts)
     const { applied } = await migrate(url, schema, scripts)
     if (applied.length > 0) log.info({ applied }, 'migrated the database')
   }
@@ -118,18 +128,28 @@ async function openDatabase({
     logRetry(log, delayMs, 'preparing the database failed', error)
   })
   readiness.clear('postgres')
+  declareConnections(context, Object.values(pools))
+  return pools
+}
+
+/** Connections that batches leave to the rest, unless the pool is smaller than that. */
+const OTHERS_MIN = 2
+
+function declareConnections({ metrics }: RoleContext<IndexerConfig>, pools: readonly DatabasePool[]): void {
   metrics.gauge({
     name: 'sluice_database_connections',
     help: 'Connections to PostgreSQL. Waiting above 0 for long: the pool is too small or statements are slow.',
-    labels: { state: ['total', 'idle', 'waiting'] },
+    labels: { state: CONNECTION_STATES },
     collect: (gauge) => {
-      const { total, idle, waiting } = db.gauges()
-      gauge.set(total, { state: 'total' })
-      gauge.set(idle, { state: 'idle' })
-      gauge.set(waiting, { state: 'waiting' })
+      for (const state of CONNECTION_STATES) gauge.set(sum(pools.map((pool) => pool.gauges()[state])), { state })
     },
   })
-  return db
+}
+
+const CONNECTION_STATES = ['total', 'idle', 'waiting'] as const
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, n) => total + n, 0)
 }
 
 async function connect(
