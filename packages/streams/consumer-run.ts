@@ -13,7 +13,8 @@ import type { Held, Lanes } from './lanes.ts'
 import { Lease } from './lease.ts'
 import { openEntries, type Opened } from './open-entries.ts'
 import { orAbort, Patience } from './patience.ts'
-import { Suspects, Turns } from './suspects.ts'
+import { Suspects } from './suspects.ts'
+import { Turns } from './turns.ts'
 
 const REPORT_MS = 60_000
 /** Share of the allowed dead letters from which on they are an incident of their own. */

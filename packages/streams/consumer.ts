@@ -18,7 +18,7 @@ import type { Redis } from './connection.ts'
 import { ConsumerRun } from './consumer-run.ts'
 import { DEAD_LETTERS_MAX } from './dead-letters.ts'
 import type { GroupAddress } from './entries.ts'
-import { Lanes, type BatchShare, type LaneLimits } from './lanes.ts'
+import { Lanes, type BatchShare, type LaneLimits, type LaneTurn } from './lanes.ts'
 
 export interface ConsumerOptions<E extends object> {
   /** For reads that block; nothing else uses it. */
@@ -36,6 +36,8 @@ export interface ConsumerOptions<E extends object> {
   limits?: Partial<ConsumerLimits>
   /** Asked before each batch; default: always 1. */
   batchShare?: BatchShare
+  /** For consumers of several streams with as many lanes each: a key is in the same lane of all, and such lanes can take turns. */
+  turn?: LaneTurn
   observer?: Partial<ConsumerObserver>
   backoff?: BackoffPolicy
   /** False: entries that may be killing us are handed out as any other; who works on many at once judges by `Batch.deliveries`. */
@@ -145,7 +147,7 @@ export class Consumer<E extends object> {
    * stays pending. Rejects with the first failure of reading or of a worker, after the others have finished; may be called again then.
    */
   async run(signal: AbortSignal, lanes: number, work: Work<E>): Promise<void> {
-    this.#lanes = new Lanes(lanes, this.#limits, this.#options.batchShare)
+    this.#lanes = new Lanes(lanes, this.#limits, this.#options.batchShare, this.#options.turn)
     try {
       await new ConsumerRun(this.#options, this.#limits, this.#lanes, signal).toEnd(lanes, work)
     } catch (error) {

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import { Lanes, type Held } from './lanes.ts'
 import { laneOf } from './spread.ts'
+import { Turns } from './turns.ts'
 
 const LIMITS = { batchEvents: 3, batchBytes: 1_000, heldEntries: 5, heldBytes: 10_000, lingerMs: 0 }
 const keyOfLane = (lane: number): string =>
@@ -64,4 +65,26 @@ test('nobody waits for more when no more can be held', async () => {
   await turns()
   expect(sizes).toEqual([[1], [4]])
   lanes.close()
+})
+
+test('a lane waits for its turn before it takes a batch, keeps it until that is worked off, and takes none once it is closed', async () => {
+  const lane = new Turns()
+  const lanes = new Lanes<object>(2, LIMITS, undefined, () => lane.enter(true))
+  const before = await lane.enter(true)
+  lanes.add(held(KEYS[0]))
+  const batches = lanes.batches(0)
+  const first = batches.next()
+  await turns()
+  lanes.add(held(KEYS[0]))
+  before[Symbol.dispose]()
+  expect((await first).value).toHaveLength(2)
+  const other = lane.enter(true)
+  expect(await Promise.race([other, turns().then(() => 'waits')])).toBe('waits')
+  lanes.add(held(KEYS[0]))
+  const second = batches.next()
+  lanes.close()
+  ;(await other)[Symbol.dispose]()
+  expect(await second).toEqual({ done: true, value: undefined })
+  expect(lanes.heldEntries).toBe(3)
+  ;(await lane.enter(true))[Symbol.dispose]()
 })

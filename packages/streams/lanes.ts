@@ -35,6 +35,9 @@ export interface LaneLimits {
 /** The part of `batchEvents` that the next batch may have: above 0, at most 1. */
 export type BatchShare = () => number
 
+/** Resolves when a batch of this lane may be taken; what it gives is disposed of when that was worked off. */
+export type LaneTurn = (lane: number) => Promise<Disposable>
+
 interface Lane<E> {
   waiting: Held<E>[]
   /** Of those waiting. */
@@ -45,6 +48,7 @@ interface Lane<E> {
 export class Lanes<E extends object> {
   readonly #limits: LaneLimits
   readonly #batchShare: BatchShare
+  readonly #turn: LaneTurn | undefined
   readonly #lanes: Lane<E>[]
   readonly #held = new Map<string, Held<E>>()
   /** Who waits for room: the reader and the heir, so never more than two. */
@@ -53,9 +57,10 @@ export class Lanes<E extends object> {
   #moreToCome = false
   #closed = false
 
-  constructor(count: number, limits: LaneLimits, batchShare: BatchShare = () => 1) {
+  constructor(count: number, limits: LaneLimits, batchShare: BatchShare = () => 1, turn?: LaneTurn) {
     this.#limits = limits
     this.#batchShare = batchShare
+    this.#turn = turn
     this.#lanes = Array.from({ length: count }, () => ({ waiting: [], bytes: 0, wake: undefined }))
   }
 
@@ -128,7 +133,10 @@ export class Lanes<E extends object> {
       if (!this.#isReady(lane)) {
         await new Promise<void>((resolve) => (lane.wake = resolve))
         lane.wake = undefined
-      } else if (await this.#lingered(lane)) yield this.#take(lane)
+      } else if (await this.#lingered(lane)) {
+        using _turn = await this.#turn?.(index)
+        if (!this.#closed) yield this.#take(lane)
+      }
     }
   }
 

@@ -200,6 +200,13 @@ export const streamsMutants: readonly Mutant[] = [
     killedBy: redis('consumer', 'a batch takes no more than its share'),
   },
   {
+    name: 'the same lane of two streams works on one account side by side',
+    file: 'packages/streams/lanes.ts',
+    find: 'using _turn = await this.#turn?.(index)',
+    replace: 'using _turn = undefined as never',
+    killedBy: redis('turns', 'consumers whose lanes take turns'),
+  },
+  {
     name: 'events of one key are spread over lanes',
     file: 'packages/streams/lanes.ts',
     find: 'this.#lanes[laneOf(held.key, this.#lanes.length)]!',

@@ -30,7 +30,7 @@ const SMALL_SHARE = 1 / 16
 export async function buildIndexer(context: RoleContext<IndexerConfig>): Promise<Service[]> {
   const { config, metrics } = context
   const lanes = Math.min(config.concurrency, availableParallelism())
-  const { forBatches, forOthers } = await openDatabase(context, lanes * config.streams.length)
+  const { forBatches, forOthers } = await openDatabase(context, lanes)
   const redis = await connect(context, 'commands')
   const streams = [...config.streams, config.labelStream]
   const observe = observeConsumers(streams, context)
@@ -49,7 +49,7 @@ export async function buildIndexer(context: RoleContext<IndexerConfig>): Promise
     heldBytes: config.heldBytes,
     reclaimIdleMs: config.reclaimIdleMs,
   }
-  const consumers = await recordConsumers(context, redis, limits, observe)
+  const consumers = await recordConsumers(context, redis, lanes, limits, observe)
   const labelConsumer = new Consumer({
     reader: await connect(context, config.labelStream),
     redis,
@@ -71,11 +71,12 @@ export async function buildIndexer(context: RoleContext<IndexerConfig>): Promise
 async function recordConsumers(
   context: RoleContext<IndexerConfig>,
   redis: Redis,
+  lanes: number,
   limits: Partial<ConsumerLimits>,
   observe: (stream: string) => ConsumerObserver,
 ): Promise<Consumer<StreamEvent>[]> {
   const { streams, group, consumer } = context.config
-  const precedence = new Precedence(streams.length, SMALL_SHARE)
+  const precedence = new Precedence(streams.length, lanes, SMALL_SHARE)
   return await Promise.all(
     streams.map(async (stream, i) => {
       const observer = observe(stream)
@@ -92,6 +93,7 @@ async function recordConsumers(
         peekKey: peekDid,
         limits,
         batchShare: () => precedence.batchShare(i),
+        turn: (lane) => precedence.turn(lane),
         observer: { ...observer, read },
       })
     }),

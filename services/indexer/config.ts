@@ -30,7 +30,7 @@ export const indexerConfig = defineConfig({
       type: 'integer',
       min: 2,
       default: 12,
-      help: 'Connections to PostgreSQL, at most. Each of INDEXER_CONCURRENCY transactions of a stream takes one.',
+      help: 'Connections to PostgreSQL, at most: one for each of INDEXER_CONCURRENCY transactions, and two or more for the rest.',
     },
     migrateAtStart: {
       env: 'INDEXER_MIGRATE',
@@ -83,7 +83,7 @@ export const indexerConfig = defineConfig({
       type: 'integer',
       min: 1,
       default: 10,
-      help: 'Transactions at the same time, per stream, at most; no more are used than there are processors.',
+      help: 'Batches applied at the same time, of all streams of events together, at most; no more are used than there are processors.',
     },
     batchEvents: {
       env: 'INDEXER_BATCH_SIZE',

@@ -1,17 +1,24 @@
 /**
- * Which stream goes first: while one has had entries lately, batches of those that `INDEXER_STREAMS` names after it are small.
+ * Which stream goes first: while one has had entries lately, batches of those that `INDEXER_STREAMS` names after it are small, and
+ * the same lane of all streams works on one batch at a time.
  *
  * A batch holds its accounts and a processor for as long as it lasts, and an event that has just happened is not to wait until 8,000 of a backfill are
- * done. Measured in docs/benchmarks.md (Latency).
+ * done, or for more of them than one small batch. Events of one account are in the same lane of each stream, so that no batch waits in PostgreSQL for the
+ * lock on an account that another stream's has. Measured in docs/benchmarks.md (Latency).
  */
+import { Turns } from '@sluice/streams/turns.ts'
+
 export class Precedence {
   /** By stream, in the order of urgency: when entries of it were read last. */
   readonly #readAtMs: number[]
   readonly #smallShare: number
+  /** By lane. */
+  readonly #turns: readonly Turns[]
   readonly #nowMs: () => number
 
-  constructor(streams: number, smallShare: number, nowMs: () => number = () => performance.now()) {
+  constructor(streams: number, lanes: number, smallShare: number, nowMs: () => number = () => performance.now()) {
     this.#readAtMs = Array.from({ length: streams }, () => -Infinity)
+    this.#turns = Array.from({ length: lanes }, () => new Turns())
     this.#smallShare = smallShare
     this.#nowMs = nowMs
   }
@@ -19,6 +26,11 @@ export class Precedence {
   /** Entries of the stream at `index` were read. */
   read(index: number): void {
     this.#readAtMs[index] = this.#nowMs()
+  }
+
+  /** Resolves when no stream works in this lane, first come, first served; until the result is disposed of, none other does. */
+  async turn(lane: number): Promise<Disposable> {
+    return await this.#turns[lane]!.enter(true)
   }
 
   /** The part of a full batch that the next one of the stream at `index` may have. */

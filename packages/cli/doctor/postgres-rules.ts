@@ -186,5 +186,5 @@ export const poolStarved: Rule = ({ daemons }) =>
       what: 'an indexer waits for connections of its own pool',
       evidence: `${value} waiting at ${url}`,
       meaning: 'Lanes stand still for want of a connection, or statements take too long.',
-      mend: 'raise DB_POOL_SIZE (one for each of INDEXER_CONCURRENCY transactions a stream), or look for slow statements',
+      mend: 'raise DB_POOL_SIZE (one for each of INDEXER_CONCURRENCY transactions, and two), or look for slow statements',
     }))
