@@ -37,7 +37,7 @@ const { values } = parseArgs({
     seed: { type: 'string', default: '1' },
   },
 })
-/** Thirty batches: of fifteen, the odd one at the end, with a lane that has nothing to do beside it, is 5 % of the time. */
+/** Thirty batches: with few, the odd one at the end, beside which a lane has nothing to do, counts for much. */
 const EVENTS = Number(values.events)
 const SIZES = values.sizes.split(',').map(Number)
 /** Indexers side by side, at the first size. */

@@ -1,0 +1,41 @@
+import { uriOf, type CreateEvent } from '@sluice/events/stream-event.ts'
+import { history } from '@sluice/indexing/testing/history.ts'
+import { DatabasePool } from '@sluice/database/pool.ts'
+import { expect, test } from '@sluice/sandbox/fixtures.ts'
+import { SCHEMA } from '@sluice/sandbox/template.ts'
+import { append, drained, openRedis, startIndexer } from './testing/indexers.ts'
+
+const STREAMS = ['firehose_live', 'firehose_backfill']
+
+test('batches of all streams together are no more than INDEXER_CONCURRENCY, and what waits for its turn takes no connection', async ({
+  database,
+  redisUrl,
+}) => {
+  const [first, second] = history({ seed: 12, events: 50 }).filter((event): event is CreateEvent => {
+    return event.type === 'create'
+  })
+  await using redis = await openRedis(redisUrl)
+  await using db = new DatabasePool({ url: database, schema: SCHEMA, size: 2, role: 'test' })
+  await using indexer = await startIndexer({ database, redisUrl }, 'one', { INDEXER_CONCURRENCY: '1' })
+  const holder = await db.acquire()
+  try {
+    await holder.query('begin; lock table actor_sync')
+    await append(redis, STREAMS[0]!, [first!])
+    await append(redis, STREAMS[1]!, [second!])
+    const sessions = async () =>
+      (await db.query(`select wait_event_type as waits from pg_stat_activity where application_name like 'sluice-indexer%' and state <> 'idle'`)).rows // prettier-ignore
+    const pending = async () =>
+      Promise.all(STREAMS.map(async (stream) => (await redis.xPending(stream, 'firehose_group')).pending))
+    await expect.poll(async () => [await pending(), await sessions()]).toEqual([[1, 1], [{ waits: 'Lock' }]])
+    // As many as would fit: a second batch would have come by now, or wait for a connection.
+    await new Promise((resolve) => setTimeout(resolve, 500))
+    expect(await sessions()).toEqual([{ waits: 'Lock' }])
+    expect(await indexer.metric('sluice_database_connections', { state: 'waiting' })).toBe(0)
+  } finally {
+    await holder.query('rollback')
+    holder.release()
+  }
+  await drained(redis, STREAMS)
+  const { rows } = await db.query(`select uri from record order by uri`)
+  expect(rows.map(({ uri }) => uri as string)).toEqual([uriOf(first!), uriOf(second!)].sort())
+})
