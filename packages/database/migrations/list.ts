@@ -5,9 +5,10 @@ import { threads, THREADS } from './0003-threads.ts'
 import { accounts, ACCOUNTS } from './0004-accounts.ts'
 import { bulk } from './0005-bulk.ts'
 import { autovacuum } from './0006-autovacuum.ts'
+import { smallTables } from './0007-small-tables.ts'
 import type { Migration } from './migration.ts'
 
-export const MIGRATIONS: readonly Migration[] = [appview, versions, threads, accounts, bulk, autovacuum]
+export const MIGRATIONS: readonly Migration[] = [appview, versions, threads, accounts, bulk, autovacuum, smallTables]
 
 /** How our own tables and indexes are made: what `doctor` looks for. */
 export const OWN_STATEMENTS = [THREADS, ACCOUNTS].join('\n')
