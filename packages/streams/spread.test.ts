@@ -48,6 +48,34 @@ test.for([2, 3, 4])('the accounts of one of %i shards are spread over all lanes'
   }
 })
 
+test.for([2, 3, 8])('%i lanes are even, for DIDs of any kind', (lanes) => {
+  for (const dids of [DIDS, WEB]) {
+    expect(unevenness(dids, lanes, (did) => laneOf(did, lanes))).toBeLessThan(1.15)
+  }
+})
+
+test('each lane has a stretch of the accounts of the directory, in the order of their bytes', () => {
+  const lanes = DIDS.toSorted().map((did) => laneOf(did, 4))
+  expect(lanes).toEqual(lanes.toSorted((a, b) => a - b))
+  expect(new Set(lanes).size).toBe(4)
+  expect(laneOf('did:plc:2222222222222222222222aa', 4)).toBe(0)
+  expect(laneOf('did:plc:zzzzzzzzzzzzzzzzzzzzzzzz', 4)).toBe(3)
+})
+
+test('what is no DID of the directory has a lane too', () => {
+  const keys = [
+    '',
+    'did:plc:',
+    'did:plc:ab',
+    'did:plc:ABCD',
+    'did:plc:a10b',
+    'did:plc:äöüß',
+    'at://did:plc:abcd/x/y',
+    'did:web:a.b',
+  ]
+  for (const key of keys) expect([0, 1, 2]).toContain(laneOf(key, 3))
+})
+
 test('twice as many shards split each one in two', () => {
   for (const did of DIDS.slice(0, 1_000)) expect(shardOf(did, 8) % 4).toBe(shardOf(did, 4))
 })

@@ -207,6 +207,13 @@ export const streamsMutants: readonly Mutant[] = [
     killedBy: redis('turns', 'consumers whose lanes take turns'),
   },
   {
+    name: 'accounts are dealt out to lanes at random',
+    file: 'packages/streams/spread.ts',
+    find: 'const place = placeOfPlc(key)',
+    replace: 'const place = lanes > 0 ? undefined : placeOfPlc(key)',
+    killedBy: { file: 'packages/streams/spread.test.ts', test: 'each lane has a stretch of the accounts' },
+  },
+  {
     name: 'events of one key are spread over lanes',
     file: 'packages/streams/lanes.ts',
     find: 'this.#lanes[laneOf(held.key, this.#lanes.length)]!',
