@@ -32,6 +32,8 @@ test('sluice bulk: begun, loaded and finished, the index is what it is without',
   const sluice = (...args: string[]) => runCli(['bulk', ...args], { DB_POSTGRES_URL: otherDatabase })
   expect(await sluice('status')).toMatchObject({ code: 0, stdout: 'no bulk load is under way\n' })
   expect(await sluice('finish')).toMatchObject({ code: 1, stderr: expect.stringContaining('no bulk load') as string })
+  const wrong = { stderr: expect.stringContaining('--jobs is a whole number from 1 to 64') as string }
+  for (const jobs of ['0', 'two', '65']) expect(await sluice('finish', '--jobs', jobs)).toMatchObject(wrong)
   expect((await sluice('begin')).stdout).toMatch(/\d+ indexes wait until/)
   expect((await sluice('begin')).stdout).toContain('under way already')
   await load(bulk)

@@ -1,5 +1,6 @@
 /**
- * `npm run bench [-- --parts indexer,bulk,latency,streams,ingester,backfiller --events 240000 --peer-events 3000 --sizes 0,1000000 --consumers 1,2 --warm 100000]`
+ * `npm run bench [-- --parts indexer,bulk,latency,streams,ingester,backfiller --events 240000 --peer-events 3000 --sizes 0,1000000 --consumers 1,2 --bulk-events 1000000
+ * --warm 100000]`
  *
  * **Ours**: the indexer's process, from entries in Redis to committed rows and acks. **The peer**: the official indexer of npm
  * `@atproto/bsky` with the first of the same events. **The floor**: our final rows by plain COPY. All on clones of one database, at each of
@@ -18,6 +19,7 @@ import type { EntryFields } from '@sluice/events/codec.ts'
 import { Bed, type Costs } from './bench/bed.ts'
 import { type BulkCosts, measureBulk } from './bench/bulk.ts'
 import { type DiskUse, diskUse } from './bench/disk.ts'
+import { Exports } from './bench/exports.ts'
 import { measureFloor } from './bench/floor.ts'
 import { type Latency, measureLatency } from './bench/latency.ts'
 import { encode, fill, measureOurs } from './bench/ours.ts'
@@ -33,6 +35,7 @@ const { values } = parseArgs({
     sizes: { type: 'string', default: '0,100000' },
     consumers: { type: 'string', default: '1,2' },
     parts: { type: 'string', default: 'indexer,bulk,latency,streams,ingester,backfiller' },
+    'bulk-events': { type: 'string', default: '1000000' },
     warm: { type: 'string', default: '100000' },
     seed: { type: 'string', default: '1' },
   },
@@ -42,6 +45,8 @@ const EVENTS = Number(values.events)
 const SIZES = values.sizes.split(',').map(Number)
 /** Indexers side by side, at the first size. */
 const CONSUMERS = values.consumers.split(',').map(Number)
+/** Of the network whose first load is measured. */
+const BULK_EVENTS = Number(values['bulk-events'])
 const PEER_EVENTS = Number(values['peer-events'])
 /** Of the events before each measurement: how many are applied by who is measured, and since the last checkpoint. */
 const WARM = Number(values.warm)
@@ -95,11 +100,14 @@ if (['indexer', 'bulk', 'latency'].some((part) => PARTS.has(part))) {
   }
   if (PARTS.has('bulk')) {
     say('the bulk path, into an empty index')
-    const consumers = Math.max(...CONSUMERS)
-    const events = encode(new Load({ seed: Number(values.seed) }).take(EVENTS))
-    bulk = await measureBulk(bed, await bed.database(), events, consumers)
-    measured({ size: 0, who: `bulk load × ${consumers}`, events: EVENTS, costs: bulk.load })
-    measured({ size: 0, who: 'bulk finish', events: EVENTS, costs: bulk.finish })
+    using network = new Exports()
+    const history = new Load({ seed: Number(values.seed) })
+    for (let left = BULK_EVENTS; left > 0; left -= FILL_CHUNK) network.add(history.take(Math.min(FILL_CHUNK, left)))
+    bulk = await measureBulk(bed, network, 1)
+    const { entries: events, live, load, finish } = bulk
+    measured({ size: 0, who: 'repositories, live path', events, costs: live })
+    measured({ size: 0, who: 'repositories, bulk load', events, costs: load })
+    measured({ size: 0, who: 'repositories, bulk finish', events, costs: finish })
   }
   if (PARTS.has('latency')) {
     say('latency at 1,000 events/s beside a backfill')
@@ -127,7 +135,7 @@ async function measureAt(bed: Bed, size: number, template: string, consumerCount
     size,
     who: 'ours × 1',
     events: EVENTS,
-    costs: await measureOurs(bed, database, events, { warming, onWarm }),
+    costs: await measureOurs(bed, database, [events], { warming, onWarm }),
   })
   const on = async (who: string, count: number, measure: (clone: typeof database) => Promise<Costs>): Promise<void> => {
     say(`${who}, at ${size.toLocaleString('en')} events`)
@@ -136,7 +144,7 @@ async function measureAt(bed: Bed, size: number, template: string, consumerCount
     await bed.drop(clone)
   }
   for (const consumers of consumerCounts.filter((n) => n > 1)) {
-    await on(`ours × ${consumers}`, EVENTS, (clone) => measureOurs(bed, clone, events, { consumers, warming }))
+    await on(`ours × ${consumers}`, EVENTS, (clone) => measureOurs(bed, clone, [events], { consumers, warming }))
   }
   if (PEER_EVENTS > 0) {
     await on('official', PEER_EVENTS, async (clone) => {
@@ -198,9 +206,10 @@ function report(): void {
   ])
   if (rows.length > 0) console.log(`\n${grid([header, ...table])}\n(µs, bytes, statements and transactions per event)`)
   if (bulk) {
-    const seconds = bulk.load.seconds + bulk.finish.seconds
+    const { entries, live, load, finish } = bulk
+    const seconds = load.seconds + finish.seconds
     console.log(
-      `bulk, load and finish: ${Math.round(EVENTS / seconds).toLocaleString('en')} events/s; steps in s: ${JSON.stringify(bulk.steps, (_, v: unknown) => (typeof v === 'number' ? Number(v.toFixed(2)) : v))}`,
+      `bulk, load and finish: ${Math.round(entries / seconds).toLocaleString('en')} entries/s, ${(live.seconds / seconds).toFixed(2)} times the live path; steps in s: ${JSON.stringify(bulk.steps, (_, v: unknown) => (typeof v === 'number' ? Number(v.toFixed(2)) : v))}`,
     )
   }
   const ratios = ratiosOf()

@@ -5,8 +5,8 @@ import { SCHEMA } from '@sluice/sandbox/template.ts'
 import { DATABASE, type System } from './system.ts'
 
 const PROGRAM = fileURLToPath(new URL('../cli/main.ts', import.meta.url))
-/** `bulk finish` has six steps. */
-const STEPS = 6
+/** `bulk finish` has seven steps. */
+const STEPS = 7
 
 /** Before anything is indexed. */
 export async function beginBulk(system: System): Promise<void> {

@@ -3,8 +3,8 @@ import { collections } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { DatabasePool } from '@sluice/database/pool.ts'
 import { beginBulkLoad } from '@sluice/indexing/bulk/begin.ts'
-import { bulkStatus, finishBulkLoad, type Progress } from '@sluice/indexing/bulk/finish.ts'
-import { EXIT, examples, type Add } from '../cli.ts'
+import { bulkStatus, finishBulkLoad, finishConnections, type Progress } from '@sluice/indexing/bulk/finish.ts'
+import { CannotError, EXIT, examples, type Add } from '../cli.ts'
 import type { Session } from '../session.ts'
 
 export const addBulk: Add = (cli, parent) => {
@@ -32,10 +32,13 @@ export const addBulk: Add = (cli, parent) => {
   bulk
     .command('finish')
     .description('build the indexes, tell duplicates apart, count, judge the posts; the daemons go on meanwhile')
-    .action(() => cli.run(finish))
+    .option('--jobs <n>', 'parts of each step side by side: as many as PostgreSQL has cores to spare', '2')
+    .action(({ jobs }: { jobs: string }) => cli.run((session) => finish(session, Number(jobs))))
 }
 
 const set = new CollectionSet(collections)
+/** Each is a connection, and a build has parallel workers of its own. */
+const JOBS_MAX = 64
 
 async function begin(session: Session): Promise<void> {
   const dropped = await beginBulkLoad(await session.db(), set)
@@ -59,14 +62,17 @@ async function status(session: Session): Promise<number> {
   return state.phase ? EXIT.found : EXIT.done
 }
 
-async function finish(session: Session): Promise<void> {
+async function finish(session: Session, jobs: number): Promise<void> {
   const { out, settings, signal } = session
+  if (!Number.isInteger(jobs) || jobs < 1 || jobs > JOBS_MAX) {
+    throw new CannotError(`--jobs is a whole number from 1 to ${JOBS_MAX}`)
+  }
   await session.db() // names the trouble in one line when it is away
   // An index may take hours.
   await using db = new DatabasePool({
     url: session.postgresUrl,
     schema: settings.schema,
-    size: 4,
+    size: finishConnections(jobs),
     role: 'bulk',
     statementMs: 0,
   })
@@ -76,7 +82,7 @@ async function finish(session: Session): Promise<void> {
     if (line !== last) out.line(line)
     last = line
   }
-  await finishBulkLoad(db, set, { signal, onProgress })
+  await finishBulkLoad(db, set, { signal, onProgress, jobs })
   out.document({ finished: true })
   out.line('the bulk load is finished: the index is complete')
 }

@@ -1,7 +1,8 @@
 /**
  * Ends a bulk load: builds the indexes, then makes up for what loading left out, while batches go on.
  *
- * Steps, each resumed where it stopped: **indexes** (concurrently; those of unique keys as plain ones first) → **switch** (from here on batches do
+ * Steps, each resumed where it stopped: **vacuum** (what has been read over once need not be looked up for each row that is counted) → **indexes**
+ * (concurrently; those of unique keys as plain ones first) → **switch** (from here on batches do
  * everything, with duplicates among the rows tolerated) → **duplicates** → **unique indexes** → **counters** → **posts** (verdicts, gates
  * and who hears of them) → done. What a step does twice does not show: each ends in what the rows say.
  */
@@ -10,10 +11,11 @@ import type { DatabasePool } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
 import { crashPoint } from '@sluice/runtime/crash-points.ts'
 import { RefusedError } from '@sluice/runtime/errors.ts'
+import { shared, sideBySide } from '@sluice/runtime/side-by-side.ts'
 import { aggregatesOf, recountStep } from '../recount.ts'
 import { deriveOnward } from '../settle.ts'
 import { tellApart } from './duplicates.ts'
-import { buildIndexes, buildUniqueIndexes } from './indexes.ts'
+import { buildIndexes, buildUniqueIndexes, vacuumTables } from './indexes.ts'
 import { FINISHER_UNLOCK, stopBatches, TRY_FINISHER_LOCK, type BulkPhase } from './phase.ts'
 
 export interface Progress {
@@ -29,9 +31,11 @@ interface Finish {
   collections: CollectionSet
   signal: AbortSignal
   onProgress: OnProgress
+  jobs: number
 }
 
 const STEPS: readonly [name: string, run: (finish: Finish) => Promise<void>][] = [
+  ['vacuum', vacuumTables],
   ['indexes', buildIndexes],
   ['switch', switchPhase],
   ['duplicates', tellApart],
@@ -40,14 +44,29 @@ const STEPS: readonly [name: string, run: (finish: Finish) => Promise<void>][] =
   ['posts', deriveAll],
 ]
 
+export interface FinishOptions {
+  signal: AbortSignal
+  onProgress?: OnProgress
+  /** Parts of a step side by side: tables whose indexes are built, counters, posts. Default 2. */
+  jobs?: number
+}
+
+/** The finisher's lock, and where it has got to. */
+const CONNECTIONS_BESIDE = 2
+
+/** Connections that a finish with that many jobs needs. */
+export function finishConnections(jobs: number): number {
+  return jobs + CONNECTIONS_BESIDE
+}
+
 /**
- * Does what is left to do. `db` must have no statement timeout: an index may take hours.
+ * Does what is left to do. `db` must have no statement timeout, an index may take hours, and `finishConnections(jobs)` connections.
  * @throws RefusedError `bulk-none` or, when somebody else is finishing it, `bulk-taken`; TransientError: call it again
  */
 export async function finishBulkLoad(
   db: DatabasePool,
   collections: CollectionSet,
-  { signal, onProgress = () => {} }: { signal: AbortSignal; onProgress?: OnProgress },
+  { signal, onProgress = () => {}, jobs = 2 }: FinishOptions,
 ): Promise<void> {
   const holder = await db.acquire(signal)
   try {
@@ -58,7 +77,7 @@ export async function finishBulkLoad(
       signal.throwIfAborted()
       if (await isDone(db, name)) continue
       onProgress({ step: name, at: '' })
-      await run({ db, collections, signal, onProgress })
+      await run({ db, collections, signal, onProgress, jobs })
       await savePosition(db, name, '', true)
       crashPoint('bulk.step')
     }
@@ -107,13 +126,13 @@ async function switchPhase({ db }: Finish): Promise<void> {
 
 const RECOUNT_KEYS = 2_000
 
-async function countAll({ db, collections, signal, onProgress }: Finish): Promise<void> {
+async function countAll({ db, collections, signal, onProgress, jobs }: Finish): Promise<void> {
   for (const aggregate of aggregatesOf(collections)) {
     const name = `counters ${aggregate.table}`
     let after = await positionOf(db, name)
     while (after !== undefined) {
       signal.throwIfAborted()
-      const step = await recountStep(db, aggregate, { after, keys: RECOUNT_KEYS })
+      const step = await recountStep(db, aggregate, { after, keys: RECOUNT_KEYS * jobs, jobs })
       after = step.after
       await savePosition(db, name, after ?? '', after === undefined)
       onProgress({ step: 'counters', at: `${aggregate.table} ${after ?? 'done'}` })
@@ -123,7 +142,7 @@ async function countAll({ db, collections, signal, onProgress }: Finish): Promis
 
 const DERIVE_PAGE = 1_000
 
-async function deriveAll({ db, collections, signal, onProgress }: Finish): Promise<void> {
+async function deriveAll({ db, collections, signal, onProgress, jobs }: Finish): Promise<void> {
   const { rows: began } = await db.query<{ oldest: string }>(
     `select pg_snapshot_xmin(pg_current_snapshot())::text as oldest`,
   )
@@ -135,12 +154,12 @@ async function deriveAll({ db, collections, signal, onProgress }: Finish): Promi
     while (after !== undefined) {
       signal.throwIfAborted()
       const { rows } = await db.query<{ uri: string }>(
-        `select "${primary.owner}" as uri from "${primary.name}" where "${primary.owner}" > $1 order by 1 limit ${DERIVE_PAGE}`,
+        `select "${primary.owner}" as uri from "${primary.name}" where "${primary.owner}" > $1 order by 1 limit ${DERIVE_PAGE * jobs}`,
         [after],
       )
       const uris = rows.map(({ uri }) => uri)
-      await deriveOnward(db, collections, uris, began[0]!.oldest)
-      after = uris.length < DERIVE_PAGE ? undefined : uris.at(-1)
+      await sideBySide(shared(uris, jobs), jobs, (part) => deriveOnward(db, collections, part, began[0]!.oldest))
+      after = uris.length < DERIVE_PAGE * jobs ? undefined : uris.at(-1)
       await savePosition(db, name, after ?? '', after === undefined)
       onProgress({ step: 'posts', at: after ?? 'done' })
     }

@@ -1,6 +1,7 @@
 /** Builds the indexes that a bulk load took away, concurrently: batches go on. An interrupted build leaves an invalid index, which is dropped first. */
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
+import { sideBySide } from '@sluice/runtime/side-by-side.ts'
 import type { DroppedIndex } from './begin.ts'
 import type { OnProgress } from './finish.ts'
 
@@ -9,31 +10,47 @@ interface Building {
   collections: CollectionSet
   signal: AbortSignal
   onProgress: OnProgress
+  jobs: number
+}
+
+/** Marks which pages hold nothing but what everybody sees: then indexes alone can count. Now, while there are few indexes to clean. */
+export async function vacuumTables({ db, signal, onProgress, jobs }: Building): Promise<void> {
+  await sideBySide(await droppedIndexes(db), jobs, async ([{ table }]) => {
+    signal.throwIfAborted()
+    onProgress({ step: 'vacuum', at: table })
+    await db.query(`vacuum "${table}"`)
+  })
 }
 
 /** Plain ones, and for each unique key a plain index in the place of the unique one. */
-export async function buildIndexes({ db, signal, onProgress }: Building): Promise<void> {
-  for (const index of await droppedIndexes(db)) {
-    signal.throwIfAborted()
-    onProgress({ step: 'indexes', at: index.name })
-    await build(db, index.isUnique ? standIn(index) : index)
-  }
+export async function buildIndexes({ db, signal, onProgress, jobs }: Building): Promise<void> {
+  await sideBySide(await droppedIndexes(db), jobs, async (ofTable) => {
+    for (const index of ofTable) {
+      signal.throwIfAborted()
+      onProgress({ step: 'indexes', at: index.name })
+      await build(db, index.isUnique ? standIn(index) : index)
+    }
+  })
   await db.query('analyze')
 }
 
 /** Those of unique keys. By now no key is there twice, and no batch adds one. */
-export async function buildUniqueIndexes({ db, signal, onProgress }: Building): Promise<void> {
-  for (const index of (await droppedIndexes(db)).filter(({ isUnique }) => isUnique)) {
-    signal.throwIfAborted()
-    onProgress({ step: 'unique-indexes', at: index.name })
-    if (!(await isConstraint(db, index))) {
-      await build(db, index)
-      if (index.isConstraint) {
-        await db.query(`alter table "${index.table}" add constraint "${index.name}" unique using index "${index.name}"`)
+export async function buildUniqueIndexes({ db, signal, onProgress, jobs }: Building): Promise<void> {
+  await sideBySide(await droppedIndexes(db), jobs, async (ofTable) => {
+    for (const index of ofTable.filter(({ isUnique }) => isUnique)) {
+      signal.throwIfAborted()
+      onProgress({ step: 'unique-indexes', at: index.name })
+      if (!(await isConstraint(db, index))) {
+        await build(db, index)
+        if (index.isConstraint) {
+          await db.query(
+            `alter table "${index.table}" add constraint "${index.name}" unique using index "${index.name}"`,
+          )
+        }
       }
+      await db.query(`drop index concurrently if exists "${standIn(index).name}"`)
     }
-    await db.query(`drop index concurrently if exists "${standIn(index).name}"`)
-  }
+  })
 }
 
 function standIn(index: DroppedIndex): DroppedIndex {
@@ -62,9 +79,11 @@ async function isConstraint(db: DatabasePool, { table, name }: DroppedIndex): Pr
   return rows.length > 0
 }
 
-async function droppedIndexes(db: DatabasePool): Promise<DroppedIndex[]> {
+/** By table, for two indexes of one table cannot be built at once; the largest first, so that the last to end is a small one. */
+async function droppedIndexes(db: DatabasePool): Promise<[DroppedIndex, ...DroppedIndex[]][]> {
   const { rows } = await db.query<DroppedIndex>(
-    `select name, "table", definition, "isUnique", "isConstraint" from bulk_index order by "table", name`,
+    `select name, "table", definition, "isUnique", "isConstraint" from bulk_index
+     order by pg_table_size(to_regclass(quote_ident("table"))) desc, "table", name`,
   )
-  return rows
+  return [...Map.groupBy(rows, ({ table }) => table).values()] as [DroppedIndex, ...DroppedIndex[]][]
 }

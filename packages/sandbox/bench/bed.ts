@@ -12,6 +12,7 @@ import { cpuSecondsOf, cpuSecondsOfTree } from './cpu.ts'
 /** As docs/operations.md tells for a machine of 24 GB. A checkpoint by the clock would fall into one measurement and not into the next. */
 const SETTINGS = {
   shared_buffers: '6GB',
+  maintenance_work_mem: '2GB',
   max_wal_size: '64GB',
   min_wal_size: '4GB',
   checkpoint_timeout: '1h',

@@ -1,31 +1,49 @@
-/** The bulk path: the same events into an empty index without secondary indexes, and all that makes the index whole afterwards. */
+/**
+ * The bulk path: a network's repositories, as a first load brings them, into an empty index without secondary indexes, and all that makes the index whole
+ * afterwards. Beside it the same entries by the live path.
+ */
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { collections } from '@sluice/collections/collections.ts'
 import { DatabasePool } from '@sluice/database/pool.ts'
-import type { EntryFields } from '@sluice/events/codec.ts'
 import { beginBulkLoad } from '@sluice/indexing/bulk/begin.ts'
-import { finishBulkLoad } from '@sluice/indexing/bulk/finish.ts'
+import { finishBulkLoad, finishConnections } from '@sluice/indexing/bulk/finish.ts'
 import { SCHEMA } from '../template.ts'
 import type { Bed, Costs } from './bed.ts'
+import type { Exports } from './exports.ts'
 import { measureOurs } from './ours.ts'
 
 export interface BulkCosts {
+  /** Entries of the stream. */
+  entries: number
+  live: Costs
   load: Costs
   finish: Costs
   /** Seconds by step of the end. */
   steps: Record<string, number>
 }
 
-export async function measureBulk(
-  bed: Bed,
-  database: { name: string; url: string },
-  events: readonly EntryFields[],
-  consumers: number,
-): Promise<BulkCosts> {
-  await using db = new DatabasePool({ url: database.url, schema: SCHEMA, size: 4, role: 'bench', statementMs: 0 })
+/** As many as there are cores here. */
+const JOBS = 2
+
+/** @param consumers indexers side by side */
+export async function measureBulk(bed: Bed, network: Exports, consumers: number): Promise<BulkCosts> {
+  let entries = 0
+  function* counted() {
+    entries = 0
+    for (const chunk of network.entries()) {
+      entries += chunk.length
+      yield chunk
+    }
+  }
+  const other = await bed.database()
+  const live = await measureOurs(bed, other, counted(), { consumers })
+  await bed.drop(other)
+  const database = await bed.database()
+  const size = finishConnections(JOBS)
+  await using db = new DatabasePool({ url: database.url, schema: SCHEMA, size, role: 'bench', statementMs: 0 })
   const set = new CollectionSet(collections)
   await beginBulkLoad(db, set)
-  const load = await measureOurs(bed, database, events, { consumers })
+  const load = await measureOurs(bed, database, counted(), { consumers })
   const steps: Record<string, number> = {}
   let last = performance.now()
   let current = ''
@@ -35,8 +53,8 @@ export async function measureBulk(
     ;[current, last] = [step, now]
   }
   const finish = await bed.costs(database.name, async () => {
-    await finishBulkLoad(db, set, { signal: new AbortController().signal, onProgress })
+    await finishBulkLoad(db, set, { signal: new AbortController().signal, onProgress, jobs: JOBS })
     onProgress({ step: '' })
   })
-  return { load, finish, steps }
+  return { entries, live, load, finish, steps }
 }

@@ -22,7 +22,7 @@ export interface OursOptions {
 export async function measureOurs(
   bed: Bed,
   database: { name: string; url: string },
-  events: readonly EntryFields[],
+  events: Iterable<readonly EntryFields[]>,
   { consumers = 1, warming = [], onWarm }: OursOptions = {},
 ): Promise<Costs> {
   await using redis = await openRedis(bed)
@@ -35,7 +35,7 @@ export async function measureOurs(
   await onWarm?.()
   // Filled while nobody reads: what is measured is the indexer, not us.
   for (const indexer of indexers) indexer.pause()
-  await append(redis, STREAM, events)
+  for (const chunk of events) await append(redis, STREAM, chunk)
   const pids = indexers.map(({ pid }) => pid)
   return await bed.costs(
     database.name,
