@@ -38,7 +38,7 @@ test('sluice bulk: begun, loaded and finished, the index is what it is without',
   expect((await sluice('begin')).stdout).toContain('under way already')
   await load(bulk)
   expect(await sluice('status')).toMatchObject({ code: 1, stdout: expect.stringContaining('loading, begun') as string })
-  expect((await sluice('finish')).stdout).toContain('the index is complete')
+  expect((await sluice('finish', '--jobs', '3')).stdout).toContain('the index is complete')
   expect((await sluice('status')).code).toBe(0)
   expect(differences(await snapshot(plain), await snapshot(bulk))).toEqual([])
   const full = await runCli(['bulk', 'begin'], { DB_POSTGRES_URL: database })

@@ -104,7 +104,7 @@ if (['indexer', 'bulk', 'latency'].some((part) => PARTS.has(part))) {
     using network = new Exports()
     const history = new Load({ seed: Number(values.seed) })
     for (let left = BULK_EVENTS; left > 0; left -= FILL_CHUNK) network.add(history.take(Math.min(FILL_CHUNK, left)))
-    bulk = await measureBulk(bed, network, 1)
+    bulk = await measureBulk(bed, network)
     const { entries: events, live, load, finish } = bulk
     measured({ size: 0, who: 'repositories, live path', events, costs: live })
     measured({ size: 0, who: 'repositories, bulk load', events, costs: load })

@@ -42,7 +42,7 @@ test.for([2, 3, 4])('the accounts of one of %i shards are spread over all lanes'
   for (const lanes of [2, 4, 10]) {
     for (let index = 0; index < shards; index++) {
       const own = DIDS.filter((did) => isInShard(did, { index, of: shards }))
-      // With one hash for both, some lanes would have twice their share, and others nothing.
+      // By one function for both, some lanes would have twice their share, and others nothing.
       expect(unevenness(own, lanes, (did) => laneOf(did, lanes))).toBeLessThan(1.25)
     }
   }

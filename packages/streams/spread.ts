@@ -1,6 +1,6 @@
 /**
- * Where an account belongs: its lane within a consumer, and its shard among whole pipelines. Two hashes that know nothing of each other: with one for
- * both, all accounts of shard 0 of 2 would meet in lane 0 of 2.
+ * Where an account belongs: its lane within a consumer, and its shard among whole pipelines. The two know nothing of each other: by one function
+ * for both, all accounts of shard 0 of 2 would meet in lane 0 of 2.
  *
  * `laneOf` concerns one process and may change. `shardOf` is a contract with every Redis that was ever filled by it: another function moves accounts
  * between shards, whose chain state would stay behind. It is CRC-32, so that a person can ask too:

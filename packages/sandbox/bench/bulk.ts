@@ -25,8 +25,8 @@ export interface BulkCosts {
 /** As many as there are cores here. */
 const JOBS = 2
 
-/** @param consumers indexers side by side */
-export async function measureBulk(bed: Bed, network: Exports, consumers: number): Promise<BulkCosts> {
+/** By one indexer. */
+export async function measureBulk(bed: Bed, network: Exports): Promise<BulkCosts> {
   let entries = 0
   function* counted() {
     entries = 0
@@ -36,14 +36,14 @@ export async function measureBulk(bed: Bed, network: Exports, consumers: number)
     }
   }
   const other = await bed.database()
-  const live = await measureOurs(bed, other, counted(), { consumers })
+  const live = await measureOurs(bed, other, counted())
   await bed.drop(other)
   const database = await bed.database()
   const size = finishConnections(JOBS)
   await using db = new DatabasePool({ url: database.url, schema: SCHEMA, size, role: 'bench', statementMs: 0 })
   const set = new CollectionSet(collections)
   await beginBulkLoad(db, set)
-  const load = await measureOurs(bed, database, counted(), { consumers })
+  const load = await measureOurs(bed, database, counted())
   const steps: Record<string, number> = {}
   let last = performance.now()
   let current = ''

@@ -14,6 +14,7 @@ import {
   type StreamEvent,
   type UpdateEvent,
 } from '@sluice/events/stream-event.ts'
+import { guardDirectory, unguardDirectory } from '../guard.ts'
 
 /** Events are dealt out by account to so many files: those of millions do not fit into memory at once. */
 const FILES = 64
@@ -23,6 +24,10 @@ export class Exports implements Disposable {
   readonly #dir = mkdtempSync(join(tmpdir(), 'sluice-bench-'))
   readonly #lines: string[] = Array.from({ length: FILES }, () => '')
   readonly #files = new Map<string, number>()
+
+  constructor() {
+    guardDirectory(this.#dir)
+  }
 
   /** Takes the events of a network, in their natural order. */
   add(events: Iterable<RecordEvent>): void {
@@ -58,6 +63,7 @@ export class Exports implements Disposable {
 
   [Symbol.dispose](): void {
     rmSync(this.#dir, { recursive: true })
+    unguardDirectory(this.#dir)
   }
 }
 
