@@ -15,15 +15,17 @@ interface Table {
   name: string
   /** All but the generated ones. */
   columns: string[]
-  key: string[]
+  /** The columns of its unique indexes, those of the primary key first. */
+  keys: [string[], ...string[][]]
 }
 
 /**
  * Rows of `source` that transaction `since` or a later one wrote, copied into `target`, which is a clone of what `source` was before.
- * Rows that `target` has under the same key (counters, accounts) are taken out first, unmeasured.
+ * Rows that `target` has under the same key (counters, accounts), or under another unique one (duplicates that have lost their rows since), are taken out first,
+ * unmeasured.
  */
 export async function measureFloor(
-  bed: Bed,
+  bed: Pick<Bed, 'costs'>,
   source: { url: string; since: string },
   target: { name: string; url: string },
   order: Order,
@@ -43,8 +45,8 @@ export async function measureFloor(
   })
 }
 
-async function dump(client: Client, { name, columns, key }: Table, since: string, order: Order): Promise<Buffer[]> {
-  const by = order === 'key' ? key.map(quoted).join(', ') : 'ctid'
+async function dump(client: Client, { name, columns, keys }: Table, since: string, order: Order): Promise<Buffer[]> {
+  const by = order === 'key' ? keys[0].map(quoted).join(', ') : 'ctid'
   const stream = client.query(
     copyTo(`copy (
       select ${columns.map(quoted).join(', ')} from ${quoted(name)}
@@ -66,11 +68,13 @@ async function load(
   await pipeline(chunks, stream)
 }
 
-async function clear(client: Client, { name, columns, key }: Table, chunks: readonly Buffer[]): Promise<void> {
+async function clear(client: Client, { name, columns, keys }: Table, chunks: readonly Buffer[]): Promise<void> {
   await client.query(`create temporary table incoming (like ${quoted(name)} including generated)`)
   await load(client, 'incoming', columns, chunks)
-  const same = key.map((column) => `held.${quoted(column)} = incoming.${quoted(column)}`).join(' and ')
-  await client.query(`delete from ${quoted(name)} held using incoming where ${same}`)
+  for (const key of keys) {
+    const same = key.map((column) => `held.${quoted(column)} = incoming.${quoted(column)}`).join(' and ')
+    await client.query(`delete from ${quoted(name)} held using incoming where ${same}`)
+  }
   await client.query('drop table incoming')
 }
 
@@ -86,9 +90,9 @@ const TABLES = `
       order by attnum
     ) as columns,
     array(
-      select attname::text from pg_index join pg_attribute a on a.attrelid = indrelid and a.attnum = any(indkey)
-      where indrelid = c.oid and indisprimary
-    ) as key
+      select json_agg(attname) from pg_index join pg_attribute a on a.attrelid = indrelid and a.attnum = any(indkey)
+      where indrelid = c.oid and indisunique and indpred is null group by indexrelid, indisprimary order by indisprimary desc
+    ) as keys
   from pg_class c where relnamespace = $1::regnamespace and relkind = 'r' and relname not like '%migration%'
     and exists (select from pg_index where indrelid = c.oid and indisprimary)`
 
