@@ -14,6 +14,7 @@ interface ComposeService {
   build?: { dockerfile: string }
   command?: string[]
   environment?: Env
+  env_file?: { path: string; required: boolean }[]
   ports?: string[]
   volumes?: string[]
   profiles?: string[]
@@ -103,6 +104,18 @@ describe('docker-compose.yml', () => {
         name,
       ).toEqual([])
     }
+  })
+
+  test('gives the daemons, and what migrates for them, all of .env', () => {
+    const ours = services.filter(([, { image }]) => image.startsWith('sluice-'))
+    expect(ours.map(([name]) => name).toSorted()).toEqual([
+      'backfiller',
+      'indexer',
+      'indexer-two',
+      'ingester',
+      'migrate',
+    ])
+    for (const [name, { env_file: files }] of ours) expect(files, name).toEqual([{ path: '.env', required: false }])
   })
 
   test('runs a second indexer by the profile `scale`: another consumer, all else equal', () => {
