@@ -73,6 +73,7 @@ const TROUBLES: readonly Trouble[] = [
     env: { DB_POSTGRES_SCHEMA: 'fresh' },
   },
   { id: 'index-missing', induce: async ({ sql }) => void (await sql('drop index bsky.like_creator_cursor_idx')) },
+  { id: 'bulk-load', induce: async ({ env }) => void (await runCli(['bulk', 'begin'], env)) },
   {
     id: 'sequence-near-end',
     induce: async ({ sql }) => {

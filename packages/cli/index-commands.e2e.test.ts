@@ -71,16 +71,21 @@ test('sluice prune --facts: what ended long ago is forgotten when asked to, what
 }) => {
   await using db = poolOn(database)
   const daysAgo = (days: number): string => tidFromMicros((Date.now() - days * 86_400_000) * 1_000)
-  for (const days of [400, 10]) {
+  const [long, lately] = ['at://did:plc:x/app.bsky.feed.post/long', 'at://did:plc:x/app.bsky.feed.post/lately']
+  for (const [uri, since, until] of [
+    [long, 500, 400],
+    [long, 400, 10],
+    [lately, 500, 10],
+  ] as const) {
     await db.query(
       `insert into past_fact (uri, did, key, since, until, fact) values ($1, 'did:plc:x', $1, $2, $3, '{}')`,
-      [`at://did:plc:x/app.bsky.feed.post/${days}`, daysAgo(500), daysAgo(days)],
+      [uri, daysAgo(since), daysAgo(until)],
     )
   }
   const sluice = (...args: string[]) => runCli(['prune', ...args], { DB_POSTGRES_URL: database, REDIS_URL: redisUrl })
   expect((await sluice('--yes')).stdout).not.toContain('past_fact')
   expect((await sluice('--facts', '365')).stdout).toContain('past_fact: would remove 1 rows')
   expect((await sluice('--facts', '365', '--yes')).stdout).toContain('past_fact: removed 1 rows')
-  const { rows } = await db.query<{ uri: string }>('select uri from past_fact')
-  expect(rows).toEqual([{ uri: 'at://did:plc:x/app.bsky.feed.post/10' }])
+  const { rows } = await db.query<{ uri: string }>('select uri from past_fact order by uri')
+  expect(rows).toEqual([{ uri: lately }, { uri: long }])
 })

@@ -84,6 +84,12 @@ async function prunes(sluice: Sluice, sql: Sql, redis: Redis): Promise<void> {
     stderr: expect.stringContaining('still wait in the streams') as string,
   })
   await redis.del('repo_backfill_priority')
+  await redis.xAdd('firehose_live_dlq', '*', { stream: 'firehose_live', id: '1000-1', reason: 'x', payload: '{}' })
+  expect(await sluice('prune', '--yes')).toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining('a dead letter is that old') as string,
+  })
+  await redis.del('firehose_live_dlq')
 }
 
 async function follows(
@@ -149,7 +155,9 @@ async function asks(sluice: Sluice, redis: Redis, network: FakeNetwork): Promise
 
   expect((await sluice('sweep')).stdout).toContain('a sweep is asked for')
   const demand = await redis.get('repo_backfill:sweep')
-  expect((await sluice('sweep')).stdout).toContain('already')
+  const again = (await sluice('sweep')).stdout
+  expect(again).toContain('already')
+  expect(again).toContain('no ingester is connected that can do it')
   expect(await redis.get('repo_backfill:sweep')).toBe(demand)
   await redis.set('repo_backfill:cursor:relay.example', '5')
   const all = (...args: string[]) => sluice('backfill', 'all', ...args)

@@ -169,16 +169,18 @@ async function enumerate(session: Session, yes: boolean): Promise<void> {
     )
     return
   }
-  if (
-    (await inspectSystem(session)).redis.state?.connection.clients?.some(({ name }) =>
-      /^sluice-ingester-(all|backfill)$/.test(name),
-    )
-  ) {
+  if ((await listerRuns(session)) === true) {
     throw new CannotError('stop the ingester first (INGESTER_MODE all or backfill): it holds the cursor in memory, and would stop with a conflict. For a running one: sluice sweep') // prettier-ignore
   }
   const removed = await classified(redis.del(keys))
   out.document({ keys, done: true, removed })
   out.line(`${count(removed)} cursors removed; start the ingester, it lists every repository from the first page`)
+}
+
+/** Whether an ingester is connected that lists repositories; undefined where Redis does not tell who is. */
+async function listerRuns(session: Session): Promise<boolean | undefined> {
+  const { redis } = await inspectSystem(session)
+  return redis.state?.connection.clients?.some(({ name }) => /^sluice-ingester-(all|backfill)$/.test(name))
 }
 
 async function status(session: Session): Promise<number> {
@@ -285,6 +287,8 @@ async function sweep(session: Session, statusOnly: boolean): Promise<number> {
         ? 'a sweep is asked for: the ingester begins within seconds'
         : `one is wanted or under way already: ${demand}`,
     )
+  if (now !== null && (await listerRuns(session)) === false)
+    out.line('no ingester is connected that can do it: start one with INGESTER_MODE all or backfill')
   out.line(`the last one ended ${ended ?? 'never'}`)
   return EXIT.done
 }

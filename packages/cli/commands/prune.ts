@@ -2,11 +2,13 @@
  * `sluice prune`: removes what has served its time, in small batches that wait for nobody's lock.
  *
  * Tombstones keep a deleted record from coming back by an older event, so one may go when no older event can be queued any more: it must be older
- * than the oldest entry that waits, with a day to spare. Notifications, and what is remembered of ended records, go by age, when asked for.
+ * than the oldest entry that waits, or that is a dead letter, with a day to spare. Notifications, and what is remembered of ended records, go by age, when asked for.
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import { tidFromMicros } from '@sluice/atproto/tid.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
+import type { Redis } from '@sluice/streams/connection.ts'
+import { selectDeadLetters } from '@sluice/streams/dead-letters.ts'
 import { inspect } from '@sluice/streams/inspect.ts'
 import { formatShard } from '@sluice/streams/spread.ts'
 import { CannotError, EXIT, examples, type Add } from '../cli.ts'
@@ -96,14 +98,31 @@ async function tombstones(session: Session, days: number): Promise<Rule> {
   const redis = await session.redis()
   const { streams } = await inspect(redis, { streams: streamsOf(session.settings) })
   const oldest = Math.max(0, ...streams.map(({ oldest: entry }) => entry?.ageSeconds ?? 0)) * 1_000
+  const buriedMs = Date.now() - (await oldestLetterMs(redis, streamsOf(session.settings)))
   const beforeMs = Date.now() - days * DAY_MS
   if (beforeMs > Date.now() - oldest - DAY_MS) {
     throw new CannotError(
       `tombstones of the last ${Math.ceil((oldest + DAY_MS) / DAY_MS)} days are needed: entries that old still wait in the streams, and would bring deleted records back`,
     )
   }
+  if (beforeMs > Date.now() - buriedMs - DAY_MS) {
+    throw new CannotError(
+      `tombstones of the last ${Math.ceil((buriedMs + DAY_MS) / DAY_MS)} days are needed: a dead letter is that old, and would bring deleted records back when it is retried. Look at them with \`sluice dlq list\`, then retry or drop them`,
+    )
+  }
   const before = new Date(beforeMs).toISOString()
   return { table: 'tombstone', key: 'uri', time: 'deletedAt', before, first: '' }
+}
+
+/** When the oldest entry came that is a dead letter now; the present when there is none. */
+async function oldestLetterMs(redis: Redis, streams: readonly string[]): Promise<number> {
+  let oldestMs = Date.now()
+  for (const stream of streams) {
+    for await (const letters of selectDeadLetters(redis, stream, 'all')) {
+      for (const { entryId } of letters) oldestMs = Math.min(oldestMs, Number.parseInt(entryId))
+    }
+  }
+  return oldestMs
 }
 
 function notifications(days: number): Rule {
@@ -138,7 +157,7 @@ async function remove(
       select "${key}" as key from ${table} where "${key}" in (select key from looked where at < $2) and "${time}" < $2
       for update skip locked
     ), gone as (
-      delete from ${table} where "${key}" in (select key from old) returning 1
+      delete from ${table} where "${key}" in (select key from old) and "${time}" < $2 returning 1
     )
     select (select count(*)::int from gone) as gone, (select count(*)::int from looked) as looked, (select max(key) from looked) as last`
   let removed = 0

@@ -186,6 +186,9 @@ function showTables({ out, postgresPlace }: Session, { postgres }: SystemState, 
   if (state.pendingMigrations.length > 0) {
     out.line(`  ${out.paint('bad', `migrations pending: ${state.pendingMigrations.join(', ')} (sluice migrate)`)}`)
   }
+  if (state.bulkPhase !== undefined) {
+    out.line(`  ${out.paint('warn', `a first load is ${state.bulkPhase} (sluice bulk status)`)}`)
+  }
   const rows = state.tables
     .slice(0, tables)
     .map((table) => [

@@ -36,6 +36,7 @@ export const FINDINGS = [
   'pool-starved',
   'migrations-pending',
   'index-missing',
+  'bulk-load',
   'sequence-near-end',
   'vacuum-behind',
   'long-transaction',

@@ -82,7 +82,7 @@ const connections: Check = ({ connections: { used, max, ours } }) =>
           what: 'PostgreSQL is nearly out of connections',
           evidence: `${used} of ${max}; ours: ${ours.map(({ name, connections: n }) => `${name} ${n}`).join(', ') || 'none'}`,
           meaning: 'Who comes next is refused, the AppView too.',
-          mend: 'lower DB_POOL_SIZE of the indexers, raise max_connections, or put a pooler between',
+          mend: 'lower DB_POOL_SIZE of the indexers, raise max_connections, or put a pooler in session mode between',
         },
       ]
 
@@ -110,6 +110,21 @@ const indexes: Check = ({ missingIndexes, schema }) =>
     meaning: 'Statements that need it read whole tables: the indexer or the AppView becomes slower with every row.',
     mend: `${invalid ? `${psql(`drop index ${schema}.${name}`)}; ` : ''}${psql(statement)}`,
   }))
+
+const bulkLoad: Check = ({ bulkPhase }) =>
+  bulkPhase === undefined
+    ? []
+    : [
+        {
+          id: 'bulk-load',
+          severity: 'warning',
+          what: 'a first load is not finished',
+          evidence: `bulk_load says that it is ${bulkPhase}`,
+          meaning:
+            'Indexes are missing, and counters, verdicts on posts and who hears of them: the AppView must not read yet.',
+          mend: 'sluice bulk finish',
+        },
+      ]
 
 const sequences: Check = ({ sequences: all, schema }) =>
   all
@@ -171,6 +186,7 @@ const CHECKS: readonly Check[] = [
   slow,
   connections,
   indexes,
+  bulkLoad,
   sequences,
   vacuum,
   longTransactions,
