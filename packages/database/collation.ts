@@ -10,6 +10,15 @@ import type { DatabasePool } from './pool.ts'
 /** `bytewise` is the answer; otherwise `advice` tells the operator what is wrong and what to do. */
 export type TextOrder = { bytewise: true; collation: string } | { bytewise: false; collation: string; advice: string }
 
+const known = new WeakMap<DatabasePool, boolean>()
+
+/** Likewise, asked once of each pool. Errors are classified. */
+export async function sortsByBytes(db: DatabasePool): Promise<boolean> {
+  let answer = known.get(db)
+  if (answer === undefined) known.set(db, (answer = (await textOrder(db)).bytewise))
+  return answer
+}
+
 interface TextColumns {
   /** Null for a collation of one column; the database's name when it is its default. */
   database: string | null

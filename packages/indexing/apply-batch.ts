@@ -1,7 +1,7 @@
 /**
  * The engine: applies a batch of events to the index in one transaction, whole or not at all.
  *
- * own → look up → fold → decide → remove → insert → count → notify. Rows, counters, notifications and each record's rev commit together, and everything
+ * own → look up → fold → decide → remove → contend → remember → insert → notify → count. Rows, counters, notifications and each record's rev commit together, and everything
  * follows from what was really removed and inserted, so a batch that is applied twice changes nothing, and any order and any split of
  * the same events ends in the same rows.
  *
@@ -10,6 +10,7 @@
  */
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import type { Notification, Written } from '@sluice/collections/define.ts'
+import { sortsByBytes } from '@sluice/database/collation.ts'
 import { transaction, type Transaction } from '@sluice/database/transaction.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import type { StreamEvent } from '@sluice/events/stream-event.ts'
@@ -62,13 +63,14 @@ export async function applyBatch(
 ): Promise<Applied> {
   const { db, collections, actors } = index
   const prepared = prepare(collections, events)
+  const byBytes = prepared.ranges.length > 0 && (await sortsByBytes(db))
   const { decisions, open } = await transaction(db, { doing: 'applying a batch' }, async (tx) => {
     const began = tx.query<Began>(BEGAN)
     const phase = readPhase(tx)
     // Awaited only below: when a statement before that fails too, this must not end the process as an unhandled rejection.
     phase.catch(() => {})
     const resyncRevs = await ownAccounts(tx, prepared.heads, actors)
-    const vanished = prepared.ranges.length > 0 ? await findVanished(tx, prepared.ranges) : []
+    const vanished = prepared.ranges.length > 0 ? await findVanished(tx, prepared.ranges, byBytes) : []
     const { newest, past } = fold([...vanished, ...prepared.versions])
     const known = await lookUp(tx, [...newest.keys()].sort())
     const decided = decide(newest, known, resyncRevs)

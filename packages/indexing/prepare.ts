@@ -131,6 +131,13 @@ function prepareRecord(collections: CollectionSet, event: RecordEvent, prepared:
   prepared.versions.push(version)
 }
 
+/**
+ * The protocol allows URIs of 8,192 characters and DIDs of 2,048; an index row of PostgreSQL has 2,704 bytes, for two of them. Nobody has such; who makes some up would put a dead
+ * letter into the way for each, and in a first load, where the indexes come last, a row that none can be built over.
+ */
+const IDENTIFIER_CHARS = 1_000
+const LONG_IDENTIFIER = new RegExp(`"(?:at://|did:)[^"\\s]{${IDENTIFIER_CHARS},}"`)
+
 function contentOf(
   collections: CollectionSet,
   event: CreateEvent | UpdateEvent,
@@ -140,6 +147,9 @@ function contentOf(
   const content: Content = { cid: event.cid, json }
   const violation = collections.validate(event.collection, event.record)
   if (violation !== undefined) return { reason: 'invalid-record', detail: violation }
+  if (json.length > IDENTIFIER_CHARS && LONG_IDENTIFIER.test(json)) {
+    return { reason: 'invalid-record', detail: `it names something by more than ${IDENTIFIER_CHARS} characters` }
+  }
   const plugin = collections.plugin(event.collection)
   if (!plugin) return content
   const { did, rkey, cid, rev, record, time: indexedAt } = event

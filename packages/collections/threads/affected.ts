@@ -111,8 +111,11 @@ const DESCENDANTS: Statement = {
     select distinct uri from below where depth > 0 and uri <> all($2::text[])`,
 }
 
-/** Whether a row may have been written since that moment: an xid is young when its age is low; frozen rows are the oldest of all. */
-const since = (row: string): string => `($2::text is null or age(${row}.xmin) <= age($2::text::xid))`
+/**
+ * Whether a row may have been written since that moment: an xid is young when its age is low; frozen rows are the oldest of all. Moments are xid8, whose text an xid
+ * refuses after the server's first 2^32 transactions.
+ */
+const since = (row: string): string => `($2::text is null or age(${row}.xmin) <= age($2::text::xid8::xid))`
 
 /** Posts of the batch of whose ancestors, gates or relations another transaction wrote or ended one that the batch may not have seen. */
 const OVERTAKEN: Statement = {

@@ -6,9 +6,19 @@ import { accounts, ACCOUNTS } from './0004-accounts.ts'
 import { bulk } from './0005-bulk.ts'
 import { autovacuum } from './0006-autovacuum.ts'
 import { smallTables } from './0007-small-tables.ts'
+import { finders, FINDERS } from './0008-finders.ts'
 import type { Migration } from './migration.ts'
 
-export const MIGRATIONS: readonly Migration[] = [appview, versions, threads, accounts, bulk, autovacuum, smallTables]
+export const MIGRATIONS: readonly Migration[] = [
+  appview,
+  versions,
+  threads,
+  accounts,
+  bulk,
+  autovacuum,
+  smallTables,
+  finders,
+]
 
 /** How our own tables and indexes are made: what `doctor` looks for. */
-export const OWN_STATEMENTS = [THREADS, ACCOUNTS].join('\n')
+export const OWN_STATEMENTS = [THREADS, ACCOUNTS, FINDERS].join('\n')

@@ -50,7 +50,7 @@ async function dump(client: Client, { name, columns, keys }: Table, since: strin
   const stream = client.query(
     copyTo(`copy (
       select ${columns.map(quoted).join(', ')} from ${quoted(name)}
-      where age(xmin) <= age('${since}'::xid) order by ${by}
+      where age(xmin) <= age('${since}'::xid8::xid) order by ${by}
     ) to stdout`),
   )
   const chunks: Buffer[] = []
