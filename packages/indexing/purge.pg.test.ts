@@ -206,6 +206,18 @@ describe('the order of account events', () => {
   })
 })
 
+test('A2 an account is purged whatever time its deletion claims', async ({ database }) => {
+  await using index = indexOn(database)
+  const events = history({ seed: 4, events: 60 })
+  const { did } = events[0]!
+  await apply(index, events)
+  await applyBatch(index, [account(did, '9999-12-31T23:59:59.999Z', false, 'deleted')])
+  const now = new Date().toISOString()
+  const [claim] = await claimDeletions(index.db, { now, until: now, limit: 1 })
+  expect(await purgeAccount(index, claim!, { signal })).toBe(true)
+  expect(await leftOf(index, did)).toEqual([])
+})
+
 test('A2, C3: a late event that arrives while a purge ends does not bring the account back', async ({ database }) => {
   await using index = indexOn(database)
   const did = 'did:plc:aaaaaaaaaaaaaaaaaaaaaaaa'

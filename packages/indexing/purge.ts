@@ -11,9 +11,11 @@
 import { tidFromMicros } from '@sluice/atproto/tid.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
+import { sortsByBytes } from '@sluice/database/collation.ts'
 import type { RepoEvent } from '@sluice/events/stream-event.ts'
 import { crashPoint } from '@sluice/runtime/crash-points.ts'
 import { applyBatch, type Index } from './apply-batch.ts'
+import { recordsBetween } from './look-up.ts'
 
 /**
  * `reported` → confirmed → `purging` → `purged`; from any of them to `returned` when the account is heard of again.
@@ -64,7 +66,7 @@ export async function reopenAccount(
   signal: AbortSignal,
 ): Promise<void> {
   const rev = revOfDeletion(deletedAt)
-  await forEachBatch(db, DELETE_PURGE_MARKS, [...tombstonesOf(did), rev, BATCH_RECORDS], signal)
+  await forEachBatch(db, DELETE_PURGE_MARKS, [...urisOf(did), rev, BATCH_RECORDS], signal)
   await db.query(REOPEN, [did, rev])
 }
 
@@ -101,11 +103,13 @@ export async function purgeAccount(
   const { rowCount } = await index.db.query(BEGIN_PURGE, [did, deletedAt])
   const rev = rowCount === 0 ? undefined : await lastRev(index.db, did, deletedAt)
   if (rev === undefined) return false
+  const some = someRecords(await sortsByBytes(index.db))
+  const [from, to] = urisOf(did)
   // First the watermark alone: nothing that is queued may come in behind us.
   await applyBatch(index, [nothingIn(did, rev, deletedAt, ['', '!'])])
   for (;;) {
     signal.throwIfAborted()
-    const { rows } = await index.db.query<{ uri: string }>(SOME_RECORDS, [did, rev, batchRecords])
+    const { rows } = await index.db.query<{ uri: string }>(some, [did, from, to, rev, batchRecords])
     if (rows.length === 0) break
     if ((await lastRev(index.db, did, deletedAt)) === undefined) return false
     const last = rows.at(-1)!.uri.slice(`at://${did}/`.length)
@@ -114,7 +118,7 @@ export async function purgeAccount(
   }
   await forEachBatch(index.db, DELETE_TOLD, [did, batchRecords], signal)
   await forEachBatch(index.db, DELETE_FAREWELLS, [did, batchRecords], signal)
-  await forEachBatch(index.db, DELETE_TOMBSTONES, [...tombstonesOf(did), rev, batchRecords], signal)
+  await forEachBatch(index.db, DELETE_TOMBSTONES, [...urisOf(did), rev, batchRecords], signal)
   const purged = await finish(index.db, did, deletedAt)
   if (purged) index.actors.forget(did)
   return purged
@@ -134,8 +138,9 @@ async function lastRev(db: DatabasePool, did: string, deletedAt: string): Promis
   return held > ofDeletion ? held : ofDeletion
 }
 
+/** An event may claim any time; TIDs end in the year 2255. */
 function revOfDeletion(deletedAt: string): string {
-  return tidFromMicros(Math.max(0, Date.parse(deletedAt)) * 1000, 1023)
+  return tidFromMicros(Math.min(Math.max(0, Date.parse(deletedAt)) * 1000, Number.MAX_SAFE_INTEGER), 1023)
 }
 
 const LAST_REV = {
@@ -146,10 +151,12 @@ const LAST_REV = {
 }
 
 /** In byte order, as ranges are. '!' goes before every character of a record path. */
-const SOME_RECORDS = {
-  name: 'some-records-of-deleted',
-  text: `
-    select uri from record where did = $1 and (rev is null or rev <= $2) order by uri collate "C" limit $3`,
+function someRecords(byBytes: boolean): { name: string; text: string } {
+  return {
+    name: 'some-records-of-deleted',
+    text: `
+      select uri from record where ${recordsBetween(byBytes)} and (rev is null or rev <= $4) order by uri${byBytes ? '' : ' collate "C"'} limit $5`,
+  }
 }
 
 function nothingIn(did: string, rev: string, time: string, range: [string, string]): RepoEvent {
@@ -182,7 +189,7 @@ const DELETE_FAREWELLS = {
     delete from notification where id in (select id from notification where author = $1 limit $2)`,
 }
 
-function tombstonesOf(did: string): [from: string, to: string, did: string] {
+function urisOf(did: string): [from: string, to: string, did: string] {
   return [`at://${did}/`, `at://${did}0`, did]
 }
 

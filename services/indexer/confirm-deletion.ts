@@ -5,7 +5,7 @@
 import type { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
 import { XrpcRefusedError, type XrpcClient } from '@sluice/atproto/xrpc.ts'
 import { DELETED } from '@sluice/indexing/accounts.ts'
-import { TransientError } from '@sluice/runtime/errors.ts'
+import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 
 export type Whereabouts =
   | { kind: 'gone' }
@@ -38,7 +38,7 @@ export async function whereabouts(
     if (!active && status === DELETED) return { kind: 'gone' }
     return { kind: 'hosted', host, active, ...(status !== undefined && { status }) }
   } catch (error) {
-    if (!(error instanceof XrpcRefusedError)) throw error
+    if (!(error instanceof XrpcRefusedError)) throw asTransient(did, error)
     return await refusedAs(error, { xrpc, pds, host, did, signal })
   }
 }
@@ -87,7 +87,8 @@ async function byLatestCommit(
   }
 }
 
+/** What a host answers, or where it leads us, is its own affair: an address of no use is no fault of ours. */
 function asTransient(did: string, error: unknown): unknown {
-  if (!(error instanceof XrpcRefusedError)) return error
+  if (!(error instanceof RefusedError)) return error
   return new TransientError(`${did}: its host does not say whether it is there`, { cause: error })
 }

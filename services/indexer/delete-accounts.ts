@@ -6,6 +6,7 @@ import type { DatabasePool } from '@sluice/database/pool.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { SEQ_BACKFILL, type AccountEvent } from '@sluice/events/stream-event.ts'
 import { applyBatch, type Index } from '@sluice/indexing/apply-batch.ts'
+import { bulkPhase } from '@sluice/indexing/bulk/finish.ts'
 import {
   claimDeletions,
   forgetDeletion,
@@ -45,6 +46,8 @@ const OUTCOMES = ['purged', 'hosted', 'returned', 'unknown'] as const
 const AT_ONCE = 4
 /** When one that an indexer of another shard must see to is looked at again, about: that one should find it first. */
 const OTHERS_MS = 2_000
+/** A first load has dropped the indexes by which a purge finds what others were told: it waits for its end. The account is hidden meanwhile. */
+const LOADING_MS = 5_000
 const RETRY_CAP_MS = 6 * 3_600_000
 
 export class Deletions implements Service {
@@ -85,6 +88,7 @@ export class Deletions implements Service {
     const { shard } = this.#options
     if (!isInShard(did, shard)) return await postponeDeletion(this.#db, did, inMs(OTHERS_MS * (0.5 + Math.random())))
     if (state === 'returned') return await this.#bringBack(claim, signal)
+    if ((await bulkPhase(this.#db)) === 'loading') return await postponeDeletion(this.#db, did, inMs(LOADING_MS))
     let found: Whereabouts
     try {
       found = await whereabouts(this.#options, did, signal)

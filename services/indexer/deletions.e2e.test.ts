@@ -33,7 +33,7 @@ function account(time: string, active: boolean, status?: string): AccountEvent {
   return { type: 'account', seq: 1, time, did, active, ...(status !== undefined && { status }) }
 }
 
-type Says = 'active' | 'deactivated' | 'gone' | 'nothing'
+type Says = 'active' | 'deactivated' | 'gone' | 'nothing' | 'elsewhere'
 
 /** Directory and host in one; `world.says` is what the host says of every account. */
 async function startWorld(): Promise<{ says: Says; server: TestServer }> {
@@ -54,6 +54,8 @@ async function startWorld(): Promise<{ says: Says; server: TestServer }> {
         return json(response, { error: 'RepoNotFound', message: 'not here' }, 400)
       case 'nothing':
         return response.writeHead(503).end()
+      case 'elsewhere':
+        return response.writeHead(302, { location: request.url! }).end()
     }
   })
   return world
@@ -154,6 +156,34 @@ test('A2 nothing is purged while nobody can be asked; then everything, and the c
   await expect.poll(async () => (await it.index.db.query('select from account_deletion')).rowCount, poll).toBe(0)
   await applyBatch(it.index, events)
   expect([await it.records(), await it.status()]).toEqual([before, [{ upstreamStatus: null }]])
+})
+
+test('A2 a host that leads in a circle is one that does not answer, and ends nobody', async ({
+  database,
+  redisUrl,
+}) => {
+  await using it = await scene(database, redisUrl)
+  it.world.says = 'elsewhere'
+  await applyBatch(it.index, [account(deletedAt, false, 'deleted')])
+  const tries = async () =>
+    (await it.index.db.query<{ tries: number }>('select tries from account_deletion')).rows[0]!.tries
+  await expect.poll(tries, poll).toBeGreaterThan(2)
+  expect(await it.records()).toBeGreaterThan(5)
+  it.world.says = 'gone'
+  await expect.poll(it.records, poll).toBe(0)
+})
+
+test('A2 a purge waits for the end of a first load', async ({ database, redisUrl }) => {
+  await using it = await scene(database, redisUrl)
+  it.world.says = 'gone'
+  await it.index.db.query(`insert into bulk_load (id, phase, "startedAt") values (1, 'loading', '')`)
+  await applyBatch(it.index, [account(deletedAt, false, 'deleted')])
+  const tries = async () =>
+    (await it.index.db.query<{ tries: number }>('select tries from account_deletion')).rows[0]!.tries
+  await expect.poll(tries, poll).toBe(2)
+  expect(await it.records()).toBeGreaterThan(5)
+  await it.index.db.query('delete from bulk_load')
+  await expect.poll(it.records, poll).toBe(0)
 })
 
 test.for<[Says, string | null]>([

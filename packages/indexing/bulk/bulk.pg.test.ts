@@ -3,7 +3,7 @@ import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { collections } from '@sluice/collections/collections.ts'
 import { compareCatalogs, readCatalog, type Catalog } from '@sluice/database/catalog.ts'
 import { DatabasePool } from '@sluice/database/pool.ts'
-import type { StreamEvent } from '@sluice/events/stream-event.ts'
+import { uriOf, type StreamEvent } from '@sluice/events/stream-event.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { Random } from '@sluice/sandbox/random.ts'
 import { SCHEMA } from '@sluice/sandbox/template.ts'
@@ -13,6 +13,7 @@ import { KnownActors } from '../own.ts'
 import { history } from '../testing/history.ts'
 import { differences, snapshot } from '../testing/snapshot.ts'
 import { beginBulkLoad } from './begin.ts'
+import { tellApart } from './duplicates.ts'
 import { bulkPhase, finishBulkLoad } from './finish.ts'
 
 const set = new CollectionSet(collections)
@@ -90,6 +91,29 @@ describe.each(SEEDS)('seed %i', (seed) => {
     await apply(index, random.shuffled(events), () => 50)
     expect(differences(await snapshot(naturally.db), await snapshot(index.db))).toEqual([])
   })
+})
+
+test('C4 while duplicates are told apart their account is held, whatever their key names', async ({ database }) => {
+  await using index = indexOn(database)
+  await beginBulkLoad(index.db, set)
+  const items = history({ seed: 6, events: 400 }).filter(({ collection }) => collection === 'app.bsky.graph.listitem')
+  const item = items.find(({ type }) => type === 'create')!
+  const twin = { ...item, rkey: `${item.rkey.slice(0, -1)}z` }
+  await applyBatch(index, [item, twin])
+  const holder = await index.db.acquire()
+  await holder.query('begin')
+  await holder.query('select from actor_sync where did = $1 for update', [item.did])
+  const told = tellApart({ db: index.db, collections: set, signal: new AbortController().signal, onProgress() {} })
+  const waiting = async (): Promise<number> => {
+    const text = `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like '%actor_sync%'`
+    return (await index.db.query(text)).rows.length
+  }
+  await expect.poll(waiting).toBe(1)
+  await holder.query('rollback')
+  holder.release()
+  await told
+  const { rows } = await index.db.query<{ uri: string }>('select uri from list_item')
+  expect(rows).toEqual([{ uri: uriOf(item) }])
 })
 
 test('a bulk load does not begin on an index that holds records, and there is nothing to finish', async ({

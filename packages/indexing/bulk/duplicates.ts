@@ -19,12 +19,14 @@ interface Telling {
 }
 
 const KEYS = 500
+/** Beside the columns of a key: not every key names its account. */
+const OWNER = 'owner of the key'
 
 export async function tellApart({ db, collections, signal, onProgress }: Telling): Promise<void> {
   for (const plugin of collections.plugins.filter(({ unique }) => unique.length > 0)) {
     const columns = plugin.unique.map((column) => `"${column}"`).join(', ')
     const { rows: keys } = await db.query<Record<string, string>>(
-      `select ${columns} from "${plugin.tables[0]!.name}" group by ${columns} having count(*) > 1`,
+      `select ${columns}, min(creator) as "${OWNER}" from "${plugin.tables[0]!.name}" group by ${columns} having count(*) > 1`,
     )
     for (let at = 0; at < keys.length; at += KEYS) {
       signal.throwIfAborted()
@@ -42,7 +44,7 @@ async function keepLowest(
   keys: readonly Record<string, string>[],
 ): Promise<void> {
   await tx.query(`select from actor_sync where did = any($1::text[]) order by did for update`, [
-    [...new Set(keys.map((key) => key.creator))],
+    [...new Set(keys.map((key) => key[OWNER]))],
   ])
   const columns = plugin.unique.map((column) => `"${column}"`)
   const { rows } = await tx.query<{ uri: string; cid: string; indexedAt: string; duplicateOf: string }>(
