@@ -192,6 +192,9 @@ test('the limits that a host states are told', async () => {
   expect(seen).toEqual([{ limit: 3000, remaining: 2999, resetMs: 300_000 }])
   const now = Date.UTC(2026, 10, 21)
   expect(rateLimitOf({ 'ratelimit-reset': String(now / 1000 + 60) }, now)?.resetMs).toBe(60_000)
+  for (const far of ['86400', String(now / 1000 + 86_400), String(now)]) {
+    expect(rateLimitOf({ 'ratelimit-reset': far }, now)?.resetMs, 'nobody waits for a day').toBe(330_000)
+  }
   expect(rateLimitOf({}, now)).toBeUndefined()
   expect(retryAfterOf({ 'retry-after': new Date(now + 5_000).toUTCString() }, now)).toBe(5_000)
   expect(retryAfterOf({ 'retry-after': 'soon' }, now)).toBeUndefined()

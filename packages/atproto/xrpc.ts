@@ -48,7 +48,7 @@ export class RateLimitedError extends TransientError {
 export interface RateLimit {
   limit: number | undefined
   remaining: number | undefined
-  /** From now until the window starts anew. */
+  /** From now until the window starts anew, or 330 s when the host says more. */
   resetMs: number | undefined
 }
 
@@ -70,7 +70,7 @@ export interface ListedHost {
 
 export interface Page<T> {
   items: T[]
-  /** Opaque; absent after the last page. */
+  /** Opaque; absent after the last page, also of hosts that say '' there. */
   cursor: string | undefined
   /** Items that were not what they should be, and left out. */
   refused: number
@@ -102,7 +102,7 @@ export const REPO_LIMITS = { totalMs: 300_000, bytes: 2 ** 31, bytesPerSecond: 2
 const DEFAULT_RETRY_MS = 60_000
 /** Of an error's body. */
 const ERROR_BYTES = 64 * 1024
-/** No host may park us for longer. The hosts' windows are 300 s. */
+/** No host may keep us away for longer, whatever it says: a day, or milliseconds where seconds are meant. The hosts' windows are 300 s. */
 const MAX_RETRY_MS = 330_000
 
 export class XrpcClient {
@@ -174,7 +174,7 @@ export class XrpcClient {
     const { cursor } = answer
     if (!Array.isArray(list) || (cursor !== undefined && typeof cursor !== 'string')) throw badResponse(nsid, host)
     const items = list.filter(isItem)
-    return { items, cursor, refused: list.length - items.length }
+    return { items, cursor: cursor === '' ? undefined : cursor, refused: list.length - items.length }
   }
 
   async #json(host: string, nsid: string, query: Record<string, string | number | undefined>, options?: CallOptions) {
@@ -211,7 +211,7 @@ async function failureOf(response: HttpResponse, nsid: string, rateLimit: RateLi
   const retryAfterMs = retryAfterOf(response.headers, Date.now())
   if (status === 429) {
     const waitMs = retryAfterMs ?? rateLimit?.resetMs ?? DEFAULT_RETRY_MS
-    return new RateLimitedError(detail, { retryAfterMs: Math.min(waitMs, MAX_RETRY_MS) })
+    return new RateLimitedError(detail, { retryAfterMs: waitMs })
   }
   const named = error === undefined ? undefined : REASON_OF_ERROR[error]
   if (status === 501) return new XrpcRefusedError('not-implemented', detail, { status, error })
@@ -221,14 +221,14 @@ async function failureOf(response: HttpResponse, nsid: string, rateLimit: RateLi
   return new XrpcRefusedError('xrpc-refused', detail, { status, error })
 }
 
-/** The host's limits, from the `RateLimit-*` headers; a reset may be seconds from now or a time. */
+/** The host's limits, from the `RateLimit-*` headers; a reset may be seconds from now or a time, and is never more than `MAX_RETRY_MS` away. */
 export function rateLimitOf(headers: HttpResponse['headers'], nowMs: number): RateLimit | undefined {
   const limit = numberOf(headers['ratelimit-limit'])
   const remaining = numberOf(headers['ratelimit-remaining'])
   const reset = numberOf(headers['ratelimit-reset'])
   if (limit === undefined && remaining === undefined && reset === undefined) return undefined
   const isTime = reset !== undefined && reset > 1e9
-  const resetMs = reset === undefined ? undefined : Math.max(0, isTime ? reset * 1000 - nowMs : reset * 1000)
+  const resetMs = reset === undefined ? undefined : withinReason(isTime ? reset * 1000 - nowMs : reset * 1000)
   return { limit, remaining, resetMs }
 }
 
@@ -238,7 +238,11 @@ export function retryAfterOf(headers: HttpResponse['headers'], nowMs: number): n
   if (typeof value !== 'string') return undefined
   const seconds = numberOf(value)
   const ms = seconds === undefined ? Date.parse(value) - nowMs : seconds * 1000
-  return Number.isNaN(ms) ? undefined : Math.min(Math.max(0, ms), MAX_RETRY_MS)
+  return Number.isNaN(ms) ? undefined : withinReason(ms)
+}
+
+function withinReason(waitMs: number): number {
+  return Math.min(Math.max(0, waitMs), MAX_RETRY_MS)
 }
 
 function numberOf(value: string | string[] | undefined): number | undefined {

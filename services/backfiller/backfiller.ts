@@ -12,7 +12,7 @@ import { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
 import { XrpcClient } from '@sluice/atproto/xrpc.ts'
 import { collections } from '@sluice/collections/collections.ts'
 import { streamEventCodec } from '@sluice/events/codec.ts'
-import { sleep, type Retry } from '@sluice/runtime/backoff.ts'
+import { retry, sleep, type Retry } from '@sluice/runtime/backoff.ts'
 import { Budget } from '@sluice/runtime/budget.ts'
 import { isAbort, TransientError } from '@sluice/runtime/errors.ts'
 import { logRetry, type Logger } from '@sluice/runtime/log.ts'
@@ -20,7 +20,7 @@ import type { Metrics } from '@sluice/runtime/metrics.ts'
 import type { Readiness } from '@sluice/runtime/readiness.ts'
 import type { Service } from '@sluice/runtime/service.ts'
 import { priorityStream } from '@sluice/streams/backfill-queue.ts'
-import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
+import { connectRedis, REDIS_BACKOFF, type Redis } from '@sluice/streams/connection.ts'
 import { HighWater } from '@sluice/streams/high-water.ts'
 import { RedisIdentityCache } from '@sluice/streams/identity-cache.ts'
 import { Producer } from '@sluice/streams/producer.ts'
@@ -161,8 +161,7 @@ export class Backfiller implements Service {
       onChange: (held) => {
         if (!held) return log.info('goes on fetching')
         log.info({ why: held.detail }, 'holds back until the indexer has caught up')
-        // Nobody may be appending, and somebody has to notice when there is room again.
-        highWater.room(signal).then(this.#wake, () => this.#wake())
+        void this.#untilRoom(highWater, signal)
       },
     })
     this.#isHeldBack = () => highWater.held !== undefined
@@ -173,6 +172,14 @@ export class Backfiller implements Service {
       highWater,
       onRetry: (retry) => this.#logRetry('appending', retry),
     })
+  }
+
+  /** Nobody may be appending, and somebody has to notice when there is room again, Redis away meanwhile or not. Never rejects. */
+  async #untilRoom(highWater: HighWater, signal: AbortSignal): Promise<void> {
+    const onWait = (retry: Retry): void => this.#logRetry('looking for room', retry)
+    // What no wait can mend stops the process by itself: the schedule and the streams meet it too.
+    await retry(signal, REDIS_BACKOFF, () => highWater.room(signal), onWait).catch(() => undefined)
+    this.#wake()
   }
 
   #isHeldBack: () => boolean = () => false

@@ -15,7 +15,7 @@ import type { RetrySchedule, Turn } from './retry-schedule.ts'
 const NEVER = new AbortController().signal
 
 /** Entries of one stream that a process holds: enough to find hosts that are not busy, and to leave some for other processes. */
-const HELD_ENTRIES = 1_000
+export const HELD_ENTRIES = 1_000
 
 export interface ClaimsOptions {
   redis: Redis

@@ -15,7 +15,7 @@ import { describeError, FatalError, isAbort, TransientError } from '@sluice/runt
 import { logRetry, type Logger } from '@sluice/runtime/log.ts'
 import { identityOf, repoOrigin } from './account.ts'
 import { backfillRepo, movedFrom, type BackfillContext, type Outcome } from './backfill-repo.ts'
-import type { Claim } from './claims.ts'
+import { HELD_ENTRIES, type Claim } from './claims.ts'
 import type { CrashSuspects } from './crash-suspects.ts'
 import { failureOf, judge, type RetryLimits } from './failures.ts'
 import type { HostTally } from './host-tally.ts'
@@ -50,10 +50,8 @@ interface Placed {
 const NEVER = new AbortController().signal
 /** Identities that are looked up at the same time. */
 const RESOLVING = 64
-/** So many wait here for one host; what comes beyond that is put off, so that others are seen. */
-const HOST_WAITING = 250
-/** Who has to wait longer for a host than this is put off. */
-const PARKED_MS = 10_000
+/** Who has to wait longer for a host than this is put off, whatever for. Waits for Redis itself are shorter. */
+const PUT_OFF_MS = 10_000
 /** How often a repository may be found to have moved in one visit. */
 const MOVES_MAX = 2
 
@@ -77,11 +75,12 @@ export class Dispatcher {
     this.#queues = new HostQueues({
       limits: context.limits,
       concurrency,
+      heldMax: HELD_ENTRIES,
       reserve: () => (mayBegin() ? memories.tryOpen() : undefined),
       work: (placed, permit, memory) => this.#visit(placed, permit, memory),
       onWait: (host, why, waitMs) => {
         progress.hostWaits.inc(1, { why })
-        if (why === 'parked' && waitMs > PARKED_MS) this.#putOffAll(host, waitMs)
+        if (waitMs > PUT_OFF_MS) this.#putOffAll(host, waitMs)
       },
     })
   }
@@ -150,6 +149,7 @@ export class Dispatcher {
     )
   }
 
+  /** What may not wait here is put off, so that others are seen; with the schedule full it waits here after all. */
   async #enqueue(claim: Claim, identity: Identity, front: boolean): Promise<void> {
     const { progress } = this.#options
     const url = repoOrigin(claim.entry, identity, this.#options)
@@ -159,9 +159,9 @@ export class Dispatcher {
       progress.outcome('skipped')
       return
     }
-    if (!front && !claim.urgent && this.#queues.waitingFor(host) >= HOST_WAITING) {
-      if (await claim.defer(this.#turn(host, 0))) return progress.outcome('put-off')
-    }
+    const closedMs = this.#queues.closedMs(host)
+    const isPutOff = closedMs > PUT_OFF_MS || (!front && !this.#queues.mayWait(host, claim))
+    if (isPutOff && (await claim.defer(this.#turn(host, closedMs)))) return progress.outcome('put-off')
     this.#queues.add(host, { claim, identity, url }, { urgent: claim.urgent, front })
   }
 
@@ -169,7 +169,7 @@ export class Dispatcher {
     return { host, delayMs, intervalMs: 1000 / this.#options.context.limits.limitsOf(host).perSecond }
   }
 
-  /** A parked host's claims wait in Redis instead of taking the place of others. */
+  /** The claims of a host that may not be asked for long wait in Redis instead of taking the place of others. */
   #putOffAll(host: string, delayMs: number): void {
     for (const placed of this.#queues.drain(host)) {
       const { claim } = placed
@@ -208,8 +208,7 @@ export class Dispatcher {
       if (isAbort(error) || error instanceof FatalError) throw error
       if (error instanceof RateLimitedError) {
         // The host's trouble, not the repository's: it stays first in line.
-        this.#queues.add(host, { claim, identity, url }, { urgent: claim.urgent, front: true })
-        return
+        return this.#enqueue(claim, identity, true)
       }
       tally.count(host, 'failed')
       outcome = await this.#movedMeanwhile(claim, identity, error)

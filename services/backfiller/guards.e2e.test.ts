@@ -1,13 +1,18 @@
-/** What a backfiller does not do, as a process: ask private addresses, outrun the indexer, hold on when it is told to stop. */
+/**
+ * What a backfiller does not do, as a process: ask private addresses, outrun the indexer, let some hosts hold up others, hold on when
+ * it is told to stop.
+ */
 import { testKey } from '@sluice/atproto/testing/keys.ts'
 import { TestRepo } from '@sluice/atproto/testing/repo.ts'
 import { testDid } from '@sluice/atproto/testing/world.ts'
 import { startDaemon, type Daemon } from '@sluice/sandbox/daemon.ts'
 import { expect, test as base } from '@sluice/sandbox/fixtures.ts'
 import { Random } from '@sluice/sandbox/random.ts'
+import { startRedis } from '@sluice/sandbox/redis.ts'
 import { FakeNetwork } from '@sluice/sandbox/testing/fake-network.ts'
 import type { FakeAccount } from '@sluice/sandbox/testing/fake-account.ts'
-import { priorityStream } from '@sluice/streams/backfill-queue.ts'
+import type { PdsManners } from '@sluice/sandbox/testing/fake-pds.ts'
+import { priorityStream, retryKey } from '@sluice/streams/backfill-queue.ts'
 import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
 import { IndexModel } from './testing/index-model.ts'
 import { deadOf, drainTo, enqueue, laterOf, OUTPUT, QUEUE } from './testing/queue-view.ts'
@@ -20,8 +25,8 @@ interface World {
   redis: Redis
   network: FakeNetwork
   start(env?: Record<string, string>): Promise<Daemon>
-  /** Accounts at one host, each with so many records. */
-  accounts(sizes: readonly number[]): Promise<FakeAccount[]>
+  /** Accounts at one new host, each with so many records. */
+  accounts(sizes: readonly number[], manners?: Partial<PdsManners>): Promise<FakeAccount[]>
 }
 
 const test = base.extend('world', async ({ redisUrl }, { onCleanup }): Promise<World> => {
@@ -36,8 +41,8 @@ const test = base.extend('world', async ({ redisUrl }, { onCleanup }): Promise<W
     redis,
     network,
     start: (more) => startDaemon({ role: 'backfiller', env: { ...env, ...more } }),
-    async accounts(sizes) {
-      const host = await network.addHost()
+    async accounts(sizes, manners) {
+      const host = await network.addHost(manners)
       return sizes.map((size, i) => {
         const repo = new TestRepo(testDid(`${host.url} ${i}`), { key: testKey('guards') })
         repo.write(records(RANDOM, size))
@@ -91,6 +96,80 @@ test('D7: at the high-water mark fetching pauses, nothing is lost, and it goes o
   }
   await expect.poll(done, { timeout: 60_000, interval: 20 }).toBe(true)
   for (const account of accounts) expect(index.contents(account.did)).toEqual(account.contents())
+})
+
+test('D7: held back while Redis goes away, it notices all the same when there is room again', async ({ world }) => {
+  await using server = await startRedis()
+  const redis = await connectRedis({ url: server.url(), name: 'test' })
+  await using _ = { [Symbol.asyncDispose]: async () => redis.destroy() }
+  const accounts = await world.accounts([20, 20, 20])
+  await enqueue(redis, entriesOf(accounts))
+  await using daemon = await world.start({
+    REDIS_URL: server.url(),
+    BACKFILLER_CONCURRENCY: '1',
+    BACKFILLER_FIREHOSE_STREAM_HIGH_WATER_MARK: '10',
+  })
+  await expect.poll(() => daemon.metric('sluice_backfill_held_back')).toBe(1)
+  // Whoever is still appending would look for room as well.
+  await expect.poll(() => daemon.metric('sluice_backfill_repos_under_way')).toBe(0)
+  await server.kill()
+  const hasFailed = (): boolean => daemon.logLines.some((line) => line.includes('looking for room'))
+  await expect.poll(hasFailed, { message: 'the fault fired' }).toBe(true)
+  await server.start()
+  const index = new IndexModel()
+  const done = async (): Promise<boolean> => {
+    await drainTo(redis, index).catch(() => 0)
+    return accounts.every(({ did, repo }) => index.repo(did).rev === repo.rev)
+  }
+  await expect.poll(done, { timeout: 60_000 }).toBe(true)
+})
+
+/** How many repositories wait in the stream, in the schedule, and in the process. */
+async function waitingAt(redis: Redis, daemon: Daemon) {
+  return {
+    queued: await redis.xLen(QUEUE),
+    later: await redis.zCard(retryKey(QUEUE)),
+    held: await daemon.metric('sluice_backfill_repos_waiting'),
+  }
+}
+
+test('B2: hosts that close for a day hold up nobody else, and what waits for them waits in Redis', async ({
+  world,
+}) => {
+  const { redis, network } = world
+  const closing: FakeAccount[] = []
+  // More repositories than a process holds.
+  for (let host = 0; host < 5; host++) {
+    const sizes = Array.from({ length: 250 }, () => 1)
+    closing.push(...(await world.accounts(sizes, { requests: 1, windowMs: 86_400_000 })))
+  }
+  const closed = [...network.hosts]
+  const others = await world.accounts([3, 3, 3])
+  await enqueue(redis, entriesOf([...closing, ...others]))
+  await using daemon = await world.start({ BACKFILLER_HOST_CONCURRENCY: '1' })
+  const index = new IndexModel()
+  const done = async (): Promise<boolean> => {
+    await drainTo(redis, index)
+    return others.every(({ did, repo }) => index.repo(did).rev === repo.rev)
+  }
+  await expect.poll(done).toBe(true)
+  const later = closing.length - closed.length
+  await expect.poll(() => waitingAt(redis, daemon)).toEqual({ queued: 0, later, held: 0 })
+  expect(await daemon.metric('sluice_backfill_host_waits_total', { why: 'stated' })).toBeGreaterThan(0)
+  for (const { asked } of closed) expect(asked).toHaveLength(1)
+})
+
+test('B2: what was under way at a host that is closed by then waits in Redis as well', async ({ world }) => {
+  const { redis, network } = world
+  const [late, refused] = await world.accounts([3, 3])
+  const elsewhere = await network.addHost({ requests: 1, windowMs: 86_400_000, latencyMs: 3_000 })
+  await fetch(`${elsewhere.url}/xrpc/com.atproto.sync.listRepos`)
+  late!.fault = { kind: 'redirect', to: elsewhere.url }
+  refused!.fault = { kind: 'status', status: 429, headers: { 'retry-after': '300' }, times: 1 }
+  await enqueue(redis, entriesOf([late!, refused!]))
+  await using daemon = await world.start()
+  await expect.poll(() => Math.min(late!.fired, refused!.fired, elsewhere.refused)).toBeGreaterThan(0)
+  await expect.poll(() => waitingAt(redis, daemon)).toEqual({ queued: 0, later: 2, held: 0 })
 })
 
 test('what an operator asks for goes first', async ({ world }) => {

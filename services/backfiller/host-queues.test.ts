@@ -4,7 +4,13 @@ import { HostQueues } from './host-queues.ts'
 import type { Asked, Permit } from './pds-limits.ts'
 
 /** A queue whose work ends when it is told to; hosts named here may not be asked. */
-function queues({ concurrency = 32, hostConcurrency = 8, shares = Infinity, closed = new Map<string, number>() } = {}) {
+function queues({
+  concurrency = 32,
+  heldMax = 1_000,
+  hostConcurrency = 8,
+  shares = Infinity,
+  closed = new Map<string, number>(),
+} = {}) {
   const order: string[] = []
   const under = new Map<string, () => void>()
   const asked: string[] = []
@@ -12,6 +18,7 @@ function queues({ concurrency = 32, hostConcurrency = 8, shares = Infinity, clos
   const permit = (host: string): Permit => ({ host, release: () => Promise.resolve() })
   const queue = new HostQueues<string, Disposable>({
     concurrency,
+    heldMax,
     limits: {
       limitsOf: () => ({ concurrency: hostConcurrency, perSecond: 1, burst: 1 }),
       ask: (host): Promise<Asked> => {
@@ -49,6 +56,38 @@ test('B2: a host that never answers holds its share of the places, and the other
   await turn()
   expect([...under.keys()].filter((item) => item.startsWith('slow')).length).toBeLessThanOrEqual(2)
   expect(order.filter((item) => item.startsWith('good'))).toHaveLength(10)
+  await close(queue, under)
+})
+
+test('B2: slow hosts with many repositories leave room for those of others, and for what is urgent', async () => {
+  const heldMax = 1_000
+  const slow = Array.from({ length: 20 }, (_, i) => `slow ${i}`)
+  const { queue, under } = queues({ heldMax, closed: new Map(slow.map((host) => [host, 60_000])) })
+  for (const host of slow) {
+    for (let i = 0; i < heldMax && queue.mayWait(host, { urgent: false }); i++)
+      queue.add(host, `${host} ${i}`, { urgent: false })
+  }
+  await turn()
+  expect(queue.hosts, 'each may hold something').toBe(slow.length)
+  expect(queue.waiting).toBeLessThan(heldMax)
+  expect(queue.mayWait('another', { urgent: false })).toBe(true)
+  expect(slow.filter((host) => queue.mayWait(host, { urgent: true }))).toEqual(slow)
+  await close(queue, under)
+})
+
+test('what waits for a closed host can be taken out, and what comes later does not make us ask it before its time', async () => {
+  const { queue, under, order, asked } = queues({ closed: new Map([['closed', 60_000]]) })
+  for (const item of ['a', 'b']) queue.add('closed', item, { urgent: false })
+  queue.add('closed', 'urgent', { urgent: true })
+  await turn()
+  expect(queue.drain('closed')).toEqual(['urgent', 'a', 'b'])
+  expect([queue.waiting, queue.hosts]).toEqual([0, 0])
+  const askedBefore = asked.length
+  queue.add('closed', 'a', { urgent: false })
+  await turn()
+  expect(queue.closedMs('closed')).toBeGreaterThan(0)
+  expect(asked).toHaveLength(askedBefore)
+  expect(order).toEqual([])
   await close(queue, under)
 })
 

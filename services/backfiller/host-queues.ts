@@ -4,6 +4,7 @@
  * - One slow or busy host never delays another's work: a host that may not be asked now is passed over, and a host holds the
  *   fewer of the places the scarcer they are (at most a part of those that are free), so that slow hosts cannot take them all.
  * - Hosts take turns; within a host what is urgent goes first, then first come, first served.
+ * - The room for what waits is shared as the places are (`mayWait`): it is the caller who takes what has none elsewhere.
  * - The host is asked before a place is taken for long: a place is held for the one round trip to Redis, no more.
  */
 import type { Asked, HostWait, PdsLimits, Permit } from './pds-limits.ts'
@@ -12,6 +13,8 @@ export interface HostQueuesOptions<T, R extends Disposable> {
   limits: Pick<PdsLimits, 'ask' | 'limitsOf'>
   /** Work under way, over all hosts. */
   concurrency: number
+  /** Room for work under way or waiting, over all hosts; `mayWait` tells how it is shared. */
+  heldMax: number
   /** What a piece of work needs to begin, or nothing when there is none now; `wake` when that has changed. */
   reserve: () => R | undefined
   /** Must not reject. */
@@ -25,11 +28,12 @@ interface Host<T> {
   readonly waiting: T[]
   /** Started, or about to be. */
   running: number
-  /** Not asked before this timer fires. */
+  /** Not asked before this timer fires, which is at `openAtMs` of the monotonic clock. */
   timer: NodeJS.Timeout | undefined
+  openAtMs: number
 }
 
-/** A host may hold this part of the free places, or one. */
+/** A host may hold this part of the free places, or one; and as much of the room for what waits. */
 const PART_OF_FREE = 16
 
 export class HostQueues<T, R extends Disposable> {
@@ -56,17 +60,29 @@ export class HostQueues<T, R extends Disposable> {
 
   /** Hosts with work waiting or under way. */
   get hosts(): number {
-    return this.#hosts.size
+    return [...this.#hosts.values()].filter((host) => !isIdle(host)).length
   }
 
-  /** How much waits for one host. */
-  waitingFor(name: string): number {
+  /** For how long a host is not asked any more, as it said when it was asked; 0 when it may be. */
+  closedMs(name: string): number {
     const host = this.#hosts.get(name)
-    return host === undefined ? 0 : host.urgent.length + host.waiting.length
+    return host?.timer === undefined ? 0 : Math.max(0, host.openAtMs - performance.now())
+  }
+
+  /**
+   * Whether one more may wait for a host: the fewer the less room is left, or the repositories of a few slow hosts would be all that is
+   * held. What is urgent has a share of its own.
+   */
+  mayWait(name: string, { urgent }: { urgent: boolean }): boolean {
+    const host = this.#hosts.get(name)
+    if (host === undefined) return true
+    const waiting = host.urgent.length + (urgent ? 0 : host.waiting.length)
+    const room = this.#options.heldMax - this.#waiting - this.#running
+    return waiting < Math.max(1, room / PART_OF_FREE)
   }
 
   add(name: string, item: T, { urgent, front = false }: { urgent: boolean; front?: boolean }): void {
-    const host = this.#hosts.get(name) ?? { name, urgent: [], waiting: [], running: 0, timer: undefined }
+    const host = this.#hosts.get(name) ?? newHost<T>(name)
     this.#hosts.set(name, host)
     const list = urgent ? host.urgent : host.waiting
     if (front) list.unshift(item)
@@ -76,11 +92,11 @@ export class HostQueues<T, R extends Disposable> {
     this.wake()
   }
 
-  /** Takes out what waits for a host and is not urgent. */
+  /** Takes out what waits for a host, in order. It is still not asked before its time. */
   drain(name: string): T[] {
     const host = this.#hosts.get(name)
     if (host === undefined) return []
-    const items = host.waiting.splice(0)
+    const items = [...host.urgent.splice(0), ...host.waiting.splice(0)]
     this.#waiting -= items.length
     this.#forgetIfIdle(host)
     return items
@@ -143,6 +159,7 @@ export class HostQueues<T, R extends Disposable> {
     const { why, waitMs } = asked
     clearTimeout(host.timer)
     this.#ready.delete(host)
+    host.openAtMs = performance.now() + waitMs
     host.timer = setTimeout(
       () => {
         host.timer = undefined
@@ -161,10 +178,18 @@ export class HostQueues<T, R extends Disposable> {
     if (hasWork && host.timer === undefined && !this.#closed) this.#ready.add(host)
   }
 
+  /** Not before its time has come: what is added until then must not make us ask it again. */
   #forgetIfIdle(host: Host<T>): void {
-    if (host.running + host.urgent.length + host.waiting.length > 0) return
-    clearTimeout(host.timer)
+    if (!isIdle(host) || host.timer !== undefined) return
     this.#ready.delete(host)
     this.#hosts.delete(host.name)
   }
+}
+
+function newHost<T>(name: string): Host<T> {
+  return { name, urgent: [], waiting: [], running: 0, timer: undefined, openAtMs: 0 }
+}
+
+function isIdle({ running, urgent, waiting }: Host<unknown>): boolean {
+  return running + urgent.length + waiting.length === 0
 }
