@@ -288,4 +288,11 @@ export const engineMutants: readonly Mutant[] = [
     replace: " && cut === '') return",
     killedBy: { file: 'packages/events/codec.test.ts' },
   },
+  {
+    name: 'duplicates are told apart while others change them',
+    file: 'packages/indexing/bulk/duplicates.ts',
+    find: 'keys.map((key) => key[OWNER])',
+    replace: 'keys.map((key) => key.creator)',
+    killedBy: pg('bulk/bulk', 'C4'),
+  },
 ]

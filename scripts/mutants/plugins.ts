@@ -160,4 +160,11 @@ export const pluginMutants: readonly Mutant[] = [
     replace: '!Number.isNaN(date.getTime())',
     killedBy: unit('values'),
   },
+  {
+    name: 'a moment is taken for a transaction id of 32 bits',
+    file: 'packages/collections/threads/affected.ts',
+    find: '$2::text::xid8::xid',
+    replace: '$2::text::xid',
+    killedBy: { file: 'packages/indexing/finders.pg.test.ts', test: 'C5' },
+  },
 ]
