@@ -137,8 +137,8 @@ const ingesting: readonly Mutant[] = [
   {
     name: 'every gap asks, though one was asked for',
     file: 'services/ingester/decide.ts',
-    find: '    if (this.#isPending(record)) {',
-    replace: "    if (did === '' && this.#isPending(record)) {",
+    find: 'if (this.#asked.has(did) || this.#isPending(record)) {',
+    replace: 'if (this.#asked.has(did)) {',
     killedBy: ingester('decide'),
   },
   {

@@ -5,10 +5,10 @@
  * Runs beside the data path and delays nothing. Each account is asked about once in a while, and few at a time. When the host's word is another than
  * ours, it goes to the stream as an account event, at the time before it was asked, and changes the chain record as a relay's event does.
  */
-import { XrpcRefusedError, type RepoStatus, type XrpcClient } from '@sluice/atproto/xrpc.ts'
+import type { RepoStatus, XrpcClient } from '@sluice/atproto/xrpc.ts'
 import { backfillEventCodec, streamEventCodec } from '@sluice/events/codec.ts'
 import { SEQ_BACKFILL, type AccountEvent } from '@sluice/events/stream-event.ts'
-import { isAbort, TransientError } from '@sluice/runtime/errors.ts'
+import { isAbort, RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import { KeyedQueue } from '@sluice/runtime/keyed-queue.ts'
 import type { Logger } from '@sluice/runtime/log.ts'
 import type { Service } from '@sluice/runtime/service.ts'
@@ -100,10 +100,9 @@ export class AccountCheck implements Service {
       onAnswer((await this.#settle(did, new URL(pds).host, time, status, signal)) ? 'differs' : 'as-held')
     } catch (error) {
       if (isAbort(error) && signal.aborted) return
+      // A refusal may be the host's answer or what our client makes of it: a redirect to nowhere, a private address, too many bytes.
       const isTheirs =
-        error instanceof TransientError ||
-        error instanceof XrpcRefusedError ||
-        error instanceof IdentityUnavailableError
+        error instanceof TransientError || error instanceof RefusedError || error instanceof IdentityUnavailableError
       if (!isTheirs) throw error
       log.debug({ did, error: error.message }, 'the status of an account could not be asked for')
       onAnswer('no-answer')
@@ -132,6 +131,8 @@ export class AccountCheck implements Service {
       const { entries, records, requests } = decide([finding], known, {
         nowSeconds: Math.floor(Date.now() / 1_000),
         asks: 1,
+        // Each account is asked about once in `everyMs`.
+        mayAsk: () => true,
       })
       const also: Step[] = [...records].map(([did, record]) => moveChain(did, stored, record))
       const values = requests.map((request) => backfillEventCodec.encode(request).repo!)

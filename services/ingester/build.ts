@@ -172,7 +172,6 @@ class Parts {
 
   repos(): Repos {
     const { config, log, metrics } = this.#context
-    const hosts = this.#relays.map(({ host }) => host)
     return new Repos({
       redis: this.#redis,
       xrpc: this.#xrpc,
@@ -186,7 +185,7 @@ class Parts {
       skipDids: this.#skipDids,
       shard: this.#shard,
       allowPrivate: config.allowPrivate,
-      liveLagMs: () => liveLagMs(this.#redis, config.firehoseStream, hosts),
+      liveLagMs: (host) => liveLagMs(this.#redis, config.firehoseStream, host),
       onSuspects: (dids) => this.accounts.suspect(dids),
       observer: repoMetrics(metrics),
     })

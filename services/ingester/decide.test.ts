@@ -9,7 +9,7 @@ import type { TrueCommit } from './judge.ts'
 const ALICE = 'did:plc:aaaaaaaaaaaaaaaaaaaaaaaa'
 const rev = (n: number): string => tidFromMicros(1.7e15 + n)
 const root = (n: number) => `\x01\x71\x12\x20${String(n).padStart(32, '0')}` as Cid
-const NOW: Limits = { nowSeconds: 1_000_000, asks: 10 }
+const NOW: Limits = { nowSeconds: 1_000_000, asks: 10, mayAsk: () => true }
 
 function commit(n: number, { after = n - 1, entries = [`event ${n}`], ...links } = {}): Finding['what'] {
   const isFirst = after === 0
@@ -94,6 +94,26 @@ test('the limit counts the requests of a batch', () => {
   expect(resyncs.map(({ answer }) => answer)).toEqual(['asked', 'asked', 'deferred'])
 })
 
+test('an account that was asked for often lately is deferred, whatever the cause, and asked for when it may be again', () => {
+  const busy = { ...NOW, mayAsk: (did: string) => did !== ALICE }
+  const away = at(1, { inactive: true, resync: { need: rev(1), askedAt: 999_000 } })
+  for (const [record, what] of [
+    [at(1), commit(5, { after: 3 })],
+    [away, { kind: 'account', entry: 'on', active: true }],
+    [at(1), { kind: 'sync', rev: rev(5), data: root(5) }],
+  ] satisfies [ChainRecord, Finding['what']][]) {
+    const { requests, resyncs, records } = decided(record, [what], busy)
+    expect(requests).toEqual([])
+    expect(resyncs).toMatchObject([{ answer: 'deferred' }])
+    const { need } = records.get(ALICE)!.resync!
+    expect(records.get(ALICE)).toMatchObject({ inactive: false, resync: { askedAt: 0 } })
+    const next = commit(6, { after: records.get(ALICE)!.rev === rev(1) ? 1 : 5 })
+    expect(decided(records.get(ALICE), [next]).requests).toMatchObject([{ did: ALICE, rev: need }])
+  }
+  const bob = { host: 'relay', did: 'did:plc:bbbbbbbbbbbbbbbbbbbbbbbb', what: commit(5, { after: 3 }) }
+  expect(decide([bob], new Map(), busy).requests).toMatchObject([{ did: bob.did }])
+})
+
 test('what is not newer is a duplicate, within a batch too', () => {
   expect(decided(at(3), [commit(3), commit(2), commit(4), commit(4)])).toMatchObject({
     outcomes: ['duplicate', 'duplicate', 'appended', 'duplicate'],
@@ -106,6 +126,32 @@ test('ops that could not be proven are not appended: a resync brings them', () =
   expect(outcomes).toEqual(['resync'])
   expect(entries).toEqual([])
   expect(requests.length).toBe(1)
+})
+
+test.for([
+  ['that follows', at(1)],
+  ['that is the first of its account', undefined],
+] as const)(
+  'a commit %s and lacks the block of a record appends the others, and a resync brings that one',
+  ([, held]) => {
+    const n = held === undefined ? 1 : 2
+    const lacking = (entries: string[]): Finding['what'] => ({
+      ...(commit(n, { entries }) as TrueCommit),
+      refusedOps: ['op-bad-path', 'op-missing-block'],
+    })
+    const { outcomes, entries, requests, resyncs, records } = decided(held, [lacking(['sibling'])])
+    expect(outcomes).toEqual(['appended'])
+    expect(entries).toEqual(['sibling'])
+    expect(requests).toEqual([{ did: ALICE, host: 'relay', rev: rev(n), reason: 'gap' }])
+    expect(resyncs).toEqual([{ cause: 'incomplete-proof', answer: 'asked' }])
+    expect(records.get(ALICE)).toMatchObject({ rev: rev(n), resync: { need: rev(n), askedAt: 1_000_000 } })
+    expect(decided(held, [lacking([])]).outcomes).toEqual(['resync'])
+  },
+)
+
+test('an op that an export would not bring either is refused, and asks for nothing', () => {
+  const what = { ...(commit(2, { entries: [] }) as TrueCommit), refusedOps: ['op-record-too-large' as const] }
+  expect(decided(at(1), [what])).toMatchObject({ outcomes: ['refused:op-record-too-large'], requests: [] })
 })
 
 test('a commit without wanted events moves the chain all the same', () => {

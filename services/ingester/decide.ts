@@ -4,9 +4,18 @@
  *
  * - Commits of a broken chain are appended all the same (the index converges by rev), unless their ops could not be proven; a resync brings
  *   what is missing. It is asked for once: while one is pending, a further break only raises the rev that the export must have.
+ * - A commit that lacks the block of a record is as a broken chain: its other records are appended, and the resync brings that one.
  * - Commits of an account that is not active are left out, as the specification says; the reactivation asks for a resync.
  */
-import { followChain, followSync, type GapCause, type KnownState } from '@sluice/atproto/chain.ts'
+import {
+  followChain,
+  followSync,
+  type ChainLinks,
+  type ChainStep,
+  type GapCause,
+  type KnownState,
+} from '@sluice/atproto/chain.ts'
+import type { OpRefusal } from '@sluice/atproto/commit-events.ts'
 import type { BackfillEvent, BackfillReason } from '@sluice/events/backfill-event.ts'
 import { UNKNOWN_CHAIN, type ChainRecord } from '@sluice/streams/chain-state.ts'
 import type { TrueCommit, TrueSync } from './judge.ts'
@@ -47,6 +56,8 @@ export interface Limits {
   nowSeconds: number
   /** How many repositories may be asked for. */
   asks: number
+  /** Whether this one may, which was perhaps asked for often lately. */
+  mayAsk: (did: string) => boolean
 }
 
 export interface Decision {
@@ -62,7 +73,7 @@ export interface Decision {
 }
 
 export type ResyncAnswer = (typeof RESYNC_ANSWERS)[number]
-/** `asked`; `pending`: asked before, and not done; `deferred`: too many at once, its next commit or the sweep asks. */
+/** `asked`; `pending`: asked before, and not done; `deferred`: too many at once, or of this account, whose next commit or the sweep asks. */
 export const RESYNC_ANSWERS = ['asked', 'pending', 'deferred'] as const
 
 export type ResyncCause = GapCause | (typeof OTHER_CAUSES)[number]
@@ -102,6 +113,8 @@ class Batch {
   readonly requests: BackfillEvent[] = []
   readonly resyncs: Resync[] = []
   readonly suspects = new Set<string>()
+  /** Whose repository this batch asks for: its entry is not even queued yet. */
+  readonly #asked = new Set<string>()
   readonly #known: ReadonlyMap<string, ChainRecord>
   readonly #limits: Limits
 
@@ -141,7 +154,7 @@ class Batch {
     const record = this.#record(did)
     if (record.rev !== '' && rev <= record.rev) return 'duplicate'
     if (record.inactive) return this.#inactive(did, record, rev)
-    const step = followChain(links, stateOf(record))
+    const step = stepOf(links, refusedOps, record)
     const moved = { ...record, rev, data }
     switch (step.kind) {
       case 'base':
@@ -187,7 +200,7 @@ class Batch {
       this.suspects.add(did)
     }
     if (active && record.inactive) {
-      // What was asked for before ended in "not active", so it does not count as pending.
+      // What was asked for before this batch may have ended in "not active", so it does not count as pending.
       const { resync, ...rest } = record
       const need = resync?.need ?? record.rev
       this.changed.set(did, this.#wantResync(finding, { ...rest, inactive: false }, need, 'reactivated'))
@@ -213,17 +226,19 @@ class Batch {
   }
 
   #wantResync({ did, host }: Finding, record: ChainRecord, need: string, cause: ResyncCause): ChainRecord {
-    if (this.#isPending(record)) {
+    const { nowSeconds, asks, mayAsk } = this.#limits
+    if (this.#asked.has(did) || this.#isPending(record)) {
       this.resyncs.push({ cause, answer: 'pending' })
-      return { ...record, resync: { need, askedAt: record.resync!.askedAt } }
+      return { ...record, resync: { need, askedAt: record.resync?.askedAt || nowSeconds } }
     }
-    if (this.requests.length >= this.#limits.asks) {
+    if (this.requests.length >= asks || !mayAsk(did)) {
       this.resyncs.push({ cause, answer: 'deferred' })
       return { ...record, resync: { need, askedAt: 0 } }
     }
     this.resyncs.push({ cause, answer: 'asked' })
+    this.#asked.add(did)
     this.requests.push({ did, host, rev: need, reason: reasonOf(cause) })
-    return { ...record, resync: { need, askedAt: this.#limits.nowSeconds } }
+    return { ...record, resync: { need, askedAt: nowSeconds } }
   }
 
   #isPending({ resync }: ChainRecord): boolean {
@@ -234,6 +249,14 @@ class Batch {
 /** Whether a resync was asked for and may still come. */
 export function isPending(resync: ChainRecord['resync'], nowSeconds: number): boolean {
   return resync !== undefined && resync.askedAt > 0 && nowSeconds - resync.askedAt < PENDING_SECONDS
+}
+
+/** A block that is not there is brought by no later commit: the chain counts as broken, though its tree is proven. */
+function stepOf(links: ChainLinks, refusedOps: readonly OpRefusal[], record: ChainRecord): ChainStep {
+  const step = followChain(links, stateOf(record))
+  return step.kind !== 'gap' && refusedOps.includes('op-missing-block')
+    ? { kind: 'gap', cause: 'incomplete-proof' }
+    : step
 }
 
 function stateOf({ rev, data }: ChainRecord): KnownState | null {

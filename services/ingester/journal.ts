@@ -165,7 +165,7 @@ export class Journal {
       }
       for (const [i, did] of [...decision.records.keys()].entries()) chains.stored(did, moves[i]!.to)
       for (const advance of advances) advance.stored()
-      this.#options.resyncLimit.spend(decision.requests.length)
+      this.#options.resyncLimit.spend(decision.requests.map(({ did }) => did))
       observer.stored(batch, decision)
       return
     }

@@ -57,7 +57,7 @@ export function firehoseMetrics(metrics: Metrics, hosts: readonly string[], gaug
     events: metrics.counter({ name: 'sluice_ingester_events_total', help: 'Events appended to the firehose stream.' }),
     resyncs: metrics.counter({
       name: 'sluice_ingester_resyncs_total',
-      help: 'Repositories found to be incomplete: asked to be fetched anew, already asked for, or deferred since too many were. Many at once: the relay has lost something.',
+      help: 'Repositories found to be incomplete: asked to be fetched anew, already asked for, or deferred since too many were, or one account too often. Many at once: the relay has lost something.',
       labels: { cause: RESYNC_CAUSES, answer: RESYNC_ANSWERS },
     }),
     conflicts: metrics.counter({

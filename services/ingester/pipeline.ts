@@ -5,7 +5,7 @@
  * Bounded in bytes from the moment a frame is taken until its outcome is durable; whoever has no room waits, and does not read its socket.
  */
 import type { AccountFrame, CommitFrame, IdentityFrame, RepoFrame, SyncFrame } from '@sluice/atproto/frame.ts'
-import { isDid, normalizeTime } from '@sluice/atproto/syntax.ts'
+import { isDid } from '@sluice/atproto/syntax.ts'
 import { streamEventCodec } from '@sluice/events/codec.ts'
 import type { StreamEvent } from '@sluice/events/stream-event.ts'
 import { Budget } from '@sluice/runtime/budget.ts'
@@ -13,6 +13,7 @@ import { isAbort } from '@sluice/runtime/errors.ts'
 import { KeyedQueue } from '@sluice/runtime/keyed-queue.ts'
 import type { Chains } from './chains.ts'
 import type { Finding } from './decide.ts'
+import { eventTime } from './event-time.ts'
 import type { Entry, Journal } from './journal.ts'
 import type { Judgement } from './judge.ts'
 import { refused, type Outcome } from './outcome.ts'
@@ -195,7 +196,7 @@ function isKeyProblem(judgement: Judgement): boolean {
 
 function eventOf(frame: IdentityFrame | AccountFrame, host: string): StreamEvent {
   const { seq, did } = frame
-  const time = normalizeTime(frame.time) ?? new Date().toISOString()
+  const time = eventTime(frame.time, Date.now())
   if (frame.type === 'identity') {
     return { type: 'identity', seq, time, did, ...(frame.handle !== undefined && { handle: frame.handle }) }
   }

@@ -277,3 +277,20 @@ test('A3: the late word of a host that an account has left is taken back: its ow
   expect(said.length).toBe(3)
   expect(said.findLast(([did]) => did === alice!.did)).toEqual([alice!.did, true])
 })
+
+test('A3: the word of a host whose clock is ahead does not win over what its account says later', async ({ tools }) => {
+  await using at = await stage('alice')
+  const { relay, repos } = at
+  const { did } = repos[0]!
+  const ingester = await tools.ingest(relay)
+  relay.commit(repos[0]!, [post()])
+  relay.message('#account', { did, time: '2999-01-01T00:00:00.000Z', active: false, status: 'deactivated' })
+  relay.message('#identity', { did, time: '2999-01-01T00:00:00.000Z' })
+  await expect.poll(() => ingester.metric('sluice_ingester_account_checks_total', { answer: 'differs' }), WAIT).toBe(1)
+  await caughtUp(tools, relay)
+  const events = await tools.events()
+  const said = events.flatMap((event) => (event.type === 'account' ? event : []))
+  expect(said).toMatchObject([{ active: false }, { active: true }])
+  expect(Date.parse(said[0]!.time)).toBeLessThanOrEqual(Date.parse(said[1]!.time))
+  for (const { time } of events) expect(Date.parse(time)).toBeLessThanOrEqual(Date.now())
+})

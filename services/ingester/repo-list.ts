@@ -2,10 +2,10 @@
  * Lists the repositories of one host, page by page, and asks for those that are wanted. A page's requests, the chain records that remember them
  * and the cursor move in one step; the cursor is the host's own, and never made up. After the last page it is `!ingester-done`.
  */
-import { XrpcRefusedError, type ListedRepo, type Page, type XrpcClient } from '@sluice/atproto/xrpc.ts'
+import type { ListedRepo, Page, XrpcClient } from '@sluice/atproto/xrpc.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { retry, type BackoffPolicy, type Retry } from '@sluice/runtime/backoff.ts'
-import { TransientError } from '@sluice/runtime/errors.ts'
+import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import { moveChain, readChains, type ChainRecord, type StoredChain } from '@sluice/streams/chain-state.ts'
 import type { Redis } from '@sluice/streams/connection.ts'
 import { INGESTER_DONE, readCursor } from '@sluice/streams/cursors.ts'
@@ -24,6 +24,8 @@ export interface RepoListOptions {
   listing: () => Omit<ListingOptions, 'nowMs'>
   /** After so many failures in a row the host is given up for now; default: never. */
   triesMax?: number
+  /** A host that has not come to an end after so many pages is given up for now, and goes on at its cursor the next time; default: never. */
+  pagesMax?: number
   backoff?: BackoffPolicy
   onPage: (decision: ListingDecision) => void | Promise<void>
   onWait: (retry: Retry) => void
@@ -34,12 +36,12 @@ const BACKOFF: BackoffPolicy = { baseMs: 1_000, capMs: 60_000, healthyAfterMs: 0
 
 /**
  * Lists from the stored cursor, or from the start when that is done or absent.
- * @throws XrpcRefusedError when the host will not list; TransientError when it was given up; AbortError on the signal
+ * @throws RefusedError when the host will not list, or not so that we take it; GivenUpError when it was given up; AbortError on the signal
  */
 export async function listRepos(options: RepoListOptions, signal: AbortSignal): Promise<void> {
-  const { redis, cursorKey: key } = options
+  const { redis, cursorKey: key, url, pagesMax = Infinity } = options
   let stored = await readCursor(redis, key)
-  for (;;) {
+  for (let pages = 0; pages < pagesMax; pages++) {
     const cursor = stored === null || stored === INGESTER_DONE ? undefined : stored
     const page = await fetchPage(options, cursor, signal)
     const next = page.cursor ?? INGESTER_DONE
@@ -48,6 +50,7 @@ export async function listRepos(options: RepoListOptions, signal: AbortSignal): 
     stored = next
     if (page.cursor === undefined) return
   }
+  throw new GivenUpError(`${url}: no end after ${pagesMax} pages`)
 }
 
 async function fetchPage(
@@ -70,14 +73,14 @@ async function fetchPage(
   })
 }
 
-/** A host that failed too often for now. Not a TransientError, which would be tried again without end. */
+/** A host that failed too often for now, or does not come to an end. Not a TransientError, which would be tried again without end. */
 export class GivenUpError extends Error {
   override name = 'GivenUpError'
 }
 
-/** Whether listing a host is pointless for now: it refuses, or failed too often. */
+/** Whether listing a host is pointless for now: it refuses, answers what we do not take (a redirect to nowhere, too many bytes), or was given up. */
 export function isHostFault(error: unknown): boolean {
-  return error instanceof XrpcRefusedError || error instanceof GivenUpError
+  return error instanceof RefusedError || error instanceof GivenUpError
 }
 
 async function store(

@@ -142,6 +142,24 @@ test('what the live stream may still bring is not missing', async ({ tools }) =>
   expect(await tools.requests()).toEqual([])
 })
 
+test('a relay that is dead or silent keeps no sweep from asking for what another one lists', async ({ tools }) => {
+  await using relay = await FakeRelay.start()
+  await using silent = await FakeRelay.start()
+  const [repo] = people(1)
+  relay.register(repo!)
+  await tools.ingest(relay, { ...ENV, RELAY_HOSTS: `${relay.url},${silent.url}` })
+  await listed(tools, relay)
+  await listed(tools, silent)
+  await exported(tools, [repo!])
+  await tools.redis.del('repo_backfill')
+  repo!.write([post()])
+  await tools.redis.set(`firehose_live:time:${relay.host}`, new Date().toISOString())
+  await tools.redis.set(`firehose_live:time:${silent.host}`, new Date(0).toISOString())
+  await demandSweep(tools.redis, 'repo_backfill', 'a test')
+  await swept(tools)
+  expect(await tools.requests()).toMatchObject([{ did: repo!.did, host: relay.host, reason: 'sweep' }])
+})
+
 test('host by host: each host that the relay knows, but for the dead, the skipped and the broken', async ({
   tools,
 }) => {

@@ -15,7 +15,7 @@ import { classifyRedisError, type Redis } from '@sluice/streams/connection.ts'
 import { cursorKey, INGESTER_DONE, readCursor } from '@sluice/streams/cursors.ts'
 import type { Producer } from '@sluice/streams/producer.ts'
 import type { Shard } from '@sluice/streams/spread.ts'
-import { isHostFault, listRepos } from './repo-list.ts'
+import { GivenUpError, isHostFault, listRepos } from './repo-list.ts'
 import type { ListingOutcome } from './listing.ts'
 import { sweepDemandKey, sweptKey } from './sweep-demand.ts'
 import { parseUpstream, type Upstream } from './upstream.ts'
@@ -33,12 +33,13 @@ export interface ReposOptions {
   skipDids: ReadonlySet<string>
   shard: Shard
   allowPrivate: boolean
-  /** How far the live stream is behind, in ms; what it may still bring is not missing. */
-  liveLagMs: () => Promise<number>
+  /** How far the live stream of a relay is behind, in ms; what it may still bring is not missing. */
+  liveLagMs: (relay: string) => Promise<number>
   onSuspects: (dids: readonly string[]) => void
   observer: ReposObserver
   pollMs?: number
   backoff?: BackoffPolicy
+  hostPages?: number
 }
 
 export interface ReposObserver {
@@ -53,23 +54,40 @@ export type Phase = (typeof PHASES)[number]
 
 const HOST_CONCURRENCY = 16
 const HOST_TRIES = 5
+/** Of one host in a pass: five million accounts. A host that makes up cursors would hold the pass up for ever. */
+const HOST_PAGES = 5_000
+/** Of the hosts that a relay knows: a million. */
+const LISTS_OF_HOSTS = 1_000
 const POLL_MS = 1_000
 const BACKOFF: BackoffPolicy = { baseMs: 1_000, capMs: 60_000, healthyAfterMs: 0 }
 /** Hosts that a relay has given up. */
 const DEAD_STATUS = new Set(['offline', 'banned'])
 
-/** One pass over all repositories. */
-interface Pass {
+interface PassKind {
   isSweep: boolean
   cursorKey: (host: string) => string
+}
+
+/** One pass over all repositories. */
+interface Pass extends PassKind {
+  /** Hosts that are listed or were: two relays name the same ones, and a cursor has one reader. */
+  begun: Set<string>
+}
+
+/** What is listed at once: a relay itself, or one of the hosts that it knows. */
+interface Lister {
+  upstream: Upstream
+  /** Whose live stream brings what is new there. */
+  relay: Upstream
+  cursorKey: string
 }
 
 export class Repos implements Service {
   readonly name = 'repos'
   readonly #options: ReposOptions
   readonly #backoff: BackoffPolicy
-  readonly #listing: Pass
-  readonly #sweep: Pass
+  readonly #listing: PassKind
+  readonly #sweep: PassKind
 
   constructor(options: ReposOptions) {
     this.#options = options
@@ -98,7 +116,8 @@ export class Repos implements Service {
     }
   }
 
-  async #pass(pass: Pass, signal: AbortSignal): Promise<void> {
+  async #pass(kind: PassKind, signal: AbortSignal): Promise<void> {
+    const pass = { ...kind, begun: new Set<string>() }
     await Promise.all(this.#options.upstreams.map(async (upstream) => this.#passUpstream(upstream, pass, signal)))
   }
 
@@ -109,18 +128,18 @@ export class Repos implements Service {
       log.info({ host: upstream.host }, 'its repositories were listed before')
       return
     }
-    if (source === 'hosts') return this.#passHosts(upstream, pass, signal)
     // A relay that refuses to list may be mended by its operator, or by ours: nothing else can be done meanwhile.
     for (;;) {
       try {
-        await this.#list(upstream, key, false, pass, signal)
+        if (source === 'hosts') await this.#passHosts(upstream, pass, signal)
+        else await this.#list({ upstream, relay: upstream, cursorKey: key }, pass, signal)
         log.info({ host: upstream.host }, 'all repositories are listed')
         return
       } catch (error) {
         if (!isHostFault(error)) throw error
         log.error(
           { host: upstream.host, error: describeError(error) },
-          'the relay does not list its repositories, asked again in 10 min',
+          `the relay does not list its ${source === 'hosts' ? 'hosts' : 'repositories'}, asked again in 10 min`,
         )
         this.#options.observer.hostFailed()
         await sleep(600_000, signal)
@@ -130,32 +149,23 @@ export class Repos implements Service {
 
   /** Each host that the relay knows, many at a time; a host that fails is left for the next sweep. */
   async #passHosts(relay: Upstream, pass: Pass, signal: AbortSignal): Promise<void> {
-    const { redis, observer, log, skipHosts, producer } = this.#options
+    const { redis, skipHosts, producer } = this.#options
     const hosts = new PQueue({ concurrency: HOST_CONCURRENCY })
     let failure: unknown
-    for await (const { hostname, status } of this.#hosts(relay, signal)) {
-      const host = parseUpstream(this.#options.allowPrivate ? `http://${hostname}` : hostname)
-      if (host === undefined || skipHosts.has(host.host) || DEAD_STATUS.has(status ?? '')) continue
-      const key = pass.cursorKey(host.host)
-      const work = async (): Promise<void> => {
-        try {
-          if (!pass.isSweep && (await readCursor(redis, key)) === INGESTER_DONE) return
-          await this.#list(host, key, true, pass, signal)
-        } catch (error) {
-          if (signal.aborted) return
-          if (!isHostFault(error)) throw error
-          observer.hostFailed()
-          log.info(
-            { host: host.host, error: describeError(error) },
-            'a host does not list its repositories; left for the next sweep',
-          )
-        }
+    try {
+      for await (const { hostname, status } of this.#hosts(relay, signal)) {
+        const host = parseUpstream(this.#options.allowPrivate ? `http://${hostname}` : hostname)
+        if (host === undefined || skipHosts.has(host.host) || DEAD_STATUS.has(status ?? '')) continue
+        if (pass.begun.has(host.host)) continue
+        pass.begun.add(host.host)
+        await hosts.onSizeLessThan(HOST_CONCURRENCY)
+        if (failure !== undefined) break
+        hosts.add(() => this.#passHost(host, relay, pass, signal)).catch((error: unknown) => (failure ??= error))
       }
-      await hosts.onSizeLessThan(HOST_CONCURRENCY)
-      if (failure !== undefined) break
-      hosts.add(work).catch((error: unknown) => (failure ??= error))
+    } finally {
+      // When the relay's list breaks off too: whoever tries again must not meet a host's cursor moving.
+      await hosts.onIdle()
     }
-    await hosts.onIdle()
     signal.throwIfAborted()
     if (failure !== undefined) throw failure as Error
     const key = pass.cursorKey(relay.host)
@@ -163,36 +173,56 @@ export class Repos implements Service {
     if (from !== INGESTER_DONE) await producer.append([], signal, { cursor: { key, from, to: INGESTER_DONE } })
   }
 
+  async #passHost(host: Upstream, relay: Upstream, pass: Pass, signal: AbortSignal): Promise<void> {
+    const { redis, observer, log } = this.#options
+    const key = pass.cursorKey(host.host)
+    try {
+      if (!pass.isSweep && (await readCursor(redis, key)) === INGESTER_DONE) return
+      await this.#list({ upstream: host, relay, cursorKey: key }, pass, signal)
+    } catch (error) {
+      if (signal.aborted) return
+      if (!isHostFault(error)) throw error
+      observer.hostFailed()
+      log.info(
+        { host: host.host, error: describeError(error) },
+        'a host does not list its repositories; left for the next sweep',
+      )
+    }
+  }
+
+  /** @throws RefusedError, GivenUpError: see `isHostFault` */
   async *#hosts(relay: Upstream, signal: AbortSignal): AsyncGenerator<ListedHost> {
     const { xrpc } = this.#options
     let cursor: string | undefined
-    do {
+    for (let pages = 0; pages < LISTS_OF_HOSTS; pages++) {
       const query = { limit: 1_000, ...(cursor !== undefined && { cursor }) }
       const ask = async () => xrpc.listHosts(relay.webUrl, query, { signal })
       const page = await retry(signal, this.#backoff, ask, (wait) => this.#onWait(relay.host, wait))
       yield* page.items
-      if (page.cursor === cursor) return
+      if (page.cursor === undefined || page.cursor === cursor) return
       cursor = page.cursor
-    } while (cursor !== undefined)
+    }
+    throw new GivenUpError(`${relay.host}: its list of hosts has no end after ${LISTS_OF_HOSTS} pages`)
   }
 
-  async #list(upstream: Upstream, key: string, isPds: boolean, pass: Pass, signal: AbortSignal): Promise<void> {
-    const { redis, xrpc, producer, skipDids, shard, onSuspects, observer } = this.#options
-    let horizonMs = await this.#horizonMs()
+  async #list({ upstream, relay, cursorKey }: Lister, pass: Pass, signal: AbortSignal): Promise<void> {
+    const { redis, xrpc, producer, skipDids, shard, onSuspects, observer, hostPages = HOST_PAGES } = this.#options
+    const isPds = upstream !== relay
+    let horizonMs = await this.#horizonMs(relay)
     await listRepos(
       {
         redis,
         xrpc,
         producer,
         url: upstream.webUrl,
-        cursorKey: key,
+        cursorKey,
         backoff: this.#backoff,
-        ...(isPds && { triesMax: HOST_TRIES }),
+        ...(isPds && { triesMax: HOST_TRIES, pagesMax: hostPages }),
         listing: () => ({ host: upstream.host, isPds, isSweep: pass.isSweep, horizonMs, skipDids, shard }),
         onPage: async ({ outcomes, suspects }) => {
           if (suspects.length > 0) onSuspects(suspects)
           observer.listed(countOf(outcomes))
-          horizonMs = await this.#horizonMs()
+          horizonMs = await this.#horizonMs(relay)
         },
         onWait: (wait) => this.#onWait(upstream.host, wait),
       },
@@ -201,9 +231,9 @@ export class Repos implements Service {
   }
 
   /** What is older than this and not here will not come by the live stream. */
-  async #horizonMs(): Promise<number> {
+  async #horizonMs({ host }: Upstream): Promise<number> {
     const { sweepGraceMs, liveLagMs } = this.#options
-    return Date.now() - sweepGraceMs - (await liveLagMs())
+    return Date.now() - sweepGraceMs - (await liveLagMs(host))
   }
 
   /** @returns why it is due */

@@ -2,6 +2,9 @@
  * How many repositories the live stream may ask for at present. A relay that lost something breaks many chains at once, and a first start knows
  * of none: without a limit `repo_backfill` would take the memory that live events need. What is turned away is remembered in the chain record, and
  * asked for by the account's next commit or the sweep.
+ *
+ * A single account may not use that up either: each has asks of its own, which come back slowly. Toggling an account, or breaking its chain on purpose
+ * as soon as it was mended, costs its host nothing, and us the whole repository each time.
  */
 import type { Redis } from '@sluice/streams/connection.ts'
 import type { Limits } from './decide.ts'
@@ -16,6 +19,15 @@ export interface ResyncLimitOptions {
 }
 
 const LOOK_MS = 1_000
+/**
+ * Of one account, at once. Enough for whoever comes and goes, or whose commits a bad relay loses: what is turned away may have to wait for the sweep, a day.
+ * With a single one, an account whose chain broke twice within minutes would stay incomplete until then.
+ */
+export const ACCOUNT_ASKS = 20
+/** After so long an account has one ask more. */
+export const ACCOUNT_ASK_MS = 300_000
+/** Accounts; about 100 bytes each. With 200 asks a second those of the last 8 minutes at the least. */
+const REMEMBERED = 100_000
 
 export class ResyncLimit {
   readonly #options: Required<ResyncLimitOptions>
@@ -23,6 +35,8 @@ export class ResyncLimit {
   #filledAt: number
   #depth = Infinity
   #lookedAt = -Infinity
+  /** When each account will have all of its asks again, Unix ms. */
+  readonly #wholeAt = new Map<string, number>()
 
   constructor(options: ResyncLimitOptions) {
     this.#options = { now: Date.now, ...options }
@@ -39,12 +53,21 @@ export class ResyncLimit {
     return {
       nowSeconds: Math.floor(nowMs / 1_000),
       asks: Math.max(0, Math.floor(Math.min(this.#tokens, entriesMax - this.#depth))),
+      mayAsk: (did) => (this.#wholeAt.get(did) ?? 0) - nowMs <= (ACCOUNT_ASKS - 1) * ACCOUNT_ASK_MS,
     }
   }
 
-  spend(requests: number): void {
-    this.#tokens -= requests
-    this.#depth += requests
+  /** These accounts were asked for. */
+  spend(dids: readonly string[]): void {
+    this.#tokens -= dids.length
+    this.#depth += dids.length
+    const nowMs = this.#options.now()
+    for (const did of dids) {
+      const wholeAt = Math.max(this.#wholeAt.get(did) ?? 0, nowMs) + ACCOUNT_ASK_MS
+      this.#wholeAt.delete(did)
+      this.#wholeAt.set(did, wholeAt)
+      if (this.#wholeAt.size > REMEMBERED) this.#wholeAt.delete(this.#wholeAt.keys().next().value!)
+    }
   }
 
   /** Without an answer the last one counts: it is about seconds, not about entries. */

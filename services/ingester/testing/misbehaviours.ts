@@ -156,6 +156,22 @@ export const rows: Row[] = [
     resync: 'too-big',
   },
   {
+    name: 'a commit that lacks the block of a record appends its sibling, and asks for the repository',
+    act: ({ alice, next, sendBody }) => {
+      const writes = [path(1), path(2)].map((at) => ({ path: at, record: post(at === path(1) ? 'lost' : 'sibling') }))
+      const made = next(writes)
+      const { cid } = alice.records.get(path(1))!
+      sendBody(withBlocks({ repo: alice, made, state: { rev: '', data: alice.data } }, (blocks) => blocks.delete(cid)))
+    },
+    outcomes: { appended: 1 },
+    arrives: ['sibling'],
+    resync: 'gap',
+    metrics: [
+      ['sluice_ingester_refused_ops_total', { reason: 'op-missing-block' }, 1],
+      ['sluice_ingester_resyncs_total', { cause: 'incomplete-proof', answer: 'asked' }, 1],
+    ],
+  },
+  {
     name: 'a commit of 201 ops is refused',
     act: ({ next, sendBody }) => {
       const writes = Array.from({ length: 201 }, (_, i) => ({

@@ -1,0 +1,67 @@
+/** How often repositories may be asked for: all together by the second, and each account by itself. */
+import { TestRepo } from '@sluice/atproto/testing/repo.ts'
+import { testDid } from '@sluice/atproto/testing/world.ts'
+import { FakeRelay } from '@sluice/sandbox/fake-relay.ts'
+import { expect } from '@sluice/sandbox/fixtures.ts'
+import { readChains } from '@sluice/streams/chain-state.ts'
+import { ACCOUNT_ASK_MS, ACCOUNT_ASKS, ResyncLimit } from './resync-limit.ts'
+import { caughtUp, test } from './testing/run.ts'
+
+const [ALICE, BOB] = ['did:plc:aaaaaaaaaaaaaaaaaaaaaaaa', 'did:plc:bbbbbbbbbbbbbbbbbbbbbbbb'] as const
+
+test('an account has its asks, which come back one by one, and uses up no others', async ({ tools }) => {
+  let nowMs = 1_800_000_000_000
+  const options = { redis: tools.redis, repoStream: 'repo_backfill', perSecond: 200, entriesMax: 1_000 }
+  const limit = new ResyncLimit({ ...options, now: () => nowMs })
+  const asksOf = async (did: string): Promise<number> => {
+    for (let asks = 0; ; asks++) {
+      if (!(await limit.now()).mayAsk(did)) return asks
+      limit.spend([did])
+    }
+  }
+  expect(await asksOf(ALICE)).toBe(ACCOUNT_ASKS)
+  expect(await asksOf(BOB)).toBe(ACCOUNT_ASKS)
+  nowMs += ACCOUNT_ASK_MS - 1
+  expect(await asksOf(ALICE)).toBe(0)
+  nowMs += 1
+  expect(await asksOf(ALICE)).toBe(1)
+  nowMs += 100 * ACCOUNT_ASKS * ACCOUNT_ASK_MS
+  expect(await asksOf(ALICE)).toBe(ACCOUNT_ASKS)
+})
+
+test('the asks of a second are for all, and come back with it', async ({ tools }) => {
+  let nowMs = 1_800_000_000_000
+  const options = { redis: tools.redis, repoStream: 'repo_backfill', perSecond: 2, entriesMax: 1_000 }
+  const limit = new ResyncLimit({ ...options, now: () => nowMs })
+  expect((await limit.now()).asks).toBe(2)
+  limit.spend([ALICE, BOB])
+  expect((await limit.now()).asks).toBe(0)
+  nowMs += 500
+  expect((await limit.now()).asks).toBe(1)
+})
+
+test('an account that comes and goes all the time is asked for a few times, and then remembered for the sweep', async ({
+  tools,
+}) => {
+  await using relay = await FakeRelay.start()
+  const alice = new TestRepo(testDid('alice'))
+  relay.register(alice)
+  // Its own host settles nothing meanwhile.
+  relay.directory.pds = 'http://127.0.0.1:1'
+  relay.commit(alice, [{ path: 'app.bsky.feed.post/3kaaaaaaaaa22', record: { $type: 'app.bsky.feed.post', text: '' } }])
+  const turns = 2 * ACCOUNT_ASKS
+  for (let n = 0; n < turns; n++) {
+    const time = new Date().toISOString()
+    relay.message('#account', { did: alice.did, time, active: false, status: 'deactivated' })
+    relay.message('#account', { did: alice.did, time, active: true })
+  }
+  // Each in a batch of its own.
+  const ingester = await tools.ingest(relay, { INGESTER_BATCH_SIZE: '1' })
+  await caughtUp(tools, relay)
+  const requests = await tools.requests()
+  expect(requests.length).toBe(ACCOUNT_ASKS)
+  const deferred = { cause: 'reactivated', answer: 'deferred' }
+  expect(await ingester.metric('sluice_ingester_resyncs_total', deferred)).toBe(turns - ACCOUNT_ASKS)
+  const [chain] = await readChains(tools.redis, [alice.did])
+  expect(chain!.record).toMatchObject({ inactive: false, resync: { need: alice.rev, askedAt: 0 } })
+})

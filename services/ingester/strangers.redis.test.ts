@@ -1,0 +1,167 @@
+/** What hosts answer that nobody can trust is counted and passed over: it ends no process, and holds up no pass over the repositories. */
+import { formatCid } from '@sluice/atproto/cid.ts'
+import { HttpClient } from '@sluice/atproto/http.ts'
+import { TestRepo, type Write } from '@sluice/atproto/testing/repo.ts'
+import { testDid } from '@sluice/atproto/testing/world.ts'
+import { XrpcClient } from '@sluice/atproto/xrpc.ts'
+import { backfillEventCodec } from '@sluice/events/codec.ts'
+import { createLogger } from '@sluice/runtime/log.ts'
+import { FakeRelay } from '@sluice/sandbox/fake-relay.ts'
+import { expect } from '@sluice/sandbox/fixtures.ts'
+import { HighWater } from '@sluice/streams/high-water.ts'
+import { Producer } from '@sluice/streams/producer.ts'
+import { WHOLE } from '@sluice/streams/spread.ts'
+import { Repos, type ReposOptions } from './repos.ts'
+import { demandSweep, sweepDemandKey } from './sweep-demand.ts'
+import { caughtUp, test, WAIT, type Tools } from './testing/run.ts'
+import { REFUSED_ANSWERS, Stranger, type Answer } from './testing/stranger.ts'
+import { parseUpstream } from './upstream.ts'
+
+const TIME = '2026-01-01T00:00:00.000Z'
+const HOSTS = { INGESTER_MODE: 'backfill', INGESTER_REPO_SOURCE: 'hosts' }
+const DONE = '!ingester-done'
+const FAILURES = 'sluice_ingester_listing_host_failures_total'
+const WRITE: Write = {
+  path: 'app.bsky.feed.post/3kaaaaaaaaa22',
+  record: { $type: 'app.bsky.feed.post', text: 'hello', createdAt: TIME },
+}
+
+function person(name: string): TestRepo {
+  const repo = new TestRepo(testDid(name))
+  repo.write([WRITE])
+  return repo
+}
+
+const cursorOf = (tools: Tools, { host }: { host: string }) => tools.redis.get(`repo_backfill:cursor:${host}`)
+
+async function listed(tools: Tools, relay: FakeRelay): Promise<void> {
+  await expect.poll(() => cursorOf(tools, relay), WAIT).toBe(DONE)
+}
+
+const UNANSWERED: { name: string; answer: Answer; env: Record<string, string> }[] = [
+  ...REFUSED_ANSWERS.map((row) => ({ ...row, env: {} })),
+  { name: 'may not be asked', answer: (_, response) => response.destroy(), env: { ALLOW_PRIVATE_HOSTS: 'false' } },
+]
+
+test.for(UNANSWERED)(
+  'asked for the status of an account, a host that $name has given no answer',
+  async ({ answer, env }, { tools }) => {
+    await using relay = await FakeRelay.start()
+    await using stranger = await Stranger.start(answer)
+    const [alice, bob] = ['alice', 'bob'].map((name) => new TestRepo(testDid(name)))
+    relay.register(alice!, bob!)
+    relay.directory.pds = stranger.url
+    const ingester = await tools.ingest(relay, env)
+    relay.commit(alice!, [WRITE])
+    relay.message('#account', { did: alice!.did, time: TIME, active: false, status: 'deactivated' })
+    const unanswered = { answer: 'no-answer' }
+    await expect.poll(() => ingester.metric('sluice_ingester_account_checks_total', unanswered), WAIT).toBe(1)
+    relay.commit(bob!, [WRITE])
+    await caughtUp(tools, relay)
+    expect(await tools.ledger(relay)).toEqual({ appended: 3 })
+  },
+)
+
+test.for(REFUSED_ANSWERS)(
+  'host by host: one that $name is left for the next sweep, and the others are listed',
+  async ({ answer }, { tools }) => {
+    await using relay = await FakeRelay.start()
+    await using stranger = await Stranger.start(answer)
+    await using host = await FakeRelay.start()
+    const alice = person('alice')
+    host.register(alice)
+    relay.directory.hosts = [{ hostname: stranger.host }, { hostname: host.host }]
+    const ingester = await tools.ingest(relay, HOSTS)
+    await listed(tools, relay)
+    expect(await tools.requests()).toMatchObject([{ did: alice.did, host: host.host }])
+    expect(await ingester.metric(FAILURES)).toBe(1)
+  },
+)
+
+test('a relay that refuses to name its hosts is asked again later', async ({ tools }) => {
+  await using relay = await FakeRelay.start()
+  const ingester = await tools.ingest(relay, HOSTS)
+  await expect.poll(() => ingester.metric(FAILURES), WAIT).toBe(1)
+  expect(ingester.log.join('')).toContain('does not list its hosts, asked again in 10 min')
+  expect(await ingester.metric('sluice_ingester_listing_phase', { phase: 'listing' })).toBe(1)
+})
+
+test('a host that two relays name is listed once', async ({ tools }) => {
+  await using one = await FakeRelay.start()
+  await using two = await FakeRelay.start()
+  await using host = await FakeRelay.start()
+  host.register(person('alice'))
+  for (const relay of [one, two]) relay.directory.hosts = [{ hostname: host.host }, { hostname: host.host }]
+  await tools.ingest(one, { ...HOSTS, RELAY_HOSTS: `${one.url},${two.url}` })
+  await listed(tools, one)
+  await listed(tools, two)
+  expect(host.directory.asked('/xrpc/com.atproto.sync.listRepos')).toBe(1)
+  expect((await tools.requests()).length).toBe(1)
+})
+
+test('an empty cursor follows the last page', async ({ tools }) => {
+  const { did, commit, rev } = person('alice')
+  const page = JSON.stringify({ repos: [{ did, head: formatCid(commit!), rev }], cursor: '' })
+  await using relay = await FakeRelay.start()
+  await using stranger = await Stranger.start((_, response) => response.end(page))
+  relay.directory.hosts = [{ hostname: stranger.host }]
+  await tools.ingest(relay, HOSTS)
+  await listed(tools, relay)
+  expect(await cursorOf(tools, stranger)).toBe(DONE)
+  expect(await tools.requests()).toMatchObject([{ did }])
+  expect(stranger.requests.length).toBe(1)
+})
+
+test('a host whose pages have no end is left for the next sweep, which goes on where it was', async ({ tools }) => {
+  await using relay = await FakeRelay.start()
+  const next = ({ searchParams }: URL) => String(Number(searchParams.get('cursor')) + 1)
+  await using stranger = await Stranger.start((url, response) =>
+    response.end(JSON.stringify({ repos: [], cursor: next(url) })),
+  )
+  relay.directory.hosts = [{ hostname: stranger.host }]
+  const http = new HttpClient({ allowPrivate: true })
+  const failed: string[] = []
+  const repos = reposOf(tools, {
+    xrpc: new XrpcClient(http),
+    upstreams: [parseUpstream(relay.url)!],
+    hostPages: 3,
+    observer: { listed() {}, phase() {}, waiting() {}, hostFailed: () => void failed.push('host') },
+  })
+  const stop = new AbortController()
+  const running = repos.run(stop.signal)
+  try {
+    await listed(tools, relay)
+    for (const why of ['one', 'two']) {
+      await demandSweep(tools.redis, 'repo_backfill', why)
+      await expect.poll(() => tools.redis.get(sweepDemandKey('repo_backfill')), WAIT).toBeNull()
+    }
+    const asked = stranger.requests.map(({ searchParams }) => searchParams.get('cursor'))
+    expect(asked).toEqual([null, '1', '2', null, '1', '2', '3', '4', '5'])
+    expect(failed.length).toBe(3)
+  } finally {
+    stop.abort()
+    await running
+    await http.close()
+  }
+})
+
+function reposOf({ redis }: Tools, options: Pick<ReposOptions, 'xrpc' | 'upstreams' | 'hostPages' | 'observer'>) {
+  const stream = 'repo_backfill'
+  const highWater = new HighWater({ redis, stream, entriesMax: 1e6 })
+  return new Repos({
+    redis,
+    producer: new Producer({ redis, stream, codec: backfillEventCodec, highWater }),
+    log: createLogger({ role: 'ingester', build: 'test', destination: { write: () => {} } }),
+    source: 'hosts',
+    sweepIntervalMs: 0,
+    sweepGraceMs: 0,
+    skipHosts: new Set(),
+    skipDids: new Set(),
+    shard: WHOLE,
+    allowPrivate: true,
+    liveLagMs: async () => 0,
+    onSuspects: () => {},
+    pollMs: 20,
+    ...options,
+  })
+}
