@@ -6,6 +6,7 @@
  */
 import { parsePlcLine, type PlcOperation } from '@sluice/atproto/plc-export.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
+import { withoutNul } from '@sluice/collections/values.ts'
 import { transaction } from '@sluice/database/transaction.ts'
 import { RefusedError } from '@sluice/runtime/errors.ts'
 
@@ -76,7 +77,7 @@ async function store(db: DatabasePool, operations: PlcOperation[]): Promise<numb
   const { rowCount } = await transaction(db, { doing: 'importing identities' }, (tx) =>
     tx.query(STORE, [
       operations.map(({ did }) => did),
-      operations.map(({ document }) => JSON.stringify(document ?? ENDED).replaceAll('\\u0000', '')),
+      operations.map(({ document }) => JSON.stringify(withoutNul(document ?? ENDED))),
       operations.map(({ createdAt }) => createdAt),
     ]),
   )

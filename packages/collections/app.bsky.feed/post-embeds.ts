@@ -29,6 +29,14 @@ const external = table(
 )
 const record = table('post_embed_record', { postUri: 'text', embedUri: 'text', embedCid: 'text' }, { owner: 'postUri' })
 
+/** What may stand beside a record. The union is open, so the lexicon lets another kind pass without a look at it: a record again, say, with nothing in it. */
+const MEDIA: ReadonlySet<string> = new Set([
+  'app.bsky.embed.images',
+  'app.bsky.embed.gallery',
+  'app.bsky.embed.video',
+  'app.bsky.embed.external',
+])
+
 export const embedTables = [image, galleryImage, video, external, record]
 
 /** The post that this embed quotes; records of other kinds are embedded, not quoted. */
@@ -65,7 +73,7 @@ export function embedRows(postUri: string, embed: Embed | undefined): Row[] {
     case 'app.bsky.embed.recordWithMedia':
       return [
         record.row({ postUri, embedUri: embed.record.record.uri, embedCid: embed.record.record.cid }),
-        ...embedRows(postUri, embed.media),
+        ...(MEDIA.has(embed.media.$type) ? embedRows(postUri, embed.media) : []),
       ]
     default:
       return []
