@@ -100,9 +100,13 @@ export async function* plcExportLines(source: string, options: ExportOptions): A
   if (!/^https?:\/\//.test(source)) yield* linesOf(createReadStream(source), source, options.signal)
   else if (new URL(source).pathname.endsWith('/export')) yield* pagesOf(source, options)
   else {
-    const { body, status } = await options.http.get(source, { signal: options.signal, limits: FILE_LIMITS })
-    if (status !== 200) throw new TransientError(`${source} answers ${status}`)
-    yield* linesOf(Readable.from(body), source, options.signal)
+    const response = await options.http.get(source, { signal: options.signal, limits: FILE_LIMITS })
+    if (response.status !== 200) {
+      // Or its time limit, a day, would keep the process.
+      await response.discard()
+      throw new TransientError(`${source} answers ${response.status}`)
+    }
+    yield* linesOf(Readable.from(response.body), source, options.signal)
   }
 }
 

@@ -48,6 +48,15 @@ test('started as a program it has the exit codes that scripts rely on, and a rea
   expect([cut.stdout, cut.stderr]).toEqual(['ingester\n', ''])
 })
 
+test('a command that is stopped before it was done does not end with 0', async ({ database }) => {
+  const env = { DB_POSTGRES_URL: database }
+  const stopped = { code: 130, stderr: expect.stringContaining('stopped before it was done') as string }
+  expect(await runCli(['bulk', 'begin'], env)).toMatchObject({ code: 0 })
+  expect(await runCli(['bulk', 'finish'], env, AbortSignal.abort())).toMatchObject(stopped)
+  expect(await runCli(['bulk', 'finish'], env)).toMatchObject({ code: 0 })
+  expect(await runCli(['recount', '--check'], env, AbortSignal.abort())).toMatchObject(stopped)
+})
+
 test('status --watch shows it again and again, and ends at Ctrl-C with 0', async ({ redisUrl }) => {
   const stop = new AbortController()
   const said = runCli(['status', '--watch', '1'], { REDIS_URL: redisUrl, METRICS_PORT: '0' }, stop.signal)

@@ -9,6 +9,7 @@
  * | 69   | Redis, PostgreSQL or a host is away: try again                                     |
  * | 70   | a fault of ours                                                                  |
  * | 78   | the environment is wrong, or a server refuses us for good                         |
+ * | 130  | stopped before it was done: repeat it                                            |
  */
 import { Command, CommanderError } from 'commander'
 import { buildId } from '@sluice/runtime/build-id.ts'
@@ -18,7 +19,7 @@ import { redact } from '@sluice/runtime/redact.ts'
 import { Output } from './output.ts'
 import { Session } from './session.ts'
 
-export const EXIT = { done: 0, found: 1, usage: 2, away: 69, bug: 70, config: 78 } as const
+export const EXIT = { done: 0, found: 1, usage: 2, away: 69, bug: 70, config: 78, stopped: 130 } as const
 
 /** What was asked for cannot be done as things are; the message says why. Exit code 1. */
 export class CannotError extends Error {
@@ -39,6 +40,7 @@ export class Cli {
   readonly program: Command
   readonly #options: CliOptions
   #code: number = EXIT.done
+  #isEndless = false
 
   constructor(options: CliOptions, commands: readonly Add[]) {
     this.#options = options
@@ -58,8 +60,9 @@ export class Cli {
     }
   }
 
-  /** What a command does with its session; the number it returns is the exit code. */
-  run(work: (session: Session) => Promise<number | void>): Promise<void> {
+  /** What a command does with its session; the number it returns is the exit code. @param endless it goes on until it is stopped */
+  run(work: (session: Session) => Promise<number | void>, { endless = false } = {}): Promise<void> {
+    this.#isEndless = endless
     return this.#inSession(work)
   }
 
@@ -79,6 +82,8 @@ export class Cli {
     const out = new Output({ json, colour: colour && color, write: stdout })
     await using session = new Session(env, out, signal)
     this.#code = (await work(session)) ?? EXIT.done
+    // Many a command ends its loop, and has told how far it came.
+    if (signal.aborted) this.#code = this.#stopped()
   }
 
   #explain(error: unknown): number {
@@ -86,10 +91,17 @@ export class Cli {
       // --help and --version end so, too. What is wrong with the line was printed already.
       return error.exitCode === 0 ? EXIT.done : EXIT.usage
     }
-    if (isAbort(error) && this.#options.signal.aborted) return EXIT.done
+    if (isAbort(error) && this.#options.signal.aborted) return this.#stopped()
     const [code, text] = judge(error)
     this.#options.stderr(`sluice: ${redact(text)}\n`)
     return code
+  }
+
+  /** Half of a check is no check, and half of a load no load. */
+  #stopped(): number {
+    if (this.#isEndless) return EXIT.done
+    this.#options.stderr('sluice: stopped before it was done; repeat it\n')
+    return EXIT.stopped
   }
 }
 

@@ -48,7 +48,7 @@ test('sluice bulk: begun, loaded and finished, the index is what it is without',
 test('sluice identity import: the operations of a real directory, and a line that is none', async ({ database }) => {
   await using network = await startNetwork()
   const { did } = await network.pds.createAccount('alice')
-  const log = (await (await fetch(`${network.plcUrl}/${did}/log/audit`)).json()) as object[]
+  const log = (await (await fetch(`${network.plcUrl}/${did}/log/audit`)).json()) as { operation: object }[]
   const folder = mkdtempSync(join(tmpdir(), 'sluice-cli-'))
   try {
     const file = join(folder, 'plc.jsonl')
@@ -58,6 +58,10 @@ test('sluice identity import: the operations of a real directory, and a line tha
     await using db = poolOn(database)
     const { rows } = await db.query<{ did: string }>('select did from did_cache')
     expect(rows).toEqual([{ did }])
+    // A backslash and four zeros are no U+0000.
+    const operation = { ...log[0]!.operation, alsoKnownAs: ['at://odd\\u0000'] }
+    writeFileSync(file, `${JSON.stringify({ ...log[0], did: `did:plc:${'b'.repeat(24)}`, operation })}\n`)
+    expect(await sluice()).toMatchObject({ code: 0, stdout: expect.stringContaining('1 identities stored') as string })
     writeFileSync(file, 'no operation\n')
     expect(await sluice()).toMatchObject({ code: 1, stdout: expect.stringContaining('1 lines are no') as string })
   } finally {

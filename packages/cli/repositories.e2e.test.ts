@@ -84,12 +84,18 @@ async function prunes(sluice: Sluice, sql: Sql, redis: Redis): Promise<void> {
     stderr: expect.stringContaining('still wait in the streams') as string,
   })
   await redis.del('repo_backfill_priority')
-  await redis.xAdd('firehose_live_dlq', '*', { stream: 'firehose_live', id: '1000-1', reason: 'x', payload: '{}' })
-  expect(await sluice('prune', '--yes')).toMatchObject({
-    code: 1,
-    stderr: expect.stringContaining('a dead letter is that old') as string,
-  })
-  await redis.del('firehose_live_dlq')
+  const young = `${Date.now()}-1`
+  for (const [id, payload] of [
+    ['1000-1', '{}'],
+    [young, '{"retries":"1"}'],
+  ] as const) {
+    await redis.xAdd('firehose_live_dlq', '*', { stream: 'firehose_live', id, reason: 'x', payload })
+    expect(await sluice('prune', '--yes')).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('a dead letter is older') as string,
+    })
+    await redis.del('firehose_live_dlq')
+  }
 }
 
 async function follows(

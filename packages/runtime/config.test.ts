@@ -166,6 +166,15 @@ describe('reading', () => {
   })
 })
 
+test('O4 a check that names the value does not tell the password in it', () => {
+  const check = ([bad]: readonly string[]): string | undefined => (bad ? `names ${bad}, which is no host` : undefined)
+  const relays = { env: 'RELAY_HOSTS', type: 'list', default: [], example: '', help: 'Relays.', check } as const
+  const brewer = defineConfig({ name: 'brewer', summary: '', options: { relays } })
+  const load = () => loadConfig(brewer, { RELAY_HOSTS: 'https://user:hunter2@relay.example' }, { known: [] })
+  expect(load).toThrow(/RELAY_HOSTS names https:.*which is no host/)
+  expect(load).not.toThrow(/hunter2/)
+})
+
 describe('names that look like ours', () => {
   test.each([
     ['INDEXER_CONSUMER_NAME', 'the nearest is INDEXER_CONSUMER?'],

@@ -144,7 +144,7 @@ function read(option: Option, text: string): Reading {
   const shown = option.secret || option.type === 'url' ? '' : ` (${redact(JSON.stringify(text))})`
   if (value === undefined) return { problem: `is not ${expectationOf(option)}${shown}` }
   const problem = (option.check as ((value: OptionValue) => string | undefined) | undefined)?.(value)
-  return problem === undefined ? { value } : { problem: `${problem}${shown}` }
+  return problem === undefined ? { value } : { problem: `${redact(problem)}${shown}` }
 }
 
 function explain(option: Option, source: string, reading: Reading): Pick<Setting, 'value' | 'problem'> {

@@ -28,7 +28,9 @@ const REPO_ENTRIES_MAX = 100_000
 /** @param redis of commands; the identities that the other daemons have fetched are there */
 export function buildIdentity(context: RoleContext<IndexerConfig>, index: Index, redis: Redis): Service[] {
   const { config, log, metrics, resources } = context
-  const http = new HttpClient({ allowPrivate: config.allowPrivate, connectionsPerHost: 32 })
+  // What the operator names may be anywhere. A directory that is refused would be one that knows nobody, and every handle be lost.
+  const allowHosts = [new URL(config.plcUrl).host]
+  const http = new HttpClient({ allowPrivate: config.allowPrivate, allowHosts, connectionsPerHost: 32 })
   resources.defer(() => http.close())
   const { handleConcurrency: concurrency, handlePerSecond: perSecond } = config
   const identities = new IdentityResolver({

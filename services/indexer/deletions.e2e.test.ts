@@ -258,6 +258,16 @@ test('D3 an indexer killed in the middle of a purge leaves the rest to the next 
   await expect.poll(() => next.metric('sluice_account_deletions_total', { outcome: 'purged' }), poll).toBe(1)
 })
 
+test('A4 the directory that the operator names may be at a private address', async ({ database, redisUrl }) => {
+  await using directory = await httpServer((_, response) => void response.writeHead(410).end())
+  await using db = new DatabasePool({ url: database, schema: 'bsky', size: 2, role: 'test' })
+  const index: Index = { db, collections: new CollectionSet(collections), actors: new KnownActors() }
+  await applyBatch(index, [account(deletedAt, false, 'deleted')])
+  await using indexer = await startIndexer({ database, redisUrl }, 'one', { PLC_URL: directory.url })
+  await expect.poll(() => indexer.metric('sluice_account_deletions_total', { outcome: 'purged' }), poll).toBe(1)
+  expect(directory.requests).toContain(`/${did}`)
+})
+
 test('D9 a stop while PostgreSQL takes no writes is no failure: a claim ends by the clock', async ({
   database,
   redisUrl,

@@ -107,19 +107,20 @@ async function tombstones(session: Session, days: number): Promise<Rule> {
   }
   if (beforeMs > Date.now() - buriedMs - DAY_MS) {
     throw new CannotError(
-      `tombstones of the last ${Math.ceil((buriedMs + DAY_MS) / DAY_MS)} days are needed: a dead letter is that old, and would bring deleted records back when it is retried. Look at them with \`sluice dlq list\`, then retry or drop them`,
+      `tombstones are needed: a dead letter is older, or was put back before and may be of any age, and would bring deleted records back when it is retried. Look at them with \`sluice dlq list\`, then retry or drop them`,
     )
   }
   const before = new Date(beforeMs).toISOString()
   return { table: 'tombstone', key: 'uri', time: 'deletedAt', before, first: '' }
 }
 
-/** When the oldest entry came that is a dead letter now; the present when there is none. */
+/** When the oldest entry came that is a dead letter now; the present when there is none. One that was put back and died again has a new id: it may be of any age. */
 async function oldestLetterMs(redis: Redis, streams: readonly string[]): Promise<number> {
   let oldestMs = Date.now()
   for (const stream of streams) {
     for await (const letters of selectDeadLetters(redis, stream, 'all')) {
-      for (const { entryId } of letters) oldestMs = Math.min(oldestMs, Number.parseInt(entryId))
+      for (const { entryId, retries } of letters)
+        oldestMs = Math.min(oldestMs, retries > 0 ? 0 : Number.parseInt(entryId))
     }
   }
   return oldestMs

@@ -30,8 +30,9 @@ export const addStatus: Add = (cli, parent) => {
       ),
     )
     .action(({ watch, tables }: { watch?: string | true; tables: string }) =>
-      cli.run((session) =>
-        watch === undefined ? once(session, Number(tables)) : again(session, watch, Number(tables)),
+      cli.run(
+        (session) => (watch === undefined ? once(session, Number(tables)) : again(session, watch, Number(tables))),
+        { endless: watch !== undefined },
       ),
     )
 }
