@@ -43,4 +43,5 @@ const TAIL = `## Not differences, but worth knowing
   an insert of no rows) and drops the whole record. Ours indexes it, and notifies nobody. Likewise a record with NUL in a text, which
   PostgreSQL cannot hold: ours keeps it in \`record.json\` as it is, and leaves it out of the columns. The random comparisons leave such versions out on
   our side; \`dropped.e2e.test.ts\` shows them.
+- A record that names something (a URI or a DID) by more than 1,000 characters is refused, as \`invalid-record\`: its rows could be too large for an index. The protocol allows 8,192; no comparison has such.
 - Handles are verified both ways by both, ours beside the data path.`
