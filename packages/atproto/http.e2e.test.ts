@@ -52,16 +52,28 @@ describe('strangers cannot send us into our own network', () => {
     await using outside = await httpServer((_, response) =>
       response.writeHead(302, { location: `https://${inside.host}/` }).end(),
     )
-    await using client = disposable(new HttpClient({ allowHosts: [outside.host] }))
+    await using client = disposable(new HttpClient({ allowOrigins: [outside.url] }))
     await expect(client.get(outside.url)).rejects.toThrow(refusing('http-private-address'))
     expect(outside.requests).toHaveLength(1)
     expect(inside.requests).toEqual([])
   })
 
-  test('hosts that are allowed by name are', async () => {
+  test('by another port of a host that is allowed', async () => {
     await using server = await httpServer((_, response) => response.end('hello'))
-    await using client = disposable(new HttpClient({ allowHosts: [server.host] }))
+    await using neighbour = await httpServer((_, response) => response.end('secret'))
+    await using client = disposable(new HttpClient({ allowOrigins: ['http://127.0.0.1', server.url] }))
+    await expect(client.get(neighbour.url)).rejects.toThrow(refusing('http-bad-url'))
+    await expect(client.get(`https://${server.host}/`)).rejects.toThrow(refusing('http-private-address'))
+    expect(neighbour.requests).toEqual([])
+    expect(server.requests).toEqual([])
+  })
+
+  test('origins that are allowed by name are, and one may send us to another', async () => {
+    await using server = await httpServer((_, response) => response.end('hello'))
+    await using other = await httpServer((_, response) => response.writeHead(302, { location: server.url }).end())
+    await using client = disposable(new HttpClient({ allowOrigins: [`${server.url}/`, other.url] }))
     expect((await (await client.get(server.url)).bytes()).toString()).toBe('hello')
+    expect((await (await client.get(other.url)).bytes()).toString()).toBe('hello')
   })
 })
 

@@ -1,8 +1,8 @@
 /**
  * HTTP GET towards hosts that strangers name: every address checked, every wait and every size bounded.
  *
- * - SSRF: only https to public addresses, checked anew at each redirect; hosts that are allowed by name or by
- *   `allowPrivate` may be anything. See `addresses.ts`.
+ * - SSRF: only https to public addresses, checked anew at each redirect; origins that are allowed by name, and all by
+ *   `allowPrivate`, may be anything. See `addresses.ts`, and `wayTo`.
  * - Time: connect, response headers, silence of the body, a least speed, and all together.
  * - Size: counted after decompression, so that a small bomb counts as what it becomes.
  *
@@ -52,8 +52,8 @@ export const HTTP_LIMITS: HttpLimits = {
 export interface HttpOptions {
   /** Any address and plain http too: for test networks. */
   allowPrivate?: boolean
-  /** `host` or `host:port` that may have any address and plain http. */
-  allowHosts?: readonly string[]
+  /** Origins (`https://host`, `http://host:port`) that may have any address and plain http, for requests that begin there. */
+  allowOrigins?: readonly string[]
   connectionsPerHost?: number
   connectMs?: number
   userAgent?: string
@@ -83,15 +83,14 @@ const CONNECT_MS = 5_000
 const REDIRECTS = new Set([301, 302, 303, 307, 308])
 
 export class HttpClient {
-  readonly #allowPrivate: boolean
-  readonly #allowHosts: ReadonlySet<string>
+  readonly #exempt: Exempt
   readonly #userAgent: string
   readonly #guarded: Agent
   readonly #open: Agent
 
   constructor(options: HttpOptions = {}) {
-    this.#allowPrivate = options.allowPrivate ?? false
-    this.#allowHosts = new Set(options.allowHosts)
+    const origins = new Set(options.allowOrigins?.map((url) => new URL(url).origin))
+    this.#exempt = { all: options.allowPrivate ?? false, origins }
     this.#userAgent = options.userAgent ?? 'sluice'
     const timeout = options.connectMs ?? CONNECT_MS
     const shared = { connections: options.connectionsPerHost ?? 16, pipelining: 1, maxHeaderSize: 32 * 1024 }
@@ -132,8 +131,10 @@ export class HttpClient {
 
   async #follow(first: URL, limits: HttpLimits, signal: AbortSignal, { headers, onRedirect }: GetOptions) {
     let at = first
+    const hops = [first]
     for (let hop = 0; ; hop++) {
-      const answer = await this.#dispatcherFor(at).request({
+      const agent = wayTo(hops, this.#exempt) === 'open' ? this.#open : this.#guarded
+      const answer = await agent.request({
         origin: at.origin,
         path: at.pathname + at.search,
         method: 'GET',
@@ -147,19 +148,32 @@ export class HttpClient {
       await answer.body.dump()
       if (hop >= limits.redirects) throw refuse('http-too-many-redirects', `${first.href} → ${at.href}`)
       at = parseUrl(location, at)
+      hops.push(at)
       await onRedirect?.(at)
       signal.throwIfAborted()
     }
   }
+}
 
-  /** The way to `url`, when it may be asked at all. */
-  #dispatcherFor(url: URL): Agent {
-    if (url.protocol !== 'https:' && url.protocol !== 'http:') throw refuse('http-bad-url', url.href)
-    if (this.#allowPrivate || this.#allowHosts.has(url.host) || this.#allowHosts.has(url.hostname)) return this.#open
-    if (url.protocol !== 'https:') throw refuse('http-bad-url', `${url.origin} is not https`)
-    if (!mayBePublic(url)) throw refuse('http-private-address', url.origin)
-    return this.#guarded
-  }
+/** Who may have any address and plain http. */
+export interface Exempt {
+  all: boolean
+  /** As `URL.origin` writes them. */
+  origins: ReadonlySet<string>
+}
+
+/**
+ * How the last of `hops`, a request's URL and where redirects have led since, may be reached: `open` at any address, `guarded` at public ones by https.
+ * An exempt origin counts only while all before it are exempt too: a stranger's redirect must not lead to what the operator named.
+ * @throws RefusedError<HttpRefusal> when it may not be asked at all
+ */
+export function wayTo(hops: readonly URL[], { all, origins }: Exempt): 'open' | 'guarded' {
+  const url = hops.at(-1)!
+  if (url.protocol !== 'https:' && url.protocol !== 'http:') throw refuse('http-bad-url', url.href)
+  if (all || hops.every(({ origin }) => origins.has(origin))) return 'open'
+  if (url.protocol !== 'https:') throw refuse('http-bad-url', `${url.origin} is not https`)
+  if (!mayBePublic(url)) throw refuse('http-private-address', url.origin)
+  return 'guarded'
 }
 
 function responseOf(

@@ -8,6 +8,9 @@ import { testKey } from './testing/keys.ts'
 import { httpServer, json, type Handler } from './testing/servers.ts'
 
 const DID = 'did:plc:z72i7hdynmk6r22z27h6tvur'
+/** The two things that a directory says of a DID without a document: https://web.plc.directory/api/redoc#operation/ResolveDid */
+const NOT_REGISTERED = { message: `DID not registered: ${DID}` }
+const NOT_AVAILABLE = { message: `DID not available: ${DID}` }
 const http = new HttpClient({ allowPrivate: true })
 afterAll(() => http.close())
 
@@ -45,13 +48,17 @@ describe('what a directory says', () => {
   })
 
   test.each([
-    ['missing', (response: ServerResponse) => json(response, { message: 'DID not registered' }, 404)],
-    ['tombstoned', (response: ServerResponse) => json(response, { message: 'DID not available' }, 410)],
-    ['invalid', (response: ServerResponse) => json(response, document('did:plc:another'))],
-    ['invalid', (response: ServerResponse) => response.end('<html>')],
-    ['invalid', (response: ServerResponse) => response.end(Buffer.alloc(600_000, 'x'))],
-    ['invalid', (response: ServerResponse) => response.writeHead(302, { location: '/elsewhere' }).end()],
-  ])('is that it is %s, which is known for a while, and then asked again', async (status, answer) => {
+    ['missing', 'as documented', (response: ServerResponse) => json(response, NOT_REGISTERED, 404)],
+    ['tombstoned', 'as documented', (response: ServerResponse) => json(response, NOT_AVAILABLE, 410)],
+    ['tombstoned', 'as the reference server says it', (response: ServerResponse) => json(response, NOT_AVAILABLE, 404)],
+    ['missing', 'as a mirror says it', (response: ServerResponse) => response.writeHead(404).end('unknown DID\n')],
+    ['tombstoned', 'as a mirror says it', (response: ServerResponse) => response.writeHead(404).end('DID deleted\n')],
+    [
+      'invalid',
+      'since its document is too large',
+      (response: ServerResponse) => response.end(Buffer.alloc(600_000, 'x')),
+    ],
+  ])('is that it is %s, %s, which is known for a while, and then asked again', async (status, _, answer) => {
     let now = 0
     await using plc = await directory(
       answers(answer, (response) => json(response, document(DID))),
@@ -63,6 +70,13 @@ describe('what a directory says', () => {
     expect(plc.server.requests).toHaveLength(1)
     now = 1_000
     expect(await plc.resolver.resolve(DID)).toEqual(found(DID))
+  })
+
+  test('is a document whose parts may be odd: what is wrong of it is left out', async () => {
+    const odd = { ...document(DID), alsoKnownAs: { at: 'alice.test' }, service: [null, 'pds'] }
+    await using plc = await directory((_, response) => json(response, odd))
+    const identity = { did: DID, signingKey: testKey('alice.test').did }
+    expect(await plc.resolver.resolve(DID)).toEqual({ status: 'found', identity })
   })
 
   test.each([
@@ -78,6 +92,50 @@ describe('what a directory says', () => {
     await expect(plc.resolver.resolve(DID)).rejects.toThrow(TransientError)
     expect(await plc.resolver.resolve(DID)).toEqual(found(DID))
     expect(plc.server.requests).toHaveLength(2)
+  })
+
+  const page = (response: ServerResponse, status: number, bytes = 1_000) =>
+    response.writeHead(status, { 'content-type': 'text/html' }).end(`<!doctype html>${' '.repeat(bytes)}`)
+
+  /** Somebody else answers where the directory is looked for, or it is broken. */
+  const NONSENSE: [string, (response: ServerResponse) => void][] = [
+    ['a redirect', (response) => response.writeHead(301, { location: `https://elsewhere.test/${DID}` }).end()],
+    ['a page', (response) => page(response, 200)],
+    ['JSON that is no document', (response) => json(response, { version: '0.2' })],
+    ['a list', (response) => json(response, [document(DID)])],
+    ['nothing', (response) => response.end()],
+    ['the document of another', (response) => json(response, document('did:plc:ewvi7nxzyoun6zhxrhs64oiz'))],
+    ['an encoding that nobody asked for', (response) => response.writeHead(200, { 'content-encoding': 'zstd' }).end()],
+    ['a 404 with a page', (response) => page(response, 404)],
+    ['a 404 with an endless page', (response) => page(response, 404, 2_000_000)],
+    ['a 404 with nothing', (response) => response.writeHead(404).end()],
+    ['a 404 of another interface', (response) => json(response, { error: 'NotFound', message: 'no such route' }, 404)],
+    ['a 404 whose message is no text', (response) => json(response, { message: { text: 'DID not registered' } }, 404)],
+    ['a 410 with a page', (response) => page(response, 410)],
+    ['a 410 with nothing', (response) => response.writeHead(410).end()],
+  ]
+
+  test.each(NONSENSE)('is nothing at all when it is %s, and the operator reads where to look', async (_, answer) => {
+    await using plc = await directory(answers(answer, (response) => json(response, document(DID))))
+    const error = await plc.resolver.resolve(DID).catch((caught: unknown) => caught)
+    expect(error).toBeInstanceOf(TransientError)
+    expect((error as Error).message).toContain('PLC_URL')
+    expect(await plc.resolver.resolve(DID)).toEqual(found(DID))
+    expect(plc.server.requests).toHaveLength(2)
+  })
+
+  test.each(NONSENSE)('stays valid when it is %s later on, and when a refresh is forced', async (_, answer) => {
+    let now = 0
+    await using plc = await directory(
+      answers((response) => json(response, document(DID)), answer),
+      { freshMs: 1_000, negativeMs: 500, now: () => now },
+    )
+    await plc.resolver.resolve(DID)
+    now = 1_000
+    expect(await plc.resolver.resolve(DID)).toEqual(found(DID))
+    expect(plc.server.requests).toHaveLength(2)
+    await expect(plc.resolver.refresh(DID)).rejects.toThrow(TransientError)
+    expect(await plc.resolver.resolve(DID)).toEqual(found(DID))
   })
 
   test('stays valid through an outage, however old it is', async () => {
@@ -134,6 +192,24 @@ test('did:web is asked of its host: 404 is missing, 500 is not known', async () 
   status = 200
   expect(await resolver.resolve(did)).toEqual(found(did))
   expect(web.requests).toEqual(Array.from({ length: 3 }, () => '/.well-known/did.json'))
+})
+
+describe('of a did:web its own host is asked, so whatever that says is said of the account', () => {
+  test.each([
+    ['missing', (response: ServerResponse) => response.writeHead(404).end('<!doctype html>')],
+    ['tombstoned', (response: ServerResponse) => response.writeHead(410).end()],
+    ['invalid', (response: ServerResponse) => json(response, document('did:web:another.test'))],
+    ['invalid', (response: ServerResponse) => response.end('<!doctype html>')],
+    ['invalid', (response: ServerResponse) => response.end(Buffer.alloc(600_000, 'x'))],
+    ['invalid', (response: ServerResponse) => response.writeHead(302, { location: '/elsewhere' }).end()],
+  ])('%s', async (status, answer) => {
+    await using web = await httpServer((_, response) => answer(response))
+    const did = `did:web:localhost%3A${web.host.split(':')[1]}`
+    const resolver = new IdentityResolver({ plcUrl: 'http://127.0.0.1:1', http, cache: new MemoryIdentityCache() })
+    expect(await resolver.resolve(did)).toMatchObject({ status })
+    expect(await resolver.resolve(did)).toMatchObject({ status })
+    expect(web.requests).toHaveLength(1)
+  })
 })
 
 describe('several at once', () => {

@@ -3,6 +3,12 @@
  *
  * - A directory or host that is down is a TransientError ("could not check"); "does not exist", "was ended" and "is no
  *   document" are answers, and are cached for a short time.
+ * - An answer about a DID is what its owner can bring about. The host of a did:web is the owner's own, so whatever it says
+ *   counts: a redirect or a page is `invalid`, a 404 `missing`. The directory of did:plc is nobody's own, and answers with a
+ *   document of that very DID (odd parts are left out), with one that is too large to be read (`invalid`), or with the words
+ *   of `PLC_WORDS`. All else (a redirect, a page, the document of another, a 404 without these words) says only that
+ *   `PLC_URL` leads elsewhere or the directory is broken, and is an outage of it: else a wrong setting would make every
+ *   account one without key and handle.
  * - While a refresh fails, an identity that is known stays valid.
  * - Requests for the same DID share one fetch. A purge parts from it: who asks after the purge gets what is true after it.
  * - A forced refresh (after a bad signature) is limited per DID, or forged commits would become requests to the directory.
@@ -51,6 +57,20 @@ const WAITING = 20_000
 const REFRESHES_REMEMBERED = 100_000
 const DOCUMENT_BYTES = 512 * 1024
 const ACCEPT = { accept: 'application/did+ld+json, application/json' }
+/** Of a 404 or 410; what says that a DID has no document is short. */
+const WORD_BYTES = 4_096
+/**
+ * What a directory says of a DID that has no document. The status alone does not count: any web server has a 404, and one that was given up a 410.
+ * The reference server answers 404 for ended DIDs too, its API description and go-didplc's replica 410.
+ * https://web.plc.directory/api/redoc#operation/ResolveDid
+ */
+const PLC_WORDS: [RegExp, Resolution][] = [
+  [/^DID not registered\b/, { status: 'missing' }],
+  [/^DID not available\b/, { status: 'tombstoned' }],
+  // The mirror of bsky.watch (github.com/bsky-watch/plc-mirror), in plain text.
+  [/^unknown DID\b/, { status: 'missing' }],
+  [/^DID deleted\b/, { status: 'tombstoned' }],
+]
 
 export class IdentityResolver {
   readonly #options: Required<IdentityResolverOptions>
@@ -59,6 +79,7 @@ export class IdentityResolver {
   readonly #flights = new Map<string, Promise<Resolution>>()
   /** When each DID was last refreshed by force, oldest first. */
   readonly #refreshes = new Map<string, number>()
+  #plcAnswers = 0
 
   constructor(given: IdentityResolverOptions) {
     const options = { ...DEFAULTS, ...given }
@@ -75,6 +96,14 @@ export class IdentityResolver {
       perSecond: 1_000,
       waiting: WAITING,
     })
+  }
+
+  /**
+   * How often the directory of did:plc has answered so far, for whomever, as a directory does. It stands still in an outage, and where `PLC_URL`
+   * leads elsewhere.
+   */
+  get plcAnswers(): number {
+    return this.#plcAnswers
   }
 
   /**
@@ -150,43 +179,80 @@ export class IdentityResolver {
   }
 
   async #ask(did: string): Promise<Resolution> {
-    const { plcUrl } = this.#options
-    if (did.startsWith('did:plc:')) return this.#plc.run(() => this.#get(did, new URL(`/${did}`, plcUrl), this.#plc))
+    if (did.startsWith('did:plc:')) {
+      const resolution = await this.#plc.run(() => this.#askDirectory(did))
+      this.#plcAnswers++
+      return resolution
+    }
     const url = did.startsWith('did:web:') ? webUrl(did) : undefined
     if (url === undefined) return { status: 'invalid', detail: 'not a DID of a method that atproto uses' }
-    return this.#web.run(() => this.#get(did, url))
+    return this.#web.run(() => this.#askHost(did, url))
   }
 
-  async #get(did: string, url: URL, throttle?: Throttle): Promise<Resolution> {
-    const { http, timeoutMs } = this.#options
-    const limits = { headersMs: timeoutMs, idleMs: timeoutMs, totalMs: timeoutMs, bytes: DOCUMENT_BYTES, redirects: 0 }
+  async #askDirectory(did: string): Promise<Resolution> {
+    const url = new URL(`/${did}`, this.#options.plcUrl)
     try {
-      const response = await http.get(url, { limits, headers: ACCEPT })
+      const response = await this.#get(url)
+      const { status } = response
+      if (status === 200) return documentOf(did, await response.bytes())
+      if (status === 404 || status === 410) return wordOf(await response.bytes(WORD_BYTES), status)
+      await response.discard()
+      const error = outage(did, response)
+      if (status === 429) this.#plc.pause(error.retryAfterMs ?? 5_000)
+      throw error
+    } catch (error) {
+      if (!(error instanceof RefusedError)) throw error
+      if (error.reason === 'http-too-large') return { status: 'invalid', detail: error.message }
+      const what = `${did}: ${url.host} does not answer as a PLC directory does: see whether PLC_URL is one`
+      throw new TransientError(`${what} (${error.message})`, { cause: error })
+    }
+  }
+
+  async #askHost(did: string, url: URL): Promise<Resolution> {
+    try {
+      const response = await this.#get(url)
       if (response.status === 200) return documentOf(did, await response.bytes())
       await response.discard()
       if (response.status === 404) return { status: 'missing' }
       if (response.status === 410) return { status: 'tombstoned' }
-      throw outage(did, response, throttle)
+      throw outage(did, response)
     } catch (error) {
       if (error instanceof RefusedError) return { status: 'invalid', detail: error.message }
       throw error
     }
   }
+
+  #get(url: URL): Promise<HttpResponse> {
+    const { http, timeoutMs } = this.#options
+    const limits = { headersMs: timeoutMs, idleMs: timeoutMs, totalMs: timeoutMs, bytes: DOCUMENT_BYTES, redirects: 0 }
+    return http.get(url, { limits, headers: ACCEPT })
+  }
 }
 
 function documentOf(did: string, bytes: Buffer): Resolution {
-  let document: unknown
-  try {
-    document = JSON.parse(bytes.toString())
-  } catch {
-    return { status: 'invalid', detail: 'not JSON' }
-  }
-  return { status: 'found', identity: parseDidDocument(did, document) satisfies Identity }
+  return { status: 'found', identity: parseDidDocument(did, jsonOf(bytes)) satisfies Identity }
 }
 
-function outage(did: string, response: HttpResponse, throttle: Throttle | undefined): TransientError {
+/** What a directory means by a 404 or 410. */
+function wordOf(bytes: Buffer, status: number): Resolution {
+  const text = bytes.toString()
+  const { message } = (jsonOf(bytes) ?? {}) as { message?: unknown }
+  const word = PLC_WORDS.find(([pattern]) => pattern.test(typeof message === 'string' ? message : text))
+  if (word === undefined) throw new RefusedError('identity-bad-document', `${status}, and not a word of a directory`)
+  return word[1]
+}
+
+/** Undefined when it is no JSON. */
+function jsonOf(bytes: Buffer): unknown {
+  try {
+    return JSON.parse(bytes.toString())
+  } catch {
+    return undefined
+  }
+}
+
+function outage(did: string, response: HttpResponse): TransientError {
   const retryAfterMs = retryAfterOf(response.headers, Date.now())
-  if (response.status === 429) throttle?.pause(retryAfterMs ?? 5_000)
   return new TransientError(`${did}: ${response.url.host} answers ${response.status}`, { retryAfterMs })
 }
 

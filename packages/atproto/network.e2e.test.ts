@@ -1,9 +1,10 @@
 /** Everything of this package against a real PDS and PLC directory: what they send is found true, and read as they meant it. */
+import { createHash } from 'node:crypto'
 import type { StreamEvent } from '@sluice/events/stream-event.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { startNetwork } from '@sluice/sandbox/network.ts'
 import { encodeCbor } from './cbor-encode.ts'
-import { cidOf, formatCid } from './cid.ts'
+import { base32, cidOf, formatCid } from './cid.ts'
 import { eventsOfCommit } from './commit-events.ts'
 import type { ChainState } from './chain.ts'
 import { verifyCommit, verifySync } from './commit.ts'
@@ -16,6 +17,7 @@ import type { Identity } from './identity.ts'
 import { labelSignature } from './label.ts'
 import { readRepoExport } from './repo-export.ts'
 import { subscribe } from './subscribe.ts'
+import { testKey } from './testing/keys.ts'
 import { XrpcClient, XrpcRefusedError } from './xrpc.ts'
 
 const REPOS = 'com.atproto.sync.subscribeRepos'
@@ -131,5 +133,32 @@ test('what a real labeler signs is found to be its own', async ({ emptyDatabase 
   expect(endpoint).toBe(labeler.url)
   expect(labelSignature(frame.labels[0]!, signingKey!)).toBe('good')
   expect(labelSignature({ ...frame.labels[0]!, val: 'other' }, signingKey!)).toBe('bad')
+  await http.close()
+})
+
+test('what a real directory says of a DID that it does not know, and of one that was ended', async () => {
+  await using network = await startNetwork()
+  const key = testKey('owner')
+  const signed = (operation: object) => ({
+    ...operation,
+    sig: Buffer.from(key.sign(encodeCbor(operation))).toString('base64url'),
+  })
+  const parts = { alsoKnownAs: ['at://owner.test'], verificationMethods: {}, services: {} }
+  const genesis = signed({ type: 'plc_operation', rotationKeys: [key.did], ...parts, prev: null })
+  // The multibase prefix is none of the DID.
+  const did = `did:plc:${base32(createHash('sha256').update(encodeCbor(genesis)).digest()).slice(1, 25)}`
+  const send = async (operation: object) => {
+    const headers = { 'content-type': 'application/json' }
+    const response = await fetch(`${network.plcUrl}/${did}`, { method: 'POST', headers, body: JSON.stringify(operation) }) // prettier-ignore
+    expect(response.status, await response.text()).toBe(200)
+  }
+  const http = new HttpClient({ allowPrivate: true })
+  const cache = new MemoryIdentityCache()
+  const resolver = new IdentityResolver({ plcUrl: `${network.plcUrl}/`, http, cache, negativeMs: 0, freshMs: 0 })
+  expect(await resolver.resolve(did)).toEqual({ status: 'missing' })
+  await send(genesis)
+  expect(await resolver.resolve(did)).toEqual({ status: 'found', identity: { did, handle: 'owner.test' } })
+  await send(signed({ type: 'plc_tombstone', prev: formatCid(cidOf(encodeCbor(genesis))) }))
+  expect(await resolver.resolve(did)).toEqual({ status: 'tombstoned' })
   await http.close()
 })

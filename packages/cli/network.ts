@@ -20,7 +20,7 @@ export class Network implements AsyncDisposable {
   readonly #signal: AbortSignal
 
   constructor({ plcUrl, allowPrivate }: Pick<Settings, 'plcUrl' | 'allowPrivate'>, signal: AbortSignal) {
-    this.#http = new HttpClient({ allowPrivate, allowHosts: [new URL(plcUrl).host] })
+    this.#http = new HttpClient({ allowPrivate, allowOrigins: [plcUrl] })
     this.#xrpc = new XrpcClient(this.#http)
     this.#identities = new IdentityResolver({ plcUrl, http: this.#http, cache: new MemoryIdentityCache() })
     this.#signal = signal

@@ -112,6 +112,10 @@ describe('reading', () => {
     ['REDIS_URL', 'rediss://u:p@r:1/2', { redisUrl: 'rediss://u:p@r:1/2' }],
     ['REDIS_HOST', 'redis-1:6380', { redisUrl: 'redis://redis-1:6380' }],
     ['OLD_HIGH_WATER_MARK', '5000', { highWaterEntries: 5000 }],
+    ['PLC_URL', 'https://plc.example', { plcUrl: 'https://plc.example' }],
+    ['PLC_URL', 'https://plc.example/', { plcUrl: 'https://plc.example/' }],
+    ['PLC_URL', 'plc.example', { plcUrl: 'https://plc.example' }],
+    ['PLC_URL', 'http://localhost:2582', { plcUrl: 'http://localhost:2582' }],
   ])('%s=%s', (name, text, expected) => expect(load({ [name]: text })).toMatchObject(expected))
 
   test("an option's own variable goes before its alias", () => {
@@ -136,6 +140,11 @@ describe('reading', () => {
     ['OLD_HIGH_WATER_MARK', 'x'],
     ['REDIS_URL', 'http://r'],
     ['REDIS_URL', 'redis://r:port'],
+    ['PLC_URL', 'https://plc.example/plc'],
+    ['PLC_URL', 'https://plc.example/did:plc:'],
+    ['PLC_URL', 'plc.example/?mirror=1'],
+    ['PLC_URL', 'http://plc.example:2582/#top'],
+    ['PLC_URL', 'wss://plc.example'],
     ['METRICS_PORT', '65536'],
   ])('%s=%s is refused, with an example that is accepted', (name, text) => {
     const problems = problemsOf({ [name]: text })
@@ -155,6 +164,11 @@ describe('reading', () => {
     ])
     expect(() => load(env)).toThrow(/brewer cannot start: 4 problems/)
     expect(() => load(env)).toThrow(FatalError)
+  })
+
+  test('a directory that is not asked for at the root of a host is refused, and the operator reads what to write', () => {
+    const problem = 'PLC_URL has a path, a query or a fragment, and DIDs are looked up at the root of a host: write https://plc.example:444. For example PLC_URL=https://plc.directory' // prettier-ignore
+    expect(problemsOf({ PLC_URL: 'https://u:hunter2@plc.example:444/plc?key=hush' })).toEqual([problem])
   })
 
   test('a URL that cannot be read is not shown, since it cannot be masked', () => {

@@ -47,6 +47,14 @@ export const identityOptions = {
     type: 'url',
     schemes: ['https', 'http'],
     default: 'https://plc.directory',
-    help: 'The directory, or a mirror of it, that resolves did:plc identities.',
+    help: 'The directory, or a mirror of it, that resolves did:plc identities: scheme and host, without a path.',
+    check: directoryProblem,
   },
 } as const satisfies Options
+
+/** A path would be left out of the requests in silence, and whatever is at the host's root be taken for the directory. */
+function directoryProblem(url: string): string | undefined {
+  const { origin, pathname, search, hash } = new URL(url)
+  if (pathname === '/' && search === '' && hash === '') return undefined
+  return `has a path, a query or a fragment, and DIDs are looked up at the root of a host: write ${origin}`
+}

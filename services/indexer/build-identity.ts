@@ -29,8 +29,8 @@ const REPO_ENTRIES_MAX = 100_000
 export function buildIdentity(context: RoleContext<IndexerConfig>, index: Index, redis: Redis): Service[] {
   const { config, log, metrics, resources } = context
   // What the operator names may be anywhere. A directory that is refused would be one that knows nobody, and every handle be lost.
-  const allowHosts = [new URL(config.plcUrl).host]
-  const http = new HttpClient({ allowPrivate: config.allowPrivate, allowHosts, connectionsPerHost: 32 })
+  const allowOrigins = [config.plcUrl]
+  const http = new HttpClient({ allowPrivate: config.allowPrivate, allowOrigins, connectionsPerHost: 32 })
   resources.defer(() => http.close())
   const { handleConcurrency: concurrency, handlePerSecond: perSecond } = config
   const identities = new IdentityResolver({

@@ -3,7 +3,8 @@
  *
  * "Could not be resolved" waits and is tried again, since nothing may be dropped because a directory is down. One exception keeps a
  * single dead host from holding up everything behind it: when a DID fails for `giveUpMs` while its directory answers for others (a did:web is
- * its own directory), it is unavailable, and the caller asks for a resync instead.
+ * its own directory), it is unavailable, and the caller asks for a resync instead. A page, whatever its status, is no answer of a directory: a
+ * wrong PLC_URL holds the cursor, and gives nobody up.
  */
 import type { HttpClient } from '@sluice/atproto/http.ts'
 import type { IdentityCache } from '@sluice/atproto/identity-cache.ts'
@@ -60,25 +61,11 @@ export class SigningKeys {
   /** Oldest first; one that is used moves to the end. */
   readonly #accounts = new Map<string, Remembered>()
   readonly #unavailable = new Map<string, number>()
-  #plcAnsweredAt = -Infinity
 
   constructor(options: SigningKeysOptions) {
     this.#options = { ...DEFAULTS, ...options }
     const { plcUrl, http, cache, now } = this.#options
-    const plcOrigin = new URL(plcUrl).origin
-    this.#resolver = new IdentityResolver({
-      plcUrl,
-      cache: tolerant(cache),
-      now,
-      http: {
-        get: async (url, request) => {
-          const response = await http.get(url, request)
-          const isAnswer = response.status < 500 && response.status !== 429
-          if (isAnswer && new URL(url).origin === plcOrigin) this.#plcAnsweredAt = now()
-          return response
-        },
-      },
-    })
+    this.#resolver = new IdentityResolver({ plcUrl, http, cache: tolerant(cache), now })
   }
 
   /** The account as remembered here; undefined when it must be resolved. */
@@ -118,6 +105,7 @@ export class SigningKeys {
   async #patiently(did: string, signal: AbortSignal, ask: () => Promise<Resolution>): Promise<Account> {
     const { backoff: policy, giveUpMs, now, onWait } = this.#options
     const since = now()
+    const { plcAnswers } = this.#resolver
     if ((this.#unavailable.get(did) ?? 0) > since) throw new IdentityUnavailableError(did)
     const backoff = new Backoff(policy)
     for (;;) {
@@ -126,7 +114,7 @@ export class SigningKeys {
         return this.#remember(did, await ask())
       } catch (error) {
         if (!(error instanceof TransientError)) throw error
-        const othersAnswer = !did.startsWith('did:plc:') || this.#plcAnsweredAt > since
+        const othersAnswer = !did.startsWith('did:plc:') || this.#resolver.plcAnswers > plcAnswers
         if (now() - since >= giveUpMs && othersAnswer) {
           this.#giveUp(did)
           throw new IdentityUnavailableError(error.message, { cause: error })

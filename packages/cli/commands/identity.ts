@@ -31,7 +31,7 @@ async function load(session: Session, source: string, after: string | undefined)
   const http = stack.adopt(
     new HttpClient({
       allowPrivate: settings.allowPrivate,
-      allowHosts: [new URL(settings.plcUrl).host],
+      allowOrigins: [settings.plcUrl],
     }),
     (client) => client.close(),
   )

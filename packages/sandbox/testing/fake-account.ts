@@ -33,7 +33,7 @@ export class FakeAccount {
   endpoint: string | undefined
   /** Absent: active. */
   status: 'takendown' | 'suspended' | 'deactivated' | undefined
-  /** The directory's word: `tombstoned` 410, `missing` 404, `garbled` no document. */
+  /** The directory's word: `tombstoned` 410, `missing` 404, `garbled` a document that is too large. */
   document: 'well' | 'tombstoned' | 'missing' | 'garbled' | 'no-pds' | 'no-key' = 'well'
   fault: Fault | undefined
   /** How often its fault happened. */
@@ -93,7 +93,7 @@ export class FakeAccount {
   /** Its DID document. */
   didDocument(): Record<string, unknown> {
     const { did, document, documentKey, pds, endpoint = pds.url } = this
-    if (document === 'garbled') return { id: 'did:plc:somebodyelse' }
+    if (document === 'garbled') return { id: did, alsoKnownAs: ['x'.repeat(600_000)] }
     const method = {
       id: `${did}#atproto`,
       type: 'Multikey',

@@ -26,10 +26,13 @@ export class FakeNetwork implements AsyncDisposable {
     this.plcUrl = `http://${LOOPBACK}:${port}`
     this.#plc = createServer((request, response) => {
       this.plcAsked++
-      const account = this.accounts.get(decodeURIComponent((request.url ?? '/').slice(1)))
+      const did = decodeURIComponent((request.url ?? '/').slice(1))
+      const account = this.accounts.get(did)
+      const says = (status: number, word: string) =>
+        response.writeHead(status).end(JSON.stringify({ message: `DID ${word}: ${did}` }))
       if (this.plcIsDown) response.writeHead(503).end()
-      else if (account === undefined || account.document === 'missing') response.writeHead(404).end('{}')
-      else if (account.document === 'tombstoned') response.writeHead(410).end('{}')
+      else if (account === undefined || account.document === 'missing') says(404, 'not registered')
+      else if (account.document === 'tombstoned') says(410, 'not available')
       else response.setHeader('content-type', 'application/json').end(JSON.stringify(account.didDocument()))
     })
   }

@@ -1,0 +1,94 @@
+/** When a DID that cannot be resolved is given up, against a directory of our own: time is what the test says it is. */
+import type { ServerResponse } from 'node:http'
+import { HttpClient } from '@sluice/atproto/http.ts'
+import { MemoryIdentityCache } from '@sluice/atproto/identity-cache.ts'
+import { testKey } from '@sluice/atproto/testing/keys.ts'
+import { httpServer, json } from '@sluice/atproto/testing/servers.ts'
+import { testDid } from '@sluice/atproto/testing/world.ts'
+import { afterAll, expect, test } from 'vitest'
+import { IdentityUnavailableError, SigningKeys } from './signing-keys.ts'
+
+const http = new HttpClient({ allowPrivate: true })
+afterAll(() => http.close())
+
+const [ALICE, BOB] = [testDid('alice'), testDid('bob')]
+const GIVE_UP_MS = 60_000
+const KEY = testKey('everybody')
+
+type Answer = (response: ServerResponse, did: string) => void
+
+const document: Answer = (response, did) =>
+  json(response, {
+    id: did,
+    verificationMethod: [
+      { id: `${did}#atproto`, type: 'Multikey', controller: did, publicKeyMultibase: KEY.multibase },
+    ],
+  })
+const page =
+  (status: number): Answer =>
+  (response) =>
+    response.writeHead(status, { 'content-type': 'text/html' }).end('<!doctype html>')
+
+/** A directory, and keys that ask it. Each request takes ten seconds of the time that both go by. */
+async function world(answerOf: (did: string) => Answer) {
+  let nowMs = 0
+  const asked = new Map<string, number>()
+  const server = await httpServer((request, response) => {
+    const did = decodeURIComponent(request.url!.slice(1))
+    asked.set(did, (asked.get(did) ?? 0) + 1)
+    nowMs += 10_000
+    answerOf(did)(response, did)
+  })
+  const keys = new SigningKeys({
+    plcUrl: server.url,
+    http,
+    cache: new MemoryIdentityCache(),
+    giveUpMs: GIVE_UP_MS,
+    backoff: { baseMs: 1, capMs: 1, healthyAfterMs: 1 },
+    now: () => nowMs,
+  })
+  return {
+    keys,
+    asked: (did: string) => asked.get(did) ?? 0,
+    nowMs: () => nowMs,
+    [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
+  }
+}
+
+/** So often that the time to give up has passed many times over. */
+const OFTEN = 50
+
+test.each([
+  ['200 and a page', page(200)],
+  ['404 and a page', page(404)],
+  ['400', page(400)],
+  ['a redirect', page(302)],
+  ['500', page(500)],
+  ['the document of another', ((response) => document(response, testDid('somebody else'))) satisfies Answer],
+])('a directory that answers with %s, whoever is asked for, is down: everybody waits for it', async (_, wrong) => {
+  let answer: Answer = wrong
+  await using at = await world(() => answer)
+  const ended: unknown[] = []
+  const { signal } = new AbortController()
+  const all = Promise.all([ALICE, BOB].map((did) => at.keys.resolve(did, signal)))
+  all.catch((error: unknown) => ended.push(error))
+  await expect.poll(() => ended.length > 0 || Math.min(at.asked(ALICE), at.asked(BOB)) > OFTEN).toBe(true)
+  expect(ended).toEqual([])
+  expect(at.nowMs()).toBeGreaterThan(GIVE_UP_MS)
+  answer = document
+  expect(await all).toMatchObject([{ key: KEY.did }, { key: KEY.did }])
+})
+
+test.each([
+  ['500', page(500)],
+  ['200 and a page', page(200)],
+])('one DID for which alone the directory answers with %s is given up after a minute', async (_, wrong) => {
+  await using at = await world((did) => (did === ALICE ? wrong : document))
+  const { signal } = new AbortController()
+  const given = at.keys.resolve(ALICE, signal).catch((error: unknown) => error)
+  await expect.poll(() => at.asked(ALICE)).toBeGreaterThan(OFTEN)
+  // Nobody else was asked for until now, so it might have been the directory.
+  expect(await at.keys.resolve(BOB, signal)).toMatchObject({ key: KEY.did })
+  expect(await given).toBeInstanceOf(IdentityUnavailableError)
+  await expect(at.keys.resolve(ALICE, signal)).rejects.toThrow(IdentityUnavailableError)
+})
