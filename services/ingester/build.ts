@@ -108,8 +108,8 @@ class Parts {
     this.#skipDids = new Set(config.skipDids)
     this.#shard = shardOfSetting(config.shard)
     // What the operator names may be anywhere; what strangers name, only at public addresses.
-    const allowHosts = [new URL(config.plcUrl).host, ...this.#relays.map(({ host }) => host)]
-    const http = new HttpClient({ allowPrivate: config.allowPrivate, allowHosts, connectionsPerHost: 64 })
+    const allowOrigins = [config.plcUrl, ...this.#relays.map(({ webUrl }) => webUrl)]
+    const http = new HttpClient({ allowPrivate: config.allowPrivate, allowOrigins, connectionsPerHost: 64 })
     resources.defer(() => http.close())
     this.#xrpc = new XrpcClient(http)
     this.#keys = new SigningKeys({

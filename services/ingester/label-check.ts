@@ -1,9 +1,12 @@
-/** Whether a label may be believed: by the signature of its author, when the author declares a key. */
+/**
+ * Whether a label may be believed: by the signature of its author. Who declares no key is taken at his word where an operator named the labeler, and nowhere else.
+ */
 import { labelSignature } from '@sluice/atproto/label.ts'
 import { isDid } from '@sluice/atproto/syntax.ts'
 import type { Label } from '@sluice/events/label-event.ts'
 import { RefusedError } from '@sluice/runtime/errors.ts'
-import type { SigningKeys } from './signing-keys.ts'
+import type { Account, SigningKeys } from './signing-keys.ts'
+import { parseUpstream } from './upstream.ts'
 
 /** What became of a label; fit for a metric label. */
 export const LABEL_OUTCOMES = [
@@ -11,30 +14,43 @@ export const LABEL_OUTCOMES = [
   'unsigned', // its author declares a key, and it carries no signature
   'bad-signature',
   'bad-author', // not a DID, or, from a labeler that nobody configured, somebody else
+  'undeclared', // from a labeler that nobody configured: its document names no key any more, or another host
   'malformed', // not a label
 ] as const
 export type LabelOutcome = (typeof LABEL_OUTCOMES)[number]
 
+/** A host that nobody configured, and the labelers that were found to send their labels from there. */
+export interface Declared {
+  host: string
+  dids: ReadonlySet<string>
+}
+
 /**
- * @param author who must have made it; undefined when the labeler was configured, and is trusted to pass on labels of others
+ * @param declared who may have made it; undefined when the labeler was configured, and is trusted to pass on labels of others
  * @throws IdentityUnavailableError when the author cannot be resolved at present, AbortError on the signal
  */
 export async function checkLabel(
   label: Label,
-  author: string | undefined,
+  declared: Declared | undefined,
   keys: SigningKeys,
   signal: AbortSignal,
 ): Promise<LabelOutcome> {
-  if (!isDid(label.src) || (author !== undefined && label.src !== author)) return 'bad-author'
-  const { labeler } = keys.peek(label.src) ?? (await keys.resolve(label.src, signal))
-  const outcome = judge(label, labeler?.signingKey)
+  if (!isDid(label.src) || declared?.dids.has(label.src) === false) return 'bad-author'
+  const host = declared?.host
+  const outcome = judge(label, keys.peek(label.src) ?? (await keys.resolve(label.src, signal)), host)
   if (outcome === 'appended') return outcome
-  // The key may be newer than what is cached.
-  const fresh = await keys.refresh(label.src, signal)
-  return judge(label, fresh.labeler?.signingKey)
+  // What is cached may be older than the key.
+  return judge(label, await keys.refresh(label.src, signal), host)
 }
 
-function judge(label: Label, key: string | undefined): LabelOutcome {
+/** Whether the document of a labeler names this host and a key, without which nobody could tell its labels from a stranger's. */
+function declares({ labeler }: Account, host: string): boolean {
+  return labeler?.signingKey !== undefined && parseUpstream(labeler.endpoint)?.host === host
+}
+
+function judge(label: Label, author: Account, host: string | undefined): LabelOutcome {
+  if (host !== undefined && !declares(author, host)) return 'undeclared'
+  const key = author.labeler?.signingKey
   if (key === undefined) return 'appended'
   try {
     const signature = labelSignature(label, key)

@@ -1,6 +1,7 @@
 /**
  * Labelers that nobody configured: accounts that declare themselves by a record (`app.bsky.labeler.service`), as relays list them, and whose
- * DID document names where their labels are. Looked for at the start and every hour; each is followed once, up to a limit.
+ * DID document names where their labels are, and the key that they are signed with. Looked for at the start and every hour; each host is followed once,
+ * for all labelers that name it, up to a limit of either.
  */
 import type { XrpcClient } from '@sluice/atproto/xrpc.ts'
 import { sleep } from '@sluice/runtime/backoff.ts'
@@ -26,31 +27,55 @@ const COLLECTION = 'app.bsky.labeler.service'
 const EVERY_MS = 3_600_000
 const PAGE = 1_000
 
-/** Ends with the signal. */
+/** Gives each host that is to be followed, once; what is found for one later is included in its labeler. Ends with the signal. */
 export async function* discoverLabelers(
   options: DiscoveryOptions,
   signal: AbortSignal,
 ): AsyncGenerator<{ host: string; labeler: Labeler }> {
-  const { relays, known, max, log, follow, everyMs = EVERY_MS } = options
-  const hosts = new Set(known)
+  const { relays, max, log, everyMs = EVERY_MS } = options
+  const labelers = new Map<string, Labeler>()
   const followed = new Set<string>()
+  let isTold = false
   while (!signal.aborted) {
     for (const relay of relays) {
       for await (const did of declared(options, relay, signal)) {
-        if (followed.has(did)) continue
-        const upstream = await labelerOf(options, did, signal)
-        if (upstream === undefined || hosts.has(upstream.host)) continue
-        if (followed.size >= max) {
-          log.warn({ max }, 'more labelers declare themselves than INGESTER_LABELERS_MAX: the others are not followed')
-          return
-        }
-        followed.add(did)
-        hosts.add(upstream.host)
-        log.info({ did, host: upstream.host }, 'found a labeler')
-        yield follow({ upstream, did })
+        const upstream = isFull(did) ? undefined : await labelerOf(options, did, signal)
+        if (upstream === undefined) continue
+        const found = place(upstream, did)
+        if (found !== undefined) yield found
       }
+      // Once for all that were listed: anybody can name a host, and have us connect to it.
+      for (const labeler of labelers.values()) labeler.renew()
     }
     await sleep(everyMs, signal).catch(() => {})
+  }
+
+  /** One that is followed is looked at again: it may have moved, or left and come back. */
+  function isFull(did: string): boolean {
+    if (followed.has(did) || followed.size < max) return false
+    if (!isTold)
+      log.warn({ max }, 'INGESTER_LABELERS_MAX labelers are followed: others that declare themselves are not')
+    isTold = true
+    return true
+  }
+
+  function place(upstream: Upstream, did: string): { host: string; labeler: Labeler } | undefined {
+    const { known, follow } = options
+    const { host } = upstream
+    const labeler = labelers.get(host)
+    if (labeler === undefined) {
+      // As many hosts as labelers, or those that move would lead to ever more.
+      if (known.includes(host) || labelers.size >= max) return undefined
+      const started = follow({ upstream, did })
+      if (!started.labeler.mayBeAsked) return undefined
+      labelers.set(host, started.labeler)
+      followed.add(did)
+      log.info({ did, host }, 'found a labeler')
+      return started
+    }
+    if (labeler.include(did)) log.info({ did, host }, 'found a labeler at a host that is followed')
+    followed.add(did)
+    return undefined
   }
 }
 
@@ -76,10 +101,11 @@ async function* declared(
   }
 }
 
+/** Nothing without a key: no label of it could be believed. */
 async function labelerOf({ keys }: DiscoveryOptions, did: string, signal: AbortSignal): Promise<Upstream | undefined> {
   try {
     const { labeler } = await keys.resolve(did, signal)
-    return labeler && parseUpstream(labeler.endpoint)
+    return labeler?.signingKey === undefined ? undefined : parseUpstream(labeler.endpoint)
   } catch (error) {
     // Asked for again in an hour, as all that is not followed.
     if (error instanceof IdentityUnavailableError || signal.aborted) return undefined

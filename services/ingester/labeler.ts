@@ -1,13 +1,19 @@
 /**
  * One labeler: its stream of labels, from the oldest on, into `label_live`. Labels and cursor move in one step; a label that cannot be believed is
  * left out and counted. What goes wrong with this labeler concerns no other.
+ *
+ * The host of labelers that declared themselves may send for several, and they are found one after the other. Only theirs count, so the cursor is
+ * worth something only together with the list of them, which is kept beside it (`<stream>:labelers:<host>`) and moves with it: up to the cursor,
+ * nothing of those on the list was passed by. Whoever comes onto it makes the cursor begin anew; labels that come twice change nothing. Whoever
+ * declares itself no more leaves it, in the step that passes the first of its labels.
  */
+import { mayBePublic } from '@sluice/atproto/addresses.ts'
 import { decodeFrame, type LabelsFrame } from '@sluice/atproto/frame.ts'
 import { subscribe, type SubscriptionItem } from '@sluice/atproto/subscribe.ts'
 import type { LabelStreamEvent } from '@sluice/events/label-event.ts'
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import { logRetry, type Logger } from '@sluice/runtime/log.ts'
-import type { Redis } from '@sluice/streams/connection.ts'
+import { classifyRedisError, type Redis } from '@sluice/streams/connection.ts'
 import { cursorKey, readCursor } from '@sluice/streams/cursors.ts'
 import type { Incident } from '@sluice/streams/incidents.ts'
 import { CursorConflictError, type Producer } from '@sluice/streams/producer.ts'
@@ -18,7 +24,7 @@ import type { Upstream } from './upstream.ts'
 
 export interface LabelerOptions {
   upstream: Upstream
-  /** Set for a labeler that declared itself: only its own labels count, and only at a public address. */
+  /** Set for a labeler that declared itself: only its labels count, and those of whoever is included, and only at a public address. */
   did: string | undefined
   redis: Redis
   producer: Producer<LabelStreamEvent>
@@ -44,9 +50,22 @@ const INCIDENTS: Record<string, 'outdated-cursor' | 'future-cursor'> = {
   FutureCursor: 'future-cursor',
 }
 
+/**
+ * Nobody knows the labelers that declared themselves, and there may be INGESTER_LABELERS_MAX of them: what one of them has us hold is a third of a
+ * megabyte at most (what waits, what is worked on, and a frame that is not whole). A label has some hundred bytes, and comes alone.
+ */
+const STRANGERS_LIMITS = { bufferBytes: 64 * 1024, frameBytes: 64 * 1024 }
+
 export class Labeler {
   readonly #options: LabelerOptions
   readonly #key: string
+  readonly #listKey: string
+  /** Who was found to send labels from here; none for a labeler that was configured. */
+  readonly #found = new Set<string>()
+  /** Whose labels count on this connection: the list, as it stands in Redis but for whom it lost since the cursor moved. */
+  #list = new Set<string>()
+  #isListStale = false
+  #connection = new AbortController()
   /** As it is in Redis. */
   #stored: string | null = null
   #cursor = 0
@@ -55,26 +74,70 @@ export class Labeler {
 
   constructor(options: LabelerOptions) {
     this.#options = options
-    this.#key = cursorKey(options.producer.stream, options.upstream.host)
+    const { producer, upstream, did } = options
+    this.#key = cursorKey(producer.stream, upstream.host)
+    this.#listKey = `${producer.stream}:labelers:${upstream.host}`
+    if (did !== undefined) this.#found.add(did)
+  }
+
+  /** Whether it is at an address that `run` would ask at all. */
+  get mayBeAsked(): boolean {
+    const { upstream, publicOnly } = this.#options
+    const url = new URL(upstream.socketUrl)
+    return !publicOnly || (url.protocol === 'wss:' && mayBePublic(url))
+  }
+
+  /**
+   * One more labeler sends from this host: from the next connection on its labels count, from the oldest on, those too that were passed by until
+   * then. Returns whether that is news.
+   */
+  include(did: string): boolean {
+    if (this.#found.has(did)) return false
+    this.#found.add(did)
+    return true
+  }
+
+  /** Connects anew when somebody was included whose labels are passed by on this connection. */
+  renew(): void {
+    if ([...this.#found].some((did) => !this.#list.has(did))) this.#connection.abort()
   }
 
   /** @throws TransientError, to be run again; RefusedError when the host may not be asked; FatalError */
   async run(signal: AbortSignal): Promise<void> {
-    const { redis, upstream, publicOnly } = this.#options
+    while (!signal.aborted) {
+      this.#connection = new AbortController()
+      const connected = AbortSignal.any([signal, this.#connection.signal])
+      await this.#begin(signal)
+      for await (const items of this.#subscribe(connected)) {
+        await this.#store(await this.#frames(items), signal)
+        if (signal.aborted) return
+      }
+    }
+  }
+
+  /** From where, and for whom. */
+  async #begin(signal: AbortSignal): Promise<void> {
+    const { redis, did } = this.#options
     this.#stored = await readCursor(redis, this.#key)
+    const listed = await readList(redis, this.#listKey)
+    // A labeler that was configured has everybody's labels count: with a list, others were passed by before it was.
+    this.#list = new Set(did === undefined ? [] : [...listed, ...this.#found])
+    this.#isListStale = this.#list.size !== listed.length
+    if (this.#isListStale) await this.#move([], '0', signal)
     this.#cursor = /^\d+$/.test(this.#stored ?? '') ? Number(this.#stored) : 0
-    const subscription = subscribe({
+  }
+
+  #subscribe(signal: AbortSignal): AsyncGenerator<SubscriptionItem[], void, undefined> {
+    const { upstream, publicOnly, did } = this.#options
+    return subscribe({
       host: upstream.socketUrl,
       nsid: NSID,
       cursor: () => this.#cursor,
       signal,
       idleMs: 0,
       publicOnly,
+      ...(did !== undefined && STRANGERS_LIMITS),
     })
-    for await (const items of subscription) {
-      await this.#store(await this.#frames(items), signal)
-      if (signal.aborted) return
-    }
   }
 
   async #frames(items: readonly SubscriptionItem[]): Promise<LabelsFrame[]> {
@@ -140,22 +203,39 @@ export class Labeler {
   }
 
   async #believed({ labels, seq }: LabelsFrame, signal: AbortSignal): Promise<LabelStreamEvent[]> {
-    const { keys, did, observer } = this.#options
+    const { keys, did, upstream, observer } = this.#options
+    const declared = did === undefined ? undefined : { host: upstream.host, dids: this.#list }
     const events: LabelStreamEvent[] = []
     for (const label of labels) {
-      const outcome = keys ? await checkLabel(label, did, keys, signal).catch(unavailable) : 'appended'
+      const outcome = keys ? await checkLabel(label, declared, keys, signal).catch(unavailable) : 'appended'
       if (outcome === 'appended') events.push({ type: 'label', label, seq })
       else observer.labels(outcome, 1)
+      if (outcome === 'undeclared') this.#exclude(label.src)
     }
     return events
   }
 
+  /** Should it declare itself again, it is found again. */
+  #exclude(did: string): void {
+    this.#found.delete(did)
+    this.#list.delete(did)
+    this.#isListStale = true
+  }
+
   async #append(events: readonly LabelStreamEvent[], signal: AbortSignal): Promise<void> {
-    const { producer, observer } = this.#options
     const to = String(this.#cursor)
-    if (to === this.#stored) return
+    // A labeler that was set up anew may come to the very number that it had before.
+    if (to === this.#stored && events.length === 0 && !this.#isListStale) return
+    await this.#move(events, to, signal)
+    if (events.length > 0) this.#options.observer.labels('appended', events.length)
+  }
+
+  async #move(events: readonly LabelStreamEvent[], to: string, signal: AbortSignal): Promise<void> {
+    const { producer } = this.#options
+    const list = { step: 'set', key: this.#listKey, value: JSON.stringify([...this.#list]) } as const
+    const also = this.#isListStale ? [list] : []
     try {
-      await producer.append(events, signal, { cursor: { key: this.#key, from: this.#stored, to } })
+      await producer.append(events, signal, { cursor: { key: this.#key, from: this.#stored, to }, also })
     } catch (error) {
       if (!(error instanceof CursorConflictError)) throw error
       // Lower, or gone: Redis has gone back in time, and the labels since then are read again.
@@ -163,7 +243,7 @@ export class Labeler {
       throw new TransientError(`${this.#key} has gone back to ${error.found ?? 'nothing'}`, { cause: error })
     }
     this.#stored = to
-    if (events.length > 0) observer.labels('appended', events.length)
+    this.#isListStale = false
   }
 
   async #hear(name: string, text: string | undefined): Promise<void> {
@@ -189,4 +269,15 @@ function unavailable(error: unknown): never {
     throw new TransientError(`the author of a label cannot be resolved: ${error.message}`, { cause: error })
   }
   throw error
+}
+
+/** Tolerant: without a list that can be read, all is read again. @throws TransientError, FatalError */
+async function readList(redis: Redis, key: string): Promise<string[]> {
+  try {
+    const list: unknown = JSON.parse((await redis.get(key)) ?? '[]')
+    return Array.isArray(list) ? list.filter((did) => typeof did === 'string') : []
+  } catch (error) {
+    if (error instanceof SyntaxError) return []
+    throw classifyRedisError(error)
+  }
 }
