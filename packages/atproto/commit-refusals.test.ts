@@ -50,6 +50,7 @@ describe('what is wrong is refused, each by its own name', () => {
       'a create of what was there',
       ({ made }) => ({ ...made.body, ops: [{ ...made.body.ops[0], prev: made.body.ops[0]!.cid }] }),
     ],
+    ['records-too-large', '3 ops that name one record of 700 kB', writesOneThrice],
     ['car-truncated', 'a CAR cut short', ({ made }) => ({ ...made.body, blocks: made.body.blocks.subarray(0, -1) })],
     [
       'car-wrong-hash',
@@ -171,6 +172,12 @@ function updatesOtherwise(s: Scene): CommitBody {
   s.state.data = s.repo.data
   s.made = s.repo.write([{ path, record: { ...POST, text: 'changed' } }])
   return { ...s.made.body, ops: [{ ...s.made.body.ops[0]!, cid: link(s.state.data) }] }
+}
+
+function writesOneThrice({ repo, state }: Scene): CommitBody {
+  Object.assign(state, { rev: repo.rev, data: repo.data })
+  const record = { ...POST, text: 'x'.repeat(700_000) }
+  return repo.write(['a', 'b', 'c'].map((rkey) => ({ path: `app.bsky.feed.post/${rkey}`, record }))).body
 }
 
 /** All nodes are there, so that it cannot hide behind an incomplete proof. */

@@ -5,7 +5,7 @@
  * that the chain is broken before the signature has been verified, or a forger could make us fetch repositories at will:
  *
  *   identifiers → future rev → sizes → duplicate paths → replay → CAR and hashes → envelope = signed commit → signature →
- *   tree canonical, ops undone = prevData → chain (`since`, `prevData` = state)
+ *   size of the ops' records → tree canonical, ops undone = prevData → chain (`since`, `prevData` = state)
  *
  * https://atproto.com/specs/sync#message-validation. A verdict is a value. What could not be checked (no key, because a
  * directory is down) is not for this function: whoever fetches the key throws a TransientError.
@@ -46,6 +46,7 @@ export const COMMIT_REFUSALS = [
   'frame-too-large',
   'blocks-too-large',
   'too-many-ops',
+  'records-too-large',
   'duplicate-path',
   'bad-op',
   'no-commit-block',
@@ -173,6 +174,7 @@ export function checkSync(
 
 function verifyAlone(frame: CommitFrame, key: string | undefined, { level }: VerifyOptions): VerifiedCommit {
   const { blocks, commit } = openCommit(frame.blocks, frame, level, key)
+  checkRecords(frame, blocks)
   const proof = level === 'off' || frame.tooBig ? 'unchecked' : prove(frame, commit.data, blocks)
   return { state: { rev: frame.rev, data: commit.data }, blocks, proof }
 }
@@ -194,6 +196,12 @@ function checkEnvelope(frame: CommitFrame, { nowMs }: VerifyOptions): void {
   }
   const bad = frame.ops.find((op) => !isOp(op))
   if (bad !== undefined) throw refuse('bad-op', `${bad.action} of ${bad.path}`.slice(0, 200))
+}
+
+/** Many ops may name one block as their record, and each becomes an event: 200 of one of 990 kB were 1.2 GB of JSON, from a frame of 1 MB. */
+function checkRecords({ ops }: CommitFrame, blocks: Car['blocks']): void {
+  const bytes = ops.reduce((sum, { cid }) => sum + (cid === null ? 0 : (blocks.get(cid)?.length ?? 0)), 0)
+  if (bytes > COMMIT_LIMITS.blocksBytes) throw refuse('records-too-large', `${bytes} bytes in ${ops.length} ops`)
 }
 
 /** An op says what it does in two ways, its action and its CIDs, which must agree: events follow the one, the proof the other. */

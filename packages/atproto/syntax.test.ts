@@ -2,7 +2,7 @@ import * as official from '@atproto/syntax'
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { hasInterop, interopLines } from './testing/interop.ts'
-import { isDid, isHandle, isNsid, isRecordKey, normalizeTime, parsePath } from './syntax.ts'
+import { isAtprotoDid, isDid, isHandle, isNsid, isRecordKey, normalizeTime, parsePath } from './syntax.ts'
 import { isTid, tidFromMicros, tidMicros } from './tid.ts'
 
 const PREDICATES = [
@@ -45,6 +45,13 @@ describe.each(PREDICATES)('$name', ({ name, ours, theirs }) => {
       { numRuns: 3_000 },
     )
   })
+})
+
+test('a DID that may have a repository is of a method that atproto uses, in the form of that method', () => {
+  const good = ['did:plc:z72i7hdynmk6r22z27h6tvur', 'did:web:a.b', 'did:web:a-b.example', 'did:web:localhost%3A2583']
+  expect(good.filter((did) => !isAtprotoDid(did) || !official.isValidDid(did))).toEqual([])
+  const bad = ['did:plc:', 'did:plc:abc', 'did:plc:z72i7hdynmk6r22z27h6tvu1', 'did:key:zQ3sh', 'did:web:', 'did:web:a.b:c', 'did:web:-a', 'did:web:a.b%2Fc', `did:web:${'a'.repeat(2_048)}`] // prettier-ignore
+  expect(bad.filter(isAtprotoDid)).toEqual([])
 })
 
 test('a path is a collection and a record key', () => {

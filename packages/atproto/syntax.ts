@@ -12,6 +12,8 @@ const NSID =
 const RECORD_KEY = /^[a-zA-Z0-9_~.:-]{1,512}$/
 /** `did:plc` is by far the most common method; its form is fixed. */
 const DID_PLC = /^did:plc:[a-z2-7]{24}$/
+/** Of a host alone, as atproto has it; a port, percent-encoded, is for test networks. */
+const DID_WEB = /^did:web:[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?(?:%3[aA]\d{1,5})?$/
 const UTC_MILLISECONDS = /^\d{4}-(?:0\d|1[0-2])-(?:[0-2]\d|3[01])T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{3}Z$/
 
 const DID_CHARS = 2048
@@ -21,6 +23,11 @@ const NSID_CHARS = 317
 /** https://atproto.com/specs/did, any method. */
 export function isDid(text: string): boolean {
   return DID_PLC.test(text) || (text.length <= DID_CHARS && DID.test(text))
+}
+
+/** A DID of a method that atproto uses, and of the form that the method gives it: others cannot be resolved, and have no repository. */
+export function isAtprotoDid(text: string): boolean {
+  return DID_PLC.test(text) || (text.length <= DID_CHARS && DID_WEB.test(text))
 }
 
 /** https://atproto.com/specs/handle; upper case is allowed, as in a document. */

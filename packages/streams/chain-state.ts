@@ -135,6 +135,14 @@ export function beginExport(did: string): Step {
   return { step: 'mark', ...chainAddress(did), flags: EXPORTED }
 }
 
+/**
+ * Notes that the account was found inactive: goes with the account event that says so. Without it the repository would stay asked for, and its
+ * reactivation, which asks only for an account that was away, would pass unnoticed.
+ */
+export function markInactive(did: string): Step {
+  return { step: 'mark', ...chainAddress(did), flags: INACTIVE }
+}
+
 function bucketOf(field: Buffer): number {
   // DIDs of plc are hashes already; of others the text is mixed (FNV-1a).
   if (field.length === 15) return field.readUIntBE(0, 3) % BUCKETS

@@ -9,7 +9,7 @@ import type { Logger } from '@sluice/runtime/log.ts'
 import type { Readiness } from '@sluice/runtime/readiness.ts'
 import type { Service } from '@sluice/runtime/service.ts'
 import type { Redis } from '@sluice/streams/connection.ts'
-import { cursorKey, readCursor } from '@sluice/streams/cursors.ts'
+import { cursorKey, readCursor, timeKey } from '@sluice/streams/cursors.ts'
 import type { Incident } from '@sluice/streams/incidents.ts'
 import { CursorConflictError, type Producer } from '@sluice/streams/producer.ts'
 import { Chains } from './chains.ts'
@@ -122,11 +122,19 @@ export class Firehose implements Service {
       log.error({ what, action }, 'the cursor went back')
       await recordIncident({ kind: 'cursor-behind', what, action }, stored === undefined)
     }
+    if (stored !== undefined) await this.#recall(host)
     if (stored !== undefined || last === undefined) return new Source(producer.stream, host, stored)
     // Absent in Redis: the first append must find it absent, and reading goes on where we are.
     const source = new Source(producer.stream, host, undefined)
     source.progress.restartAt(last)
     return source
+  }
+
+  /** How far behind we are is known before the first event is durable: when none ever is, nobody would hear of it. */
+  async #recall(host: string): Promise<void> {
+    const { redis, producer } = this.#options
+    const timeMs = Date.parse((await readCursor(redis, timeKey(producer.stream, host))) ?? '')
+    if (!Number.isNaN(timeMs)) this.#times.set(host, timeMs)
   }
 
   #build(signal: AbortSignal, onFailed: () => void, refusals: Refusals): { journal: Journal; pipeline: Pipeline } {

@@ -13,6 +13,7 @@ import { StateConflictError, type Producer, type Step } from '@sluice/streams/pr
 import { retry, type BackoffPolicy } from '@sluice/runtime/backoff.ts'
 import type { Chains } from './chains.ts'
 import { decide, type Decision, type Finding } from './decide.ts'
+import type { TrueCommit } from './judge.ts'
 import type { Slot } from './progress.ts'
 import type { ResyncLimit } from './resync-limit.ts'
 import type { Source } from './source.ts'
@@ -22,8 +23,8 @@ export interface Entry {
   finding: Finding
   source: Source
   slot: Slot
-  /** Of the frame, on the account of the memory budget. */
-  bytes: number
+  /** In bytes, on the account of the memory budgets: for the frame, and for the events that it became. */
+  held: { frame: number; text: number }
 }
 
 export interface JournalOptions {
@@ -50,7 +51,7 @@ export interface JournalObserver {
   trouble(error: Error, delayMs: number): void
 }
 
-/** Of one append. With records of up to 1 MB this bounds what Redis is given at once. */
+/** Of one append: with what a commit may become, this bounds what Redis is given at once. */
 const BATCH_BYTES = 4 << 20
 const READ_BACKOFF: BackoffPolicy = { baseMs: 100, capMs: 5_000, healthyAfterMs: 1_000 }
 
@@ -129,7 +130,7 @@ export class Journal {
     for (const entry of this.#queue) {
       const { what } = entry.finding
       events += what.kind === 'commit' ? Math.max(what.entries.length, 1) : 1
-      bytes += entry.bytes
+      bytes += entry.held.frame + (what.kind === 'commit' ? textBytes(what) : 0)
       if (count > 0 && (events > this.#options.batchEvents || bytes > BATCH_BYTES)) break
       count++
     }
@@ -182,6 +183,11 @@ export class Journal {
     const values = requests.map((request) => backfillEventCodec.encode(request).repo!)
     return [{ step: 'add', stream: this.#options.repoStream, field: 'repo', values }]
   }
+}
+
+/** How long the events of a commit are as JSON. */
+export function textBytes({ entries }: TrueCommit): number {
+  return entries.reduce((sum, { length }) => sum + length, 0)
 }
 
 function isOfOtherShard({ finding: { what } }: Entry): boolean {

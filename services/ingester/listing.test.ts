@@ -70,6 +70,31 @@ test('what is left out and what is no DID', () => {
   expect(consider({ did: 'alice' }).outcomes).toEqual(['invalid'])
 })
 
+test.for(['did:plc:made-up', 'did:plc:', 'did:example:alice', 'did:web:a.example:alice'])(
+  'what cannot be resolved is not asked for: %s',
+  (did) => {
+    for (const isPds of [true, false])
+      expect(consider({ did }, undefined, { isPds })).toMatchObject({ outcomes: ['invalid'], requests: [] })
+  },
+)
+
+test('the rev that a PDS lists asks for a repository, and does not say what its export must have', () => {
+  const madeUp = { rev: rev(120), active: false, status: 'takendown' }
+  const pds = { isPds: true }
+  const behind = consider({ rev: rev(120) }, at(2_000), pds)
+  expect(behind.requests).toEqual([{ did: DID, host: 'host', rev: '', reason: 'sweep' }])
+  expect(behind.records.get(DID)!.resync).toEqual({ need: rev(2_000), askedAt: NOW_MS / 1_000 })
+  const deferred = at(2_000, { resync: { need: rev(1_500), askedAt: 0 } })
+  expect(consider({ rev: rev(120) }, deferred, pds).records.get(DID)!.resync!.need).toBe(rev(1_500))
+  expect(consider({ rev: rev(120) }, undefined, pds)).toMatchObject({
+    requests: [{ rev: '', reason: 'listed' }],
+    records: new Map([[DID, { resync: { need: '' } }]]),
+  })
+  expect(consider(madeUp, undefined, pds).requests).toMatchObject([{ rev: '', active: false }])
+  // A relay vouches for what it lists.
+  expect(consider({ rev: rev(120) }, at(2_000)).records.get(DID)!.resync!.need).toBe(rev(120))
+})
+
 test('an account of another shard is left out, whatever is known of it', () => {
   const own = { index: shardOf(DID, 3), of: 3 }
   const other = { index: (own.index + 1) % 3, of: 3 }

@@ -3,7 +3,7 @@
  * those that are missing or behind, and nothing else.
  */
 import type { BackfillEvent, BackfillReason } from '@sluice/events/backfill-event.ts'
-import { isDid } from '@sluice/atproto/syntax.ts'
+import { isAtprotoDid } from '@sluice/atproto/syntax.ts'
 import { isTid, tidMicros } from '@sluice/atproto/tid.ts'
 import type { ListedRepo } from '@sluice/atproto/xrpc.ts'
 import { UNKNOWN_CHAIN, type ChainRecord } from '@sluice/streams/chain-state.ts'
@@ -12,7 +12,10 @@ import { isPending } from './decide.ts'
 
 export interface ListingOptions {
   host: string
-  /** The host speaks for its own accounts only, some of which may have moved away: its word on their status is not taken. */
+  /**
+   * The host is anybody's, and names accounts that have moved away, or never were with it: its word on their status is not taken, and its word on
+   * their rev tells that something may be missing, but not what an export must have. Else it could make every true export too old.
+   */
   isPds: boolean
   isSweep: boolean
   nowMs: number
@@ -67,7 +70,7 @@ function consider(
   const { did } = repo
   if (!isInShard(did, options.shard)) return 'other-shard'
   if (options.skipDids.has(did)) return 'skipped'
-  if (!isDid(did)) return 'invalid'
+  if (!isAtprotoDid(did)) return 'invalid'
   const record = known ?? UNKNOWN_CHAIN
   if (repo.active === false) return considerInactive(repo, known, options, decision)
   if (record.inactive) {
@@ -90,7 +93,7 @@ function considerInactive(
   options: ListingOptions,
   decision: ListingDecision,
 ): ListingOutcome {
-  const { did, rev, status } = repo
+  const { did, status } = repo
   if (known?.inactive) return 'inactive'
   if (known !== undefined) {
     if (options.isPds || !options.isSweep) return 'inactive'
@@ -98,6 +101,7 @@ function considerInactive(
     return 'status-differs'
   }
   const { host } = options
+  const rev = options.isPds ? '' : repo.rev
   decision.requests.push({ did, host, rev, active: false, ...(status !== undefined && { status }), reason: 'listed' })
   if (!options.isPds) decision.records.set(did, { ...UNKNOWN_CHAIN, inactive: true })
   return 'asked'
@@ -107,17 +111,18 @@ function ask(
   { did, rev, status, active }: ListedRepo,
   record: ChainRecord,
   reason: BackfillReason,
-  { host, nowMs }: ListingOptions,
+  { host, isPds, nowMs }: ListingOptions,
   decision: ListingDecision,
 ): void {
   decision.requests.push({
     did,
     host,
-    rev,
+    rev: isPds ? '' : rev,
     ...(status !== undefined && { status }),
     ...(active !== undefined && { active }),
     reason,
   })
-  const need = isTid(rev) ? rev : ''
+  const listed = isTid(rev) ? rev : ''
+  const need = isPds ? (record.resync?.need ?? record.rev) : listed
   decision.records.set(did, { ...record, resync: { need, askedAt: Math.floor(nowMs / 1_000) } })
 }

@@ -29,7 +29,7 @@ export function firehoseMetrics(metrics: Metrics, hosts: readonly string[], gaug
   })
   metrics.gauge({
     name: 'sluice_ingester_last_event_age_seconds',
-    help: 'Age of the newest event of the relay that is durable. Rising on a busy relay: we fall behind, or are paused.',
+    help: 'Age of the newest event of the relay that is durable, from before a restart too; 0 before the first ever. Rising on a busy relay: we fall behind, or are paused.',
     labels: { host: hosts },
     collect: (gauge) => {
       for (const host of hosts) {

@@ -2,7 +2,8 @@
  * From a decoded frame to its finding: identity, judgement, journal. In order for one account, side by side for different ones: an account whose
  * identity cannot be resolved at present holds up its own frames, and the cursor, and nobody else.
  *
- * Bounded in bytes from the moment a frame is taken until its outcome is durable; whoever has no room waits, and does not read its socket.
+ * Bounded in bytes from the moment a frame is taken until its outcome is durable; whoever has no room waits, and does not read its socket. What a
+ * frame becomes may be larger than it is: it has a room of its own, of the same size, taken before it is judged.
  */
 import type { AccountFrame, CommitFrame, IdentityFrame, RepoFrame, SyncFrame } from '@sluice/atproto/frame.ts'
 import { isDid } from '@sluice/atproto/syntax.ts'
@@ -14,8 +15,9 @@ import { KeyedQueue } from '@sluice/runtime/keyed-queue.ts'
 import type { Chains } from './chains.ts'
 import type { Finding } from './decide.ts'
 import { eventTime } from './event-time.ts'
-import type { Entry, Journal } from './journal.ts'
-import type { Judgement } from './judge.ts'
+import { textBytes, type Entry, type Journal } from './journal.ts'
+import type { Judgement, TrueCommit } from './judge.ts'
+import { Lanes } from './lanes.ts'
 import { refused, type Outcome } from './outcome.ts'
 import type { Slot } from './progress.ts'
 import { IdentityUnavailableError, type SigningKeys } from './signing-keys.ts'
@@ -43,7 +45,7 @@ export interface PipelineOptions {
   /** Whether signatures are checked. */
   needsKeys: boolean
   memoryBytes: number
-  /** When it aborts, what waits for an identity is left: it is read again after the restart. */
+  /** When it aborts, what waits for an identity, or for room for its events, is left: it is read again after the restart. */
   signal: AbortSignal
   /** Something of ours is broken: `push` and `drained` throw it from now on, but nobody may be calling them. */
   onFailed: () => void
@@ -53,10 +55,15 @@ export interface PipelineOptions {
 
 /** What a frame costs beside its bytes. */
 const FRAME_OVERHEAD_BYTES = 1_024
+/** What a byte of a frame may become in an event at worst: U+0001 is one byte there, and `\u0001` in JSON. */
+const TEXT_PER_BYTE = 6
 
 export class Pipeline {
   readonly #options: PipelineOptions
   readonly #memory: Budget
+  /** Of the events, from before a frame is judged until they are durable. Who holds some waits for nothing but threads and Redis. */
+  readonly #texts: Budget
+  readonly #lanes: Lanes
   readonly #queue: KeyedQueue
   /** Frames that are being looked at, and do not wait for an identity. */
   #busy = 0
@@ -64,6 +71,8 @@ export class Pipeline {
   constructor(options: PipelineOptions) {
     this.#options = options
     this.#memory = new Budget(options.memoryBytes)
+    this.#texts = new Budget(options.memoryBytes)
+    this.#lanes = new Lanes(options.memoryBytes)
     const frames = Math.ceil(options.memoryBytes / FRAME_OVERHEAD_BYTES)
     this.#queue = new KeyedQueue({ concurrency: frames, capacity: frames })
   }
@@ -82,6 +91,7 @@ export class Pipeline {
     const { signal } = this.#options
     const amount = costOf(taken.bytes)
     if (!this.#memory.tryAcquire(amount)) await this.#memory.acquire(amount, signal)
+    this.#lanes.enter(taken.frame.did, amount)
     this.#busy++
     await this.#queue.push(taken.frame.did, () => this.#work(taken), signal)
   }
@@ -91,13 +101,14 @@ export class Pipeline {
     const { signal, journal } = this.#options
     if (!this.#memory.tryAcquire(FRAME_OVERHEAD_BYTES)) await this.#memory.acquire(FRAME_OVERHEAD_BYTES, signal)
     const finding: Finding = { host: source.host, did: '', what: { kind: 'ended', outcome } }
-    journal.add({ finding, source, slot, bytes: FRAME_OVERHEAD_BYTES })
+    journal.add({ finding, source, slot, held: { frame: FRAME_OVERHEAD_BYTES, text: 0 } })
     if (this.isQuiet) journal.quiet()
   }
 
   /** These are durable: their room is free again. */
   release(entries: readonly Entry[]): void {
-    this.#memory.release(entries.reduce((sum, { bytes }) => sum + bytes, 0))
+    this.#memory.release(entries.reduce((sum, { held }) => sum + held.frame, 0))
+    this.#texts.release(entries.reduce((sum, { held }) => sum + held.text, 0))
   }
 
   /** Resolves when everything that was pushed has a finding, or was left because of the signal. */
@@ -108,15 +119,21 @@ export class Pipeline {
   async #work(taken: Taken): Promise<void> {
     const { journal, onFailed } = this.#options
     const { source, slot, frame, bytes } = taken
+    const { did } = frame
+    // What was left stays open: the cursor does not pass it.
+    let isLeft = this.#lanes.isLeft(did)
     try {
+      if (isLeft) return
       const what = await this.#look(taken)
-      journal.add({ finding: { host: source.host, did: frame.did, what }, source, slot, bytes: costOf(bytes) })
+      const held = { frame: costOf(bytes), text: what.kind === 'commit' ? keptOf(what, bytes) : 0 }
+      journal.add({ finding: { host: source.host, did, what }, source, slot, held })
     } catch (error) {
-      // What was left stays open: the cursor does not pass it.
-      if (isAbort(error)) return
+      isLeft = isAbort(error)
+      if (isLeft) return
       onFailed()
       throw error
     } finally {
+      this.#lanes.leave(did, costOf(bytes), isLeft)
       this.#busy--
       if (this.#busy === 0) journal.quiet()
     }
@@ -144,23 +161,38 @@ export class Pipeline {
 
   async #judge(frame: CommitFrame | SyncFrame, bytes: Buffer): Promise<Finding['what']> {
     const { chains, keys, needsKeys, signal } = this.#options
+    const { did } = frame
     // A replay ends here, before the work: what is durable only grows.
     if (frame.type === 'commit' && frame.rev <= (chains.durableRev(frame.did) ?? '')) {
       return { kind: 'ended', outcome: 'duplicate' }
     }
     try {
-      if (!needsKeys) return this.#judged(frame, await this.#options.judging.judge(frame, bytes, undefined))
-      const { key } = keys.peek(frame.did) ?? (await this.#waiting(keys.resolve(frame.did, signal)))
-      const judgement = await this.#options.judging.judge(frame, bytes, key)
+      if (!needsKeys) return this.#judged(frame, await this.#verdict(frame, bytes, undefined))
+      const { key } = keys.peek(did) ?? (await this.#waiting(this.#lanes.wait(did, () => keys.resolve(did, signal))))
+      const judgement = await this.#verdict(frame, bytes, key)
       if (!isKeyProblem(judgement)) return this.#judged(frame, judgement)
       // The key may have changed, and the event that tells of it may be late, or lost.
-      const fresh = await this.#waiting(keys.refresh(frame.did, signal))
+      const fresh = await this.#waiting(this.#lanes.wait(did, () => keys.refresh(did, signal)))
       if (fresh.key === key) return this.#judged(frame, judgement)
-      return this.#judged(frame, await this.#options.judging.judge(frame, bytes, fresh.key))
+      return this.#judged(frame, await this.#verdict(frame, bytes, fresh.key))
     } catch (error) {
       if (!(error instanceof IdentityUnavailableError)) throw error
       this.#options.onRefused(frame.did, 'identity-unavailable', error.message)
       return { kind: 'unresolved' }
+    }
+  }
+
+  /** The judgement, with room for the events that it holds; what they turn out not to need is given back. */
+  async #verdict(frame: CommitFrame | SyncFrame, bytes: Buffer, key: string | undefined): Promise<Judgement> {
+    const room = roomFor(bytes)
+    if (!this.#texts.tryAcquire(room)) await this.#texts.acquire(room, this.#options.signal)
+    let kept = 0
+    try {
+      const judgement = await this.#options.judging.judge(frame, bytes, key)
+      if (judgement.kind === 'commit') kept = keptOf(judgement, bytes)
+      return judgement
+    } finally {
+      this.#texts.release(room - kept)
     }
   }
 
@@ -188,6 +220,14 @@ export class Pipeline {
 
 function costOf(bytes: Buffer): number {
   return bytes.length + FRAME_OVERHEAD_BYTES
+}
+
+function roomFor(bytes: Buffer): number {
+  return bytes.length * TEXT_PER_BYTE
+}
+
+function keptOf(commit: TrueCommit, bytes: Buffer): number {
+  return Math.min(textBytes(commit), roomFor(bytes))
 }
 
 function isKeyProblem(judgement: Judgement): boolean {

@@ -20,6 +20,14 @@ test('an account that comes back is asked for whole, though nothing of it was se
   expect(records.get(ALICE)).toMatchObject({ inactive: false, resync: { need: rev, askedAt: 1_000_000 } })
 })
 
+test('what was asked for before the account was found inactive does not count as pending', () => {
+  const asked = { rev: '', data: '', exported: false, inactive: false, resync: { need: rev, askedAt: 999_000 } }
+  const found = new Map([[ALICE, { ...asked, inactive: true }]])
+  const { requests, records } = decide([account(true)], found, NOW)
+  expect(requests).toEqual([{ did: ALICE, host: 'relay', rev, reason: 'reactivated' }])
+  expect(records.get(ALICE)).toEqual({ ...asked, resync: { need: rev, askedAt: 1_000_000 } })
+})
+
 test('who goes and comes within one batch is asked for as well', () => {
   const here = new Map([[ALICE, { rev, data, exported: true, inactive: false }]])
   const { requests } = decide([account(false), account(true)], here, NOW)

@@ -9,6 +9,7 @@ import { connectRedis } from '@sluice/streams/connection.ts'
 import { listIncidents } from '@sluice/streams/incidents.ts'
 import { sweepDemandKey } from './sweep-demand.ts'
 import { caughtUp, test, TestIngester, envOf, WAIT } from './testing/run.ts'
+import { Stranger } from './testing/stranger.ts'
 
 const TIME = '2026-01-01T00:00:00.000Z'
 let number = 0
@@ -163,6 +164,38 @@ test('a directory that is down holds up the cursor and drops nothing', async ({ 
   await caughtUp(tools, relay)
   expect(await tools.ledger(relay)).toEqual({ appended: 2 })
 })
+
+test.for([
+  { name: 'one that holds more than an account may', accounts: 1, commits: 5, chars: 500_000 },
+  { name: 'many that hold little each, and too much together', accounts: 24, commits: 1, chars: 100_000 },
+])(
+  'did:webs whose hosts never say who they are hold up nobody else: $name',
+  async ({ accounts, commits, chars }, { tools }) => {
+    await using at = await stage('bob')
+    await using hosts = new AsyncDisposableStack()
+    const { relay, repos } = at
+    const text = 'x'.repeat(chars)
+    const silent: Stranger[] = []
+    for (let i = 0; i < accounts; i++) {
+      const host = hosts.use(await Stranger.start(() => {}))
+      silent.push(host)
+      const repo = new TestRepo(`did:web:localhost%3A${host.host.split(':')[1]}`)
+      for (let n = 0; n < commits; n++) {
+        const { path, record } = post()
+        relay.commit(repo, [{ path, record: { ...record, text } }])
+      }
+    }
+    relay.commit(repos[0]!, [post()])
+    await tools.ingest(relay, { INGESTER_MEMORY_BYTES: '2mb' })
+    // Of what is still waited for the cursor stands before, for a minute.
+    await expect.poll(async () => (await tools.events()).map(({ did }) => did), WAIT).toEqual([repos[0]!.did])
+    const asked = silent.filter(({ requests }) => requests.length > 0)
+    expect(asked.length).toBeGreaterThan(0)
+    const requests = await tools.requests()
+    expect(requests.length).toBeGreaterThan(accounts / 2)
+    for (const { did, reason } of requests) expect([did, reason]).toEqual([expect.stringMatching(/^did:web:/), 'gap'])
+  },
+)
 
 test('a new key counts from #identity on, and without it from the first signature that fails', async ({ tools }) => {
   await using at = await stage('alice', 'bob')

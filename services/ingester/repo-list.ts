@@ -26,6 +26,8 @@ export interface RepoListOptions {
   triesMax?: number
   /** A host that has not come to an end after so many pages is given up for now, and goes on at its cursor the next time; default: never. */
   pagesMax?: number
+  /** So too one whose answers took so long in all. What we wait for ourselves does not count; default: never. */
+  answersMs?: number
   backoff?: BackoffPolicy
   onPage: (decision: ListingDecision) => void | Promise<void>
   onWait: (retry: Retry) => void
@@ -39,11 +41,16 @@ const BACKOFF: BackoffPolicy = { baseMs: 1_000, capMs: 60_000, healthyAfterMs: 0
  * @throws RefusedError when the host will not list, or not so that we take it; GivenUpError when it was given up; AbortError on the signal
  */
 export async function listRepos(options: RepoListOptions, signal: AbortSignal): Promise<void> {
-  const { redis, cursorKey: key, url, pagesMax = Infinity } = options
+  const { redis, cursorKey: key, url, pagesMax = Infinity, answersMs = Infinity } = options
   let stored = await readCursor(redis, key)
+  let answeredMs = 0
   for (let pages = 0; pages < pagesMax; pages++) {
+    if (answeredMs > answersMs)
+      throw new GivenUpError(`${url}: no end after ${pages} pages, which took ${Math.round(answeredMs / 1_000)} s`)
     const cursor = stored === null || stored === INGESTER_DONE ? undefined : stored
+    const began = performance.now()
     const page = await fetchPage(options, cursor, signal)
+    answeredMs += performance.now() - began
     const next = page.cursor ?? INGESTER_DONE
     const decision = await store(options, page.items, { key, from: stored, to: next }, signal)
     await options.onPage(decision)
@@ -61,6 +68,9 @@ async function fetchPage(
   const query = { limit: PAGE, ...(cursor !== undefined && { cursor }) }
   const ask = async (): Promise<Page<ListedRepo>> => {
     const page = await xrpc.listRepos(url, query, { signal })
+    // All of a page goes to Redis in one script, for which everybody waits.
+    const count = page.items.length + page.refused
+    if (count > PAGE) throw new RefusedError('page-too-large', `${url}: ${count} repositories, asked for ${PAGE}`)
     // A host that hands out the cursor it was given would be asked for ever.
     if (page.cursor !== undefined && page.cursor === cursor)
       throw new TransientError(`${url}: the cursor does not move`)

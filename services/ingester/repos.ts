@@ -40,6 +40,7 @@ export interface ReposOptions {
   pollMs?: number
   backoff?: BackoffPolicy
   hostPages?: number
+  hostAnswersMs?: number
 }
 
 export interface ReposObserver {
@@ -56,6 +57,8 @@ const HOST_CONCURRENCY = 16
 const HOST_TRIES = 5
 /** Of one host in a pass: five million accounts. A host that makes up cursors would hold the pass up for ever. */
 const HOST_PAGES = 5_000
+/** Of one host in a pass. Slow answers would hold one of the places of `HOST_CONCURRENCY` for days; at its cursor it goes on in the next pass. */
+const HOST_ANSWERS_MS = 3_600_000
 /** Of the hosts that a relay knows: a million. */
 const LISTS_OF_HOSTS = 1_000
 const POLL_MS = 1_000
@@ -206,7 +209,8 @@ export class Repos implements Service {
   }
 
   async #list({ upstream, relay, cursorKey }: Lister, pass: Pass, signal: AbortSignal): Promise<void> {
-    const { redis, xrpc, producer, skipDids, shard, onSuspects, observer, hostPages = HOST_PAGES } = this.#options
+    const { redis, xrpc, producer, skipDids, shard, onSuspects, observer } = this.#options
+    const { hostPages = HOST_PAGES, hostAnswersMs = HOST_ANSWERS_MS } = this.#options
     const isPds = upstream !== relay
     let horizonMs = await this.#horizonMs(relay)
     await listRepos(
@@ -217,7 +221,7 @@ export class Repos implements Service {
         url: upstream.webUrl,
         cursorKey,
         backoff: this.#backoff,
-        ...(isPds && { triesMax: HOST_TRIES, pagesMax: hostPages }),
+        ...(isPds && { triesMax: HOST_TRIES, pagesMax: hostPages, answersMs: hostAnswersMs }),
         listing: () => ({ host: upstream.host, isPds, isSweep: pass.isSweep, horizonMs, skipDids, shard }),
         onPage: async ({ outcomes, suspects }) => {
           if (suspects.length > 0) onSuspects(suspects)

@@ -112,9 +112,33 @@ test('an empty cursor follows the last page', async ({ tools }) => {
   expect(stranger.requests.length).toBe(1)
 })
 
-test('a host whose pages have no end is left for the next sweep, which goes on where it was', async ({ tools }) => {
+const next = ({ searchParams }: URL) => String(Number(searchParams.get('cursor')) + 1)
+
+test('a page of more repositories than were asked for is not taken, of a host nor of a relay', async ({ tools }) => {
+  const repos = Array.from({ length: 1_001 }, (_, i) => ({
+    did: testDid(`many ${i}`),
+    head: 'x',
+    rev: '3kaaaaaaaaa22',
+  }))
   await using relay = await FakeRelay.start()
-  const next = ({ searchParams }: URL) => String(Number(searchParams.get('cursor')) + 1)
+  await using stranger = await Stranger.start((_, response) => response.end(JSON.stringify({ repos })))
+  relay.directory.hosts = [{ hostname: stranger.host }]
+  const ingester = await tools.ingest(relay, HOSTS)
+  await listed(tools, relay)
+  expect(await ingester.metric(FAILURES)).toBe(1)
+  const other = await tools.ingest(relay, { INGESTER_MODE: 'backfill', RELAY_HOSTS: stranger.url })
+  await expect.poll(() => other.metric(FAILURES), WAIT).toBe(1)
+  expect(other.log.join('')).toContain('1001 repositories, asked for 1000')
+  expect(stranger.requests.length).toBe(2)
+  expect(await tools.requests()).toEqual([])
+})
+
+test.for([
+  { name: 'whose pages have no end', limits: { hostPages: 3 } },
+  // Each answer takes longer than all of a pass may: one page a pass.
+  { name: 'that answers too slowly', limits: { hostAnswersMs: 0 } },
+])('a host $name is left for the next sweep, which goes on where it was', async ({ limits }, { tools }) => {
+  await using relay = await FakeRelay.start()
   await using stranger = await Stranger.start((url, response) =>
     response.end(JSON.stringify({ repos: [], cursor: next(url) })),
   )
@@ -124,7 +148,7 @@ test('a host whose pages have no end is left for the next sweep, which goes on w
   const repos = reposOf(tools, {
     xrpc: new XrpcClient(http),
     upstreams: [parseUpstream(relay.url)!],
-    hostPages: 3,
+    ...limits,
     observer: { listed() {}, phase() {}, waiting() {}, hostFailed: () => void failed.push('host') },
   })
   const stop = new AbortController()
@@ -136,7 +160,10 @@ test('a host whose pages have no end is left for the next sweep, which goes on w
       await expect.poll(() => tools.redis.get(sweepDemandKey('repo_backfill')), WAIT).toBeNull()
     }
     const asked = stranger.requests.map(({ searchParams }) => searchParams.get('cursor'))
-    expect(asked).toEqual([null, '1', '2', null, '1', '2', '3', '4', '5'])
+    const pages = limits.hostPages ?? 1
+    const from = (first: number) => Array.from({ length: pages }, (_, i) => (first + i === 0 ? null : `${first + i}`))
+    // The first listing, and two sweeps, which have a cursor of their own.
+    expect(asked).toEqual([from(0), from(0), from(pages)].flat())
     expect(failed.length).toBe(3)
   } finally {
     stop.abort()
@@ -145,7 +172,10 @@ test('a host whose pages have no end is left for the next sweep, which goes on w
   }
 })
 
-function reposOf({ redis }: Tools, options: Pick<ReposOptions, 'xrpc' | 'upstreams' | 'hostPages' | 'observer'>) {
+function reposOf(
+  { redis }: Tools,
+  options: Pick<ReposOptions, 'xrpc' | 'upstreams' | 'hostPages' | 'hostAnswersMs' | 'observer'>,
+) {
   const stream = 'repo_backfill'
   const highWater = new HighWater({ redis, stream, entriesMax: 1e6 })
   return new Repos({

@@ -191,6 +191,15 @@ export const rows: Row[] = [
     outcomes: { 'refused:blocks-too-large': 1 },
   },
   {
+    name: 'a commit whose ops all name one record of 990 kB is refused',
+    act: ({ next, sendBody }) => {
+      const record = post('\u0001'.repeat(990_000))
+      const writes = Array.from({ length: 200 }, (_, i) => ({ path: `app.bsky.feed.post/${1_000 + i}`, record }))
+      sendBody(next(writes).body)
+    },
+    outcomes: { 'refused:records-too-large': 1 },
+  },
+  {
     name: 'an op whose path is no NSID is refused, and its sibling appended',
     act: ({ next, sendBody }) => {
       const writes = [

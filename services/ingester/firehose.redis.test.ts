@@ -1,0 +1,41 @@
+/** What the live stream tells of itself at its start, before anything has come. */
+import { TestRepo, type Write } from '@sluice/atproto/testing/repo.ts'
+import { testDid } from '@sluice/atproto/testing/world.ts'
+import { FakeRelay } from '@sluice/sandbox/fake-relay.ts'
+import { expect } from '@sluice/sandbox/fixtures.ts'
+import { caughtUp, test, WAIT } from './testing/run.ts'
+
+const POST: Write = {
+  path: 'app.bsky.feed.post/one',
+  record: { $type: 'app.bsky.feed.post', text: 'hello', createdAt: '2026-01-01T00:00:00.000Z' },
+}
+const HOUR_MS = 3_600_000
+const AGE = 'sluice_ingester_last_event_age_seconds'
+
+test('after a restart the age of the newest durable event is as it was, until one is durable', async ({ tools }) => {
+  await using relay = await FakeRelay.start()
+  const alice = new TestRepo(testDid('alice'))
+  relay.register(alice)
+  await tools.redis.set(`firehose_live:cursor:${relay.host}`, '0')
+  await tools.redis.set(`firehose_live:time:${relay.host}`, new Date(Date.now() - 2 * HOUR_MS).toISOString())
+  // Nobody's commit can be verified, so none becomes durable.
+  relay.directory.isDown = true
+  relay.commit(alice, [POST])
+  const ingester = await tools.ingest(relay)
+  await expect.poll(() => ingester.metric('sluice_ingester_identity_waits_total'), WAIT).toBeGreaterThan(0)
+  expect(await ingester.metric('sluice_ingester_frames_total')).toBe(1)
+  expect(await ingester.metric(AGE)).toBeGreaterThanOrEqual(7_200)
+  relay.directory.isDown = false
+  await caughtUp(tools, relay)
+  const time = await tools.redis.get(`firehose_live:time:${relay.host}`)
+  const leastAge = (Date.now() - Date.parse(time!)) / 1_000
+  expect(await ingester.metric(AGE)).toBeGreaterThanOrEqual(leastAge)
+})
+
+test('where the cursor was taken away the age is that of nothing, whatever time was left', async ({ tools }) => {
+  await using relay = await FakeRelay.start()
+  await tools.redis.set(`firehose_live:time:${relay.host}`, new Date(0).toISOString())
+  const ingester = await tools.ingest(relay)
+  await expect.poll(() => ingester.metric('sluice_ingester_connected'), WAIT).toBe(1)
+  expect(await ingester.metric(AGE)).toBe(0)
+})

@@ -1,0 +1,131 @@
+/** Frames that come small and become large: what is held of them, and what Redis is given at once, is bounded by what they became. */
+import { decodeFrame, type CommitFrame } from '@sluice/atproto/frame.ts'
+import { MemoryIdentityCache } from '@sluice/atproto/identity-cache.ts'
+import { TestRepo } from '@sluice/atproto/testing/repo.ts'
+import { testDid } from '@sluice/atproto/testing/world.ts'
+import { expect, test } from '@sluice/sandbox/fixtures.ts'
+import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
+import { HighWater } from '@sluice/streams/high-water.ts'
+import { Producer } from '@sluice/streams/producer.ts'
+import { Chains } from './chains.ts'
+import { Journal, type Entry } from './journal.ts'
+import { Judge, type Judgement, type TrueCommit } from './judge.ts'
+import { Pipeline } from './pipeline.ts'
+import { ResyncLimit } from './resync-limit.ts'
+import { SigningKeys } from './signing-keys.ts'
+import { Source } from './source.ts'
+
+const STREAM = 'firehose_live'
+const CHARS = 500_000
+/** In JSON each of the characters is six. */
+const EVENT_CHARS = 6 * CHARS
+const judge = new Judge({ level: 'off', collections: ['*'] })
+
+function frameOf(seq: number): { frame: CommitFrame; bytes: Buffer } {
+  const record = { $type: 'app.bsky.feed.post', text: '\u0001'.repeat(CHARS), createdAt: '2026-01-01T00:00:00Z' }
+  const { bytes } = new TestRepo(testDid(`large ${seq}`)).write([{ path: 'app.bsky.feed.post/1', record }], { seq })
+  return { frame: decodeFrame(bytes) as CommitFrame, bytes }
+}
+
+/** @param onStored told of what an append stored, and how many characters its events had */
+function journalOf(redis: Redis, onStored: (entries: readonly Entry[], chars: number) => void) {
+  const highWater = new HighWater({ redis, stream: STREAM, entriesMax: 1e6 })
+  const codec = { encode: (event: string) => ({ event }), decode: ({ event }: Record<string, string>) => event! }
+  const chains = new Chains(redis)
+  const journal = new Journal({
+    redis,
+    producer: new Producer({ redis, stream: STREAM, codec, highWater }),
+    chains,
+    resyncLimit: new ResyncLimit({ redis, repoStream: 'repo_backfill', perSecond: 10, entriesMax: 10 }),
+    repoStream: 'repo_backfill',
+    batchEvents: 1_000,
+    batchMs: 50,
+    isQuiet: () => true,
+    observer: {
+      stored: (stored, { entries }) =>
+        onStored(
+          stored,
+          entries.reduce((sum, { length }) => sum + length, 0),
+        ),
+      appended() {},
+      conflict() {},
+      trouble: (error) => expect.unreachable(error.message),
+    },
+  })
+  return { journal, chains, source: new Source(STREAM, 'relay', undefined) }
+}
+
+test('to Redis they go one after the other', async ({ redisUrl }) => {
+  const redis = await connectRedis({ url: redisUrl, name: 'test' })
+  try {
+    const sent: number[] = []
+    const { journal, source } = journalOf(redis, (_, chars) => void sent.push(chars))
+    for (let seq = 1; seq <= 4; seq++) {
+      const { frame, bytes } = frameOf(seq)
+      const finding = { host: 'relay', did: frame.did, what: judge.judge(frame, undefined) as TrueCommit }
+      journal.add({ finding, source, slot: source.progress.take(seq), held: { frame: bytes.length, text: 0 } })
+    }
+    journal.close()
+    await journal.run(AbortSignal.timeout(60_000))
+    // 3 MB each, where 4 MB fit.
+    expect(sent.length).toBe(4)
+    expect(Math.min(...sent)).toBeGreaterThan(EVENT_CHARS)
+    expect(await redis.xLen(STREAM)).toBe(4)
+    expect(await redis.get(`${STREAM}:cursor:relay`)).toBe('4')
+  } finally {
+    redis.destroy()
+  }
+})
+
+test('before they are judged they wait until there is room for what they may become', async ({ redisUrl }) => {
+  const redis = await connectRedis({ url: redisUrl, name: 'test' })
+  const memoryBytes = 7_000_000
+  const frames = Array.from({ length: 10 }, (_, i) => frameOf(i + 1))
+  let [held, most, all] = [0, 0, 0]
+  try {
+    const signal = AbortSignal.timeout(60_000)
+    const { journal, chains, source } = journalOf(redis, (entries, chars) => {
+      held -= chars
+      pipeline.release(entries)
+    })
+    const judging = {
+      judge(frame: CommitFrame): Judgement {
+        const judgement = judge.judge(frame, undefined) as TrueCommit
+        held += judgement.entries[0]!.length
+        all += judgement.entries[0]!.length
+        most = Math.max(most, held)
+        return judgement
+      },
+    }
+    const keys = new SigningKeys({
+      plcUrl: 'http://127.0.0.1:1',
+      http: { get: () => expect.unreachable('no key is needed') },
+      cache: new MemoryIdentityCache(),
+    })
+    const failed: string[] = []
+    const pipeline: Pipeline = new Pipeline({
+      journal,
+      chains,
+      keys,
+      judging,
+      needsKeys: false,
+      memoryBytes,
+      signal,
+      onFailed: () => void failed.push('failed'),
+      onRefused: (_, reason) => void failed.push(reason),
+    })
+    const writing = journal.run(signal)
+    for (const { frame, bytes } of frames) {
+      await pipeline.push({ source, slot: source.progress.take(frame.seq), frame, bytes })
+    }
+    await pipeline.drained()
+    journal.close()
+    await writing
+    expect(failed).toEqual([])
+    expect(all).toBeGreaterThan(4 * memoryBytes)
+    expect(most).toBeLessThanOrEqual(memoryBytes)
+    expect(await redis.xLen(STREAM)).toBe(10)
+  } finally {
+    redis.destroy()
+  }
+})
