@@ -2,9 +2,9 @@
  * A CAR that arrives in pieces → its blocks in a few large slabs with a compact index. For repository exports.
  *
  * Every block's hash is checked as soon as the block is whole, so that the work runs beside the network. Memory is the
- * CAR's own size or the spool's budget, whichever is less, and about 25 bytes a block.
+ * CAR's own size or the spool's budget, whichever is less, and 22 to 36 bytes a block. A block that comes again is passed over.
  */
-import { BlockIndex, fingerprintOf } from './block-index.ts'
+import { BlockIndex } from './block-index.ts'
 import { readHeader, readVarint, refuseCar, type CarLimits } from './car.ts'
 import { CID_BYTES, hashesTo, isCidAt, type Cid } from './cid.ts'
 import { Slabs, type Spool } from './slabs.ts'
@@ -20,11 +20,15 @@ const SLAB_BYTES = 4 * 1024 * 1024
 const AGAIN_BYTES = 256 * 1024
 /** Of them: slab numbers are 16 bits. */
 const MAX_SLABS = 0xffff
+/** The shortest block: a length, a CID, nothing. */
+const LEAST_SECTION_BYTES = 1 + CID_BYTES
 
 /** The blocks of a CAR, known by the order in which they came. Push chunks, then `end()`, then look up; then dispose. */
 export class CarStore implements Disposable {
   #root: Cid | undefined
   #bytes = 0
+  /** Blocks that came, repeated ones too. */
+  #came = 0
   #slab: Buffer = Buffer.allocUnsafeSlow(FIRST_SLAB_BYTES)
   #written = 0
   #parsed = 0
@@ -51,8 +55,25 @@ export class CarStore implements Disposable {
     return this.#slabs.memoryBytes + this.#index.memoryBytes
   }
 
+  /** Of that, the index. */
+  get indexBytes(): number {
+    return this.#index.memoryBytes
+  }
+
+  /** The most that the index takes once `bytes` more were pushed: it doubles, and is large. */
+  indexBytesAfter(bytes: number): number {
+    const blocks = Math.min(1 + Math.floor(bytes / LEAST_SECTION_BYTES), this.#limits.blocks - this.#index.count)
+    return this.#index.memoryBytesWith(blocks)
+  }
+
+  /** Different blocks. */
   get blockCount(): number {
     return this.#index.count
+  }
+
+  /** The limits of the store. */
+  get limits(): StoreLimits {
+    return this.#limits
   }
 
   /**
@@ -79,14 +100,15 @@ export class CarStore implements Disposable {
    */
   end(): Cid {
     if (this.#root === undefined) throw refuseCar('car-truncated', 'no header')
-    if (this.#parsed !== this.#written)
-      throw refuseCar('car-truncated', `the input ends inside block ${this.blockCount}`)
+    if (this.#parsed !== this.#written) throw refuseCar('car-truncated', `the input ends inside block ${this.#came}`)
     return this.#root
   }
 
   /** The number of the block whose CID starts at `at`, or -1. */
   find(bytes: Uint8Array, at: number): number {
-    return this.#index.find(fingerprintOf(bytes, at), (number) => startsWithCid(this.#section(number), bytes, at))
+    return this.#index.find(this.#index.fingerprintOf(bytes, at), (number) =>
+      startsWithCid(this.#section(number), bytes, at),
+    )
   }
 
   findCid(cid: Cid): number {
@@ -96,6 +118,11 @@ export class CarStore implements Disposable {
   /** A block: a view, or a copy from the spool. */
   block(number: number): Buffer {
     return this.#section(number).subarray(CID_BYTES)
+  }
+
+  /** The length of a block, which is not read for that. */
+  blockBytes(number: number): number {
+    return this.#index.endOf(number) - this.#index.startOf(number) - CID_BYTES
   }
 
   [Symbol.dispose](): void {
@@ -128,14 +155,23 @@ export class CarStore implements Disposable {
   }
 
   #add(slab: Buffer, start: number, end: number): void {
-    const count = this.#index.count
+    const count = this.#came++
     if (count >= this.#limits.blocks) throw refuseCar('car-too-many-blocks', `more than ${this.#limits.blocks}`)
     if (end < start + CID_BYTES || !isCidAt(slab, start)) {
       throw refuseCar('car-bad-block', `block ${count} has no CID that a repository may use`)
     }
     if (!hashesTo(slab.subarray(start + CID_BYTES, end), slab, start))
       throw refuseCar('car-wrong-hash', `block ${count}`)
-    this.#index.add(fingerprintOf(slab, start), this.#slabs.count - 1, start, end)
+    const index = this.#index
+    const fingerprint = index.fingerprintOf(slab, start)
+    if (index.find(fingerprint, (number) => this.#isOf(number, slab, start)) !== -1) return
+    index.add(fingerprint, this.#slabs.count - 1, start, end)
+  }
+
+  /** Not by `#section`, whose view of a slab does not outlive the slab's way to the file. */
+  #isOf(number: number, bytes: Uint8Array, at: number): boolean {
+    const start = this.#index.startOf(number)
+    return startsWithCid(this.#slabs.read(this.#index.slabOf(number), start, start + CID_BYTES), bytes, at)
   }
 
   /** A full slab is sealed; the section that it ends in starts the next one. */

@@ -3,13 +3,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { readCarWithRoot } from '@atproto/repo'
 import { describe, expect, test } from 'vitest'
+import { Budget } from '@sluice/runtime/budget.ts'
 import { TransientError } from '@sluice/runtime/errors.ts'
 import { CarStore } from './car-store.ts'
 import { readCar, type CarRefusal } from './car.ts'
 import { encodeCbor } from './cbor-encode.ts'
 import { cidOf, formatCid, parseCid } from './cid.ts'
 import { varint, writeCar } from './testing/car-write.ts'
-import type { Spool } from './slabs.ts'
+import { NoRoomError, type Spool } from './slabs.ts'
 import { random } from './testing/random.ts'
 
 const LIMITS = { bytes: 1_000_000, blocks: 1_000, blockBytes: 10_000 }
@@ -148,10 +149,88 @@ test.each([
   expect(store.findCid(parseCid(nobody)!)).toBe(-1)
 })
 
+describe('a block that comes again', () => {
+  const block = Buffer.from('a0', 'hex')
+  const other = Buffer.from('a16161187b', 'hex')
+  const limits = { bytes: 1e9, blocks: 1_000_000, blockBytes: 1e6 }
+
+  test('is not held again: a million of one would be looked through for each of them', () => {
+    const section = Buffer.concat([Uint8Array.of(37), Buffer.from(cidOf(block), 'latin1'), block])
+    const header = writeCar(cidOf(block), [])
+    const empty = new CarStore(limits)
+    using store = new CarStore(limits)
+    for (const chunk of [header, Buffer.alloc(20_000 * section.length, section)]) store.push(chunk)
+    expect(store.end()).toBe(cidOf(block))
+    expect(store.blockCount).toBe(1)
+    expect(store.indexBytes).toBe(empty.indexBytes)
+    expect(store.block(0).equals(block)).toBe(true)
+  })
+
+  test.each([undefined, { memoryBytes: 0 }])('is known when the first of it is in the file by now: %o', (spool) => {
+    const filler = Array.from({ length: 40 }, (_, i) => Buffer.alloc(10_000, i + 1))
+    const blocks = [block, ...filler, block, other, ...filler, other, block]
+    using store = new CarStore(limits, spool)
+    const car = writeCar(
+      cidOf(block),
+      blocks.map((block) => [cidOf(block), block] as const),
+    )
+    for (let at = 0; at < car.length; at += 7_000) store.push(car.subarray(at, at + 7_000))
+    expect(store.blockCount).toBe(42)
+    for (const block of blocks) expect(store.block(store.findCid(cidOf(block))).equals(block)).toBe(true)
+  })
+
+  test('counts towards the limit all the same, and is hashed', () => {
+    const twice = (second: Buffer) =>
+      writeCar(cidOf(block), [[cidOf(block), block] as const, [cidOf(block), second] as const])
+    using store = new CarStore({ ...limits, blocks: 1 })
+    expect(() => store.push(twice(block))).toThrow(expect.objectContaining({ reason: 'car-too-many-blocks' }))
+    using another = new CarStore(limits)
+    expect(() => another.push(twice(other))).toThrow(expect.objectContaining({ reason: 'car-wrong-hash' }))
+  })
+})
+
+test('what the index will take of memory with more input is told before it takes it', () => {
+  const many = Array.from({ length: 3_000 }, (_, i) => Buffer.from(encodeCbor({ i })))
+  const car = writeCar(
+    cidOf(many[0]!),
+    many.map((block) => [cidOf(block), block] as const),
+  )
+  using store = new CarStore({ bytes: 1e8, blocks: 1e6, blockBytes: 1e6 })
+  for (let at = 0; at < car.length; at += 1_000) {
+    const told = store.indexBytesAfter(1_000)
+    store.push(car.subarray(at, at + 1_000))
+    expect(store.indexBytes).toBeLessThanOrEqual(told)
+  }
+  expect(store.blockCount).toBe(3_000)
+})
+
 test('a spool that cannot be written is a fault of the moment, not of the repository', () => {
   using store = new CarStore({ bytes: 1e8, blocks: 1e6, blockBytes: 1e6 }, { memoryBytes: 0, folder: '/nowhere' })
   const block = Buffer.alloc(200_000)
   expect(() => store.push(writeCar(cidOf(block), [[cidOf(block), block]]))).toThrow(TransientError)
+})
+
+test('the files of several stores are bounded together, and what one has is room again when it is done', () => {
+  const disk = new Budget(1_000_000)
+  const blocks = Array.from({ length: 80 }, (_, i) => Buffer.alloc(10_000, i + 1))
+  const car = writeCar(
+    cidOf(blocks[0]!),
+    blocks.map((block) => [cidOf(block), block] as const),
+  )
+  const open = () => new CarStore({ bytes: 1e8, blocks: 1e6, blockBytes: 1e6 }, { memoryBytes: 0, disk })
+  const first = open()
+  first.push(car)
+  expect(disk.used).toBeGreaterThan(500_000)
+  using second = open()
+  expect(() => second.push(car)).toThrow(NoRoomError)
+  expect(disk.used).toBeLessThanOrEqual(disk.limit)
+  for (const block of blocks) expect(first.block(first.findCid(cidOf(block))).equals(block)).toBe(true)
+  first[Symbol.dispose]()
+  first[Symbol.dispose]()
+  second[Symbol.dispose]()
+  expect(disk.used).toBe(0)
+  using third = open()
+  third.push(car)
 })
 
 test('who counts the memory is asked before it grows, and decides what goes to the file', () => {

@@ -227,6 +227,21 @@ describe('an export that is not true is refused by name', () => {
   })
 })
 
+test('what the records of one block come to under many keys is limited as the CAR is', async () => {
+  const paths = Array.from({ length: 100 }, (_, i) => `com.example.record/${i}`)
+  const written = (paths: readonly string[]) => {
+    const repo = new TestRepo(testDid('one for all'))
+    repo.write(paths.map((path) => ({ path, record: { same: 'x'.repeat(50_000) } })))
+    return { repo, car: writeCar(repo.commit!, new Map(repo.blocks())) }
+  }
+  const limits = { ...SMALL, bytes: 1_000_000 }
+  const many = written(paths)
+  expect(many.car.length).toBeLessThan(100_000)
+  await expect(read(many.car, many.repo, {}, limits)).rejects.toThrow(refusing('car-too-large'))
+  const few = written(paths.slice(0, 19))
+  expect((await read(few.car, few.repo, {}, limits)).recordCount).toBe(19)
+})
+
 test('an aborted verification stops', async () => {
   const large = new TestRepo(testDid('large'))
   const values = new Map(

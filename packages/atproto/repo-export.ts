@@ -5,8 +5,8 @@
  * signature by the given key), then the whole tree: canonical, in order, every node and every leaf present. A CAR that was
  * cut, even on a block boundary, is refused, and can therefore never look like deletions.
  *
- * Memory: the CAR's own size or the spool's budget, whichever is less, and 25 bytes a block (see `car-store.ts`); records are
- * decoded one by one.
+ * Memory: the CAR's own size or the spool's budget, whichever is less, and 22 to 36 bytes a block (see `car-store.ts`); records are
+ * decoded one by one. Many keys may lead to one block, so what the records come to is bounded as the CAR is.
  *
  * Measured (`export.bench.ts`; records a second from bytes to JSON text): 247,000, against 11,700 by `readCarWithRoot` +
  * `verifyRepo`. A process that reads 300 MB (900,000 records) peaks at 412 MiB, of which 80 are Node's own, and takes
@@ -15,7 +15,7 @@
 import { setImmediate } from 'node:timers/promises'
 import { RefusedError } from '@sluice/runtime/errors.ts'
 import { CarStore, type StoreLimits } from './car-store.ts'
-import { CAR_REFUSALS } from './car.ts'
+import { CAR_REFUSALS, refuseCar } from './car.ts'
 import { CBOR_REFUSALS, type JsonObject } from './cbor.ts'
 import { formatCid, formatCidAt, readCid, type Cid } from './cid.ts'
 import type { CollectionFilter } from './collection-filter.ts'
@@ -42,12 +42,16 @@ export const EXPORT_REFUSALS = [
 ] as const
 export type ExportRefusal = (typeof EXPORT_REFUSALS)[number]
 
-export const EXPORT_LIMITS: StoreLimits = { bytes: 2 ** 31, blocks: 2 ** 25, blockBytes: 2_000_000 }
+/**
+ * Blocks: an export of 307 MB had 1.2 million, 250 bytes each, so that many are the whole 2 GiB of such a repository. Their index takes 185 MB, and
+ * doubles with the next block.
+ */
+export const EXPORT_LIMITS: StoreLimits = { bytes: 2 ** 31, blocks: 2 ** 23, blockBytes: 2_000_000 }
 
-/** A record of an export: its value, or why it has none that can be carried. */
+/** A record of an export: its value, or why it has none that can be carried. `bytes`: of its block, as far as that was looked at. */
 export type ExportedRecord =
   | { path: string; collection: string; rkey: string; cid: string; record: JsonObject; bytes: number }
-  | { path: string; cid: string; refused: OpRefusal }
+  | { path: string; cid: string; refused: OpRefusal; bytes: number }
 
 /** A record that is there, of a collection that is not wanted: not decoded. */
 export interface UnwantedRecord {
@@ -121,7 +125,7 @@ export async function verifyExport(store: CarStore, expected: ExpectedRepo, sign
   if (!isSignedBy(commit, expected.signingKey)) throw refuse('export-bad-signature', `not by ${expected.signingKey}`)
   const tree = store.findCid(commit.data)
   if (tree === -1) throw refuse('mst-incomplete', 'the root of the tree is not among the blocks')
-  const recordCount = await countVerified(new TreeWalk(store, tree, { check: true }), signal)
+  const recordCount = await countVerified(store, new TreeWalk(store, tree, { check: true }), signal)
   return {
     did: commit.did,
     rev: commit.rev,
@@ -135,11 +139,18 @@ export async function verifyExport(store: CarStore, expected: ExpectedRepo, sign
   }
 }
 
-/** Walks to the end, which verifies; gives the thread back every 20 ms, since a large repository has a million keys. */
-async function countVerified(walk: TreeWalk, signal: AbortSignal | undefined): Promise<number> {
+/**
+ * Walks to the end, which verifies; gives the thread back every 20 ms, since a large repository has a million keys. 100,000 keys that all
+ * lead to one record of a megabyte are a CAR of 10 MB, and 100 GB of records: an honest repository comes to less than its CAR.
+ */
+async function countVerified(store: CarStore, walk: TreeWalk, signal: AbortSignal | undefined): Promise<number> {
+  const { bytes } = store.limits
   let count = 0
+  let total = 0
   let sliceEnd = performance.now() + SLICE_MS
   while (walk.advance()) {
+    total += walk.key.length + store.blockBytes(walk.leaf)
+    if (total > bytes) throw refuseCar('car-too-large', `its keys and records come to more than ${bytes} bytes`)
     if (++count % SLICE_KEYS === 0 && performance.now() > sliceEnd) {
       await setImmediate()
       signal?.throwIfAborted()
@@ -159,7 +170,7 @@ function* records(
     const cid = formatCidAt(walk.valueBlock, walk.valueAt)
     const parts = parsePath(path)
     if (parts === undefined) {
-      yield { path, cid, refused: 'op-bad-path' }
+      yield { path, cid, refused: 'op-bad-path', bytes: 0 }
       continue
     }
     if (wanted && !wanted(parts.collection)) {
@@ -168,7 +179,7 @@ function* records(
     }
     const block = store.block(walk.leaf)
     const value = recordIn(block, walk)
-    if (typeof value === 'string') yield { path, cid, refused: value }
+    if (typeof value === 'string') yield { path, cid, refused: value, bytes: block.length }
     else yield { path, collection: parts.collection, rkey: parts.rkey, cid, record: value, bytes: block.length }
   }
 }

@@ -7,13 +7,21 @@
 import { closeSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { Budget } from '@sluice/runtime/budget.ts'
 import { TransientError } from '@sluice/runtime/errors.ts'
+
+/** There is no room on our side, now: in memory or on the disk. It says nothing of whoever sent what there is no room for. */
+export class NoRoomError extends TransientError {
+  override name = 'NoRoomError'
+}
 
 export interface Spool {
   /** Buffer that stay in memory. */
   memoryBytes: number
   /** Where the file is; the system's folder for such things when absent. */
   folder?: string
+  /** What the files of several may take of the disk together. */
+  disk?: Budget
   /** Asked before more is kept in memory, `bytes` in all, where `memoryBytes` allows it; false sends a slab to the file. */
   mayKeep?: (bytes: number) => boolean
 }
@@ -25,6 +33,8 @@ export class Slabs implements Disposable {
   #memoryBytes = 0
   #file = -1
   #fileBytes = 0
+  /** Of the disk's budget. */
+  #diskBytes = 0
 
   constructor(spool?: Spool) {
     this.#spool = spool
@@ -47,13 +57,13 @@ export class Slabs implements Disposable {
 
   /**
    * The last slab is written, up to `used`, and one of `nextBytes` will follow. When it has gone to the file, its memory is given back to be used again.
-   * @throws TransientError when the file cannot be written
+   * @throws NoRoomError when the file cannot be written, or may not grow
    */
   seal(used: number, nextBytes: number): Buffer | undefined {
     const last = this.#slabs.at(-1)
     if (this.#spool === undefined || last === undefined || typeof last === 'number') return undefined
     if (this.#mayKeep(this.#spool, this.#memoryBytes + nextBytes)) return undefined
-    this.#write(last, used, this.#spool.folder ?? tmpdir())
+    this.#write(last, used, this.#spool)
     this.#slabs[this.#slabs.length - 1] = this.#fileBytes
     this.#fileBytes += used
     this.#memoryBytes -= last.length
@@ -64,13 +74,23 @@ export class Slabs implements Disposable {
     return this.#memoryBytes <= memoryBytes && (mayKeep?.(bytes) ?? true)
   }
 
-  #write(slab: Buffer, size: number, folder: string): void {
+  #write(slab: Buffer, size: number, { folder = tmpdir(), disk }: Spool): void {
+    if (disk !== undefined && !this.#reserve(disk, size)) {
+      throw new NoRoomError(`the files of all repositories under way may take ${disk.limit} bytes, and are that large`)
+    }
     try {
       if (this.#file === -1) this.#file = openNameless(folder)
       for (let at = 0; at < size;) at += writeSync(this.#file, slab, at, size - at, this.#fileBytes + at)
     } catch (cause) {
-      throw new TransientError(`cannot spool to ${folder}: is it there, writable, and not full?`, { cause })
+      throw new NoRoomError(`cannot spool to ${folder}: is it there, writable, and not full?`, { cause })
     }
+  }
+
+  /** A budget lets the first one through whatever its size; a disk does not. */
+  #reserve(disk: Budget, size: number): boolean {
+    if (size > disk.limit || !disk.tryAcquire(size)) return false
+    this.#diskBytes += size
+    return true
   }
 
   /** The bytes from `start` to `end` of a slab: a view, or a copy from the file. */
@@ -90,6 +110,8 @@ export class Slabs implements Disposable {
     if (this.#file !== -1) closeSync(this.#file)
     this.#file = -1
     this.#slabs.length = 0
+    this.#spool?.disk?.release(this.#diskBytes)
+    this.#diskBytes = 0
   }
 }
 

@@ -6,6 +6,7 @@
  * | `<stream>`                 | entries that enumeration and the live stream ask for                                               |
  * | `<stream>_priority`        | entries that go first: what an operator asked for; same group, same consumers                       |
  * | `<stream>:retry`           | sorted set, of either stream: entries that are not due yet, score = when (Unix ms)                   |
+ * | `<stream>:retry:dids`      | hash, of either stream: DID → the entry of the account in `<stream>:retry`                           |
  * | `<stream>_dlq`             | of either stream: repositories that were given up                                                   |
  * | `<stream>:host:<host>`     | hash: the host's limits as they stand, and what came of it so far                                     |
  * | `<stream>:slots:<host>`    | sorted set: requests to the host that are under way                                                  |
@@ -15,6 +16,8 @@
 export const priorityStream = (stream: string): string => `${stream}_priority`
 
 export const retryKey = (stream: string): string => `${stream}:retry`
+
+export const retriesByDidKey = (stream: string): string => `${retryKey(stream)}:dids`
 
 export const hostKey = (stream: string, host: string): string => `${stream}:host:${host}`
 

@@ -168,8 +168,8 @@ const backfilling: readonly Mutant[] = [
   {
     name: 'a resync names no keys, so that nothing is removed',
     file: 'services/backfiller/export-events.ts',
-    find: 'if (this.#options.resync) this.#keys.push(exported.path)',
-    replace: "if (this.#options.resync && exported.path === '') this.#keys.push(exported.path)",
+    find: 'this.#keys.push(exported.path)',
+    replace: "if (exported.path === '') this.#keys.push(exported.path)",
     killedBy: backfiller('export-events'),
   },
   {
@@ -182,8 +182,8 @@ const backfilling: readonly Mutant[] = [
   {
     name: 'keys of collections that are not carried are not named',
     file: 'services/backfiller/export-events.ts',
-    find: 'if (this.#options.resync) this.#keys.push(exported.path)',
-    replace: "if (this.#options.resync && !('unwanted' in exported)) this.#keys.push(exported.path)",
+    find: 'this.#keys.push(exported.path)',
+    replace: "if (!('unwanted' in exported)) this.#keys.push(exported.path)",
     killedBy: backfiller('export-events'),
   },
   {
@@ -230,15 +230,15 @@ const backfilling: readonly Mutant[] = [
   },
   {
     name: 'a retry leaves the entry in its stream as well',
-    file: 'services/backfiller/lua/retry.lua',
+    file: 'services/backfiller/lua/put-off.lua',
     find: "redis.call('XDEL', KEYS[1], ARGV[2])",
     replace: '',
     killedBy: backfiller('retry-schedule.redis', 'moves the entry out of its stream'),
   },
   {
     name: 'a retry is acked and forgotten',
-    file: 'services/backfiller/lua/retry.lua',
-    find: "redis.call('ZADD', KEYS[2], string.format('%.0f', due), ARGV[4])",
+    file: 'services/backfiller/lua/put-off.lua',
+    find: "redis.call('ZADD', KEYS[2], string.format('%.0f', due), entry)",
     replace: '',
     killedBy: backfiller('retry-schedule.redis', 'a retry moves the entry'),
   },

@@ -4,6 +4,7 @@ import { streamEventCodec } from '@sluice/events/codec.ts'
 import { startDaemon } from '@sluice/sandbox/daemon.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { FakeNetwork } from '@sluice/sandbox/testing/fake-network.ts'
+import { chainAddress, encodeChain, readChains, UNKNOWN_CHAIN } from '@sluice/streams/chain-state.ts'
 import { connectRedis } from '@sluice/streams/connection.ts'
 import { enqueue, OUTPUT } from './testing/queue-view.ts'
 
@@ -32,6 +33,44 @@ test('A1: the status that a host answers instead of a repository bears a time be
     const event = streamEventCodec.decode(entry!.message)
     expect(event).toMatchObject({ type: 'account', active: false, status: 'deactivated' })
     expect(Date.parse(event.time)).toBeLessThan(answeredAtMs!)
+  } finally {
+    redis.destroy()
+  }
+})
+
+test('an account that is found inactive is so in its chain record too, so that its reactivation asks for it anew', async ({
+  redisUrl,
+}) => {
+  await using network = await FakeNetwork.start()
+  const pds = await network.addHost()
+  const [away, gone] = ['away', 'gone'].map((name) => network.addAccount(populatedRepo(name, 1), pds))
+  away!.status = 'deactivated'
+  gone!.document = 'tombstoned'
+  const dids = [away!.did, gone!.did]
+  // As the listing leaves it: asked for, and pending.
+  const listed = { ...UNKNOWN_CHAIN, resync: { need: away!.repo.rev, askedAt: Math.floor(Date.now() / 1_000) } }
+  const redis = await connectRedis({ url: redisUrl, name: 'test' })
+  try {
+    for (const { key, field } of dids.map(chainAddress)) await redis.hSet(key, field, encodeChain(listed))
+    await enqueue(
+      redis,
+      dids.map((did) => ({ did, host: pds.host, rev: '', reason: 'listed' as const })),
+    )
+    await using _ = await startDaemon({
+      role: 'backfiller',
+      env: { REDIS_URL: redisUrl, PLC_URL: network.plcUrl, ALLOW_PRIVATE_HOSTS: 'true', BACKFILLER_CONSUMER: 'one' },
+    })
+    await expect.poll(() => redis.xLen(OUTPUT), { timeout: 20_000 }).toBe(2)
+    const events = (await redis.xRange(OUTPUT, '-', '+'))!.map(({ message }) => streamEventCodec.decode(message))
+    const said = events.flatMap((event) => (event.type === 'account' ? [[event.did, event.status]] : []))
+    expect(new Map(said as [string, string][])).toEqual(
+      new Map([
+        [away!.did, 'deactivated'],
+        [gone!.did, 'deleted'],
+      ]),
+    )
+    const records = (await readChains(redis, dids)).map((stored) => stored?.record)
+    expect(records).toEqual(dids.map(() => ({ ...listed, inactive: true })))
   } finally {
     redis.destroy()
   }

@@ -8,6 +8,7 @@
  *   event, after asking whether the account has moved meanwhile. "Not found" is asked a second time in another way.
  * - A bad signature may mean a new key: the identity is refreshed once, and the export that is here is checked again.
  */
+import { setImmediate } from 'node:timers/promises'
 import { verifyExport, type RepoExport } from '@sluice/atproto/repo-export.ts'
 import type { CollectionFilter } from '@sluice/atproto/collection-filter.ts'
 import type { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
@@ -15,13 +16,14 @@ import type { Identity } from '@sluice/atproto/identity.ts'
 import { tidMicros } from '@sluice/atproto/tid.ts'
 import { XrpcRefusedError, type RepoStatus } from '@sluice/atproto/xrpc.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
-import { SEQ_BACKFILL, type AccountEvent, type StreamEvent } from '@sluice/events/stream-event.ts'
+import { SEQ_BACKFILL, type AccountEvent } from '@sluice/events/stream-event.ts'
 import type { Budget } from '@sluice/runtime/budget.ts'
 import { crashPoint } from '@sluice/runtime/crash-points.ts'
 import { RefusedError } from '@sluice/runtime/errors.ts'
 import {
   beginExport,
   encodeChain,
+  markInactive,
   moveChain,
   readChains,
   settleExport,
@@ -31,7 +33,7 @@ import type { Redis } from '@sluice/streams/connection.ts'
 import { StateConflictError, type Producer, type Step } from '@sluice/streams/producer.ts'
 import { hostOf } from '@sluice/streams/cursors.ts'
 import { identityOf } from './account.ts'
-import { chunksOf, headOf, type ExportChunk } from './export-events.ts'
+import { chunksOf, headOf, type ExportChunk, type ExportEvent } from './export-events.ts'
 import type { RepoRefusal } from './failures.ts'
 import { fetchExport, reportOf, type FetchContext, type FetchedExport } from './fetch-export.ts'
 import type { Permit } from './pds-limits.ts'
@@ -40,7 +42,7 @@ import type { RepoMemory } from './repo-memory.ts'
 export interface BackfillContext extends FetchContext {
   redis: Redis
   identities: IdentityResolver
-  producer: Producer<StreamEvent>
+  producer: Producer<ExportEvent>
   wanted: CollectionFilter
   /** Exports that are verified and appended at the same time. */
   parsers: Budget
@@ -156,7 +158,12 @@ export async function appendExport(
     if (!isFirst) crashPoint('chunk.between')
     onChunk(chunk)
     records += chunk.creates.length
-    const events: StreamEvent[] = [...chunk.creates, ...(chunk.range ? [chunk.range] : [])]
+    const events: ExportEvent[] = [...chunk.creates, ...(chunk.range ? [chunk.range] : [])]
+    if (events.length === 0 && !chunk.isLast) {
+      await setImmediate() // 5,000 records that nobody wants: nothing to append, and others want the thread
+      signal.throwIfAborted()
+      continue
+    }
     if (chunk.isLast) {
       events.push(headOf(repo, time))
       const also = [...(untouched ? [stillUntouched(repo.did, untouched, isFirst)] : []), settleExport(repo.did, repo)]
@@ -214,7 +221,7 @@ async function accountOutcome(
     status,
     host: hostOf(url),
   }
-  await context.producer.append([event], signal)
+  await context.producer.append([event], signal, { also: [markInactive(did)] })
   return { kind: 'account', status }
 }
 

@@ -11,7 +11,6 @@ import { measure, table, type Measure } from '@sluice/atproto/testing/measure.ts
 import type { TestRepo } from '@sluice/atproto/testing/repo.ts'
 import { populatedRepo } from '@sluice/atproto/testing/world.ts'
 import type { BackfillReason } from '@sluice/events/backfill-event.ts'
-import { streamEventCodec } from '@sluice/events/codec.ts'
 import { SEQ_BACKFILL, type JsonRecord, type StreamEvent } from '@sluice/events/stream-event.ts'
 import { startRedis } from '@sluice/sandbox/redis.ts'
 import { chainAddress, encodeChain, UNKNOWN_CHAIN } from '@sluice/streams/chain-state.ts'
@@ -19,7 +18,7 @@ import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
 import { HighWater } from '@sluice/streams/high-water.ts'
 import { Producer } from '@sluice/streams/producer.ts'
 import { appendExport, type AppendContext } from './backfill-repo.ts'
-import { CHUNK_LIMITS } from './export-events.ts'
+import { CHUNK_LIMITS, exportEventCodec } from './export-events.ts'
 
 const STREAM = 'firehose_backfill'
 const TIME = '2026-01-02T03:04:05.678Z'
@@ -55,7 +54,7 @@ function contextOn(redis: Redis): AppendContext {
   const highWater = new HighWater({ redis, stream: STREAM, entriesMax: 1e9 })
   return {
     redis,
-    producer: new Producer<StreamEvent>({ redis, stream: STREAM, codec: streamEventCodec, highWater }),
+    producer: new Producer({ redis, stream: STREAM, codec: exportEventCodec, highWater }),
     wanted: () => true,
     alwaysResync: false,
     onChunk: () => undefined,

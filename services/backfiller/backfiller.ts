@@ -11,7 +11,6 @@ import type { CachedResolution } from '@sluice/atproto/identity-cache.ts'
 import { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
 import { XrpcClient } from '@sluice/atproto/xrpc.ts'
 import { collections } from '@sluice/collections/collections.ts'
-import { streamEventCodec } from '@sluice/events/codec.ts'
 import { retry, sleep, type Retry } from '@sluice/runtime/backoff.ts'
 import { Budget } from '@sluice/runtime/budget.ts'
 import { isAbort, TransientError } from '@sluice/runtime/errors.ts'
@@ -30,6 +29,7 @@ import { clientName, takeClaims } from './claims.ts'
 import type { BackfillerConfig } from './config.ts'
 import { CrashSuspects } from './crash-suspects.ts'
 import { Dispatcher } from './dispatcher.ts'
+import { exportEventCodec } from './export-events.ts'
 import { hostLimits, parseHostRules } from './host-rules.ts'
 import { HostTally } from './host-tally.ts'
 import { PdsLimits } from './pds-limits.ts'
@@ -46,8 +46,11 @@ export interface BackfillerOptions {
 
 /** Exports verified and appended at once: while one waits for Redis the others use the processor. */
 const PARSERS = 4
-/** Of the memory: chunks as objects, as text and as bytes, of all parsers. */
+/** Of the memory: chunks as text and as bytes, of all parsers. */
 const CHUNKS_BYTES = 32 * 1024 ** 2
+/** The indexer mends it only where it is the streams that are large. */
+const FULL =
+  'holds back until Redis has room: where its streams are short (`sluice status`) chain records fill it, which stay, 60 bytes an account; raise its maxmemory'
 
 export class Backfiller implements Service {
   readonly name = 'backfiller'
@@ -55,7 +58,7 @@ export class Backfiller implements Service {
   readonly #progress: Progress
   readonly #memories: RepoMemories
   #redis: Redis | undefined
-  #now: () => Now = () => ({ underWay: 0, waiting: 0, hosts: 0, memoryBytes: 0, isHeldBack: false })
+  #now: () => Now = () => ({ underWay: 0, waiting: 0, hosts: 0, memoryBytes: 0, heldBy: undefined })
 
   constructor(options: BackfillerOptions) {
     const { config, metrics } = options
@@ -119,8 +122,8 @@ export class Backfiller implements Service {
     const { config } = this.#options
     const limits = new PdsLimits({ redis, stream: config.backfillStream, limitsOf: this.#limitsOf() })
     // The operator names the directory; everybody else's hosts are anybody's word.
-    const allowHosts = [new URL(config.plcUrl).host]
-    const http = new HttpClient({ allowPrivate: config.allowPrivate, allowHosts, connectionsPerHost: 64 })
+    const allowOrigins = [config.plcUrl]
+    const http = new HttpClient({ allowPrivate: config.allowPrivate, allowOrigins, connectionsPerHost: 64 })
     resources.defer(() => http.close())
     const xrpc = new XrpcClient(http, {
       onRateLimit: (origin, { remaining, resetMs = 5_000 }) => {
@@ -137,7 +140,9 @@ export class Backfiller implements Service {
       xrpc,
       limits,
       identities,
-      options: config,
+      // One that needs all of the disk would never find room, and be tried for ever.
+      options: { ...config, repoBytes: Math.min(config.repoBytes, config.spoolBytes) },
+      disk: new Budget(config.spoolBytes),
       producer: await this.#producer(signal, resources),
       wanted: collectionFilter(
         config.collections.length > 0 ? config.collections : collections.map(({ nsid }) => nsid),
@@ -160,15 +165,17 @@ export class Backfiller implements Service {
       memoryRatioMax: config.redisMemoryPercent / 100,
       onChange: (held) => {
         if (!held) return log.info('goes on fetching')
-        log.info({ why: held.detail }, 'holds back until the indexer has caught up')
+        const why = held.detail
+        if (held.by === 'memory') log.warn({ why }, FULL)
+        else log.info({ why }, 'holds back until the indexer has caught up')
         void this.#untilRoom(highWater, signal)
       },
     })
-    this.#isHeldBack = () => highWater.held !== undefined
+    this.#heldBy = () => highWater.held?.by
     return new Producer({
       redis,
       stream: config.firehoseStream,
-      codec: streamEventCodec,
+      codec: exportEventCodec,
       highWater,
       onRetry: (retry) => this.#logRetry('appending', retry),
     })
@@ -182,7 +189,7 @@ export class Backfiller implements Service {
     this.#wake()
   }
 
-  #isHeldBack: () => boolean = () => false
+  #heldBy: () => Now['heldBy'] = () => undefined
   #wake: () => void = () => undefined
 
   #dispatcher(redis: Redis, context: BackfillContext, signal: AbortSignal) {
@@ -202,7 +209,7 @@ export class Backfiller implements Service {
         plainHttp: config.allowPrivate,
         retryMs: config.retryMs,
         retryMaxMs: config.retryMaxMs,
-        mayBegin: () => !this.#isHeldBack(),
+        mayBegin: () => this.#heldBy() === undefined,
       },
       signal,
     )
@@ -212,7 +219,7 @@ export class Backfiller implements Service {
       waiting: dispatcher.waiting,
       hosts: dispatcher.hosts,
       memoryBytes: this.#memories.usedBytes,
-      isHeldBack: this.#isHeldBack(),
+      heldBy: this.#heldBy(),
     })
     return { dispatcher, schedule }
   }

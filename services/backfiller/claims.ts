@@ -98,6 +98,8 @@ export async function takeClaims(
       observer,
       codec: backfillEventCodec,
       key: ({ did }) => did,
+      // A sweep asks every few days for what is behind, and a broken repository is given up each time.
+      oneLetterPerKey: true,
       // Hundreds are under way at once, and each is done when it is done.
       limits: { batchEvents: 1, lingerMs: 0, heldEntries: HELD_ENTRIES, reclaimIdleMs },
       isolate: false,

@@ -72,6 +72,13 @@ export const backfillerConfig = defineConfig({
       example: '/var/tmp',
       help: 'Folder for what exceeds the memory; default: the system folder for temporary files.',
     },
+    spoolBytes: {
+      env: 'BACKFILLER_SPOOL_BYTES',
+      type: 'bytes',
+      default: 16 * 1024 ** 3,
+      help: 'Disk for the files of repositories under way, in all; what finds no room is tried again later, and no repository may be larger.',
+      check: (bytes) => (bytes < 64 * 1024 ** 2 ? 'is less than 64mb' : undefined),
+    },
     repoBytes: {
       env: 'BACKFILLER_REPO_BYTES',
       type: 'bytes',

@@ -13,6 +13,7 @@ import { DEFAULT_BACKOFF, retry } from '@sluice/runtime/backoff.ts'
 import { Budget } from '@sluice/runtime/budget.ts'
 import { describeError, FatalError, isAbort, TransientError } from '@sluice/runtime/errors.ts'
 import { logRetry, type Logger } from '@sluice/runtime/log.ts'
+import { markInactive } from '@sluice/streams/chain-state.ts'
 import { identityOf, repoOrigin } from './account.ts'
 import { backfillRepo, movedFrom, type BackfillContext, type Outcome } from './backfill-repo.ts'
 import { HELD_ENTRIES, type Claim } from './claims.ts'
@@ -50,6 +51,8 @@ interface Placed {
 const NEVER = new AbortController().signal
 /** Identities that are looked up at the same time. */
 const RESOLVING = 64
+/** Of a did:plc in place: 16 s in all, at most 32. In an outage, all places together move four repositories a second to the schedule. */
+const RESOLVE_TRIES = 8
 /** Who has to wait longer for a host than this is put off, whatever for. Waits for Redis itself are shorter. */
 const PUT_OFF_MS = 10_000
 /** How often a repository may be found to have moved in one visit. */
@@ -80,7 +83,8 @@ export class Dispatcher {
       work: (placed, permit, memory) => this.#visit(placed, permit, memory),
       onWait: (host, why, waitMs) => {
         progress.hostWaits.inc(1, { why })
-        if (waitMs > PUT_OFF_MS) this.#putOffAll(host, waitMs)
+        // While Redis is away there is nowhere to put them.
+        if (waitMs > PUT_OFF_MS || (this.#queues.isCrowded && why !== 'redis')) this.#putOffAll(host, waitMs)
       },
     })
   }
@@ -131,22 +135,31 @@ export class Dispatcher {
     if (resolution.status === 'tombstoned') {
       const time = new Date().toISOString()
       const event = { type: 'account', seq: SEQ_BACKFILL, time, did, active: false, status: 'deleted' } as const
-      await this.#options.context.producer.append([event], this.#signal)
+      await this.#options.context.producer.append([event], this.#signal, { also: [markInactive(did)] })
       return this.#settle(claim, { kind: 'account', status: 'deleted' })
     }
     await this.#enqueue(claim, identityOf(did, resolution), false)
   }
 
-  /** A directory that is down stops everything that needs it; a host of a did:web only its own. */
-  #resolve(did: string) {
+  /**
+   * A directory that is down stops what needs it, for a while: then this may be the one DID that it fails for, and the place is for another. What it
+   * throws is `unavailable`, which gives nobody up, so that an outage only moves some repositories to the schedule.
+   */
+  async #resolve(did: string) {
     const { context, log } = this.#options
     if (!did.startsWith('did:plc:')) return context.identities.resolve(did)
-    return retry(
+    let tries = 0
+    const resolution = await retry(
       this.#signal,
       DEFAULT_BACKOFF,
-      () => context.identities.resolve(did),
+      () =>
+        context.identities
+          .resolve(did)
+          .catch((error: unknown) => (++tries < RESOLVE_TRIES ? Promise.reject(error) : { error })),
       ({ delayMs, error }) => logRetry(log, delayMs, 'looking up an identity', error),
     )
+    if ('error' in resolution) throw resolution.error
+    return resolution
   }
 
   /** What may not wait here is put off, so that others are seen; with the schedule full it waits here after all. */

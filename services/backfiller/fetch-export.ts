@@ -6,9 +6,12 @@
  *
  * gzip only: Node's Brotli decoder holds a window of up to 16 MB for each body, which no budget of ours could see.
  */
+import { blocksWithin } from '@sluice/atproto/block-index.ts'
 import { CarStore } from '@sluice/atproto/car-store.ts'
 import { EXPORT_LIMITS } from '@sluice/atproto/repo-export.ts'
+import { NoRoomError } from '@sluice/atproto/slabs.ts'
 import { RateLimitedError, type XrpcClient } from '@sluice/atproto/xrpc.ts'
+import type { Budget } from '@sluice/runtime/budget.ts'
 import { isAbort, TransientError } from '@sluice/runtime/errors.ts'
 import type { PdsLimits, Permit, Report } from './pds-limits.ts'
 import type { RepoMemory } from './repo-memory.ts'
@@ -27,6 +30,8 @@ export interface FetchContext {
   xrpc: XrpcClient
   limits: PdsLimits
   options: FetchOptions
+  /** What the files of all repositories under way may take together. */
+  disk: Budget
   onBytes: (bytes: number) => void
 }
 
@@ -90,6 +95,7 @@ async function download(context: FetchContext, target: FetchTarget, { memory, si
   const spool = {
     memoryBytes: MEMORY_BYTES,
     mayKeep: (bytes: number) => memory.mayKeep(bytes),
+    disk: context.disk,
     ...(spoolDir !== undefined && { folder: spoolDir }),
   }
   const response = await context.xrpc.getRepo(target.url, target.did, {
@@ -99,12 +105,15 @@ async function download(context: FetchContext, target: FetchTarget, { memory, si
     onRedirect,
   })
   const time = new Date().toISOString()
-  const store = new CarStore({ ...EXPORT_LIMITS, bytes: repoBytes }, spool)
+  const blocks = Math.min(EXPORT_LIMITS.blocks, blocksWithin(memory.indexBytesMax))
+  const store = new CarStore({ ...EXPORT_LIMITS, blocks, bytes: repoBytes }, spool)
   let bytes = 0
   try {
     for await (const chunk of response.body) {
       bytes += chunk.length
       context.onBytes(chunk.length)
+      // First: with the next block the index may double, by 90 MB.
+      await memory.hold(store.memoryBytes - store.indexBytes + store.indexBytesAfter(chunk.length), signal)
       store.push(chunk)
       await memory.hold(store.memoryBytes, signal)
     }
@@ -115,9 +124,10 @@ async function download(context: FetchContext, target: FetchTarget, { memory, si
   return { store, time, bytes, [Symbol.dispose]: () => store[Symbol.dispose]() }
 }
 
-/** What a failure says of the host. A definite answer, whatever it is, means that the host works. */
+/** What a failure says of the host. A definite answer, whatever it is, means that the host works; that we have no room means nothing. */
 export function reportOf(error: unknown): Report {
   if (error instanceof RateLimitedError) return { verdict: 'ok', parkMs: error.retryAfterMs ?? 0 }
+  if (error instanceof NoRoomError) return { verdict: 'nothing' }
   if (error instanceof TransientError) return { verdict: 'failed' }
   return { verdict: isAbort(error) ? 'nothing' : 'ok' }
 }

@@ -1,14 +1,13 @@
 /** C6 between a first export and the live stream: what was seen live and is gone by the export must not stay. */
 import { readRepoExport } from '@sluice/atproto/repo-export.ts'
 import { populatedRepo } from '@sluice/atproto/testing/world.ts'
-import { streamEventCodec } from '@sluice/events/codec.ts'
-import type { StreamEvent } from '@sluice/events/stream-event.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { moveChain, readChains, UNKNOWN_CHAIN, type ChainRecord } from '@sluice/streams/chain-state.ts'
 import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
 import { HighWater } from '@sluice/streams/high-water.ts'
 import { Producer } from '@sluice/streams/producer.ts'
 import { appendExport, type AppendContext, type Outcome } from './backfill-repo.ts'
+import { exportEventCodec } from './export-events.ts'
 
 const STREAM = 'firehose_backfill'
 const never = new AbortController().signal
@@ -19,14 +18,14 @@ const LIVE: Partial<ChainRecord> = { rev: '3kaaaaaaaaa22', data: 'x'.repeat(20) 
 
 interface Bed {
   redis: Redis
-  producer: Producer<StreamEvent>
+  producer: AppendContext['producer']
 }
 
 async function inBed<T>(url: string, act: (bed: Bed) => Promise<T>): Promise<T> {
   const redis = await connectRedis({ url, name: 'test' })
   const highWater = new HighWater({ redis, stream: STREAM, entriesMax: 1e9 })
   try {
-    return await act({ redis, producer: new Producer({ redis, stream: STREAM, codec: streamEventCodec, highWater }) })
+    return await act({ redis, producer: new Producer({ redis, stream: STREAM, codec: exportEventCodec, highWater }) })
   } finally {
     redis.destroy()
   }
@@ -49,6 +48,29 @@ test('an account of which nothing was seen pays nothing for removals', async ({ 
   await inBed(redisUrl, async (bed) => {
     await note(bed, {})
     expect(await exportOnce(bed)).toMatchObject({ kind: 'exported', resync: false, records: 700 })
+  })
+})
+
+test('records that nobody wants, however many, are no appends, and others get the thread between them', async ({
+  redisUrl,
+}) => {
+  await inBed(redisUrl, async (bed) => {
+    const large = populatedRepo('nothing wanted', 12_000)
+    const { redis, producer } = bed
+    await producer.append([], never, { also: [moveChain(large.did, undefined, UNKNOWN_CHAIN)] })
+    using verified = await readRepoExport([large.export()], { did: large.did, signingKey: large.key.did })
+    let [chunks, turns] = [0, 0]
+    const onChunk = (): void => {
+      chunks++
+      setImmediate(() => turns++)
+      expect(turns).toBe(chunks - 1)
+    }
+    const context = { redis, producer, wanted: () => false, alwaysResync: false, onChunk }
+    const entry = { did: large.did, host: 'test', rev: '', reason: 'listed' as const }
+    const outcome = await appendExport(context, verified, entry, '2026-01-02T03:04:05.678Z', never)
+    expect(outcome).toEqual({ kind: 'exported', resync: false, records: 0 })
+    expect(chunks).toBeGreaterThan(2)
+    expect(await redis.xLen(STREAM)).toBe(1)
   })
 })
 

@@ -2,8 +2,10 @@
  * What a backfiller does not do, as a process: ask private addresses, outrun the indexer, let some hosts hold up others, hold on when
  * it is told to stop.
  */
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import { testKey } from '@sluice/atproto/testing/keys.ts'
 import { TestRepo } from '@sluice/atproto/testing/repo.ts'
+import { httpServer } from '@sluice/atproto/testing/servers.ts'
 import { testDid } from '@sluice/atproto/testing/world.ts'
 import { startDaemon, type Daemon } from '@sluice/sandbox/daemon.ts'
 import { expect, test as base } from '@sluice/sandbox/fixtures.ts'
@@ -83,7 +85,10 @@ test('D7: at the high-water mark fetching pauses, nothing is lost, and it goes o
   const accounts = await world.accounts(Array.from({ length: 30 }, () => 600))
   await enqueue(redis, entriesOf(accounts))
   await using daemon = await world.start({ BACKFILLER_FIREHOSE_STREAM_HIGH_WATER_MARK: String(mark) })
-  await expect.poll(() => daemon.metric('sluice_backfill_held_back'), { timeout: 30_000 }).toBe(1)
+  const heldBy = (by: string) => daemon.metric('sluice_backfill_held_back', { by })
+  await expect.poll(() => heldBy('entries'), { timeout: 30_000 }).toBe(1)
+  expect(await heldBy('memory')).toBe(0)
+  await expect.poll(() => daemon.logLines.join('\n')).toContain('until the indexer has caught up')
   // Each of the four that may append at once looks before it appends one chunk.
   const mostEntries = mark + 4 * 502
   for (let look = 0; look < 20; look++) expect(await redis.xLen(OUTPUT)).toBeLessThanOrEqual(mostEntries)
@@ -96,6 +101,33 @@ test('D7: at the high-water mark fetching pauses, nothing is lost, and it goes o
   }
   await expect.poll(done, { timeout: 60_000, interval: 20 }).toBe(true)
   for (const account of accounts) expect(index.contents(account.did)).toEqual(account.contents())
+})
+
+test('D7: held back by a full Redis, it says so, and not that the indexer is behind; it goes on when there is more', async ({
+  world,
+}) => {
+  await using server = await startRedis()
+  const redis = await connectRedis({ url: server.url(), name: 'test' })
+  await using _ = { [Symbol.asyncDispose]: async () => redis.destroy() }
+  const accounts = await world.accounts([20, 20, 20])
+  // What never drains, as the chain records of a network.
+  await redis.set('chains', Buffer.alloc(9 * 1024 ** 2))
+  await redis.configSet('maxmemory', '14mb')
+  await enqueue(redis, entriesOf(accounts))
+  await using daemon = await world.start({ REDIS_URL: server.url() })
+  const heldBy = (by: string) => daemon.metric('sluice_backfill_held_back', { by })
+  await expect.poll(() => heldBy('memory')).toBe(1)
+  expect(await heldBy('entries')).toBe(0)
+  const said = (): string[] => daemon.logLines.filter((line) => line.includes('holds back'))
+  await expect.poll(said).not.toEqual([])
+  expect(said()[0]).toContain('raise its maxmemory')
+  await redis.configSet('maxmemory', '64mb')
+  const index = new IndexModel()
+  const done = async (): Promise<boolean> => {
+    await drainTo(redis, index)
+    return accounts.every(({ did, repo }) => index.repo(did).rev === repo.rev)
+  }
+  await expect.poll(done, { timeout: 60_000 }).toBe(true)
 })
 
 test('D7: held back while Redis goes away, it notices all the same when there is room again', async ({ world }) => {
@@ -170,6 +202,42 @@ test('B2: what was under way at a host that is closed by then waits in Redis as 
   await using daemon = await world.start()
   await expect.poll(() => Math.min(late!.fired, refused!.fired, elsewhere.refused)).toBeGreaterThan(0)
   await expect.poll(() => waitingAt(redis, daemon)).toEqual({ queued: 0, later: 2, held: 0 })
+})
+
+test('B2: a DID for which alone the directory fails waits in Redis, and keeps no place from others; it arrives when it is mended', async ({
+  world,
+}) => {
+  const { redis, network } = world
+  const accounts = await world.accounts([3, 3, 3])
+  const [failing] = accounts
+  let isMended = false
+  let refused = 0
+  const passOn = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    const answer = await fetch(network.plcUrl + request.url)
+    response.writeHead(answer.status).end(await answer.text())
+  }
+  await using directory = await httpServer((request, response) => {
+    if (!isMended && request.url === `/${failing!.did}`) {
+      refused++
+      response.writeHead(500).end()
+    } else {
+      void passOn(request, response)
+    }
+  })
+  await enqueue(redis, entriesOf(accounts))
+  await using daemon = await world.start({ PLC_URL: directory.url, BACKFILLER_RETRY_MS: '5s' })
+  const later = async () => [...(await laterOf(redis))].map(([did, { failure }]) => ({ did, failure }))
+  await expect.poll(later, { timeout: 120_000 }).toEqual([{ did: failing!.did, failure: 'unavailable' }])
+  expect(refused, 'the fault fired, and was met in place first').toBeGreaterThan(1)
+  expect(await daemon.metric('sluice_backfill_repos_total', { outcome: 'retry' })).toBeGreaterThan(0)
+  isMended = true
+  const index = new IndexModel()
+  const done = async (): Promise<boolean> => {
+    await drainTo(redis, index)
+    return accounts.every(({ did, repo }) => index.repo(did).rev === repo.rev)
+  }
+  await expect.poll(done, { timeout: 60_000 }).toBe(true)
+  expect(await deadOf(redis)).toEqual(new Map())
 })
 
 test('what an operator asks for goes first', async ({ world }) => {

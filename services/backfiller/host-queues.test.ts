@@ -27,6 +27,8 @@ function queues({
         return Promise.resolve(waitMs === undefined ? { permit: permit(host) } : { why: 'parked', waitMs })
       },
     },
+    // As the dispatcher does, who puts them into Redis.
+    onWait: (host) => void (queue.isCrowded && queue.drain(host)),
     reserve: () => (free === 0 ? undefined : (free--, { [Symbol.dispose]: () => void free++ })),
     work: async (item, _, reserved) => {
       using _reserved = reserved
@@ -72,6 +74,42 @@ test('B2: slow hosts with many repositories leave room for those of others, and 
   expect(queue.waiting).toBeLessThan(heldMax)
   expect(queue.mayWait('another', { urgent: false })).toBe(true)
   expect(slow.filter((host) => queue.mayWait(host, { urgent: true }))).toEqual(slow)
+  await close(queue, under)
+})
+
+test('B2: however many hosts are slow, one that is quick goes on', async () => {
+  const { queue, under, finish } = queues({ concurrency: 64 })
+  queue.add('quick', 'first', { urgent: false })
+  await turn()
+  await finish('first')
+  for (let i = 0; i < 200; i++) queue.add(`slow ${i}`, `slow ${i}`, { urgent: false })
+  await turn()
+  for (let i = 0; i < 10; i++) {
+    queue.add('quick', `more ${i}`, { urgent: false })
+    await turn()
+    expect([...under.keys()]).toContain(`more ${i}`)
+    await finish(`more ${i}`)
+  }
+  expect(under.size, 'and nothing else is kept free').toBe(60)
+  await close(queue, under)
+})
+
+test('B2: however many hosts are closed for a while, there is room for one that is not', async () => {
+  const heldMax = 1_000
+  const names = Array.from({ length: 2_000 }, (_, i) => `closed ${i}`)
+  const { queue, under, order } = queues({ heldMax, closed: new Map(names.map((host) => [host, 5_000])) })
+  const held = (): boolean => queue.waiting + queue.running >= heldMax
+  // All that there is of one host, and then of the next, as listed hosts come.
+  for (const host of names) {
+    for (let i = 0; i < 100 && !held() && queue.mayWait(host, { urgent: false }); i++)
+      queue.add(host, `${host} ${i}`, { urgent: false })
+    await turn()
+  }
+  expect(held()).toBe(false)
+  expect(queue.mayWait('open', { urgent: false })).toBe(true)
+  queue.add('open', 'good', { urgent: false })
+  await turn()
+  expect(order).toEqual(['good'])
   await close(queue, under)
 })
 

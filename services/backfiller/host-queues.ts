@@ -3,8 +3,10 @@
  *
  * - One slow or busy host never delays another's work: a host that may not be asked now is passed over, and a host holds the
  *   fewer of the places the scarcer they are (at most a part of those that are free), so that slow hosts cannot take them all.
+ *   The last places are for hosts that gave theirs back soon, since every host may hold one, and there are thousands.
  * - Hosts take turns; within a host what is urgent goes first, then first come, first served.
- * - The room for what waits is shared as the places are (`mayWait`): it is the caller who takes what has none elsewhere.
+ * - The room for what waits is shared as the places are (`mayWait`), the last of it among hosts that may be asked: it is the caller who takes
+ *   what has none elsewhere.
  * - The host is asked before a place is taken for long: a place is held for the one round trip to Redis, no more.
  */
 import type { Asked, HostWait, PdsLimits, Permit } from './pds-limits.ts'
@@ -33,14 +35,19 @@ interface Host<T> {
   openAtMs: number
 }
 
-/** A host may hold this part of the free places, or one; and as much of the room for what waits. */
+/** A host may hold this part of the free places, or one; and as much of the room for what waits. The last such part of the places is kept for quick hosts. */
 const PART_OF_FREE = 16
+/** Whose last work took less than this is quick, whatever came of it. */
+const QUICK_MS = 10_000
+const QUICK_HOSTS_MAX = 10_000
 
 export class HostQueues<T, R extends Disposable> {
   readonly #options: HostQueuesOptions<T, R>
   readonly #hosts = new Map<string, Host<T>>()
   /** Hosts with work that may be asked; the next one comes first. */
   readonly #ready = new Set<Host<T>>()
+  /** The latest at the end; remembered when nothing waits for them as well. */
+  readonly #quick = new Set<string>()
   #running = 0
   #waiting = 0
   #closed = false
@@ -69,16 +76,25 @@ export class HostQueues<T, R extends Disposable> {
     return host?.timer === undefined ? 0 : Math.max(0, host.openAtMs - performance.now())
   }
 
+  /** So little room is left that it is for hosts that may be asked: what waits for another should wait elsewhere. */
+  get isCrowded(): boolean {
+    return this.#room < PART_OF_FREE
+  }
+
+  get #room(): number {
+    return this.#options.heldMax - this.#waiting - this.#running
+  }
+
   /**
    * Whether one more may wait for a host: the fewer the less room is left, or the repositories of a few slow hosts would be all that is
-   * held. What is urgent has a share of its own.
+   * held. One at least, but for a host that is closed: many of them would be all that is held as well. What is urgent has a share of its own.
    */
   mayWait(name: string, { urgent }: { urgent: boolean }): boolean {
     const host = this.#hosts.get(name)
     if (host === undefined) return true
     const waiting = host.urgent.length + (urgent ? 0 : host.waiting.length)
-    const room = this.#options.heldMax - this.#waiting - this.#running
-    return waiting < Math.max(1, room / PART_OF_FREE)
+    const share = this.#room / PART_OF_FREE
+    return host.timer === undefined ? waiting < Math.max(1, share) : waiting + 1 <= share
   }
 
   add(name: string, item: T, { urgent, front = false }: { urgent: boolean; front?: boolean }): void {
@@ -126,6 +142,7 @@ export class HostQueues<T, R extends Disposable> {
   #mayHoldMore(host: Host<T>): boolean {
     const { concurrency, limits } = this.#options
     const free = concurrency - this.#running
+    if (free <= Math.floor(concurrency / PART_OF_FREE) && !this.#quick.has(host.name)) return false
     return host.running < Math.min(limits.limitsOf(host.name).concurrency, Math.max(1, free / PART_OF_FREE))
   }
 
@@ -141,7 +158,9 @@ export class HostQueues<T, R extends Disposable> {
       this.#waiting--
       this.#readyAgain(host)
       this.wake()
+      const began = performance.now()
       await this.#options.work(item, asked.permit!, reserved)
+      this.#note(host, performance.now() - began)
     }
     this.#running--
     host.running--
@@ -149,6 +168,12 @@ export class HostQueues<T, R extends Disposable> {
     this.#forgetIfIdle(host)
     if (this.#running === 0) for (const resolve of this.#onIdle.splice(0)) resolve()
     this.wake()
+  }
+
+  #note({ name }: Host<T>, tookMs: number): void {
+    this.#quick.delete(name)
+    if (tookMs < QUICK_MS) this.#quick.add(name)
+    if (this.#quick.size > QUICK_HOSTS_MAX) this.#quick.delete(this.#quick.values().next().value!)
   }
 
   #passOver(host: Host<T>, asked: Asked): void {

@@ -106,3 +106,28 @@ test('while Redis is away nothing is allowed, and nothing throws', async ({ redi
   redis.destroy()
   expect(await one.ask(HOST)).toMatchObject({ why: 'redis' })
 })
+
+test('a time further ahead than a host may be closed is not believed, whoever stored it', async ({ redis }) => {
+  const both = two(redis, {})
+  const far = String(Date.now() + 1_000 * 86_400_000)
+  const stored: Record<string, string>[] = [{ parkedUntil: far }, { left: '0', leftUntil: far }]
+  for (const closed of stored) {
+    await redis.del(['s:host:pds.example', 's:slots:pds.example'])
+    await redis.hSet('s:host:pds.example', closed)
+    expect(await askAll(both, 2)).toHaveLength(2)
+  }
+  // Nor is what the host says now measured by it. One of the two may not be in its count yet.
+  await both[0].observe(HOST, { remaining: 5, resetMs: 60_000 })
+  expect(await askAll(both)).toHaveLength(4)
+})
+
+test('no host closes for longer than is believed, whatever it asks for', async ({ redis }) => {
+  const [one] = two(redis, {})
+  const { permit } = await one.ask(HOST)
+  await one.observe(HOST, { remaining: 0, resetMs: 1e12 })
+  const stated = await one.ask(HOST)
+  await permit!.release({ verdict: 'ok', parkMs: 1e12 })
+  const parked = await one.ask(HOST)
+  expect([stated, parked]).toMatchObject([{ why: 'stated' }, { why: 'parked' }])
+  for (const asked of [stated, parked]) expect('waitMs' in asked && asked.waitMs).toBeLessThanOrEqual(600_000)
+})

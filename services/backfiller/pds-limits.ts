@@ -49,7 +49,9 @@ const report = loadScript(new URL('lua/report.lua', import.meta.url))
 /** A host that fails is asked by one at a time, so a permit of the dead keeps it from everybody for so long. Renewed three times as often. */
 const LEASE_MS = 15_000
 /** So many failures in a row park a host, first for a second, then for twice as long each time one more request fails. */
-const PARKING = { failures: 3, firstMs: 1_000, longestMs: 600_000 } as const
+const PARKING = { failures: 3, firstMs: 1_000 } as const
+/** No host is closed for longer, whatever for; what Redis holds beyond that is not believed. */
+export const CLOSED_MS_MAX = 600_000
 /** Longer than this nobody waits with a request half done. */
 const WAIT_MS = 30_000
 const REDIS_WAIT_MS = 1_000
@@ -129,7 +131,7 @@ export class PdsLimits {
   async #acquire(host: string, id: string): Promise<{ why: HostWait; waitMs: number } | undefined> {
     const { redis, stream } = this.#options
     const { concurrency, perSecond, burst } = this.limitsOf(host)
-    const args = [id, String(concurrency), String(perSecond), String(burst), String(this.#leaseMs)]
+    const args = [id, ...[concurrency, perSecond, burst, this.#leaseMs, CLOSED_MS_MAX].map(String)]
     try {
       const reply = await runScript(redis, acquire, [hostKey(stream, host), slotsKey(stream, host)], args)
       const [granted, why, waitMs] = reply as [number, HostWait, number]
@@ -162,8 +164,8 @@ export class PdsLimits {
 
   async #report(host: string, id: string, { verdict, parkMs = 0 }: Report, remaining = -1, resetMs = 0): Promise<void> {
     const { redis, stream } = this.#options
-    const { failures, firstMs, longestMs } = PARKING
-    const told = [verdict, parkMs, remaining, resetMs, failures, firstMs, longestMs].map(String)
+    const { failures, firstMs } = PARKING
+    const told = [verdict, parkMs, remaining, resetMs, failures, firstMs, CLOSED_MS_MAX].map(String)
     await runScript(redis, report, [hostKey(stream, host), slotsKey(stream, host)], [id, ...told])
   }
 }

@@ -6,6 +6,7 @@ import { OP_REFUSALS, type OpRefusal } from '@sluice/atproto/commit-events.ts'
 import { priorityStream, retryKey } from '@sluice/streams/backfill-queue.ts'
 import type { Redis } from '@sluice/streams/connection.ts'
 import type { ConsumerObserver } from '@sluice/streams/consumer.ts'
+import type { HeldBack } from '@sluice/streams/high-water.ts'
 import type { CounterOf, Metrics } from '@sluice/runtime/metrics.ts'
 import type { ExportChunk } from './export-events.ts'
 import { DEAD_REASONS, FAILURE_CLASSES } from './failures.ts'
@@ -23,7 +24,7 @@ export interface Now {
   waiting: number
   hosts: number
   memoryBytes: number
-  isHeldBack: boolean
+  heldBy: HeldBack['by'] | undefined
 }
 
 export class Progress {
@@ -95,11 +96,14 @@ export class Progress {
     )
     gauge('sluice_backfill_hosts_active', 'Hosts with repositories under way or waiting.', (n) => n.hosts)
     gauge('sluice_backfill_memory_bytes', 'Memory in use, of BACKFILLER_MEMORY_BYTES.', (n) => n.memoryBytes)
-    gauge(
-      'sluice_backfill_held_back',
-      '1 while nothing is fetched because the indexer is behind or Redis is full.',
-      (n) => (n.isHeldBack ? 1 : 0),
-    )
+    metrics.gauge({
+      name: 'sluice_backfill_held_back',
+      help: '1 while nothing is fetched, because the indexer is behind (entries) or Redis is too full (memory), which may never end by itself: chain records stay.',
+      labels: { by: ['entries', 'memory'] },
+      collect: (gauge) => {
+        for (const by of ['entries', 'memory'] as const) gauge.set(now().heldBy === by ? 1 : 0, { by })
+      },
+    })
     metrics.gauge({
       name: 'sluice_backfill_queue_entries',
       help: 'Repositories left: in the stream, in the one that goes first, and in the schedule of later tries.',

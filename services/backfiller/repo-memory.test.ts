@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { TransientError } from '@sluice/runtime/errors.ts'
+import { NoRoomError } from '@sluice/atproto/slabs.ts'
 import { RepoMemories, SHARE_BYTES } from './repo-memory.ts'
 
 const signal = new AbortController().signal
@@ -39,7 +39,7 @@ test('one waits for what the others give back, a second one gives up instead: tw
   const [one, two, ...others] = Array.from({ length: 16 }, () => memories.tryOpen()!)
   let isGranted = false
   const granted = one!.hold(3 * SHARE_BYTES, signal).then(() => (isGranted = true))
-  await expect(two!.hold(2 * SHARE_BYTES, signal)).rejects.toThrow(TransientError)
+  await expect(two!.hold(2 * SHARE_BYTES, signal)).rejects.toThrow(NoRoomError)
   others[0]![Symbol.dispose]()
   await Promise.resolve()
   expect(isGranted).toBe(false)

@@ -2,16 +2,19 @@
  * The memory of repositories under way, in bytes, for all of them together.
  *
  * Each starts with a share that was reserved before its fetch began. More is granted while there is some; otherwise its
- * blocks go to a file. What cannot go to a file (the index, 20 to 40 bytes a block) is waited for, by one repository at a time:
- * it gets what the others give back. Another one that would have to wait gives up, since two could wait for each other.
+ * blocks go to a file. What cannot go to a file (the index, 22 to 36 bytes a block) is waited for, by one repository at a time:
+ * it gets what the others give back. Another one that would have to wait gives up, since two could wait for each other. An index that
+ * would not fit although nothing else were there is none that a repository may have (`indexBytesMax`).
  */
+import { NoRoomError } from '@sluice/atproto/slabs.ts'
 import { Budget } from '@sluice/runtime/budget.ts'
-import { TransientError } from '@sluice/runtime/errors.ts'
 
 /** Holds a repository of 400 kB without asking again: nine of ten. */
 export const SHARE_BYTES = 512 * 1024
 /** The blocks of one repository take at most this part of the whole, so that there is room for the indexes of many. */
 const BLOCKS_PART = 16
+/** And this part of it can be had by the index of one, beside its blocks and the slab that is being written. */
+const INDEX_PART = 7 / 8
 
 export class RepoMemories {
   readonly #budget: Budget
@@ -52,6 +55,11 @@ export class RepoMemory implements Disposable {
     return this.#bytes
   }
 
+  /** What the index of one repository may take. */
+  get indexBytesMax(): number {
+    return this.#budget.limit * INDEX_PART
+  }
+
   /** Whether `bytes` in all may stay in memory. */
   mayKeep(bytes: number): boolean {
     // First: what is held for the index must not count as room for blocks, or both grow on each other's account.
@@ -65,7 +73,7 @@ export class RepoMemory implements Disposable {
   /**
    * Accounts for `bytes` in all that are in memory by now, and waits until there is room for them. Whoever needs more than there is
    * gets all of it, and goes on alone: waiting for the rest would never end.
-   * @throws TransientError when another repository waits already; an AbortError when the signal aborts first
+   * @throws NoRoomError when another repository waits already; an AbortError when the signal aborts first
    */
   async hold(bytes: number, signal: AbortSignal): Promise<void> {
     const counted = Math.min(bytes, this.#budget.limit)
@@ -73,7 +81,7 @@ export class RepoMemory implements Disposable {
     if (more <= 0) return
     if (!this.#budget.tryAcquire(more)) {
       if (!this.#isGrowing && !this.#growing.tryAcquire(1))
-        throw new TransientError('no memory is free, and another repository waits for some already')
+        throw new NoRoomError('no memory is free, and another repository waits for some already')
       this.#isGrowing = true
       await this.#budget.acquire(more, signal)
     }

@@ -3,6 +3,7 @@ import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { expect, test as base } from '@sluice/sandbox/fixtures.ts'
 import { startRedis } from '@sluice/sandbox/redis.ts'
 import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
+import { describe } from 'vitest'
 import { RetrySchedule } from './retry-schedule.ts'
 
 const ADDRESS = { stream: 's', group: 'g', consumer: 'one' }
@@ -74,6 +75,88 @@ test('those that wait for one host get turns at its pace', async ({ redis }) => 
   for (const [n, id] of ids.entries()) expect(await schedule.defer(ADDRESS, id, entryOf(n), turn)).toBe(true)
   const due = (await redis.zRangeWithScores('s:retry', 0, -1)).map(({ score }) => score)
   for (let i = 1; i < due.length; i++) expect(due[i]! - due[i - 1]!).toBeGreaterThanOrEqual(300)
+})
+
+test('a turn, or a park, that an older version stored far ahead keeps nobody waiting', async ({ redis }) => {
+  const schedule = new RetrySchedule({ redis, entriesMax: 100 })
+  const ids = await pending(redis, 3)
+  const farMs = Date.now() + 1_000 * 86_400_000
+  await redis.hSet('s:host:pds.example', { turn: String(farMs), parkedUntil: String(farMs) })
+  const turn = { host: 'pds.example', delayMs: 10_000, intervalMs: 300_000 }
+  for (const [n, id] of ids.entries()) expect(await schedule.defer(ADDRESS, id, entryOf(n), turn)).toBe(true)
+  const due = (await redis.zRangeWithScores('s:retry', 0, -1)).map(({ score }) => score)
+  expect(due.at(-1)).toBeLessThan(farMs / 2 + Date.now() / 2)
+  for (let i = 1; i < due.length; i++) expect(due[i]! - due[i - 1]!).toBeGreaterThanOrEqual(300_000)
+})
+
+describe('an account has one entry in the schedule', () => {
+  const ENTRY = entryOf(7)
+  const HOUR_MS = 3_600_000
+  const turn = { host: 'pds.example', delayMs: 600_000, intervalMs: 1 }
+
+  /** Has entries of one account handed out, each in its turn, and puts them off. */
+  async function putOff(redis: Redis, acts: readonly ((id: string, schedule: RetrySchedule) => Promise<unknown>)[]) {
+    const schedule = new RetrySchedule({ redis, entriesMax: 1 })
+    for (const act of acts) await act((await pending(redis, 1))[0]!, schedule)
+    const entries = await redis.zRangeWithScores('s:retry', 0, -1)
+    expect(await redis.hGetAll('s:retry:dids')).toEqual({ [ENTRY.did]: entries[0]?.value })
+    expect(await state(redis)).toEqual({ queued: 0, waiting: 1, pending: 0 })
+    return { ...(JSON.parse(entries[0]!.value) as BackfillEvent), inMs: entries[0]!.score - Date.now() }
+  }
+
+  const failed = (entry: Partial<BackfillEvent>, delayMs: number) => (id: string, schedule: RetrySchedule) =>
+    schedule.retry(ADDRESS, id, { ...ENTRY, ...entry }, delayMs)
+  const deferred = (entry: Partial<BackfillEvent>) => async (id: string, schedule: RetrySchedule) =>
+    expect(await schedule.defer(ADDRESS, id, { ...ENTRY, ...entry }, turn)).toBe(true)
+  const LONG_FAILING = { attempts: 12, failure: 'unavailable', rev: '3kb', reason: 'gap' as const }
+
+  test('asked for again and again while it fails, it keeps its failures and its long wait', async ({ redis }) => {
+    const again = failed({ attempts: 1, failure: 'unavailable', rev: '3kc', reason: 'sweep' }, 30_000)
+    const left = await putOff(redis, [failed(LONG_FAILING, 6 * HOUR_MS), again, again])
+    expect(left).toMatchObject({ ...ENTRY, ...LONG_FAILING, rev: '3kc', reason: 'sweep' })
+    expect(left.inMs).toBeGreaterThan(5 * HOUR_MS)
+  })
+
+  test('of what both want, all is kept: the later rev, and removals', async ({ redis }) => {
+    const listed = failed({ attempts: 1, failure: 'invalid', rev: '3ka', reason: 'listed' }, 30_000)
+    const left = await putOff(redis, [failed(LONG_FAILING, 6 * HOUR_MS), listed])
+    expect(left).toMatchObject({ rev: '3kb', reason: 'gap', attempts: 1, failure: 'invalid' })
+    expect(left.inMs).toBeLessThan(HOUR_MS)
+  })
+
+  test('what waits for a turn of its host joins what waits after a failure, though the schedule be full', async ({
+    redis,
+  }) => {
+    const left = await putOff(redis, [failed(LONG_FAILING, 6 * HOUR_MS), deferred({ rev: '3kc' }), deferred({})])
+    expect(left).toMatchObject({ ...LONG_FAILING, rev: '3kc' })
+    expect(left.inMs).toBeLessThan(HOUR_MS)
+  })
+
+  test('entries that an older version left, without an index, become one at their next failure', async ({ redis }) => {
+    for (const attempts of [12, 3])
+      await redis.zAdd('s:retry', { score: 1, value: JSON.stringify({ ...ENTRY, attempts, failure: 'unavailable' }) })
+    await redis.zAdd('s:retry', { score: 1, value: 'not ours' })
+    await redis.hSet('s:retry:dids', ENTRY.did, 'an entry that is gone')
+    const stop = new AbortController()
+    const running = new RetrySchedule({ redis, entriesMax: 10 }).run('s', stop.signal, () => {})
+    await expect.poll(() => state(redis), { timeout: 10_000 }).toEqual({ queued: 3, waiting: 0, pending: 0 })
+    stop.abort()
+    await running
+    await redis.del('s')
+    await redis.xGroupCreate('s', 'g', '0', { MKSTREAM: true })
+    const retries = [12, 3].map((attempts) => failed({ attempts: attempts + 1, failure: 'unavailable' }, HOUR_MS))
+    expect(await putOff(redis, retries)).toMatchObject({ attempts: 13 })
+  })
+
+  test('moved back to its stream it is forgotten here', async ({ redis }) => {
+    await putOff(redis, [failed(LONG_FAILING, SOON_MS)])
+    const stop = new AbortController()
+    const running = new RetrySchedule({ redis, entriesMax: 10 }).run('s', stop.signal, () => {})
+    await expect.poll(() => redis.xLen('s'), { timeout: 10_000 }).toBe(1)
+    stop.abort()
+    await running
+    expect(await redis.exists(['s:retry', 's:retry:dids'])).toBe(0)
+  })
 })
 
 test('a full schedule takes nothing in, and the entry stays where it is', async ({ redis }) => {

@@ -3,18 +3,21 @@
  *
  * An entry is in its stream or in the schedule, never in both and never in neither: each move is one atomic step, so a wait
  * survives restarts and holds no slot. Due entries go to the end of their stream. All times are by Redis' clock.
+ *
+ * An account has one entry here. A repository that fails for weeks is asked for again every few days; its entries become one, with the later rev
+ * and the failures of the earlier. Those that an older version left beside each other do so at their next failure.
  */
 import { backfillEventCodec } from '@sluice/events/codec.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { retry, sleep, type Retry } from '@sluice/runtime/backoff.ts'
-import { hostKey, retryKey } from '@sluice/streams/backfill-queue.ts'
+import { hostKey, retriesByDidKey, retryKey } from '@sluice/streams/backfill-queue.ts'
 import { classifyRedisError, REDIS_BACKOFF, type Redis } from '@sluice/streams/connection.ts'
 import type { GroupAddress } from '@sluice/streams/entries.ts'
 import { loadScript, runScript, type Script } from '@sluice/streams/scripts.ts'
+import { CLOSED_MS_MAX } from './pds-limits.ts'
 
 const scripts = {
-  retry: loadScript(new URL('lua/retry.lua', import.meta.url)),
-  defer: loadScript(new URL('lua/defer.lua', import.meta.url)),
+  putOff: loadScript(new URL('lua/put-off.lua', import.meta.url)),
   due: loadScript(new URL('lua/due.lua', import.meta.url)),
 }
 
@@ -43,8 +46,8 @@ export class RetrySchedule {
   /** Puts a pending entry off by `delayMs`; `entry` is how it comes back. Acks it in the same step. @throws TransientError */
   async retry(address: GroupAddress, id: string, entry: BackfillEvent, delayMs: number): Promise<void> {
     const { stream, group } = address
-    const delay = String(Math.round(delayMs))
-    await this.#run(scripts.retry, [stream, retryKey(stream)], [group, id, delay, textOf(entry)])
+    const keys = [stream, retryKey(stream), retriesByDidKey(stream)]
+    await this.#run(scripts.putOff, keys, [group, id, entry.did, textOf(entry), String(Math.round(delayMs))])
   }
 
   /**
@@ -53,9 +56,9 @@ export class RetrySchedule {
    */
   async defer(address: GroupAddress, id: string, entry: BackfillEvent, turn: Turn): Promise<boolean> {
     const { stream, group } = address
-    const keys = [stream, retryKey(stream), hostKey(stream, turn.host)]
-    const numbers = [turn.delayMs, turn.intervalMs, this.#entriesMax].map((n) => String(Math.round(n)))
-    return (await this.#run(scripts.defer, keys, [group, id, textOf(entry), ...numbers])) !== 0
+    const keys = [stream, retryKey(stream), retriesByDidKey(stream), hostKey(stream, turn.host)]
+    const numbers = [turn.delayMs, turn.intervalMs, this.#entriesMax, CLOSED_MS_MAX].map((n) => String(Math.round(n)))
+    return (await this.#run(scripts.putOff, keys, [group, id, entry.did, textOf(entry), ...numbers])) !== 0
   }
 
   /**
@@ -63,7 +66,8 @@ export class RetrySchedule {
    * and at a stop it would look as if something taken had been lost.
    */
   async run(stream: string, signal: AbortSignal, onRetry: (retry: Retry) => void): Promise<void> {
-    const move = () => this.#run(scripts.due, [retryKey(stream), stream], [FIELD, String(DUE_ENTRIES)])
+    const keys = [retryKey(stream), stream, retriesByDidKey(stream)]
+    const move = () => this.#run(scripts.due, keys, [FIELD, String(DUE_ENTRIES)])
     while (!signal.aborted) {
       const reply = await retry(signal, REDIS_BACKOFF, move, onRetry).catch(unlessAborted(signal))
       if (reply === undefined) return

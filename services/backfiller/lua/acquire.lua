@@ -1,12 +1,17 @@
 -- Asks whether a host may be sent one more request, and takes it into account: KEYS host, its slots
--- ARGV permit ('' takes no slot), concurrency, requests a second, burst, lease of the slot in ms.
+-- ARGV permit ('' takes no slot), concurrency, requests a second, burst, lease of the slot in ms, the longest that a host may be closed in ms.
 -- Returns {1}, or {0, why, ms until it is worth asking again}.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local h = redis.call('HMGET', KEYS[1], 'tokens', 'at', 'parkedUntil', 'left', 'leftUntil', 'failures')
 local perSecond, burst = tonumber(ARGV[3]), tonumber(ARGV[4])
+-- Further ahead was stored by a version that had no bound, or the clock has gone back: capped, it would be as far ahead the next time.
+local function believed(untilMs)
+  untilMs = tonumber(untilMs or 0)
+  return untilMs <= now + ARGV[6] and untilMs or 0
+end
 
-local parkedUntil = tonumber(h[3] or 0)
+local parkedUntil = believed(h[3])
 if parkedUntil > now then return {0, 'parked', parkedUntil - now} end
 
 if ARGV[1] ~= '' then
@@ -16,7 +21,7 @@ if ARGV[1] ~= '' then
   if redis.call('ZCARD', KEYS[2]) >= concurrency then return {0, 'busy', 250} end
 end
 
-local leftUntil = tonumber(h[5] or 0)
+local leftUntil = believed(h[5])
 if leftUntil > now and tonumber(h[4]) <= 0 then return {0, 'stated', leftUntil - now} end
 
 local tokens = math.min(burst, tonumber(h[1] or burst) + (now - tonumber(h[2] or now)) * perSecond / 1000)

@@ -1,12 +1,18 @@
 -- What came of a request to a host: KEYS host, its slots
 -- ARGV permit to give back ('' none), 'ok' | 'failed' | '', ms to park it (0 none), requests it says are left (-1 unsaid), ms until it counts anew,
---      failures in a row that park it, first such park in ms, longest in ms.
+--      failures in a row that park it, first such park in ms, longest in ms that it may be closed for, whatever for.
 -- Returns for how many ms the host is parked from now on, 0 when it is not.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local parkedUntil = tonumber(redis.call('HGET', KEYS[1], 'parkedUntil') or 0)
+local longest = tonumber(ARGV[8])
+-- As acquire.lua believes it.
+local function believed(untilMs)
+  untilMs = tonumber(untilMs or 0)
+  return untilMs <= now + longest and untilMs or 0
+end
+local parkedUntil = believed(redis.call('HGET', KEYS[1], 'parkedUntil'))
 local function park(ms)
-  parkedUntil = math.max(parkedUntil, now + ms)
+  parkedUntil = math.max(parkedUntil, now + math.min(ms, longest))
   redis.call('HSET', KEYS[1], 'parkedUntil', string.format('%.0f', parkedUntil))
 end
 
@@ -15,19 +21,20 @@ if ARGV[2] == 'ok' then
 elseif ARGV[2] == 'failed' and parkedUntil <= now then
   -- Those that were under way when it was parked tell nothing new.
   local failures = redis.call('HINCRBY', KEYS[1], 'failures', 1) - ARGV[6]
-  if failures >= 0 then park(math.min(tonumber(ARGV[8]), ARGV[7] * 2 ^ math.min(failures, 30))) end
+  if failures >= 0 then park(ARGV[7] * 2 ^ math.min(failures, 30)) end
 end
 if tonumber(ARGV[3]) > 0 then park(tonumber(ARGV[3])) end
 
 if tonumber(ARGV[4]) >= 0 then
   -- Requests that are under way may not be in the host's count yet.
   local others = math.max(0, redis.call('ZCARD', KEYS[2]) - 1)
-  local left, leftUntil = ARGV[4] - others, now + ARGV[5]
+  local left, leftUntil = ARGV[4] - others, now + math.min(tonumber(ARGV[5]), longest)
   local h = redis.call('HMGET', KEYS[1], 'left', 'leftUntil')
   -- Answers may overtake each other: within one window the least counts.
-  if tonumber(h[2] or 0) > now and leftUntil < tonumber(h[2]) + 2000 then
+  local stated = believed(h[2])
+  if stated > now and leftUntil < stated + 2000 then
     left = math.min(left, tonumber(h[1]))
-    leftUntil = tonumber(h[2])
+    leftUntil = stated
   end
   redis.call('HSET', KEYS[1], 'left', string.format('%.0f', left), 'leftUntil', string.format('%.0f', leftUntil))
 end
