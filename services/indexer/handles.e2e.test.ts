@@ -39,7 +39,11 @@ function handlesOf(
   index: Index,
   directory: TroubledDirectory,
   http: HttpClient,
-  { cache = new MemoryIdentityCache(), shard }: { cache?: MemoryIdentityCache; shard?: Shard } = {},
+  {
+    cache = new MemoryIdentityCache(),
+    metrics = new Metrics({ role: 'test', build: 'test' }),
+    shard,
+  }: { cache?: MemoryIdentityCache; metrics?: Metrics; shard?: Shard } = {},
 ): Handles {
   return new Handles({
     db: index.db,
@@ -54,7 +58,7 @@ function handlesOf(
     }),
     handles: new HandleResolver({ http, askPdsFor: ['.test'], timeoutMs: 5_000, perSecond: 100_000 }),
     log: createLogger({ role: 'test', build: 'test', level: 'fatal', secrets: [] }),
-    metrics: new Metrics({ role: 'test', build: 'test' }),
+    metrics,
     concurrency: 64,
     schedule: SCHEDULE,
     pollMs: 20,
@@ -189,6 +193,43 @@ test('A4 a cache that misses the identity events of other shards is not asked ab
   const verified = async (): Promise<number> => (await db.query('select from actor where handle is not null')).rowCount!
   await until('all handles are verified', async () => (await verified()) === all.length)
   expect(all.filter(({ did }) => !directory.asked.has(did))).toEqual(own)
+})
+
+test('A4 answers from the cache do not end an outage of the directory: it is one until the directory has answered', async ({
+  database,
+}) => {
+  const all = accounts().filter(({ trouble }) => trouble === undefined)
+  await using directory = await TroubledDirectory.start(all)
+  await using resources = new AsyncDisposableStack()
+  const http = resources.adopt(new HttpClient({ allowPrivate: true }), (client) => client.close())
+  const db = resources.use(new DatabasePool({ url: database, schema: 'bsky', size: 4, role: 'test' }))
+  const index: Index = { db, collections: new CollectionSet(collections), actors: new KnownActors() }
+  const cache = new MemoryIdentityCache()
+  const unknown = all.filter((_, i) => i % 2 === 0)
+  for (const { did, handle } of all.filter((account) => !unknown.includes(account))) {
+    const identity = { did, handle, pds: directory.url }
+    const { epoch } = await cache.get(did)
+    await cache.set(did, { resolution: { status: 'found', identity }, resolvedAt: Date.now() }, epoch)
+  }
+  await applyBatch(index, eventsOf(all.map(({ did }) => did), 1)) // prettier-ignore
+  directory.away = 'for documents'
+  const metrics = new Metrics({ role: 'test', build: 'test' })
+  const outages = async (): Promise<string | undefined> =>
+    /^sluice_handle_directory_outages_total\S* (\d+)$/m.exec(await metrics.render())?.[1]
+  const stopping = new AbortController()
+  const running = handlesOf(index, directory, http, { cache, metrics }).run(stopping.signal)
+  resources.defer(async () => {
+    stopping.abort()
+    await running
+  })
+  await until('the outage is met', async () => (await outages()) !== '0')
+  const asked = directory.unanswered
+  await until('the directory is probed', async () => directory.unanswered > asked + 30)
+  expect(await outages()).toBe('1')
+  directory.away = false
+  const verified = async (): Promise<number> => (await db.query('select from actor where handle is not null')).rowCount!
+  await until('all handles are verified', async () => (await verified()) === all.length)
+  expect(await outages()).toBe('1')
 })
 
 /** DIDs that were asked for earlier than their backoff allows: the nth wait is at least half of what doubling gives. */

@@ -1,17 +1,18 @@
 /** The data path: batches of events from a stream into the index. An entry is acked when its effect is durable, and not before. */
 import type { StreamEvent } from '@sluice/events/stream-event.ts'
-import { applyOrBisect } from '@sluice/indexing/bisect.ts'
+import { applyOrBisect, Witnesses } from '@sluice/indexing/bisect.ts'
 import type { Service } from '@sluice/runtime/service.ts'
 import type { Consumer } from '@sluice/streams/consumer.ts'
 import type { RecordIndex } from './record-index.ts'
 
 export function indexRecords(consumer: Consumer<StreamEvent>, index: RecordIndex, lanes: number): Service {
+  const witnesses = new Witnesses()
   return {
     name: consumer.stream,
     run: (signal) =>
       consumer.run(signal, lanes, async (batches) => {
         for await (const batch of batches) {
-          await applyOrBisect(batch.events, (events) => index.apply(events, signal), batch.refuse)
+          await applyOrBisect(batch.events, (events) => index.apply(events, signal), batch.refuse, witnesses)
           await batch.ack()
         }
       }),

@@ -154,15 +154,18 @@ export class Handles implements Service {
 
   /**
    * An identity event has purged the cache, so what is there is newer; whoever is looked at for their age, or for a failure, is asked for anew. So are
-   * accounts of other shards: their events purge another cache.
+   * accounts of other shards: their events purge another cache. So is everybody while the last question to the directory has failed: what the cache says
+   * does not tell whether the directory answers.
    */
   async #identity(did: string, queue: HandleClaim['queue']): Promise<Resolution> {
     const { identities, shard } = this.#options
     const isOfDirectory = did.startsWith('did:plc:')
+    const isPurged = queue === 'new' && isInShard(did, shard)
+    const isInDoubt = isOfDirectory && this.#directoryFailures > 0
     try {
-      const isPurged = queue === 'new' && isInShard(did, shard)
-      const resolution = isPurged ? await identities.resolve(did) : (await identities.refresh(did)).resolution
-      if (isOfDirectory) this.#answered()
+      if (isPurged && !isInDoubt) return await identities.resolve(did)
+      const { resolution, refreshed } = await identities.refresh(did)
+      if (isOfDirectory && refreshed) this.#answered()
       return resolution
     } catch (error) {
       if (isOfDirectory && error instanceof TransientError) this.#unanswered()

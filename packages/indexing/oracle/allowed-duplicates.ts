@@ -38,6 +38,14 @@ export const duplicateAllowances: readonly Allowance[] = [
     explains: (difference, both) => isOrphan(difference, both),
   },
   {
+    id: 'the duplicates of an edited record',
+    tables: ['duplicate_record', ...PAIR_TABLES],
+    theirs:
+      'When an edit makes a record say something else, its duplicates go on waiting for it: none of them takes over before it is deleted.',
+    ours: 'One of them takes over, as after a deletion: what the account still says is not to be missed.',
+    explains: (difference, both) => isForsaken(difference, both),
+  },
+  {
     id: 'a waiting opt-out takes over',
     tables: ['reference_list_opt_out'],
     theirs:
@@ -76,4 +84,14 @@ function isOrphan({ kind, key }: Difference, both: Both): boolean {
   if (kind === 'only official') return false
   const [waiting] = both.official.at('duplicate_record', key)
   return waiting !== undefined && both.wasRemoved(waiting.duplicateOf)
+}
+
+/** The official indexer has it waiting for a record that was edited and says something else; what it says itself, nobody holds there. */
+function isForsaken({ kind, table, key }: Difference, { official, ours, happened }: Both): boolean {
+  const [waiting] = official.at('duplicate_record', key)
+  const holder = waiting && holderRow(official, waiting.duplicateOf)
+  if (kind === 'only official' || !holder || happened.saysTheSame(key, String(waiting.duplicateOf))) return false
+  if (table !== 'duplicate_record') return true
+  const [ourWaiting] = ours.at('duplicate_record', key)
+  return ourWaiting !== undefined && happened.saysTheSame(key, String(ourWaiting.duplicateOf))
 }

@@ -1,5 +1,6 @@
 /** Allowed differences in notifications. */
 import { changed, holderRow, type Allowance, type Both } from './allowance.ts'
+import type { Difference } from './compare.ts'
 import type { Row, Tables } from './tables.ts'
 
 export const notificationAllowances: readonly Allowance[] = [
@@ -45,13 +46,21 @@ export const notificationAllowances: readonly Allowance[] = [
     theirs:
       'Who is verified twice by the same account hears of the first verification, and of the end of those that had the row when they were deleted.',
     ours: 'Of every verification that was deleted, its subject hears twice: that it was made, and that it ended. Which one had the row at which moment depends on the order of arrival.',
-    explains(difference, { official }) {
+    explains(difference, both) {
       if (difference.table !== 'notification' || difference.kind !== 'only ours') return false
       const { reason, did, author, recordUri } = difference.ours
-      if (reason !== 'verified' && reason !== 'unverified') return false
-      const others = official.all('notification').filter((row) => row.did === did && row.author === author)
+      if (!(reason === 'verified' || reason === 'unverified') || !both.wasRemoved(recordUri)) return false
+      const others = both.official.all('notification').filter((row) => row.did === did && row.author === author)
       return others.some((row) => row.reason === 'verified' && row.recordUri !== recordUri)
     },
+  },
+  {
+    id: 'an edited verification',
+    tables: ['notification'],
+    theirs:
+      'When a verification is edited, whoever was verified by it is told that it ended, even if they are verified still; whom it verifies now is told nothing. The notification of the first version stays.',
+    ours: 'Its notifications are those of the version that stands, as of any edited record: of versions in between an export tells nothing, so nobody may depend on them.',
+    explains: (difference, both) => isOfEditedVerification(difference, both),
   },
   {
     id: 'told of a reply that came first',
@@ -132,4 +141,21 @@ function isOutdated(row: Row, key: string, both: Both): boolean {
   // Written again after its thread was muted.
   const [post] = both.ours.at('post', String(row.reasonSubject))
   return both.happened.muted.has(`${String(row.did)} ${String(post?.replyRoot ?? row.reasonSubject)}`)
+}
+
+/** Ours are those of the last version: that it was made, and that it ended when it is gone. */
+function isOfEditedVerification(difference: Difference, both: Both): boolean {
+  const row = difference.kind === 'only official' ? difference.official : difference.ours
+  const { reason, did, recordUri, recordCid } = row
+  const last = both.happened.lastOf(recordUri)
+  if (!(reason === 'verified' || reason === 'unverified') || !both.wasEdited(recordUri) || !last) return false
+  const isStanding = did === last.subject && (reason === 'verified' || both.gone(recordUri))
+  switch (difference.kind) {
+    case 'only ours':
+      return isStanding && recordCid === last.cid
+    case 'column':
+      return isStanding && recordCid === last.cid && ['recordCid', 'sortAt'].includes(difference.column)
+    case 'only official':
+      return !isStanding || both.ours.at('notification', difference.key).length === 1
+  }
 }

@@ -47,7 +47,7 @@ export const rowAllowances: readonly Allowance[] = [
     ours: 'Nothing has changed, so nothing is written but the rev; posts excepted, whose replies are judged by the time.',
     explains(difference, both) {
       const found = changed(difference, 'indexedAt', 'sortAt', 'sortedAt')
-      return found !== undefined && both.wasEdited(found.key) && found.official.cid === found.ours.cid
+      return both.happened.lastOf(found?.key)?.rewritten === true && found?.official.cid === found?.ours.cid
     },
   },
   {

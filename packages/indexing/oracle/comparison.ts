@@ -34,7 +34,7 @@ export interface Compared {
   /** What ours was fed, and in how many batches. */
   events: StreamEvent[]
   batches: number
-  /** What ours was not fed, because the official indexer's own statement failed at it. */
+  /** What ours was not fed, because the official indexer itself failed at it. */
   left: StreamEvent[]
 }
 
@@ -185,5 +185,6 @@ function reasonOf(cause: Error | undefined): OfficialFailure['reason'] | undefin
   if (cause?.name === 'LexValidationError') return 'invalid'
   if (cause?.message.startsWith('Creator ')) return 'wrong owner'
   if (cause?.message === 'syntax error at or near ")"') return 'empty insert'
+  if (cause?.message.startsWith('Record update failed: removed from index')) return 'edited into a duplicate'
   return cause?.message.includes('0x00') || cause?.message.includes('Unicode escape') ? 'nul' : undefined
 }

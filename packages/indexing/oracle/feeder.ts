@@ -14,9 +14,14 @@ import { Happened } from './happened.ts'
 export interface OfficialFailure {
   uri: string
   rev: string
-  /** The record fails its lexicon, or names what is not its owner's; or the indexer's own statement failed: an insert of no rows, a text with NUL. */
-  reason: 'invalid' | 'wrong owner' | 'empty insert' | 'nul'
+  /**
+   * The record fails its lexicon, or names what is not its owner's; or the indexer itself failed: at an insert of no rows, a text with NUL, an edit after which the record
+   * says what another one says already.
+   */
+  reason: 'invalid' | 'wrong owner' | OwnFailure
 }
+type OwnFailure = (typeof OWN_FAILURES)[number]
+const OWN_FAILURES = ['empty insert', 'nul', 'edited into a duplicate'] as const
 
 export class Feeder {
   readonly happened = new Happened()
@@ -31,7 +36,7 @@ export class Feeder {
   readonly #dropped: ReadonlySet<string>
 
   /**
-   * @param failed versions that the official indexer dropped because its statement failed are kept from ours too: everything that hangs on it can be compared then. That ours
+   * @param failed versions that the official indexer dropped because it failed itself are kept from ours too: everything that hangs on it can be compared then. That ours
    * indexes it is shown by a test of its own.
    */
   constructor(db: DatabasePool, seed: number, failed: readonly OfficialFailure[]) {
@@ -39,7 +44,7 @@ export class Feeder {
     this.#index = { db, collections: new CollectionSet(collections), actors: new KnownActors() }
     const [dropped, invalid] = [new Set<string>(), new Set<string>()]
     for (const { uri, rev, reason } of failed)
-      (reason === 'empty insert' || reason === 'nul' ? dropped : invalid).add(`${uri} ${rev}`)
+      (OWN_FAILURES.some((own) => own === reason) ? dropped : invalid).add(`${uri} ${rev}`)
     this.#dropped = dropped
     this.#invalid = invalid
   }

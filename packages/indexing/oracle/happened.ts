@@ -5,9 +5,13 @@ interface Life {
   /** Revs of the first and the last version that could be indexed. */
   first: string
   last: string
-  /** What the last one answers. */
+  /** What the last one answers, and what it is about. */
   parent: string | undefined
   root: string | undefined
+  subject: unknown
+  cid: string
+  /** The last one was written again as it was. */
+  rewritten: boolean
   /** Who says what of whom: two records with the same pair are duplicates. */
   pair: string
 }
@@ -38,14 +42,17 @@ export class Happened {
       const uri = uriOf(event)
       if (refused.has(`${uri} ${event.rev}`)) continue
       const { reply, subject, list } = event.record as Referring
-      const first = this.#lives.get(uri)?.first ?? event.rev
+      const before = this.#lives.get(uri)
+      const { cid, rev } = event
       const pair = JSON.stringify([
         event.did,
         event.collection,
         typeof subject === 'object' ? subject.uri : subject,
         list,
       ])
-      this.#lives.set(uri, { first, last: event.rev, parent: reply?.parent?.uri, root: reply?.root?.uri, pair })
+      const rewritten = event.type === 'update' && before?.cid === cid
+      const [parent, root] = [reply?.parent?.uri, reply?.root?.uri]
+      this.#lives.set(uri, { first: before?.first ?? rev, last: rev, parent, root, subject, cid, rewritten, pair })
     }
   }
 
@@ -63,10 +70,21 @@ export class Happened {
     return this.#lives.get(uri)?.root ?? uri
   }
 
+  /** The last version of a record that could be indexed, of one that is gone too. */
+  lastOf(uri: unknown): Pick<Life, 'subject' | 'cid' | 'rewritten'> | undefined {
+    return this.#lives.get(String(uri))
+  }
+
   /** Whether another record of the account said the same. */
   hadTwin(uri: string): boolean {
     const pair = this.#lives.get(uri)?.pair
     return pair !== undefined && [...this.#lives].some(([other, life]) => other !== uri && life.pair === pair)
+  }
+
+  /** Whether two records say the same of the same. */
+  saysTheSame(uri: string, other: string): boolean {
+    const pair = this.#lives.get(uri)?.pair
+    return pair !== undefined && pair === this.#lives.get(other)?.pair
   }
 
   /** Whether the reply, or one above it that it hangs on, came before something above. */

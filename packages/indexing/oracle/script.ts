@@ -35,7 +35,7 @@ export interface Write {
 
 export function script({ seed, operations, people }: ScriptOptions): Step[] {
   const random = new Random(seed * 7919)
-  const events = history({ seed, events: operations, accounts: people })
+  const events = history({ seed, events: operations, accounts: people, editsVerifications: true })
   const dids = [...new Set(events.map(({ did }) => did))]
   const steps: Step[] = []
   const lifecycle = new Lifecycle(random, dids, operations)

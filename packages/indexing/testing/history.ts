@@ -2,15 +2,17 @@
  * Random histories of a small network, as events in their natural order: what happens to whom, with valid records of every collection, edits, deletions, second likes
  * of the same post, gates of every kind, replies to what is gone. Few accounts, so that everything meets everything.
  */
-import { createHash } from 'node:crypto'
 import { tidFromMicros } from '@sluice/atproto/tid.ts'
 import type { DeleteEvent, JsonRecord, RecordEvent } from '@sluice/events/stream-event.ts'
 import { Random } from '@sluice/sandbox/random.ts'
+import { blob, cidOf, hash, ref } from './made-up.ts'
 
 export interface HistoryOptions {
   seed: number
   events: number
   accounts?: number
+  /** Verifications are edited too: what is told of the end of one that was, depends on the order of its versions. Default: they are not. */
+  editsVerifications?: boolean
 }
 
 interface Living {
@@ -48,6 +50,17 @@ const WEIGHTS = {
   delete: 18,
 } as const
 type Act = keyof typeof WEIGHTS
+/** Collections whose records say that an account has to do with something: one that says the same is a duplicate. With the act that makes one. */
+const PAIRS: Readonly<Record<string, Act>> = {
+  'app.bsky.feed.like': 'like',
+  'app.bsky.feed.repost': 'repost',
+  'app.bsky.graph.follow': 'follow',
+  'app.bsky.graph.block': 'block',
+  'app.bsky.graph.listitem': 'listitem',
+  'app.bsky.graph.listblock': 'listblock',
+  'app.bsky.graph.verification': 'verification',
+  'app.bsky.graph.referencelistoptout': 'optout',
+}
 
 export function history(options: HistoryOptions): RecordEvent[] {
   return new History(options).events
@@ -57,13 +70,15 @@ class History {
   readonly events: RecordEvent[] = []
   readonly #random: Random
   readonly #dids: string[]
+  readonly #editsVerifications: boolean
   #living: Living[] = []
   /** Everything that ever was: what is gone may still be answered, liked and named. */
   #ever: Living[] = []
   #micros = EPOCH_MICROS
 
-  constructor({ seed, events, accounts = 6 }: HistoryOptions) {
+  constructor({ seed, events, accounts = 6, editsVerifications = false }: HistoryOptions) {
     this.#random = new Random(seed)
+    this.#editsVerifications = editsVerifications
     this.#dids = Array.from({ length: accounts }, (_, i) => `did:plc:${hash(`${seed} ${i}`).slice(0, 24)}`)
     while (this.events.length < events) this.#act(this.#random.weighted(WEIGHTS))
   }
@@ -255,13 +270,7 @@ class History {
 
   /** The same once more: a second like, follow, repost of the same. */
   #again(): void {
-    const twice = ['like', 'repost'].map((name) => `app.bsky.feed.${name}`)
-    twice.push(
-      ...['follow', 'block', 'listitem', 'listblock', 'verification', 'referencelistoptout'].map(
-        (n) => `app.bsky.graph.${n}`,
-      ),
-    )
-    const candidates = this.#living.filter(({ collection }) => twice.includes(collection))
+    const candidates = this.#living.filter(({ collection }) => collection in PAIRS)
     if (candidates.length === 0) return
     const { did, collection, record } = this.#random.pick(candidates)
     this.#create(did, collection, this.#tid(), { ...record })
@@ -276,10 +285,19 @@ class History {
       'app.bsky.actor.profile': () => ({ ...this.#profile() }),
       'app.bsky.feed.threadgate': () => ({ post: old.record.post, ...this.#gateRules(old.did) }),
       'app.bsky.graph.list': () => ({ ...old.record, name: `renamed ${this.events.length}` }),
-      'app.bsky.feed.like': () => ({ ...old.record, createdAt: this.#time() }),
     }
-    const edit = edits[old.collection]
+    const pair = PAIRS[old.collection]
+    if (pair === 'verification' && !this.#editsVerifications) return
+    const edit = pair ? () => this.#otherPair(pair, old) : edits[old.collection]
     if (edit) this.#create(old.did, old.collection, old.rkey, edit())
+  }
+
+  /** Of somebody or something else than before, the same at a later time, or what another record of the account says already. Never the same as it was. */
+  #otherPair(act: Act, { did, collection, uri, record }: Living): Record<string, unknown> {
+    const twins = this.#living.filter((r) => r.did === did && r.collection === collection && r.uri !== uri)
+    const isTwin = twins.length > 0 && this.#random.chance(0.3)
+    const other = isTwin ? this.#random.pick(twins).record : this.#random.chance(0.6) && this.#make(act, did)?.record
+    return { ...(other || record), createdAt: this.#time() }
   }
 
   #delete(): void {
@@ -322,28 +340,4 @@ class History {
   #time(): string {
     return new Date(this.#micros / 1000).toISOString()
   }
-}
-
-function ref({ uri, cid }: { uri: string; cid: string }): { uri: string; cid: string } {
-  return { uri, cid }
-}
-
-function blob(content: string, mimeType = 'image/png'): object {
-  return { $type: 'blob', ref: { $link: cidOf(content, 'bafkrei') }, mimeType, size: content.length }
-}
-
-function cidOf(content: string, prefix = 'bafyrei'): string {
-  // The first letter after the prefix still holds two bits of it, and of the last one two bits must be zero.
-  return `${prefix}a${hash(content).slice(0, 50)}a`
-}
-
-/** Base32 of a SHA-256, in the letters of CIDs and DIDs. */
-function hash(content: string): string {
-  const bits = [...createHash('sha256').update(content).digest()]
-    .map((byte) => byte.toString(2).padStart(8, '0'))
-    .join('')
-  return (bits + '0000')
-    .match(/.{5}/g)!
-    .map((five) => 'abcdefghijklmnopqrstuvwxyz234567'[Number.parseInt(five, 2)])
-    .join('')
 }

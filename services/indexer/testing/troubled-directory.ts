@@ -34,8 +34,8 @@ export class TroubledDirectory implements AsyncDisposable {
   limited = 0
   /** Requests that came while it was away: they get no answer. */
   unanswered = 0
-  /** While true nobody gets an answer. */
-  away = false
+  /** While true nobody gets an answer; or the directory is away alone, and the host of the handles answers. */
+  away: boolean | 'for documents' = false
   #requests = 0
   #url = ''
 
@@ -61,7 +61,7 @@ export class TroubledDirectory implements AsyncDisposable {
     const isDid = url.pathname.startsWith('/did:')
     const did = url.pathname.slice(1)
     if (isDid) this.asked.set(did, [...(this.asked.get(did) ?? []), performance.now()])
-    if (this.away) {
+    if (this.away === true || (this.away && isDid)) {
       this.unanswered++
       return
     }
@@ -88,10 +88,10 @@ export class TroubledDirectory implements AsyncDisposable {
         response.end('<!doctype html>')
         return
       case 'missing':
-        response.writeHead(404).end()
+        notRegistered(did, response)
         return
       default:
-        if (account === undefined) response.writeHead(404).end()
+        if (account === undefined) notRegistered(did, response)
         else response.end(JSON.stringify(this.#documentOf(account)))
     }
   }
@@ -119,4 +119,8 @@ export class TroubledDirectory implements AsyncDisposable {
     this.#server.close()
     await once(this.#server, 'close')
   }
+}
+
+function notRegistered(did: string, response: ServerResponse): void {
+  response.writeHead(404).end(JSON.stringify({ message: `DID not registered: ${did}` }))
 }
