@@ -248,6 +248,46 @@ describe('infra/k8s', () => {
   })
 })
 
+describe('the memory of Redis', () => {
+  /** What operators of full AppViews published: docs/operations.md. */
+  const NETWORK_ACCOUNTS = 42e6
+  /** Measured; it never drains. */
+  const CHAIN_BYTES = 60
+  const bytesOf = (size: string): number => {
+    const [, amount, unit] = /^(\d+)(mb|gb|Mi|Gi)$/.exec(size) ?? []
+    return Number(amount) * 1024 ** (unit!.toLowerCase().startsWith('m') ? 2 : 3)
+  }
+  const maxmemory = bytesOf(/^maxmemory (\S+)$/m.exec(read('infra/redis/redis.conf'))![1]!)
+  const ingesterEnv = find('StatefulSet', 'ingester').spec!.template.spec.containers[0]!.env!
+
+  test.each([
+    ['docker-compose.yml', interpolate(compose.services.ingester!.environment!).INGESTER_MODE],
+    ['infra/k8s', ingesterEnv.find(({ name }) => name === 'INGESTER_MODE')!.value],
+  ])(
+    'holds the chain records of what %s begins to fetch, below the mark at which the backfiller waits',
+    async (_, mode) => {
+      expect(mode, 'the mode that lists the network').toBe('all')
+      const { redisMemoryPercent } = (await configOf('backfiller')).options
+      const mark = Number(exampleOf(redisMemoryPercent!)) / 100
+      // It goes on below nine tenths of the mark only, and the streams want their place beside: 1 GB at their marks.
+      expect(NETWORK_ACCOUNTS * CHAIN_BYTES + 1024 ** 3).toBeLessThan(0.9 * mark * maxmemory)
+    },
+  )
+
+  test('fits twice into its pod: a rewrite of the AOF forks', () => {
+    const { resources } = find('StatefulSet', 'redis').spec!.template.spec.containers[0]!
+    expect(bytesOf(String(resources!.limits!.memory))).toBeGreaterThanOrEqual(2 * maxmemory)
+    expect(resources!.requests!.memory).toBe(resources!.limits!.memory)
+  })
+
+  test('is one number for both: compose starts Redis with that file, and nothing else', () => {
+    const { command, volumes } = compose.services.redis!
+    expect(command).toEqual(['redis-server', '/etc/redis/redis.conf'])
+    expect(volumes).toContain('./infra/redis/redis.conf:/etc/redis/redis.conf:ro')
+    expect(find('StatefulSet', 'redis').spec!.template.spec.containers[0]!.command).toEqual(command)
+  })
+})
+
 /** What the role would make of the environment. @throws ConfigError */
 async function loadRole(role: (typeof ROLES)[number], env: Record<string, string>): Promise<unknown> {
   const config = await configOf(role)

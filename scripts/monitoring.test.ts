@@ -6,7 +6,7 @@ import { Metrics } from '@sluice/runtime/metrics.ts'
 import { expect, test } from 'vitest'
 import { parse } from 'yaml'
 import type { Metric } from './metric-declarations.ts'
-import { readRoles, root } from './roles.ts'
+import { configOf, readRoles, root } from './roles.ts'
 
 interface Query {
   /** Shown in failures. */
@@ -110,6 +110,51 @@ test('every alert says how bad it is, what it means, and shows labels that its e
       expect([...termsOf(expr).labels, 'instance'], `${alert} shows ${label}`).toContain(label)
     }
   }
+})
+
+test('a part of the ingester that may run in a process of its own is watched by itself: its mode, and what vanishes with it', async () => {
+  const { mode } = (await configOf('ingester')).options as { mode?: { values: readonly string[] } }
+  const parts = {
+    firehose: 'sluice_ingester_connected',
+    backfill: 'sluice_ingester_listing_phase',
+    labeler: 'sluice_ingester_labelers_connected',
+  }
+  expect(Object.keys(parts).toSorted()).toEqual(mode!.values.filter((value) => value !== 'all').toSorted())
+  for (const [part, metric] of Object.entries(parts)) {
+    const watching = rules.filter(({ expr }) => expr.includes(`absent(${metric})`))
+    expect(watching.length, part).toBe(1)
+    expect(watching[0]!.annotations.runbook, part).toBe('DATAPLANE_DEBUG.md#daemon-silent')
+  }
+})
+
+test('of processes that read one host, each its shard, the worst is told and not the best', () => {
+  const expressions = rules.map(({ expr }) => expr)
+  expect(expressions.some((expr) => /min by \(host\) \(sluice_ingester_connected/.test(expr))).toBe(true)
+  expect(expressions.filter((expr) => /max by \([a-z, ]*\) \(sluice_ingester_connected/.test(expr))).toEqual([])
+})
+
+test('the stream of repositories, which is held for as long as a backfill takes, neither wakes anybody nor hides anything', () => {
+  const selectors = rules.flatMap(({ alert, expr }) =>
+    [...expr.matchAll(/sluice_ingester_backpressure(\{[^}]*\})?/g)].map(([, matchers = '']) => ({ alert, matchers })),
+  )
+  expect(selectors.length).toBeGreaterThan(2)
+  // Memory is one for all streams, and the mark of the ingester lies above that of the backfiller.
+  const byEntries = selectors.filter(({ matchers }) => !matchers.includes('by="memory"'))
+  // Shards in one Redis call theirs repo_backfill:0 and so on.
+  expect(byEntries.filter(({ matchers }) => !matchers.includes('stream!~"repo_backfill.*"'))).toEqual([])
+})
+
+test('a source that is quiet wakes nobody: old events count where events come', () => {
+  const aged = rules.filter(({ expr }) => expr.includes('sluice_ingester_last_event_age_seconds'))
+  expect(aged.length).toBe(1)
+  expect(aged[0]!.expr).toMatch(
+    /and on \(host\) sum by \(host\) \(rate\(sluice_ingester_frames_total\[1h\]\)\) > 0\.1$/,
+  )
+})
+
+test('a Redis that holds the backfiller is told, since what fills it may never drain', () => {
+  const full = rules.filter(({ expr }) => expr.includes('sluice_backfill_held_back{by="memory"}'))
+  expect(full.map(({ annotations }) => annotations.runbook)).toEqual(['DATAPLANE_DEBUG.md#redis-near-limit'])
 })
 
 test('every alert names a diagnosis of `sluice doctor`', async () => {

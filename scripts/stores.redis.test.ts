@@ -32,7 +32,7 @@ test('a Redis takes every setting of infra/redis/redis.conf, and `doctor` and th
     ])
     expect(effective).toEqual({
       appendfsync: 'everysec',
-      maxmemory: String(2 * 1024 ** 3),
+      maxmemory: String(8 * 1024 ** 3),
       'maxmemory-policy': 'noeviction',
       'hash-max-listpack-entries': '512',
     })
