@@ -54,6 +54,11 @@ describe('frames become what they say', () => {
       { ...account, status: 'something of the future' },
       { type: 'account', ...account, status: 'something of the future' },
     ],
+    ...['a\u0000b', 'a\nb', 'a\u0085b', 'x'.repeat(65)].map((status): [string, object, object] => [
+      '#account',
+      { ...account, status },
+      { type: 'account', seq: 6, time: TIME, did: DID, active: false },
+    ]),
     ['#info', { name: 'OutdatedCursor', message: 'older' }, { type: 'info', name: 'OutdatedCursor', text: 'older' }],
     ['#labels', { seq: 7, labels: [label] }, { type: 'labels', seq: 7, labels: [label], refused: 0 }],
     [

@@ -7,6 +7,7 @@
  */
 import type { Label } from '@sluice/events/label-event.ts'
 import { RefusedError } from '@sluice/runtime/errors.ts'
+import { accountStatus } from './account-status.ts'
 import { asBuffer } from './bytes.ts'
 import { CBOR_REFUSALS, decodeItem, decodeJsonItem, Link, type Item, type ItemMap, type Json } from './cbor.ts'
 import type { Cid } from './cid.ts'
@@ -196,7 +197,7 @@ function accountFrame(map: ItemMap): AccountFrame {
     ...position(map),
     did: text(map, 'did'),
     active: map.active,
-    ...optional('status', map.status),
+    ...accountStatus(map.status),
   }
 }
 

@@ -86,6 +86,40 @@ describe('answers', () => {
     ).toEqual(head)
   })
 
+  test('why an account is not active is a short text, or it is not said: what else a host puts there is left out', async () => {
+    for (const status of [5, null, {}, ['takendown'], true]) {
+      const head = { did: DID, head: 'bafy', rev: '3k' }
+      const page = await call(
+        (_, response) =>
+          json(response, {
+            repos: [
+              { ...head, active: false, status },
+              { ...head, active: 'no', status },
+            ],
+          }),
+        (client, url) => client.listRepos(url),
+      )
+      expect(page).toEqual({ cursor: undefined, items: [{ ...head, active: false }, head], refused: 0 })
+      const answer = await call(
+        (_, response) => json(response, { did: DID, active: false, status, rev: 7 }),
+        (client, url) => client.getRepoStatus(url, DID),
+      )
+      expect(answer).toEqual({ did: DID, active: false })
+      const hosts = await call(
+        (_, response) => json(response, { hosts: [{ hostname: 'a.test', status, seq: '1', accountCount: null }] }),
+        (client, url) => client.listHosts(url),
+      )
+      expect(hosts.items).toEqual([{ hostname: 'a.test' }])
+    }
+    for (const status of ['a\u0000b', 'x'.repeat(65)]) {
+      const answer = await call(
+        (_, response) => json(response, { did: DID, active: false, status, rev: '3k' }),
+        (client, url) => client.getRepoStatus(url, DID),
+      )
+      expect(answer).toEqual({ did: DID, active: false, rev: '3k' })
+    }
+  })
+
   test('a repository streams into its verification', async () => {
     const repo = populatedRepo('xrpc', 300)
     await using server = await httpServer((_, response) => response.end(repo.export()))

@@ -5,6 +5,7 @@
  * tried again; an `XrpcRefusedError` is the host's definite answer, with a reason from a closed list.
  */
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
+import { accountStatus } from './account-status.ts'
 import type { GetOptions, HttpClient, HttpLimits, HttpResponse } from './http.ts'
 
 export const XRPC_REFUSALS = [
@@ -120,7 +121,7 @@ export class XrpcClient {
     query: { cursor?: string; limit?: number } = {},
     options?: CallOptions,
   ): Promise<Page<ListedRepo>> {
-    return this.#page(host, 'com.atproto.sync.listRepos', 'repos', query, isListedRepo, options)
+    return this.#page(host, 'com.atproto.sync.listRepos', 'repos', query, listedRepo, options)
   }
 
   /** A page of the accounts that have records of a collection, as far as the host knows. */
@@ -129,7 +130,7 @@ export class XrpcClient {
     query: { collection: string; cursor?: string; limit?: number },
     options?: CallOptions,
   ): Promise<Page<{ did: string }>> {
-    return this.#page(host, 'com.atproto.sync.listReposByCollection', 'repos', query, hasDid, options)
+    return this.#page(host, 'com.atproto.sync.listReposByCollection', 'repos', query, listedDid, options)
   }
 
   /** A page of the hosts that a relay knows. */
@@ -138,14 +139,15 @@ export class XrpcClient {
     query: { cursor?: string; limit?: number } = {},
     options?: CallOptions,
   ): Promise<Page<ListedHost>> {
-    return this.#page(host, 'com.atproto.sync.listHosts', 'hosts', query, isListedHost, options)
+    return this.#page(host, 'com.atproto.sync.listHosts', 'hosts', query, listedHost, options)
   }
 
   /** What the host says of an account. */
   async getRepoStatus(host: string, did: string, options?: CallOptions): Promise<RepoStatus> {
     const answer = await this.#json(host, 'com.atproto.sync.getRepoStatus', { did }, options)
-    if (answer.did !== did || typeof answer.active !== 'boolean') throw badResponse('getRepoStatus', host)
-    return answer as unknown as RepoStatus
+    const { active, status, rev } = answer
+    if (answer.did !== did || typeof active !== 'boolean') throw badResponse('getRepoStatus', host)
+    return { did, active, ...accountStatus(status), ...only({ rev }, 'string') }
   }
 
   /** CID and revision of a repository's head. */
@@ -166,14 +168,14 @@ export class XrpcClient {
     nsid: string,
     key: string,
     query: Record<string, string | number | undefined>,
-    isItem: (item: unknown) => item is T,
+    itemOf: (item: Record<string, unknown>) => T | undefined,
     options: CallOptions | undefined,
   ): Promise<Page<T>> {
     const answer = await this.#json(host, nsid, query, options)
     const list = answer[key]
     const { cursor } = answer
     if (!Array.isArray(list) || (cursor !== undefined && typeof cursor !== 'string')) throw badResponse(nsid, host)
-    const items = list.filter(isItem)
+    const items = list.flatMap((item: unknown) => itemOf((item ?? {}) as Record<string, unknown>) ?? [])
     return { items, cursor: cursor === '' ? undefined : cursor, refused: list.length - items.length }
   }
 
@@ -260,17 +262,30 @@ function parseObject(bytes: Buffer): Record<string, unknown> | undefined {
   }
 }
 
-function isListedRepo(item: unknown): item is ListedRepo {
-  const { did, head, rev } = (item ?? {}) as Record<string, unknown>
-  return typeof did === 'string' && typeof head === 'string' && typeof rev === 'string'
+function listedRepo({ did, head, rev, active, status }: Record<string, unknown>): ListedRepo | undefined {
+  if (typeof did !== 'string' || typeof head !== 'string' || typeof rev !== 'string') return undefined
+  return { did, head, rev, ...only({ active }, 'boolean'), ...accountStatus(status) }
 }
 
-function hasDid(item: unknown): item is { did: string } {
-  return typeof (item as { did?: unknown } | null)?.did === 'string'
+function listedDid({ did }: Record<string, unknown>): { did: string } | undefined {
+  return typeof did === 'string' ? { did } : undefined
 }
 
-function isListedHost(item: unknown): item is ListedHost {
-  return typeof (item as ListedHost | null)?.hostname === 'string'
+function listedHost({ hostname, status, seq, accountCount }: Record<string, unknown>): ListedHost | undefined {
+  if (typeof hostname !== 'string') return undefined
+  return { hostname, ...only({ status }, 'string'), ...only({ seq, accountCount }, 'number') }
+}
+
+interface Types {
+  string: string
+  number: number
+  boolean: boolean
+}
+
+/** The optional fields that are of their type: what else a host puts there is as if it were not there, as in frames. */
+function only<K extends string, T extends keyof Types>(fields: Record<K, unknown>, type: T): { [P in K]?: Types[T] } {
+  const good = Object.entries(fields).filter(([, value]) => typeof value === type)
+  return Object.fromEntries(good) as { [P in K]?: Types[T] }
 }
 
 function badResponse(nsid: string, host: string): XrpcRefusedError {

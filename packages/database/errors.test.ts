@@ -1,6 +1,6 @@
 import { DatabaseError } from 'pg'
 import { describe, expect, test } from 'vitest'
-import { FatalError, RefusedError, TransientError } from '@sluice/runtime/errors.ts'
+import { DefectError, FatalError, RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import {
   FATAL_REASONS,
   PoolStarvedError,
@@ -73,6 +73,29 @@ describe('each failure has its policy and its reason', () => {
 test('a plan that a change of the schema made stale is tried again on a new connection', () => {
   const error = sqlError('0A000', 'cached plan must not change result type')
   expect(verdictOf(error)).toMatchObject({ policy: 'now', reason: 'stale-plan', discard: true })
+})
+
+test.each([
+  'database is not accepting commands that assign new transaction IDs to avoid wraparound data loss in database "bsky"',
+  'database is not accepting commands to avoid wraparound data loss in database "bsky"',
+  'database is not accepting commands that assign new MultiXactIds to avoid wraparound data loss in database "bsky"',
+  'multixact "members" limit exceeded',
+])('a server that has used up its numbers is no fault of an event: %s', (message) => {
+  const error = classify(sqlError('54000', message), 'applying a batch') as TransientError
+  expect(error).toBeInstanceOf(TransientError)
+  expect(error.message).toContain('run VACUUM')
+  expect(TRANSIENT_REASONS).toContain(reasonOf(error))
+})
+
+test('an index row that is too large stays refused', () => {
+  const error = sqlError('54000', 'index row size 2800 exceeds btree version 4 maximum 2704 for index "x"')
+  expect(classify(error, 'applying a batch')).toMatchObject({ reason: 'too-large', name: 'RefusedError' })
+})
+
+test('of what is fatal only a wrong statement may be the doing of one event', () => {
+  const isDefect = (code: string): boolean => classify(sqlError(code), 'applying a batch') instanceof DefectError
+  expect(['42601', '21000', '22P04'].map(isDefect)).toEqual([true, true, true])
+  expect(['42501', '42P01', 'XX002', '28P01', '40001', '23505'].some(isDefect)).toBe(false)
 })
 
 test('an error that ends the session discards the connection, whatever its code', () => {

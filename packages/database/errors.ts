@@ -6,7 +6,7 @@
  * The rule behind the table: what a later try or another server may cure is transient, what this row will always cause is
  * refused, what only a person can mend is fatal. In doubt transient: that is loud and loses nothing.
  */
-import { FatalError, RefusedError, TransientError, isAbort } from '@sluice/runtime/errors.ts'
+import { DefectError, FatalError, RefusedError, TransientError, isAbort } from '@sluice/runtime/errors.ts'
 
 // prettier-ignore
 /** The reasons of a transient failure. */
@@ -39,6 +39,9 @@ const PENDING = 'the schema is not what this version needs: run `sluice migrate`
 const CORRUPT = 'the server reports damaged data: see its log and its disk; restore or reindex before starting again'
 const UNREACHABLE = 'is PostgreSQL running, and reachable at DB_POSTGRES_URL? Trying again until it is'
 const OURS = 'a fault of Sluice, or a version of PostgreSQL that it does not know (14 or newer is needed): report it'
+const EXHAUSTED =
+  'PostgreSQL has no transaction numbers (or multixacts) left: run VACUUM in the database that its message names, end old transactions and replication slots ' +
+  'that keep it from freezing. Nothing is lost, indexing goes on by itself'
 
 // prettier-ignore
 /**
@@ -131,7 +134,9 @@ export function classify(error: unknown, doing: string): unknown {
   const { policy, reason, advice } = verdict
   const text = `${doing}: ${describe(error as Error)}${advice && `. Next: ${advice}`}`
   if (policy === 'refused') return new RefusedError(reason as RefusedReason, text, { cause: error })
-  return policy === 'fatal' ? new FatalError(text, { cause: error }) : new TransientError(text, { cause: error })
+  if (policy !== 'fatal') return new TransientError(text, { cause: error })
+  // Of all that is fatal only a wrong statement can be the doing of the data in it.
+  return reason === 'statement' ? new DefectError(text, { cause: error }) : new FatalError(text, { cause: error })
 }
 
 /** The reason of an error, raw or classified, for metrics. */
@@ -151,6 +156,8 @@ function rowOf(error: unknown): Row | undefined {
   if (code !== undefined && 'severity' in error) {
     // The shape of a table changed under a prepared statement: a new session plans it anew.
     if (code === '0A000' && error.message.includes('cached plan')) return [code, 'now', 'stale-plan']
+    // A server near the end of its transaction numbers refuses whatever writes: no event is too large for it.
+    if (code === '54000' && /wraparound|multixact/i.test(error.message)) return [code, 'later', 'internal', EXHAUSTED]
     return BY_SQLSTATE.get(code) ?? BY_SQLSTATE.get(code.slice(0, 2)) ?? [code, 'fatal', 'statement', OURS]
   }
   if (code !== undefined && ERRNOS.has(code)) return [code, 'later', 'connection', UNREACHABLE]

@@ -43,6 +43,14 @@ export class FatalError extends Error {
   override name = 'FatalError'
 }
 
+/**
+ * One that a single input may have brought out, such as a statement that its data made wrong. The process stops all the same; a consumer that was at one entry
+ * alone holds it against that entry.
+ */
+export class DefectError extends FatalError {
+  override name = 'DefectError'
+}
+
 /** The work was cancelled by a signal; not a failure. */
 export function isAbort(error: unknown): boolean {
   return error instanceof Error && error.name === 'AbortError'

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { expect } from '@sluice/sandbox/fixtures.ts'
 import { startRedis } from '@sluice/sandbox/redis.ts'
 import { FatalError, TransientError } from '@sluice/runtime/errors.ts'
-import { classifyRedisError, connectRedis } from './connection.ts'
+import { classifyRedisError, connectRedis, type Redis } from './connection.ts'
 import { test } from './testing/fixtures.ts'
 import { FaultyProxy } from './testing/proxy.ts'
 
@@ -93,4 +93,40 @@ test('a connection that its owner closed is not made anew', async ({ redisUrl, t
 test('a name with spaces is no reason not to connect', async ({ redisUrl, tools }) => {
   const redis = await tools.connect(redisUrl, { name: 'indexer one: größer' })
   expect(await redis.clientGetName()).toBe('indexer-one:-gr--er')
+})
+
+/** How often a server was asked, refusals included. `admin` itself looks once an hour. */
+async function asked(admin: Redis, command: string): Promise<number> {
+  const line = new RegExp(`cmdstat_${command}:calls=(\\d+).*rejected_calls=(\\d+)`).exec(
+    await admin.info('commandstats'),
+  )
+  return Number(line?.[1] ?? 0) + Number(line?.[2] ?? 0)
+}
+
+test('a REDIS_URL that names a replica leads to it again, less and less often', async ({ tools }) => {
+  await using server = await startRedis()
+  const admin = await tools.connect(server.url(), { limits: { pingMs: 3_600_000 } })
+  await admin.sendCommand(['REPLICAOF', '127.0.0.1', '1'])
+  const lost: string[] = []
+  const onState = (error?: Error) => void (error && lost.push(error.message))
+  await tools.connect(server.url(), { onState, limits: { pingMs: 20 } })
+  await expect.poll(() => asked(admin, 'role'), { timeout: 20_000 }).toBeGreaterThan(35)
+  const looks = await asked(admin, 'role')
+  expect(lost[0]).toMatch(/is a replica and takes no writes.*name the primary/)
+  expect(lost.length).toBeGreaterThan(4)
+  expect(lost.length).toBeLessThan(5 + looks / 6)
+})
+
+test('a user who may not ask for the role of the server is served as ever, and asks once', async ({ tools }) => {
+  await using server = await startRedis()
+  const admin = await tools.connect(server.url(), { limits: { pingMs: 3_600_000 } })
+  await admin.sendCommand(['ACL', 'SETUSER', 'sluice', 'on', '>pw', '~*', '+@all', '-role'])
+  const lost: Error[] = []
+  const redis = await tools.connect(server.url().replace('redis://', 'redis://sluice:pw@'), {
+    onState: (error) => void (error && lost.push(error)),
+    limits: { pingMs: 20 },
+  })
+  await expect.poll(() => asked(admin, 'ping'), { timeout: 10_000 }).toBeGreaterThan(5)
+  expect(await asked(admin, 'role')).toBe(1)
+  expect([lost, await redis.ping()]).toEqual([[], 'PONG'])
 })

@@ -53,7 +53,7 @@ export async function connectRedis(options: ConnectOptions): Promise<Redis> {
   try {
     options.signal?.throwIfAborted()
     await Promise.race([client.connect(), fatal, aborted])
-    replaceWhenSilent(client, limits, (error) => options.onState?.(error))
+    replaceWhenUseless(client, limits, (error) => options.onState?.(error))
     return client
   } catch (error) {
     client.destroy()
@@ -84,33 +84,61 @@ function newClient({ url, name }: ConnectOptions, limits: ConnectionLimits) {
 }
 
 /**
- * A peer that vanished without a word leaves a connection that looks alive: the kernel gives up after a quarter of an hour. Whatever waits
- * on it is rejected here much sooner, and the connection made anew.
+ * Two servers that answer and are of no use, or do not answer, are left here: the connection is made anew, and whatever waits on it is rejected.
+ *
+ * A peer that vanished without a word leaves a connection that looks alive: the kernel gives up after a quarter of an hour.
+ *
+ * A primary that became a replica (a failover by a DNS name or a proxy) goes on answering and refuses every write: only a new connection leads to
+ * the one that was promoted.
  */
-function replaceWhenSilent(client: Redis, { pingMs, silenceMs }: ConnectionLimits, onLost: (e: Error) => void): void {
+function replaceWhenUseless(client: Redis, { pingMs, silenceMs }: ConnectionLimits, onLost: (e: Error) => void): void {
   let waiting = false
   let replacing = false
-  const replace = () => {
+  let mayAskRole = true
+  // A REDIS_URL that names a replica leads to it again and again: so many looks pass without a new connection, each time more.
+  let [pause, left] = [1, 0]
+  const replace = (why: string) => {
     replacing = true
     client.destroy()
     replacing = false
-    onLost(new TransientError(`Redis: no answer for ${silenceMs} ms, connecting anew`))
+    onLost(new TransientError(`Redis: ${why}, connecting anew`))
     // Rejects when the owner closes the connection before it is back.
     client.connect().catch(() => {})
   }
-  const ping = async () => {
+  const ask = async (): Promise<void> => {
+    if (!mayAskRole) return void (await client.ping())
+    const answer: unknown = await client.sendCommand(['ROLE'])
+    // Not all that is no master: other servers that speak this protocol have roles of their own, and take writes.
+    if (!isReplica(answer)) [pause, left] = [1, 0]
+    else if (left > 0) left -= 1
+    else {
+      ;[pause, left] = [Math.min(2 * pause, REPLICA_PAUSE_MAX), pause]
+      replace('the server that REDIS_URL leads to is a replica and takes no writes. If that stays, name the primary')
+    }
+  }
+  const look = async () => {
     if (waiting || !client.isReady) return
     waiting = true
-    const silence = setTimeout(replace, silenceMs)
-    // A failed ping was told by the 'error' event of the connection.
-    await client.ping().catch(() => {})
+    const silence = setTimeout(() => replace(`no answer for ${silenceMs} ms`), silenceMs)
+    await ask().catch((error: unknown) => {
+      // Not for this user, or unknown to a proxy: then it is not asked again, as each refusal is a line in ACL LOG.
+      if (classifyRedisError(error) instanceof FatalError) mayAskRole = false
+      // A broken connection was told by its 'error' event.
+    })
     clearTimeout(silence)
     waiting = false
   }
-  const timer = setInterval(() => void ping(), pingMs).unref()
+  const timer = setInterval(() => void look(), pingMs).unref()
   client.on('end', () => {
     if (!replacing) clearInterval(timer)
   })
+}
+
+/** The longest pause between two connections made anew because of a replica, in looks: a minute. */
+const REPLICA_PAUSE_MAX = 6
+
+function isReplica(role: unknown): boolean {
+  return Array.isArray(role) && ['slave', 'replica'].includes(String(role[0]))
 }
 
 /** The group or the stream is gone: Redis was flushed, or failed over to a server that never had it. */

@@ -4,7 +4,7 @@
  */
 import { sleep } from '@sluice/runtime/backoff.ts'
 import { crashPoint } from '@sluice/runtime/crash-points.ts'
-import { FatalError, isAbort, TransientError } from '@sluice/runtime/errors.ts'
+import { DefectError, FatalError, isAbort, TransientError } from '@sluice/runtime/errors.ts'
 import type { Batch, ConsumerLimits, ConsumerOptions, Refusal, Work } from './consumer.ts'
 import { bury, deadLetterStream, DeadLettersFullError, type Burial } from './dead-letters.ts'
 import { ack, type Delivered } from './entries.ts'
@@ -92,8 +92,7 @@ export class ConsumerRun<E extends object> {
     try {
       await work(this.#batches(lane))
     } catch (error) {
-      // The world is at fault, not the entry that was worked on alone.
-      if (error instanceof TransientError || isAbort(error)) await this.#suspects.clear()
+      if (isInnocent(error)) await this.#suspects.clear()
       throw error
     }
     if (!this.#stopped.aborted)
@@ -103,27 +102,27 @@ export class ConsumerRun<E extends object> {
   async *#batches(lane: number): AsyncGenerator<Batch<E>> {
     for await (const entries of this.#lanes.batches(lane)) {
       const first = entries[0]!
-      using _turn = await this.#turns.enter(first.isolated)
+      const enter = async () => this.#turns.enter(first.isolated)
+      // One that is alone may wait for an operator.
+      using _turn = await (this.#turns.wouldWait(first.isolated) ? this.#lanes.aside(lane, enter) : enter())
       if (this.#stopped.aborted) return
-      if (first.isolated && !(await this.#mayTry(first))) continue
-      const opened = await openEntries(entries, this.#options, (held, refusal) => this.#bury(held, refusal))
-      if (opened.length > 0) yield this.#batch(opened)
+      if (first.isolated && !(await this.#mayTry(first, lane))) continue
+      const opened = await openEntries(entries, this.#options, (held, refusal) => this.#giveUp(held, refusal, lane))
+      if (opened.length > 0) yield this.#batch(opened, lane)
       if (first.isolated) await this.#suspects.clear()
     }
   }
 
   /** False when the entry was found guilty and buried. */
-  async #mayTry(suspect: Held<E>): Promise<boolean> {
+  async #mayTry(suspect: Held<E>, lane: number): Promise<boolean> {
     if (await this.#patience.until(this.#end.signal, () => this.#suspects.mayTry(suspect))) return true
-    await this.#bury(suspect, {
-      reason: 'crash-loop',
-      message: `the process died each time it worked on this entry alone (${suspect.deliveries} deliveries)`,
-    })
+    const message = `the process died each time it worked on this entry alone (${suspect.deliveries} deliveries)`
+    await this.#giveUp(suspect, { reason: 'crash-loop', message }, lane)
     await this.#suspects.clear()
     return false
   }
 
-  #batch(opened: Opened<E>[]): Batch<E> {
+  #batch(opened: Opened<E>[], lane: number): Batch<E> {
     const open = new Set(opened.map(({ held }) => held))
     const first = opened[0]!.held
     return {
@@ -140,7 +139,8 @@ export class ConsumerRun<E extends object> {
         const held = opened.find((entry) => entry.event === event)?.held
         if (!held) throw new FatalError(`refused an event that is not in the batch: ${refusal.reason}`)
         if (!open.has(held)) return
-        await this.#bury(held, refusal)
+        const key = this.#options.oneLetterPerKey ? this.#options.key(event) : undefined
+        await this.#giveUp(held, refusal, lane, key)
         open.delete(held)
       },
     }
@@ -154,11 +154,16 @@ export class ConsumerRun<E extends object> {
     observer?.acked?.(entries.length)
   }
 
-  async #bury({ id, fields, deliveries }: Delivered, refusal: Refusal): Promise<void> {
+  /** Of a batch that is out: where the dead letters are full this waits for an operator, and other streams of the lane do not. */
+  async #giveUp(held: Held<E>, refusal: Refusal, lane: number, key?: string): Promise<void> {
+    await this.#lanes.aside(lane, async () => this.#bury(held, refusal, key))
+  }
+
+  async #bury({ id, fields, deliveries }: Delivered, refusal: Refusal, key?: string): Promise<void> {
     const { observer } = this.#options
     const { stream, group } = this.#options.address
     const { reason, code, message, attempts = deliveries } = refusal
-    const burial = { stream, group, entryId: id, fields, reason, code, message, attempts }
+    const burial = { stream, group, entryId: id, fields, reason, code, message, attempts, key }
     const letters = await this.#patience.until(this.#end.signal, async () => this.#tryToBury(burial))
     this.#lanes.release([{ id }])
     this.#buried += 1
@@ -228,4 +233,13 @@ export class ConsumerRun<E extends object> {
       await this.#patience.until(done, () => intake.touch(Math.round(touchMs)))
     }
   }
+}
+
+/**
+ * Whether an error clears the entry that was worked on alone: the world is at fault, or what we are set up with (a privilege that was taken away), and a daemon
+ * that is started again and again until an operator mends that must convict nobody.
+ */
+function isInnocent(error: unknown): boolean {
+  if (error instanceof DefectError) return false
+  return error instanceof TransientError || error instanceof FatalError || isAbort(error)
 }

@@ -40,6 +40,8 @@ export interface ConsumerOptions<E extends object> {
   turn?: LaneTurn
   observer?: Partial<ConsumerObserver>
   backoff?: BackoffPolicy
+  /** Of the dead letters of one key the latest is kept. */
+  oneLetterPerKey?: boolean
   /** False: entries that may be killing us are handed out as any other; who works on many at once judges by `Batch.deliveries`. */
   isolate?: boolean
 }

@@ -209,10 +209,11 @@ test('a retried dead letter is the entry it was, at the end of its stream, and o
 }) => {
   const redis = await tools.connect(redisUrl)
   await buryMany(redis, 4, ['odd', 'even'])
+  const came = (await listDeadLetters(redis, stream, 4)).map(({ entryId }) => entryId)
   expect(await retryDeadLetters(redis, stream, { reason: 'odd' })).toEqual({ retried: 2, damaged: [] })
   const entries = (await redis.xRange(stream, '-', '+')) ?? []
   expect(entries.map(({ message }) => message)).toEqual(
-    [0, 2].map((n) => ({ ...testCodec.encode({ key: 'k', n }), more: 'of it', retries: '1' })),
+    [0, 2].map((n) => ({ ...testCodec.encode({ key: 'k', n }), more: 'of it', retries: '1', first: came[n] })),
   )
   expect(await countDeadLetters(redis, stream)).toEqual({ total: 2, reasons: { even: 2 } })
 
@@ -228,7 +229,9 @@ test('a retried dead letter is the entry it was, at the end of its stream, and o
   expect(again.map(({ retries }) => retries)).toEqual([1, 1])
   await retryDeadLetters(redis, stream, [again[0]!.id])
   await expect.poll(async () => (await countDeadLetters(redis, stream)).total).toBe(4)
-  expect((await listDeadLetters(redis, stream, 10)).at(-1)).toMatchObject({ retries: 2, reason: 'odd' })
+  const firstId = again[0]!.firstId
+  expect(came).toContain(firstId)
+  expect((await listDeadLetters(redis, stream, 10)).at(-1)).toMatchObject({ retries: 2, reason: 'odd', firstId })
 })
 
 test('retrying ends, although what is retried dies again while it goes on', async ({ redisUrl, tools }) => {

@@ -14,6 +14,8 @@ export interface DeadLetter {
   id: string
   stream: string
   entryId: string
+  /** The id of its entry when it came for the first time; '' when nobody noted it before it was put back. */
+  firstId: string
   /** From a closed list: a metric label. */
   reason: string
   /** SQLSTATE, errno or the like, when there is one. */
@@ -38,6 +40,8 @@ export interface Burial {
   code?: string | undefined
   message: string
   attempts: number
+  /** Of the letters of one key the latest is kept: they tell of the same thing, which fails again each time it is asked for. */
+  key?: string | undefined
 }
 
 /** Which dead letters of a stream: those with these ids, those of a reason, or all that are there when it begins. */
@@ -45,11 +49,16 @@ export type Selection = readonly string[] | { reason: string } | 'all'
 
 export const deadLetterStream = (stream: string): string => `${stream}_dlq`
 
+/** A hash: key → id of its latest dead letter, for streams whose letters have keys. */
+const latestLetters = (stream: string): string => `${deadLetterStream(stream)}:latest`
+
 /** More than this is not poison but an outage or a bug of ours: stop and ask. */
 export const DEAD_LETTERS_MAX = 100_000
 const MESSAGE_CHARS_MAX = 2_000
 /** A field of an entry that was put back, beside those it had: how often. Readers of entries look at their own field only. */
 const RETRIES_FIELD = 'retries'
+/** Likewise: under which id it first came, since the id that it gets says nothing of its age. */
+const FIRST_FIELD = 'first'
 /** Letters in one reply. They may have a megabyte each. */
 const PAGE_LETTERS = 50
 
@@ -63,7 +72,7 @@ export class DeadLettersFullError extends TransientError {
  * Returns how many there are then. @throws DeadLettersFullError while there is no room; then nothing has happened
  */
 export async function bury(redis: Redis, burial: Burial, cap = DEAD_LETTERS_MAX): Promise<number> {
-  const { stream, group, entryId, fields, reason, code = '', message, attempts } = burial
+  const { stream, group, entryId, fields, reason, code = '', message, attempts, key } = burial
   const letter = {
     stream,
     id: entryId,
@@ -74,8 +83,9 @@ export async function bury(redis: Redis, burial: Burial, cap = DEAD_LETTERS_MAX)
     time: new Date().toISOString(),
     payload: JSON.stringify(fields),
   }
-  const args = [group, entryId, String(cap), ...Object.entries(letter).flat()]
-  const letters = await classified(runScript(redis, scripts.bury, [stream, deadLetterStream(stream)], args))
+  const keys = [stream, deadLetterStream(stream), ...(key === undefined ? [] : [latestLetters(stream)])]
+  const args = [group, entryId, String(cap), key ?? '', ...Object.entries(letter).flat()]
+  const letters = await classified(runScript(redis, scripts.bury, keys, args))
   if (letters === 0) {
     throw new DeadLettersFullError(
       `${deadLetterStream(stream)} is full (${cap}): ${stream} waits. Look at them with \`sluice dlq list\`, then retry or drop them`,
@@ -173,7 +183,7 @@ export async function retryDeadLetters(redis: Redis, stream: string, selection: 
 }
 
 /**
- * Puts dead letters back at the end of their stream, as the entries they were, with a mark that counts how often that was done. Each leaves
+ * Puts dead letters back at the end of their stream, as the entries they were, with marks that tell how often that was done and when they first came. Each leaves
  * here in the step that puts it back: two operators at once do it once. Returns how many it were.
  * @throws TransientError, e.g. when Redis is full; FatalError for one without payload, which can only be dropped
  */
@@ -187,8 +197,9 @@ export async function replayDeadLetters(redis: Redis, letters: readonly DeadLett
 
 const isDamaged = ({ fields }: DeadLetter): boolean => Object.keys(fields).length === 0
 
-async function putBack(redis: Redis, { id, stream, fields, retries }: DeadLetter): Promise<boolean> {
-  const marked = Object.entries({ ...fields, [RETRIES_FIELD]: String(retries + 1) }).flat()
+async function putBack(redis: Redis, { id, stream, fields, retries, firstId }: DeadLetter): Promise<boolean> {
+  const first = firstId === '' ? {} : { [FIRST_FIELD]: firstId }
+  const marked = Object.entries({ ...fields, [RETRIES_FIELD]: String(retries + 1), ...first }).flat()
   const keys = [deadLetterStream(stream), stream]
   return (await classified(runScript(redis, scripts.exhume, keys, [id, ...marked]))) === 1
 }
@@ -207,15 +218,17 @@ export async function dropDeadLetters(redis: Redis, stream: string, selection: S
 /** Tolerant: other programs may have put something there, and one that is damaged must not hide the others. */
 function toDeadLetter(stream: string, id: string, m: Record<string, string>): DeadLetter {
   const fields = parseFields(m.payload)
+  const retries = Number(fields[RETRIES_FIELD] ?? 0) || 0
   return {
     id,
     stream,
     entryId: m.id ?? '',
+    firstId: fields[FIRST_FIELD] ?? (retries > 0 ? '' : (m.id ?? '')),
     reason: m.reason ?? 'unknown',
     code: m.code ?? '',
     message: m.message ?? '',
     attempts: Number(m.attempts ?? 0),
-    retries: Number(fields[RETRIES_FIELD] ?? 0) || 0,
+    retries,
     time: m.time ?? '',
     fields,
   }

@@ -7,6 +7,7 @@
  */
 import type { EntryFields } from '@sluice/events/codec.ts'
 import { laneOf } from './spread.ts'
+import { LooseTurn } from './turns.ts'
 
 export interface Held<E> {
   id: string
@@ -35,7 +36,7 @@ export interface LaneLimits {
 /** The part of `batchEvents` that the next batch may have: above 0, at most 1. */
 export type BatchShare = () => number
 
-/** Resolves when a batch of this lane may be taken; what it gives is disposed of when that was worked off. */
+/** Resolves when a batch of this lane may be taken; what it gives is disposed of when that was worked off, or stands aside. */
 export type LaneTurn = (lane: number) => Promise<Disposable>
 
 interface Lane<E> {
@@ -43,6 +44,8 @@ interface Lane<E> {
   /** Of those waiting. */
   bytes: number
   wake: (() => void) | undefined
+  /** Of the batch that is out. */
+  turn: LooseTurn | undefined
 }
 
 export class Lanes<E extends object> {
@@ -61,7 +64,12 @@ export class Lanes<E extends object> {
     this.#limits = limits
     this.#batchShare = batchShare
     this.#turn = turn
-    this.#lanes = Array.from({ length: count }, () => ({ waiting: [], bytes: 0, wake: undefined }))
+    this.#lanes = Array.from({ length: count }, () => ({
+      waiting: [],
+      bytes: 0,
+      wake: undefined,
+      turn: undefined,
+    }))
   }
 
   get heldEntries(): number {
@@ -134,10 +142,17 @@ export class Lanes<E extends object> {
         await new Promise<void>((resolve) => (lane.wake = resolve))
         lane.wake = undefined
       } else if (await this.#lingered(lane)) {
-        using _turn = await this.#turn?.(index)
+        using turn = this.#turn && (await LooseTurn.begin(async () => this.#turn!(index)))
+        lane.turn = turn
         if (!this.#closed) yield this.#take(lane)
       }
     }
+  }
+
+  /** What `wait` gives. Meanwhile the batch that this lane has out leaves its turn to other streams: see `LooseTurn`. */
+  async aside<T>(index: number, wait: () => Promise<T>): Promise<T> {
+    const { turn } = this.#lanes[index]!
+    return turn ? await turn.aside(wait) : await wait()
   }
 
   #isReady({ waiting, bytes }: Lane<E>): boolean {

@@ -1,7 +1,8 @@
+import { DefectError, FatalError } from '@sluice/runtime/errors.ts'
 import { expect } from '@sluice/sandbox/fixtures.ts'
 import { listDeadLetters } from './dead-letters.ts'
 import { Suspects } from './suspects.ts'
-import { eventsFrom, numbers, sorted } from './testing/events.ts'
+import { eventsFrom, numbers, sorted, type TestEvent } from './testing/events.ts'
 import { address, never, test } from './testing/fixtures.ts'
 import { processed, startConsumerProcess } from './testing/processes.ts'
 
@@ -63,6 +64,45 @@ test('restarts during an outage convict nobody: whoever lives on with a suspect 
     await expect.poll(marks, { timeout: 5_000 }).toEqual({ '1-1': '3' })
   }
   expect(await new Suspects(redis, address, 3_600_000).mayTry({ id: '1-1' })).toBe(false)
+})
+
+test('starts that end in a fatal error convict nobody, unless one entry may have brought it out', async ({
+  redisUrl,
+  tools,
+}) => {
+  const redis = await tools.connect(redisUrl)
+  const reader = await tools.connect(redisUrl)
+  await tools.producer(redis).append(eventsFrom(0, 20), never)
+  const letters = async () =>
+    (await listDeadLetters(redis, stream, 100)).map(({ fields }) => (JSON.parse(fields.event!) as TestEvent).n)
+  const done = new Set<number>()
+  let ends = 0
+  const start = async (work: (event: TestEvent) => void): Promise<void> => {
+    const one = tools.consume({ redis, reader }, async (lane) => {
+      for await (const batch of lane) {
+        for (const event of batch.events) work(event)
+        await batch.ack()
+        for (const { n } of batch.events) done.add(n)
+        if ((await redis.xLen(stream)) === 0) void one.stop()
+      }
+    })
+    await one.ended.catch(() => (ends += 1))
+  }
+  for (let i = 0; i < 20; i++) {
+    await start(() => {
+      throw new FatalError('permission denied for table record (42501)')
+    })
+  }
+  expect([ends, await letters(), await redis.xLen(stream)]).toEqual([20, [], 20])
+  expect(await redis.exists(`${stream}:suspects:${group}`)).toBe(0)
+
+  for (let i = 0; i < 20 && (await redis.xLen(stream)) > 0; i++) {
+    await start(({ n }) => {
+      if (n === 7) throw new DefectError('a statement that the data of this one made wrong')
+    })
+  }
+  expect(await letters()).toEqual([7])
+  expect(sorted(done)).toEqual(numbers(20).filter((n) => n !== 7))
 })
 
 test('a suspect is worked on with nothing beside it', async ({ redisUrl, tools }) => {

@@ -87,3 +87,30 @@ test('connections cut while appending, in the middle of a request or before its 
   const stored = (await direct.xRange(stream, '-', '+')) ?? []
   expect(stored.map(({ message }) => (JSON.parse(message.event!) as TestEvent).n)).toEqual(numbers(100 * BATCH))
 })
+
+test('after a failover by name, with the old primary up as a replica, everybody goes over to the new one', async ({
+  tools,
+}) => {
+  await using old = await startRedis()
+  await using promoted = await startRedis()
+  const [a, b] = [await tools.connect(old.url()), await tools.connect(promoted.url())]
+  await using proxy = await FaultyProxy.start(old.url())
+  const byName = async () => tools.connect(proxy.url(), { limits: { pingMs: 100 } })
+  const producer = tools.producer(await byName(), { backoff })
+  const troubles: string[] = []
+  const observer = { trouble: ({ message }: Error) => void troubles.push(message) }
+  const one = tools.consume({ redis: await byName(), reader: await byName(), backoff, observer })
+  await producer.append(eventsFrom(0, 10), never)
+  await expect.poll(() => one.acked.length, { timeout: 10_000 }).toBe(10)
+  const follow = (url: string): string[] => ['REPLICAOF', '127.0.0.1', new URL(url).port]
+  await b.sendCommand(follow(old.url()))
+  await expect.poll(() => b.info('replication'), { timeout: 20_000 }).toContain('master_link_status:up')
+
+  await b.sendCommand(['REPLICAOF', 'NO', 'ONE'])
+  await a.sendCommand(follow(promoted.url()))
+  await expect.poll(() => troubles.join(), { timeout: 10_000, message: 'it is felt' }).toContain('READONLY')
+  proxy.leadTo(promoted.url())
+  await producer.append(eventsFrom(10, 10), never)
+  await expect.poll(() => sorted(one.acked), { timeout: 20_000 }).toEqual(numbers(20))
+  expect(await b.info('replication')).toContain('role:master')
+})

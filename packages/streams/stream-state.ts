@@ -5,7 +5,7 @@
 import { ErrorReply } from 'redis'
 import { describeError } from '@sluice/runtime/errors.ts'
 import { classifyRedisError, type Redis } from './connection.ts'
-import { DEAD_LETTERS_MAX, countDeadLetters, type DeadLetterCount } from './dead-letters.ts'
+import { DEAD_LETTERS_MAX, countDeadLetters, deadLetterStream, type DeadLetterCount } from './dead-letters.ts'
 import { leaseKey } from './lease.ts'
 
 export interface StreamState {
@@ -70,6 +70,8 @@ export interface Looking {
   now: number
   /** Keys of all leases: Redis itself does not know a consumer that waits for its first entry. */
   leases: readonly string[]
+  /** False: dead letters are counted and not looked at, which costs a script over all of them. Default true. */
+  reasons?: boolean
 }
 
 /** @throws TransientError when Redis cannot be asked */
@@ -85,7 +87,7 @@ export async function streamState(stream: string, looking: Looking): Promise<Str
     deadLetters: { total: 0, reasons: {}, cap: DEAD_LETTERS_MAX },
   }
   try {
-    const [deadLetters, exists] = await Promise.all([countDeadLetters(redis, stream), redis.exists(stream)])
+    const [deadLetters, exists] = await Promise.all([lettersOf(stream, looking), redis.exists(stream)])
     const letters = { ...none, deadLetters: { ...deadLetters, cap: DEAD_LETTERS_MAX } }
     return exists === 0 ? letters : { ...letters, exists: true, ...(await contents(stream, looking)) }
   } catch (error) {
@@ -95,6 +97,11 @@ export async function streamState(stream: string, looking: Looking): Promise<Str
     }
     return { ...none, exists: true, error: describeError(classifyRedisError(error)) }
   }
+}
+
+async function lettersOf(stream: string, { redis, reasons = true }: Looking): Promise<DeadLetterCount> {
+  if (reasons) return await countDeadLetters(redis, stream)
+  return { total: await redis.xLen(deadLetterStream(stream)), reasons: {} }
 }
 
 async function contents(stream: string, looking: Looking) {

@@ -6,10 +6,15 @@ export class Turns {
 
   /** Resolves when it is our turn, which ends when the result is disposed of. */
   async enter(alone: boolean): Promise<Disposable> {
-    if (this.#queue.length > 0 || !this.#fits(alone)) {
+    if (this.wouldWait(alone)) {
       await new Promise<void>((enter) => this.#queue.push({ alone, enter }))
     } else this.#begin(alone)
     return { [Symbol.dispose]: () => this.#end() }
+  }
+
+  /** Whether somebody who comes now has to wait. */
+  wouldWait(alone: boolean): boolean {
+    return this.#queue.length > 0 || !this.#fits(alone)
   }
 
   #fits(alone: boolean): boolean {
@@ -29,5 +34,55 @@ export class Turns {
       this.#begin(next.alone)
       next.enter()
     }
+  }
+}
+
+/**
+ * A turn that stands aside where its owner waits for what is no work and may last for ever, such as an operator: held through that, it would keep everybody
+ * else who takes turns with it standing too.
+ */
+export class LooseTurn implements Disposable {
+  readonly #enter: () => Promise<Disposable>
+  #held: Disposable | undefined
+  #isOver = false
+  #last: Promise<unknown> = Promise.resolve()
+
+  private constructor(enter: () => Promise<Disposable>) {
+    this.#enter = enter
+  }
+
+  /** Resolves when it is our turn. */
+  static async begin(enter: () => Promise<Disposable>): Promise<LooseTurn> {
+    const turn = new LooseTurn(enter)
+    await turn.#take()
+    return turn
+  }
+
+  /** What `wait` gives; others may have the turn meanwhile, and it is ours again when this resolves. One after the other: two would wait for each other. */
+  async aside<T>(wait: () => Promise<T>): Promise<T> {
+    const waited = this.#last.then(async () => {
+      this.#give()
+      // One that fails has no more to do.
+      const result = await wait()
+      await this.#take()
+      return result
+    })
+    this.#last = waited.catch(() => {})
+    return await waited
+  }
+
+  [Symbol.dispose](): void {
+    this.#isOver = true
+    this.#give()
+  }
+
+  async #take(): Promise<void> {
+    this.#held = await this.#enter()
+    if (this.#isOver) this.#give()
+  }
+
+  #give(): void {
+    this.#held?.[Symbol.dispose]()
+    this.#held = undefined
   }
 }

@@ -11,8 +11,8 @@ export const streamsMutants: readonly Mutant[] = [
   {
     name: 'an entry is acked before it is worked on',
     file: 'packages/streams/consumer-run.ts',
-    find: 'if (opened.length > 0) yield this.#batch(opened)\n',
-    replace: 'const early = this.#batch(opened)\n      await early.ack()\n      yield early\n',
+    find: 'if (opened.length > 0) yield this.#batch(opened, lane)\n',
+    replace: 'const early = this.#batch(opened, lane)\n      await early.ack()\n      yield early\n',
     killedBy: model,
   },
   {
@@ -202,8 +202,8 @@ export const streamsMutants: readonly Mutant[] = [
   {
     name: 'the same lane of two streams works on one account side by side',
     file: 'packages/streams/lanes.ts',
-    find: 'using _turn = await this.#turn?.(index)',
-    replace: 'using _turn = undefined as never',
+    find: 'using turn = this.#turn && (await LooseTurn.begin(async () => this.#turn!(index)))',
+    replace: 'using turn = undefined as LooseTurn | undefined',
     killedBy: redis('turns', 'consumers whose lanes take turns'),
   },
   {
@@ -223,8 +223,8 @@ export const streamsMutants: readonly Mutant[] = [
   {
     name: 'a dead letter is not stored',
     file: 'packages/streams/lua/bury.lua',
-    find: "redis.call('XADD', KEYS[2], '*', unpack(ARGV, 4))",
-    replace: '',
+    find: "redis.call('XADD', KEYS[2], '*', unpack(ARGV, 5))",
+    replace: "''",
     killedBy: redis('dead-letters', 'a refused event is a dead letter'),
   },
   {
@@ -237,7 +237,7 @@ export const streamsMutants: readonly Mutant[] = [
   {
     name: 'the dead letters have no cap',
     file: 'packages/streams/lua/bury.lua',
-    find: 'if letters >= tonumber(ARGV[3]) then return 0 end\n',
+    find: 'if letters >= tonumber(ARGV[3]) and not earlier then return 0 end\n',
     replace: '',
     killedBy: redis('dead-letters', 'full dead letters stop the stream'),
   },

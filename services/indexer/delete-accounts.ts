@@ -16,7 +16,7 @@ import {
   type DeletionClaim,
 } from '@sluice/indexing/purge.ts'
 import { retryAfterMs, sleep } from '@sluice/runtime/backoff.ts'
-import { isAbort, TransientError } from '@sluice/runtime/errors.ts'
+import { isAbort, RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import type { Logger } from '@sluice/runtime/log.ts'
 import type { Metrics } from '@sluice/runtime/metrics.ts'
 import type { Service } from '@sluice/runtime/service.ts'
@@ -84,7 +84,7 @@ export class Deletions implements Service {
 
   /** One that nobody can be asked about waits; what else fails is a fault of ours or of our stores. */
   async #work(claim: DeletionClaim, signal: AbortSignal): Promise<void> {
-    const { did, state, deletedAt, tries } = claim
+    const { did, state, deletedAt } = claim
     const { shard } = this.#options
     if (!isInShard(did, shard)) return await postponeDeletion(this.#db, did, inMs(OTHERS_MS * (0.5 + Math.random())))
     if (state === 'returned') return await this.#bringBack(claim, signal)
@@ -94,10 +94,7 @@ export class Deletions implements Service {
       found = await whereabouts(this.#options, did, signal)
     } catch (error) {
       if (!(error instanceof TransientError)) throw error
-      this.#outcomes.inc(1, { outcome: 'unknown' })
-      this.#options.log.debug({ did, error: error.message }, 'a deletion could not be confirmed')
-      const waitMs = Math.min(RETRY_CAP_MS, this.#options.retryMs * 2 ** Math.min((tries - 1) / shard.of, 30))
-      return await postponeDeletion(this.#db, did, inMs(Math.max(waitMs, retryAfterMs(error))))
+      return await this.#askAgain(claim, error)
     }
     if (found.kind === 'hosted') return await this.#correct(claim, found)
     const { index, batchRecords, log } = this.#options
@@ -110,13 +107,30 @@ export class Deletions implements Service {
   }
 
   /** What its host says holds, from the moment it was asked. */
-  async #correct({ did, deletedAt }: DeletionClaim, found: Whereabouts & { kind: 'hosted' }): Promise<void> {
+  async #correct(claim: DeletionClaim, found: Whereabouts & { kind: 'hosted' }): Promise<void> {
+    const { did, deletedAt } = claim
     const { kind, ...said } = found
     const time = new Date(Math.max(Date.now(), Date.parse(deletedAt) + 1)).toISOString()
     const event: AccountEvent = { type: 'account', seq: SEQ_BACKFILL, time, did, ...said }
-    await applyBatch(this.#options.index, [event])
+    try {
+      await applyBatch(this.#options.index, [event])
+    } catch (error) {
+      // Words of a stranger's host: what the index does not take of them is no answer, and ends nobody.
+      if (!(error instanceof RefusedError)) throw error
+      return await this.#askAgain(claim, error)
+    }
     await postponeDeletion(this.#db, did, inMs(0))
     this.#outcomes.inc(1, { outcome: kind })
+  }
+
+  /** Later, and ever later: there was no answer, or none that can be used. */
+  async #askAgain({ did, tries }: DeletionClaim, error: TransientError | RefusedError): Promise<void> {
+    const { log, retryMs, shard } = this.#options
+    this.#outcomes.inc(1, { outcome: 'unknown' })
+    log.debug({ did, error: error.message }, 'a deletion could not be confirmed')
+    const waitMs = Math.min(RETRY_CAP_MS, retryMs * 2 ** Math.min((tries - 1) / shard.of, 30))
+    const askedMs = error instanceof TransientError ? retryAfterMs(error) : 0
+    await postponeDeletion(this.#db, did, inMs(Math.max(waitMs, askedMs)))
   }
 
   async #bringBack(claim: DeletionClaim, signal: AbortSignal): Promise<void> {

@@ -33,7 +33,7 @@ function account(time: string, active: boolean, status?: string): AccountEvent {
   return { type: 'account', seq: 1, time, did, active, ...(status !== undefined && { status }) }
 }
 
-type Says = 'active' | 'deactivated' | 'gone' | 'nothing' | 'elsewhere'
+type Says = 'active' | 'deactivated' | 'unreadable' | 'disliked' | 'gone' | 'nothing' | 'elsewhere'
 
 /** Directory and host in one; `world.says` is what the host says of every account. */
 async function startWorld(): Promise<{ says: Says; server: TestServer }> {
@@ -50,6 +50,10 @@ async function startWorld(): Promise<{ says: Says; server: TestServer }> {
         return json(response, { did: asked, active: true, rev: '3kabcdefghijk' })
       case 'deactivated':
         return json(response, { did: asked, active: false, status: 'deactivated' })
+      case 'unreadable':
+        return json(response, { did: asked, active: false, status: 'a\u0000b' })
+      case 'disliked':
+        return json(response, { did: asked, active: false, status: 'disliked' })
       case 'gone':
         return json(response, { error: 'RepoNotFound', message: 'not here' }, 400)
       case 'nothing':
@@ -189,6 +193,7 @@ test('A2 a purge waits for the end of a first load', async ({ database, redisUrl
 test.for<[Says, string | null]>([
   ['active', null],
   ['deactivated', 'deactivated'],
+  ['unreadable', 'deactivated'],
 ])(
   'A2 a deletion that is not so (its host says %s) is taken back',
   async ([says, upstreamStatus], { database, redisUrl }) => {
@@ -204,6 +209,22 @@ test.for<[Says, string | null]>([
     expect(await it.status()).toEqual([{ upstreamStatus }])
   },
 )
+
+test('A2 a host whose answer the index does not take is one that does not answer, and ends nobody', async ({
+  database,
+  redisUrl,
+}) => {
+  await using it = await scene(database, redisUrl)
+  it.world.says = 'disliked'
+  await it.index.db.query(`alter table actor add constraint taste check ("upstreamStatus" <> 'disliked')`)
+  await applyBatch(it.index, [account(deletedAt, false, 'deleted')])
+  const tries = async () =>
+    (await it.index.db.query<{ tries: number }>('select tries from account_deletion')).rows[0]?.tries
+  await expect.poll(tries, poll).toBeGreaterThan(2)
+  expect(await it.status()).toEqual([{ upstreamStatus: 'deleted' }])
+  await it.index.db.query('alter table actor drop constraint taste')
+  await expect.poll(it.status, poll).toEqual([{ upstreamStatus: 'disliked' }])
+})
 
 test('A2 an account of another shard is left to the indexers that have its chain', async ({ database, redisUrl }) => {
   const own = { index: shardOf(did, 2), of: 2 }
@@ -259,7 +280,9 @@ test('D3 an indexer killed in the middle of a purge leaves the rest to the next 
 })
 
 test('A4 the directory that the operator names may be at a private address', async ({ database, redisUrl }) => {
-  await using directory = await httpServer((_, response) => void response.writeHead(410).end())
+  await using directory = await httpServer((_, response) =>
+    json(response, { message: `DID not available: ${did}` }, 410),
+  )
   await using db = new DatabasePool({ url: database, schema: 'bsky', size: 2, role: 'test' })
   const index: Index = { db, collections: new CollectionSet(collections), actors: new KnownActors() }
   await applyBatch(index, [account(deletedAt, false, 'deleted')])

@@ -3,6 +3,7 @@ import { Metrics } from '@sluice/runtime/metrics.ts'
 import { Readiness } from '@sluice/runtime/readiness.ts'
 import { parseMetric } from '@sluice/sandbox/daemon.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
+import { startRedis } from '@sluice/sandbox/redis.ts'
 import { connectRedis } from '@sluice/streams/connection.ts'
 import { watchStreams } from './stream-watch.ts'
 
@@ -38,5 +39,31 @@ test('depth, pending entries, dead letters and lag are told in /metrics, and the
   } finally {
     stop.abort()
     redis.destroy()
+  }
+})
+
+test('dead letters are counted without a look at each: every indexer does it every ten seconds', async () => {
+  await using server = await startRedis()
+  const stop = new AbortController()
+  const admin = await connectRedis({ url: server.url(), name: 'admin' })
+  // Only a script goes through them.
+  await admin.sendCommand(['ACL', 'SETUSER', 'watch', 'on', '>pw', '~*', '+@all', '-@scripting'])
+  const redis = await connectRedis({ url: server.url().replace('redis://', 'redis://watch:pw@'), name: 'watch' })
+  try {
+    for (let i = 0; i < 3; i++) await redis.xAdd('one_dlq', '*', { reason: 'not-json' })
+    await redis.xAdd('one', '*', { event: '{}' })
+    const metrics = new Metrics({ role: 'indexer', build: 'b' })
+    const readiness = new Readiness()
+    const running = watchStreams({ redis, metrics, readiness, streams: ['one'], everyMs: 20 }).run(stop.signal)
+    const value = async (name: string) => parseMetric(await metrics.render(), name, { stream: 'one' })[0]
+    await expect.poll(async () => readiness.lagSeconds).toBeDefined()
+    expect(await value('sluice_stream_dead_letter_entries')).toBe(3)
+    expect(await value('sluice_stream_entries')).toBe(1)
+    stop.abort()
+    await running
+  } finally {
+    stop.abort()
+    redis.destroy()
+    admin.destroy()
   }
 })

@@ -15,7 +15,7 @@ export interface StreamWatchOptions {
   metrics: Metrics
   readiness: Readiness
   streams: readonly string[]
-  /** Between two looks; one costs about ten small commands a stream, and a count of its dead letters. */
+  /** Between two looks; one costs about ten small commands a stream. */
   everyMs?: number
 }
 
@@ -49,7 +49,7 @@ async function look(
   gauges: ReturnType<typeof declareGauges>,
 ): Promise<void> {
   const [seconds] = (await redis.sendCommand(['TIME'])) as unknown as [string]
-  const state = await streamState(stream, { redis, now: Number(seconds) * 1_000, leases: [] })
+  const state = await streamState(stream, { redis, now: Number(seconds) * 1_000, leases: [], reasons: false })
   gauges.entries.set(state.entries, { stream })
   gauges.bytes.set(state.bytes, { stream })
   gauges.lag.set(state.lagSeconds, { stream })

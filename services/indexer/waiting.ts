@@ -11,22 +11,34 @@ export interface Outages {
   retries: { inc(by: number): void }
 }
 
+/** Of each batch that waits, why. All are one condition: it ends with the last of them, and not when another lane gets through. */
+const waiting = new WeakMap<Readiness, Map<symbol, string>>()
+
 /** Calls `act` until it succeeds or fails for good. @throws AbortError when the signal aborts between tries */
 export async function waitOut<T>(
   { log, readiness, retries }: Outages,
   signal: AbortSignal,
   act: () => Promise<T>,
 ): Promise<T> {
-  let waited = false
-  const result = await retry(signal, OUTAGE_BACKOFF, act, ({ error, delayMs, attempt }) => {
-    waited = true
-    retries.inc(1)
-    readiness.block('postgres', error.message)
-    logRetry(log, delayMs, 'PostgreSQL does not take a batch; nothing is lost', error, { attempt })
-  })
-  if (waited) {
-    readiness.clear('postgres')
-    log.info('PostgreSQL takes batches again')
+  const batch = Symbol('batch')
+  const reasons = waiting.get(readiness) ?? new Map<symbol, string>()
+  waiting.set(readiness, reasons)
+  try {
+    return await retry(signal, OUTAGE_BACKOFF, act, ({ error, delayMs, attempt }) => {
+      reasons.set(batch, error.message)
+      retries.inc(1)
+      readiness.block('postgres', error.message)
+      logRetry(log, delayMs, 'PostgreSQL does not take a batch; nothing is lost', error, { attempt })
+    })
+  } finally {
+    // Also of one that was refused in the end: PostgreSQL has looked at it. Not of one that a stop cut short.
+    if (reasons.delete(batch) && !signal.aborted) {
+      const [left] = reasons.values()
+      if (left !== undefined) readiness.block('postgres', left)
+      else {
+        readiness.clear('postgres')
+        log.info('PostgreSQL takes batches again')
+      }
+    }
   }
-  return result
 }

@@ -13,6 +13,7 @@ export class FaultyProxy implements AsyncDisposable {
   readonly #server: Server
   readonly #pairs = new Set<Pair>()
   #onRequest: { text: string; left: number; half: boolean } | undefined
+  #target: URL
   #silent = false
   /** Connections that were cut while a request was under way. */
   cuts = 0
@@ -20,8 +21,10 @@ export class FaultyProxy implements AsyncDisposable {
   swallowed = 0
 
   private constructor(target: string) {
-    const { hostname, port } = new URL(target)
-    this.#server = createServer((client) => this.#join(client, connect(Number(port), hostname)))
+    this.#target = new URL(target)
+    this.#server = createServer((client) =>
+      this.#join(client, connect(Number(this.#target.port), this.#target.hostname)),
+    )
   }
 
   static async start(target: string): Promise<FaultyProxy> {
@@ -44,6 +47,11 @@ export class FaultyProxy implements AsyncDisposable {
   /** The next request that contains `text` reaches the server by half; then the connection is cut. */
   cutInRequest(text: string): void {
     this.#onRequest = { text, left: 1, half: true }
+  }
+
+  /** New connections lead there; those that are open stay where they are. */
+  leadTo(target: string): void {
+    this.#target = new URL(target)
   }
 
   /** Cuts every connection now. Returns how many. */

@@ -1,0 +1,47 @@
+/**
+ * How old the dead letters of a stream are, wherever they are by now: a letter that was put back has a new id in its stream and waits there
+ * among younger entries, though what it holds is as old as before.
+ */
+import { classifyRedisError, type Redis } from './connection.ts'
+import { selectDeadLetters } from './dead-letters.ts'
+import { loadScript, runScript } from './scripts.ts'
+
+const putBack = loadScript(new URL('lua/put-back.lua', import.meta.url))
+/** The script holds them while it looks: not more than a hundred records of a megabyte. */
+const PAGE_ENTRIES = 100
+
+/**
+ * When the oldest entry first came that is a dead letter, or was one and waits to be tried again (Unix ms); 0 when one of them does not say,
+ * undefined when there is none. One that is put back or given up while this looks is seen all the same. @throws TransientError, FatalError
+ */
+export async function oldestLetterMs(redis: Redis, stream: string): Promise<number | undefined> {
+  const before = await oldestPutBack(redis, stream, '-')
+  const buried: number[] = []
+  for await (const letters of selectDeadLetters(redis, stream, 'all')) {
+    for (const { firstId } of letters) buried.push(Number.parseInt(firstId) || 0)
+  }
+  // What was put back meanwhile is behind all that was there.
+  const since = await oldestPutBack(redis, stream, before.last === '' ? '-' : `(${before.last}`)
+  const all = [before.ms, since.ms, ...buried].filter((ms) => ms >= 0)
+  return all.length === 0 ? undefined : all.reduce((a, b) => Math.min(a, b))
+}
+
+/** `ms` is -1 when there is none. */
+async function oldestPutBack(redis: Redis, stream: string, from: string): Promise<{ last: string; ms: number }> {
+  const found = { last: '', ms: -1 }
+  for (let start = from; ;) {
+    const [last, ms] = await page(redis, stream, start)
+    if (last === '') return found
+    if (ms >= 0 && (found.ms < 0 || ms < found.ms)) found.ms = ms
+    found.last = last
+    start = `(${last}`
+  }
+}
+
+async function page(redis: Redis, stream: string, start: string): Promise<[last: string, ms: number]> {
+  try {
+    return (await runScript(redis, putBack, [stream], [start, String(PAGE_ENTRIES)])) as [string, number]
+  } catch (error) {
+    throw classifyRedisError(error)
+  }
+}
