@@ -1,5 +1,6 @@
 /**
- * The engine: applies a batch of events to the index in one transaction, whole or not at all.
+ * The engine: applies a batch of events to the index in one transaction, whole or not at all. Only of what the batch's ranges remove no bound is known from
+ * its events (one entry may empty a repository of a million records): all but the last part of that goes first, in transactions of its own.
  *
  * own → look up → fold → decide → remove → contend → remember → insert → notify → count. Rows, counters, notifications and each record's rev commit together, and everything
  * follows from what was really removed and inserted, so a batch that is applied twice changes nothing, and any order and any split of
@@ -23,10 +24,10 @@ import { decide, type Decisions } from './decide.ts'
 import { Deltas } from './deltas.ts'
 import { applyIdentities } from './handles.ts'
 import { insertRows, writeRecords } from './insert.ts'
-import { findVanished, lookUp } from './look-up.ts'
+import { findVanished, inParts, lookUp, REMOVED_MAX } from './look-up.ts'
 import { Notices } from './notify.ts'
 import { ownAccounts, type KnownActors } from './own.ts'
-import { prepare, type Refused } from './prepare.ts'
+import { prepare, prepareRanges, type Prepared, type Range, type Refused } from './prepare.ts'
 import { findEnded, findGaps, rememberEnded } from './remember.ts'
 import { removeRows, type Going, type Removed } from './remove.ts'
 import { BEGAN, settle, unsettled, type Began } from './settle.ts'
@@ -53,17 +54,47 @@ export interface Index {
 export interface ApplyOptions {
   /** Removes whatever rows stand where new records go, though no record owns them: leavings of another indexer. */
   clearLeftovers?: boolean
+  /** Gives the batch up between two parts of what its ranges remove. */
+  signal?: AbortSignal
+  /** Records that the ranges remove in one transaction, at most. */
+  batchRecords?: number
 }
 
-/** @throws TransientError, RefusedError or FatalError; then nothing of the batch was applied */
+/**
+ * @throws TransientError, RefusedError, FatalError, or the signal's reason; then nothing of the batch was applied, but for parts of its ranges: removals
+ * that it says again
+ */
 export async function applyBatch(
   index: Index,
   events: readonly StreamEvent[],
-  { clearLeftovers = false }: ApplyOptions = {},
+  { clearLeftovers = false, signal, batchRecords = REMOVED_MAX }: ApplyOptions = {},
 ): Promise<Applied> {
-  const { db, collections, actors } = index
+  const { db, collections } = index
   const prepared = prepare(collections, events)
-  const byBytes = prepared.ranges.length > 0 && (await sortsByBytes(db))
+  if (prepared.ranges.length === 0) return await applyPrepared(index, prepared, { byBytes: false, clearLeftovers })
+  const byBytes = await sortsByBytes(db)
+  const before = { removed: 0, stale: 0, settled: 0 }
+  let ranges: Range[] | undefined
+  for await (const part of inParts(db, prepared.ranges, byBytes, batchRecords)) {
+    if (ranges) {
+      signal?.throwIfAborted()
+      const applied = await applyPrepared(index, prepareRanges(ranges), { byBytes, clearLeftovers: false })
+      for (const outcome of ['removed', 'stale', 'settled'] as const) before[outcome] += applied[outcome]
+    }
+    ranges = part
+  }
+  // The ranges that have gone before stay out: their watermark is durable, and nothing older than it comes in again.
+  const last = await applyPrepared(index, { ...prepared, ranges: ranges! }, { byBytes, clearLeftovers })
+  const { removed, stale, settled } = before
+  return { ...last, removed: last.removed + removed, stale: last.stale + stale, settled: last.settled + settled }
+}
+
+/** In one transaction, whole or not at all; then settles. */
+async function applyPrepared(
+  { db, collections, actors }: Index,
+  prepared: Prepared,
+  { byBytes, clearLeftovers }: { byBytes: boolean; clearLeftovers: boolean },
+): Promise<Applied> {
   const { decisions, open } = await transaction(db, { doing: 'applying a batch' }, async (tx) => {
     const began = tx.query<Began>(BEGAN)
     const phase = readPhase(tx)

@@ -85,11 +85,22 @@ export function prepare(collections: CollectionSet, events: readonly StreamEvent
         break
     }
   }
-  prepared.heads = [...heads.values()].sort((a, b) => (a.did < b.did ? -1 : 1))
+  prepared.heads = inOrder(heads)
   return prepared
 }
 
-function headOf(heads: Map<string, Head>, event: StreamEvent): Head {
+/** These ranges alone, as a batch of their own: a part of the one that has brought them. */
+export function prepareRanges(ranges: Range[]): Prepared {
+  const heads = new Map<string, Head>()
+  for (const range of ranges) raiseWatermark(headOf(heads, range), range)
+  return { heads: inOrder(heads), versions: [], ranges, accounts: [], identities: [], refused: [] }
+}
+
+function inOrder(heads: ReadonlyMap<string, Head>): Head[] {
+  return [...heads.values()].sort((a, b) => (a.did < b.did ? -1 : 1))
+}
+
+function headOf(heads: Map<string, Head>, event: { did: string; time: string }): Head {
   let head = heads.get(event.did)
   if (!head) heads.set(event.did, (head = { did: event.did, time: event.time }))
   if (event.time > head.time) head.time = event.time
@@ -102,12 +113,16 @@ function advanceHead(head: Head, { commit, rev }: { commit: string; rev: string 
   head.commit = commit
 }
 
+function raiseWatermark(head: Head, { rev }: { rev: string }): void {
+  if (head.resyncRev === undefined || head.resyncRev < rev) head.resyncRev = rev
+}
+
 function prepareRepo(head: Head, event: RepoEvent, prepared: Prepared): void {
   if (!event.range || !event.keys) {
     advanceHead(head, event)
     return
   }
-  if (head.resyncRev === undefined || head.resyncRev < event.rev) head.resyncRev = event.rev
+  raiseWatermark(head, event)
   const { did, rev, time, range, keys } = event
   prepared.ranges.push({ did, rev, time, from: range[0], to: range[1], keys: new Set(keys) })
 }

@@ -19,10 +19,13 @@ export class RecordIndex {
     this.#metrics = declareMetrics(metrics)
   }
 
-  /** @throws RefusedError when an event's data cannot be stored; FatalError; AbortError when the signal aborts during an outage */
+  /**
+   * @throws RefusedError when an event's data cannot be stored; FatalError; AbortError when the signal aborts during an outage, or while the batch removes
+   * more records than one transaction may
+   */
   async apply(events: readonly StreamEvent[], signal: AbortSignal): Promise<void> {
     const startedAt = performance.now()
-    const applied = await waitOut(this.#outages, signal, () => this.#applyOnce(events))
+    const applied = await waitOut(this.#outages, signal, () => this.#applyOnce(events, signal))
     this.#metrics.seconds.observe((performance.now() - startedAt) / 1000)
     this.#metrics.events.inc(events.length)
     for (const outcome of OUTCOMES) this.#metrics.records.inc(applied[outcome], { outcome })
@@ -35,12 +38,12 @@ export class RecordIndex {
    * Rows without a record stand in the way only of a database that another indexer wrote before us. Looking for them costs a delete in every table, so it
    * is done when one was met.
    */
-  async #applyOnce(events: readonly StreamEvent[]): Promise<Applied> {
+  async #applyOnce(events: readonly StreamEvent[], signal: AbortSignal): Promise<Applied> {
     try {
-      return await applyBatch(this.#index, events)
+      return await applyBatch(this.#index, events, { signal })
     } catch (error) {
       if (!(error instanceof RefusedError && error.reason === 'constraint')) throw error
-      return applyBatch(this.#index, events, { clearLeftovers: true })
+      return applyBatch(this.#index, events, { clearLeftovers: true, signal })
     }
   }
 }
