@@ -4,8 +4,17 @@ import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { DatabasePool } from '@sluice/database/pool.ts'
 import { beginBulkLoad } from '@sluice/indexing/bulk/begin.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
+import { queryOnce } from '@sluice/sandbox/postgres.ts'
+import type { Finding } from './doctor/finding.ts'
 import { inspectPostgres } from './postgres-state.ts'
 import { runCli } from './testing/run.ts'
+import { statementsOf } from './testing/shell.ts'
+
+/** What doctor says of PostgreSQL. That there is no Redis hides nothing of it. */
+async function findingsOf(url: string): Promise<Finding[]> {
+  const { stdout } = await runCli(['doctor', '--json'], { DB_POSTGRES_URL: url, REDIS_URL: 'redis://127.0.0.1:1', METRICS_PORT: '0' }) // prettier-ignore
+  return (JSON.parse(stdout) as { findings: Finding[] }).findings.filter(({ id }) => id !== 'redis-away')
+}
 
 test('a missing index is named with the statement that makes it; in a first load none is missing, and counters wait', async ({
   database,
@@ -14,7 +23,7 @@ test('a missing index is named with the statement that makes it; in a first load
   expect((await inspectPostgres(db)).missingIndexes).toEqual([])
   await db.query('drop index record_did_idx')
   const [missing] = (await inspectPostgres(db)).missingIndexes
-  expect(missing).toEqual({ name: 'record_did_idx', statement: 'create index concurrently record_did_idx on bsky.record (did)', invalid: false }) // prettier-ignore
+  expect(missing).toEqual({ name: 'record_did_idx', statement: 'create index concurrently record_did_idx on bsky.record (did)', invalid: false, builtBy: undefined }) // prettier-ignore
   await db.query(missing!.statement)
   expect((await inspectPostgres(db)).missingIndexes).toEqual([])
 
@@ -38,8 +47,52 @@ test('every index that is not there is missed, the AppView’s and ours', async 
   await db.query(`drop index ${names.map((name) => `"${name}"`).join(', ')}`)
   const { missingIndexes } = await inspectPostgres(db)
   expect(missingIndexes.map(({ name }) => name).toSorted()).toEqual(names.toSorted())
-  for (const { statement } of missingIndexes) await db.query(statement)
+  const mends = (await findingsOf(database)).filter(({ id }) => id === 'index-missing').map(({ mend }) => mend)
+  expect(mends).toHaveLength(names.length)
+  for (const statement of mends.flatMap(statementsOf)) await db.query(statement)
   expect((await inspectPostgres(db)).missingIndexes).toEqual([])
+})
+
+test('an index that is being built is waited for: nobody is told to drop it, or to end who builds it', async ({
+  database,
+}) => {
+  await using db = new DatabasePool({ url: database, schema: 'bsky', size: 4, role: 'test', statementMs: 0 })
+  const name = 'like_creator_cursor_idx'
+  await db.query(`drop index ${name}`)
+  const { statement } = (await inspectPostgres(db)).missingIndexes[0]!
+  const old = await db.acquire()
+  try {
+    await old.query('begin isolation level repeatable read; select count(*) from "like"')
+    const built = db.query(statement)
+    const waits = `select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like 'create index%'`
+    await expect.poll(() => queryOnce<{ pid: number }>(database, waits)).toHaveLength(1)
+    const [{ pid } = { pid: 0 }] = await queryOnce<{ pid: number }>(database, waits)
+
+    const seen = await inspectPostgres(db, { longSeconds: 0, blockedSeconds: 0 })
+    expect(seen.missingIndexes).toMatchObject([{ name, invalid: true, builtBy: pid }])
+    expect(seen.blocked).toEqual([])
+    expect(seen.longTransactions.map(({ state }) => state)).toEqual(['idle in transaction'])
+    const [finding, ...others] = await findingsOf(database)
+    expect(finding).toMatchObject({
+      id: 'index-missing',
+      severity: 'warning',
+      what: `the index ${name} is being built`,
+    })
+    expect(finding!.mend).toMatch(/^wait/)
+    expect(others).toEqual([])
+
+    // A build that was ended leaves an index that is not valid, and that nobody builds.
+    const ended = expect(built).rejects.toThrow('canceling statement')
+    expect(await queryOnce(database, `select pg_cancel_backend(${pid}) as done`)).toEqual([{ done: true }])
+    await ended
+  } finally {
+    old.release(true)
+  }
+  const [left] = await findingsOf(database)
+  const statements = statementsOf(left!.mend)
+  expect(statements).toEqual([`drop index concurrently bsky.${name}`, statement])
+  for (const one of statements) await db.query(one)
+  expect(await findingsOf(database)).toEqual([])
 })
 
 test('a table that somebody holds does not hold up the look', async ({ database }) => {

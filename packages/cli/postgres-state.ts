@@ -40,6 +40,14 @@ export interface SessionState {
   query: string
 }
 
+export interface MissingIndex {
+  name: string
+  statement: string
+  invalid: boolean
+  /** The process that is building it at this moment: until it is done the index is not valid. */
+  builtBy: number | undefined
+}
+
 export interface PostgresState {
   version: string
   schema: string
@@ -51,6 +59,9 @@ export interface PostgresState {
   clockAheadMs: number
   isReadOnly: boolean
   connections: { used: number; max: number; ours: { name: string; connections: number }[] }
+  /** False: what sessions of other roles do is hidden from ours, so long transactions and waits of theirs are not seen. */
+  seesAllSessions: boolean
+  role: string
   pendingMigrations: string[]
   /** A first load is under way: its indexes and counters are made at its end. */
   bulkPhase: string | undefined
@@ -59,51 +70,53 @@ export interface PostgresState {
   tables: TableState[]
   sequences: SequenceState[]
   /** Indexes that are not there or not valid, with the statement that makes them. */
-  missingIndexes: { name: string; statement: string; invalid: boolean }[]
-  /** Open for longer than a minute: they keep vacuum from removing anything younger. */
+  missingIndexes: MissingIndex[]
+  /** Open for longer than a minute: they keep vacuum from removing anything younger. Without those that build an index concurrently. */
   longTransactions: SessionState[]
-  /** Waiting for a lock for more than some seconds, and who holds it. */
+  /** Waiting for a lock for more than some seconds, and who holds it. Likewise: a build waits for old snapshots as a rule, and nobody for it. */
   blocked: (SessionState & { by: number[] })[]
 }
 
 const LONG_SECONDS = 60
 const BLOCKED_SECONDS = 5
 
-/** @throws TransientError, FatalError */
-export async function inspectPostgres(db: DatabasePool): Promise<PostgresState> {
+/**
+ * One question after the other, over one connection: when the server is nearly out of them, that is what there is to see.
+ * @throws TransientError, FatalError
+ */
+export async function inspectPostgres(
+  db: DatabasePool,
+  { longSeconds = LONG_SECONDS, blockedSeconds = BLOCKED_SECONDS } = {},
+): Promise<PostgresState> {
   const { schema } = db
   const started = performance.now()
   const { rows } = await db.query<Server>(SERVER)
   const latencyMs = performance.now() - started
-  const server = rows[0]!
-  const [tables, sequences, indexes, sessions, blocked, pending, order] = await Promise.all([
-    readTables(db),
-    db.query<SequenceState>(SEQUENCES, [schema]),
-    db.query<{ name: string; valid: boolean }>(INDEXES, [schema]),
-    db.query<SessionState>(SESSIONS, [LONG_SECONDS]),
-    db.query<SessionState & { by: number[] }>(BLOCKED, [BLOCKED_SECONDS]),
-    pendingMigrations(db),
-    textOrder(db),
-  ])
+  const { nowMs, used, max, ...server } = rows[0]!
+  const clockAheadMs = nowMs - (Date.now() - latencyMs / 2)
   const ours = await db.query<{ name: string; connections: number }>(OURS)
+  const longTransactions = (await db.query<SessionState>(SESSIONS, [longSeconds])).rows
+  const blocked = (await db.query<SessionState & { by: number[] }>(BLOCKED, [blockedSeconds])).rows
+  const tables = await readTables(db)
+  const sequences = (await db.query<SequenceState>(SEQUENCES, [schema])).rows
+  const indexes = (await db.query<IndexState>(INDEXES, [schema])).rows
+  const pending = await pendingMigrations(db)
+  const order = await textOrder(db)
   const bulk = pending.length > 0 ? undefined : await bulkPhase(db)
   return {
-    version: server.version,
+    ...server,
     schema,
-    database: server.database,
-    bytes: server.bytes,
     latencyMs,
-    clockAheadMs: server.nowMs - (Date.now() - latencyMs / 2),
-    isReadOnly: server.readOnly,
-    connections: { used: server.used, max: server.max, ours: ours.rows },
+    clockAheadMs,
+    connections: { used, max, ours: ours.rows },
     pendingMigrations: pending,
     wrongTextOrder: order.bytewise ? undefined : order.advice,
     tables,
-    sequences: sequences.rows,
+    sequences,
     bulkPhase: bulk,
-    missingIndexes: pending.length > 0 || bulk !== undefined ? [] : missingOf(indexes.rows, schema),
-    longTransactions: sessions.rows,
-    blocked: blocked.rows,
+    missingIndexes: pending.length > 0 || bulk !== undefined ? [] : missingOf(indexes, schema),
+    longTransactions,
+    blocked,
   }
 }
 
@@ -112,17 +125,31 @@ interface Server {
   database: string
   bytes: number
   nowMs: number
-  readOnly: boolean
+  isReadOnly: boolean
+  seesAllSessions: boolean
+  role: string
   used: number
   max: number
 }
 
+interface IndexState {
+  name: string
+  valid: boolean
+  builtBy: number | null
+}
+
+/**
+ * Of a session of another role `backend_type` is hidden without pg_read_all_stats, its database and user are not. `numbackends` of
+ * pg_stat_database would count autovacuum and parallel workers too, which take none of max_connections.
+ */
 const SERVER = `
   select current_setting('server_version') as version, current_database() as database,
          pg_database_size(current_database()) as bytes,
          (extract(epoch from clock_timestamp()) * 1000)::float8 as "nowMs",
-         pg_is_in_recovery() or current_setting('default_transaction_read_only')::bool as "readOnly",
-         (select count(*)::int from pg_stat_activity where backend_type = 'client backend') as used,
+         pg_is_in_recovery() or current_setting('default_transaction_read_only')::bool as "isReadOnly",
+         pg_has_role(current_user, 'pg_read_all_stats', 'usage') as "seesAllSessions", current_user::text as role,
+         (select count(*)::int from pg_stat_activity
+           where backend_type = 'client backend' or (backend_type is null and usesysid is not null and datid is not null)) as used,
          current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int as max`
 
 /** How long the exact size of a table is worth waiting for: to ask for it needs a lock that a migration may hold. */
@@ -176,22 +203,29 @@ const SEQUENCES = `
    where schemaname = $1
    order by used desc`
 
+/** A build of another role tells no index without pg_read_all_stats: any that is not valid may be the one. */
 const INDEXES = `
-  select c.relname as name, i.indisvalid as valid
+  select c.relname as name, i.indisvalid as valid,
+         (select min(p.pid) from pg_stat_progress_create_index p
+           where p.datname = current_database() and coalesce(p.index_relid, i.indexrelid) = i.indexrelid) as "builtBy"
     from pg_index i join pg_class c on c.oid = i.indexrelid
    where c.relnamespace = to_regnamespace(quote_ident($1::text))`
 
 const SESSION = `pid, application_name as application, extract(epoch from now() - xact_start)::float8 as seconds, state, left(query, 200) as query`
 
+/** To end one leaves an index that is not valid. One that is not concurrent is not among them: it keeps every writer of its table out. */
+const NOT_BUILDING = `pid not in (select pid from pg_stat_progress_create_index where command like '%CONCURRENTLY')`
+
 const SESSIONS = `
   select ${SESSION} from pg_stat_activity
    where datname = current_database() and backend_type = 'client backend' and pid <> pg_backend_pid()
-     and xact_start < now() - make_interval(secs => $1)
+     and xact_start < now() - make_interval(secs => $1) and ${NOT_BUILDING}
    order by xact_start limit 20`
 
 const BLOCKED = `
   select ${SESSION}, pg_blocking_pids(pid) as by from pg_stat_activity
    where datname = current_database() and wait_event_type = 'Lock' and query_start < now() - make_interval(secs => $1)
+     and ${NOT_BUILDING}
    order by query_start limit 20`
 
 const OURS = `
@@ -208,15 +242,12 @@ const STATEMENTS: ReadonlyMap<string, string> = new Map(
   ].map(([, unique, name, on]) => [name!, `create ${unique}index ${name} on ${on!.replaceAll(/\s+/g, ' ')}`]),
 )
 
-function missingOf(
-  found: readonly { name: string; valid: boolean }[],
-  schema: string,
-): PostgresState['missingIndexes'] {
-  const valid = new Map(found.map((index) => [index.name, index.valid]))
+function missingOf(found: readonly IndexState[], schema: string): MissingIndex[] {
+  const byName = new Map(found.map((index) => [index.name, index]))
   return [...STATEMENTS].flatMap(([name, statement]) => {
-    const isValid = valid.get(name)
-    if (isValid === true) return []
+    const index = byName.get(name)
+    if (index?.valid) return []
     const concurrently = statement.replace(/ index (\w+) on /, ` index concurrently $1 on ${schema}.`)
-    return [{ name, statement: concurrently, invalid: isValid === false }]
+    return [{ name, statement: concurrently, invalid: index !== undefined, builtBy: index?.builtBy ?? undefined }]
   })
 }

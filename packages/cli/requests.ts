@@ -1,8 +1,11 @@
 /** Asks for repositories to be fetched anew, as an operator: they go before everything else, and what they no longer hold is removed. */
 import { backfillEventCodec } from '@sluice/events/codec.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
-import { priorityStream } from '@sluice/streams/backfill-queue.ts'
+import { isAbort } from '@sluice/runtime/errors.ts'
 import { classifyRedisError, type Redis } from '@sluice/streams/connection.ts'
+import { HighWater } from '@sluice/streams/high-water.ts'
+import { count } from './output.ts'
+import type { Session } from './session.ts'
 
 export interface Request {
   did: string
@@ -13,29 +16,80 @@ export interface Request {
 
 const PIPELINED = 1_000
 
-/** Queues a fetch of each repository. Safe to repeat: the index ends the same. Returns how many were queued. @throws TransientError */
+/**
+ * Queues a fetch of each repository. Safe to repeat: the index ends the same. Returns how many were queued, from the first on: fewer than asked for only
+ * when the room's session was stopped. Without a room nothing is waited for. @throws TransientError
+ */
 export async function requestRepos(
   redis: Redis,
-  backfillStream: string,
+  stream: string,
   requests: Iterable<Request>,
-  { priority = true }: { priority?: boolean } = {},
+  room?: QueueRoom,
 ): Promise<number> {
-  const stream = priority ? priorityStream(backfillStream) : backfillStream
   let queued = 0
   for (const chunk of chunks(requests, PIPELINED)) {
+    if (room && !(await room.has())) return queued
+    const entries = chunk.map(({ did, host = '', rev = '' }) => {
+      const event: BackfillEvent = { did, host, rev, reason: 'requested' }
+      return backfillEventCodec.encode(event)
+    })
     try {
-      await Promise.all(
-        chunk.map(async ({ did, host = '', rev = '' }) => {
-          const event: BackfillEvent = { did, host, rev, reason: 'requested' }
-          return redis.xAdd(stream, '*', backfillEventCodec.encode(event))
-        }),
-      )
+      await Promise.all(entries.map(async (entry) => redis.xAdd(stream, '*', entry)))
+      room?.took(entries, await redis.xLen(stream))
     } catch (error) {
       throw classifyRedisError(error)
     }
     queued += chunk.length
   }
   return queued
+}
+
+/** Of the mark at which the backfiller holds back (60 % of maxmemory): it lets go at nine tenths of it, and only below that takes from the queue. */
+const OF_BACKFILLER_MARK = 5 / 6
+
+/**
+ * Room for requests in Redis. A queue that fills Redis to the mark at which the backfiller holds back would never be drained: nobody takes from it, and
+ * nothing else makes room (measured: 260,000 requests in 24 MB). The entries are limited as those of the ingester are.
+ */
+export class QueueRoom {
+  readonly #mark: HighWater
+  readonly #signal: AbortSignal
+  #queued = 0
+
+  constructor({ redis, stream, session }: { redis: Redis; stream: string; session: Session }) {
+    const { settings, out, signal } = session
+    this.#signal = signal
+    this.#mark = new HighWater({
+      redis,
+      stream,
+      entriesMax: settings.highWater.get(settings.streams.repo)!,
+      memoryRatioMax: (settings.memoryPercent.backfiller / 100) * OF_BACKFILLER_MARK,
+      onChange: (held) =>
+        out.line(
+          held
+            ? `${count(this.#queued)} queued; waits: ${held.detail}. Goes on by itself as the backfiller takes what is queued, and the indexer what that fetches`
+            : 'goes on',
+        ),
+    })
+  }
+
+  /** Resolves when there is room for a chunk: the first goes in at once, since to mend some accounts must not wait for a backfill. False: it was stopped. */
+  async has(): Promise<boolean> {
+    try {
+      this.#signal.throwIfAborted()
+      if (this.#queued > 0) await this.#mark.room(this.#signal)
+      return true
+    } catch (error) {
+      if (isAbort(error) && this.#signal.aborted) return false
+      throw error
+    }
+  }
+
+  took(entries: readonly Record<string, string>[], depth: number): void {
+    this.#queued += entries.length
+    const bytes = entries.reduce((sum, entry) => sum + Object.values(entry).join('').length, 0)
+    this.#mark.observe({ entries: depth, bytes })
+  }
 }
 
 export function* chunks<T>(items: Iterable<T>, size: number): Generator<T[]> {

@@ -1,5 +1,6 @@
 /** The whole system in one look: Redis, PostgreSQL, the daemons, the configuration. What is away is named, and hides nothing else. */
-import { FatalError } from '@sluice/runtime/errors.ts'
+import { FatalError, TransientError } from '@sluice/runtime/errors.ts'
+import { redact } from '@sluice/runtime/redact.ts'
 import { unknownNames } from '@sluice/runtime/config-names.ts'
 import { priorityStream } from '@sluice/streams/backfill-queue.ts'
 import type { Redis } from '@sluice/streams/connection.ts'
@@ -9,9 +10,10 @@ import { livingConsumers, type Lease } from './groups.ts'
 import { inspectDaemons, type DaemonState } from './daemon-state.ts'
 import { inspectPostgres, type PostgresState } from './postgres-state.ts'
 import { inspectConnection, type RedisConnection } from './redis-state.ts'
-import { AwayError, type Session } from './session.ts'
+import type { Session } from './session.ts'
 
-export type Look<T> = { state: T; away?: undefined } | { state?: undefined; away: string }
+/** `away` is why there is no state; `refuses`: it answers, and lets us do nothing until somebody mends that. */
+export type Look<T> = { state: T; away?: undefined } | { state?: undefined; away: string; refuses?: boolean }
 
 export interface SystemState {
   /** When it was looked at (ISO 8601). */
@@ -43,7 +45,7 @@ export function streamsOf(settings: Settings): string[] {
   return [...new Set([live, backfill, repo, priorityStream(repo), label, ...read])]
 }
 
-/** @throws FatalError when a server refuses us for good */
+/** Throws for faults of ours only: a server that fails, or refuses us, is told as away, and everything else is still looked at. */
 export async function inspectSystem(session: Session): Promise<SystemState> {
   const { settings, env } = session
   const [redis, postgres, daemons] = await Promise.all([
@@ -84,7 +86,7 @@ async function look<T>(inspectIt: () => Promise<T>): Promise<Look<T>> {
   try {
     return { state: await inspectIt() }
   } catch (error) {
-    if (!(error instanceof AwayError)) throw error
-    return { away: error.message }
+    if (!(error instanceof TransientError || error instanceof FatalError)) throw error
+    return { away: redact(error.message), ...(error instanceof FatalError && { refuses: true }) }
   }
 }

@@ -1,25 +1,16 @@
 /** `sluice backfill`: asks for repositories, shows how far that is, takes back what was asked for. `sluice sweep`: looks for what is behind. */
-import { readFileSync } from 'node:fs'
 import type { Command } from 'commander'
-import { HttpClient } from '@sluice/atproto/http.ts'
-import { isDid } from '@sluice/atproto/syntax.ts'
-import { XrpcClient } from '@sluice/atproto/xrpc.ts'
 import { backfillEventCodec } from '@sluice/events/codec.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
-import { priorityStream, retryKey } from '@sluice/streams/backfill-queue.ts'
+import { priorityStream, retriesByDidKey, retryKey } from '@sluice/streams/backfill-queue.ts'
 import { classifyRedisError, type Redis } from '@sluice/streams/connection.ts'
 import { cursorKey } from '@sluice/streams/cursors.ts'
+import { linesOf, requestDids, requestHost, type QueueOptions } from '../backfill-requests.ts'
 import { CannotError, EXIT, examples, type Add, type Cli } from '../cli.ts'
 import { count, duration } from '../output.ts'
 import { inspectHosts } from '../redis-state.ts'
-import { requestRepos, type Request } from '../requests.ts'
 import type { Session } from '../session.ts'
-import { requestsOfShard } from '../shard.ts'
 import { inspectSystem, sweepKeys } from '../system-state.ts'
-
-interface Options {
-  normal?: boolean
-}
 
 export const addBackfill: Add = (cli, parent) => {
   const backfill = parent.command('backfill').description('ask for repositories to be fetched, and see how far that is')
@@ -39,19 +30,19 @@ export const addBackfill: Add = (cli, parent) => {
     .description('fetch these accounts anew')
     .argument('<dids...>')
     .option(...normal)
-    .action((dids: string[], options: Options) => cli.run((session) => request(session, dids, options)))
+    .action((dids: string[], options: QueueOptions) => cli.run((session) => requestDids(session, dids, options)))
   backfill
     .command('file')
     .description('fetch the accounts of a file anew, one DID a line; - reads the standard input')
     .argument('<path>')
     .option(...normal)
-    .action((path: string, options: Options) => cli.run((session) => request(session, linesOf(path), options)))
+    .action((path: string, options: QueueOptions) => cli.run((session) => requestDids(session, linesOf(path), options)))
   backfill
     .command('host')
     .description('fetch every account of a host anew')
     .argument('<host>', 'a PDS, e.g. pds.example.com')
     .option(...normal)
-    .action((host: string, options: Options) => cli.run((session) => requestHost(session, host, options)))
+    .action((host: string, options: QueueOptions) => cli.run((session) => requestHost(session, host, options)))
   addWhole(cli, backfill)
 }
 
@@ -73,7 +64,9 @@ function addWhole(cli: Cli, backfill: Command): void {
     .option('--normal', 'the queue of enumeration and the live stream: what is dropped there comes back with a sweep')
     .option('--retries', 'also what waits for another try')
     .option('--yes', 'do it')
-    .action((options: Options & { retries?: boolean; yes?: boolean }) => cli.run((session) => cancel(session, options)))
+    .action((options: QueueOptions & { retries?: boolean; yes?: boolean }) =>
+      cli.run((session) => cancel(session, options)),
+    )
 }
 
 export const addSweep: Add = (cli, parent) => {
@@ -91,64 +84,6 @@ export const addSweep: Add = (cli, parent) => {
       ),
     )
     .action(({ status: only = false }: { status?: boolean }) => cli.run((session) => sweep(session, only)))
-}
-
-async function request(session: Session, dids: Iterable<string>, { normal = false }: Options): Promise<void> {
-  const { out, settings } = session
-  const all = [...new Set(dids)]
-  const wrong = all.find((did) => !isDid(did))
-  if (wrong !== undefined) throw new CannotError(`${wrong} is no DID; nothing was queued`)
-  const redis = await session.redis()
-  const { own, others } = requestsOfShard(all.map((did) => ({ did })), settings.shard) // prettier-ignore
-  const queued = await requestRepos(redis, settings.backfilled, own, { priority: !normal })
-  out.document({
-    queued,
-    ofOtherShards: all.length - queued,
-    stream: normal ? settings.backfilled : priorityStream(settings.backfilled),
-  })
-  out.line(
-    `${count(queued)} repositories queued${normal ? '' : ' before all others'}; sluice backfill status shows how far it is`,
-  )
-  if (others !== '') out.line(others)
-}
-
-function linesOf(path: string): string[] {
-  let text: string
-  try {
-    text = readFileSync(path === '-' ? 0 : path, 'utf8')
-  } catch (error) {
-    throw new CannotError(`cannot read ${path}: ${(error as Error).message}`, { cause: error })
-  }
-  return text.split('\n').flatMap((line) => line.replace(/#.*/, '').trim() || [])
-}
-
-async function requestHost(session: Session, host: string, { normal = false }: Options): Promise<void> {
-  const { out, settings, signal } = session
-  const redis = await session.redis()
-  const http = new HttpClient({ allowPrivate: settings.allowPrivate })
-  let queued = 0
-  let listed = 0
-  try {
-    const xrpc = new XrpcClient(http)
-    const url = /^https?:\/\//.test(host) ? host : `${settings.allowPrivate ? 'http' : 'https'}://${host}`
-    if (!URL.canParse(url)) throw new CannotError(`${host} is no host`)
-    const name = new URL(url).host
-    for (let cursor: string | undefined; ;) {
-      const page = await xrpc.listRepos(url, { limit: 1_000, ...(cursor !== undefined && { cursor }) }, { signal })
-      const active = page.items.filter((repo) => repo.active !== false && isDid(repo.did))
-      const { own } = requestsOfShard(active.map(({ did }): Request => ({ did, host: name })), settings.shard) // prettier-ignore
-      listed += active.length
-      queued += await requestRepos(redis, settings.backfilled, own, { priority: !normal })
-      if (page.cursor === undefined || page.cursor === cursor) break
-      cursor = page.cursor
-    }
-  } finally {
-    await http.close()
-  }
-  out.document({ host, queued, ofOtherShards: listed - queued })
-  out.line(`${count(queued)} repositories of ${host} queued${normal ? '' : ' before all others'}`)
-  if (listed > queued)
-    out.line(`${count(listed - queued)} more belong to other shards: run it with their environment too`)
 }
 
 /** The cursors of the listing are forgotten: the ingester begins at the first page when it starts. */
@@ -223,7 +158,7 @@ function mergeCounts(all: readonly Record<string, number>[]): Record<string, num
 /** Entries that no consumer holds yet. What an entry stood for is asked for again by a sweep, or by the operator. */
 async function cancel(
   session: Session,
-  { normal = false, retries = false, yes = false }: Options & { retries?: boolean; yes?: boolean },
+  { normal = false, retries = false, yes = false }: QueueOptions & { retries?: boolean; yes?: boolean },
 ): Promise<void> {
   const { out, settings } = session
   const redis = await session.redis()
@@ -243,7 +178,7 @@ async function cancel(
   let cancelled = 0
   for (let i = 0; i < waiting.length; i += 1_000)
     cancelled += await classified(redis.xDel(stream, waiting.slice(i, i + 1_000)))
-  if (retries) await classified(redis.del(retryKey(stream)))
+  if (retries) await classified(redis.del([retryKey(stream), retriesByDidKey(stream)]))
   out.document({ stream, cancelled: cancelled + later })
   out.line(`took back ${count(cancelled + later)} entries of ${stream}`)
 }

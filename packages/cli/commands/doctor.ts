@@ -3,7 +3,7 @@ import { EXIT, examples, type Add } from '../cli.ts'
 import { LIMITS, type Limits } from '../doctor/finding.ts'
 import { diagnose } from '../doctor/diagnose.ts'
 import type { Session } from '../session.ts'
-import { inspectSystem } from '../system-state.ts'
+import { inspectSystem, type SystemState } from '../system-state.ts'
 
 export const addDoctor: Add = (cli, parent) => {
   parent
@@ -27,10 +27,11 @@ export const addDoctor: Add = (cli, parent) => {
 }
 
 async function examine(session: Session, limits: Limits): Promise<number> {
-  const { out, settings } = session
+  const { out } = session
   const state = await inspectSystem(session)
   const findings = diagnose(state, limits)
-  out.document({ time: state.time, findings })
+  const notLookedAt = unseen(state)
+  out.document({ time: state.time, findings, notLookedAt })
   for (const { id, severity, what, evidence, meaning, mend } of findings) {
     out.line(`${out.paint(severity === 'broken' ? 'bad' : 'warn', severity === 'broken' ? '✗' : '!')} ${out.paint('strong', what)}  ${out.paint('faint', id)}`) // prettier-ignore
     out.line(`    seen   ${evidence}`)
@@ -39,18 +40,21 @@ async function examine(session: Session, limits: Limits): Promise<number> {
     out.line(`    more   DATAPLANE_DEBUG.md#${id}`)
     out.line()
   }
-  if (findings.length > 0) {
+  if (findings.length > 0)
     out.line(`${findings.length} findings; the first is likely to be the cause of those behind it`)
-    return EXIT.found
-  }
-  out.line(out.paint('good', 'Nothing is wrong.'))
-  const unseen = [
+  else out.line(out.paint('good', 'Nothing is wrong.'))
+  if (notLookedAt.length > 0) out.line(`Not looked at: ${notLookedAt.join('; ')}.`)
+  return findings.length > 0 ? EXIT.found : EXIT.done
+}
+
+/** What could not be seen though its server answers: no finding about it means nothing. */
+function unseen({ settings, daemons, redis, postgres }: SystemState): string[] {
+  return [
     ...(settings.postgresUrl === undefined ? ['PostgreSQL (DB_POSTGRES_URL is not set)'] : []),
-    ...(state.daemons.length === 0 ? ['the daemons themselves (SLUICE_DAEMONS is not set, none on this machine)'] : []),
-    ...(state.redis.state && !state.redis.state.connection.clients
-      ? ['who is connected to Redis (it does not tell)']
+    ...(postgres?.state?.seesAllSessions === false
+      ? [`what sessions of other roles do in PostgreSQL (grant pg_monitor to "${postgres.state.role}")`]
       : []),
+    ...(daemons.length === 0 ? ['the daemons themselves (SLUICE_DAEMONS is not set, none on this machine)'] : []),
+    ...(redis.state && !redis.state.connection.clients ? ['who is connected to Redis (it does not tell)'] : []),
   ]
-  if (unseen.length > 0) out.line(`Not looked at: ${unseen.join('; ')}.`)
-  return EXIT.done
 }

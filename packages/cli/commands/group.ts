@@ -116,7 +116,8 @@ async function skip(session: Session, redis: Redis, { stream, role }: Reading): 
     if (page === null || page.length === 0) return asked.size
     const dids = isEvents ? page.flatMap(({ message }) => subjectOf(message).did ?? []) : []
     const news = [...new Set(dids)].filter((did) => !asked.has(did))
-    await requestRepos(redis, session.settings.backfilled, news.map((did) => ({ did })), { priority: false }) // prettier-ignore
+    // Without waiting for room: nobody drains while the consumers are stopped, and the page that goes is larger than what it asks for.
+    await requestRepos(redis, session.settings.backfilled, news.map((did) => ({ did }))) // prettier-ignore
     for (const did of news) asked.add(did)
     await redis.xDel(stream, page.map(({ id }) => id)).catch(rethrow) // prettier-ignore
   }

@@ -10,7 +10,7 @@ const scripts = collections.flatMap(({ migrations }) => migrations)
 export const addMigrate: Add = (cli, parent) => {
   parent
     .command('migrate')
-    .description('apply the pending migrations of the database (all of them in one transaction, or none)')
+    .description('apply the pending migrations of the database, each in a transaction of its own')
     .option('--check', 'change nothing: list what is pending, exit 1 when something is')
     .addHelpText(
       'after',

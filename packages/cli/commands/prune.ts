@@ -2,14 +2,13 @@
  * `sluice prune`: removes what has served its time, in small batches that wait for nobody's lock.
  *
  * Tombstones keep a deleted record from coming back by an older event, so one may go when no older event can be queued any more: it must be older
- * than the oldest entry that waits, or that is a dead letter, with a day to spare. Notifications, and what is remembered of ended records, go by age, when asked for.
+ * than the oldest entry that waits, and than what is or was a dead letter, with a day to spare. Notifications, and what is remembered of ended records, go by age, when asked for.
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import { tidFromMicros } from '@sluice/atproto/tid.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
-import type { Redis } from '@sluice/streams/connection.ts'
-import { selectDeadLetters } from '@sluice/streams/dead-letters.ts'
 import { inspect } from '@sluice/streams/inspect.ts'
+import { oldestLetterMs } from '@sluice/streams/letter-age.ts'
 import { formatShard } from '@sluice/streams/spread.ts'
 import { CannotError, EXIT, examples, type Add } from '../cli.ts'
 import { count } from '../output.ts'
@@ -81,12 +80,17 @@ async function prune(session: Session, options: Options): Promise<number> {
   const rules = [await tombstones(session, Number(options.tombstones))]
   if (options.notifications !== undefined) rules.push(notifications(Number(options.notifications)))
   if (options.facts !== undefined) rules.push(facts(Number(options.facts)))
-  const results: { table: string; before: string; rows: number }[] = []
+  const results: ({ table: string; before: string } & Sample)[] = []
   for (const rule of rules) {
-    const rows = options.yes ? await remove(db, rule, Number(options.batch), signal) : await countOld(db, rule)
-    results.push({ table: rule.table, before: rule.before, rows })
+    const { table, before } = rule
+    const batch = Number(options.batch)
+    const found: Sample = options.yes
+      ? { rows: await remove(db, rule, batch, signal) }
+      : await sample(db, rule, batch, signal)
+    results.push({ table, before, ...found })
+    const of = found.part ? ` of the first ${count(found.part.looked)}, of about ${count(found.part.of)} in all,` : ''
     out.line(
-      `${rule.table}: ${options.yes ? 'removed' : 'would remove'} ${count(rows)} rows from before ${rule.before}`,
+      `${table}: ${options.yes ? 'removed' : 'would remove'} ${count(found.rows)} rows${of} from before ${before}`,
     )
   }
   out.document({ done: options.yes === true, results })
@@ -98,32 +102,21 @@ async function tombstones(session: Session, days: number): Promise<Rule> {
   const redis = await session.redis()
   const { streams } = await inspect(redis, { streams: streamsOf(session.settings) })
   const oldest = Math.max(0, ...streams.map(({ oldest: entry }) => entry?.ageSeconds ?? 0)) * 1_000
-  const buriedMs = Date.now() - (await oldestLetterMs(redis, streamsOf(session.settings)))
+  const letters = await Promise.all(streamsOf(session.settings).map((stream) => oldestLetterMs(redis, stream)))
+  const letterMs = Math.min(Date.now(), ...letters.map((ms) => ms ?? Infinity))
   const beforeMs = Date.now() - days * DAY_MS
   if (beforeMs > Date.now() - oldest - DAY_MS) {
     throw new CannotError(
       `tombstones of the last ${Math.ceil((oldest + DAY_MS) / DAY_MS)} days are needed: entries that old still wait in the streams, and would bring deleted records back`,
     )
   }
-  if (beforeMs > Date.now() - buriedMs - DAY_MS) {
+  if (beforeMs > letterMs - DAY_MS) {
     throw new CannotError(
-      `tombstones are needed: a dead letter is older, or was put back before and may be of any age, and would bring deleted records back when it is retried. Look at them with \`sluice dlq list\`, then retry or drop them`,
+      `tombstones are needed: a dead letter is older, or does not say when it came, and would bring deleted records back when it is tried again; one that was put back may still wait in its stream. Look at them with \`sluice dlq list\`, then retry or drop them`,
     )
   }
   const before = new Date(beforeMs).toISOString()
   return { table: 'tombstone', key: 'uri', time: 'deletedAt', before, first: '' }
-}
-
-/** When the oldest entry came that is a dead letter now; the present when there is none. One that was put back and died again has a new id: it may be of any age. */
-async function oldestLetterMs(redis: Redis, streams: readonly string[]): Promise<number> {
-  let oldestMs = Date.now()
-  for (const stream of streams) {
-    for await (const letters of selectDeadLetters(redis, stream, 'all')) {
-      for (const { entryId, retries } of letters)
-        oldestMs = Math.min(oldestMs, retries > 0 ? 0 : Number.parseInt(entryId))
-    }
-  }
-  return oldestMs
 }
 
 function notifications(days: number): Rule {
@@ -137,11 +130,44 @@ function facts(days: number): Rule {
   return { table: 'past_fact', key: 'uri', time: 'until', before, first: '' }
 }
 
-async function countOld(db: DatabasePool, { table, time, before }: Rule): Promise<number> {
-  const { rows } = await db.query<{ n: number }>(`select count(*)::float8 as n from ${table} where "${time}" < $1`, [
-    before,
-  ])
-  return rows[0]!.n
+/** How many are old, of all rows, or of as many as a dry run looks at. */
+interface Sample {
+  rows: number
+  /** How many were looked at, when that were not all of them. */
+  part?: { looked: number; of: number }
+}
+
+/** No index leads to old rows, and to read all of a large table takes hours: what a dry run is for is whether anything objects, and how much it is about. */
+const LOOKED_MAX = 100_000
+
+/** Goes through the table by its key, as `remove` does. */
+async function sample(
+  db: DatabasePool,
+  { table, key, time, before, first }: Rule,
+  batch: number,
+  signal: AbortSignal,
+): Promise<Sample> {
+  const step = `
+    select count(*) filter (where at < $2)::int as old, count(*)::int as looked, max(key) as last
+      from (select "${key}" as key, "${time}" as at from ${table} where "${key}" > $1 order by "${key}" limit $3) page`
+  let [old, looked] = [0, 0]
+  for (let after = first; looked < LOOKED_MAX && !signal.aborted;) {
+    const { rows } = await db.query<{ old: number; looked: number; last: string | number }>(step, [
+      after,
+      before,
+      batch,
+    ])
+    const page = rows[0]!
+    old += page.old
+    looked += page.looked
+    if (page.looked < batch) return { rows: old }
+    after = page.last
+  }
+  const { rows } = await db.query<{ of: number }>(
+    'select reltuples::float8 as of from pg_class where oid = $1::regclass',
+    [table],
+  )
+  return { rows: old, part: { looked, of: Math.max(looked, rows[0]!.of) } }
 }
 
 /** Goes through the table by its key: each step looks at so many rows. What a batch holds is left for the next time. */

@@ -1,7 +1,14 @@
-/** `sluice recount`: counts anew what counters count, while everything runs, and mends those that are wrong. Goes on where it stopped. */
+/** `sluice recount`: counts anew what counters count, while everything runs, and mends those that are wrong. Says where to go on when it is stopped, or fails. */
 import { collections } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
-import { aggregatesOf, recountKeys, recountStep, type Aggregate, type WrongCounter } from '@sluice/indexing/recount.ts'
+import {
+  aggregatesOf,
+  recountKeys,
+  recountStep,
+  type Aggregate,
+  type RecountStep,
+  type WrongCounter,
+} from '@sluice/indexing/recount.ts'
 import { bulkPhase } from '@sluice/indexing/bulk/finish.ts'
 import { CannotError, EXIT, examples, type Add } from '../cli.ts'
 import { count, oneLine } from '../output.ts'
@@ -12,6 +19,23 @@ interface Options {
   table?: string
   after?: string
   key?: string
+}
+
+/** Where a run that was stopped goes on. */
+interface Position {
+  table: string
+  /** '' is the beginning. */
+  after: string
+  /** Tables that were not begun. */
+  others: string[]
+}
+
+interface Told {
+  keys: number
+  wrong: number
+  check: boolean
+  shown: readonly (WrongCounter & { table: string })[]
+  next?: Position
 }
 
 const SHOWN = 20
@@ -36,7 +60,7 @@ export const addRecount: Add = (cli, parent) => {
 }
 
 async function recount(session: Session, { check = false, table, after, key }: Options): Promise<number> {
-  const { out, signal } = session
+  const { signal } = session
   const all = aggregatesOf(new CollectionSet(collections))
   const aggregates = all.filter((aggregate) => table === undefined || aggregate.table === table)
   if (aggregates.length === 0) throw new CannotError(`there are counters in ${all.map((a) => a.table).join(' and ')}`)
@@ -52,22 +76,34 @@ async function recount(session: Session, { check = false, table, after, key }: O
     wrong += found.length
     shown.push(...found.slice(0, SHOWN - shown.length).map((one) => ({ table: aggregate.table, ...one })))
   }
-  for (const aggregate of aggregates) {
-    if (key !== undefined) {
-      if ((aggregate.key === 'uri') !== isRecord) continue
-      keys++
-      saw(aggregate, await recountKeys(db, aggregate, [key], { check }))
-      continue
+  let next: Position | undefined
+  try {
+    for (const [i, aggregate] of aggregates.entries()) {
+      if (key !== undefined) {
+        if ((aggregate.key === 'uri') !== isRecord) continue
+        keys++
+        saw(aggregate, await recountKeys(db, aggregate, [key], { check }))
+        continue
+      }
+      next = { table: aggregate.table, after: after ?? '', others: aggregates.slice(i + 1).map((one) => one.table) }
+      while (next && !signal.aborted) {
+        const step: RecountStep = await recountStep(db, aggregate, { after: next.after, check })
+        keys += step.keys
+        saw(aggregate, step.wrong)
+        next = step.after === undefined ? undefined : { ...next, after: step.after }
+      }
+      if (next) break
     }
-    for (let at: string | undefined = after ?? ''; at !== undefined && !signal.aborted;) {
-      const step = await recountStep(db, aggregate, { after: at, check })
-      keys += step.keys
-      saw(aggregate, step.wrong)
-      at = step.after
-      if (signal.aborted && at !== undefined) out.line(`stopped; go on with: --table ${aggregate.table} --after ${at}`)
-    }
+  } finally {
+    // Also when it fails: hours may have been counted, and what is at the beginning would be counted again.
+    tell(session, { keys, wrong, check, shown, ...(next && { next }) })
   }
-  out.document({ keys, wrong, check, shown })
+  return check && wrong > 0 ? EXIT.found : EXIT.done
+}
+
+function tell({ out }: Session, told: Told): void {
+  const { keys, wrong, check, shown, next } = told
+  out.document(told)
   for (const one of shown) {
     const columns = Object.entries(one.columns).map(([column, { was, is }]) => `${column} ${was}, right is ${is}`)
     out.line(`  ${one.table} ${oneLine(one.key)}: ${columns.join('; ')}`)
@@ -75,5 +111,9 @@ async function recount(session: Session, { check = false, table, after, key }: O
   out.line(
     `${count(keys)} keys counted, ${count(wrong)} were wrong${check || wrong === 0 ? '' : ', and are right now'}`,
   )
-  return check && wrong > 0 ? EXIT.found : EXIT.done
+  if (!next) return
+  const from = next.after === '' ? '' : ` --after ${next.after}`
+  out.line(
+    `stopped; go on with: --table ${next.table}${from}${next.others.map((one) => `, then --table ${one}`).join('')}`,
+  )
 }

@@ -59,7 +59,9 @@ async function once(session: Session, tables: number, before = ''): Promise<numb
   showTables(session, state, tables)
   showDaemons(session, state)
   showIncidents(session, state)
-  return state.redis.away !== undefined || state.postgres?.away !== undefined ? EXIT.away : EXIT.done
+  const away = [state.redis, state.postgres].filter((look) => look?.away !== undefined)
+  if (away.length === 0) return EXIT.done
+  return away.some((look) => look && 'refuses' in look) ? EXIT.config : EXIT.away
 }
 
 async function traffic(session: Session): Promise<Traffic | undefined> {

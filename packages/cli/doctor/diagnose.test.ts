@@ -49,6 +49,8 @@ const POSTGRES: PostgresState = {
   clockAheadMs: 0,
   isReadOnly: false,
   connections: { used: 20, max: 100, ours: [] },
+  seesAllSessions: true,
+  role: 'bsky',
   pendingMigrations: [],
   wrongTextOrder: undefined,
   bulkPhase: undefined,
@@ -158,6 +160,48 @@ test('a stuck entry is one that was handed out before; what a backfiller holds i
   expect(ids({ redis: stream('firehose_backfill', 'firehose_group', 5) })).toEqual(['pending-stuck'])
   expect(ids({ redis: stream('firehose_backfill', 'firehose_group', 1) })).toEqual([])
   expect(ids({ redis: stream('repo_backfill', 'repo_backfill_group', 5) })).toEqual([])
+})
+
+const RELAY = { stream: 'firehose_live', host: 'relay.example' }
+const LABELER = { stream: 'label_live', host: 'mod.example' }
+
+/** Cursors that moved long ago, and who is connected to Redis. */
+function quiet(clients: readonly string[], cursors: readonly { stream: string; host: string }[]) {
+  return {
+    ...REDIS,
+    cursors: cursors.map(({ stream, host }) => ({ stream, host, cursor: '5', ageSeconds: 90_000, isDone: false })),
+    connection: {
+      ...REDIS.connection,
+      clients: readClients(clients.map((name) => `addr=a:1 name=${name} age=9`).join('\n')),
+    },
+  }
+}
+
+test.each([
+  [[], ['ingester-stopped']],
+  [['sluice-ingester-labeler', 'sluice-ingester-backfill'], ['ingester-stopped']],
+  [['sluice-ingester-firehose'], []],
+  [['sluice-ingester-all'], []],
+] as const)('of %j, some read the relays', (clients, found) => {
+  expect(ids({ redis: quiet(clients, [RELAY]) })).toEqual(found)
+})
+
+test('a source that is quiet is broken when nobody reads it, worth a word when an ingester runs, and nothing when that says that it is connected', () => {
+  const settings = readSettings({ RELAY_HOSTS: 'https://relay.example', LABELER_HOSTS: 'https://mod.example' })
+  const said = (clients: readonly string[], metrics: string) => {
+    const daemons = [{ url: 'http://x', ready: true, metrics: readMetrics(metrics) }]
+    const system = { time: '', unknownVariables: [], settings, daemons, postgres: { state: POSTGRES } }
+    return diagnose({ ...system, redis: { state: quiet(clients, [RELAY, LABELER]) } }).map(
+      (f) => `${f.severity} ${f.id}`,
+    )
+  }
+  const connected =
+    'sluice_ingester_connected{host="relay.example"} 1\nsluice_ingester_labelers_connected{host="mod.example"} 1'
+  const others = connected.replaceAll('.example', '.other')
+  const all = ['sluice-ingester-all']
+  expect(said([], others)).toEqual(['broken ingester-stopped', 'broken cursor-old', 'warning labeler-silent'])
+  expect(said(all, others)).toEqual(['warning cursor-old', 'warning labeler-silent'])
+  expect(said(all, connected)).toEqual([])
 })
 
 test('what is away hides nothing else', () => {

@@ -6,7 +6,8 @@ import type { Finding, Limits, Rule } from './finding.ts'
 
 /** Those that every batch writes: when they swell, everything is slow. */
 const HOT = ['record', 'like', 'post', 'follow', 'repost', 'feed_item', 'notification', 'post_agg', 'profile_agg', 'actor_sync', 'actor', 'label'] // prettier-ignore
-const psql = (sql: string): string => `psql "$DB_POSTGRES_URL" -c '${sql}'`
+/** Within single quotes a shell knows no other way to a single quote. */
+const psql = (sql: string): string => `psql "$DB_POSTGRES_URL" -c '${sql.replaceAll("'", String.raw`'\''`)}'`
 
 export const postgresAway: Rule = ({ postgres }) =>
   postgres?.away === undefined
@@ -15,11 +16,13 @@ export const postgresAway: Rule = ({ postgres }) =>
         {
           id: 'postgres-away',
           severity: 'broken',
-          what: 'PostgreSQL does not answer',
-          evidence: postgres.away,
+          what: postgres.refuses ? 'PostgreSQL refuses us' : 'PostgreSQL does not answer',
+          evidence: oneLine(postgres.away, 500),
           meaning:
             'The indexer waits, entries stay pending, and Redis fills up to its marks. Nothing is lost; it goes on by itself.',
-          mend: 'start PostgreSQL, or correct DB_POSTGRES_URL',
+          mend: postgres.refuses
+            ? 'do what the message says; is DB_POSTGRES_URL right?'
+            : 'start PostgreSQL, or correct DB_POSTGRES_URL; when it has no connection left: lower DB_POOL_SIZE, or raise max_connections',
         },
       ]
 
@@ -102,14 +105,27 @@ const migrations: Check = ({ pendingMigrations }) =>
       ]
 
 const indexes: Check = ({ missingIndexes, schema }) =>
-  missingIndexes.map(({ name, statement, invalid }) => ({
-    id: 'index-missing',
-    severity: 'broken',
-    what: `the index ${name} is ${invalid ? 'not valid' : 'missing'}`,
-    evidence: invalid ? `pg_index.indisvalid is false for ${schema}.${name}` : `there is no ${schema}.${name}`,
-    meaning: 'Statements that need it read whole tables: the indexer or the AppView becomes slower with every row.',
-    mend: `${invalid ? `${psql(`drop index ${schema}.${name}`)}; ` : ''}${psql(statement)}`,
-  }))
+  missingIndexes.map(({ name, statement, invalid, builtBy }) =>
+    builtBy === undefined
+      ? {
+          id: 'index-missing',
+          severity: 'broken',
+          what: `the index ${name} is ${invalid ? 'not valid' : 'missing'}`,
+          evidence: invalid ? `pg_index.indisvalid is false for ${schema}.${name}` : `there is no ${schema}.${name}`,
+          meaning:
+            'Statements that need it read whole tables: the indexer or the AppView becomes slower with every row.',
+          mend: `${invalid ? `${psql(`drop index concurrently ${schema}.${name}`)}; ` : ''}${psql(statement)}`,
+        }
+      : {
+          id: 'index-missing',
+          severity: 'warning',
+          what: `the index ${name} is being built`,
+          evidence: `pid ${builtBy} is in pg_stat_progress_create_index, ${schema}.${name} is not valid yet`,
+          meaning:
+            'Statements that need it read whole tables until it is built. A concurrent build waits for every transaction that is older, and nobody waits for it.',
+          mend: `wait, and do not drop it; how far it is: ${psql('select pid, phase, lockers_done, lockers_total, blocks_done, blocks_total from pg_stat_progress_create_index')}`,
+        },
+  )
 
 const bulkLoad: Check = ({ bulkPhase }) =>
   bulkPhase === undefined

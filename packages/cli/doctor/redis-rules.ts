@@ -1,5 +1,5 @@
 /** What can be wrong with the Redis server itself. */
-import { bytes } from '../output.ts'
+import { bytes, oneLine } from '../output.ts'
 import { placeOf } from '../session.ts'
 import type { Finding, Rule } from './finding.ts'
 
@@ -10,8 +10,8 @@ export const redisAway: Rule = ({ redis, settings }) =>
         {
           id: 'redis-away',
           severity: 'broken',
-          what: 'Redis does not answer',
-          evidence: redis.away,
+          what: redis.refuses ? 'Redis refuses us' : 'Redis does not answer',
+          evidence: oneLine(redis.away, 500),
           meaning:
             'Nothing moves: the ingester does not read, the indexer gets nothing. All of them go on by themselves when it is back.',
           mend: `start Redis, or correct REDIS_URL (now ${placeOf(settings.redisUrl)})`,

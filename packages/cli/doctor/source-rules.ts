@@ -2,23 +2,28 @@
 import { hostOf } from '@sluice/streams/cursors.ts'
 import { valuesOf } from '../daemon-state.ts'
 import { count, duration, oneLine } from '../output.ts'
+import type { SystemState } from '../system-state.ts'
 import type { Finding, Rule } from './finding.ts'
 
-export const ingesterStopped: Rule = ({ redis, settings }) => {
-  const { state } = redis
-  if (!state?.connection.clients) return []
-  const wasRead = state.cursors.filter(({ stream }) => stream === settings.streams.live)
-  if (wasRead.length === 0 || state.connection.clients.some(({ name }) => name.startsWith('sluice-ingester-')))
-    return []
+/**
+ * Whether an ingester that reads the relays is connected to this Redis; undefined: it does not tell who is. With several shards in one Redis
+ * that of another shard counts too: the name of a connection does not say whose it is.
+ */
+const readerRuns = ({ redis }: SystemState): boolean | undefined =>
+  redis.state?.connection.clients?.some(({ name }) => /^sluice-ingester-(all|firehose)$/.test(name))
+
+export const ingesterStopped: Rule = (system) => {
+  const wasRead = system.redis.state?.cursors.filter(({ stream }) => stream === system.settings.streams.live) ?? []
+  if (wasRead.length === 0 || readerRuns(system) !== false) return []
   return [
     {
       id: 'ingester-stopped',
       severity: 'broken',
-      what: 'no ingester is connected',
-      evidence: `there are cursors (${wasRead.map(({ host }) => host).join(', ')}), and no ingester among the clients of Redis`,
+      what: 'no ingester that reads the relays is connected',
+      evidence: `there are cursors (${wasRead.map(({ host }) => host).join(', ')}), and no sluice-ingester-all or sluice-ingester-firehose among the clients of Redis`,
       meaning:
         'The relay keeps its events for some days; what is older when the ingester is back has to be fetched repository by repository.',
-      mend: 'start the ingester (docker compose up -d ingester); if it runs, look at its /ready and its log',
+      mend: 'start the ingester with INGESTER_MODE all or firehose (docker compose up -d ingester); if it runs, look at its /ready and its log',
     },
   ]
 }
@@ -36,23 +41,45 @@ export const relayDisconnected: Rule = ({ daemons }) =>
       mend: 'look at the log of the ingester for the reason; check RELAY_HOSTS, DNS and the way out (curl https://<relay>/xrpc/_health)',
     }))
 
-export const cursorOld: Rule = ({ redis, settings }, { cursorSeconds }) =>
-  (redis.state?.cursors ?? []).flatMap(({ stream, host, ageSeconds = 0, cursor }): Finding[] => {
+/** A daemon that we can ask says that this host is connected: then what is old there is only quiet. */
+const isConnected = ({ daemons }: SystemState, metric: string, host: string): boolean =>
+  valuesOf(daemons, metric).some(({ labels, value }) => labels.host === host && value > 0)
+
+export const cursorOld: Rule = (system, { cursorSeconds }) => {
+  const { redis, settings } = system
+  return (redis.state?.cursors ?? []).flatMap(({ stream, host, ageSeconds = 0, cursor }): Finding[] => {
     const isRead = settings.relays.some((relay) => hostOf(relay) === host)
     if (stream !== settings.streams.live || !isRead || ageSeconds < cursorSeconds) return []
-    return [
-      {
-        id: 'cursor-old',
-        severity: 'broken',
-        what: `the cursor of ${host} is older than the relay may remember`,
-        evidence: `cursor ${cursor} of ${stream} is ${duration(ageSeconds)} old`,
-        meaning: 'Relays keep about three days. What they have dropped does not come by the live stream any more.',
-        mend: 'start the ingester: it goes on at the oldest event there is, and asks for a sweep by itself. Then sluice sweep --status',
-      },
-    ]
+    if (isConnected(system, 'sluice_ingester_connected', host)) return []
+    const evidence = `cursor ${cursor} of ${stream} is ${duration(ageSeconds)} old`
+    // A PDS in the place of a relay may be silent for days; whether it is, only the ingester's metrics tell.
+    return readerRuns(system) === true
+      ? [
+          {
+            id: 'cursor-old',
+            severity: 'warning',
+            what: `nothing has come from ${host} for ${duration(ageSeconds)}`,
+            evidence: `${evidence}; an ingester is connected to Redis`,
+            meaning:
+              'A large relay is never silent for so long. A host with few accounts may be, and then nothing is wrong.',
+            mend: 'name the ingester in SLUICE_DAEMONS: while it says that the host is connected, this is not reported; or look at sluice_ingester_connected and its log',
+          },
+        ]
+      : [
+          {
+            id: 'cursor-old',
+            severity: 'broken',
+            what: `the cursor of ${host} is older than the relay may remember`,
+            evidence,
+            meaning: 'Relays keep about three days. What they have dropped does not come by the live stream any more.',
+            mend: 'start the ingester: it goes on at the oldest event there is, and asks for a sweep by itself. Then sluice sweep --status',
+          },
+        ]
   })
+}
 
-export const labelerSilent: Rule = ({ redis, settings }, { cursorSeconds }) => {
+export const labelerSilent: Rule = (system, { cursorSeconds }) => {
+  const { redis, settings } = system
   const { state } = redis
   if (!state) return []
   const cursors = state.cursors.filter(({ stream }) => stream === settings.streams.label)
@@ -60,6 +87,7 @@ export const labelerSilent: Rule = ({ redis, settings }, { cursorSeconds }) => {
     const host = hostOf(labeler)
     const cursor = cursors.find((candidate) => candidate.host === host)
     if (cursor && (cursor.ageSeconds ?? 0) < cursorSeconds) return []
+    if (isConnected(system, 'sluice_ingester_labelers_connected', host)) return []
     return [
       {
         id: 'labeler-silent',
@@ -68,8 +96,8 @@ export const labelerSilent: Rule = ({ redis, settings }, { cursorSeconds }) => {
         evidence: cursor
           ? `its last label is ${duration(cursor.ageSeconds)} old`
           : `there is no cursor ${settings.streams.label}:cursor:${host}`,
-        meaning: 'Moderation that it decided is not applied here.',
-        mend: 'is INGESTER_MODE all or labeler, and the address right? Look at sluice_ingester_labelers_connected and the log of the ingester',
+        meaning: 'It has labelled nobody, and nothing is wrong; or moderation that it decided is not applied here.',
+        mend: 'name the ingester in SLUICE_DAEMONS: while it says that the labeler is connected, this is not reported. Else: is INGESTER_MODE all or labeler, and the address right? Look at sluice_ingester_labelers_connected and the log of the ingester',
       },
     ]
   })

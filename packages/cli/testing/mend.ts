@@ -4,13 +4,13 @@ import type { Redis } from '@sluice/streams/connection.ts'
 import { runCli } from './run.ts'
 
 const COMMAND =
-  /psql "\$DB_POSTGRES_URL" -c '([^']+)'|redis-cli -u "\$REDIS_URL" (.+?)(?=\s{2}|;|$)|sluice ([a-z][^;(]*)/g
+  /psql "\$DB_POSTGRES_URL" -c '((?:[^']|'\\'')+)'|redis-cli -u "\$REDIS_URL" (.+?)(?=\s{2}|;|$)|sluice ([a-z][^;(]*)/g
 
 /** Returns how many commands there were. @throws Error when one fails */
 export async function applyMend(mend: string, redis: Redis, env: Record<string, string>): Promise<number> {
   const commands = [...mend.matchAll(COMMAND)]
   for (const [text, sql, redisCli, sluice] of commands) {
-    if (sql !== undefined) await queryOnce(env.DB_POSTGRES_URL!, sql)
+    if (sql !== undefined) await queryOnce(env.DB_POSTGRES_URL!, sql.replaceAll(String.raw`'\''`, "'"))
     if (redisCli !== undefined) await redis.sendCommand(redisCli.trim().split(/\s+/))
     if (sluice === undefined) continue
     const said = await runCli(sluice.trim().split(/\s+/), env)
