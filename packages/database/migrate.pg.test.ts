@@ -1,3 +1,5 @@
+import { once } from 'node:events'
+import { createServer, type Socket } from 'node:net'
 import { Database } from '@atproto/bsky'
 import { Client } from 'pg'
 import { FatalError, TransientError } from '@sluice/runtime/errors.ts'
@@ -242,20 +244,50 @@ test('two schemas of one database are migrated independently', async ({ emptyDat
   expect(compareCatalogs(one, two)).toEqual({ missing: [], different: [], extra: [] })
 })
 
-test('a table that somebody holds makes it a transient failure that leaves nothing half done', async ({
+test('a table that somebody holds makes it a transient failure, of that migration and those after it', async ({
   emptyDatabase,
 }) => {
   await officialMigrate(emptyDatabase)
-  const before = await catalogOf(emptyDatabase)
   const error = await withClient(emptyDatabase, async (holder) => {
     await holder.query(`begin; lock table ${SCHEMA}.profile_agg in share mode`)
     return await failure(migrate(emptyDatabase, SCHEMA))
   })
   expect(error).toBeInstanceOf(TransientError)
   expect(error.message).toContain('55P03')
-  expect(compareCatalogs(before, await catalogOf(emptyDatabase))).toEqual({ missing: [], different: [], extra: [] })
-  expect(await migrate(emptyDatabase, SCHEMA)).toEqual({ applied: ALL })
+  const half = await catalogOf(emptyDatabase)
+  expect({ rev: half.has('column record.rev'), tombstone: half.has('relation tombstone') }).toEqual({
+    rev: false,
+    tombstone: false,
+  })
+  await using db = new DatabasePool({ url: emptyDatabase, schema: SCHEMA, size: 1, role: 'test' })
+  expect(await pendingMigrations(db)).toEqual(ALL.slice(1))
+  expect(await migrate(emptyDatabase, SCHEMA)).toEqual({ applied: ALL.slice(1) })
 })
+
+test.for([
+  ['an index', [], 'post in row exclusive mode', 'post_reply_root_idx', ['record', 'actor_sync', 'notification', 'post']],
+  ['a rewrite', ['alter table notification alter column id type integer'], 'notification in access share mode', 'alter column id', ['record', 'actor_sync']],
+] as const)('while a migration waits to begin %s, the AppView reads', async ([, before, lock, statement, tables], { emptyDatabase }) => {
+  await officialMigrate(emptyDatabase)
+  await run(emptyDatabase, ...before)
+  const report = await withClient(emptyDatabase, async (holder) => {
+    await holder.query(`begin; lock table ${SCHEMA}.${lock}`)
+    const migrating = migrate(emptyDatabase, SCHEMA)
+    migrating.catch(() => {})
+    await withClient(emptyDatabase, async (appview) => {
+      const waiting = async (): Promise<string[]> => (await appview.query<{ query: string }>(WAITING)).rows.map(({ query }) => query)
+      await expect.poll(waiting).toEqual([expect.stringContaining(statement)])
+      for (const table of tables) await appview.query(`begin; lock table ${SCHEMA}.${table} in access share mode nowait; commit`)
+    })
+    await holder.query('commit')
+    return await migrating
+  })
+  expect(report).toEqual({ applied: ALL })
+}) // prettier-ignore
+
+const WAITING = `
+  select query from pg_stat_activity
+  where application_name = 'sluice-migrate' and datname = current_database() and wait_event_type = 'Lock'`
 
 test('a daemon on a schema that is not migrated stops with the command that mends it', async ({
   emptyDatabase,
@@ -281,6 +313,21 @@ test('a role that may not create is told which privilege it lacks', async ({ emp
   await run(emptyDatabase, `drop role ${role}`)
   expect(error).toBeInstanceOf(FatalError)
   expect(error.message).toContain('42501')
+})
+
+test('a server that accepts and says nothing is given up, to be tried again', async () => {
+  const accepted: Socket[] = []
+  const server = createServer((socket) => void accepted.push(socket)).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as { port: number }
+  try {
+    const error = await failure(migrate(`postgres://someone@127.0.0.1:${port}/any`, SCHEMA))
+    expect(error).toBeInstanceOf(TransientError)
+    expect(accepted.length).toBe(1)
+  } finally {
+    for (const socket of accepted) socket.destroy()
+    server.close()
+  }
 })
 
 test('every table of the script is one of the schema', async ({ database }) => {

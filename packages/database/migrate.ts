@@ -1,8 +1,9 @@
 /**
  * Brings a schema to the state that this version needs, or says that it is not.
  *
- * All pending migrations run in one transaction, with the table that records them: a failed run leaves nothing behind. It holds the
- * advisory lock of the AppView's own migrator (kysely's), so that neither two of ours nor one of each work at a time.
+ * Each migration runs in a transaction of its own, which records it: one that fails leaves nothing behind, and the next run goes on with it. In one transaction for all, the lock that keeps
+ * readers out of `record` for an instant would be held while an index on a full table is built, for hours. The first also makes what is needed to record it, so a schema that is refused is
+ * not touched. All of them hold the advisory lock of the AppView's own migrator (kysely's), so that neither two of ours nor one of each work at a time.
  * (kysely's `Migrator` is not used: it makes its tables outside of the transaction, and given a transaction it unlocks in a
  * `finally` that hides the error of the migration.)
  */
@@ -21,6 +22,8 @@ export interface MigrationReport {
   applied: string[]
 }
 
+/** For a server, or a proxy before it, that accepts and then says nothing: without it a daemon would stand at its start for ever. As a pool waits. */
+const CONNECT_MS = 10_000
 /** The lock that kysely's migrator takes (its `LOCK_ID`), per database. */
 const MIGRATOR_LOCK = '3853314791062309107'
 /** How long to wait for another migrator to finish. */
@@ -79,13 +82,16 @@ function withScripts(scripts: readonly MigrationScript[]): readonly Migration[] 
 }
 
 async function migrateOnce(url: string, schema: string, migrations: readonly Migration[]): Promise<string[]> {
-  const client = new Client({ connectionString: url, application_name: 'sluice-migrate', keepAlive: true })
+  const client = new Client({
+    connectionString: url,
+    application_name: 'sluice-migrate',
+    keepAlive: true,
+    connectionTimeoutMillis: CONNECT_MS,
+  })
   client.on('error', () => {}) // told to the statement that waits
   try {
     await client.connect()
-    await client.query('begin')
     const applied = await applyPending(client, schema, migrations)
-    await client.query('commit')
     return applied
   } finally {
     await client.end() // ends an open transaction too
@@ -93,11 +99,13 @@ async function migrateOnce(url: string, schema: string, migrations: readonly Mig
 }
 
 async function applyPending(client: ClientBase, schema: string, migrations: readonly Migration[]): Promise<string[]> {
-  await client.query(`set local statement_timeout to 0; set local lock_timeout to ${MIGRATOR_LOCK_MS}`)
-  await client.query(`select pg_advisory_xact_lock(${MIGRATOR_LOCK})`)
-  await client.query(`set local lock_timeout to ${TABLE_LOCK_MS}`)
-  await ensureSchema(client, schema)
+  // The end of the connection gives the lock back.
+  await client.query(`set statement_timeout to 0; set lock_timeout to ${MIGRATOR_LOCK_MS}`)
+  await client.query(`select pg_advisory_lock(${MIGRATOR_LOCK})`)
+  await client.query(`set lock_timeout to ${TABLE_LOCK_MS}`)
   const searchPath = `set local search_path to "${schema}", public`
+  await client.query('begin')
+  await ensureSchema(client, schema)
   await client.query(searchPath)
   await client.query(
     'create table if not exists sluice_migration (name varchar primary key, "appliedAt" varchar not null)',
@@ -111,7 +119,10 @@ async function applyPending(client: ClientBase, schema: string, migrations: read
       migration.name,
       new Date().toISOString(),
     ])
+    await client.query('commit; begin')
+    await client.query(searchPath)
   }
+  await client.query('commit')
   return pending.map(({ name }) => name)
 }
 

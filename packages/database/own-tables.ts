@@ -9,6 +9,8 @@ export interface AccountDeletionTable {
   deletedAt: string
   dueAt: string
   tries: number
+  /** TIDs, of purges that have begun: those that their marks and watermarks stand at. */
+  purgeRevs: string[] | null
 }
 
 /** Ours: a reply that a gate judged, by whose follows and lists may change the verdict. */

@@ -8,7 +8,7 @@
 import type { Transaction } from '@sluice/database/transaction.ts'
 import type { Collection, Written } from '@sluice/collections/define.ts'
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
-import { loadEntries } from './entry.ts'
+import { mapEntries } from './entry.ts'
 import type { RemovedRow } from './remove.ts'
 
 export interface Contest {
@@ -93,11 +93,8 @@ async function promote(
   promotable: readonly { uri: string; losers: string[] }[],
 ): Promise<void> {
   if (promotable.length === 0) return
-  const entries = await loadEntries(
-    tx,
-    collections,
-    promotable.map(({ uri }) => uri),
-  )
+  const uris = promotable.map(({ uri }) => uri)
+  const entries = await mapEntries(tx, collections, uris, (loaded) => loaded)
   for (const { entry, plugin } of entries) contest.winners.push({ entry, rows: plugin.rows(entry) })
   contest.promoted.push(...promotable.map(({ uri }) => uri))
   for (const { uri, losers } of promotable) contest.repointed.push(...losers.map((loser) => ({ from: loser, to: uri })))

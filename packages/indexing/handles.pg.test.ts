@@ -68,8 +68,55 @@ test('two actors that swap handles have each other’s; a third that is verified
   expect(await settleChecks(index.db, [found(third!, 'a.test')])).toEqual({ changed: 2, dispossessed: 1, void: 0 })
   expect(await handles(index)).toEqual(['b.test', null, 'a.test'])
   // Who lost it is looked at again.
-  const { rows } = await index.db.query('select did, queue from handle_check where queue = $1', ['new'])
-  expect(rows).toEqual([{ did: did(1), queue: 'new' }])
+  const { rows } = await index.db.query('select did, tries from handle_check where queue = $1', ['failing'])
+  expect(rows).toEqual([{ did: did(1), tries: 1 }])
+})
+
+/** How long whoever lost its handle waits, in seconds, and among whom. */
+async function waitOf(index: Index, who: string): Promise<{ queue: string; seconds: number }> {
+  const { rows } = await index.db.query<{ queue: string; dueAt: string }>(
+    'select queue, "dueAt" from handle_check where did = $1',
+    [who],
+  )
+  return { queue: rows[0]!.queue, seconds: (Date.parse(rows[0]!.dueAt) - Date.now()) / 1000 }
+}
+
+test('two that take one handle from each other, over and over, wait ever longer for it', async ({ database }) => {
+  await using index = await indexWith(database, 2)
+  const waits: number[] = []
+  for (let turn = 0; turn < 10; turn++) {
+    const [claim] = (await claimAll(index, `80${10 + turn}`)).filter((each) => each.did === did(turn % 2))
+    await settleChecks(index.db, [found(claim!, 'x.test')])
+    if (turn === 0) continue
+    const { queue, seconds } = await waitOf(index, did((turn + 1) % 2))
+    expect(queue).toBe('failing')
+    waits.push(seconds)
+  }
+  expect(waits.at(-1)).toBeGreaterThan(8 * waits[0]!)
+  expect(await handles(index)).toEqual([null, 'x.test'])
+  // Who is verified with nobody else in the way begins anew.
+  await index.db.query(`update handle_check set "dueAt" = '1' where did = $1`, [did(1)])
+  const [claim] = await claimChecks(index.db, { now: '2', until: '8050', shares: ALL })
+  expect(claim!.tries).toBeGreaterThan(0)
+  await settleChecks(index.db, [found(claim!, 'x.test')])
+  const { rows } = await index.db.query('select queue, tries from handle_check where did = $1', [did(1)])
+  expect(rows).toEqual([{ queue: 'again', tries: 0 }])
+})
+
+test('two that are verified for one handle in one breath, over and over, wait ever longer too', async ({
+  database,
+}) => {
+  await using index = await indexWith(database, 2)
+  for (let turn = 0; turn < 5; turn++) {
+    await index.db.query(`update handle_check set "dueAt" = '1'`)
+    const checks = (await claimAll(index, `80${10 + turn}`)).map((claim, i) =>
+      found(claim, 'x.test', `2026-06-02T00:00:0${i}.000Z`),
+    )
+    expect(checks).toHaveLength(2)
+    await settleChecks(index.db, checks)
+  }
+  const { rows } = await index.db.query('select queue, tries from handle_check order by did')
+  expect(rows).toEqual([{ queue: 'failing', tries: 5 }, { queue: 'again', tries: 0 }]) // prettier-ignore
 })
 
 test('of two that are verified for one handle in one breath the later check counts', async ({ database }) => {

@@ -5,7 +5,8 @@
  * - A claim is a time until which nobody else looks at the account. Who dies with it loses nothing: it is due again when the claim ends.
  * - An identity event that arrives meanwhile makes the claim void, and the account is looked at again: what was found out may be from before it.
  * - An account that is not active keeps its handle until another has it: its host answers for none of its names, and it may come back.
- * - One handle belongs to one actor. The newest verification wins; the actor that had it loses it and is looked at again.
+ * - One handle belongs to one actor. The newest verification wins; the actor that had it loses it and is looked at again, as one whose check failed: two that
+ *   take it from each other, by a name server that answers now with the one and now with the other, wait ever longer.
  *
  * Locks: one writer of handles at a time, then actors by DID, then their checks by DID.
  */
@@ -109,16 +110,21 @@ export async function settleChecks(db: DatabasePool, checks: readonly HandleChec
     ])
     const hidden = new Set(held.rows.flatMap(({ did, upstreamStatus }) => (upstreamStatus === null ? [] : [did])))
     const valid = (await validChecks(tx, checks)).map((check) => (hidden.has(check.claim.did) ? lenient(check) : check))
-    const { handles, dispossessed } = decideHandles(valid, new Map(held.rows.map((row) => [row.did, row.handle])))
+    const { handles, dispossessed, takers } = decideHandles(
+      valid,
+      new Map(held.rows.map((row) => [row.did, row.handle])),
+    )
     writeHandles(tx, handles, valid)
     const next = [...valid].sort((a, b) => (a.claim.did < b.claim.did ? -1 : 1))
+    // Verified, and yet no reason to forget how often before.
+    const contested = new Set([...dispossessed, ...takers])
     void tx.query(RESCHEDULE, [
       next.map(({ claim }) => claim.did),
       next.map((check) => check.next.queue),
       next.map((check) => check.next.dueAt),
-      next.map((check) => check.next.tries),
+      next.map((check) => (contested.has(check.claim.did) ? check.claim.tries : check.next.tries)),
     ])
-    if (dispossessed.length > 0) void tx.query(LOOK_AGAIN, [dispossessed, new Date().toISOString()])
+    if (dispossessed.length > 0) void tx.query(LOOK_AGAIN, [dispossessed, dueByTries(Date.now())])
     return { changed: handles.size, dispossessed: dispossessed.length, void: checks.length - valid.length }
   })
 }
@@ -162,24 +168,29 @@ const LOCK_CLAIMS = {
 }
 
 /**
- * What each actor's handle becomes, for those whose handle changes; and who lost theirs to another and is to be looked at again. Pure.
+ * What each actor's handle becomes, for those whose handle changes; who lost theirs to another and is to be looked at again; and to whom. Pure.
  * @param held the handles of the actors that were checked, and of those that have a handle which was verified for another
  */
 export function decideHandles(
   checks: readonly HandleCheck[],
   held: ReadonlyMap<string, string | null>,
-): { handles: Map<string, string | null>; dispossessed: string[] } {
+): { handles: Map<string, string | null>; dispossessed: string[]; takers: string[] } {
   const owner = new Map<string, string>()
   for (const { claim, handle } of [...checks].sort((a, b) => (a.checkedAt < b.checkedAt ? -1 : 1))) {
     if (typeof handle === 'string' && held.has(claim.did)) owner.set(handle, claim.did)
   }
   const wanted = new Map<string, string | null>()
   const dispossessed: string[] = []
+  const takers: string[] = []
+  const loses = (did: string, handle: string): void => {
+    dispossessed.push(did)
+    takers.push(owner.get(handle)!)
+  }
   for (const { claim, handle } of checks) {
     if (handle === undefined) continue
     const owns = handle !== null && owner.get(handle) === claim.did
     wanted.set(claim.did, owns ? handle : null)
-    if (handle !== null && !owns && held.has(claim.did)) dispossessed.push(claim.did)
+    if (handle !== null && !owns && held.has(claim.did)) loses(claim.did, handle)
   }
   const handles = new Map<string, string | null>()
   for (const [did, before] of held) {
@@ -188,10 +199,10 @@ export function decideHandles(
       if (after !== before) handles.set(did, after)
     } else if (before !== null && owner.has(before)) {
       handles.set(did, null)
-      dispossessed.push(did)
+      loses(did, before)
     }
   }
-  return { handles, dispossessed: dispossessed.sort() }
+  return { handles, dispossessed: dispossessed.sort(), takers }
 }
 
 /** Those that change give up what they have first: handles may change places. */
@@ -234,9 +245,20 @@ const RESCHEDULE = {
     where held.did = news.did`,
 }
 
+/** The first wait of an account that lost its handle to another; each time in a row doubles it, up to most of a day. */
+const LOST_MS = 5_000
+const LOST_DOUBLINGS = 14
+
+/** When accounts that lost their handles are due again, by how often in a row nothing came of their checks. */
+function dueByTries(nowMs: number): string[] {
+  return Array.from({ length: LOST_DOUBLINGS + 1 }, (_, tries) => new Date(nowMs + LOST_MS * 2 ** tries).toISOString())
+}
+
 const LOOK_AGAIN = {
   name: 'look-again-at-handles',
-  text: `update handle_check set queue = 'new', "dueAt" = $2 where did = any($1::text[])`,
+  text: `
+    update handle_check set queue = 'failing', "dueAt" = ($2::text[])[least(tries, ${LOST_DOUBLINGS}) + 1], tries = tries + 1
+    where did = any($1::text[])`,
 }
 
 /** Puts the accounts of identity events in front. Statements are sent, not awaited; the accounts must be owned by the transaction. */

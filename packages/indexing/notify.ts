@@ -22,7 +22,7 @@ const NOTIFICATION = {
 export class Notices {
   readonly #rows: NotificationRow[] = []
 
-  add(plugin: Collection, entry: Entry, notifications: readonly Notification[]): void {
+  add(plugin: Collection, entry: Omit<Entry, 'record'>, notifications: readonly Notification[]): void {
     for (const { did, reason, reasonSubject, sortAt = entry.sortAt } of notifications) {
       if (did === entry.did && !plugin.notifiesSelf) continue
       const { uri: recordUri, cid: recordCid, did: author } = entry

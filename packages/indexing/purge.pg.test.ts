@@ -4,13 +4,13 @@ import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { tidFromMicros } from '@sluice/atproto/tid.ts'
 import { DatabasePool } from '@sluice/database/pool.ts'
 import type { AccountEvent, DeleteEvent, RecordEvent, StreamEvent } from '@sluice/events/stream-event.ts'
-import { uriOf } from '@sluice/events/stream-event.ts'
+import { SEQ_BACKFILL, uriOf } from '@sluice/events/stream-event.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { Random } from '@sluice/sandbox/random.ts'
 import { describe } from 'vitest'
 import { applyBatch, type Index } from './apply-batch.ts'
 import { KnownActors } from './own.ts'
-import { claimDeletions, purgeAccount, reopenAccount, forgetDeletion } from './purge.ts'
+import { claimDeletions, purgeAccount, reopenAccount, forgetDeletion, type DeletionClaim } from './purge.ts'
 import { history } from './testing/history.ts'
 import { differences, snapshot, type Snapshot } from './testing/snapshot.ts'
 
@@ -206,17 +206,86 @@ describe('the order of account events', () => {
   })
 })
 
-test('A2 an account is purged whatever time its deletion claims', async ({ database }) => {
-  await using index = indexOn(database)
+describe('whatever time a deletion claims', () => {
   const events = history({ seed: 4, events: 60 })
   const { did } = events[0]!
-  await apply(index, events)
-  await applyBatch(index, [account(did, '9999-12-31T23:59:59.999Z', false, 'deleted')])
-  const now = new Date().toISOString()
-  const [claim] = await claimDeletions(index.db, { now, until: now, limit: 1 })
-  expect(await purgeAccount(index, claim!, { signal })).toBe(true)
-  expect(await leftOf(index, did)).toEqual([])
+  const own = events.filter((event) => event.did === did)
+  const last = own.at(-1)!
+  const before = (ms: number): string => new Date(Date.parse(last.time) - ms).toISOString()
+  const CLAIMED = ['1970-01-01T00:00:00.000Z', before(1_000), before(0), before(-1_000), '9999-12-31T23:59:59.999Z']
+
+  async function claim(index: Index): Promise<DeletionClaim> {
+    const [claimed] = await claimDeletions(index.db, { now: '9', until: '9', limit: 1 })
+    return claimed!
+  }
+
+  test.for(CLAIMED)('A2 %s: the purge ends, with nothing left', async (deletedAt, { database }) => {
+    await using index = indexOn(database)
+    await apply(index, [...events, account(did, deletedAt, false, 'deleted')])
+    expect(await purgeAccount(index, await claim(index), { signal: abortedAtLook(LOOKS), batchRecords: 3 })).toBe(true)
+    expect(await leftOf(index, did)).toEqual([])
+  })
+
+  test.for(CLAIMED)(
+    'A2 %s: back halfway with the head of before, it has all of its records',
+    async (deletedAt, { database, otherDatabase }) => {
+      await using expected = indexOn(otherDatabase)
+      await apply(expected, events)
+      await using index = indexOn(database)
+      await apply(index, [...events, account(did, deletedAt, false, 'deleted')])
+      const claimed = await claim(index)
+      for (const looks of [2, 3]) {
+        const purge = purgeAccount(index, claimed, { signal: abortedAtLook(looks), batchRecords: 3 })
+        await expect(purge).rejects.toThrow()
+      }
+      const gone = (await recordsOf(expected, did)).length - (await recordsOf(index, did)).length
+      expect(gone).toBeGreaterThan(3)
+      // A deletion may claim the last moment there is: nothing is later by this clock, and the host is believed all the same.
+      await index.db.query(`update account_deletion set state = 'returned'`)
+      await reopenAccount(index.db, await claim(index), signal)
+      await forgetDeletion(index.db, did)
+      await apply(index, exportOf(own))
+      expect(await recordsOf(index, did)).toEqual(await recordsOf(expected, did))
+    },
+  )
+
+  test('A2 what comes in behind a purge is no end of it, and none of it is left', async ({ database }) => {
+    await using index = indexOn(database)
+    await apply(index, [...events, account(did, before(0), false, 'deleted')])
+    const claimed = await claim(index)
+    await expect(purgeAccount(index, claimed, { signal: abortedAtLook(2) })).rejects.toThrow()
+    const { rows } = await index.db.query<{ rev: string }>('select "resyncRev" as rev from actor_sync where did = $1', [
+      did,
+    ])
+    const { commit, time } = last
+    const record = { $type: 'app.bsky.feed.post', text: 'still here', createdAt: time }
+    const post: StreamEvent = {
+      type: 'create', seq: SEQ_BACKFILL, time, did, commit, rev: rows[0]!.rev, collection: record.$type, rkey: 'behind', cid: commit, record,
+    } // prettier-ignore
+    await applyBatch(index, [post])
+    expect(await recordsOf(index, did)).toContain(uriOf(post))
+    expect(await purgeAccount(index, claimed, { signal: abortedAtLook(LOOKS) })).toBe(false)
+    expect(await purgeAccount(index, await claim(index), { signal: abortedAtLook(LOOKS) })).toBe(true)
+    expect(await leftOf(index, did)).toEqual([])
+  })
 })
+
+/** A purge of so few records looks at its signal less often than this, unless it has no end. */
+const LOOKS = 200
+
+async function recordsOf(index: Index, did: string): Promise<string[]> {
+  const { rows } = await index.db.query<{ uri: string }>('select uri from record where did = $1 order by uri', [did])
+  return rows.map(({ uri }) => uri)
+}
+
+/** What a resync sends of a repository that nobody has touched since. */
+function exportOf(own: readonly RecordEvent[]): StreamEvent[] {
+  const { did, rev, commit, time } = own.at(-1)!
+  const newest = new Map(own.map((event) => [`${event.collection}/${event.rkey}`, event]))
+  const living = [...newest].filter(([, { type }]) => type !== 'delete')
+  const records = living.map(([, event]) => ({ ...event, seq: SEQ_BACKFILL, rev }))
+  return [...records, { type: 'repo', time, did, commit, rev, range: ['', ''], keys: living.map(([key]) => key) }]
+}
 
 test('A2, C3: a late event that arrives while a purge ends does not bring the account back', async ({ database }) => {
   await using index = indexOn(database)

@@ -8,7 +8,7 @@
  *
  * What stays: `actor_sync`, the counters that other accounts' records make, and which facts were true when (never content), by which replies were judged.
  */
-import { tidFromMicros } from '@sluice/atproto/tid.ts'
+import { tidFromMicros, tidMicros } from '@sluice/atproto/tid.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
 import { sortsByBytes } from '@sluice/database/collation.ts'
@@ -65,15 +65,19 @@ export async function reopenAccount(
   { did, deletedAt }: Pick<DeletionClaim, 'did' | 'deletedAt'>,
   signal: AbortSignal,
 ): Promise<void> {
-  const rev = revOfDeletion(deletedAt)
-  await forEachBatch(db, DELETE_PURGE_MARKS, [...urisOf(did), rev, BATCH_RECORDS], signal)
-  await db.query(REOPEN, [did, rev])
+  const { rows } = await db.query<{ purgeRevs: string[] | null }>(PURGE_REVS, [did])
+  // A version that did not write them down used the time of the deletion.
+  const revs = [...(rows[0]?.purgeRevs ?? []), revOfDeletion(deletedAt)]
+  await forEachBatch(db, DELETE_PURGE_MARKS, [...urisOf(did), revs, BATCH_RECORDS], signal)
+  await db.query(REOPEN, [did, revs])
 }
+
+const PURGE_REVS = { name: 'purge-revs', text: `select "purgeRevs" from account_deletion where did = $1` }
 
 /** What a real export has raised it to since then stands. */
 const REOPEN = {
   name: 'reopen-account',
-  text: `update actor_sync set "resyncRev" = null where did = $1 and "resyncRev" = $2`,
+  text: `update actor_sync set "resyncRev" = null where did = $1 and "resyncRev" = any($2::text[])`,
 }
 
 /** After its repository has been asked for. */
@@ -92,7 +96,8 @@ export interface PurgeOptions {
 }
 
 /**
- * Removes everything of a deleted account. @returns whether the account is purged: false when it came back meanwhile
+ * Removes everything of a deleted account. @returns whether the account is purged: false when it came back meanwhile, or has records that came in behind
+ * the purge; then those go in the next one
  * @throws TransientError, FatalError, or the signal's reason between two batches; then it can be called again
  */
 export async function purgeAccount(
@@ -100,42 +105,79 @@ export async function purgeAccount(
   { did, deletedAt }: Pick<DeletionClaim, 'did' | 'deletedAt'>,
   { signal, batchRecords = BATCH_RECORDS }: PurgeOptions,
 ): Promise<boolean> {
-  const { rowCount } = await index.db.query(BEGIN_PURGE, [did, deletedAt])
-  const rev = rowCount === 0 ? undefined : await lastRev(index.db, did, deletedAt)
+  const { db } = index
+  const rev = await beginPurge(db, did, deletedAt)
   if (rev === undefined) return false
-  const some = someRecords(await sortsByBytes(index.db))
+  const some = someRecords(await sortsByBytes(db))
   const [from, to] = urisOf(did)
   // First the watermark alone: nothing that is queued may come in behind us.
   await applyBatch(index, [nothingIn(did, rev, deletedAt, ['', '!'])])
   for (;;) {
     signal.throwIfAborted()
-    const { rows } = await index.db.query<{ uri: string }>(some, [did, from, to, rev, batchRecords])
+    const { rows } = await db.query<{ uri: string }>(some, [did, from, to, rev, batchRecords])
     if (rows.length === 0) break
-    if ((await lastRev(index.db, did, deletedAt)) === undefined) return false
+    if ((await db.query(UNDER_WAY, [did, deletedAt])).rowCount === 0) return false
     const last = rows.at(-1)!.uri.slice(`at://${did}/`.length)
     await applyBatch(index, [nothingIn(did, rev, deletedAt, ['', `${last}!`])])
     crashPoint('purge.between')
   }
-  await forEachBatch(index.db, DELETE_TOLD, [did, batchRecords], signal)
-  await forEachBatch(index.db, DELETE_FAREWELLS, [did, batchRecords], signal)
-  await forEachBatch(index.db, DELETE_TOMBSTONES, [...urisOf(did), rev, batchRecords], signal)
-  const purged = await finish(index.db, did, deletedAt)
+  await forEachBatch(db, DELETE_TOLD, [did, batchRecords], signal)
+  await forEachBatch(db, DELETE_FAREWELLS, [did, batchRecords], signal)
+  await forEachBatch(db, DELETE_TOMBSTONES, [...urisOf(did), rev, batchRecords], signal)
+  const purged = await finish(db, did, deletedAt)
   if (purged) index.actors.forget(did)
   return purged
 }
 
-const BEGIN_PURGE = {
-  name: 'begin-purge',
-  text: `update account_deletion set state = 'purging' where did = $1 and "deletedAt" = $2 and state in ('reported', 'purging')`,
+/**
+ * The rev at which the records go, durable before the first of them does. It is above that of every record, whatever time the deletion claims: a range takes no record of its
+ * very rev. The one of a purge that was interrupted is used again, unless the account has written past it; it only rises, and those before it stay written down.
+ * @returns undefined: the deletion was taken back
+ */
+async function beginPurge(db: DatabasePool, did: string, deletedAt: string): Promise<string | undefined> {
+  const { rows } = await db.query<{ repoRev: string | null; resyncRev: string | null; purgeRevs: string[] | null }>(
+    HELD_BY_DELETED,
+    [did, deletedAt],
+  )
+  if (rows.length === 0) return undefined
+  const [{ repoRev, resyncRev, purgeRevs }] = rows as [(typeof rows)[0]]
+  const used = newestOf(purgeRevs ?? [])
+  const held = newestOf([repoRev ?? '', resyncRev === used ? '' : (resyncRev ?? '')])
+  const least = held < used ? used : after(held)
+  const rev = newestOf([least, revOfDeletion(deletedAt)])
+  const { rowCount } = await db.query(BEGIN_PURGE, [did, deletedAt, rev])
+  return rowCount === 0 ? undefined : rev
 }
 
-/** At least as new as everything that the account wrote before it was deleted; undefined: the deletion was taken back. */
-async function lastRev(db: DatabasePool, did: string, deletedAt: string): Promise<string | undefined> {
-  const { rows } = await db.query<{ rev: string | null }>(LAST_REV, [did, deletedAt])
-  if (rows.length === 0) return undefined
-  const ofDeletion = revOfDeletion(deletedAt)
-  const held = rows[0]!.rev ?? ''
-  return held > ofDeletion ? held : ofDeletion
+const HELD_BY_DELETED = {
+  name: 'held-by-deleted',
+  text: `
+    select sync."repoRev", sync."resyncRev", gone."purgeRevs" from account_deletion gone left join actor_sync sync on sync.did = gone.did
+    where gone.did = $1 and gone."deletedAt" = $2 and gone.state in ('reported', 'purging')`,
+}
+
+const BEGIN_PURGE = {
+  name: 'begin-purge',
+  text: `
+    update account_deletion set state = 'purging',
+      "purgeRevs" = case when $3 = any("purgeRevs") then "purgeRevs" else array_append("purgeRevs", $3) end
+    where did = $1 and "deletedAt" = $2 and state in ('reported', 'purging')`,
+}
+
+const UNDER_WAY = {
+  name: 'purge-under-way',
+  text: `select from account_deletion where did = $1 and "deletedAt" = $2 and state = 'purging'`,
+}
+
+/** Of none: '', before every rev. */
+function newestOf(revs: readonly string[]): string {
+  return revs.reduce((newest, rev) => (rev > newest ? rev : newest), '')
+}
+
+/** A rev above this one. The last TIDs, and what another indexer may have written, have none that is a TID: then a longer text, which sorts behind it. */
+function after(rev: string): string {
+  const micros = tidMicros(rev) + 1
+  return Number.isSafeInteger(micros) ? tidFromMicros(micros) : `${rev}2`
 }
 
 /** An event may claim any time; TIDs end in the year 2255. */
@@ -143,19 +185,12 @@ function revOfDeletion(deletedAt: string): string {
   return tidFromMicros(Math.min(Math.max(0, Date.parse(deletedAt)) * 1000, Number.MAX_SAFE_INTEGER), 1023)
 }
 
-const LAST_REV = {
-  name: 'last-rev-of-deleted',
-  text: `
-    select greatest(sync."repoRev", sync."resyncRev") as rev from account_deletion gone left join actor_sync sync on sync.did = gone.did
-    where gone.did = $1 and gone."deletedAt" = $2 and gone.state = 'purging'`,
-}
-
-/** In byte order, as ranges are. '!' goes before every character of a record path. */
+/** In byte order, as ranges are, and none that a range leaves. '!' goes before every character of a record path. */
 function someRecords(byBytes: boolean): { name: string; text: string } {
   return {
     name: 'some-records-of-deleted',
     text: `
-      select uri from record where ${recordsBetween(byBytes)} and (rev is null or rev <= $4) order by uri${byBytes ? '' : ' collate "C"'} limit $5`,
+      select uri from record where ${recordsBetween(byBytes)} and (rev is null or rev < $4) order by uri${byBytes ? '' : ' collate "C"'} limit $5`,
   }
 }
 
@@ -206,23 +241,37 @@ const DELETE_PURGE_MARKS = {
   name: 'delete-marks-of-purge',
   text: `
     delete from tombstone where uri in (
-      select uri from tombstone where uri >= $1 and uri < $2 and did = $3 and rev = $4 limit $5)`,
+      select uri from tombstone where uri >= $1 and uri < $2 and did = $3 and rev = any($4::text[]) limit $5)`,
 }
 
-/** The account itself. Whoever applies events of it waits here, and finds it gone. */
+/** The account itself, when it has no records left. Whoever applies events of it waits here, and finds it gone. */
 async function finish(db: DatabasePool, did: string, deletedAt: string): Promise<boolean> {
+  const left = recordsLeft(await sortsByBytes(db))
+  const [from, to] = urisOf(did)
   return await transaction(db, { doing: 'purging an account' }, async (tx) => {
     void tx.query({ name: 'own-deleted', text: `select from actor_sync where did = $1 for update` }, [did])
-    const { rowCount } = await tx.query(
-      {
-        name: 'note-purge',
-        text: `update account_deletion set state = 'purged' where did = $1 and "deletedAt" = $2 and state = 'purging'`,
-      },
-      [did, deletedAt],
-    )
+    const { rows } = await tx.query<{ rev: string | null }>(left, [did, from, to])
+    if (rows.length > 0) {
+      // They came in at the rev of the purge or above it, from a host that says there is no such repository. Not in this round: it may go on so for as long as it likes.
+      void tx.query(BEGIN_PURGE, [did, deletedAt, after(newestOf(rows.map(({ rev }) => rev ?? '')))])
+      return false
+    }
+    const { rowCount } = await tx.query(NOTE_PURGE, [did, deletedAt])
     if (rowCount === 0) return false
     void tx.query({ name: 'delete-actor', text: `delete from actor where did = $1` }, [did])
     void tx.query({ name: 'delete-handle-check', text: `delete from handle_check where did = $1` }, [did])
     return true
   })
+}
+
+function recordsLeft(byBytes: boolean): { name: string; text: string } {
+  return {
+    name: 'left-of-deleted',
+    text: `select max(rev) as rev from record where ${recordsBetween(byBytes)} having count(*) > 0`,
+  }
+}
+
+const NOTE_PURGE = {
+  name: 'note-purge',
+  text: `update account_deletion set state = 'purged' where did = $1 and "deletedAt" = $2 and state = 'purging'`,
 }

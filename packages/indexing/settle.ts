@@ -79,12 +79,17 @@ export async function deriveOnward(
   let changes = 0
   // Each round goes at least one level down a thread; a thread deeper than this would be settled by the next event in it.
   for (let round = 0; affected.size > 0 && round < ROUNDS_MAX; round++) {
-    const changed: Entry[] = []
-    for (const part of chunks([...affected].sort(), DERIVE_MAX)) {
-      changed.push(...(await transaction(db, { doing: 'settling' }, (tx) => deriveAgain(tx, collections, part))))
+    const next = new Set<string>()
+    const parts = [...chunks([...affected].sort(), DERIVE_MAX)]
+    for (const part of parts) {
+      const { changed, rest } = await transaction(db, { doing: 'settling' }, (tx) => deriveAgain(tx, collections, part))
+      parts.push(...rest)
+      changes += changed.length
+      // Part by part: nothing of what was loaded is kept.
+      const found = await db.session((session) => find(session, collections, changed.map(again), { since }))
+      for (const uri of found) next.add(uri)
     }
-    changes += changed.length
-    affected = new Set(await db.session((session) => find(session, collections, changed.map(again), { since })))
+    affected = next
   }
   return changes
 }
@@ -130,16 +135,25 @@ function again(entry: Entry): Touched {
   return { uri: entry.uri, did: entry.did, rev: entry.rev, derived: true, entry }
 }
 
+interface Derived {
+  changed: Entry[]
+  /** Those that had no room in memory: each part is for a transaction of its own. */
+  rest: string[][]
+}
+
 /** Derives these records again; returns those that changed. */
-async function deriveAgain(tx: Transaction, collections: CollectionSet, uris: readonly string[]): Promise<Entry[]> {
-  const changed: Entry[] = []
+async function deriveAgain(tx: Transaction, collections: CollectionSet, uris: readonly string[]): Promise<Derived> {
+  const all: Derived = { changed: [], rest: [] }
   const deltas = new Deltas()
   for (const [nsid, ofCollection] of Map.groupBy(uris, collectionOfUri)) {
     const plugin = collections.plugin(nsid)
-    if (plugin?.derive) changed.push(...(await deriveCollection(tx, collections, plugin, ofCollection, deltas)))
+    if (!plugin?.derive) continue
+    const { changed, rest } = await deriveCollection(tx, collections, plugin, ofCollection, deltas)
+    all.changed.push(...changed)
+    all.rest.push(...rest)
   }
   deltas.flush(tx)
-  return changed
+  return all
 }
 
 async function deriveCollection(
@@ -148,7 +162,7 @@ async function deriveCollection(
   plugin: Collection,
   uris: readonly string[],
   deltas: Deltas,
-): Promise<Entry[]> {
+): Promise<Derived> {
   const [primary] = plugin.tables
   const counters = plugin.counters.filter(({ of }) => of === primary)
   const columns = new Set([primary!.owner, ...plugin.derived, ...counters.map(({ by }) => by)])
@@ -162,8 +176,8 @@ async function deriveCollection(
     [uris],
   )
   const before = new Map(rows.map((row) => [row[primary!.owner] as string, row]))
-  const entries = (await loadEntries(tx, collections, [...before.keys()])).map(({ entry }) => entry)
-  const written: Written[] = entries.map((entry) => ({ entry, rows: plugin.rows(entry) }))
+  const { entries, rest } = await loadEntries(tx, collections, [...before.keys()])
+  const written: Written[] = entries.map(({ entry }) => ({ entry, rows: plugin.rows(entry) }))
   const notifications = (await plugin.derive!(sqlOf(tx), written)) ?? new Map()
   const changed = written.filter(({ entry, rows: [row] }) => differs(plugin, before.get(entry.uri)!, row!.values))
   for (const {
@@ -175,7 +189,7 @@ async function deriveCollection(
   }
   updateDerived(tx, plugin, changed)
   await renotify(tx, plugin, written, notifications)
-  return changed.map(({ entry }) => entry)
+  return { changed: changed.map(({ entry }) => entry), rest }
 }
 
 /** Null and false say the same: nothing against it. */

@@ -11,8 +11,9 @@ import type { Migration } from './migration.ts'
 export const versions: Migration = {
   name: '0002-versions',
   async up(client) {
-    await client.query(STATEMENTS)
+    // First: while it rewrites a table, nothing keeps readers out of the others.
     await widenNotificationId(client)
+    await client.query(STATEMENTS)
   },
 }
 

@@ -1,8 +1,8 @@
 /**
  * What makes posts converge with the posts, gates, follows and lists by which they are judged, whatever arrives first; and the order of account events.
  *
- * On an adopted database the index on `post` is the one statement that takes time: it keeps writers of `post` out while it reads the table (about a
- * minute per 10 million posts). Whoever wants to avoid that builds it first, with the same name, by `create index concurrently`.
+ * On an adopted database the index on `post` is the one statement that takes time: it keeps writers of `post`, and no readers, out while it reads the table (about a
+ * minute per 10 million posts). It comes before the columns, whose lock keeps readers out until the end. Whoever wants to avoid that builds it first, with the same name, by `create index concurrently`.
  */
 import type { ClientBase } from 'pg'
 import type { Migration } from './migration.ts'

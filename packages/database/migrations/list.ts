@@ -7,6 +7,8 @@ import { bulk } from './0005-bulk.ts'
 import { autovacuum } from './0006-autovacuum.ts'
 import { smallTables } from './0007-small-tables.ts'
 import { finders, FINDERS } from './0008-finders.ts'
+import { statistics } from './0009-statistics.ts'
+import { purgeRevs } from './0010-purge-revs.ts'
 import type { Migration } from './migration.ts'
 
 export const MIGRATIONS: readonly Migration[] = [
@@ -18,6 +20,8 @@ export const MIGRATIONS: readonly Migration[] = [
   autovacuum,
   smallTables,
   finders,
+  statistics,
+  purgeRevs,
 ]
 
 /** How our own tables and indexes are made: what `doctor` looks for. */

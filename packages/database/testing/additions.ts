@@ -3,6 +3,7 @@ export const ADDITIONS = [
   'column account_deletion.deletedAt',
   'column account_deletion.did',
   'column account_deletion.dueAt',
+  'column account_deletion.purgeRevs',
   'column account_deletion.state',
   'column account_deletion.tries',
   'column actor_sync.accountAt',

@@ -1,0 +1,91 @@
+/** C1: a few small events may make an indexer look at much that is stored: what it holds of that at a time has a bound. */
+import { collections } from '@sluice/collections/collections.ts'
+import { CollectionSet } from '@sluice/collections/collection-set.ts'
+import { DatabasePool } from '@sluice/database/pool.ts'
+import { uriOf, type CreateEvent, type StreamEvent } from '@sluice/events/stream-event.ts'
+import { expect, test } from '@sluice/sandbox/fixtures.ts'
+import { applyBatch, type Index } from './apply-batch.ts'
+import { LOADED_BYTES, mapEntries } from './entry.ts'
+import { KnownActors } from './own.ts'
+import { applyInHeap } from './testing/apply-in-heap.ts'
+import { Story } from './testing/story.ts'
+
+/** A batch of small records takes 60; what is blown up here takes 20 for each record, and more than this for all. */
+const HEAP_MB = 200
+const RECORDS = 12
+/** Half of what a record may hold; each costs 3 bytes of JSON and 40 in memory. */
+const ARRAYS = 500_000
+
+function indexOn(url: string): Index & AsyncDisposable {
+  const db = new DatabasePool({ url, schema: 'bsky', size: 2, role: 'test' })
+  const index = { db, collections: new CollectionSet(collections), actors: new KnownActors() }
+  return { ...index, [Symbol.asyncDispose]: () => db.close() }
+}
+
+/** As if they had been written so. */
+async function blowUp({ db }: Index, events: readonly CreateEvent[], arrays = ARRAYS): Promise<void> {
+  const { rowCount } = await db.query(
+    `update record set json = left(json, -1) || ',"junk":[' || repeat('[],', $2) || '[]]}' where uri = any($1::text[])`,
+    [events.map(uriOf), arrays],
+  )
+  expect(rowCount).toBe(events.length)
+}
+
+test('C1 deletions of large records are applied in a heap that holds only some of these', async ({ database }) => {
+  await using index = indexOn(database)
+  const story = new Story()
+  const posts = Array.from({ length: RECORDS }, (_, n) => story.post('mallory', `post ${n}`))
+  await applyBatch(index, posts)
+  await blowUp(index, posts)
+  const deletions: StreamEvent[] = posts.map((event) => story.delete(event))
+  expect(await applyInHeap(database, deletions, HEAP_MB)).toMatchObject({ removed: RECORDS })
+  const facts = await index.db.query<{ uri: string }>(`select uri from past_fact where key = uri order by uri`)
+  expect(facts.rows.map(({ uri }) => uri)).toEqual(posts.map(uriOf).sort())
+})
+
+test('C1 large replies are judged again in a heap that holds only some of them', async ({ database }) => {
+  await using index = indexOn(database)
+  const story = new Story()
+  const root = story.post('alice', 'the root')
+  const gate = story.put('alice', 'app.bsky.feed.threadgate', { post: uriOf(root), allow: [] }, root.rkey)
+  const replies = Array.from({ length: RECORDS }, () => story.reply('mallory', root))
+  await applyBatch(index, [root, ...replies])
+  await blowUp(index, replies)
+  expect(await applyInHeap(database, [gate], HEAP_MB)).toMatchObject({ settled: RECORDS + 1 })
+  const { rows } = await index.db.query<{ uri: string }>('select uri from post where "violatesThreadGate" order by uri')
+  expect(rows.map(({ uri }) => uri)).toEqual(replies.map(uriOf).sort())
+})
+
+test('C1 stored records are loaded in parts of so many bytes, each once; small ones in one', async ({ database }) => {
+  await using index = indexOn(database)
+  const story = new Story()
+  const posts = Array.from({ length: 40 }, (_, n) => story.post('mallory', `post ${n}`))
+  await applyBatch(index, posts)
+  const loaded: number[] = []
+  const counting: Parameters<typeof mapEntries>[0] = {
+    async query(...args) {
+      const answer = await index.db.query(...args)
+      loaded.push(answer.rows.reduce((bytes: number, { json }) => bytes + ((json as string | null)?.length ?? 0), 0))
+      return answer as never
+    },
+  }
+  const load = (): Promise<string[]> =>
+    mapEntries(
+      counting,
+      index.collections,
+      posts.map(uriOf),
+      ({ entry }) => `${entry.uri} ${JSON.stringify(entry.record).length}`,
+    )
+  expect(await load()).toHaveLength(40)
+  expect(loaded).toHaveLength(1)
+
+  const large = posts.filter((_, i) => i % 3 === 0)
+  await blowUp(index, large, 300_000)
+  loaded.length = 0
+  const found = await load()
+  expect(new Set(found.map((line) => line.split(' ')[0]))).toEqual(new Set(posts.map(uriOf)))
+  expect(found).toHaveLength(40)
+  const most = 300_000 * 3 + 1_000
+  expect(Math.max(...loaded)).toBeLessThan(LOADED_BYTES + most)
+  expect(loaded.length).toBeLessThanOrEqual(1 + Math.ceil((large.length * most) / LOADED_BYTES))
+})
