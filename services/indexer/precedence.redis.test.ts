@@ -59,11 +59,16 @@ async function startBoth(redisUrl: string, stop: AbortSignal) {
     })
   })
   const connections = opened.move()
-  const ended = Promise.all(runs).finally(async () => connections.disposeAsync())
+  const ended = closedAfter(runs, connections)
   ended.catch(() => {})
   const add = async (stream: string, notes: readonly Note[]) =>
     Promise.all(notes.map(async (note) => redis.xAdd(stream, '*', codec.encode(note))))
   return { redis, acked, troubles, ended, add, sideBySide: () => sideBySide }
+}
+
+async function closedAfter(runs: readonly Promise<void>[], connections: AsyncDisposable): Promise<void> {
+  await using _ = connections
+  await Promise.all(runs)
 }
 
 const poll = { timeout: 15_000, interval: 20 }

@@ -92,11 +92,12 @@ const timeOf = (uri: string): string => `(
 
 /**
  * Replies to `below.uri` that live and replies that are gone: these still pass on what their parent is worth. LATERAL with OFFSET 0: the planner
- * takes the rows of a recursion for many, and would read the whole table of posts for each batch to join them by hash.
+ * takes the rows of a recursion for many, and would read the whole table of posts for each batch to join them by hash. Each reply once (UNION): every edit of
+ * one leaves a fact with the same parent, and 60 edits at each of four levels were fourteen million ways down.
  */
 const REPLIES = `lateral (
         select uri from post where "replyParent" = below.uri
-        union all select uri from past_fact where fact ->> 'parent' = below.uri and fact ->> 'parent' is not null
+        union select uri from past_fact where fact ->> 'parent' = below.uri and fact ->> 'parent' is not null
         offset 0
       ) reply`
 
@@ -105,11 +106,15 @@ const DESCENDANTS: Statement = {
   text: `
     with recursive below (uri, depth) as (
       select uri, 0 from unnest($1::text[]) as above (uri)
-      union all
+      union
       select reply.uri, depth + 1 from below cross join ${REPLIES} where depth < 4
     )
     select distinct uri from below where depth > 0 and uri <> all($2::text[])`,
 }
+
+/** Of several versions of one thing in a batch the first: what was written after a later one was written after that. */
+const earliest = (key: string): string =>
+  `(select ${key}, min(time) as time from unnest($1::text[], $2::text[]) as version (${key}, time) group by ${key})`
 
 /**
  * Whether a row may have been written since that moment: an xid is young when its age is low; frozen rows are the oldest of all. Moments are xid8, whose text an xid
@@ -117,43 +122,59 @@ const DESCENDANTS: Statement = {
  */
 const since = (row: string): string => `($2::text is null or age(${row}.xmin) <= age($2::text::xid8::xid))`
 
-/** Posts of the batch of whose ancestors, gates or relations another transaction wrote or ended one that the batch may not have seen. */
+/**
+ * Posts of the batch of whose ancestors, gates or relations another transaction wrote or ended one that the batch may not have seen. What many of them share
+ * (a parent, a gate, an owner) is looked at once for all, since there is a past fact for each of its edits: so the recursion takes its posts together at
+ * each level, which PostgreSQL allows one query further in.
+ */
 const OVERTAKEN: Statement = {
   name: 'affected-overtaken',
   text: `
-    with recursive above (uri, parent, depth) as (
-      select uri, "replyParent", 1 from post where uri = any($1::text[]) and "replyParent" is not null
+    with recursive above (uris, parent, depth) as (
+      select array_agg(uri), "replyParent", 1 from post where uri = any($1::text[]) and "replyParent" is not null group by "replyParent"
       union
-      select above.uri, known.parent, depth + 1 from above cross join lateral (
-        select "replyParent" as parent from post where post.uri = above.parent
-        union all select fact ->> 'parent' from past_fact past where past.uri = above.parent
+      select below.uris, known.parent, depth + 1 from (
+        select array_agg(distinct uri) as uris, parent, depth from (
+          select uri, parent, depth from above cross join unnest(uris) as uri where depth < 5 offset 0
+        ) level group by parent, depth
+      ) below cross join lateral (
+        select "replyParent" as parent from post where post.uri = below.parent
+        union select fact ->> 'parent' from past_fact past where past.uri = below.parent
         offset 0
-      ) known where depth < 5 and known.parent is not null
+      ) known where known.parent is not null
+    ), gated as materialized (
+      select uri, creator, owner from gated_reply where uri = any($1::text[])
+    ), asked (uris, key) as materialized (
+      select array_agg(uri), key from (
+        select uri, 'threadgate ' || coalesce("replyRoot", uri) as key from post where uri = any($1::text[])
+        union all select uri, 'postgate ' || subject from quote where uri = any($1::text[])
+        union all select uri, 'follow ' || owner || ' ' || creator from gated
+        union all select uri, 'follow ' || creator || ' ' || owner from gated
+      ) judged_by group by key
     )
-    select above.uri from above cross join lateral (
+    select unnest(above.uris) as uri from (
+      select array_agg(distinct uri) as uris, parent from above cross join unnest(uris) as uri group by parent
+    ) above cross join lateral (
       select from post where post.uri = above.parent and ${since('post')}
       union all select from past_fact past where past.uri = above.parent and ${since('past')}
-      offset 0
+      limit 1
+    ) young
+    union select unnest(asked.uris) from asked cross join lateral (
+      select from past_fact past where past.key = asked.key and ${since('past')} limit 1
+    ) young
+    union select unnest(owned.uris) from (select array_agg(uri) as uris, owner from gated group by owner) owned cross join lateral (
+      select from past_fact past where past.did = owned.owner and past.key like 'listitem %' and ${since('past')} limit 1
     ) young
     union select post.uri from post join thread_gate gate on gate."postUri" = coalesce(post."replyRoot", post.uri)
     where post.uri = any($1::text[]) and ${since('gate')}
-    union select post.uri from post join past_fact past on past.key = 'threadgate ' || coalesce(post."replyRoot", post.uri)
-    where post.uri = any($1::text[]) and ${since('past')}
     union select quote.uri from quote join post_gate gate on gate."postUri" = quote.subject
     where quote.uri = any($1::text[]) and ${since('gate')}
-    union select quote.uri from quote join past_fact past on past.key = 'postgate ' || quote.subject
-    where quote.uri = any($1::text[]) and ${since('past')}
-    union select reply.uri from gated_reply reply
-    join follow on (follow.creator, follow."subjectDid") in ((reply.owner, reply.creator), (reply.creator, reply.owner))
-    where reply.uri = any($1::text[]) and ${since('follow')}
-    union select reply.uri from gated_reply reply
-    join list_item item on item."subjectDid" = reply.creator and item.creator = reply.owner
-    where reply.uri = any($1::text[]) and ${since('item')}
-    union select reply.uri from gated_reply reply
-    join past_fact past on past.key in ('follow ' || reply.owner || ' ' || reply.creator, 'follow ' || reply.creator || ' ' || reply.owner)
-    where reply.uri = any($1::text[]) and ${since('past')}
-    union select reply.uri from gated_reply reply join past_fact past on past.did = reply.owner and past.key like 'listitem %'
-    where reply.uri = any($1::text[]) and ${since('past')}`,
+    union select gated.uri from gated
+    join follow on (follow.creator, follow."subjectDid") in ((gated.owner, gated.creator), (gated.creator, gated.owner))
+    where ${since('follow')}
+    union select gated.uri from gated
+    join list_item item on item."subjectDid" = gated.creator and item.creator = gated.owner
+    where ${since('item')}`,
 }
 
 const POSTS: Statement = { name: 'affected-posts', text: `select uri from post where uri = any($1::text[])` }
@@ -162,24 +183,27 @@ const REPLIES_AFTER: Statement = {
   name: 'affected-replies-after',
   text: `
     with recursive below (uri, rev, depth) as (
-      select uri, rev, 0 from unnest($1::text[], $2::text[]) as gone (uri, rev)
-      union all
-      select reply.uri, below.rev, depth + 1 from below cross join ${REPLIES} where depth < 4
+      select uri, min(rev), 0 from unnest($1::text[], $2::text[]) as gone (uri, rev) group by uri
+      union
+      select reply.uri, below.rev, depth + 1 from (
+        select uri, min(rev) as rev, depth from (select uri, rev, depth from below where depth < 4 offset 0) level group by uri, depth
+      ) below cross join ${REPLIES}
     )
-    select distinct uri from below where depth > 0 and ${timeOf('below.uri')} > rev`,
+    select uri from (select uri, min(rev) as rev from below where depth > 0 group by uri) found
+    where ${timeOf('found.uri')} > rev`,
 }
 
 const IN_THREAD_AFTER: Statement = {
   name: 'affected-in-thread-after',
   text: `
-    select post.uri from unnest($1::text[], $2::text[]) as gate (post, time)
+    select post.uri from ${earliest('post')} gate
     join post on post."replyRoot" = gate.post where ${timeOf('post.uri')} >= gate.time`,
 }
 
 const QUOTES_AFTER: Statement = {
   name: 'affected-quotes-after',
   text: `
-    select quote.uri from unnest($1::text[], $2::text[]) as gate (post, time)
+    select quote.uri from ${earliest('post')} gate
     join quote on quote.subject = gate.post where ${timeOf('quote.uri')} >= gate.time`,
 }
 
@@ -196,9 +220,9 @@ const BETWEEN: Statement = {
 const BETWEEN_ENDED: Statement = {
   name: 'affected-between-ended',
   text: `
-    with ended as (
-      select split_part(past.key, ' ', 2) as a, split_part(past.key, ' ', 3) as b, gone.rev
-      from unnest($1::text[], $2::text[]) as gone (uri, rev) join past_fact past on past.uri = gone.uri
+    with ended as materialized (
+      select distinct split_part(past.key, ' ', 2) as a, split_part(past.key, ' ', 3) as b, gone.time as rev
+      from ${earliest('uri')} gone join past_fact past on past.uri = gone.uri
     )
     select reply.uri from ended join gated_reply reply on reply.creator = a and reply.owner = b where reply.at >= ended.rev
     union select reply.uri from ended join gated_reply reply on reply.creator = b and reply.owner = a where reply.at >= ended.rev`,
@@ -214,7 +238,9 @@ const BY_MEMBER: Statement = {
 const BY_MEMBER_ENDED: Statement = {
   name: 'affected-by-member-ended',
   text: `
-    select reply.uri from unnest($1::text[], $2::text[]) as gone (uri, rev)
-    join past_fact past on past.uri = gone.uri
-    join gated_reply reply on reply.creator = split_part(past.key, ' ', 3) where reply.at >= gone.rev`,
+    with ended as materialized (
+      select distinct split_part(past.key, ' ', 3) as member, gone.time as rev
+      from ${earliest('uri')} gone join past_fact past on past.uri = gone.uri
+    )
+    select reply.uri from ended join gated_reply reply on reply.creator = member where reply.at >= ended.rev`,
 }

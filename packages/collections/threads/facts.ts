@@ -16,7 +16,6 @@ export interface Span<T> {
 export interface PastPost {
   root: string | null
   parent: string | null
-  mentions: string[]
 }
 
 export const PAST_LEVELS_MAX = 50
@@ -24,10 +23,11 @@ export const PAST_LEVELS_MAX = 50
 export class LoadedFacts implements Facts {
   readonly #posts = new Map<string, ThreadPost>()
   readonly #spans = new Map<string, Span<unknown>[]>()
-  readonly #mentions = new Map<string, string[]>()
+  /** By the URI of a living post, by URI and beginning of a past version. */
+  readonly #mentions = new Map<string, Set<string>>()
   #unjudged = new Set<string>()
   #judge: (uri: string) => void = () => {}
-  /** Keys whose ended spans are loaded. */
+  /** Keys and times whose ended spans are loaded. */
   readonly #asked = new Set<string>()
 
   addPost(post: ThreadPost): void {
@@ -44,10 +44,10 @@ export class LoadedFacts implements Facts {
     this.#judge = judge
   }
 
-  /** True the first time. */
-  ask(key: string): boolean {
+  /** True the first time. What is known of a key at one time says nothing of it at another. */
+  ask(key: string, at: string): boolean {
     const before = this.#asked.size
-    return this.#asked.add(key).size > before
+    return this.#asked.add(`${at} ${key}`).size > before
   }
 
   addSpan(key: string, span: Span<unknown>): void {
@@ -97,12 +97,19 @@ export class LoadedFacts implements Facts {
   }
 
   mentions(postUri: string, at: string): ReadonlySet<string> {
-    const { mentions } = this.#pastPost(postUri, at)?.fact ?? { mentions: this.#mentions.get(postUri) }
-    return new Set(mentions)
+    const since = this.pastVersion(postUri, at)
+    return this.#mentions.get(since === undefined ? postUri : `${postUri} ${since}`) ?? NOBODY
   }
 
-  addMentions(postUri: string, mentions: string[]): void {
-    this.#mentions.set(postUri, mentions)
+  /** When the version began that counted then, if it is one that has ended. */
+  pastVersion(postUri: string, at: string): string | undefined {
+    return this.#pastPost(postUri, at)?.since
+  }
+
+  /** @param since for a version that has ended; of one it suffices to add whom somebody asks for */
+  addMentions(postUri: string, mentions: readonly string[], since?: string): void {
+    const version = since === undefined ? postUri : `${postUri} ${since}`
+    this.#mentions.set(version, new Set([...(this.#mentions.get(version) ?? []), ...mentions]))
   }
 
   follows(follower: string, followed: string, at: string): boolean {
@@ -123,6 +130,8 @@ export class LoadedFacts implements Facts {
     return best as Span<T> | undefined
   }
 }
+
+const NOBODY: ReadonlySet<string> = new Set()
 
 function bySince(a: Span<unknown>, b: Span<unknown>): number {
   return a.since < b.since ? -1 : 1

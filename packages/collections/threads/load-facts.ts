@@ -4,19 +4,20 @@
  */
 import { didOfUri } from '@sluice/events/stream-event.ts'
 import type { Sql, Statement } from '../define.ts'
-import { PAST_LEVELS_MAX, type LoadedFacts, type PastPost, type Span } from './facts.ts'
+import { PAST_LEVELS_MAX, type LoadedFacts, type Span } from './facts.ts'
 import { followKey, listItemKey, postGateKey, readPostGate, readThreadGate, threadGateKey } from './gates.ts'
 import type { Judged } from './judge.ts'
+import { loadPastGates, loadPastMentions, loadPastPosts, loadPastRelations } from './load-past.ts'
+import type { KeyAt, MentionAt, PostAt } from './load-past.ts'
 import { claimOfDate, claimOfKey, writtenAt } from './when.ts'
 
 /** Loads the facts for these posts. Those of the batch itself must be added before. */
 export async function loadFacts(sql: Sql, posts: readonly Judged[], facts: LoadedFacts): Promise<void> {
-  const roots = distinct(posts.flatMap((p) => p.root ?? []))
-  const quoted = distinct(posts.flatMap((p) => (p.quotes !== null && didOfUri(p.quotes) !== p.did ? [p.quotes] : [])))
-  await Promise.all([
-    loadParents(sql, distinct(posts.flatMap((p) => p.parent ?? [])), facts),
-    loadGates(sql, roots, quoted, facts),
-  ])
+  const roots = posts.flatMap(({ root, at }) => (root === null ? [] : [{ uri: root, at }]))
+  const quoted = posts.flatMap(({ did, quotes, at }) =>
+    quotes !== null && didOfUri(quotes) !== did ? [{ uri: quotes, at }] : [],
+  )
+  await Promise.all([loadParents(sql, parentsOf(posts), facts), loadGates(sql, roots, quoted, facts)])
   await loadRelations(sql, posts, facts)
 }
 
@@ -27,9 +28,9 @@ export async function loadAncestors(
   levels: number,
   facts: LoadedFacts,
 ): Promise<void> {
-  let line = posts.flatMap(({ parent, at }) => (parent === null ? [] : [{ uri: parent, at }]))
+  let line = parentsOf(posts)
   for (let level = 0; level < levels && line.length > 0; level++) {
-    await loadParents(sql, distinct(line.map(({ uri }) => uri)), facts)
+    await loadParents(sql, line, facts)
     line = line.flatMap(({ uri, at }) => {
       const parent = facts.postAt(uri, at)?.parent
       return parent ? [{ uri: parent, at }] : []
@@ -37,18 +38,23 @@ export async function loadAncestors(
   }
 }
 
-async function loadParents(sql: Sql, uris: readonly string[], facts: LoadedFacts): Promise<void> {
-  // Past parents are judged by their own parents: further rounds only where a deleted or edited post stands above another.
-  for (let round = 0, asked = uris; asked.length > 0 && round < PAST_LEVELS_MAX; round++) {
-    const unknown = asked.filter((uri) => !facts.hasPost(uri))
+function parentsOf(posts: readonly Judged[]): PostAt[] {
+  return posts.flatMap(({ parent, at }) => (parent === null ? [] : [{ uri: parent, at }]))
+}
+
+async function loadParents(sql: Sql, parents: readonly PostAt[], facts: LoadedFacts): Promise<void> {
+  // Past parents are judged by their own parents, at their own time: further rounds only where a deleted or edited post stands above another. One round
+  // for each level that judging looks at: a version that was not asked for would be taken for one that never was.
+  for (let level = 0, asked = parents; asked.length > 0 && level <= PAST_LEVELS_MAX + 1; level++) {
+    const unknown = distinct(asked.map(({ uri }) => uri)).filter((uri) => !facts.hasPost(uri))
     const [living, past] = await Promise.all([
       unknown.length > 0 ? sql.query<ParentRow>(PARENTS, [unknown]) : [],
-      loadPast(sql, asked, facts),
+      loadPastPosts(sql, asked, facts),
     ])
     for (const { uri, root, parent, invalid } of living) {
       facts.addPost({ uri, root, parent, invalidReplyRoot: invalid === true })
     }
-    asked = distinct(past.flatMap(({ fact }) => (fact as PastPost).parent ?? []))
+    asked = past.flatMap(({ since, fact: { parent } }) => (parent === null ? [] : [{ uri: parent, at: since }]))
   }
 }
 
@@ -68,15 +74,15 @@ const PARENTS: Statement = {
 
 async function loadGates(
   sql: Sql,
-  roots: readonly string[],
-  quoted: readonly string[],
+  roots: readonly PostAt[],
+  quoted: readonly PostAt[],
   facts: LoadedFacts,
 ): Promise<void> {
   if (roots.length + quoted.length === 0) return
   const [threadGates, postGates] = await Promise.all([
-    roots.length > 0 ? sql.query<GateRow>(THREAD_GATES, [roots]) : [],
-    quoted.length > 0 ? sql.query<GateRow>(POST_GATES, [quoted]) : [],
-    loadPast(sql, [...roots.map(threadGateKey), ...quoted.map(postGateKey)], facts),
+    roots.length > 0 ? sql.query<GateRow>(THREAD_GATES, [distinct(roots.map(({ uri }) => uri))]) : [],
+    quoted.length > 0 ? sql.query<GateRow>(POST_GATES, [distinct(quoted.map(({ uri }) => uri))]) : [],
+    loadPastGates(sql, roots, quoted, facts),
   ])
   for (const row of threadGates) facts.addSpan(threadGateKey(row.postUri), gateSpan(row, readThreadGate))
   for (const row of postGates) facts.addSpan(postGateKey(row.postUri), gateSpan(row, readPostGate))
@@ -115,35 +121,45 @@ const POST_GATES: Statement = {
 
 /** Mentions, follows and list items, as far as the gates of these posts ask for them. */
 async function loadRelations(sql: Sql, posts: readonly Judged[], facts: LoadedFacts): Promise<void> {
-  const mentions = new Set<string>()
-  const follows = new Map<string, [follower: string, followed: string]>()
-  const items = new Map<string, [list: string, member: string]>()
+  const mentions: MentionAt[] = []
+  const follows = new Relations()
+  const items = new Relations()
   for (const { did, root, at } of posts) {
     const gate = root === null ? undefined : facts.threadGate(root, at)
     for (const rule of gate?.allow ?? []) {
       const owner = didOfUri(root!)
-      if (rule.rule === 'mentioned') mentions.add(root!)
-      else if (rule.rule === 'follower') follows.set(followKey(did, owner), [did, owner])
-      else if (rule.rule === 'following') follows.set(followKey(owner, did), [owner, did])
-      else if (rule.rule === 'list') items.set(listItemKey(rule.list, did), [rule.list, did])
+      if (rule.rule === 'mentioned') mentions.push({ uri: root!, did, at })
+      else if (rule.rule === 'follower') follows.ask(followKey(did, owner), [did, owner], at)
+      else if (rule.rule === 'following') follows.ask(followKey(owner, did), [owner, did], at)
+      else if (rule.rule === 'list') items.ask(listItemKey(rule.list, did), [rule.list, did], at)
     }
   }
   await Promise.all([
-    loadMentions(sql, [...mentions], facts),
+    loadMentions(sql, mentions, facts),
     loadPairs(sql, FOLLOWS, follows, facts),
     loadPairs(sql, LIST_ITEMS, items, facts),
   ])
 }
 
-async function loadMentions(sql: Sql, roots: readonly string[], facts: LoadedFacts): Promise<void> {
-  if (roots.length === 0) return
-  const [living] = await Promise.all([
-    sql.query<{ uri: string; json: string }>(RECORDS, [roots]),
-    loadPast(sql, roots, facts),
-  ])
-  for (const { uri, json } of living) {
-    facts.addMentions(uri, mentionsOf(JSON.parse(json) as Facetted))
+/** Pairs that are asked for, each with its key, and at what times. */
+class Relations {
+  readonly pairs = new Map<string, [string, string]>()
+  readonly asked: KeyAt[] = []
+
+  ask(key: string, pair: [string, string], at: string): void {
+    this.pairs.set(key, pair)
+    this.asked.push({ key, at })
   }
+}
+
+async function loadMentions(sql: Sql, asked: readonly MentionAt[], facts: LoadedFacts): Promise<void> {
+  if (asked.length === 0) return
+  const [living] = await Promise.all([
+    sql.query<{ uri: string; json: string }>(RECORDS, [distinct(asked.map(({ uri }) => uri))]),
+    loadPastPosts(sql, asked, facts),
+  ])
+  for (const { uri, json } of living) facts.addMentions(uri, mentionsOf(JSON.parse(json) as Facetted))
+  await loadPastMentions(sql, asked, facts)
 }
 
 const RECORDS: Statement = { name: 'thread-roots', text: `select uri, json from record where uri = any($1::text[])` }
@@ -151,7 +167,7 @@ const RECORDS: Statement = { name: 'thread-roots', text: `select uri, json from 
 async function loadPairs(
   sql: Sql,
   statement: Statement,
-  pairs: Map<string, [string, string]>,
+  { pairs, asked }: Relations,
   facts: LoadedFacts,
 ): Promise<void> {
   if (pairs.size === 0) return
@@ -159,7 +175,7 @@ async function loadPairs(
   const [a, b] = [0, 1].map((i) => [...pairs.values()].map((pair) => pair[i]!))
   const [living] = await Promise.all([
     sql.query<DatedRow & { index: number; uri: string }>(statement, [a, b]),
-    loadPast(sql, keys, facts),
+    loadPastRelations(sql, asked, facts),
   ])
   for (const { index, uri, ...dated } of living) {
     facts.addSpan(keys[index - 1]!, { since: writtenAt(dated, claimOfKey(uri, dated.createdAt)), fact: true })
@@ -181,27 +197,6 @@ const LIST_ITEMS: Statement = {
     from unnest($1::text[], $2::text[]) with ordinality as pair (list, member, index)
     join list_item item on item."listUri" = pair.list and item."subjectDid" = pair.member
     join record on record.uri = item.uri`,
-}
-
-/** Loads ended spans of keys that were not asked for before; resolves to the new ones. */
-async function loadPast(sql: Sql, keys: readonly string[], facts: LoadedFacts): Promise<PastRow[]> {
-  const unasked = keys.filter((key) => facts.ask(key))
-  if (unasked.length === 0) return []
-  const rows = await sql.query<PastRow>(PAST, [unasked])
-  for (const { key, since, until, fact } of rows) facts.addSpan(key, { since, until, fact })
-  return rows
-}
-
-interface PastRow {
-  key: string
-  since: string
-  until: string
-  fact: unknown
-}
-
-const PAST: Statement = {
-  name: 'past-facts',
-  text: `select key, since, until, fact from past_fact where key = any($1::text[])`,
 }
 
 export interface Facetted {

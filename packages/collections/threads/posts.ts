@@ -181,7 +181,7 @@ function notificationsOf({ entry, rows }: Written<Post>, post: Judged, facts: Lo
   return notifications
 }
 
-/** What stays of a post that is gone or was changed, for replies that arrive late: its place in the thread and whom it mentioned. No text. */
+/** What stays of a post that is gone or was changed, for replies that arrive late: its place in the thread and whom it mentioned, each once. No text. */
 export function factOfPost({ uri, rev, live, record, createdAt }: Entry<Post>): Fact {
   return {
     key: uri,
@@ -189,7 +189,7 @@ export function factOfPost({ uri, rev, live, record, createdAt }: Entry<Post>): 
     fact: {
       root: record.reply?.root.uri ?? null,
       parent: record.reply?.parent.uri ?? null,
-      mentions: mentionsOf(record),
+      mentions: [...new Set(mentionsOf(record))],
     },
   }
 }

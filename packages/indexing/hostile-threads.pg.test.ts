@@ -1,0 +1,191 @@
+/**
+ * What one account leaves behind, on purpose, does not stop the others: edits, rounds of deletion and creation, endings of one follow. A statement has five seconds
+ * here; one that takes longer fails the batch, which would be given again for ever.
+ */
+import { collections } from '@sluice/collections/collections.ts'
+import { CollectionSet } from '@sluice/collections/collection-set.ts'
+import type { Touched } from '@sluice/collections/define.ts'
+import { affectedByFollows, affectedByListItems, affectedByPosts } from '@sluice/collections/threads/affected.ts'
+import { DatabasePool } from '@sluice/database/pool.ts'
+import { uriOf, type CreateEvent, type RecordEvent } from '@sluice/events/stream-event.ts'
+import { expect, test } from '@sluice/sandbox/fixtures.ts'
+import { Random } from '@sluice/sandbox/random.ts'
+import { applyBatch, type Index } from './apply-batch.ts'
+import { KnownActors } from './own.ts'
+import { sqlOf } from './sql.ts'
+import { differences, snapshot } from './testing/snapshot.ts'
+import { Story } from './testing/story.ts'
+
+const set = new CollectionSet(collections)
+const POST = 'app.bsky.feed.post'
+const ANN = 'did:plc:ann222222222222222222222'
+const MALLORY = 'did:plc:mallory22222222222222222'
+const EVER = { since: null }
+
+function indexOn(url: string): Index & AsyncDisposable {
+  const db = new DatabasePool({ url, schema: 'bsky', size: 4, role: 'test', byKey: true, statementMs: 5_000 })
+  return { db, collections: set, actors: new KnownActors(), [Symbol.asyncDispose]: () => db.close() }
+}
+
+const edited = (story: Story, post: CreateEvent, text: string): CreateEvent =>
+  story.put('mallory', POST, { ...post.record, text }, post.rkey)
+
+const ended = (uri: string): Touched<{ subject: string }> => ({
+  uri,
+  did: MALLORY,
+  rev: '3aaaaaaaaaaaa',
+  derived: false,
+})
+
+/** So many past facts, one after the other. In `key`, `since` and `until`, `n` is the number. */
+async function remember(
+  { db }: Index,
+  { uri, key, facts, fact = 'true' }: { uri: string; key: string; facts: number; fact?: string },
+): Promise<void> {
+  await db.query(
+    `insert into past_fact (uri, did, key, since, until, fact)
+    select $1::text, split_part($1, '/', 3), ${key}, '3222' || lpad(n::text, 9, '0'), '3223' || lpad(n::text, 9, '0'), $2::jsonb
+    from generate_series(1, $3::int) n`,
+    [uri, fact, facts],
+  )
+}
+
+/** So many replies of Mallory's in a gated thread of Ann's. */
+async function gatedReplies({ db }: Index, replies: number): Promise<string[]> {
+  const { rows } = await db.query<{ uri: string }>(
+    `insert into gated_reply (uri, creator, owner, at)
+    select 'at://${MALLORY}/${POST}/' || n, '${MALLORY}', '${ANN}', '3zzzzzzzzzzzz' from generate_series(1, $1::int) n returning uri`,
+    [replies],
+  )
+  return rows.map(({ uri }) => uri).sort()
+}
+
+test('C5 the root of a thread is edited and deleted, where each of four replies in a line was edited 60 times', async ({
+  database,
+}) => {
+  const story = new Story()
+  const root = story.post('mallory', 'root')
+  const line = [root]
+  for (let level = 0; level < 4; level++) line.push(story.reply('mallory', line.at(-1)!))
+  await using index = indexOn(database)
+  await applyBatch(index, line)
+  for (const post of line.slice(1).reverse()) {
+    const edits = Array.from({ length: 60 }, (_, n) => edited(story, post, `edit ${n}`))
+    await applyBatch(index, edits)
+  }
+  const facts = `select count(*)::int as n from past_fact where fact ->> 'parent' is not null`
+  expect((await index.db.query<{ n: number }>(facts)).rows).toEqual([{ n: 240 }])
+  await applyBatch(index, [edited(story, root, 'edited')])
+  await applyBatch(index, [story.delete(root)])
+  const { rows } = await index.db.query(`select uri from post where "invalidReplyRoot" is not true`)
+  expect(rows).toHaveLength(4)
+})
+
+test('C5 many answer at once below a post that was edited 100 times, with 10,000 mentions each time, while others write', async ({
+  database,
+}) => {
+  const story = new Story()
+  const root = story.post('mallory', 'root')
+  const replies = Array.from({ length: 300 }, () => story.reply('bob', root))
+  await using index = indexOn(database)
+  await applyBatch(index, [root, ...replies])
+  const mentions = Array.from({ length: 10_000 }, (_, i) => `did:plc:${String(i).padStart(24, 'a')}`)
+  const fact = JSON.stringify({ root: null, parent: null, mentions })
+  await remember(index, { uri: uriOf(root), key: '$1', facts: 100, fact })
+  const touched = replies.map((event) => ({
+    uri: uriOf(event),
+    did: event.did,
+    rev: event.rev,
+    derived: true,
+    entry: {} as never,
+  }))
+  const found = await index.db.session((session) => affectedByPosts(sqlOf(session), touched, EVER))
+  expect(found.sort()).toEqual(replies.map(uriOf).sort())
+  const now = await index.db.query<{ next: string }>('select pg_snapshot_xmax(pg_current_snapshot())::text as next')
+  const since = now.rows[0]!.next
+  expect(await index.db.session((session) => affectedByPosts(sqlOf(session), touched, { since }))).toEqual([])
+})
+
+test('C5 a follow that was ended 20,000 times ends once more, between two who have 2,000 gated replies', async ({
+  database,
+}) => {
+  await using index = indexOn(database)
+  const replies = await gatedReplies(index, 2_000)
+  const follow = `at://${MALLORY}/app.bsky.graph.follow/again`
+  await remember(index, { uri: follow, key: `'follow ${MALLORY} ${ANN}'`, facts: 20_000 })
+  const found = await index.db.session((session) => affectedByFollows(sqlOf(session), [ended(follow)]))
+  expect(found.sort()).toEqual(replies)
+})
+
+test('C5 a list item that was ended 20,000 times ends once more, of a member who has 2,000 gated replies', async ({
+  database,
+}) => {
+  await using index = indexOn(database)
+  const replies = await gatedReplies(index, 2_000)
+  const item = `at://${ANN}/app.bsky.graph.listitem/again`
+  await remember(index, { uri: item, key: `'listitem list ${MALLORY}'`, facts: 20_000 })
+  const found = await index.db.session((session) => affectedByListItems(sqlOf(session), [ended(item)]))
+  expect(found.sort()).toEqual(replies)
+  const touched = replies.map((uri) => ({ uri, did: MALLORY, rev: '', derived: true, entry: {} as never }))
+  expect((await index.db.session((session) => affectedByPosts(sqlOf(session), touched, EVER))).sort()).toEqual(replies)
+})
+
+test('C3 a path that was emptied and written anew 10,000 times is written anew once more', async ({ database }) => {
+  const story = new Story()
+  const first = story.post('mallory', 'again')
+  await using index = indexOn(database)
+  await applyBatch(index, [first])
+  const rounds = 10_000
+  await index.db.query(
+    `insert into past_fact (uri, did, key, since, until, fact)
+    select $1::text, $2::text, case when n % 2 = 0 then 'gap' else $1::text end, '3aaa' || lpad(n::text, 9, '0'), '3aaa' || lpad((n + n % 2)::text, 9, '0'),
+      '{"root": null, "parent": null, "mentions": []}' from generate_series(1, $3::int) n`,
+    [uriOf(first), first.did, 2 * rounds],
+  )
+  const gone = story.delete(first)
+  await applyBatch(index, [gone])
+  await applyBatch(index, [story.put('mallory', POST, { text: 'once more' }, first.rkey)])
+  const { rows } = await index.db.query<{ key: string; since: string; until: string }>(
+    `select key, since, until from past_fact order by since desc limit 2`,
+  )
+  expect(rows).toEqual([
+    { key: 'gap', since: gone.rev, until: gone.rev },
+    { key: uriOf(first), since: first.rev, until: gone.rev },
+  ])
+})
+
+/** Which version was in force at each of these times, of those that have ended. Their spans may overlap, by how they came: the last begun counts. */
+async function inForce({ db }: Index, uri: string, times: readonly string[]): Promise<object[]> {
+  const { rows } = await db.query<object>(
+    `select at, (
+      select max(since) from past_fact where uri = $1 and key <> 'gap' and since <= at and until > at
+    ) as since from unnest($2::text[]) as at order by at`,
+    [uri, times],
+  )
+  return rows
+}
+
+test.for([1, 2, 3, 4])(
+  'C3 what a path held ends at its deletions, whatever arrives first (seed %i)',
+  async (seed, { database, otherDatabase }) => {
+    const story = new Story()
+    const random = new Random(seed)
+    const first = story.post('mallory', 'again')
+    const events: RecordEvent[] = [first]
+    while (events.length < 40) {
+      const lives = events.at(-1)!.type !== 'delete'
+      events.push(lives && random.chance(0.5) ? story.delete(first) : edited(story, first, `version ${events.length}`))
+    }
+    await using natural = indexOn(database)
+    for (const event of events) await applyBatch(natural, [event])
+    const times = events.map(({ rev }) => rev)
+    const wanted = await inForce(natural, uriOf(first), times)
+    await using index = indexOn(otherDatabase)
+    const delivered = random.shuffled([...events, ...events.filter(() => random.chance(0.3))])
+    while (delivered.length > 0) await applyBatch(index, delivered.splice(0, 1 + random.below(6)))
+    expect(await inForce(index, uriOf(first), times)).toEqual(wanted)
+    const gaps = await index.db.query(`select from past_fact where key = 'gap'`)
+    expect(gaps.rows.length).toBeGreaterThan(5)
+    expect(differences(await snapshot(natural.db), await snapshot(index.db))).toEqual([])
+  },
+)
