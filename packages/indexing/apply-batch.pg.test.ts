@@ -226,3 +226,46 @@ test('C6 a batch that is given up between two parts and applied again ends as on
   expect(await countOf(index, '"like"')).toBe(3)
   expect(await wrongCounters(index.db, set)).toEqual([])
 })
+
+/** The index's plugins; whoever asks what a batch affects finds them broken until `mend` is called. */
+function brokenAfterCommit(index: Index): { index: Index; mend: () => void; failures: () => number } {
+  let isBroken = true
+  let failures = 0
+  const plugins = collections.map((plugin) =>
+    plugin.affects === undefined
+      ? plugin
+      : {
+          ...plugin,
+          affects: (...asked: Parameters<typeof plugin.affects>) => {
+            if (!isBroken) return plugin.affects!(...asked)
+            failures++
+            return Promise.reject(new Error('it broke after the commit'))
+          },
+        },
+  )
+  const mend = (): void => void (isBroken = false)
+  return { index: { ...index, collections: new CollectionSet(plugins) }, mend, failures: () => failures }
+}
+
+test('C6 what a range removed is settled when its batch comes again, though nothing of it is left to remove', async ({
+  database,
+}) => {
+  await using index = indexOn(database)
+  const story = new Story()
+  const root = story.post('ann', 'root')
+  const gate = story.put('ann', 'app.bsky.feed.threadgate', { post: uriOf(root), allow: [] }, root.rkey)
+  await apply(index, [root, gate], 1)
+  const gated = 'post where "hasThreadGate"'
+  expect(await countOf(index, gated)).toBe(1)
+
+  const range = emptied(story, 'ann', [root])
+  const broken = brokenAfterCommit(index)
+  await expect(applyBatch(broken.index, [range])).rejects.toThrow('it broke after the commit')
+  expect(broken.failures()).toBeGreaterThan(0)
+  expect(await countOf(index, 'thread_gate')).toBe(0)
+  expect(await countOf(index, gated)).toBe(1)
+
+  broken.mend()
+  await applyBatch(broken.index, [range])
+  expect(await countOf(index, gated)).toBe(0)
+})

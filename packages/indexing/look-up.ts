@@ -26,14 +26,42 @@ const KNOWN = {
 }
 
 /**
- * The records that we hold inside the ranges, are no keys of them, and are not newer than their export: as deletions at its rev.
- * Whether they are still so when the rest of the batch is counted in, the fold decides.
- * @param byBytes whether the database sorts text by its bytes: then a range is read from the primary key, else all of the account's records are
+ * The records that we hold inside the ranges, are no keys of them, and are not newer than their export: as deletions at its rev. And what the ranges removed last, if
+ * they came before: it may not have been settled. Whether they are still so when the rest of the batch is counted in, the fold decides.
+ * @param byBytes whether the database sorts text by its bytes: then a range is read from the primary keys, else all of the account's records are, and nothing is
+ * known of what was removed: tombstones have no index by account
  */
 export async function findVanished(tx: Transaction, ranges: readonly Range[], byBytes: boolean): Promise<Version[]> {
-  const uris = await urisNotKept(tx, ranges, byBytes)
-  const found = ranges.map((range, i) => uris[i]!.map((uri) => vanished(range, uri)))
-  return found.flat()
+  const [held, removed] = await Promise.all([
+    urisNotKept(tx, ranges, byBytes),
+    byBytes ? urisRemovedLast(tx, ranges) : undefined,
+  ])
+  return ranges.flatMap((range, i) => [...held[i]!, ...(removed?.[i] ?? [])].map((uri) => vanished(range, uri)))
+}
+
+/** Of each range the last tombstones at its rev, as many as one transaction leaves: parts go upwards, and each is settled before the next begins. */
+async function urisRemovedLast(tx: Transaction, ranges: readonly Range[]): Promise<string[][]> {
+  const { rows } = await tx.query<{ n: number; uri: string }>(REMOVED_IN_RANGES, [
+    ranges.map(({ did }) => did),
+    ranges.map(firstUri),
+    ranges.map(endOf),
+    ranges.map(({ rev }) => rev),
+    REMOVED_MAX,
+  ])
+  const found: string[][] = ranges.map(() => [])
+  for (const { n, uri } of rows) found[n - 1]!.push(uri)
+  return found
+}
+
+const REMOVED_IN_RANGES = {
+  name: 'removed-in-ranges',
+  text: `
+    select r.n::int as n, gone.uri
+    from unnest($1::text[], $2::text[], $3::text[], $4::text[]) with ordinality as r (did, "from", "to", rev, n)
+    cross join lateral (
+      select uri from tombstone where tombstone.did || '' = r.did and uri >= r."from" and uri < r."to" and tombstone.rev = r.rev
+      order by uri desc limit $5
+    ) gone`,
 }
 
 /**
@@ -93,9 +121,8 @@ async function urisNotKept(
 ): Promise<string[][]> {
   const { rows } = await session.query<{ n: number; uri: string }>(recordsInRanges(byBytes), [
     ranges.map(({ did }) => did),
-    ranges.map((range) => baseOf(range) + range.from),
-    // '0' follows '/' in byte order: the end of all paths of the repository.
-    ranges.map((range) => (range.to === '' ? `at://${range.did}0` : baseOf(range) + range.to)),
+    ranges.map(firstUri),
+    ranges.map(endOf),
     ranges.map(({ rev }) => rev),
     ranges.map(({ keys }) => (most === undefined ? null : most + keys.size)),
   ])
@@ -109,6 +136,15 @@ async function urisNotKept(
 
 function baseOf({ did }: Range): string {
   return `at://${did}/`
+}
+
+function firstUri(range: Range): string {
+  return baseOf(range) + range.from
+}
+
+/** Not in the range any more. '0' follows '/' in byte order: the end of all paths of the repository. */
+function endOf(range: Range): string {
+  return range.to === '' ? `at://${range.did}0` : baseOf(range) + range.to
 }
 
 /**

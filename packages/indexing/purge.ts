@@ -112,13 +112,20 @@ export async function purgeAccount(
   const [from, to] = urisOf(did)
   // First the watermark alone: nothing that is queued may come in behind us.
   await applyBatch(index, [nothingIn(did, rev, deletedAt, ['', '!'])])
+  let done = ''
   for (;;) {
     signal.throwIfAborted()
     const { rows } = await db.query<{ uri: string }>(some, [did, from, to, rev, batchRecords])
-    if (rows.length === 0) break
     if ((await db.query(UNDER_WAY, [did, deletedAt])).rowCount === 0) return false
-    const last = rows.at(-1)!.uri.slice(`at://${did}/`.length)
-    await applyBatch(index, [nothingIn(did, rev, deletedAt, ['', `${last}!`])])
+    const [first, last] = [rows[0], rows.at(-1)].map((row) => row?.uri.slice(`at://${did}/`.length))
+    // From where the last one ended: what was removed before would be looked at again each time. At the end of all, in a purge that is gone on with, it is.
+    const range: [string, string] = [
+      first !== undefined && first < done ? '' : done,
+      last === undefined ? '' : `${last}!`,
+    ]
+    await applyBatch(index, [nothingIn(did, rev, deletedAt, range)], { signal })
+    if (last === undefined) break
+    done = range[1]
     crashPoint('purge.between')
   }
   await forEachBatch(db, DELETE_TOLD, [did, batchRecords], signal)
