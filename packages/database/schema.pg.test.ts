@@ -31,6 +31,7 @@ function typeOf(definition: string): string {
   const [, type, isNull, rest] = /^(.*?) (null|not null)(.*)$/.exec(definition)!
   const base = {
     'character varying': 'string',
+    'character varying[]': 'string[]',
     text: 'string',
     boolean: 'boolean',
     bigint: 'number',

@@ -179,9 +179,16 @@ export const engineMutants: readonly Mutant[] = [
   {
     name: 'a resync removes nothing',
     file: 'packages/indexing/look-up.ts',
-    find: 'return found.flat()',
-    replace: 'return found.flat().slice(0, 0)',
+    find: '...held[i]!,',
+    replace: '...held[i]!.slice(0, 0),',
     killedBy: pg('interleaving'),
+  },
+  {
+    name: 'what a resync removed is not settled again',
+    file: 'packages/indexing/look-up.ts',
+    find: '(removed?.[i] ?? [])',
+    replace: '(removed?.[i] ?? []).slice(0, 0)',
+    killedBy: pg('apply-batch'),
   },
   {
     name: 'a chunk of an export raises no watermark',
