@@ -10,6 +10,7 @@ import { applyBatch, type Index } from './apply-batch.ts'
 import { inParts, recordsInRanges, REMOVED_MAX } from './look-up.ts'
 import { KnownActors } from './own.ts'
 import { prepare } from './prepare.ts'
+import { abortedAtLook } from './testing/aborted.ts'
 import { exportOf } from './testing/exports.ts'
 import { history } from './testing/history.ts'
 import { wrongCounters } from './testing/recount.ts'
@@ -50,19 +51,6 @@ async function removedByTransaction({ db }: Index): Promise<number[]> {
 async function countOf({ db }: Index, table: string): Promise<number> {
   const { rows } = await db.query<{ n: number }>(`select count(*)::int as n from ${table}`)
   return rows[0]!.n
-}
-
-/** A signal that is aborted from the nth time that it is looked at. */
-function abortedAtLook(n: number): AbortSignal {
-  let looks = 0
-  const controller = new AbortController()
-  const throwIfAborted = controller.signal.throwIfAborted.bind(controller.signal)
-  return Object.assign(controller.signal, {
-    throwIfAborted() {
-      if (++looks >= n) controller.abort()
-      throwIfAborted()
-    },
-  })
 }
 
 /** Gives the batch up after each part, and applies it again, until it goes through. @returns how often it was given up */

@@ -11,6 +11,7 @@ import { describe } from 'vitest'
 import { applyBatch, type Index } from './apply-batch.ts'
 import { KnownActors } from './own.ts'
 import { claimDeletions, purgeAccount, reopenAccount, forgetDeletion, type DeletionClaim } from './purge.ts'
+import { abortedAtLook } from './testing/aborted.ts'
 import { history } from './testing/history.ts'
 import { differences, snapshot, type Snapshot } from './testing/snapshot.ts'
 
@@ -152,19 +153,6 @@ describe.each(SEEDS)('seed %i', (seed) => {
     expect(rows).toEqual([{ upstreamStatus: null }])
   })
 })
-
-/** A signal that is aborted from the nth time that it is looked at. */
-function abortedAtLook(n: number): AbortSignal {
-  let looks = 0
-  const controller = new AbortController()
-  const throwIfAborted = controller.signal.throwIfAborted.bind(controller.signal)
-  return Object.assign(controller.signal, {
-    throwIfAborted() {
-      if (++looks >= n) controller.abort()
-      throwIfAborted()
-    },
-  })
-}
 
 describe('the order of account events', () => {
   const did = 'did:plc:aaaaaaaaaaaaaaaaaaaaaaaa'

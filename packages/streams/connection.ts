@@ -84,7 +84,7 @@ function newClient({ url, name }: ConnectOptions, limits: ConnectionLimits) {
 }
 
 /**
- * Two servers that answer and are of no use, or do not answer, are left here: the connection is made anew, and whatever waits on it is rejected.
+ * Makes the connection anew where it has become useless; whatever waits on it is rejected. There are two such cases:
  *
  * A peer that vanished without a word leaves a connection that looks alive: the kernel gives up after a quarter of an hour.
  *

@@ -177,12 +177,7 @@ test('A4 a cache that misses the identity events of other shards is not asked ab
   const http = resources.adopt(new HttpClient({ allowPrivate: true }), (client) => client.close())
   const db = resources.use(new DatabasePool({ url: database, schema: 'bsky', size: 4, role: 'test' }))
   const index: Index = { db, collections: new CollectionSet(collections), actors: new KnownActors() }
-  const cache = new MemoryIdentityCache()
-  for (const { did, handle } of all) {
-    const identity = { did, handle, pds: directory.url }
-    const { epoch } = await cache.get(did)
-    await cache.set(did, { resolution: { status: 'found', identity }, resolvedAt: Date.now() }, epoch)
-  }
+  const cache = await cacheOf(all, directory)
   await applyBatch(index, eventsOf(all.map(({ did }) => did), 1)) // prettier-ignore
   const stopping = new AbortController()
   const running = handlesOf(index, directory, http, { cache, shard }).run(stopping.signal)
@@ -204,13 +199,10 @@ test('A4 answers from the cache do not end an outage of the directory: it is one
   const http = resources.adopt(new HttpClient({ allowPrivate: true }), (client) => client.close())
   const db = resources.use(new DatabasePool({ url: database, schema: 'bsky', size: 4, role: 'test' }))
   const index: Index = { db, collections: new CollectionSet(collections), actors: new KnownActors() }
-  const cache = new MemoryIdentityCache()
-  const unknown = all.filter((_, i) => i % 2 === 0)
-  for (const { did, handle } of all.filter((account) => !unknown.includes(account))) {
-    const identity = { did, handle, pds: directory.url }
-    const { epoch } = await cache.get(did)
-    await cache.set(did, { resolution: { status: 'found', identity }, resolvedAt: Date.now() }, epoch)
-  }
+  const cache = await cacheOf(
+    all.filter((_, i) => i % 2 === 1),
+    directory,
+  )
   await applyBatch(index, eventsOf(all.map(({ did }) => did), 1)) // prettier-ignore
   directory.away = 'for documents'
   const metrics = new Metrics({ role: 'test', build: 'test' })
@@ -231,6 +223,20 @@ test('A4 answers from the cache do not end an outage of the directory: it is one
   await until('all handles are verified', async () => (await verified()) === all.length)
   expect(await outages()).toBe('1')
 })
+
+/** A cache that knows these accounts. */
+async function cacheOf(
+  accounts: readonly { did: string; handle: string }[],
+  { url: pds }: TroubledDirectory,
+): Promise<MemoryIdentityCache> {
+  const cache = new MemoryIdentityCache()
+  for (const { did, handle } of accounts) {
+    const { epoch } = await cache.get(did)
+    const resolution = { status: 'found', identity: { did, handle, pds } } as const
+    await cache.set(did, { resolution, resolvedAt: Date.now() }, epoch)
+  }
+  return cache
+}
 
 /** DIDs that were asked for earlier than their backoff allows: the nth wait is at least half of what doubling gives. */
 function overdone({ asked }: TroubledDirectory, among: readonly DirectoryAccount[]): string[] {

@@ -44,6 +44,15 @@ async function vals({ redis }: Tools): Promise<string[]> {
 
 const cursor = async ({ redis }: Tools, { host }: FakeRelay) => redis.get(`label_live:cursor:${host}`)
 
+/** Sends labels of one and of two, when only one was found, and passes those of two by. */
+async function hearOne(tools: Tools, relay: FakeRelay, host: FakeRelay): Promise<void> {
+  declare(relay, ONE, host, testKey(ONE))
+  host.message('#labels', { labels: [label(ONE, 'of one'), label(TWO, 'of two')] })
+  const first = await tools.ingest(relay, { ...DISCOVERY })
+  await expect.poll(() => cursor(tools, host), WAIT).toBe('1')
+  await first.stop()
+}
+
 /** Documents are looked up anew. */
 async function forgetDocuments({ redis }: Tools): Promise<void> {
   for await (const keys of redis.scanIterator({ MATCH: 'sluice:identity:*' }))
@@ -76,11 +85,7 @@ test('a host may be that of several labelers, and each of them counts', async ({
 test('labels that were passed by come when their labeler is found later', async ({ tools }) => {
   await using relay = await FakeRelay.start()
   await using host = await FakeRelay.start()
-  declare(relay, ONE, host, testKey(ONE))
-  host.message('#labels', { labels: [label(ONE, 'of one'), label(TWO, 'of two')] })
-  const first = await tools.ingest(relay, { ...DISCOVERY })
-  await expect.poll(() => cursor(tools, host), WAIT).toBe('1')
-  await first.stop()
+  await hearOne(tools, relay, host)
   expect(await vals(tools)).toEqual(['of one'])
   declare(relay, TWO, host, testKey(TWO))
   await tools.ingest(relay, { ...DISCOVERY })
@@ -92,11 +97,7 @@ test('a host that is configured after it was found is read from its oldest label
 }) => {
   await using relay = await FakeRelay.start()
   await using host = await FakeRelay.start()
-  declare(relay, ONE, host, testKey(ONE))
-  host.message('#labels', { labels: [label(ONE, 'of one'), label(TWO, 'of two')] })
-  const first = await tools.ingest(relay, { ...DISCOVERY })
-  await expect.poll(() => cursor(tools, host), WAIT).toBe('1')
-  await first.stop()
+  await hearOne(tools, relay, host)
   const configured = { INGESTER_MODE: 'labeler', LABELER_HOSTS: host.url }
   const second = await tools.ingest(relay, configured)
   await expect.poll(() => vals(tools), WAIT).toEqual(['of one', 'of one', 'of two'])

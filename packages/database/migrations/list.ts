@@ -7,8 +7,7 @@ import { bulk } from './0005-bulk.ts'
 import { autovacuum } from './0006-autovacuum.ts'
 import { smallTables } from './0007-small-tables.ts'
 import { finders, FINDERS } from './0008-finders.ts'
-import { statistics } from './0009-statistics.ts'
-import { purgeRevs } from './0010-purge-revs.ts'
+import { purgeRevs } from './0009-purge-revs.ts'
 import type { Migration } from './migration.ts'
 
 export const MIGRATIONS: readonly Migration[] = [
@@ -20,7 +19,6 @@ export const MIGRATIONS: readonly Migration[] = [
   autovacuum,
   smallTables,
   finders,
-  statistics,
   purgeRevs,
 ]
 

@@ -7,7 +7,7 @@ import type { Migration } from './migration.ts'
  * the newest of them, so they are written down before the first record goes. Null: none has begun, or an older version began it. A null column on a table of some thousand rows: for an instant.
  */
 export const purgeRevs: Migration = {
-  name: '0010-purge-revs',
+  name: '0009-purge-revs',
   async up(client: ClientBase) {
     await client.query('alter table account_deletion add column if not exists "purgeRevs" varchar[]')
   },
