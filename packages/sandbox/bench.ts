@@ -153,10 +153,15 @@ async function measureAt(bed: Bed, size: number, template: string, consumerCount
       return measurePeer(bed, clone, forPeer.slice(start), forPeer.slice(0, start))
     })
   }
-  for (const order of ['key', 'arrival'] as const) {
-    await on(`COPY by ${order}`, EVENTS, async (clone) => {
+  const floors = [
+    { who: 'COPY by key', order: 'key', connections: 1 },
+    { who: 'COPY by arrival', order: 'arrival', connections: 1 },
+    { who: 'COPY by arrival × 2', order: 'arrival', connections: 2 },
+  ] as const
+  for (const { who, order, connections } of floors) {
+    await on(who, EVENTS, async (clone) => {
       if (warming.length > 0) await fill(bed, clone, warming)
-      return measureFloor(bed, { url: database.url, since }, clone, order)
+      return measureFloor(bed, { url: database.url, since }, clone, order, connections)
     })
   }
   await bed.drop(database)

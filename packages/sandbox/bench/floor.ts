@@ -1,6 +1,6 @@
 /**
- * The floor: the same final rows, put into the same tables with the same indexes by plain COPY over one connection. Nothing that keeps
- * these rows in PostgreSQL can cost less, save by fewer indexes.
+ * The floor: the same final rows, put into the same tables with the same indexes by plain COPY. Nothing that keeps these rows in PostgreSQL can cost less, save
+ * by fewer indexes. Over one connection it has a core for itself; over several, each with other tables, it tells what the machine can do when all of its cores write.
  */
 import { pipeline } from 'node:stream/promises'
 import { Client } from 'pg'
@@ -19,6 +19,11 @@ interface Table {
   keys: [string[], ...string[][]]
 }
 
+interface Load {
+  table: Table
+  chunks: Buffer[]
+}
+
 /**
  * Rows of `source` that transaction `since` or a later one wrote, copied into `target`, which is a clone of what `source` was before.
  * Rows that `target` has under the same key (counters, accounts), or under another unique one (duplicates that have lost their rows since), are taken out first,
@@ -29,20 +34,41 @@ export async function measureFloor(
   source: { url: string; since: string },
   target: { name: string; url: string },
   order: Order,
+  connections = 1,
 ): Promise<Costs> {
   await using from = await connect(source.url)
   await using to = await connect(target.url)
-  const loads: { table: Table; chunks: Buffer[] }[] = []
+  await using others = new AsyncDisposableStack()
+  const writers = [to]
+  while (writers.length < connections) writers.push(others.use(await connect(target.url)))
+  const loads: Load[] = []
   for (const table of await tablesOf(from)) {
     const chunks = await dump(from, table, source.since, order)
     if (chunks.length > 0) loads.push({ table, chunks })
   }
   for (const { table, chunks } of loads) await clear(to, table, chunks)
+  const shares = share(loads, connections)
   return await bed.costs(target.name, async () => {
-    await to.query('begin')
-    for (const { table, chunks } of loads) await load(to, quoted(table.name), table.columns, chunks)
-    await to.query('commit')
+    await Promise.all(writers.map(async (client, i) => write(client, shares[i]!)))
   })
+}
+
+async function write(client: Client, loads: readonly Load[]): Promise<void> {
+  await client.query('begin')
+  for (const { table, chunks } of loads) await load(client, quoted(table.name), table.columns, chunks)
+  await client.query('commit')
+}
+
+/** Whole tables, the largest first, each to who has the fewest bytes so far. */
+function share(loads: readonly Load[], count: number): Load[][] {
+  const shares = Array.from({ length: count }, () => ({ bytes: 0, loads: [] as Load[] }))
+  const sized = loads.map((of) => ({ of, bytes: of.chunks.reduce((sum, { length }) => sum + length, 0) }))
+  for (const { of, bytes } of sized.sort((a, b) => b.bytes - a.bytes)) {
+    const least = shares.reduce((a, b) => (b.bytes < a.bytes ? b : a))
+    least.loads.push(of)
+    least.bytes += bytes
+  }
+  return shares.map((s) => s.loads)
 }
 
 async function dump(client: Client, { name, columns, keys }: Table, since: string, order: Order): Promise<Buffer[]> {
