@@ -28,16 +28,30 @@ test('rows that the measured ones have replaced under a unique key are not in th
   expect(await queryOnce(otherDatabase, 'select uri from bsky.follow')).toEqual([{ uri: EARLIER }])
 })
 
-test('over several connections every row is copied once too', async ({ database, otherDatabase }) => {
-  const [row] = await queryOnce<{ since: string }>(database, 'select pg_current_xact_id()::text as since')
-  await queryOnce(database, FOLLOW, [EARLIER])
-  await queryOnce(database, `insert into bsky.record (uri, cid, did, json, "indexedAt") values ($1, 'bafy', 'did:plc:a', '{}', '2026-01-01')`, [EARLIER]) // prettier-ignore
+test.for([2, 3, 9])(
+  'over %i connections every row is copied once too',
+  async (connections, { database, otherDatabase }) => {
+    const [row] = await queryOnce<{ since: string }>(database, 'select pg_current_xact_id()::text as since')
+    const text = `
+    insert into bsky.record (uri, cid, did, json, "indexedAt")
+    select 'at://did:plc:a/app.bsky.feed.like/' || n, repeat('x', n * n), 'did:plc:a', '{}', '2026-01-01' from generate_series(1, 8) n`
+    await queryOnce(database, text)
 
-  await measureFloor(bed, { url: database, since: row!.since }, { name: '', url: otherDatabase }, 'arrival', 3)
+    await measureFloor(
+      bed,
+      { url: database, since: row!.since },
+      { name: '', url: otherDatabase },
+      'arrival',
+      connections,
+    )
 
-  const copied = 'select uri from bsky.follow union all select uri from bsky.record'
-  expect(await queryOnce(otherDatabase, copied)).toEqual([{ uri: EARLIER }, { uri: EARLIER }])
-})
+    const copied = await queryOnce<{ size: number }>(
+      otherDatabase,
+      'select length(cid) as size from bsky.record order by 1',
+    )
+    expect(copied.map(({ size }) => size)).toEqual([1, 4, 9, 16, 25, 36, 49, 64])
+  },
+)
 
 const FOLLOW = `
   insert into bsky.follow (uri, cid, creator, "subjectDid", "createdAt", "indexedAt")

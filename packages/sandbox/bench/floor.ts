@@ -1,6 +1,7 @@
 /**
  * The floor: the same final rows, put into the same tables with the same indexes by plain COPY. Nothing that keeps these rows in PostgreSQL can cost less, save
- * by fewer indexes. Over one connection it has a core for itself; over several, each with other tables, it tells what the machine can do when all of its cores write.
+ * by fewer indexes. Over one connection it has a core for itself; over several, each with a stretch of every table's rows, it tells what the machine can do when all of its cores
+ * write.
  */
 import { pipeline } from 'node:stream/promises'
 import { Client } from 'pg'
@@ -21,7 +22,7 @@ interface Table {
 
 interface Load {
   table: Table
-  chunks: Buffer[]
+  text: Buffer
 }
 
 /**
@@ -43,11 +44,11 @@ export async function measureFloor(
   while (writers.length < connections) writers.push(others.use(await connect(target.url)))
   const loads: Load[] = []
   for (const table of await tablesOf(from)) {
-    const chunks = await dump(from, table, source.since, order)
-    if (chunks.length > 0) loads.push({ table, chunks })
+    const text = await dump(from, table, source.since, order)
+    if (text.length > 0) loads.push({ table, text })
   }
-  for (const { table, chunks } of loads) await clear(to, table, chunks)
-  const shares = share(loads, connections)
+  for (const { table, text } of loads) await clear(to, table, text)
+  const shares = writers.map((_, i) => loads.map(({ table, text }) => ({ table, text: stretch(text, i, connections) })))
   return await bed.costs(target.name, async () => {
     await Promise.all(writers.map(async (client, i) => write(client, shares[i]!)))
   })
@@ -55,23 +56,17 @@ export async function measureFloor(
 
 async function write(client: Client, loads: readonly Load[]): Promise<void> {
   await client.query('begin')
-  for (const { table, chunks } of loads) await load(client, quoted(table.name), table.columns, chunks)
+  for (const { table, text } of loads) await load(client, quoted(table.name), table.columns, text)
   await client.query('commit')
 }
 
-/** Whole tables, the largest first, each to who has the fewest bytes so far. */
-function share(loads: readonly Load[], count: number): Load[][] {
-  const shares = Array.from({ length: count }, () => ({ bytes: 0, loads: [] as Load[] }))
-  const sized = loads.map((of) => ({ of, bytes: of.chunks.reduce((sum, { length }) => sum + length, 0) }))
-  for (const { of, bytes } of sized.sort((a, b) => b.bytes - a.bytes)) {
-    const least = shares.reduce((a, b) => (b.bytes < a.bytes ? b : a))
-    least.loads.push(of)
-    least.bytes += bytes
-  }
-  return shares.map((s) => s.loads)
+/** The rows of one part of so many, a line each. */
+function stretch(text: Buffer, part: number, parts: number): Buffer {
+  const start = (i: number): number => (i === 0 ? 0 : text.indexOf('\n', Math.floor((text.length * i) / parts) - 1) + 1)
+  return text.subarray(start(part), part + 1 === parts ? text.length : start(part + 1))
 }
 
-async function dump(client: Client, { name, columns, keys }: Table, since: string, order: Order): Promise<Buffer[]> {
+async function dump(client: Client, { name, columns, keys }: Table, since: string, order: Order): Promise<Buffer> {
   const by = order === 'key' ? keys[0].map(quoted).join(', ') : 'ctid'
   const stream = client.query(
     copyTo(`copy (
@@ -81,22 +76,23 @@ async function dump(client: Client, { name, columns, keys }: Table, since: strin
   )
   const chunks: Buffer[] = []
   for await (const chunk of stream) chunks.push(chunk as Buffer)
-  return chunks
+  return Buffer.concat(chunks)
 }
 
-async function load(
-  client: Client,
-  table: string,
-  columns: readonly string[],
-  chunks: readonly Buffer[],
-): Promise<void> {
+async function load(client: Client, table: string, columns: readonly string[], text: Buffer): Promise<void> {
   const stream = client.query(copyFrom(`copy ${table} (${columns.map(quoted).join(', ')}) from stdin`))
-  await pipeline(chunks, stream)
+  await pipeline(pieces(text), stream)
 }
 
-async function clear(client: Client, { name, columns, keys }: Table, chunks: readonly Buffer[]): Promise<void> {
+function* pieces(text: Buffer): Generator<Buffer> {
+  for (let at = 0; at < text.length; at += PIECE) yield text.subarray(at, at + PIECE)
+}
+
+const PIECE = 64 * 1024
+
+async function clear(client: Client, { name, columns, keys }: Table, text: Buffer): Promise<void> {
   await client.query(`create temporary table incoming (like ${quoted(name)} including generated)`)
-  await load(client, 'incoming', columns, chunks)
+  await load(client, 'incoming', columns, text)
   for (const key of keys) {
     const same = key.map((column) => `held.${quoted(column)} = incoming.${quoted(column)}`).join(' and ')
     await client.query(`delete from ${quoted(name)} held using incoming where ${same}`)
