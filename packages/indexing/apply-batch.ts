@@ -10,7 +10,7 @@
  * other (a reply for its parent, a gate for its replies) is settled after the commit, when all that happened at the same time is visible.
  */
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
-import type { Notification, Written } from '@sluice/collections/define.ts'
+import { collectionOfUri, type Notification, type Written } from '@sluice/collections/define.ts'
 import { sortsByBytes } from '@sluice/database/collation.ts'
 import { transaction, type Transaction } from '@sluice/database/transaction.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
@@ -136,10 +136,10 @@ async function writeAll(
     deltas,
   )
   writeRecords(tx, decided)
-  const written = await contendAll(tx, collections, decided, removed, deltas)
+  const { winners, heirs } = await contendAll(tx, collections, decided, removed, deltas)
   const notices = new Notices()
   await rememberEnded(tx, ended, findGaps(collections, decided, folded), notices)
-  await insertAll(tx, collections, written, deltas, notices)
+  await insertAll(tx, collections, { winners, heirs }, deltas, notices)
   await notices.flush(tx)
   // Last: everybody's likes meet in the counters of the same few posts, and whoever holds these holds up the others until the commit.
   deltas.flush(tx)
@@ -156,7 +156,7 @@ async function contendAll(
   { fresh, replaced }: Decisions,
   removed: Removed,
   deltas: Deltas,
-): Promise<Written[]> {
+): Promise<Pick<Contest, 'winners' | 'heirs'>> {
   const news = Map.groupBy([...fresh, ...replaced], ({ collection }) => collection)
   const contests: Contest[] = await Promise.all(
     collections.plugins.map(async (plugin) => {
@@ -175,10 +175,13 @@ async function contendAll(
     deltas,
   )
   for (const contest of contests) writeContest(tx, contest)
-  return contests.flatMap((contest) => contest.winners)
+  return {
+    winners: contests.flatMap((contest) => contest.winners),
+    heirs: contests.flatMap((contest) => contest.heirs),
+  }
 }
 
-const NO_CONTEST: Contest = { winners: [], dethroned: [], waiting: [], promoted: [], repointed: [] }
+const NO_CONTEST: Contest = { winners: [], heirs: [], dethroned: [], waiting: [], promoted: [], repointed: [] }
 
 function toWritten({ content }: Version): Written[] {
   const indexed = content?.indexed
@@ -188,25 +191,28 @@ function toWritten({ content }: Version): Written[] {
 async function insertAll(
   tx: Transaction,
   collections: CollectionSet,
-  written: readonly Written[],
+  { winners, heirs }: Pick<Contest, 'winners' | 'heirs'>,
   deltas: Deltas,
   notices: Notices,
 ): Promise<void> {
-  const byCollection = Map.groupBy(written, ({ entry }) => entry.uri.split('/', 4)[3]!)
+  const winnersOf = Map.groupBy(winners, ({ entry }) => collectionOfUri(entry.uri))
+  const heirsOf = Map.groupBy(heirs, ({ entry }) => collectionOfUri(entry.uri))
   for (const plugin of collections.plugins) {
-    const ofPlugin = byCollection.get(plugin.nsid)
-    if (!ofPlugin) continue
-    const sql = sqlOf(tx)
-    const derived = (await plugin.derive?.(sql, ofPlugin)) ?? new Map<string, Notification[]>()
-    for (const [table, rows] of Map.groupBy(
-      ofPlugin.flatMap((w) => w.rows),
-      (row) => row.table,
-    )) {
+    const won = winnersOf.get(plugin.nsid) ?? []
+    const inherited = heirsOf.get(plugin.nsid) ?? []
+    if (won.length + inherited.length === 0) continue
+    const derived = (await plugin.derive?.(sqlOf(tx), won)) ?? new Map<string, Notification[]>()
+    const rowsByTable = Map.groupBy(
+      [...won, ...inherited].flatMap(({ rows }) => rows),
+      ({ table }) => table,
+    )
+    for (const [table, rows] of rowsByTable) {
       insertRows(tx, table, rows)
       const counters = plugin.counters.filter((counter) => counter.of === table)
       if (counters.length > 0) for (const { values } of rows) deltas.add(counters, values, 1)
     }
-    for (const { entry } of ofPlugin) notices.add(plugin, entry, derived.get(entry.uri) ?? plugin.notifications(entry))
+    for (const { entry } of won) notices.add(plugin, entry, derived.get(entry.uri) ?? plugin.notifications(entry))
+    for (const { entry, notifications } of inherited) notices.add(plugin, entry, notifications)
   }
 }
 

@@ -6,14 +6,26 @@
  * arrival: a lower one that arrives late takes the rows over. All contenders belong to one account, which the batch owns.
  */
 import type { Transaction } from '@sluice/database/transaction.ts'
-import type { Collection, Written } from '@sluice/collections/define.ts'
+import type { Collection, Entry, Notification, Row, Written } from '@sluice/collections/define.ts'
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { mapEntries } from './entry.ts'
 import type { RemovedRow } from './remove.ts'
 
+/**
+ * A record that waited and takes over. What it tells is made together with its rows, and the record is not held: a deletion of some bytes names it, and it may have a
+ * megabyte.
+ */
+export interface Heir {
+  entry: Omit<Entry, 'record'>
+  rows: Row[]
+  notifications: Notification[]
+}
+
 export interface Contest {
-  /** Records whose rows are to be inserted: new ones, and waiting ones that take over. */
+  /** New records that get rows. */
   winners: Written[]
+  /** Waiting ones that do. */
+  heirs: Heir[]
   /** Records whose rows must go, because a lower URI arrived. */
   dethroned: string[]
   /** Records that wait, and for which one. */
@@ -32,7 +44,7 @@ export async function contend(
   news: readonly Written[],
   removed: readonly RemovedRow[],
 ): Promise<Contest> {
-  const contest: Contest = { winners: [], dethroned: [], waiting: [], promoted: [], repointed: [] }
+  const contest: Contest = { winners: [], heirs: [], dethroned: [], waiting: [], promoted: [], repointed: [] }
   const contenders = news.filter((written) => {
     if (written.rows[0]?.table === plugin.tables[0]) return true
     contest.winners.push(written)
@@ -94,8 +106,11 @@ async function promote(
 ): Promise<void> {
   if (promotable.length === 0) return
   const uris = promotable.map(({ uri }) => uri)
-  const entries = await mapEntries(tx, collections, uris, (loaded) => loaded)
-  for (const { entry, plugin } of entries) contest.winners.push({ entry, rows: plugin.rows(entry) })
+  const heirs = await mapEntries(tx, collections, uris, ({ entry, plugin }): Heir => {
+    const { record: _, ...rest } = entry
+    return { entry: rest, rows: plugin.rows(entry), notifications: plugin.notifications(entry) }
+  })
+  contest.heirs.push(...heirs)
   contest.promoted.push(...promotable.map(({ uri }) => uri))
   for (const { uri, losers } of promotable) contest.repointed.push(...losers.map((loser) => ({ from: loser, to: uri })))
 }

@@ -56,6 +56,22 @@ test('C1 large replies are judged again in a heap that holds only some of them',
   expect(rows.map(({ uri }) => uri)).toEqual(replies.map(uriOf).sort())
 })
 
+test('C1 large duplicates take over in a heap that holds only some of them', async ({ database }) => {
+  await using index = indexOn(database)
+  const story = new Story()
+  const posts = Array.from({ length: RECORDS }, (_, n) => story.post('alice', `post ${n}`))
+  const likes = posts.map((post) => story.like('mallory', post))
+  const again = posts.map((post) => story.like('mallory', post))
+  await applyBatch(index, [...posts, ...likes, ...again])
+  await blowUp(index, again)
+  const deletions: StreamEvent[] = likes.map((event) => story.delete(event))
+  expect(await applyInHeap(database, deletions, HEAP_MB)).toMatchObject({ removed: RECORDS })
+  for (const held of ['select uri from "like"', 'select "recordUri" as uri from notification']) {
+    const { rows } = await index.db.query<{ uri: string }>(`${held} order by uri`)
+    expect(rows.map(({ uri }) => uri)).toEqual(again.map(uriOf).sort())
+  }
+})
+
 test('C1 stored records are loaded in parts of so many bytes, each once; small ones in one', async ({ database }) => {
   await using index = indexOn(database)
   const story = new Story()

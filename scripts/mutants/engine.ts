@@ -137,7 +137,7 @@ export const engineMutants: readonly Mutant[] = [
   {
     name: 'a waiting duplicate is not promoted',
     file: 'packages/indexing/contend.ts',
-    find: 'for (const { entry, plugin } of entries) contest.winners.push({ entry, rows: plugin.rows(entry) })',
+    find: 'contest.heirs.push(...heirs)',
     replace: '',
     killedBy: pg('conformance', 'duplicate'),
   },

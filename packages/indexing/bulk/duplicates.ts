@@ -63,7 +63,7 @@ async function keepLowest(
     uris.map((uri) => ({ uri, at: '', deleted: false })),
     deltas,
   )
-  const contest: Contest = { winners: [], dethroned: uris, waiting: rows, promoted: [], repointed: [] }
+  const contest: Contest = { winners: [], heirs: [], dethroned: uris, waiting: rows, promoted: [], repointed: [] }
   writeContest(tx, contest)
   deltas.flush(tx)
 }
