@@ -6,7 +6,7 @@ import { gzipSync } from 'node:zlib'
 import { expect, test } from 'vitest'
 import { RefusedError } from '@sluice/runtime/errors.ts'
 import { parseDidDocument } from './identity.ts'
-import { parsePlcLine, plcExportLines } from './plc-export.ts'
+import { parsePlcLine, plcExportLines, type ExportOptions } from './plc-export.ts'
 
 const DID = 'did:plc:ewvi7nxzyoun6zhxrhs64oiz'
 const KEY = 'did:key:zQ3shXjHeiBuRCKmM36cuYnm7YEMzhGnCmCyW92sRJ9pribSF'
@@ -93,6 +93,35 @@ test('a zipped export that breaks off is an error, however busy its reader is at
     }).rejects.toThrow('unexpected end of file')
   }
   expect(read).toBeGreaterThan(0)
+})
+
+/** A directory's `/export`: of these operations so many after a time. */
+function directory(operations: readonly string[], count: number): { http: ExportOptions['http']; asked: string[] } {
+  const asked: string[] = []
+  const get: ExportOptions['http']['get'] = async (url) => {
+    const after = new URL(url).searchParams.get('after') ?? ''
+    asked.push(after)
+    const page = operations.filter((text) => (JSON.parse(text) as { createdAt: string }).createdAt > after)
+    return { status: 200, bytes: async () => Buffer.from(page.slice(0, count).join('\n')) } as never
+  }
+  return { http: { get }, asked }
+}
+
+test.each([1, 2, 3, 4, 5, 9])('operations of one time are told once each, wherever pages of %i end', async (count) => {
+  const [first, second, third] = ['01', '02', '03'].map((second) => `2026-06-01T00:00:${second}.000Z`)
+  const times = [first, second, second, third].slice(0, count === 1 ? 2 : 4)
+  const operations = times.map((at, i) => line({ ...modern, prev: `${i}` }, { createdAt: at }))
+  const { http, asked } = directory(operations, count)
+  const told = await Array.fromAsync(plcExportLines('https://plc.example/export', { http, signal }))
+  expect(told).toEqual(operations)
+  expect(asked.at(-1)).toBe(times.at(-1))
+})
+
+test('a directory that takes no notice of the time it is asked for is refused', async () => {
+  const { http } = directory([line(modern), line(modern, { createdAt: '2026-06-02T00:00:00.000Z' })], 2)
+  const deaf: ExportOptions['http'] = { get: async (_, options) => http.get('https://plc.example/export', options) }
+  const reading = Array.fromAsync(plcExportLines('https://plc.example/export', { http: deaf, signal }))
+  await expect(reading).rejects.toThrow(RefusedError)
 })
 
 test('the lines of an export end at any kind of line break, and a reader may leave or be told to', async () => {

@@ -133,8 +133,12 @@ async function* linesOf(bytes: Readable, name: string, signal: AbortSignal): Asy
 
 const PAGE_LIMITS: Partial<HttpLimits> = { totalMs: 120_000, bytes: 64 * 1024 ** 2 }
 
-/** Pages overlap by nothing: each goes on after the last operation of the one before. */
+/**
+ * A directory is asked for what came after a time, and several operations may have the same: each page is asked for from before the last time of the one before it, and
+ * what that one has told already is left out.
+ */
 async function* pagesOf(source: string, { http, signal, after }: ExportOptions): AsyncGenerator<string> {
+  let edge = new Set<string>()
   for (let from = after; ;) {
     const url = new URL(source)
     if (!url.searchParams.has('count')) url.searchParams.set('count', '1000')
@@ -146,11 +150,20 @@ async function* pagesOf(source: string, { http, signal, after }: ExportOptions):
     }
     const lines = (await response.bytes()).toString().split('\n').filter(Boolean)
     if (lines.length === 0) return
-    yield* lines
-    const last = parseObject(lines.at(-1)!).createdAt
-    if (typeof last !== 'string' || last === from) throw refuse(lines.at(-1)!)
-    from = last
+    if (from !== undefined && timeOf(lines[0]!).ms <= Date.parse(from)) throw refuse(lines[0]!)
+    yield* lines.filter((line) => !edge.has(line))
+    const last = timeOf(lines.at(-1)!)
+    const before = lines.findLastIndex((line) => timeOf(line).ms !== last.ms)
+    edge = new Set(lines.slice(before + 1))
+    from = before < 0 ? last.text : timeOf(lines[before]!).text
   }
+}
+
+function timeOf(line: string): { text: string; ms: number } {
+  const { createdAt } = parseObject(line)
+  const ms = typeof createdAt === 'string' ? Date.parse(createdAt) : NaN
+  if (Number.isNaN(ms)) throw refuse(line)
+  return { text: createdAt as string, ms }
 }
 
 function parseObject(line: string): Record<string, unknown> {
