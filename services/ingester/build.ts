@@ -9,6 +9,7 @@ import type { LabelStreamEvent } from '@sluice/events/label-event.ts'
 import { logRetry } from '@sluice/runtime/log.ts'
 import type { RoleContext } from '@sluice/runtime/main.ts'
 import type { Service } from '@sluice/runtime/service.ts'
+import { ingesterClientName } from '@sluice/streams/client-names.ts'
 import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
 import { HighWater } from '@sluice/streams/high-water.ts'
 import { RedisIdentityCache } from '@sluice/streams/identity-cache.ts'
@@ -69,7 +70,7 @@ export async function buildIngester(context: Context): Promise<Service[]> {
 async function connect({ config, log, readiness, resources, signal }: Context): Promise<Redis> {
   const redis = await connectRedis({
     url: config.redisUrl,
-    name: `sluice-ingester-${config.mode}`,
+    name: ingesterClientName(config.mode, shardOfSetting(config.shard)),
     signal,
     onState(error) {
       if (!error) return readiness.clear('redis')

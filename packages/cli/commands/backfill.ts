@@ -3,6 +3,7 @@ import type { Command } from 'commander'
 import { backfillEventCodec } from '@sluice/events/codec.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { priorityStream, retriesByDidKey, retryKey } from '@sluice/streams/backfill-queue.ts'
+import { ingesterClientName } from '@sluice/streams/client-names.ts'
 import { classifyRedisError, type Redis } from '@sluice/streams/connection.ts'
 import { cursorKey } from '@sluice/streams/cursors.ts'
 import { linesOf, requestDids, requestHost, type QueueOptions } from '../backfill-requests.ts'
@@ -114,8 +115,9 @@ async function enumerate(session: Session, yes: boolean): Promise<void> {
 
 /** Whether an ingester is connected that lists repositories; undefined where Redis does not tell who is. */
 async function listerRuns(session: Session): Promise<boolean | undefined> {
-  const { redis } = await inspectSystem(session)
-  return redis.state?.connection.clients?.some(({ name }) => /^sluice-ingester-(all|backfill)$/.test(name))
+  const { redis, settings } = await inspectSystem(session)
+  const listers = ['all', 'backfill'].map((mode) => ingesterClientName(mode, settings.shard))
+  return redis.state?.connection.clients?.some(({ name }) => listers.includes(name))
 }
 
 async function status(session: Session): Promise<number> {

@@ -186,6 +186,15 @@ test.each([
   expect(ids({ redis: quiet(clients, [RELAY]) })).toEqual(found)
 })
 
+test.each([
+  ['sluice-ingester-all-1/2', []],
+  ['sluice-ingester-all-0/2', ['ingester-stopped']],
+  ['sluice-ingester-all', ['ingester-stopped']],
+])('of shard 1/2 %s reads the relays, or not', (client, found) => {
+  const settings = readSettings({ INGESTER_SHARD: '1/2' })
+  expect(ids({ state: { settings }, redis: quiet([client], [RELAY]) })).toEqual(found)
+})
+
 test('a source that is quiet is broken when nobody reads it, worth a word when an ingester runs, and nothing when that says that it is connected', () => {
   const settings = readSettings({ RELAY_HOSTS: 'https://relay.example', LABELER_HOSTS: 'https://mod.example' })
   const said = (clients: readonly string[], metrics: string) => {

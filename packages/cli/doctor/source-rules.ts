@@ -1,16 +1,18 @@
 /** What can be wrong where data comes from: ingester, relays, labelers, repositories. */
+import { ingesterClientName } from '@sluice/streams/client-names.ts'
 import { hostOf } from '@sluice/streams/cursors.ts'
 import { valuesOf } from '../daemon-state.ts'
 import { count, duration, oneLine } from '../output.ts'
 import type { SystemState } from '../system-state.ts'
 import type { Finding, Rule } from './finding.ts'
 
-/**
- * Whether an ingester that reads the relays is connected to this Redis; undefined: it does not tell who is. With several shards in one Redis
- * that of another shard counts too: the name of a connection does not say whose it is.
- */
-const readerRuns = ({ redis }: SystemState): boolean | undefined =>
-  redis.state?.connection.clients?.some(({ name }) => /^sluice-ingester-(all|firehose)$/.test(name))
+/** What an ingester of our shard that reads the relays is called. */
+const readerNames = ({ settings }: SystemState): string[] =>
+  ['all', 'firehose'].map((mode) => ingesterClientName(mode, settings.shard))
+
+/** Whether one is connected to this Redis; undefined: it does not tell who is. */
+const readerRuns = (system: SystemState): boolean | undefined =>
+  system.redis.state?.connection.clients?.some(({ name }) => readerNames(system).includes(name))
 
 export const ingesterStopped: Rule = (system) => {
   const wasRead = system.redis.state?.cursors.filter(({ stream }) => stream === system.settings.streams.live) ?? []
@@ -20,7 +22,7 @@ export const ingesterStopped: Rule = (system) => {
       id: 'ingester-stopped',
       severity: 'broken',
       what: 'no ingester that reads the relays is connected',
-      evidence: `there are cursors (${wasRead.map(({ host }) => host).join(', ')}), and no sluice-ingester-all or sluice-ingester-firehose among the clients of Redis`,
+      evidence: `there are cursors (${wasRead.map(({ host }) => host).join(', ')}), and no ${readerNames(system).join(' or ')} among the clients of Redis`,
       meaning:
         'The relay keeps its events for some days; what is older when the ingester is back has to be fetched repository by repository.',
       mend: 'start the ingester with INGESTER_MODE all or firehose (docker compose up -d ingester); if it runs, look at its /ready and its log',
