@@ -3,7 +3,7 @@
  *
  * The nth wait is drawn evenly from 0 to min(capMs, baseMs · 2ⁿ).
  */
-import { setTimeout as wait } from 'node:timers/promises'
+import { setTimeout as timer } from 'node:timers/promises'
 import { TransientError } from './errors.ts'
 
 export interface BackoffPolicy {
@@ -72,7 +72,7 @@ export class Backoff {
  * @throws an AbortError (see `isAbort`) as soon as the signal aborts
  */
 export async function sleep(ms: number, signal: AbortSignal): Promise<void> {
-  await wait(Math.min(Math.max(ms, 0), MAX_TIMER_MS), undefined, { signal })
+  await timer(Math.min(Math.max(ms, 0), MAX_TIMER_MS), undefined, { signal })
 }
 
 export interface Retry {
@@ -86,6 +86,7 @@ export interface Retry {
  * Calls `attempt` until it succeeds, waiting after each TransientError, without limit. What the other side asked for
  * (`retryAfterMs`) is waited in addition to the jitter, since it asked everybody for the same.
  * @param onWait told of each wait before it begins: log it, count it
+ * @param wait what is done until the next try; rejects with an AbortError when the signal aborts
  * @throws what `attempt` throws when it is no TransientError; an AbortError when the signal aborts before or between tries
  */
 export async function retry<T>(
@@ -93,6 +94,7 @@ export async function retry<T>(
   policy: BackoffPolicy,
   attempt: () => Promise<T>,
   onWait: (retry: Retry) => void,
+  wait: (ms: number, signal: AbortSignal) => Promise<void> = sleep,
 ): Promise<T> {
   const backoff = new Backoff(policy)
   for (;;) {
@@ -104,7 +106,7 @@ export async function retry<T>(
       const delayMs = backoff.nextMs() + retryAfterMs(error)
       signal.throwIfAborted()
       onWait({ error, attempt: backoff.attempts, delayMs })
-      await sleep(delayMs, signal)
+      await wait(delayMs, signal)
     }
   }
 }

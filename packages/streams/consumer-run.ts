@@ -143,6 +143,7 @@ export class ConsumerRun<E extends object> {
         await this.#giveUp(held, refusal, lane, key)
         open.delete(held)
       },
+      aside: async (wait) => this.#lanes.aside(lane, wait),
     }
   }
 

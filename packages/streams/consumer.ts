@@ -99,9 +99,11 @@ export interface Batch<E> {
   /** How often its first entry was handed out so far, to whomever; 1 means never before. */
   deliveries: number
   /** Acks and deletes every entry of the batch that was not refused. Only after its effect is durable. */
-  ack(): Promise<void>
+  ack: () => Promise<void>
   /** Stores a dead letter for one event of the batch, in the step that acks it. */
   refuse: (event: E, refusal: Refusal) => Promise<void>
+  /** What `wait` gives. Other streams that take turns with this lane go on meanwhile, where waiting for what is no work may last. */
+  aside: <T>(wait: () => Promise<T>) => Promise<T>
 }
 
 /** Why an event is refused; a `RefusedError` is one. */

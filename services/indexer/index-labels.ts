@@ -11,9 +11,9 @@ export function indexLabels(consumer: Consumer<LabelStreamEvent>, index: LabelIn
     name: consumer.stream,
     run: (signal) =>
       consumer.run(signal, 1, async (batches) => {
-        for await (const batch of batches) {
-          await applyOrBisect(batch.events, (events) => index.apply(events, signal), batch.refuse, witnesses)
-          await batch.ack()
+        for await (const { events, refuse, aside, ack } of batches) {
+          await applyOrBisect(events, (part) => index.apply(part, signal, aside), refuse, witnesses)
+          await ack()
         }
       }),
   }

@@ -4,7 +4,7 @@ import { REFUSALS } from '@sluice/indexing/prepare.ts'
 import type { StreamEvent } from '@sluice/events/stream-event.ts'
 import { RefusedError } from '@sluice/runtime/errors.ts'
 import type { Metrics } from '@sluice/runtime/metrics.ts'
-import { waitOut, type Outages } from './waiting.ts'
+import { waitOut, type Aside, type Outages } from './waiting.ts'
 
 const OUTCOMES = ['inserted', 'replaced', 'removed', 'stale', 'settled'] as const
 
@@ -23,9 +23,9 @@ export class RecordIndex {
    * @throws RefusedError when an event's data cannot be stored; FatalError; AbortError when the signal aborts during an outage, or while the batch removes
    * more records than one transaction may
    */
-  async apply(events: readonly StreamEvent[], signal: AbortSignal): Promise<void> {
+  async apply(events: readonly StreamEvent[], signal: AbortSignal, aside: Aside): Promise<void> {
     const startedAt = performance.now()
-    const applied = await waitOut(this.#outages, signal, () => this.#applyOnce(events, signal))
+    const applied = await waitOut(this.#outages, signal, () => this.#applyOnce(events, signal), aside)
     this.#metrics.seconds.observe((performance.now() - startedAt) / 1000)
     this.#metrics.events.inc(events.length)
     for (const outcome of OUTCOMES) this.#metrics.records.inc(applied[outcome], { outcome })

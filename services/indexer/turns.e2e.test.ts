@@ -39,3 +39,30 @@ test('batches of all streams together are no more than INDEXER_CONCURRENCY, and 
   const { rows } = await db.query(`select uri from record order by uri`)
   expect(rows.map(({ uri }) => uri as string)).toEqual([uriOf(first!), uriOf(second!)].sort())
 })
+
+test('a batch that PostgreSQL does not take keeps the other stream of its lane waiting only while it is tried', async ({
+  database,
+  redisUrl,
+}) => {
+  const stuck = history({ seed: 12, events: 50 }).find(({ type }) => type === 'create') as CreateEvent
+  const other = { ...stuck, did: 'did:plc:aaaaaaaaaaaaaaaaaaaaaaaa' }
+  await using redis = await openRedis(redisUrl)
+  await using db = new DatabasePool({ url: database, schema: SCHEMA, size: 2, role: 'test' })
+  await db.query(`
+    create function no_room() returns trigger language plpgsql as $$ begin
+      raise exception 'no room for %', new.uri using errcode = '53100';
+    end $$;
+    create trigger no_room before insert on record for each row when (new.did = '${stuck.did}') execute function no_room()`)
+  await using indexer = await startIndexer({ database, redisUrl }, 'one', { INDEXER_CONCURRENCY: '1' })
+  await append(redis, STREAMS[1]!, [stuck])
+  const waits = async () => indexer.metric('sluice_indexer_batch_retries_total')
+  // By now the next try is seconds away.
+  await expect.poll(waits, { timeout: 30_000 }).toBeGreaterThan(5)
+  await append(redis, STREAMS[0]!, [other])
+  await drained(redis, [STREAMS[0]!])
+  expect(await redis.xLen(STREAMS[1]!)).toBe(1)
+  await db.query('drop trigger no_room on record')
+  await drained(redis, STREAMS)
+  const { rows } = await db.query(`select uri from record order by uri`)
+  expect(rows.map(({ uri }) => uri as string)).toEqual([uriOf(stuck), uriOf(other)].sort())
+})

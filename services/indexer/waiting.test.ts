@@ -2,9 +2,11 @@ import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import { createLogger } from '@sluice/runtime/log.ts'
 import { Readiness } from '@sluice/runtime/readiness.ts'
 import { expect, test } from 'vitest'
-import { waitOut, type Outages } from './waiting.ts'
+import { waitOut, type Aside, type Outages } from './waiting.ts'
 
 const { signal } = new AbortController()
+/** Nobody takes turns with us. */
+const inPlace: Aside = async (wait) => wait()
 
 function surroundings(): Outages & { count: () => number } {
   let count = 0
@@ -26,7 +28,7 @@ test('a lane that gets through does not say that the others do: ready is when no
   const outages = surroundings()
   const { readiness } = outages
   const [one, other] = ['disk full', 'locked'].map((reason) => stuck(reason, async () => Promise.resolve('done')))
-  const waits = [one, other].map(async (lane) => waitOut(outages, signal, lane!.act))
+  const waits = [one, other].map(async (lane) => waitOut(outages, signal, lane!.act, inPlace))
   await expect.poll(outages.count).toBeGreaterThan(2)
   expect(readiness.ready).toBe(false)
   one!.let()
@@ -40,7 +42,7 @@ test('a lane that gets through does not say that the others do: ready is when no
 test('a batch that is refused after an outage waits no more', async () => {
   const outages = surroundings()
   const lane = stuck('starting', async () => Promise.reject(new RefusedError('constraint', 'x')))
-  const refused = expect(waitOut(outages, signal, lane.act)).rejects.toThrow('constraint')
+  const refused = expect(waitOut(outages, signal, lane.act, inPlace)).rejects.toThrow('constraint')
   await expect.poll(outages.count).toBeGreaterThan(0)
   expect(outages.readiness.ready).toBe(false)
   lane.let()

@@ -1,5 +1,5 @@
 /** Waits out whatever keeps the database from us: the batch stays in hand, its entries pending, the process says that it is not ready and why. */
-import { retry, type BackoffPolicy } from '@sluice/runtime/backoff.ts'
+import { retry, sleep, type BackoffPolicy, type Retry } from '@sluice/runtime/backoff.ts'
 import { logRetry, type Logger } from '@sluice/runtime/log.ts'
 import type { Readiness } from '@sluice/runtime/readiness.ts'
 
@@ -14,22 +14,31 @@ export interface Outages {
 /** Of each batch that waits, why. All are one condition: it ends with the last of them, and not when another lane gets through. */
 const waiting = new WeakMap<Readiness, Map<symbol, string>>()
 
-/** Calls `act` until it succeeds or fails for good. @throws AbortError when the signal aborts between tries */
+/** Waits as it is told to, and lets others have the turn meanwhile; see `Batch.aside`. */
+export type Aside = <T>(wait: () => Promise<T>) => Promise<T>
+
+/**
+ * Calls `act` until it succeeds or fails for good.
+ * @param aside how to wait for the next try: what keeps one batch out for ever must not keep out the other streams of its lane
+ * @throws AbortError when the signal aborts between tries
+ */
 export async function waitOut<T>(
   { log, readiness, retries }: Outages,
   signal: AbortSignal,
   act: () => Promise<T>,
+  aside: Aside,
 ): Promise<T> {
   const batch = Symbol('batch')
   const reasons = waiting.get(readiness) ?? new Map<symbol, string>()
   waiting.set(readiness, reasons)
   try {
-    return await retry(signal, OUTAGE_BACKOFF, act, ({ error, delayMs, attempt }) => {
+    const onWait = ({ error, delayMs, attempt }: Retry) => {
       reasons.set(batch, error.message)
       retries.inc(1)
       readiness.block('postgres', error.message)
       logRetry(log, delayMs, 'PostgreSQL does not take a batch; nothing is lost', error, { attempt })
-    })
+    }
+    return await retry(signal, OUTAGE_BACKOFF, act, onWait, async (ms) => aside(() => sleep(ms, signal)))
   } finally {
     // Also of one that was refused in the end: PostgreSQL has looked at it. Not of one that a stop cut short.
     if (reasons.delete(batch) && !signal.aborted) {
