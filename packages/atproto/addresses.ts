@@ -4,8 +4,10 @@
  *
  * Checked twice, because each check has a hole: a literal address is never looked up, and a name may resolve to anything.
  */
-import { lookup as dnsLookup, type LookupAddress, type LookupOptions } from 'node:dns'
+import type { LookupAddress, LookupOptions } from 'node:dns'
 import { BlockList, isIP, isIPv4 } from 'node:net'
+import { callbackify } from 'node:util'
+import { HostNames } from './host-names.ts'
 
 /** Not for the public, by the registries of special-purpose addresses (RFC 6890 and its successors). */
 const SPECIAL_IPV4: [string, number][] = [
@@ -64,14 +66,21 @@ export function mayBePublic({ hostname }: URL): boolean {
 
 type LookupCallback = (error: Error | null, address: string | LookupAddress[], family?: number) => void
 
-/** As `dns.lookup`, and an error when any of the name's addresses is not public: the connection uses what was checked. */
-export function publicLookup(hostname: string, options: LookupOptions, callback: LookupCallback): void {
-  dnsLookup(hostname, { ...options, all: true }, (error, addresses) => {
-    if (error) return callback(error, [])
-    const hidden = addresses.find(({ address }) => !isPublicAddress(address))
-    if (hidden) return callback(new PrivateAddressError(`${hostname} is ${hidden.address}, not a public address`), [])
-    if (options.all) return callback(null, addresses)
-    const [first] = addresses
-    callback(null, first!.address, first!.family)
-  })
+/** As `dns.lookup`, by `names`, and an error when any of the name's addresses is not public: the connection uses what was checked. */
+export function publicLookupBy(names: HostNames) {
+  return (hostname: string, options: LookupOptions, callback: LookupCallback): void =>
+    lookUp(names, hostname, (error, addresses) => {
+      if (error) callback(error, [])
+      else if (options.all) callback(null, addresses)
+      else callback(null, addresses[0]!.address, addresses[0]!.family)
+    })
 }
+
+export const publicLookup = publicLookupBy(new HostNames())
+
+const lookUp = callbackify(async (names: HostNames, hostname: string): Promise<LookupAddress[]> => {
+  const addresses = await names.addressesOf(hostname)
+  const hidden = addresses.find(({ address }) => !isPublicAddress(address))
+  if (hidden) throw new PrivateAddressError(`${hostname} is ${hidden.address}, not a public address`)
+  return addresses
+})

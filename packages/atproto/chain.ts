@@ -42,16 +42,11 @@ export interface ChainLinks {
   proof: Proof
 }
 
-export interface ChainOptions {
-  /** A proof that lacks blocks is taken as a gap (the default), or accepted when the signature and the chain are right. */
-  incompleteProof?: 'gap' | 'accept'
-}
-
 export type ChainStep = { kind: 'apply' } | { kind: 'base' } | { kind: 'gap'; cause: GapCause }
 
 /** Does a true commit, newer than `state`, follow it? */
-export function followChain(links: ChainLinks, state: KnownState | null, options: ChainOptions = {}): ChainStep {
-  const cause = gapOf(links, state, options)
+export function followChain(links: ChainLinks, state: KnownState | null): ChainStep {
+  const cause = gapOf(links, state)
   if (cause !== undefined) return { kind: 'gap', cause }
   return { kind: state === null ? 'base' : 'apply' }
 }
@@ -82,10 +77,10 @@ export function isFirst({ since, prevData }: Pick<ChainLinks, 'since' | 'prevDat
   return since === null && (prevData === null || prevData === EMPTY_TREE)
 }
 
-function gapOf(links: ChainLinks, state: KnownState | null, { incompleteProof }: ChainOptions): GapCause | undefined {
+function gapOf(links: ChainLinks, state: KnownState | null): GapCause | undefined {
   if (links.tooBig) return 'too-big'
   if (state === null) return isFirst(links) && links.proof !== 'incomplete' ? undefined : 'unknown'
   if (links.since !== state.rev) return 'since'
   if (links.prevData !== null && !links.prevData.startsWith(state.data)) return 'prev-data'
-  return links.proof === 'incomplete' && incompleteProof !== 'accept' ? 'incomplete-proof' : undefined
+  return links.proof === 'incomplete' ? 'incomplete-proof' : undefined
 }

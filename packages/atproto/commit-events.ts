@@ -1,14 +1,13 @@
 /**
  * A commit's ops → `StreamEvent`s, in the order of the ops. One bad op is refused by itself and never drops its siblings.
  *
- * Whether the ops are true is the business of `verifyCommit`; here, that each record is the one its CID names, and that it
+ * Whether the ops are true is the business of `checkCommit`; here, that each record is the one its CID names, and that it
  * can be carried: path, presence, size, data model.
  */
 import type { RecordEvent } from '@sluice/events/stream-event.ts'
 import { RefusedError } from '@sluice/runtime/errors.ts'
 import { CBOR_REFUSALS, decodeRecord } from './cbor.ts'
 import { formatCid, isDagCbor, type Cid } from './cid.ts'
-import type { CollectionFilter } from './collection-filter.ts'
 import type { CommitFrame, RepoOp } from './frame.ts'
 import { normalizeTime, parsePath, type RecordPath } from './syntax.ts'
 
@@ -41,7 +40,7 @@ export interface CommitEvents {
 export function eventsOfCommit(
   frame: CommitFrame,
   blocks: ReadonlyMap<Cid, Buffer>,
-  { wanted, now }: { wanted: CollectionFilter; now: string },
+  { wanted, now }: { wanted: (collection: string) => boolean; now: string },
 ): CommitEvents {
   const { seq, did, rev } = frame
   const time = normalizeTime(frame.time) ?? now

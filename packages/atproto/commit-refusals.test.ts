@@ -1,12 +1,13 @@
 import { describe, expect, test } from 'vitest'
 import { encodeCbor } from './cbor-encode.ts'
 import { cidOf } from './cid.ts'
-import { verifyCommit, type CommitRefusal } from './commit.ts'
+import type { CommitRefusal } from './commit.ts'
 import { encodeNode } from './mst-node.ts'
 import { writeCar } from './testing/car-write.ts'
 import { highS, testKey } from './testing/keys.ts'
 import { link, TestRepo, type CommitBody } from './testing/repo.ts'
 import { frameOf, FULL, NOW, POST, resigned, scene, withBlocks, withCommit, type Scene } from './testing/scene.ts'
+import { verifyCommit } from './testing/verify.ts'
 import { testDid } from './testing/world.ts'
 
 describe('what is wrong is refused, each by its own name', () => {

@@ -1,12 +1,13 @@
 import { describe, expect, test } from 'vitest'
 import { readCar } from './car.ts'
 import type { ChainState } from './chain.ts'
-import { verifyCommit, type VerifyLevel } from './commit.ts'
+import type { VerifyLevel } from './commit.ts'
 import { decodeFrame, type CommitFrame } from './frame.ts'
 import { writeCar } from './testing/car-write.ts'
 import { testKey } from './testing/keys.ts'
 import { link, TestRepo, type CommitBody, type Made } from './testing/repo.ts'
 import { frameOf, FULL, NOW, POST, scene, withBlocks, type Scene } from './testing/scene.ts'
+import { verifyCommit } from './testing/verify.ts'
 import { populatedRepo, testDid, traffic } from './testing/world.ts'
 
 describe('a true commit that follows is applied', () => {
@@ -148,15 +149,6 @@ describe('a true commit that does not follow is a gap, with its cause and the st
         reason: 'bad-signature',
       })
     }
-  })
-
-  test('an incomplete proof is accepted where that is configured', () => {
-    const s = scene()
-    const verdict = verifyCommit(frameOf(withoutRootNode(s)), s.state, s.repo.key.did, {
-      ...FULL,
-      incompleteProof: 'accept',
-    })
-    expect(verdict).toMatchObject({ kind: 'apply', proof: 'incomplete' })
   })
 })
 

@@ -1,11 +1,12 @@
 /**
- * Is this commit true, and does it follow what we have? Pure and synchronous: the key, the state and the clock are given.
+ * Is this commit true in itself? Pure and synchronous: the key and the clock are given; it needs no state, and may run anywhere.
  *
- * The order of the checks matters. What is cheap goes first; a replay ends before anything is parsed; and nothing concludes
- * that the chain is broken before the signature has been verified, or a forger could make us fetch repositories at will:
+ * The order of the checks matters. What is cheap goes first; replays are for the caller to rule out before. Whether what was found true
+ * follows what we have (`chain.ts`) is asked last: nothing may conclude that the chain is broken before the signature has been verified, or
+ * a forger could make us fetch repositories at will:
  *
- *   identifiers → future rev → sizes → duplicate paths → replay → CAR and hashes → envelope = signed commit → signature →
- *   size of the ops' records → tree canonical, ops undone = prevData → chain (`since`, `prevData` = state)
+ *   identifiers → future rev → sizes → duplicate paths → CAR and hashes → envelope = signed commit → signature →
+ *   size of the ops' records → tree canonical, ops undone = prevData
  *
  * https://atproto.com/specs/sync#message-validation. A verdict is a value. What could not be checked (no key, because a
  * directory is down) is not for this function: whoever fetches the key throws a TransientError.
@@ -17,18 +18,7 @@
 import { RefusedError } from '@sluice/runtime/errors.ts'
 import { CAR_REFUSALS, readCar, type Car } from './car.ts'
 import { CBOR_REFUSALS } from './cbor.ts'
-import {
-  followChain,
-  followSync,
-  isFirst,
-  linksOf,
-  type ChainOptions,
-  type ChainState,
-  type GapCause,
-  type KnownState,
-  type Proof,
-  type SyncStep,
-} from './chain.ts'
+import { isFirst, type ChainState, type Proof } from './chain.ts'
 import type { Cid } from './cid.ts'
 import type { CommitFrame, RepoOp, SyncFrame } from './frame.ts'
 import { EMPTY_TREE, MST_REFUSALS } from './mst-node.ts'
@@ -70,7 +60,7 @@ export type CommitRefusal = (typeof COMMIT_REFUSALS)[number]
  */
 export type VerifyLevel = 'full' | 'proof' | 'off'
 
-export interface VerifyOptions extends ChainOptions {
+export interface VerifyOptions {
   level: VerifyLevel
   /** Unix ms. */
   nowMs: number
@@ -83,17 +73,6 @@ export interface VerifiedCommit {
   proof: Proof
 }
 
-export type CommitVerdict =
-  /** The next commit. */
-  | ({ kind: 'apply' } & VerifiedCommit)
-  /** The first commit of a repository that we know nothing of: the state starts here. */
-  | ({ kind: 'base' } & VerifiedCommit)
-  /** True in itself, but not the next one: a resync is needed. */
-  | ({ kind: 'gap'; cause: GapCause } & VerifiedCommit)
-  /** Not newer than what we have. */
-  | { kind: 'duplicate' }
-  | { kind: 'refused'; reason: CommitRefusal; detail: string }
-
 /** https://atproto.com/specs/sync */
 export const COMMIT_LIMITS = {
   frameBytes: 5_000_000,
@@ -104,62 +83,29 @@ export const COMMIT_LIMITS = {
 /** How far a rev may be ahead of our clock. */
 const FUTURE_MS = 5 * 60_000
 
-/**
- * The verdict on a commit.
- * @param state the head as we know it, or null
- * @param key the account's signing key, a did:key, or undefined when it has none; only read with `full`
- */
-export function verifyCommit(
-  frame: CommitFrame,
-  state: KnownState | null,
-  key: string | undefined,
-  options: VerifyOptions,
-): CommitVerdict {
-  try {
-    checkEnvelope(frame, options)
-    if (state !== null && frame.rev <= state.rev) return { kind: 'duplicate' }
-    const verified = verifyAlone(frame, key, options)
-    const step = followChain({ ...linksOf(frame), proof: verified.proof }, state, options)
-    return { ...step, ...verified }
-  } catch (error) {
-    return refusedBy(error)
-  }
-}
-
 export type CommitCheck =
   ({ kind: 'true' } & VerifiedCommit) | { kind: 'refused'; reason: CommitRefusal; detail: string }
 
-/** The first half of `verifyCommit`, which needs no state and may run anywhere: is it true in itself? */
+/**
+ * Is this commit true in itself?
+ * @param key the account's signing key, a did:key, or undefined when it has none; only read with `full`
+ */
 export function checkCommit(frame: CommitFrame, key: string | undefined, options: VerifyOptions): CommitCheck {
   try {
     checkEnvelope(frame, options)
-    return { kind: 'true', ...verifyAlone(frame, key, options) }
+    const { blocks, commit } = openCommit(frame.blocks, frame, options.level, key)
+    checkRecords(frame, blocks)
+    const proof = options.level === 'off' || frame.tooBig ? 'unchecked' : prove(frame, commit.data, blocks)
+    return { kind: 'true', state: { rev: frame.rev, data: commit.data }, blocks, proof }
   } catch (error) {
     return refusedBy(error)
   }
-}
-
-export type SyncVerdict = SyncStep | { kind: 'refused'; reason: CommitRefusal; detail: string }
-
-/** The verdict on a `#sync`. A replay is recognized only after its signature: here nothing is saved by being early. */
-export function verifySync(
-  frame: SyncFrame,
-  state: KnownState | null,
-  key: string | undefined,
-  options: VerifyOptions,
-): SyncVerdict {
-  const check = checkSync(frame, key, options)
-  return check.kind === 'true' ? followSync(check.state, state) : check
 }
 
 export type SyncCheck = { kind: 'true'; state: ChainState } | { kind: 'refused'; reason: CommitRefusal; detail: string }
 
-/** The first half of `verifySync`, which needs no state: is it true in itself? */
-export function checkSync(
-  frame: SyncFrame,
-  key: string | undefined,
-  { level, nowMs }: Pick<VerifyOptions, 'level' | 'nowMs'>,
-): SyncCheck {
+/** Is this `#sync` true in itself? Likewise. */
+export function checkSync(frame: SyncFrame, key: string | undefined, { level, nowMs }: VerifyOptions): SyncCheck {
   try {
     checkIdentifiers(frame, nowMs)
     if (frame.frameBytes > COMMIT_LIMITS.frameBytes) throw refuse('frame-too-large', `${frame.frameBytes} bytes`)
@@ -170,13 +116,6 @@ export function checkSync(
   } catch (error) {
     return refusedBy(error)
   }
-}
-
-function verifyAlone(frame: CommitFrame, key: string | undefined, { level }: VerifyOptions): VerifiedCommit {
-  const { blocks, commit } = openCommit(frame.blocks, frame, level, key)
-  checkRecords(frame, blocks)
-  const proof = level === 'off' || frame.tooBig ? 'unchecked' : prove(frame, commit.data, blocks)
-  return { state: { rev: frame.rev, data: commit.data }, blocks, proof }
 }
 
 function checkIdentifiers({ did, rev }: { did: string; rev: string }, nowMs: number): void {

@@ -42,7 +42,13 @@ describe('frames become what they say', () => {
 
   test.each([
     ['#identity', identity, { type: 'identity', ...identity }],
-    ['#identity', { ...identity, handle: undefined }, { type: 'identity', seq: 5, time: TIME, did: DID }],
+    ...[undefined, 'no handle', '\u0001'.repeat(1_000_000), `${'a.'.repeat(130)}test`, 5].map(
+      (handle): [string, object, object] => [
+        '#identity',
+        { ...identity, handle },
+        { type: 'identity', seq: 5, time: TIME, did: DID },
+      ],
+    ),
     ['#account', account, { type: 'account', ...account }],
     [
       '#account',
@@ -60,6 +66,11 @@ describe('frames become what they say', () => {
       { type: 'account', seq: 6, time: TIME, did: DID, active: false },
     ]),
     ['#info', { name: 'OutdatedCursor', message: 'older' }, { type: 'info', name: 'OutdatedCursor', text: 'older' }],
+    [
+      '#info',
+      { name: 'N'.repeat(1_000), message: 'm'.repeat(1_000_000) },
+      { type: 'info', name: 'N'.repeat(200), text: 'm'.repeat(200) },
+    ],
     ['#labels', { seq: 7, labels: [label] }, { type: 'labels', seq: 7, labels: [label], refused: 0 }],
     [
       '#labels',
@@ -80,6 +91,11 @@ describe('frames become what they say', () => {
       text: 'ahead',
     })
     expect(decodeFrame(encodeErrorFrame('ConsumerTooSlow'))).toEqual({ type: 'error', error: 'ConsumerTooSlow' })
+    expect(decodeFrame(encodeErrorFrame('E'.repeat(1_000), 'm'.repeat(1_000)))).toEqual({
+      type: 'error',
+      error: 'E'.repeat(200),
+      text: 'm'.repeat(200),
+    })
   })
 
   test('an op of the future is a frame of the future', () => {

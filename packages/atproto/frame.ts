@@ -11,6 +11,7 @@ import { accountStatus } from './account-status.ts'
 import { asBuffer } from './bytes.ts'
 import { CBOR_REFUSALS, decodeItem, decodeJsonItem, Link, type Item, type ItemMap, type Json } from './cbor.ts'
 import type { Cid } from './cid.ts'
+import { isHandle } from './syntax.ts'
 
 /** Why a frame is refused; fit for a metric label. */
 export const FRAME_REFUSALS = ['frame-bad-header', 'frame-bad-body', 'frame-trailing-bytes', ...CBOR_REFUSALS] as const
@@ -64,6 +65,7 @@ export interface IdentityFrame {
   seq: number
   time: string
   did: string
+  /** Absent also when what is there is no handle: a text of megabytes has no business in an event. */
   handle?: string
 }
 
@@ -84,14 +86,14 @@ export interface LabelsFrame {
   refused: number
 }
 
-/** `OutdatedCursor`: events between our cursor and the oldest that the host still has are lost. */
+/** `OutdatedCursor`: events between our cursor and the oldest that the host still has are lost. Its texts are cut, since they are logged. */
 export interface InfoFrame {
   type: 'info'
   name: string
   text?: string
 }
 
-/** `FutureCursor`, `ConsumerTooSlow`, …: the last frame of a connection. */
+/** `FutureCursor`, `ConsumerTooSlow`, …: the last frame of a connection. Its texts are cut likewise. */
 export interface ErrorFrame {
   type: 'error'
   error: string
@@ -103,6 +105,8 @@ export interface UnknownFrame {
   /** Its `t`, or its `op`. */
   t: string
 }
+
+const BRIEF_CHARS = 200
 
 /** What `decodeHeader` gives for the frames we read; the body of another may hold anything. */
 const KNOWN: ReadonlySet<string> = new Set(['#commit', '#sync', '#identity', '#account', '#labels', '#info', 'error'])
@@ -132,13 +136,13 @@ export function decodeFrame(input: Uint8Array): Frame {
         frameBytes: bytes.length,
       }
     case '#identity':
-      return { type: 'identity', ...position(map), did: text(map, 'did'), ...optional('handle', map.handle) }
+      return identityFrame(map)
     case '#account':
       return accountFrame(map)
     case '#info':
-      return { type: 'info', name: text(map, 'name'), ...optional('text', map.message) }
+      return { type: 'info', name: brief(text(map, 'name')), ...briefly(map.message) }
     default:
-      return { type: 'error', error: text(map, 'error'), ...optional('text', map.message) }
+      return { type: 'error', error: brief(text(map, 'error')), ...briefly(map.message) }
   }
 }
 
@@ -188,6 +192,12 @@ function repoOp(item: Item): RepoOp {
     cid: linkOrNull(op.cid, 'cid'),
     prev: linkOrNull(op.prev, 'prev'),
   }
+}
+
+function identityFrame(map: ItemMap): IdentityFrame {
+  const { handle } = map
+  const known = typeof handle === 'string' && isHandle(handle) ? { handle } : {}
+  return { type: 'identity', ...position(map), did: text(map, 'did'), ...known }
 }
 
 function accountFrame(map: ItemMap): AccountFrame {
@@ -256,9 +266,13 @@ function linkOrNull(item: Item | undefined, key: string): Cid | null {
   throw missing(key)
 }
 
-/** `{[key]: value}` when it is text, and nothing otherwise: an optional field of another type is as good as absent. */
-function optional<K extends string>(key: K, value: Item | undefined): { [P in K]?: string } {
-  return (typeof value === 'string' ? { [key]: value } : {}) as { [P in K]?: string }
+/** `{text}` when it is text, and nothing otherwise: an optional field of another type is as good as absent. */
+function briefly(value: Item | undefined): { text?: string } {
+  return typeof value === 'string' ? { text: brief(value) } : {}
+}
+
+function brief(value: string): string {
+  return value.slice(0, BRIEF_CHARS)
 }
 
 function mapOf(item: Item): ItemMap {

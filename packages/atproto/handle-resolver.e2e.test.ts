@@ -3,7 +3,7 @@ import { TransientError } from '@sluice/runtime/errors.ts'
 import { HandleResolver } from './handle-resolver.ts'
 import { HttpClient } from './http.ts'
 import { dnsServer, type DnsAnswer } from './testing/dns-server.ts'
-import { httpServer, json, type Handler } from './testing/servers.ts'
+import { drip, httpServer, json, type Handler } from './testing/servers.ts'
 
 const DID = 'did:plc:z72i7hdynmk6r22z27h6tvur'
 const OTHER = 'did:plc:ewvi7nxzyoun6zhxrhs64oiz'
@@ -42,6 +42,9 @@ const says =
     response.end(text)
 const outage: Handler = (_, response) => response.writeHead(503).end()
 
+/** What says no, and never comes to the end of it. */
+const dripping: Handler = (_, response) => drip(response, 404)
+
 describe('a handle leads to a DID', () => {
   test.each<[string, DnsAnswer, Handler, string | undefined]>([
     ['by DNS', [`did=${DID}`], nobody, DID],
@@ -55,11 +58,16 @@ describe('a handle leads to a DID', () => {
     ['not when HTTPS answers something else', 'NXDOMAIN', says('<!doctype html>'), undefined],
     ['not when HTTPS answers too much', 'NXDOMAIN', says('x'.repeat(10_000)), undefined],
     ['not when nobody knows it', 'NXDOMAIN', nobody, undefined],
-  ])('%s', async (_, answer, handler, expected) => {
-    await using net = await network(() => answer, handler)
-    expect(await net.resolver.resolve('alice.example.com')).toBe(expected)
-    expect(net.dns.questions).toContain('_atproto.alice.example.com')
-  })
+    ['not when its host does not know it, and says so without end', 'NXDOMAIN', dripping, undefined],
+  ])(
+    '%s',
+    async (_, answer, handler, expected) => {
+      await using net = await network(() => answer, handler)
+      expect(await net.resolver.resolve('alice.example.com')).toBe(expected)
+      expect(net.dns.questions).toContain('_atproto.alice.example.com')
+    },
+    60_000,
+  )
 
   test.each<[string, DnsAnswer, Handler]>([
     ['DNS does not answer and HTTPS does not know it', 'silence', nobody],
@@ -68,6 +76,15 @@ describe('a handle leads to a DID', () => {
   ])('could not be checked: %s', async (_, answer, handler) => {
     await using net = await network(() => answer, handler)
     await expect(net.resolver.resolve('alice.example.com')).rejects.toThrow(TransientError)
+  })
+
+  test.each<DnsAnswer>(['NXDOMAIN', { addresses: [] }])('not when there is no such host: %j', async (answer) => {
+    await using dns = await dnsServer(() => answer)
+    const http = new HttpClient({ nameservers: [dns.address] })
+    const resolver = new HandleResolver({ http, nameservers: [dns.address] })
+    expect(await resolver.resolve('alice.example.com')).toBeUndefined()
+    expect(new Set(dns.questions)).toEqual(new Set(['_atproto.alice.example.com', 'alice.example.com']))
+    await http.close()
   })
 
   test.each(['alice.local', 'alice.onion', 'a.b.invalid', 'handle.invalid', 'nodots', 'a b.com', ''])(

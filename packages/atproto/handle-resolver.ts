@@ -7,9 +7,9 @@
  *
  * Few questions at once and a second. A host that says 429 is left alone for as long as it says.
  */
-import { promises as dns } from 'node:dns'
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import { DomainPauses } from './domain-pauses.ts'
+import { DNS_MS, isNotThere, resolverOf, type DnsOptions } from './host-names.ts'
 import type { HttpClient } from './http.ts'
 import type { Identity } from './identity.ts'
 import { isDid, isHandle } from './syntax.ts'
@@ -32,7 +32,6 @@ export interface HandleResolverOptions {
 
 /** These never resolve. https://atproto.com/specs/handle#additional-non-syntax-restrictions */
 const RESERVED = ['.alt', '.arpa', '.example', '.internal', '.invalid', '.local', '.localhost', '.onion']
-const NOT_THERE = new Set(['ENOTFOUND', 'ENODATA'])
 const ANSWER_BYTES = 4096
 const WAITING = 20_000
 /** For a host that says 429 and not how long. */
@@ -42,7 +41,7 @@ export class HandleResolver {
   readonly #http: Pick<HttpClient, 'get'>
   readonly #timeoutMs: number
   readonly #askPdsFor: readonly string[]
-  readonly #dns: dns.Resolver
+  readonly #dns: DnsOptions
   readonly #throttle: Throttle
   readonly #pauses = new DomainPauses()
 
@@ -51,9 +50,8 @@ export class HandleResolver {
     this.#http = http
     this.#timeoutMs = timeoutMs
     this.#askPdsFor = askPdsFor
-    this.#dns = new dns.Resolver({ timeout: timeoutMs, tries: 2 })
+    this.#dns = { timeoutMs: Math.min(timeoutMs, DNS_MS), nameservers }
     this.#throttle = new Throttle({ name: 'handle resolution', concurrency, perSecond, waiting: WAITING })
-    if (nameservers !== undefined) this.#dns.setServers(nameservers)
   }
 
   /**
@@ -89,12 +87,13 @@ export class HandleResolver {
 
   async #byDns(handle: string): Promise<string | undefined> {
     try {
-      const records = (await this.#dns.resolveTxt(`_atproto.${handle}`)).map((chunks) => chunks.join(''))
+      const answer = await resolverOf(this.#dns).resolveTxt(`_atproto.${handle}`)
+      const records = answer.map((chunks) => chunks.join(''))
       const claims = records.filter((record) => record.startsWith('did=')).map((record) => record.slice(4))
       const [did] = claims
       return claims.length === 1 && isDid(did!) ? did : undefined
     } catch (error) {
-      if (NOT_THERE.has((error as NodeJS.ErrnoException).code ?? '')) return undefined
+      if (isNotThere(error)) return undefined
       throw error
     }
   }
@@ -146,8 +145,7 @@ function didIn(answer: string): string | undefined {
 }
 
 function isUnknownHost(error: unknown): boolean {
-  for (let e = error; e instanceof Error; e = e.cause)
-    if ((e as NodeJS.ErrnoException).code === 'ENOTFOUND') return true
+  for (let e = error; e instanceof Error; e = e.cause) if (isNotThere(e)) return true
   return false
 }
 

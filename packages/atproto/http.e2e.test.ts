@@ -2,7 +2,8 @@ import { brotliCompressSync, deflateSync, gzipSync } from 'node:zlib'
 import { describe, expect, test } from 'vitest'
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import { HttpClient, type HttpLimits } from './http.ts'
-import { httpServer, type Handler } from './testing/servers.ts'
+import { dnsServer } from './testing/dns-server.ts'
+import { drip, httpServer, type Handler } from './testing/servers.ts'
 
 async function fetched(handler: Handler, limits: Partial<HttpLimits> = {}, signal?: AbortSignal): Promise<Buffer> {
   await using server = await httpServer(handler)
@@ -77,6 +78,22 @@ describe('strangers cannot send us into our own network', () => {
   })
 })
 
+test('names whose name server does not answer keep no other name waiting, and are given up', async () => {
+  // An address of ours is refused, so the refusal tells that a name was looked up.
+  await using dns = await dnsServer((name) => (name.startsWith('silent') ? 'silence' : { addresses: ['127.0.0.1'] }))
+  await using client = disposable(new HttpClient({ nameservers: [dns.address], connectMs: 2_000 }))
+  let ended = 0
+  const silent = Array.from({ length: 8 }, async (_, i) => {
+    const error = await client.get(`https://silent${i}.example/`).catch((caught: unknown) => caught)
+    ended++
+    return error
+  })
+  await expect.poll(() => new Set(dns.questions).size).toBe(8)
+  await expect(client.get('https://good.example/')).rejects.toThrow(refusing('http-private-address'))
+  expect(ended, 'they are still silent').toBe(0)
+  for (const error of await Promise.all(silent)) expect(error).toBeInstanceOf(TransientError)
+})
+
 describe('redirects', () => {
   test('are followed, and the answer says where it came from', async () => {
     await using server = await httpServer((request, response) => {
@@ -105,7 +122,7 @@ describe('redirects', () => {
     expect(other.requests).toHaveLength(1)
   })
 
-  test('in a circle end', async () => {
+  test('in a circle end with a refusal', async () => {
     await using server = await httpServer((_, response) => response.writeHead(301, { location: '/' }).end())
     await using client = disposable(new HttpClient({ allowPrivate: true }))
     await expect(client.get(server.url)).rejects.toThrow(refusing('http-too-many-redirects'))
@@ -116,7 +133,6 @@ describe('redirects', () => {
 const text = Buffer.from('hello '.repeat(10_000))
 const ENCODINGS: [string, (bytes: Buffer) => Buffer][] = [
   ['gzip', gzipSync],
-  ['br', brotliCompressSync],
   ['deflate', deflateSync],
 ]
 
@@ -126,6 +142,16 @@ describe('bodies', () => {
       response.writeHead(200, { 'content-encoding': encoding }).end(compress(text)),
     )
     expect(body.equals(text)).toBe(true)
+  })
+
+  test('gzip is asked for, and Brotli not taken: its decoder would hold 16 MB', async () => {
+    let asked: unknown
+    const brotli = fetched(({ headers }, response) => {
+      asked = headers['accept-encoding']
+      response.writeHead(200, { 'content-encoding': 'br' }).end(brotliCompressSync(text))
+    })
+    await expect(brotli).rejects.toThrow(refusing('http-bad-encoding'))
+    expect(asked).toBe('gzip')
   })
 
   test.each(ENCODINGS)('a bomb of %s counts as what it becomes', async (encoding, compress) => {
@@ -164,10 +190,7 @@ describe('bodies', () => {
 })
 
 describe('a host that takes its time is given up', () => {
-  const endless: Handler = (_, response) => {
-    const timer = setInterval(() => response.write('x'), 10)
-    response.on('close', () => clearInterval(timer))
-  }
+  const endless: Handler = (_, response) => drip(response, 200)
 
   test.each<[string, Handler, Partial<HttpLimits>, RegExp]>([
     ['before the headers', () => undefined, { headersMs: 100 }, /failed/],
@@ -181,6 +204,34 @@ describe('a host that takes its time is given up', () => {
     )
     expect(error).toBeInstanceOf(TransientError)
     expect((error as Error).message).toMatch(message)
+  })
+
+  test('also when its answer is not wanted', { timeout: 60_000 }, async () => {
+    await using server = await httpServer(endless)
+    await using client = disposable(new HttpClient({ allowPrivate: true }))
+    await (await client.get(server.url, { limits: { totalMs: 300 } })).discard()
+  })
+
+  test('and no connection is left to one whose encoding nobody knows', { timeout: 60_000 }, async () => {
+    const { promise: closed, resolve } = Promise.withResolvers<void>()
+    await using server = await httpServer((_, response) => {
+      response.on('close', resolve)
+      drip(response, 200, { 'content-encoding': 'rot13' })
+    })
+    await using client = disposable(new HttpClient({ allowPrivate: true }))
+    await expect(client.get(server.url)).rejects.toThrow(refusing('http-bad-encoding'))
+    await closed
+  })
+
+  test('a packed page that nobody wants does not wait for that', { timeout: 60_000 }, async () => {
+    // 200 MB in 200 kB: more than a decoder takes before somebody reads from it.
+    const part = gzipSync(Buffer.alloc(10_000_000))
+    const page = Buffer.concat(Array.from({ length: 20 }, () => part))
+    await using server = await httpServer((_, response) =>
+      response.writeHead(404, { 'content-encoding': 'gzip' }).end(page),
+    )
+    await using client = disposable(new HttpClient({ allowPrivate: true }))
+    await (await client.get(server.url, { limits: { totalMs: 300_000 } })).discard()
   })
 
   test('but it is not slow while we are busy', async () => {

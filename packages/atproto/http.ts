@@ -6,15 +6,17 @@
  * - Time: connect, response headers, silence of the body, a least speed, and all together.
  * - Size: counted after decompression, so that a small bomb counts as what it becomes.
  *
- * Hazard: zstd is not asked for, since Node's decoder (24.18) ends without an error when its input is cut short.
+ * Hazards: Brotli is neither asked for nor taken, since a body may make its decoder hold a window of 16 MB, where gzip's is 32 kB. Nor is zstd, whose decoder
+ * in Node (24.18) ends without an error when its input is cut short.
  *
  * A failure of the network is a TransientError; what will fail the same way again is a RefusedError.
  */
 import { pipeline } from 'node:stream'
-import { createBrotliDecompress, createGunzip, createInflate } from 'node:zlib'
+import { createGunzip, createInflate } from 'node:zlib'
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import { Agent, type Dispatcher } from 'undici'
-import { mayBePublic, PrivateAddressError, publicLookup } from './addresses.ts'
+import { mayBePublic, PrivateAddressError, publicLookup, publicLookupBy } from './addresses.ts'
+import { HostNames } from './host-names.ts'
 import { collect, paced } from './http-body.ts'
 
 export const HTTP_REFUSALS = [
@@ -57,6 +59,8 @@ export interface HttpOptions {
   connectionsPerHost?: number
   connectMs?: number
   userAgent?: string
+  /** Name servers (`address` or `address:port`) for the names of strangers, instead of the system's. */
+  nameservers?: readonly string[]
 }
 
 export interface HttpResponse {
@@ -68,6 +72,7 @@ export interface HttpResponse {
   body: AsyncIterable<Uint8Array>
   /** The whole body; with `maxBytes` the first so many, and the rest is not read. */
   bytes(maxBytes?: number): Promise<Buffer>
+  /** Resolves when the body has ended, is too long to be worth its connection (128 KiB), or has come to a limit of time. Never rejects. */
   discard(): Promise<void>
 }
 
@@ -92,9 +97,10 @@ export class HttpClient {
     const origins = new Set(options.allowOrigins?.map((url) => new URL(url).origin))
     this.#exempt = { all: options.allowPrivate ?? false, origins }
     this.#userAgent = options.userAgent ?? 'sluice'
-    const timeout = options.connectMs ?? CONNECT_MS
+    const { nameservers, connectMs: timeout = CONNECT_MS } = options
+    const lookup = nameservers === undefined ? publicLookup : publicLookupBy(new HostNames({ nameservers }))
     const shared = { connections: options.connectionsPerHost ?? 16, pipelining: 1, maxHeaderSize: 32 * 1024 }
-    this.#guarded = new Agent({ ...shared, connect: { timeout, lookup: publicLookup } })
+    this.#guarded = new Agent({ ...shared, connect: { timeout, lookup } })
     this.#open = new Agent({ ...shared, connect: { timeout } })
   }
 
@@ -138,7 +144,7 @@ export class HttpClient {
         origin: at.origin,
         path: at.pathname + at.search,
         method: 'GET',
-        headers: { 'accept-encoding': 'br, gzip', 'user-agent': this.#userAgent, ...headers },
+        headers: { 'accept-encoding': 'gzip', 'user-agent': this.#userAgent, ...headers },
         headersTimeout: limits.headersMs,
         bodyTimeout: limits.idleMs,
         signal,
@@ -197,8 +203,11 @@ function responseOf(
     body,
     bytes: (maxBytes) => collect(body, maxBytes),
     async discard() {
+      // Or a decoder that is full, and that nobody reads, would hold the body back.
+      answer.body.unpipe()
+      await answer.body.dump()
+      // Not before: a body that drips would have no deadline.
       release()
-      await answer.body.dump().catch(() => undefined)
     },
   }
 }
@@ -208,7 +217,8 @@ function decompressed(answer: Dispatcher.ResponseData): AsyncIterable<Uint8Array
   if (encoding === 'identity') return answer.body
   const decoder = decoderOf(encoding)
   if (decoder === undefined) {
-    answer.body.dump().catch(() => undefined) // or its connection would be held
+    // Or it would keep its connection for as long as its host likes: the deadline ends with the throw.
+    answer.body.on('error', () => undefined).destroy()
     throw refuse('http-bad-encoding', encoding)
   }
   // The decoder's own iterator reports an error of either stream; the callback is only there because one is needed.
@@ -222,8 +232,6 @@ function decoderOf(encoding: string) {
       return createGunzip()
     case 'deflate':
       return createInflate()
-    case 'br':
-      return createBrotliDecompress()
     default:
       return undefined
   }

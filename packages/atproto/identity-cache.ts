@@ -26,6 +26,15 @@ export interface IdentityCache {
   purge(did: string): Promise<void>
 }
 
+/** A cache that cannot be read is a miss, and what cannot be stored is not: that costs time only. A purge has to succeed. */
+export function tolerant(cache: IdentityCache): IdentityCache {
+  return {
+    get: (did) => cache.get(did).catch(() => ({ cached: undefined, epoch: -1 })),
+    set: (did, value, epoch) => cache.set(did, value, epoch).catch(() => false),
+    purge: (did) => cache.purge(did),
+  }
+}
+
 /** Least recently used goes first. An epoch is kept as long as its DID would be: the clock of the cache itself. */
 export class MemoryIdentityCache implements IdentityCache {
   readonly #capacity: number

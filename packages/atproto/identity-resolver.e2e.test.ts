@@ -5,7 +5,7 @@ import { HttpClient } from './http.ts'
 import { MemoryIdentityCache } from './identity-cache.ts'
 import { IdentityResolver, type IdentityResolverOptions } from './identity-resolver.ts'
 import { testKey } from './testing/keys.ts'
-import { httpServer, json, type Handler } from './testing/servers.ts'
+import { drip, httpServer, json, type Handler } from './testing/servers.ts'
 
 const DID = 'did:plc:z72i7hdynmk6r22z27h6tvur'
 /** The two things that a directory says of a DID without a document: https://web.plc.directory/api/redoc#operation/ResolveDid */
@@ -211,6 +211,21 @@ describe('of a did:web its own host is asked, so whatever that says is said of t
     expect(web.requests).toHaveLength(1)
   })
 })
+
+test.each([
+  ['missing', 404],
+  ['tombstoned', 410],
+])(
+  'a did:web whose host answers %s, and never comes to the end of it, has answered',
+  async (status, code) => {
+    await using web = await httpServer((_, response) => drip(response, code))
+    const did = `did:web:localhost%3A${web.host.split(':')[1]}`
+    const cache = new MemoryIdentityCache()
+    const resolver = new IdentityResolver({ plcUrl: 'http://127.0.0.1:1', http, cache, timeoutMs: 200 })
+    expect(await resolver.resolve(did)).toEqual({ status })
+  },
+  60_000,
+)
 
 describe('several at once', () => {
   test('who asks for the same DID shares one request', async () => {

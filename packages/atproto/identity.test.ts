@@ -90,6 +90,11 @@ describe('a DID document', () => {
     ['an endpoint that is no URL', { service: [{ ...PDS, serviceEndpoint: 'nowhere' }] }, 'pds'],
     ['an endpoint of another scheme', { service: [{ ...PDS, serviceEndpoint: 'ftp://pds.example.com' }] }, 'pds'],
     ['an endpoint with a password', { service: [{ ...PDS, serviceEndpoint: 'https://a:b@pds.example.com' }] }, 'pds'],
+    ...[300, 400_000].map((chars): [string, Record<string, unknown>, string] => [
+      `an endpoint of ${chars} characters`,
+      { service: [{ ...PDS, serviceEndpoint: `https://${'a'.repeat(chars - 4)}.com` }] },
+      'pds',
+    ]),
     ['an endpoint that is a list', { service: [{ ...PDS, serviceEndpoint: ['https://pds.example.com'] }] }, 'pds'],
   ])('with %s has none', (_, change, field) => {
     const identity = parseDidDocument(DID, document(change))

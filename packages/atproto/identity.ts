@@ -35,6 +35,7 @@ const LEGACY_CURVE: Record<string, Curve> = {
   EcdsaSecp256k1VerificationKey2019: 'k256',
   EcdsaSecp256r1VerificationKey2019: 'p256',
 }
+const HOST_CHARS = 253
 const CODEC: Record<Curve, number[]> = { k256: [0xe7, 0x01], p256: [0x80, 0x24] }
 
 /**
@@ -70,6 +71,8 @@ function endpointOf(doc: Record<string, unknown>, id: string, type: string): str
   const endpoint = service?.type === type ? service.serviceEndpoint : undefined
   if (typeof endpoint !== 'string' || !URL.canParse(endpoint)) return undefined
   const url = new URL(endpoint)
+  // As long as a name may be: the endpoint is kept in the identity cache for days, and its host in keys of Redis for ever.
+  if (url.hostname.length > HOST_CHARS) return undefined
   return (url.protocol === 'https:' || url.protocol === 'http:') && url.username === '' ? url.origin : undefined
 }
 

@@ -32,8 +32,12 @@ export interface NodeView {
   values: number[]
   /** Where the CID of the subtree before each key starts, and last of the one after all; -1 for none. */
   trees: number[]
+  /** About what it takes of memory, with its block. */
+  bytes: number
 }
 
+/** What an entry takes beside its key: the head of a string, its places in the lists, and itself in the block. */
+const ENTRY_BYTES = 128
 /** The longest key, in bytes: a path of 317 + 1 + 512 characters fits. */
 const KEY_BYTES = 1024
 
@@ -44,14 +48,15 @@ let headEnd = 0
 
 /**
  * The node that `block` encodes.
+ * @param bytesMax what it may take of memory: 35,000 keys that differ in their last bytes are a block of 2 MB, and 36 MB when they are written out
  * @throws RefusedError<MstRefusal>
  */
-export function parseNode(block: Buffer): NodeView {
+export function parseNode(block: Buffer, bytesMax = Infinity): NodeView {
   let at = expect(block, 0, 0xa2, 0x61, 0x65) // map of 2, "e"
   const count = readHead(block, at, 4)
   if (count > block.length) throw refuseMst('mst-bad-node', 'more entries than bytes')
   at = headEnd
-  const view: NodeView = { keys: [], values: [], trees: [-1] }
+  const view: NodeView = { keys: [], values: [], trees: [-1], bytes: 0 }
   let keyLength = 0
   for (let i = 0; i < count; i++) {
     at = expect(block, at, 0xa4, 0x61, 0x6b) // map of 4, "k"
@@ -61,6 +66,8 @@ export function parseNode(block: Buffer): NodeView {
     const prefix = readHead(block, at, 0)
     checkPrefix(i, prefix, keyLength, block[suffix]!, length)
     keyLength = prefix + length
+    view.bytes += ENTRY_BYTES + keyLength
+    if (view.bytes > bytesMax) throw refuseMst('mst-bad-node', 'its keys take too much memory')
     block.copy(key, prefix, suffix, suffix + length)
     view.keys.push(key.toString('latin1', 0, keyLength))
     at = expect(block, headEnd, 0x61, 0x74) // "t"

@@ -3,7 +3,7 @@
  *
  * With `check`, everything is verified on the way: nodes canonical, each key on its layer, order across nodes, no empty
  * node below the root, and every node and leaf present. A tree that ends early is `mst-incomplete`, wherever it was cut.
- * Memory is the path from the root: at most 128 nodes.
+ * Memory is the path from the root, and is bounded: anybody can make a node that unfolds to 18 times its block.
  */
 import type { CarStore } from './car-store.ts'
 import { heightOf, parseNode, refuseMst, type NodeView } from './mst-node.ts'
@@ -13,6 +13,14 @@ interface Step extends NodeView {
   layer: number
   /** The next thing to visit: even for a subtree, odd for a key. */
   next: number
+}
+
+/** What the nodes from the root to a key may take. Honest ones have four entries on average: a path of ten is 10 kB. */
+const PATH_BYTES = 16 * 1024 * 1024
+
+interface WalkOptions {
+  check: boolean
+  pathBytes?: number
 }
 
 export class TreeWalk {
@@ -26,13 +34,16 @@ export class TreeWalk {
   readonly #store: CarStore
   readonly #check: boolean
   readonly #path: Step[] = []
+  /** What the path may still take. */
+  #bytesLeft: number
 
   /** @throws RefusedError<MstRefusal> */
-  constructor(store: CarStore, root: number, { check }: { check: boolean }) {
+  constructor(store: CarStore, root: number, { check, pathBytes = PATH_BYTES }: WalkOptions) {
     this.#store = store
     this.#check = check
+    this.#bytesLeft = pathBytes
     this.valueBlock = store.block(root)
-    const view = parseNode(this.valueBlock)
+    const view = parseNode(this.valueBlock, pathBytes)
     const [first] = view.keys
     if (first === undefined && view.trees[0] !== -1) {
       throw refuseMst('mst-empty-node', 'the root has a subtree and no key')
@@ -49,6 +60,7 @@ export class TreeWalk {
       const index = step.next >> 1
       if (step.next > step.keys.length * 2) {
         this.#path.pop()
+        this.#bytesLeft += step.bytes
       } else if (step.next++ % 2 === 1) {
         this.#arrive(step, index)
         return true
@@ -75,20 +87,21 @@ export class TreeWalk {
     if (number === -1)
       throw refuseMst('mst-incomplete', `a node after ${this.key || 'the start'} is not among the blocks`)
     const block = this.#store.block(number)
-    const view = parseNode(block)
+    const view = parseNode(block, this.#bytesLeft)
     if (view.keys.length === 0 && view.trees[0] === -1) {
       throw refuseMst('mst-empty-node', 'a node below the root holds nothing')
     }
     this.#enter(view, block, step.layer - 1)
   }
 
-  #enter({ keys, values, trees }: NodeView, block: Buffer, layer: number): void {
+  #enter({ keys, values, trees, bytes }: NodeView, block: Buffer, layer: number): void {
     if (this.#check) {
       for (const key of keys) {
         if (heightOf(key) !== layer)
           throw refuseMst('mst-wrong-layer', `a key of layer ${heightOf(key)} on layer ${layer}`)
       }
     }
-    this.#path.push({ keys, values, trees, block, layer, next: 0 })
+    this.#bytesLeft -= bytes
+    this.#path.push({ keys, values, trees, bytes, block, layer, next: 0 })
   }
 }

@@ -18,7 +18,6 @@ import { CarStore, type StoreLimits } from './car-store.ts'
 import { CAR_REFUSALS, refuseCar } from './car.ts'
 import { CBOR_REFUSALS, type JsonObject } from './cbor.ts'
 import { formatCid, formatCidAt, readCid, type Cid } from './cid.ts'
-import type { CollectionFilter } from './collection-filter.ts'
 import { recordOf, type OpRefusal } from './commit-events.ts'
 import { MST_REFUSALS } from './mst-node.ts'
 import { TreeWalk } from './mst-walk.ts'
@@ -60,6 +59,9 @@ export interface UnwantedRecord {
   unwanted: true
 }
 
+/** Whether the records of a collection are to be read. */
+type IsWanted = (collection: string) => boolean
+
 /** Holds memory, and with a spool a file: dispose of it (`using`). */
 export interface RepoExport extends Disposable {
   did: string
@@ -71,7 +73,7 @@ export interface RepoExport extends Disposable {
   recordCount: number
   /** In key order; may be iterated again. */
   records(): Generator<ExportedRecord>
-  records(wanted: CollectionFilter): Generator<ExportedRecord | UnwantedRecord>
+  records(wanted: IsWanted): Generator<ExportedRecord | UnwantedRecord>
 }
 
 export interface ExpectedRepo {
@@ -132,7 +134,7 @@ export async function verifyExport(store: CarStore, expected: ExpectedRepo, sign
     commit: formatCid(root),
     data: commit.data,
     recordCount,
-    records: (wanted?: CollectionFilter) =>
+    records: (wanted?: IsWanted) =>
       // Without a filter there are none that are unwanted.
       records(store, new TreeWalk(store, tree, { check: false }), wanted) as Generator<ExportedRecord>,
     [Symbol.dispose]: () => store[Symbol.dispose](),
@@ -160,11 +162,7 @@ async function countVerified(store: CarStore, walk: TreeWalk, signal: AbortSigna
   return count
 }
 
-function* records(
-  store: CarStore,
-  walk: TreeWalk,
-  wanted?: CollectionFilter,
-): Generator<ExportedRecord | UnwantedRecord> {
+function* records(store: CarStore, walk: TreeWalk, wanted?: IsWanted): Generator<ExportedRecord | UnwantedRecord> {
   while (walk.advance()) {
     const path = walk.key
     const cid = formatCidAt(walk.valueBlock, walk.valueAt)

@@ -98,6 +98,14 @@ describe('a subscription', () => {
     expect(items[3]).toEqual({ type: 'error', error: 'ConsumerTooSlow', text: 'hurry' })
   })
 
+  test('hears nothing more after an error frame, though the host goes on', async () => {
+    await using server = await streamServer((socket) => {
+      for (let i = 0; i < 100; i++) socket.send(encodeErrorFrame('ConsumerTooSlow'))
+      socket.send(frame(1))
+    })
+    expect(types(await follow(server, {}, closes(1)))).toEqual(['open', 'error', 'close: error-frame'])
+  })
+
   test('waits long after FutureCursor', async () => {
     await using server = await streamServer((socket) => {
       socket.send(encodeErrorFrame('FutureCursor'))

@@ -62,6 +62,9 @@ export interface SubscriptionOptions {
   publicOnly?: boolean
 }
 
+/** Only an operator can help then. */
+export const FUTURE_CURSOR_MS = 30_000
+
 const DEFAULTS = {
   bufferBytes: 8 * 1024 * 1024,
   frameBytes: 16 * 1024 * 1024,
@@ -69,7 +72,7 @@ const DEFAULTS = {
   pingMs: 30_000,
   handshakeMs: 10_000,
   backoff: { baseMs: 1_000, capMs: 30_000, healthyAfterMs: 30_000 },
-  futureCursorMs: 30_000,
+  futureCursorMs: FUTURE_CURSOR_MS,
   headers: {},
   publicOnly: false,
 }
@@ -181,10 +184,14 @@ class Connection {
   }
 
   #receive(bytes: Buffer): void {
+    // An error frame is the last: a host that goes on after it is not heard, or it could send as many as it likes.
+    if (this.#cause.why === 'error-frame') return
     this.#lastDataAt = performance.now()
     const item = itemOf(bytes)
-    if (item.type === 'error') this.#blame('error-frame', item.error, item.error === 'FutureCursor')
     this.#queue.push(item, bytes.length)
+    if (item.type !== 'error') return
+    this.#blame('error-frame', item.error, item.error === 'FutureCursor')
+    this.#socket.terminate()
   }
 
   #resume(): void {

@@ -1,13 +1,14 @@
 import { describe, expect, test } from 'vitest'
 import { parseCid } from './cid.ts'
 import type { ChainState } from './chain.ts'
-import { verifySync, type CommitRefusal } from './commit.ts'
+import type { CommitRefusal } from './commit.ts'
 import { decodeFrame, type SyncFrame } from './frame.ts'
 import { writeCar } from './testing/car-write.ts'
 import { encodeFrame } from './testing/frames.ts'
 import { testKey } from './testing/keys.ts'
 import type { TestRepo } from './testing/repo.ts'
 import { FULL } from './testing/scene.ts'
+import { verifySync } from './testing/verify.ts'
 import { populatedRepo, testDid } from './testing/world.ts'
 
 describe('#sync', () => {

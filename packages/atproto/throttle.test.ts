@@ -1,6 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { TransientError } from '@sluice/runtime/errors.ts'
-import { Throttle } from './throttle.ts'
+import { CrowdedError, Throttle } from './throttle.ts'
 
 /** Work that ends when told. */
 function gate(): { work: () => Promise<void>; open: () => void; started: () => boolean } {
@@ -28,7 +27,7 @@ describe('a throttle', () => {
     const throttle = new Throttle({ name: 'test', concurrency: 1, perSecond: 1e6, waiting: 1 })
     const first = gate()
     const runs = [throttle.run(first.work), throttle.run(async () => undefined)]
-    await expect(throttle.run(async () => undefined)).rejects.toThrow(TransientError)
+    await expect(throttle.run(async () => undefined)).rejects.toThrow(CrowdedError)
     first.open()
     await Promise.all(runs)
   })

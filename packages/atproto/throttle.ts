@@ -12,6 +12,11 @@ export interface ThrottleOptions {
   waiting: number
 }
 
+/** Turned away: nothing was tried, so nothing is known of the other side. */
+export class CrowdedError extends TransientError {
+  override name = 'CrowdedError'
+}
+
 export class Throttle {
   readonly #options: ThrottleOptions
   readonly #now: () => number
@@ -36,11 +41,11 @@ export class Throttle {
 
   /**
    * Calls `work` when its turn comes.
-   * @throws TransientError when too many wait, and what `work` throws
+   * @throws CrowdedError when too many wait, and what `work` throws
    */
   async run<T>(work: () => Promise<T>): Promise<T> {
     if (this.#queue.length >= this.#options.waiting) {
-      throw new TransientError(`${this.#options.name}: ${this.#queue.length} requests wait already`, {
+      throw new CrowdedError(`${this.#options.name}: ${this.#queue.length} requests wait already`, {
         retryAfterMs: 1_000,
       })
     }

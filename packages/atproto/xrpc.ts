@@ -87,7 +87,6 @@ export interface RepoStatus {
 export interface CallOptions {
   signal?: AbortSignal
   limits?: Partial<HttpLimits>
-  headers?: GetOptions['headers']
   onRedirect?: GetOptions['onRedirect']
 }
 
@@ -101,6 +100,8 @@ export const REPO_LIMITS = { totalMs: 300_000, bytes: 2 ** 31, bytesPerSecond: 2
 
 /** How long to leave a host alone that says 429 and not how long. */
 const DEFAULT_RETRY_MS = 60_000
+/** And at least, whatever it says: 0, and a time that is past, would be asked again at once, for ever. */
+const LEAST_RETRY_MS = 1_000
 /** Of an error's body. */
 const ERROR_BYTES = 64 * 1024
 /** No host may keep us away for longer, whatever it says: a day, or milliseconds where seconds are meant. The hosts' windows are 300 s. */
@@ -190,12 +191,12 @@ export class XrpcClient {
     host: string,
     nsid: string,
     query: Record<string, string | number | undefined>,
-    { headers, ...options }: CallOptions = {},
+    options: CallOptions = {},
     accept: string,
   ): Promise<HttpResponse> {
     const url = new URL(`/xrpc/${nsid}`, host)
     for (const [key, value] of Object.entries(query)) if (value !== undefined) url.searchParams.set(key, String(value))
-    const response = await this.#http.get(url, { ...options, headers: { accept, ...headers } })
+    const response = await this.#http.get(url, { ...options, headers: { accept } })
     const rateLimit = rateLimitOf(response.headers, Date.now())
     if (rateLimit !== undefined) this.#onRateLimit(response.url.origin, rateLimit)
     if (response.status === 200) return response
@@ -213,7 +214,7 @@ async function failureOf(response: HttpResponse, nsid: string, rateLimit: RateLi
   const retryAfterMs = retryAfterOf(response.headers, Date.now())
   if (status === 429) {
     const waitMs = retryAfterMs ?? rateLimit?.resetMs ?? DEFAULT_RETRY_MS
-    return new RateLimitedError(detail, { retryAfterMs: waitMs })
+    return new RateLimitedError(detail, { retryAfterMs: Math.max(LEAST_RETRY_MS, waitMs) })
   }
   const named = error === undefined ? undefined : REASON_OF_ERROR[error]
   if (status === 501) return new XrpcRefusedError('not-implemented', detail, { status, error })
@@ -234,12 +235,15 @@ export function rateLimitOf(headers: HttpResponse['headers'], nowMs: number): Ra
   return { limit, remaining, resetMs }
 }
 
+/** As HTTP writes dates. `Date.parse` takes more for one: "1.5" is a day in 2001. */
+const HTTP_DATE = /^(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)/
+
 /** `Retry-After`: seconds, or a date. */
 export function retryAfterOf(headers: HttpResponse['headers'], nowMs: number): number | undefined {
   const value = headers['retry-after']
   if (typeof value !== 'string') return undefined
   const seconds = numberOf(value)
-  const ms = seconds === undefined ? Date.parse(value) - nowMs : seconds * 1000
+  const ms = seconds === undefined ? Date.parse(HTTP_DATE.test(value) ? value : '') - nowMs : seconds * 1000
   return Number.isNaN(ms) ? undefined : withinReason(ms)
 }
 

@@ -162,6 +162,14 @@ test('backfill requests: without a rev it is empty; without did or host they are
   expect(reasonOf(() => backfillEventCodec.decode({ repo: '{"did":"did:plc:a"}' }))).toBe('not-an-event')
 })
 
+test.each([{ rev: null }, { rev: 3 }, { attempts: '3' }, { attempts: null }, { attempts: -1 }, { attempts: 0.5 }])(
+  'a backfill request with a field of another type, which who works on it would trip over, is refused: %j',
+  (odd) => {
+    const text = JSON.stringify({ did: 'did:plc:a', host: 'pds.test', ...odd })
+    expect(reasonOf(() => backfillEventCodec.decode({ repo: text }))).toBe('not-an-event')
+  },
+)
+
 test('labels: each needs src, uri, val and cts', () => {
   const label = { src: 'did:plc:l', uri: 'did:plc:a', val: 'spam', cts: commit.time }
   const event = { type: 'label' as const, label }

@@ -54,7 +54,9 @@ export const backfillEventCodec: EntryCodec<BackfillEvent> = {
   encode: (event) => ({ repo: JSON.stringify(event) }),
   decode(fields) {
     const event = parseObject(fields.repo, 'repo')
-    requireStrings(event, ['did', 'host'])
+    const request = { rev: '', attempts: 0, ...event }
+    requireStrings(request, ['did', 'host', 'rev'])
+    if (!Number.isSafeInteger(request.attempts) || request.attempts < 0) throw notAnEvent('attempts is no count')
     return { rev: '', ...event } as unknown as BackfillEvent
   },
 }

@@ -63,7 +63,7 @@ export interface AccountEvent {
   active: boolean
   /** Why, when not active (`takendown`, `suspended`, `deleted`, `deactivated`, …); values not known to us are kept. */
   status?: string
-  /** The host the event came from, without scheme: the order of account events holds only within one upstream. */
+  /** The host that said so, without scheme; for people. */
   host?: string
 }
 

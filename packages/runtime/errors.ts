@@ -44,8 +44,8 @@ export class FatalError extends Error {
 }
 
 /**
- * One that a single input may have brought out, such as a statement that its data made wrong. The process stops all the same; a consumer that was at one entry
- * alone holds it against that entry.
+ * A fatal error that one particular input may have caused, such as a statement that fails only with its data. The process stops all the same; a consumer that was
+ * working on a single entry holds it against that entry.
  */
 export class DefectError extends FatalError {
   override name = 'DefectError'

@@ -153,7 +153,7 @@ test('what a service could not finish while draining is told by the exit code', 
   expect(lines.some(({ msg }) => msg === 'late could not finish what it had taken')).toBe(true)
 })
 
-test('nothing is left listening', async () => {
+test('after the run no signal handler is left on the process', async () => {
   const count = () =>
     ['SIGTERM', 'SIGINT', 'uncaughtException', 'unhandledRejection'].map((e) => process.listenerCount(e))
   const timers = () => process.getActiveResourcesInfo().filter((type) => type === 'Timeout').length

@@ -11,6 +11,8 @@
  * | `<stream>:host:<host>`     | hash: the host's limits as they stand, and what came of it so far                                     |
  * | `<stream>:slots:<host>`    | sorted set: requests to the host that are under way                                                  |
  * | `<stream>:hosts`           | sorted set: the hosts, score = when a try for one of theirs last ended (Unix ms)                      |
+ * | `<stream>:sweep`           | why a sweep is wanted; absent when none is                                                            |
+ * | `<stream>:swept`           | when the last one ended (ISO 8601)                                                                    |
  */
 
 export const priorityStream = (stream: string): string => `${stream}_priority`
@@ -24,6 +26,10 @@ export const hostKey = (stream: string, host: string): string => `${stream}:host
 export const slotsKey = (stream: string, host: string): string => `${stream}:slots:${host}`
 
 export const hostsKey = (stream: string): string => `${stream}:hosts`
+
+export const sweepDemandKey = (stream: string): string => `${stream}:sweep`
+
+export const sweptKey = (stream: string): string => `${stream}:swept`
 
 /** Fields of a host's hash: its repositories that are done, and tries that failed. */
 export const TALLY_FIELDS = { done: 'reposDone', failed: 'reposFailed' } as const

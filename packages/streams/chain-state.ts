@@ -68,6 +68,7 @@ export function chainAddress(did: string): { key: string; field: Buffer } {
   return { key: `sluice:chain:${bucketOf(field)}`, field }
 }
 
+/** 25 bytes, or 37 with a resync; layout above. */
 export function encodeChain({ rev, data, exported, inactive, resync }: ChainRecord): Buffer {
   const bytes = Buffer.alloc(resync ? FULL_BYTES : HEAD_BYTES)
   if (rev !== '') {
@@ -82,6 +83,7 @@ export function encodeChain({ rev, data, exported, inactive, resync }: ChainReco
   return bytes
 }
 
+/** Of 25 bytes, or 37 with a resync; layout above. */
 export function decodeChain(bytes: Buffer): ChainRecord {
   const rev = revText(bytes.readBigUInt64BE(0))
   const flags = bytes[24]!
@@ -119,6 +121,14 @@ export async function readChains(redis: Redis, dids: readonly string[]): Promise
 /** Moves a record from what was read (undefined: absent). The whole append fails with a `StateConflictError` when it is another by now. */
 export function moveChain(did: string, from: StoredChain | undefined, to: ChainRecord): Step & { step: 'swap' } {
   return { step: 'swap', ...chainAddress(did), from: from?.bytes, to: encodeChain(to) }
+}
+
+/** Moves all `records`, each from what is `known` of it. In their order. */
+export function moveChains(
+  records: ReadonlyMap<string, ChainRecord>,
+  known: ReadonlyMap<string, StoredChain>,
+): (Step & { step: 'swap' })[] {
+  return [...records].map(([did, record]) => moveChain(did, known.get(did), record))
 }
 
 /**

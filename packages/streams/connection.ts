@@ -134,6 +134,12 @@ function replaceWhenUseless(client: Redis, { pingMs, silenceMs }: ConnectionLimi
   })
 }
 
+/** Redis' clock (Unix ms). */
+export async function redisTimeMs(redis: Redis): Promise<number> {
+  const [seconds, micros] = await redis.sendCommand<[string, string]>(['TIME'])
+  return Number(seconds) * 1_000 + Math.floor(Number(micros) / 1_000)
+}
+
 /** The longest pause between two connections made anew because of a replica, in looks: a minute. */
 const REPLICA_PAUSE_MAX = 6
 

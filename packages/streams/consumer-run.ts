@@ -1,5 +1,5 @@
 /**
- * One life of a consumer, from taking its name to giving it back: reading, working, keeping what it holds and inheriting go on side by
+ * One life of a consumer, from taking its name to giving it back: reading, working, keeping what it holds and reclaiming go on side by
  * side. The first that fails stops the others; each finishes the batch it has.
  */
 import { sleep } from '@sluice/runtime/backoff.ts'
@@ -66,7 +66,7 @@ export class ConsumerRun<E extends object> {
     const intake = this.#intake()
     const keeping = this.#orStop(this.#keep(lease, intake, done.signal))
     const workers = Array.from({ length: lanes }, (_, lane) => this.#work(work, lane))
-    await Promise.all([intake.read(stopped), intake.inherit(stopped), ...workers].map((part) => this.#orStop(part)))
+    await Promise.all([intake.read(stopped), intake.reclaim(stopped), ...workers].map((part) => this.#orStop(part)))
     done.abort()
     await keeping
     this.#reportAtMs = 0
@@ -188,7 +188,7 @@ export class ConsumerRun<E extends object> {
     this.#patience.report({
       kind: 'dead-letters',
       what: `${this.#buried} entries of ${stream} could not be applied and became dead letters`,
-      action: `they wait in ${deadLetterStream(stream)} until an operator replays or drops them`,
+      action: `they wait in ${deadLetterStream(stream)} until an operator retries or drops them`,
     })
     this.#buried = 0
     this.#reportAtMs = performance.now() + REPORT_MS

@@ -268,7 +268,7 @@ test('an ack whose answer gets lost is acked once', async ({ redisUrl, tools }) 
   expect(await direct.xLen(stream)).toBe(0)
 })
 
-test('pending entries whose body was deleted are cleared and counted, own and inherited ones', async ({
+test('pending entries whose body was deleted are cleared and counted, own and reclaimed ones', async ({
   redisUrl,
   tools,
 }) => {

@@ -102,9 +102,14 @@ export interface Batch<E> {
   ack: () => Promise<void>
   /** Stores a dead letter for one event of the batch, in the step that acks it. */
   refuse: (event: E, refusal: Refusal) => Promise<void>
-  /** What `wait` gives. Other streams that take turns with this lane go on meanwhile, where waiting for what is no work may last. */
-  aside: <T>(wait: () => Promise<T>) => Promise<T>
+  aside: Aside
 }
+
+/**
+ * Runs `wait` and returns its result. Meanwhile the lane's turn goes to the other streams that share it: for waits that may never end, such as for PostgreSQL or
+ * an operator.
+ */
+export type Aside = <T>(wait: () => Promise<T>) => Promise<T>
 
 /** Why an event is refused; a `RefusedError` is one. */
 export interface Refusal {

@@ -17,9 +17,14 @@ export function timeKey(stream: string, host: string): string {
   return `${stream}:time:${hostOf(host)}`
 }
 
-/** `wss://relay.example/` → `relay.example`; a port stays. */
+/**
+ * `wss://Relay.example/` → `relay.example`; a port stays, `:443` too. As the ingester reads the name of an upstream (`parseUpstream`): what looks for its
+ * cursors by the name in `RELAY_HOSTS` must come to the same key.
+ */
 export function hostOf(url: string): string {
-  return url.replace(/^[a-z]+:\/\//i, '').replace(/\/+$/, '')
+  const name = url.replace(/^[a-z]+:\/\//i, '').replace(/\/+$/, '')
+  const web = `http://${name}`
+  return URL.canParse(web) ? new URL(web).host : name
 }
 
 /** The cursor, or null when there is none. */

@@ -1,11 +1,11 @@
 /**
- * Dead letters: entries that can never be applied, kept in `<stream>_dlq` with everything that is needed to understand and replay them.
+ * Dead letters: entries that can never be applied, kept in `<stream>_dlq` with everything that is needed to understand and retry them.
  *
  * A dead letter is stored and its entry acked in one step, so it is in exactly one of the two places; putting it back is one step too.
  * The dead-letter stream has a cap: when it is full nothing is lost, the entry stays pending and the stream stops until somebody looks.
  */
 import type { EntryFields } from '@sluice/events/codec.ts'
-import { FatalError, TransientError } from '@sluice/runtime/errors.ts'
+import { TransientError } from '@sluice/runtime/errors.ts'
 import { classifyRedisError, type Redis } from './connection.ts'
 import { runScript, scripts } from './scripts.ts'
 
@@ -171,37 +171,35 @@ export interface Retried {
   damaged: string[]
 }
 
-/** Puts the selected dead letters back, see `replayDeadLetters`. @throws TransientError; what was put back until then is */
+/**
+ * Puts the selected dead letters back at the end of their stream, as the entries they were, with marks that tell how often that was done and when they
+ * first came. Each leaves here in the step that puts it back: two operators at once do it once.
+ * @throws TransientError, e.g. when Redis is full; what was put back until then is
+ */
 export async function retryDeadLetters(redis: Redis, stream: string, selection: Selection): Promise<Retried> {
   const result: Retried = { retried: 0, damaged: [] }
   for await (const letters of selectDeadLetters(redis, stream, selection)) {
     const [damaged, whole] = [letters.filter(isDamaged), letters.filter((letter) => !isDamaged(letter))]
     result.damaged.push(...damaged.map(({ id }) => id))
-    result.retried += await replayDeadLetters(redis, whole)
+    result.retried += await retryLetters(redis, whole)
   }
   return result
 }
 
-/**
- * Puts dead letters back at the end of their stream, as the entries they were, with marks that tell how often that was done and when they first came. Each leaves
- * here in the step that puts it back: two operators at once do it once. Returns how many it were.
- * @throws TransientError, e.g. when Redis is full; FatalError for one without payload, which can only be dropped
- */
-export async function replayDeadLetters(redis: Redis, letters: readonly DeadLetter[]): Promise<number> {
-  const damaged = letters.find(isDamaged)
-  if (damaged) throw new FatalError(`dead letter ${damaged.id} of ${damaged.stream} has no payload; drop it`)
+/** Returns how many were still there. */
+async function retryLetters(redis: Redis, letters: readonly DeadLetter[]): Promise<number> {
   // On one connection they arrive in this order.
-  const done = await Promise.all(letters.map(async (letter) => putBack(redis, letter)))
+  const done = await Promise.all(letters.map(async (letter) => retryLetter(redis, letter)))
   return done.filter(Boolean).length
 }
 
 const isDamaged = ({ fields }: DeadLetter): boolean => Object.keys(fields).length === 0
 
-async function putBack(redis: Redis, { id, stream, fields, retries, firstId }: DeadLetter): Promise<boolean> {
+async function retryLetter(redis: Redis, { id, stream, fields, retries, firstId }: DeadLetter): Promise<boolean> {
   const first = firstId === '' ? {} : { [FIRST_FIELD]: firstId }
   const marked = Object.entries({ ...fields, [RETRIES_FIELD]: String(retries + 1), ...first }).flat()
   const keys = [deadLetterStream(stream), stream]
-  return (await classified(runScript(redis, scripts.exhume, keys, [id, ...marked]))) === 1
+  return (await classified(runScript(redis, scripts.retryLetter, keys, [id, ...marked]))) === 1
 }
 
 /** Removes the selected dead letters for good. Returns how many there were. @throws TransientError */

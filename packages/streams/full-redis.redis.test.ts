@@ -17,7 +17,7 @@ async function refusesWrites(redis: Redis): Promise<boolean> {
   )
 }
 
-test('at maxmemory, whoever may have filled it, consumers start, inherit, bury and drain; then producers go on', async ({
+test('at maxmemory, whoever may have filled it, consumers start, reclaim, bury and drain; then producers go on', async ({
   tools,
 }) => {
   await using server = await startRedis({ maxmemory: '20mb' })

@@ -10,8 +10,8 @@ const INCIDENTS_MAX = 10_000
 
 /**
  * `outdated-cursor`: the relay no longer had what we had not read. `future-cursor`: a relay says our cursor lies ahead of it. `group-lost`: a stream or
- * group vanished. `cursor-behind`: Redis came back older than it was. `dead-letters`: entries were given up. `resync-storm`: many repositories
- * broke their chain at once. `redis-settings`: Redis may lose data as it is set up. `consumer-died`: entries of a dead consumer were taken over.
+ * group vanished. `cursor-behind`: Redis came back older than it was. `dead-letters`: entries were given up. `redis-settings`: Redis may
+ * lose data as it is set up. `consumer-died`: entries of a dead consumer were taken over.
  */
 export const INCIDENT_KINDS = [
   'outdated-cursor',
@@ -19,7 +19,6 @@ export const INCIDENT_KINDS = [
   'group-lost',
   'cursor-behind',
   'dead-letters',
-  'resync-storm',
   'redis-settings',
   'consumer-died',
 ] as const

@@ -5,7 +5,7 @@
  * It judges nothing: what is too old or too much is for the caller to say.
  */
 import { hostsKey, priorityStream, retryKey } from './backfill-queue.ts'
-import { classifyRedisError, type Redis } from './connection.ts'
+import { classifyRedisError, redisTimeMs, type Redis } from './connection.ts'
 import { INGESTER_DONE, timeKey } from './cursors.ts'
 import { INCIDENTS_STREAM, listIncidents, type RecordedIncident } from './incidents.ts'
 import { serverState, type ServerState } from './redis-settings.ts'
@@ -67,7 +67,7 @@ export async function inspect(redis: Redis, options: InspectOptions = {}): Promi
   const { backfillStream = 'repo_backfill', incidents = INCIDENTS_SHOWN } = options
   const streams = options.streams ?? [...STREAMS, priorityStream(backfillStream)]
   try {
-    const [now, keys] = await Promise.all([redisTime(redis), smallKeys(redis)])
+    const [now, keys] = await Promise.all([redisTimeMs(redis), smallKeys(redis)])
     const looking = { redis, now, leases: keys.filter((key) => key.includes(':lease:')) }
     const [server, states, cursors, backfill, total, newest] = await Promise.all([
       serverState(redis),
@@ -86,11 +86,6 @@ export async function inspect(redis: Redis, options: InspectOptions = {}): Promi
   } catch (error) {
     throw classifyRedisError(error)
   }
-}
-
-async function redisTime(redis: Redis): Promise<number> {
-  const [seconds, micros] = await redis.sendCommand<[string, string]>(['TIME'])
-  return Number(seconds) * 1_000 + Math.floor(Number(micros) / 1_000)
 }
 
 /** Cursors and leases, and little else. In one pass over all keys, since there are millions of others. */

@@ -35,8 +35,8 @@ export interface IntakeOptions<E extends object> {
 const CLAIM_ENTRIES = 32
 const TOUCH_ENTRIES = 1_000
 
-/** What a dead consumer left. */
-interface Estate {
+/** What a dead consumer left and is ours now. */
+interface Reclaimed {
   entries: number
   firstId: string
 }
@@ -71,8 +71,8 @@ export class Intake<E extends object> {
     }
   }
 
-  /** Until the signal, now and then: takes over what dead consumers left, and forgets consumers that went away. */
-  async inherit(signal: AbortSignal): Promise<void> {
+  /** Until the signal, now and then: reclaims what dead consumers left, and forgets consumers that went away. */
+  async reclaim(signal: AbortSignal): Promise<void> {
     const { redis, address, limits, patience, observer } = this.#options
     for (
       let waitMs = limits.reclaimIdleMs * Math.random();
@@ -80,7 +80,7 @@ export class Intake<E extends object> {
       waitMs = (limits.reclaimIdleMs * (1 + Math.random())) / 2
     ) {
       await sleep(waitMs, signal)
-      await patience.until(signal, () => this.#takeOver(signal))
+      await patience.until(signal, () => this.#reclaimIdle(signal))
       const retired = await patience.until(signal, () => retireConsumers(redis, address, limits.retireIdleMs))
       if (retired.length > 0) observer.retired?.(retired)
     }
@@ -134,10 +134,10 @@ export class Intake<E extends object> {
     }
   }
 
-  async #takeOver(signal: AbortSignal): Promise<void> {
+  async #reclaimIdle(signal: AbortSignal): Promise<void> {
     const { redis, address, lanes, limits } = this.#options
     const isDead = this.#deathRegister()
-    const estates = new Map<string, Estate>()
+    const reclaimed = new Map<string, Reclaimed>()
     try {
       for (let after: string | undefined; ;) {
         await lanes.roomToRead()
@@ -146,21 +146,21 @@ export class Intake<E extends object> {
         for (const [consumer, entries] of Map.groupBy(idle, (entry) => entry.consumer)) {
           if (!(await isDead(consumer))) continue
           const taken = await this.#claim(entries, limits.reclaimIdleMs, 'reclaimed')
-          const { entries: before = 0, firstId = entries[0]!.id } = estates.get(consumer) ?? {}
-          if (taken > 0) estates.set(consumer, { entries: before + taken, firstId })
+          const { entries: before = 0, firstId = entries[0]!.id } = reclaimed.get(consumer) ?? {}
+          if (taken > 0) reclaimed.set(consumer, { entries: before + taken, firstId })
         }
         if (idle.length < CLAIM_ENTRIES) return
         after = idle.at(-1)!.id
       }
     } finally {
-      this.#reportDeaths(estates)
+      this.#reportDeaths(reclaimed)
     }
   }
 
   /** One incident for each of the dead, however much they left. */
-  #reportDeaths(estates: ReadonlyMap<string, Estate>): void {
+  #reportDeaths(reclaimed: ReadonlyMap<string, Reclaimed>): void {
     const { address, patience } = this.#options
-    for (const [consumer, { entries, firstId }] of estates) {
+    for (const [consumer, { entries, firstId }] of reclaimed) {
       patience.report({
         kind: 'consumer-died',
         what: `consumer "${consumer}" of group ${address.group} on ${address.stream} left ${entries} entries behind (first ${firstId})`,
@@ -169,7 +169,7 @@ export class Intake<E extends object> {
     }
   }
 
-  /** Whether a consumer may be inherited from. Consumers of other programs have no lease: their silence must do. */
+  /** Whether the entries of a consumer may be reclaimed. Consumers of other programs have no lease: their silence must do. */
   #deathRegister(): (consumer: string) => Promise<boolean> {
     const { redis, address } = this.#options
     const known = new Map<string, boolean>([[address.consumer, false]])

@@ -54,7 +54,7 @@ export class Lanes<E extends object> {
   readonly #turn: LaneTurn | undefined
   readonly #lanes: Lane<E>[]
   readonly #held = new Map<string, Held<E>>()
-  /** Who waits for room: the reader and the heir, so never more than two. */
+  /** Who waits for room: the reader and the reclaimer, so never more than two. */
   readonly #onRoom: (() => void)[] = []
   #bytes = 0
   #moreToCome = false
@@ -149,7 +149,10 @@ export class Lanes<E extends object> {
     }
   }
 
-  /** What `wait` gives. Meanwhile the batch that this lane has out leaves its turn to other streams: see `LooseTurn`. */
+  /**
+   * Runs `wait` and returns its result. Meanwhile the lane's turn goes to the other streams that share it: for waits that may never end, such as for PostgreSQL or
+   * an operator. See `LooseTurn`.
+   */
   async aside<T>(index: number, wait: () => Promise<T>): Promise<T> {
     const { turn } = this.#lanes[index]!
     return turn ? await turn.aside(wait) : await wait()

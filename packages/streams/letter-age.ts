@@ -4,9 +4,8 @@
  */
 import { classifyRedisError, type Redis } from './connection.ts'
 import { selectDeadLetters } from './dead-letters.ts'
-import { loadScript, runScript } from './scripts.ts'
+import { runScript, scripts } from './scripts.ts'
 
-const putBack = loadScript(new URL('lua/put-back.lua', import.meta.url))
 /** The script holds them while it looks: not more than a hundred records of a megabyte. */
 const PAGE_ENTRIES = 100
 
@@ -15,19 +14,19 @@ const PAGE_ENTRIES = 100
  * undefined when there is none. One that is put back or given up while this looks is seen all the same. @throws TransientError, FatalError
  */
 export async function oldestLetterMs(redis: Redis, stream: string): Promise<number | undefined> {
-  const before = await oldestPutBack(redis, stream, '-')
+  const before = await oldestRetried(redis, stream, '-')
   const buried: number[] = []
   for await (const letters of selectDeadLetters(redis, stream, 'all')) {
     for (const { firstId } of letters) buried.push(Number.parseInt(firstId) || 0)
   }
   // What was put back meanwhile is behind all that was there.
-  const since = await oldestPutBack(redis, stream, before.last === '' ? '-' : `(${before.last}`)
+  const since = await oldestRetried(redis, stream, before.last === '' ? '-' : `(${before.last}`)
   const all = [before.ms, since.ms, ...buried].filter((ms) => ms >= 0)
   return all.length === 0 ? undefined : all.reduce((a, b) => Math.min(a, b))
 }
 
 /** `ms` is -1 when there is none. */
-async function oldestPutBack(redis: Redis, stream: string, from: string): Promise<{ last: string; ms: number }> {
+async function oldestRetried(redis: Redis, stream: string, from: string): Promise<{ last: string; ms: number }> {
   const found = { last: '', ms: -1 }
   for (let start = from; ;) {
     const [last, ms] = await page(redis, stream, start)
@@ -40,7 +39,7 @@ async function oldestPutBack(redis: Redis, stream: string, from: string): Promis
 
 async function page(redis: Redis, stream: string, start: string): Promise<[last: string, ms: number]> {
   try {
-    return (await runScript(redis, putBack, [stream], [start, String(PAGE_ENTRIES)])) as [string, number]
+    return (await runScript(redis, scripts.oldestRetried, [stream], [start, String(PAGE_ENTRIES)])) as [string, number]
   } catch (error) {
     throw classifyRedisError(error)
   }

@@ -17,25 +17,24 @@ async function stored(redis: Redis, key = stream): Promise<number[]> {
 }
 
 const databaseOf = (url: string): string => url.slice(url.lastIndexOf('/') + 1)
-const revision = (n: number): Buffer => Buffer.concat([Buffer.from([0, 0, 0, 0, 0, 0, 0, n]), randomBytes(16)])
 
 test('entries, cursor and every other step are stored in one call, in order', async ({ redisUrl, tools }) => {
   const redis = await tools.connect(redisUrl)
-  const value = revision(7)
   const also: Step[] = [
     { step: 'set', key: 'state', value: 'seen' },
-    { step: 'newer', key: 'chain', field: 'did', value },
-    { step: 'once', guard: 'guard', ttlMs: 60_000, stream: 'requests', field: 'event', value: '{"n":1}' },
+    { step: 'swap', key: 'chain', field: Buffer.from('did'), from: undefined, to: randomBytes(25) },
+    { step: 'count', key: 'ledger', field: 'appended', by: 500 },
+    { step: 'add', stream: 'requests', field: 'event', values: ['{"n":1}', '{"n":2}'] },
   ]
   const cursor = { key: CURSOR, from: null, to: '0' }
-  const appended = await tools.producer(redis).append(eventsFrom(0, 500), never, { cursor, also })
-  expect(appended).toMatchObject({ depth: 500, requested: 1 })
+  await tools.producer(redis).append(eventsFrom(0, 500), never, { cursor, also })
   expect(await stored(redis)).toEqual(numbers(500))
   expect(await redis.get(CURSOR)).toBe('0')
   expect(await redis.get('state')).toBe('seen')
   expect(await redis.sendCommand(['STRLEN', 'state'])).toBe(4)
-  expect(await redis.hLen('chain')).toBe(1)
-  expect(await stored(redis, 'requests')).toEqual([1])
+  expect(await redis.sendCommand(['HSTRLEN', 'chain', 'did'])).toBe(25)
+  expect(await redis.hGetAll('ledger')).toEqual({ appended: '500' })
+  expect(await stored(redis, 'requests')).toEqual([1, 2])
 })
 
 test('a cursor that is elsewhere stores nothing of the call', async ({ redisUrl, tools }) => {
@@ -43,7 +42,7 @@ test('a cursor that is elsewhere stores nothing of the call', async ({ redisUrl,
   await redis.set(CURSOR, '41')
   const also: Step[] = [
     { step: 'set', key: 'state', value: 'seen' },
-    { step: 'once', guard: 'guard', ttlMs: 60_000, stream: 'requests', field: 'event', value: '{"n":1}' },
+    { step: 'add', stream: 'requests', field: 'event', values: ['{"n":1}'] },
   ]
   const cursor = { key: CURSOR, from: '40', to: '45' }
   const conflict = tools.producer(redis).append(eventsFrom(0, 5), never, { cursor, also })
@@ -78,10 +77,13 @@ test('two producers of one upstream: the second is told, and nothing is stored t
 test('a key of another type fails the call before anything is stored', async ({ redisUrl, tools }) => {
   const redis = await tools.connect(redisUrl)
   await redis.set('a-string', 'x')
+  const field = Buffer.from('did')
   const wrong: Step[] = [
-    { step: 'newer', key: 'a-string', field: 'did', value: revision(1) },
-    { step: 'once', guard: 'guard', ttlMs: 60_000, stream: 'a-string', field: 'event', value: '{}' },
+    { step: 'add', stream: 'a-string', field: 'event', values: ['{}'] },
     { step: 'count', key: 'a-string', field: 'n', by: 1 },
+    { step: 'swap', key: 'a-string', field, from: undefined, to: randomBytes(25) },
+    { step: 'mark', key: 'a-string', field, flags: 1 },
+    { step: 'settle', key: 'a-string', field, value: randomBytes(24) },
   ]
   for (const step of wrong) {
     const cursor = { key: CURSOR, from: null, to: '5' }
@@ -90,39 +92,6 @@ test('a key of another type fails the call before anything is stored', async ({ 
     )
     expect(await redis.keys('*'), step.step).toEqual(['a-string'])
   }
-})
-
-test('a newer state wins, whatever the order within a call and between calls', async ({ redisUrl, tools }) => {
-  const redis = await tools.connect(redisUrl)
-  const producer = tools.producer(redis)
-  const put = (...values: Buffer[]) =>
-    producer.append([], never, { also: values.map((value) => ({ step: 'newer', key: 'chain', field: 'did', value })) })
-  const held = async () =>
-    await redis.sendCommand<string>(['EVAL', "return string.byte(redis.call('HGET', 'chain', 'did'), 8)", '0'])
-  await put(revision(3), revision(9), revision(5))
-  expect(await held()).toBe(9)
-  await put(revision(8))
-  expect(await held()).toBe(9)
-  await put(revision(200))
-  expect(await held()).toBe(200)
-})
-
-test('a request is made once while its guard lives', async ({ redisUrl, tools }) => {
-  const redis = await tools.connect(redisUrl)
-  const producer = tools.producer(redis)
-  const request: Step = {
-    step: 'once',
-    guard: 'guard',
-    ttlMs: 60_000,
-    stream: 'requests',
-    field: 'event',
-    value: '{"n":1}',
-  }
-  expect((await producer.append([], never, { also: [request, request] })).requested).toBe(1)
-  expect((await producer.append([], never, { also: [request] })).requested).toBe(0)
-  await redis.del('guard')
-  expect((await producer.append([], never, { also: [request] })).requested).toBe(1)
-  expect(await redis.xLen('requests')).toBe(2)
 })
 
 test('an answer that gets lost is recognised by the cursor: the entries are there once', async ({

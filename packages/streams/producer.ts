@@ -36,10 +36,6 @@ export interface CursorMove {
 /** Something else that moves in the same step. */
 export type Step =
   | { step: 'set'; key: string; value: string }
-  /** Sets a hash field unless it holds a value whose first 8 bytes are not lower. */
-  | { step: 'newer'; key: string; field: Buffer | string; value: Buffer }
-  /** Appends one entry to another stream, unless it was done within `ttlMs` under this guard key. */
-  | Once
   /** Appends entries of one field to another stream. */
   | { step: 'add'; stream: string; field: string; values: readonly string[] }
   /** Adds to a number in a hash. */
@@ -50,15 +46,6 @@ export type Step =
   | { step: 'mark'; key: string; field: Buffer; flags: number }
   | { step: 'settle'; key: string; field: Buffer; value: Buffer }
 
-interface Once {
-  step: 'once'
-  guard: string
-  ttlMs: number
-  stream: string
-  field: string
-  value: string
-}
-
 export interface AppendOptions {
   /** Those that move (`from` is not `to`), each of another upstream. */
   cursor?: CursorMove | readonly CursorMove[]
@@ -66,10 +53,6 @@ export interface AppendOptions {
 }
 
 export interface Appended {
-  /** Entries in the stream afterwards. */
-  depth: number
-  /** How many `once` steps took effect. */
-  requested: number
   /** How many exports were too old to end the resync of their repository (`settleExport`). */
   stale: number
 }
@@ -100,7 +83,6 @@ export class StateConflictError extends Error {
 
 export class Producer<E> {
   readonly #options: ProducerOptions<E>
-  #depth = 0
 
   constructor(options: ProducerOptions<E>) {
     this.#options = options
@@ -108,11 +90,6 @@ export class Producer<E> {
 
   get stream(): string {
     return this.#options.stream
-  }
-
-  /** Entries in the stream after the last append. */
-  get depth(): number {
-    return this.#depth
   }
 
   /**
@@ -137,12 +114,12 @@ export class Producer<E> {
       if (reply[0] === 0) {
         const moved = cursors.find(({ key }) => key === call.keys[reply[1] - 1])!
         // The answer of an earlier try got lost, but not its effect.
-        if (unanswered && reply[2] === moved.to) return { depth: this.#depth, requested: 0, stale: 0 }
+        if (unanswered && reply[2] === moved.to) return { stale: 0 }
         throw conflict(moved, reply[2])
       }
-      this.#depth = reply[1]
-      highWater.observe({ entries: this.#depth, bytes: call.bytes })
-      return { depth: this.#depth, requested: reply[2], stale: reply[3] }
+      const [, entries, stale] = reply
+      highWater.observe({ entries, bytes: call.bytes })
+      return { stale }
     }
     return retry(signal, backoff, attempt, (wait) => onRetry?.(wait))
   }
@@ -158,7 +135,7 @@ export class Producer<E> {
   }
 }
 
-type Reply = [1, depth: number, requested: number, stale: number] | [0, key: number, found: string] | [2, ...number[]]
+type Reply = [1, entries: number, stale: number] | [0, key: number, found: string] | [2, ...number[]]
 
 function conflict({ key, from }: CursorMove, found: string): CursorConflictError {
   return new CursorConflictError(
@@ -189,12 +166,6 @@ function encodeCall<E>(
     switch (step.step) {
       case 'set':
         args.push('set', key(step.key), step.value)
-        break
-      case 'newer':
-        args.push('newer', key(step.key), step.field, step.value)
-        break
-      case 'once':
-        args.push('once', key(step.guard), String(step.ttlMs), key(step.stream), step.field, step.value)
         break
       case 'add':
         args.push('add', key(step.stream), step.field, String(step.values.length), ...step.values)

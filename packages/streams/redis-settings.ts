@@ -26,6 +26,8 @@ export interface ServerState {
     /** Share of the limit that is in use; 0 without one. */
     ratio: number
     peakBytes: number
+    /** What its machine has (a container may have less); 0 where it does not tell. */
+    systemBytes: number
     policy: string
     evictedKeys: number
   }
@@ -60,6 +62,7 @@ export async function serverState(redis: Redis): Promise<ServerState> {
       maxBytes,
       ratio: maxBytes > 0 ? usedBytes / maxBytes : 0,
       peakBytes: number('used_memory_peak'),
+      systemBytes: number('total_system_memory'),
       policy: field('maxmemory_policy'),
       evictedKeys: number('evicted_keys'),
     },

@@ -25,15 +25,16 @@ export const scripts = {
   bury: load('bury'),
   census: load('census'),
   claim: load('claim'),
-  exhume: load('exhume'),
   group: load('group'),
   incident: load('incident'),
   fillIdentity: load('fill-identity'),
   lease: load('lease'),
+  oldestRetried: load('oldest-retried'),
   purgeIdentity: load('purge-identity'),
   readHashes: load('read-hashes'),
   release: load('release'),
   retire: load('retire'),
+  retryLetter: load('retry-letter'),
   suspect: load('suspect'),
 } as const
 

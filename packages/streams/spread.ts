@@ -18,7 +18,7 @@ export interface Shard {
 /** Everything. */
 export const WHOLE: Shard = { index: 0, of: 1 }
 
-/** Beyond it nobody has gone, and a slip of the pen is likelier. */
+/** Nobody runs more; a larger number is probably a typo. */
 const SHARDS_MAX = 1_024
 
 /**

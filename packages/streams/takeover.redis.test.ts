@@ -29,7 +29,7 @@ test('after a kill -9 the same name goes on with what was in hand, and nothing i
   expect(done.length, 'only what was in work is done twice').toBeLessThanOrEqual(1_000 + 3 * 10)
 })
 
-test('a living consumer inherits what a killed one left, processes it, and an incident says so', async ({
+test('a living consumer reclaims what a killed one left, processes it, and an incident says so', async ({
   redisUrl,
   tools,
 }) => {
@@ -83,7 +83,7 @@ test('a consumer that cannot touch its entries keeps them as long as its lease l
   await expect.poll(() => sorted(acked), { timeout: 10_000 }).toEqual(numbers(5))
 })
 
-test('a stopped consumer is inherited from; when it wakes up it takes nothing back, and nothing is lost', async ({
+test('what a stopped consumer held is reclaimed; when it wakes up it takes nothing back, and nothing is lost', async ({
   redisUrl,
   tools,
 }) => {
@@ -128,14 +128,14 @@ test('a process that slept while its name went to another stops for good when it
   const sleeper = await startConsumerProcess({ url: redisUrl, consumer: 'one' })
   await sleeper.waitUntil('alive', async () => (await redis.exists(leaseKey(address))) === 1)
   sleeper.pause()
-  const heir = await startConsumerProcess({ url: redisUrl, consumer: 'one' })
-  await heir.waitUntil('in its place', async () =>
-    (await redis.hGet(leaseKey(address), 'details'))!.endsWith(`${heir.pid}`),
+  const successor = await startConsumerProcess({ url: redisUrl, consumer: 'one' })
+  await successor.waitUntil('in its place', async () =>
+    (await redis.hGet(leaseKey(address), 'details'))!.endsWith(`${successor.pid}`),
   )
   sleeper.resume()
   expect((await sleeper.exited).code).toBe(1)
-  expect(sleeper.log.tail()).toContain(`pid ${heir.pid}`)
-  await heir.stop()
+  expect(sleeper.log.tail()).toContain(`pid ${successor.pid}`)
+  await successor.stop()
 })
 
 test('the name of a process that was killed is free again as soon as its lease has run out', async ({
@@ -180,7 +180,7 @@ test('a consumer that went away is forgotten, but only with nothing pending', as
   expect(gone).toEqual(['idle', 'loaded'])
 })
 
-test('a full reader does not keep the heir waiting for ever', async ({ redisUrl, tools }) => {
+test('a full reader does not keep the reclaimer waiting for ever', async ({ redisUrl, tools }) => {
   const redis = await tools.connect(redisUrl)
   await tools.producer(redis).append(eventsFrom(0, 40), never)
   await redis.xGroupCreate(stream, group, '0')

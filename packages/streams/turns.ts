@@ -38,8 +38,8 @@ export class Turns {
 }
 
 /**
- * A turn that stands aside where its owner waits for what is no work and may last for ever, such as an operator: held through that, it would keep everybody
- * else who takes turns with it standing too.
+ * A turn that can be lent out while its owner waits for something other than work, such as an operator. Held through such a wait it would stall every other
+ * stream that shares it.
  */
 export class LooseTurn implements Disposable {
   readonly #enter: () => Promise<Disposable>

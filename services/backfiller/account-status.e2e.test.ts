@@ -1,12 +1,12 @@
 /** A1: what a host says of an account was true when it was asked. Found by chaos seed 139: a status that was noted late won over the reactivation after it. */
-import { populatedRepo } from '@sluice/atproto/testing/world.ts'
+import { populatedRepo, testDid } from '@sluice/atproto/testing/world.ts'
 import { streamEventCodec } from '@sluice/events/codec.ts'
 import { startDaemon } from '@sluice/sandbox/daemon.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { FakeNetwork } from '@sluice/sandbox/testing/fake-network.ts'
 import { chainAddress, encodeChain, readChains, UNKNOWN_CHAIN } from '@sluice/streams/chain-state.ts'
 import { connectRedis } from '@sluice/streams/connection.ts'
-import { enqueue, OUTPUT } from './testing/queue-view.ts'
+import { deadOf, enqueue, laterOf, OUTPUT } from './testing/queue-view.ts'
 
 test('A1: the status that a host answers instead of a repository bears a time before the answer', async ({
   redisUrl,
@@ -71,6 +71,31 @@ test('an account that is found inactive is so in its chain record too, so that i
     )
     const records = (await readChains(redis, dids)).map((stored) => stored?.record)
     expect(records).toEqual(dids.map(() => ({ ...listed, inactive: true })))
+  } finally {
+    redis.destroy()
+  }
+})
+
+test('an account that a PDS makes up is passed over without a dead letter; one that a relay lists is asked for again', async ({
+  redisUrl,
+}) => {
+  await using network = await FakeNetwork.start()
+  const [madeUp, listed] = ['made up', 'listed'].map(testDid) as [string, string]
+  const redis = await connectRedis({ url: redisUrl, name: 'test' })
+  try {
+    await enqueue(redis, [
+      { did: madeUp, host: 'pds.example', rev: '', reason: 'listed' },
+      { did: madeUp, host: 'pds.example', rev: '', active: false, status: 'takendown', reason: 'listed' },
+      { did: listed, host: 'relay.example', rev: '3kzzzzzzzzzz2', reason: 'listed' },
+    ])
+    await using daemon = await startDaemon({
+      role: 'backfiller',
+      env: { REDIS_URL: redisUrl, PLC_URL: network.plcUrl, ALLOW_PRIVATE_HOSTS: 'true', BACKFILLER_CONSUMER: 'one' },
+    })
+    const later = async () => [...(await laterOf(redis))].map(([did, { failure }]) => ({ did, failure }))
+    await expect.poll(later, { timeout: 20_000 }).toEqual([{ did: listed, failure: 'identity' }])
+    await expect.poll(() => daemon.metric('sluice_backfill_repos_total', { outcome: 'no-account' })).toBe(2)
+    expect(await deadOf(redis)).toEqual(new Map())
   } finally {
     redis.destroy()
   }

@@ -1,20 +1,20 @@
 /**
- * One repository: fetched, verified, appended. The service's heart; everything around it decides when and how often.
+ * One repository: fetched, verified, appended. The heart of the service; everything around it decides when and how often.
  *
  *     fetch → verify whole → (first time or resync?) → chunks → chain state
  *
  * - Nothing is appended before everything is verified. A chunk is one atomic append; the chain state moves with the last.
  * - What the host says of an account that it does not serve (taken down, suspended, deactivated, gone) becomes an `account`
- *   event, after asking whether the account has moved meanwhile. "Not found" is asked a second time in another way.
- * - A bad signature may mean a new key: the identity is refreshed once, and the export that is here is checked again.
+ *   event, after checking whether the account has moved meanwhile. "Not found" is confirmed by a second, different request.
+ * - A bad signature may mean a new key: the identity is refreshed once, and the export at hand is checked again.
  */
 import { setImmediate } from 'node:timers/promises'
 import { verifyExport, type RepoExport } from '@sluice/atproto/repo-export.ts'
-import type { CollectionFilter } from '@sluice/atproto/collection-filter.ts'
 import type { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
 import type { Identity } from '@sluice/atproto/identity.ts'
 import { tidMicros } from '@sluice/atproto/tid.ts'
 import { XrpcRefusedError, type RepoStatus } from '@sluice/atproto/xrpc.ts'
+import type { CollectionFilter } from '@sluice/collections/patterns.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { SEQ_BACKFILL, type AccountEvent } from '@sluice/events/stream-event.ts'
 import type { Budget } from '@sluice/runtime/budget.ts'
@@ -34,7 +34,7 @@ import { StateConflictError, type Producer, type Step } from '@sluice/streams/pr
 import { hostOf } from '@sluice/streams/cursors.ts'
 import { identityOf } from './account.ts'
 import { chunksOf, headOf, type ExportChunk, type ExportEvent } from './export-events.ts'
-import type { RepoRefusal } from './failures.ts'
+import { refuse } from './failures.ts'
 import { fetchExport, reportOf, type FetchContext, type FetchedExport } from './fetch-export.ts'
 import type { Permit } from './pds-limits.ts'
 import type { RepoMemory } from './repo-memory.ts'
@@ -253,8 +253,4 @@ async function confirmMissing(
 /** `repo-takendown` → `takendown` */
 function statusOf({ reason }: XrpcRefusedError): string {
   return reason.slice('repo-'.length)
-}
-
-function refuse(reason: RepoRefusal, detail: string): RefusedError<RepoRefusal> {
-  return new RefusedError(reason, detail)
 }

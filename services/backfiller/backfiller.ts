@@ -2,15 +2,15 @@
  * The service: connects, and runs its parts until the signal: two consumers (what goes first, and the rest), the schedule of
  * later tries, the renewal of permits, and the dispatcher between them.
  *
- * What is under way at the signal is given up at once and stays pending: a fetch may take minutes, and a restart takes it up again.
+ * What is under way at the signal is abandoned at once and stays pending: a fetch may take minutes, and a restart takes it up again.
  */
 import { once } from 'node:events'
-import { collectionFilter } from '@sluice/atproto/collection-filter.ts'
 import { HttpClient } from '@sluice/atproto/http.ts'
 import type { CachedResolution } from '@sluice/atproto/identity-cache.ts'
 import { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
 import { XrpcClient } from '@sluice/atproto/xrpc.ts'
 import { collections } from '@sluice/collections/collections.ts'
+import { collectionFilter } from '@sluice/collections/patterns.ts'
 import { retry, sleep, type Retry } from '@sluice/runtime/backoff.ts'
 import { Budget } from '@sluice/runtime/budget.ts'
 import { isAbort, TransientError } from '@sluice/runtime/errors.ts'
@@ -19,13 +19,14 @@ import type { Metrics } from '@sluice/runtime/metrics.ts'
 import type { Readiness } from '@sluice/runtime/readiness.ts'
 import type { Service } from '@sluice/runtime/service.ts'
 import { priorityStream } from '@sluice/streams/backfill-queue.ts'
+import { consumerClientName } from '@sluice/streams/client-names.ts'
 import { connectRedis, REDIS_BACKOFF, type Redis } from '@sluice/streams/connection.ts'
 import { HighWater } from '@sluice/streams/high-water.ts'
 import { RedisIdentityCache } from '@sluice/streams/identity-cache.ts'
 import { Producer } from '@sluice/streams/producer.ts'
 import { shardOfSetting } from '@sluice/streams/spread.ts'
 import type { BackfillContext } from './backfill-repo.ts'
-import { clientName, takeClaims } from './claims.ts'
+import { takeClaims } from './claims.ts'
 import type { BackfillerConfig } from './config.ts'
 import { CrashSuspects } from './crash-suspects.ts'
 import { Dispatcher } from './dispatcher.ts'
@@ -246,7 +247,7 @@ export class Backfiller implements Service {
     const condition = `Redis (${purpose})`
     const redis = await connectRedis({
       url: config.redisUrl,
-      name: clientName(config.consumer, purpose),
+      name: consumerClientName('backfiller', config.consumer, purpose),
       signal,
       onState: (error) => (error ? readiness.block(condition, error.message) : readiness.clear(condition)),
     })

@@ -1,10 +1,11 @@
 /**
  * Entries that this process holds: taken from a stream, and given back in exactly one of four ways, each durable before it
- * returns: done (acked), to be tried again, put off until its host has a turn, or given up (dead letter).
+ * returns: done (acked), to be tried again, put off until its host gets a turn, or given up (dead letter).
  */
 import { backfillEventCodec } from '@sluice/events/codec.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { DEFAULT_BACKOFF, retry, type Retry } from '@sluice/runtime/backoff.ts'
+import { consumerClientName } from '@sluice/streams/client-names.ts'
 import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
 import { Consumer, type Batch, type ConsumerObserver } from '@sluice/streams/consumer.ts'
 import type { GroupAddress } from '@sluice/streams/entries.ts'
@@ -89,7 +90,8 @@ export async function takeClaims(
   signal: AbortSignal,
 ): Promise<void> {
   const { redis, redisUrl, address, reclaimIdleMs, observer } = options
-  const reader = await connectRedis({ url: redisUrl, name: clientName(address.consumer, address.stream), signal })
+  const name = consumerClientName('backfiller', address.consumer, address.stream)
+  const reader = await connectRedis({ url: redisUrl, name, signal })
   try {
     const consumer = new Consumer({
       reader,
@@ -111,9 +113,4 @@ export async function takeClaims(
   } finally {
     reader.destroy()
   }
-}
-
-/** As CLIENT LIST shows it, where a name may not have spaces. */
-export function clientName(consumer: string, purpose: string): string {
-  return `backfiller-${consumer}-${purpose}`.replace(/[^!-~]/g, '-')
 }

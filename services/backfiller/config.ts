@@ -1,4 +1,5 @@
-/** What an operator can set. Names that others rely on are in the table of docs/architecture.md. */
+/** What an operator can set. Names that others rely on are in docs/configuration.md. */
+import { patternProblem } from '@sluice/collections/patterns.ts'
 import { defineConfig, type ConfigOf } from '@sluice/runtime/config.ts'
 import { identityOptions, redisOptions, runtimeOptions } from '@sluice/runtime/shared-options.ts'
 import { shardOption } from '@sluice/streams/spread.ts'
@@ -91,6 +92,7 @@ export const backfillerConfig = defineConfig({
       default: [],
       example: 'app.bsky.*,com.example.note',
       help: 'Collections whose records are carried; default: those that the indexer has a plugin for. Name what INDEXER_COLLECTIONS adds.',
+      check: patternProblem,
     },
     fetchFrom: {
       env: 'BACKFILLER_FETCH_FROM',

@@ -1,9 +1,9 @@
 /**
- * Repositories that may be killing the process: each time one that was delivered often is begun, Redis remembers it; when it
- * is done, Redis forgets. What was under way at too many deaths is given up.
+ * Repositories that may be killing the process: when one that was delivered often is begun, Redis remembers it; when it
+ * is done, Redis forgets it. One that was under way at too many deaths is given up.
  *
  * Deliveries alone prove nothing, since entries wait here for their hosts while a process is restarted. Those that were under
- * way at a death before are taken one at a time, so that they are not blamed for each other.
+ * way at an earlier death are taken one at a time, so that they are not blamed for each other.
  */
 import { Budget } from '@sluice/runtime/budget.ts'
 import type { Redis } from '@sluice/streams/connection.ts'

@@ -1,20 +1,20 @@
 /**
- * The way of a claim through the process: whose is it, where is it, when is its turn, what came of it.
+ * The path of a claim through the process: whose repository, on which host, when is its turn, what came of it.
  *
  *     claim → identity → its host's queue → backfillRepo → done | again later | put off | given up
  *
- * Whatever happens to one repository is settled here and never stops the others. Only a FatalError leaves: Redis refuses us, or
- * we are wrong about something that concerns all.
+ * Whatever happens to one repository is dealt with here and never stops the others. Only a FatalError gets out: Redis refuses us, or
+ * we are wrong about something that concerns all of them.
  */
+import { NoRoomError } from '@sluice/atproto/slabs.ts'
 import { RateLimitedError } from '@sluice/atproto/xrpc.ts'
 import type { Identity } from '@sluice/atproto/identity.ts'
 import { SEQ_BACKFILL } from '@sluice/events/stream-event.ts'
-import { DEFAULT_BACKOFF, retry } from '@sluice/runtime/backoff.ts'
 import { Budget } from '@sluice/runtime/budget.ts'
 import { describeError, FatalError, isAbort, TransientError } from '@sluice/runtime/errors.ts'
 import { logRetry, type Logger } from '@sluice/runtime/log.ts'
 import { markInactive } from '@sluice/streams/chain-state.ts'
-import { identityOf, repoOrigin } from './account.ts'
+import { identityOf, isHearsay, repoOrigin, resolvePatiently } from './account.ts'
 import { backfillRepo, movedFrom, type BackfillContext, type Outcome } from './backfill-repo.ts'
 import { HELD_ENTRIES, type Claim } from './claims.ts'
 import type { CrashSuspects } from './crash-suspects.ts'
@@ -51,8 +51,6 @@ interface Placed {
 const NEVER = new AbortController().signal
 /** Identities that are looked up at the same time. */
 const RESOLVING = 64
-/** Of a did:plc in place: 16 s in all, at most 32. In an outage, all places together move four repositories a second to the schedule. */
-const RESOLVE_TRIES = 8
 /** Who has to wait longer for a host than this is put off, whatever for. Waits for Redis itself are shorter. */
 const PUT_OFF_MS = 10_000
 /** How often a repository may be found to have moved in one visit. */
@@ -131,35 +129,22 @@ export class Dispatcher {
 
   async #place(claim: Claim): Promise<void> {
     const { did } = claim.entry
-    const resolution = await this.#resolve(did)
+    const { context, log, progress } = this.#options
+    const resolution = await resolvePatiently(context.identities, did, this.#signal, ({ delayMs, error }) =>
+      logRetry(log, delayMs, 'looking up an identity', error),
+    )
     if (resolution.status === 'tombstoned') {
       const time = new Date().toISOString()
       const event = { type: 'account', seq: SEQ_BACKFILL, time, did, active: false, status: 'deleted' } as const
-      await this.#options.context.producer.append([event], this.#signal, { also: [markInactive(did)] })
+      await context.producer.append([event], this.#signal, { also: [markInactive(did)] })
       return this.#settle(claim, { kind: 'account', status: 'deleted' })
     }
+    if (resolution.status === 'missing' && isHearsay(claim.entry)) {
+      // As letters, what one host makes up would fill the room for all, and stop the queue. Should it come to exist, the next sweep finds it.
+      await claim.done()
+      return progress.outcome('no-account')
+    }
     await this.#enqueue(claim, identityOf(did, resolution), false)
-  }
-
-  /**
-   * A directory that is down stops what needs it, for a while: then this may be the one DID that it fails for, and the place is for another. What it
-   * throws is `unavailable`, which gives nobody up, so that an outage only moves some repositories to the schedule.
-   */
-  async #resolve(did: string) {
-    const { context, log } = this.#options
-    if (!did.startsWith('did:plc:')) return context.identities.resolve(did)
-    let tries = 0
-    const resolution = await retry(
-      this.#signal,
-      DEFAULT_BACKOFF,
-      () =>
-        context.identities
-          .resolve(did)
-          .catch((error: unknown) => (++tries < RESOLVE_TRIES ? Promise.reject(error) : { error })),
-      ({ delayMs, error }) => logRetry(log, delayMs, 'looking up an identity', error),
-    )
-    if ('error' in resolution) throw resolution.error
-    return resolution
   }
 
   /** What may not wait here is put off, so that others are seen; with the schedule full it waits here after all. */
@@ -223,7 +208,7 @@ export class Dispatcher {
         // The host's trouble, not the repository's: it stays first in line.
         return this.#enqueue(claim, identity, true)
       }
-      tally.count(host, 'failed')
+      if (!(error instanceof NoRoomError)) tally.count(host, 'failed')
       outcome = await this.#movedMeanwhile(claim, identity, error)
     }
     await this.#settle(claim, outcome)

@@ -1,13 +1,13 @@
 /**
  * A verified export → chunks of events. Pure.
  *
- * A chunk has up to 500 `create`s, as the JSON that they will be (17 records of empty maps, 4 MB of text, held 288 MB as objects), each with the head's commit and rev. For a resync it also says which key range it covers and
- * which keys exist in it; the ranges tile the whole repository, so that whoever applies all chunks, in any order, knows of
- * each key whether it exists. Keys of collections that are not carried are named all the same: they exist.
+ * A chunk has up to 500 `create`s, kept as JSON text (as objects, 17 records of empty maps, 4 MB of text, took 288 MB), each with the head's commit and rev. For a resync
+ * it also says which key range it covers and which keys exist in it; the ranges tile the whole repository, so that whoever applies all chunks, in any order, knows of
+ * each key whether it exists. Keys of collections that are not carried are named too: they exist.
  */
-import type { CollectionFilter } from '@sluice/atproto/collection-filter.ts'
 import type { ExportedRecord, RepoExport, UnwantedRecord } from '@sluice/atproto/repo-export.ts'
 import type { OpRefusal } from '@sluice/atproto/commit-events.ts'
+import type { CollectionFilter } from '@sluice/collections/patterns.ts'
 import { streamEventCodec, type EntryCodec } from '@sluice/events/codec.ts'
 import { SEQ_BACKFILL, type RepoEvent, type StreamEvent } from '@sluice/events/stream-event.ts'
 

@@ -8,14 +8,15 @@
  * | `incomplete`    | parts of the export are missing: cut short, or never whole            | 2 ×          | 8 tries        |
  * | `disabled`      | 501: "disabled for new repositories", or a host that cannot            | 12 h         | 14 tries       |
  * | `invalid`       | the export is not what it claims to be: hash, signature, tree, …       | 20 ×         | 5 tries        |
+ * | `overtaken`     | live commits were sent on while it was exported                        | 1/30 ×       | 14 tries       |
  * | `stale`         | the host's copy is older than what was listed                          | 20 ×         | 5 tries        |
  * | `refused`       | the host refuses, or its answers contradict each other                 | 20 ×         | 5 tries        |
  * | `identity`      | the account has no document, no host or no key                         | 60 ×         | 5 tries        |
  * | `unacceptable`  | too large, a private address, a redirect that leads nowhere            | 60 ×         | 3 tries        |
  * | `bug`           | an error of ours                                                     | 20 ×         | 3 tries        |
  *
- * Waits are multiples of BACKFILLER_RETRY_MS, double with each failure of the same class, end at BACKFILLER_RETRY_MAX_MS, and
- * are stretched at random by up to a half.
+ * Waits are multiples of BACKFILLER_RETRY_MS that double with each failure of the same class, up to BACKFILLER_RETRY_MAX_MS; `disabled` always waits 12 h. All are
+ * stretched at random by up to a half, and are never shorter than what the host asked for.
  */
 import { HTTP_REFUSALS } from '@sluice/atproto/http.ts'
 import { EXPORT_REFUSALS } from '@sluice/atproto/repo-export.ts'
@@ -73,6 +74,11 @@ export const REPO_REFUSALS = [
   'not-found-unconfirmed',
 ] as const
 export type RepoRefusal = (typeof REPO_REFUSALS)[number]
+
+/** To be thrown. */
+export function refuse(reason: RepoRefusal, detail: string): RefusedError<RepoRefusal> {
+  return new RefusedError(reason, detail)
+}
 
 /** Every reason a dead letter of this service can have; `unavailable` is never one. */
 export const DEAD_REASONS = [

@@ -1,10 +1,8 @@
 /**
- * One repository from one host, into a store: within the host's limits, every wait and every byte bounded.
+ * One repository from one host, into a store: within the host's limits, with every wait and every byte bounded.
  *
- * The host's permit is given back as soon as the last byte is here, before anything is verified. A redirect leads to another
- * host, which is asked for a permit of its own.
- *
- * gzip only: Node's Brotli decoder holds a window of up to 16 MB for each body, which no budget of ours could see.
+ * The host's permit is given back as soon as the last byte has arrived, before anything is verified. A redirect leads to another
+ * host, which needs a permit of its own.
  */
 import { blocksWithin } from '@sluice/atproto/block-index.ts'
 import { CarStore } from '@sluice/atproto/car-store.ts'
@@ -51,7 +49,6 @@ export interface FetchedExport extends Disposable {
 }
 
 const FETCH_MS_MAX = 2 * 3_600_000
-const REQUEST_HEADERS = { 'accept-encoding': 'gzip' }
 /** No more blocks in memory than this, however much is free: a store grows in slabs of 4 MB. */
 const MEMORY_BYTES = Infinity
 
@@ -79,8 +76,18 @@ export async function fetchExport(
     return fetched
   } catch (error) {
     await held.release(reportOf(error))
-    throw error
+    throw held.host === permit.host ? error : ofAnother(error)
   }
+}
+
+/**
+ * The host that a redirect led to may be at its limit. To us it is a failure of the one that sent us there: that one is not parked, and the repository
+ * would be asked for again at once.
+ */
+function ofAnother(error: unknown): unknown {
+  if (!(error instanceof RateLimitedError)) return error
+  const { message, retryAfterMs } = error
+  return new TransientError(`after a redirect: ${message}`, { cause: error, retryAfterMs })
 }
 
 interface Download {
@@ -100,7 +107,6 @@ async function download(context: FetchContext, target: FetchTarget, { memory, si
   }
   const response = await context.xrpc.getRepo(target.url, target.did, {
     signal,
-    headers: REQUEST_HEADERS,
     limits: { headersMs, idleMs, bytesPerSecond, totalMs, bytes: repoBytes },
     onRedirect,
   })

@@ -204,6 +204,26 @@ test('B2: what was under way at a host that is closed by then waits in Redis as 
   await expect.poll(() => waitingAt(redis, daemon)).toEqual({ queued: 0, later: 2, held: 0 })
 })
 
+test('B2: a host to which a redirect leads, and which says 429 and no time, is asked again later, and the host before it meanwhile', async ({
+  world,
+}) => {
+  const { redis } = world
+  let refused = 0
+  await using limited = await httpServer((_, response) => {
+    refused++
+    response.writeHead(429, { 'retry-after': '0' }).end()
+  })
+  const accounts = await world.accounts([3, 3])
+  accounts[0]!.fault = { kind: 'redirect', to: limited.url }
+  await enqueue(redis, entriesOf(accounts))
+  await using daemon = await world.start()
+  const later = async () => [...(await laterOf(redis))].map(([did, { failure }]) => ({ did, failure }))
+  await expect.poll(later).toEqual([{ did: accounts[0]!.did, failure: 'unavailable' }])
+  expect(refused).toBe(1)
+  // Nothing was known of it.
+  await expect.poll(() => daemon.metric('sluice_backfill_repos_total', { outcome: 'resynced' })).toBe(1)
+})
+
 test('B2: a DID for which alone the directory fails waits in Redis, and keeps no place from others; it arrives when it is mended', async ({
   world,
 }) => {

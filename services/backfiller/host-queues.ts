@@ -1,13 +1,13 @@
 /**
  * Who is next: waiting work by host, started as hosts and the whole allow it.
  *
- * - One slow or busy host never delays another's work: a host that may not be asked now is passed over, and a host holds the
- *   fewer of the places the scarcer they are (at most a part of those that are free), so that slow hosts cannot take them all.
- *   The last places are for hosts that gave theirs back soon, since every host may hold one, and there are thousands.
+ * - One slow or busy host never delays another's work: a host that may not be asked now is passed over, and the scarcer the free places,
+ *   the fewer one host may take (a sixteenth of them, or one), so that slow hosts cannot take them all.
+ *   The last places are for hosts whose last work was quick, since every host may hold one, and there are thousands.
  * - Hosts take turns; within a host what is urgent goes first, then first come, first served.
- * - The room for what waits is shared as the places are (`mayWait`), the last of it among hosts that may be asked: it is the caller who takes
- *   what has none elsewhere.
- * - The host is asked before a place is taken for long: a place is held for the one round trip to Redis, no more.
+ * - The room for what waits is shared in the same way (`mayWait`), and the last of it is for hosts that may be asked: what finds no room,
+ *   the caller puts elsewhere.
+ * - The host's limits are asked before a place is taken for long: until they allow the work, a place is held only for one round trip to Redis.
  */
 import type { Asked, HostWait, PdsLimits, Permit } from './pds-limits.ts'
 

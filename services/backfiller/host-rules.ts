@@ -1,4 +1,4 @@
-/** Which limits a host has: a default, and rules for hosts by name or domain. */
+/** The limits of a host: a default, and rules for hosts by name or domain. */
 
 export interface HostLimits {
   /** Requests at the same time. */

@@ -1,11 +1,12 @@
 /**
- * What came of each host's repositories, in Redis, by all backfillers together: for whoever looks on (`sluice backfill status`, the
+ * What came of each host's repositories, kept in Redis by all backfillers together: for display (`sluice backfill status`, the
  * demo). 16,000 hosts are too many for labels of a metric.
  *
- * Only a picture: it is written beside the work, and what Redis does not take is lost.
+ * For information only: it is written beside the work, and what Redis does not take is lost.
  */
 import { hostKey, hostsKey, TALLY_FIELDS } from '@sluice/streams/backfill-queue.ts'
 import type { Redis } from '@sluice/streams/connection.ts'
+import { HOST_KEPT_MS } from './pds-limits.ts'
 
 export class HostTally {
   readonly #redis: Redis
@@ -20,8 +21,10 @@ export class HostTally {
   count(host: string, what: keyof typeof TALLY_FIELDS): void {
     const redis = this.#redis
     const now = { score: Date.now(), value: host }
+    const key = hostKey(this.#stream, host)
     const written = [
-      redis.hIncrBy(hostKey(this.#stream, host), TALLY_FIELDS[what], 1),
+      redis.hIncrBy(key, TALLY_FIELDS[what], 1),
+      redis.pExpire(key, HOST_KEPT_MS),
       redis.zAdd(hostsKey(this.#stream), now),
     ]
     for (const write of written) write.catch(() => undefined)

@@ -2,6 +2,7 @@
 import { expect, test as base } from '@sluice/sandbox/fixtures.ts'
 import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
 import type { HostLimits } from './host-rules.ts'
+import { HostTally } from './host-tally.ts'
 import { PdsLimits, type Permit } from './pds-limits.ts'
 
 const HOST = 'pds.example'
@@ -130,4 +131,37 @@ test('no host closes for longer than is believed, whatever it asks for', async (
   const parked = await one.ask(HOST)
   expect([stated, parked]).toMatchObject([{ why: 'stated' }, { why: 'parked' }])
   for (const asked of [stated, parked]) expect('waitMs' in asked && asked.waitMs).toBeLessThanOrEqual(600_000)
+})
+
+test('when the clock of Redis goes back, nobody waits until it is again what it was', async ({ redis }) => {
+  const [one] = two(redis, { perSecond: 100, burst: 100 })
+  const later = String(Date.now() + 3_600_000)
+  await redis.hSet('s:host:pds.example', { tokens: '5', at: later })
+  expect((await one.ask(HOST)).permit).toBeDefined()
+  await redis.hSet('s:host:pds.example', { tokens: '0', at: later })
+  expect(await one.ask(HOST)).toMatchObject({ why: 'rate', waitMs: 10 })
+  await expect.poll(async () => (await one.ask(HOST)).permit).toBeDefined()
+})
+
+test('a host is forgotten in time: soon when no repository was fetched from it, and never while it is closed', async ({
+  redis,
+}) => {
+  const [DAY_MS, CLOSED_MS] = [86_400_000, 600_000]
+  const [one] = two(redis, {})
+  const key = 's:host:pds.example'
+  const { permit } = await one.ask(HOST)
+  expect(await redis.pTTL(key)).toBeGreaterThan(CLOSED_MS)
+  expect(await redis.pTTL(key)).toBeLessThan(DAY_MS)
+  // A fetch may take longer.
+  await redis.del(key)
+  await permit!.release({ verdict: 'ok', parkMs: CLOSED_MS })
+  expect(await one.ask(HOST)).toMatchObject({ why: 'parked' })
+  expect(await redis.pTTL(key)).toBeGreaterThan(CLOSED_MS)
+  expect(await redis.pTTL(key)).toBeLessThan(DAY_MS)
+  await redis.hSet(key, 'parkedUntil', '0')
+  new HostTally(redis, 's').count(HOST, 'failed')
+  await expect.poll(() => redis.pTTL(key)).toBeGreaterThan(7 * DAY_MS)
+  await redis.pExpire(key, CLOSED_MS)
+  expect((await one.ask(HOST)).permit).toBeDefined()
+  expect(await redis.pTTL(key)).toBeGreaterThan(7 * DAY_MS)
 })

@@ -2,15 +2,15 @@
  * How much a host may be asked, by all backfillers together: the counts are in Redis, by Redis' clock.
  *
  * A request needs a permit. It is refused while the host is parked (a 429, or failures in a row), while as many requests
- * are under way as it may have, when its own headers say that none is left, and when its token bucket is empty. Whoever has a
- * permit gives it back with what came of it. Permits of a process that died run out by themselves.
+ * are under way as it may have, when its own headers say that none is left, and when its token bucket is empty. Whoever holds a
+ * permit gives it back with the result. Permits of a process that died expire by themselves.
  *
- * One round trip to ask and one to give back, about 0.1 ms each beside a fetch of seconds.
+ * One round trip to ask and one to give back, about 0.1 ms each, next to a fetch of seconds.
  */
 import { randomUUID } from 'node:crypto'
 import { sleep } from '@sluice/runtime/backoff.ts'
 import { TransientError } from '@sluice/runtime/errors.ts'
-import { classifyRedisError, type Redis } from '@sluice/streams/connection.ts'
+import { classifyRedisError, redisTimeMs, type Redis } from '@sluice/streams/connection.ts'
 import { hostKey, slotsKey } from '@sluice/streams/backfill-queue.ts'
 import { loadScript, runScript } from '@sluice/streams/scripts.ts'
 import type { HostLimits } from './host-rules.ts'
@@ -52,6 +52,10 @@ const LEASE_MS = 15_000
 const PARKING = { failures: 3, firstMs: 1_000 } as const
 /** No host is closed for longer, whatever for; what Redis holds beyond that is not believed. */
 export const CLOSED_MS_MAX = 600_000
+/** A host is forgotten when it was not asked for so long; one of which no repository was wanted, as redirects lead to, after `STRANGER_KEPT_MS`. */
+export const HOST_KEPT_MS = 30 * 86_400_000
+/** Longer than a host may be closed. */
+const STRANGER_KEPT_MS = 3_600_000
 /** Longer than this nobody waits with a request half done. */
 const WAIT_MS = 30_000
 const REDIS_WAIT_MS = 1_000
@@ -115,8 +119,7 @@ export class PdsLimits {
   async renew(): Promise<void> {
     const { redis, stream } = this.#options
     try {
-      const [seconds, micros] = await redis.sendCommand<[string, string]>(['TIME'])
-      const score = Number(seconds) * 1000 + Math.floor(Number(micros) / 1000) + this.#leaseMs
+      const score = (await redisTimeMs(redis)) + this.#leaseMs
       const renewals = [...this.#held].flatMap(([host, ids]) => {
         const key = slotsKey(stream, host)
         const members = [...ids].map((value) => ({ score, value }))
@@ -131,7 +134,8 @@ export class PdsLimits {
   async #acquire(host: string, id: string): Promise<{ why: HostWait; waitMs: number } | undefined> {
     const { redis, stream } = this.#options
     const { concurrency, perSecond, burst } = this.limitsOf(host)
-    const args = [id, ...[concurrency, perSecond, burst, this.#leaseMs, CLOSED_MS_MAX].map(String)]
+    const kept = [HOST_KEPT_MS, STRANGER_KEPT_MS]
+    const args = [id, ...[concurrency, perSecond, burst, this.#leaseMs, CLOSED_MS_MAX, ...kept].map(String)]
     try {
       const reply = await runScript(redis, acquire, [hostKey(stream, host), slotsKey(stream, host)], args)
       const [granted, why, waitMs] = reply as [number, HostWait, number]
@@ -165,7 +169,7 @@ export class PdsLimits {
   async #report(host: string, id: string, { verdict, parkMs = 0 }: Report, remaining = -1, resetMs = 0): Promise<void> {
     const { redis, stream } = this.#options
     const { failures, firstMs } = PARKING
-    const told = [verdict, parkMs, remaining, resetMs, failures, firstMs, CLOSED_MS_MAX].map(String)
+    const told = [verdict, parkMs, remaining, resetMs, failures, firstMs, CLOSED_MS_MAX, STRANGER_KEPT_MS].map(String)
     await runScript(redis, report, [hostKey(stream, host), slotsKey(stream, host)], [id, ...told])
   }
 }

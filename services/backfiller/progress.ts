@@ -1,6 +1,6 @@
 /**
- * How far we are, as metrics. What waits is read from Redis at each scrape, so it is the same in every process; what was done is this
- * process' own.
+ * How far along we are, as metrics. What waits is read from Redis at each scrape, so it is the same in every process; what was done is
+ * this process' own.
  */
 import { OP_REFUSALS, type OpRefusal } from '@sluice/atproto/commit-events.ts'
 import { priorityStream, retryKey } from '@sluice/streams/backfill-queue.ts'
@@ -12,11 +12,21 @@ import type { ExportChunk } from './export-events.ts'
 import { DEAD_REASONS, FAILURE_CLASSES } from './failures.ts'
 import { HOST_WAITS } from './pds-limits.ts'
 
-export const OUTCOMES = ['exported', 'resynced', 'account', 'retry', 'dead', 'moved', 'put-off', 'skipped'] as const
+export const OUTCOMES = [
+  'exported',
+  'resynced',
+  'account',
+  'no-account',
+  'retry',
+  'dead',
+  'moved',
+  'put-off',
+  'skipped',
+] as const
 export type RepoOutcome = (typeof OUTCOMES)[number]
 
 /** After these a repository is not in the queue any more. */
-const FINAL: readonly RepoOutcome[] = ['exported', 'resynced', 'account', 'dead', 'skipped']
+const FINAL: readonly RepoOutcome[] = ['exported', 'resynced', 'account', 'no-account', 'dead', 'skipped']
 
 /** What is going on in this process at the moment of a scrape. */
 export interface Now {
@@ -42,7 +52,7 @@ export class Progress {
   constructor(metrics: Metrics) {
     this.#repos = metrics.counter({
       name: 'sluice_backfill_repos_total',
-      help: 'Repositories by what came of them. retry, moved and put-off come back; the others are final.',
+      help: 'Repositories by what came of them. retry, moved and put-off come back; the others are final. no-account: a PDS lists it, and there is no such DID.',
       labels: { outcome: OUTCOMES },
     })
     this.#records = metrics.counter({
@@ -74,7 +84,7 @@ export class Progress {
     })
     this.dead = metrics.counter({
       name: 'sluice_backfill_dead_letters_total',
-      help: 'Repositories that were given up, by reason: look at them with the command for dead letters.',
+      help: 'Repositories that were given up, by reason: see `sluice dlq list`.',
       labels: { reason: DEAD_REASONS },
     })
     this.hostWaits = metrics.counter({
@@ -159,7 +169,7 @@ async function entriesLeft(redis: Redis, stream: string) {
   return { normal, priority, later: later + laterFirst }
 }
 
-/** Events a second, over the last one to ten minutes. */
+/** Repositories a second, over the last one to ten minutes. */
 class Rate {
   static readonly #SLOT_MS = 60_000
   static readonly #SLOTS = 10

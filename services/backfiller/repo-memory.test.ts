@@ -48,6 +48,26 @@ test('one waits for what the others give back, a second one gives up instead: tw
   expect(memories.usedBytes).toBe(LIMIT)
 })
 
+test('who gets nothing in time gives up, so that others may begin', async () => {
+  const memories = new RepoMemories(LIMIT, { waitMs: 20 })
+  const [one, another] = Array.from({ length: 15 }, () => memories.tryOpen()!)
+  const given = one!.hold(4 * SHARE_BYTES, signal)
+  expect(memories.tryOpen(), 'there is room, and somebody waits for more').toBeUndefined()
+  await expect(given).rejects.toThrow(NoRoomError)
+  const next = memories.tryOpen()
+  expect(next).toBeDefined()
+  one![Symbol.dispose]()
+  another![Symbol.dispose]()
+  await next!.hold(3 * SHARE_BYTES, signal)
+  expect(memories.usedBytes).toBe(LIMIT)
+})
+
+test('an abort while it waits is an abort', async () => {
+  const memories = new RepoMemories(LIMIT)
+  const [one] = Array.from({ length: 16 }, () => memories.tryOpen()!)
+  await expect(one!.hold(2 * SHARE_BYTES, AbortSignal.abort(new Error('stop')))).rejects.toThrow('stop')
+})
+
 test('who needs more than there is gets all of it and goes on alone', async () => {
   const memories = new RepoMemories(LIMIT)
   const [one, two] = [memories.tryOpen()!, memories.tryOpen()!]

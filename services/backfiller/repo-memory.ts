@@ -2,9 +2,9 @@
  * The memory of repositories under way, in bytes, for all of them together.
  *
  * Each starts with a share that was reserved before its fetch began. More is granted while there is some; otherwise its
- * blocks go to a file. What cannot go to a file (the index, 22 to 36 bytes a block) is waited for, by one repository at a time:
+ * blocks go to a file. For what cannot go to a file (the index, 22 to 36 bytes a block) one repository at a time may wait:
  * it gets what the others give back. Another one that would have to wait gives up, since two could wait for each other. An index that
- * would not fit although nothing else were there is none that a repository may have (`indexBytesMax`).
+ * would not fit even alone is more than a repository may have (`indexBytesMax`).
  */
 import { NoRoomError } from '@sluice/atproto/slabs.ts'
 import { Budget } from '@sluice/runtime/budget.ts'
@@ -15,27 +15,27 @@ export const SHARE_BYTES = 512 * 1024
 const BLOCKS_PART = 16
 /** And this part of it can be had by the index of one, beside its blocks and the slab that is being written. */
 const INDEX_PART = 7 / 8
+/** How long one may wait for its index. No other repository begins meanwhile, and the slowest of those that hold what it needs may take two hours. */
+const WAIT_MS = 10_000
 
 export class RepoMemories {
   readonly #budget: Budget
   /** Whoever waits for more has this. */
   readonly #growing = new Budget(1)
+  readonly #waitMs: number
 
-  constructor(bytes: number) {
+  constructor(bytes: number, { waitMs = WAIT_MS } = {}) {
     this.#budget = new Budget(bytes)
+    this.#waitMs = waitMs
   }
 
   get usedBytes(): number {
     return this.#budget.used
   }
 
-  get limitBytes(): number {
-    return this.#budget.limit
-  }
-
   /** A share for one more repository, if there is one. */
   tryOpen(): RepoMemory | undefined {
-    return this.#budget.tryAcquire(SHARE_BYTES) ? new RepoMemory(this.#budget, this.#growing) : undefined
+    return this.#budget.tryAcquire(SHARE_BYTES) ? new RepoMemory(this.#budget, this.#growing, this.#waitMs) : undefined
   }
 }
 
@@ -43,12 +43,14 @@ export class RepoMemories {
 export class RepoMemory implements Disposable {
   readonly #budget: Budget
   readonly #growing: Budget
+  readonly #waitMs: number
   #bytes = SHARE_BYTES
   #isGrowing = false
 
-  constructor(budget: Budget, growing: Budget) {
+  constructor(budget: Budget, growing: Budget, waitMs: number) {
     this.#budget = budget
     this.#growing = growing
+    this.#waitMs = waitMs
   }
 
   get bytes(): number {
@@ -73,7 +75,7 @@ export class RepoMemory implements Disposable {
   /**
    * Accounts for `bytes` in all that are in memory by now, and waits until there is room for them. Whoever needs more than there is
    * gets all of it, and goes on alone: waiting for the rest would never end.
-   * @throws NoRoomError when another repository waits already; an AbortError when the signal aborts first
+   * @throws NoRoomError when another repository waits already, or when there is no room in time; an AbortError when the signal aborts first
    */
   async hold(bytes: number, signal: AbortSignal): Promise<void> {
     const counted = Math.min(bytes, this.#budget.limit)
@@ -83,9 +85,19 @@ export class RepoMemory implements Disposable {
       if (!this.#isGrowing && !this.#growing.tryAcquire(1))
         throw new NoRoomError('no memory is free, and another repository waits for some already')
       this.#isGrowing = true
-      await this.#budget.acquire(more, signal)
+      await this.#wait(more, signal)
     }
     this.#bytes = counted
+  }
+
+  async #wait(bytes: number, signal: AbortSignal): Promise<void> {
+    const giveUp = AbortSignal.any([signal, AbortSignal.timeout(this.#waitMs)])
+    try {
+      await this.#budget.acquire(bytes, giveUp)
+    } catch {
+      signal.throwIfAborted()
+      throw new NoRoomError(`no memory became free within ${this.#waitMs} ms`)
+    }
   }
 
   [Symbol.dispose](): void {

@@ -4,8 +4,8 @@
  * An entry is in its stream or in the schedule, never in both and never in neither: each move is one atomic step, so a wait
  * survives restarts and holds no slot. Due entries go to the end of their stream. All times are by Redis' clock.
  *
- * An account has one entry here. A repository that fails for weeks is asked for again every few days; its entries become one, with the later rev
- * and the failures of the earlier. Those that an older version left beside each other do so at their next failure.
+ * An account has one entry here. A repository that fails for weeks is requested again every few days; its entries are merged, with the later rev
+ * and the failures of the earlier one. Several that an older version left for one account are merged at their next failure.
  */
 import { backfillEventCodec } from '@sluice/events/codec.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
@@ -14,7 +14,7 @@ import { hostKey, retriesByDidKey, retryKey } from '@sluice/streams/backfill-que
 import { classifyRedisError, REDIS_BACKOFF, type Redis } from '@sluice/streams/connection.ts'
 import type { GroupAddress } from '@sluice/streams/entries.ts'
 import { loadScript, runScript, type Script } from '@sluice/streams/scripts.ts'
-import { CLOSED_MS_MAX } from './pds-limits.ts'
+import { CLOSED_MS_MAX, HOST_KEPT_MS } from './pds-limits.ts'
 
 const scripts = {
   putOff: loadScript(new URL('lua/put-off.lua', import.meta.url)),
@@ -57,8 +57,9 @@ export class RetrySchedule {
   async defer(address: GroupAddress, id: string, entry: BackfillEvent, turn: Turn): Promise<boolean> {
     const { stream, group } = address
     const keys = [stream, retryKey(stream), retriesByDidKey(stream), hostKey(stream, turn.host)]
-    const numbers = [turn.delayMs, turn.intervalMs, this.#entriesMax, CLOSED_MS_MAX].map((n) => String(Math.round(n)))
-    return (await this.#run(scripts.putOff, keys, [group, id, entry.did, textOf(entry), ...numbers])) !== 0
+    const numbers = [turn.delayMs, turn.intervalMs, this.#entriesMax, CLOSED_MS_MAX, HOST_KEPT_MS]
+    const args = [group, id, entry.did, textOf(entry), ...numbers.map((n) => String(Math.round(n)))]
+    return (await this.#run(scripts.putOff, keys, args)) !== 0
   }
 
   /**
@@ -74,15 +75,6 @@ export class RetrySchedule {
       const [moved, nextMs] = reply as [number, number]
       if (moved === DUE_ENTRIES) continue
       await sleep(nextMs === -1 ? LOOK_MS : Math.min(nextMs, LOOK_MS), signal).catch(() => undefined)
-    }
-  }
-
-  /** How many entries wait. @throws TransientError */
-  async size(stream: string): Promise<number> {
-    try {
-      return await this.#redis.zCard(retryKey(stream))
-    } catch (error) {
-      throw classifyRedisError(error)
     }
   }
 

@@ -1,8 +1,10 @@
-/** A name server on loopback that answers TXT questions as a test tells it to. */
+/** A name server on loopback that answers questions for texts (TXT) and addresses (A, AAAA) as a test tells it to. */
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
+import { isIPv4 } from 'node:net'
 
-export type DnsAnswer = string[] | 'NXDOMAIN' | 'SERVFAIL' | 'silence'
+/** Texts; or addresses, of which a question gets those of its kind. */
+export type DnsAnswer = string[] | { addresses: string[] } | 'NXDOMAIN' | 'SERVFAIL' | 'silence'
 
 export interface DnsServer extends AsyncDisposable {
   /** `127.0.0.1:<port>` */
@@ -11,6 +13,7 @@ export interface DnsServer extends AsyncDisposable {
 }
 
 const CODE = { NXDOMAIN: 3, SERVFAIL: 2 }
+const TYPE = { A: 1, TXT: 16, AAAA: 28 }
 
 export async function dnsServer(answer: (name: string) => DnsAnswer): Promise<DnsServer> {
   const questions: string[] = []
@@ -20,12 +23,12 @@ export async function dnsServer(answer: (name: string) => DnsAnswer): Promise<Dn
     questions.push(name)
     const given = answer(name)
     if (given === 'silence') return
-    const texts = typeof given === 'string' ? [] : given
+    const records = typeof given === 'string' ? [] : recordsOf(given, query.readUInt16BE(end))
     const header = Buffer.from(query.subarray(0, 12))
     header.writeUInt16BE(0x8180 | (typeof given === 'string' ? CODE[given] : 0), 2)
-    header.writeUInt16BE(texts.length, 6)
+    header.writeUInt16BE(records.length, 6)
     header.fill(0, 8)
-    socket.send(Buffer.concat([header, query.subarray(12, end + 4), ...texts.map(txtRecord)]), from.port, from.address)
+    socket.send(Buffer.concat([header, query.subarray(12, end + 4), ...records]), from.port, from.address)
   })
   socket.bind(0, '127.0.0.1')
   await once(socket, 'listening')
@@ -39,15 +42,34 @@ export async function dnsServer(answer: (name: string) => DnsAnswer): Promise<Dn
   }
 }
 
-/** A TXT record of the name asked for, in strings of at most 255 bytes. */
-function txtRecord(text: string): Buffer {
-  const strings = (text.match(/.{1,255}/gs) ?? ['']).map((part) =>
-    Buffer.concat([Uint8Array.of(part.length), Buffer.from(part)]),
-  )
-  const data = Buffer.concat(strings)
-  const head = Buffer.from('c00c00100001000000000000', 'hex')
+function recordsOf(given: string[] | { addresses: string[] }, type: number): Buffer[] {
+  if (Array.isArray(given)) return type === TYPE.TXT ? given.map((text) => record(type, stringsOf(text))) : []
+  const wanted = given.addresses.filter((address) => type === (isIPv4(address) ? TYPE.A : TYPE.AAAA))
+  return wanted.map((address) => record(type, isIPv4(address) ? bytesOfIPv4(address) : bytesOfIPv6(address)))
+}
+
+/** A record of the name asked for. */
+function record(type: number, data: Buffer): Buffer {
+  const head = Buffer.from('c00c00000001000000000000', 'hex')
+  head.writeUInt16BE(type, 2)
   head.writeUInt16BE(data.length, 10)
   return Buffer.concat([head, data])
+}
+
+/** In strings of at most 255 bytes. */
+function stringsOf(text: string): Buffer {
+  const parts = text.match(/.{1,255}/gs) ?? ['']
+  return Buffer.concat(parts.map((part) => Buffer.concat([Uint8Array.of(part.length), Buffer.from(part)])))
+}
+
+function bytesOfIPv4(address: string): Buffer {
+  return Buffer.from(address.split('.').map(Number))
+}
+
+function bytesOfIPv6(address: string): Buffer {
+  const [before = [], after = []] = address.split('::').map((part) => part.split(':').filter((word) => word !== ''))
+  const zeros = Array<string>(8 - before.length - after.length).fill('0')
+  return Buffer.from([...before, ...zeros, ...after].map((word) => word.padStart(4, '0')).join(''), 'hex')
 }
 
 function readName(query: Buffer, start: number): { name: string; end: number } {

@@ -35,6 +35,13 @@ export function json(
   response.writeHead(status, { 'content-type': 'application/json', ...headers }).end(JSON.stringify(value))
 }
 
+/** Answers a byte now and then, as long as anybody listens. */
+export function drip(response: ServerResponse, status: number, headers: Record<string, string> = {}): void {
+  response.writeHead(status, headers).write('x')
+  const timer = setInterval(() => response.write('x'), 10)
+  response.on('close', () => clearInterval(timer))
+}
+
 export interface StreamServer extends AsyncDisposable {
   /** `ws://127.0.0.1:<port>` */
   url: string

@@ -6,14 +6,12 @@
 --   expect k value          the key must hold value ('' = absent), or nothing at all happens
 --   set    k value
 --   add    k field n v1…vn  XADD n entries of one field
---   newer  k field value    HSET unless the field holds a value whose first 8 bytes (a revision) are not lower
---   once   k ttlMs stream field value   SET k NX; only if it was absent, XADD to the stream
 --   count  k field n        HINCRBY
 --   swap   k field from to  the field must hold from ('' = absent), or nothing at all happens; then HSET to
 --   mark   k field flags    chain record: sets flags                                 } the layout of a chain record
 --   settle k field value    chain record: an export of rev and data (value) is whole } is in chain-state.ts
--- Returns {1, XLEN of KEYS[1], entries added by `once`, exports too old to settle}, or {0, key index, value found} when an expectation
--- failed, or {2, n…} when the nth swaps (from 1) found something else.
+-- Returns {1, XLEN of KEYS[1], exports too old to settle}, or {0, key index, value found} when an expectation failed, or {2, n…} when
+-- the nth swaps (from 1) found something else.
 --
 -- All or nothing: Redis does not undo what a failed script wrote, so the first pass touches every key in a way that fails when it holds
 -- another type, and nothing in the second pass can fail. A full Redis refuses the script as a whole (`#!lua` without allow-oom).
@@ -21,9 +19,8 @@ local function read(i)
   local step, k = ARGV[i], tonumber(ARGV[i + 1])
   if step == 'add' then return step, k, i + 4 + tonumber(ARGV[i + 3]) end
   if step == 'expect' or step == 'set' then return step, k, i + 3 end
-  if step == 'newer' or step == 'count' or step == 'mark' or step == 'settle' then return step, k, i + 4 end
+  if step == 'count' or step == 'mark' or step == 'settle' then return step, k, i + 4 end
   if step == 'swap' then return step, k, i + 5 end
-  if step == 'once' then return step, k, i + 6 end
   error('unknown step ' .. tostring(step))
 end
 
@@ -53,8 +50,7 @@ local function marked(found, flags)
   return string.sub(found, 1, 24) .. string.char(bit.bor(string.byte(found, 25), flags)) .. string.sub(found, 26)
 end
 
--- Decide: `stale` holds the `newer` steps that come too late, `newest` what their fields will hold.
-local stale, newest = {}, {}
+-- Decide.
 redis.call('XLEN', KEYS[1])
 local swaps, conflicts = 0, {2}
 local i = 1
@@ -63,11 +59,6 @@ while i <= #ARGV do
   if step == 'expect' then
     local found = redis.call('GET', KEYS[k]) or ''
     if found ~= ARGV[i + 2] then return {0, k, found} end
-  elseif step == 'newer' then
-    local name = k .. ' ' .. ARGV[i + 2]
-    local found = newest[name] or redis.call('HGET', KEYS[k], ARGV[i + 2])
-    stale[i] = found and not lower(found, ARGV[i + 3])
-    if not stale[i] then newest[name] = ARGV[i + 3] end
   elseif step == 'swap' then
     swaps = swaps + 1
     if (redis.call('HGET', KEYS[k], ARGV[i + 2]) or '') ~= ARGV[i + 3] then conflicts[#conflicts + 1] = swaps end
@@ -75,15 +66,13 @@ while i <= #ARGV do
     redis.call('HLEN', KEYS[k])
   elseif step == 'add' then
     redis.call('XLEN', KEYS[k])
-  elseif step == 'once' then
-    redis.call('XLEN', KEYS[tonumber(ARGV[i + 3])])
   end
   i = after
 end
 if #conflicts > 1 then return conflicts end
 
 -- Act.
-local requested, tooOld = 0, 0
+local tooOld = 0
 i = 1
 while i <= #ARGV do
   local step, k, after = read(i)
@@ -91,8 +80,6 @@ while i <= #ARGV do
     for v = i + 4, after - 1 do redis.call('XADD', KEYS[k], '*', ARGV[i + 2], ARGV[v]) end
   elseif step == 'set' then
     redis.call('SET', KEYS[k], ARGV[i + 2])
-  elseif step == 'newer' then
-    if not stale[i] then redis.call('HSET', KEYS[k], ARGV[i + 2], ARGV[i + 3]) end
   elseif step == 'swap' then
     redis.call('HSET', KEYS[k], ARGV[i + 2], ARGV[i + 4])
   elseif step == 'count' then
@@ -103,12 +90,7 @@ while i <= #ARGV do
     local value, isTooOld = settled(redis.call('HGET', KEYS[k], ARGV[i + 2]), ARGV[i + 3])
     redis.call('HSET', KEYS[k], ARGV[i + 2], value)
     if isTooOld then tooOld = tooOld + 1 end
-  elseif step == 'once' then
-    if redis.call('SET', KEYS[k], '1', 'NX', 'PX', ARGV[i + 2]) then
-      redis.call('XADD', KEYS[tonumber(ARGV[i + 3])], '*', ARGV[i + 4], ARGV[i + 5])
-      requested = requested + 1
-    end
   end
   i = after
 end
-return {1, redis.call('XLEN', KEYS[1]), requested, tooOld}
+return {1, redis.call('XLEN', KEYS[1]), tooOld}

@@ -1,9 +1,10 @@
 -- Asks whether a host may be sent one more request, and takes it into account: KEYS host, its slots
--- ARGV permit ('' takes no slot), concurrency, requests a second, burst, lease of the slot in ms, the longest that a host may be closed in ms.
+-- ARGV permit ('' takes no slot), concurrency, requests a second, burst, lease of the slot in ms, the longest that a host may be closed in ms,
+--      how long it is remembered in ms: a host of repositories, any other.
 -- Returns {1}, or {0, why, ms until it is worth asking again}.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local h = redis.call('HMGET', KEYS[1], 'tokens', 'at', 'parkedUntil', 'left', 'leftUntil', 'failures')
+local h = redis.call('HMGET', KEYS[1], 'tokens', 'at', 'parkedUntil', 'left', 'leftUntil', 'failures', 'reposDone', 'reposFailed', 'turn')
 local perSecond, burst = tonumber(ARGV[3]), tonumber(ARGV[4])
 -- Further ahead was stored by a version that had no bound, or the clock has gone back: capped, it would be as far ahead the next time.
 local function believed(untilMs)
@@ -24,11 +25,19 @@ end
 local leftUntil = believed(h[5])
 if leftUntil > now and tonumber(h[4]) <= 0 then return {0, 'stated', leftUntil - now} end
 
-local tokens = math.min(burst, tonumber(h[1] or burst) + (now - tonumber(h[2] or now)) * perSecond / 1000)
+local at = tonumber(h[2] or now)
+if at > now then
+  -- The clock has gone back. From here on it fills again, and not only when that time comes again.
+  at = now
+  redis.call('HSET', KEYS[1], 'at', string.format('%.0f', now))
+end
+local tokens = math.min(burst, tonumber(h[1] or burst) + (now - at) * perSecond / 1000)
 if tokens < 1 then return {0, 'rate', math.ceil((1 - tokens) / perSecond * 1000)} end
 
 redis.call('HSET', KEYS[1], 'tokens', string.format('%.6f', tokens - 1), 'at', string.format('%.0f', now))
 if leftUntil > now then redis.call('HINCRBY', KEYS[1], 'left', -1) end
+-- Anybody's redirects can name any number of hosts.
+redis.call('PEXPIRE', KEYS[1], (h[7] or h[8] or h[9]) and ARGV[7] or ARGV[8])
 if ARGV[1] ~= '' then
   redis.call('ZADD', KEYS[2], string.format('%.0f', now + ARGV[5]), ARGV[1])
   redis.call('PEXPIRE', KEYS[2], ARGV[5])

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Moves an entry from its stream to the schedule, where an account has one entry: KEYS stream, schedule, its entries by DID[, host]
 -- ARGV group, id, DID, the entry as it shall come back, least delay in ms
---      [, ms between two turns, most entries in the schedule, the longest that a host may be closed in ms].
+--      [, ms between two turns, most entries in the schedule, the longest that a host may be closed in ms, how long a host is remembered in ms].
 -- It failed; or, with a host, it waits for the host's next free turn.
 -- Returns when it is due, or 0 when the schedule is full: then nothing happened.
 local t = redis.call('TIME')
@@ -23,6 +23,7 @@ if KEYS[4] then
   end
   due = math.max(due, believed(h[1], ARGV[8] + (waiting + 1) * ARGV[6]), believed(h[2], ARGV[8]))
   redis.call('HSET', KEYS[4], 'turn', string.format('%.0f', due + ARGV[6]))
+  redis.call('PEXPIRE', KEYS[4], string.format('%.0f', due - now + ARGV[9]))
 end
 
 -- By bytes; Lua compares by the server's locale.
@@ -33,19 +34,34 @@ local function later(a, b)
   return #a > #b
 end
 
-if earlierDue then
-  local new, old = cjson.decode(entry), cjson.decode(earlier)
-  if later(old.rev or '', new.rev or '') then new.rev = old.rev end
+-- Other programs write entries too, and cjson does not read all that is JSON: not half of a surrogate pair.
+local function read(json)
+  local isJson, event = pcall(cjson.decode, json)
+  return isJson and type(event) == 'table' and event or nil
+end
+local function text(value) return type(value) == 'string' and value or nil end
+local function count(value) return type(value) == 'number' and value < 1e9 and value or 0 end
+
+-- What both entries of an account want, the newer one with what the older adds.
+local function join(new, old)
+  local rev, failure = text(old.rev) or '', text(old.failure)
+  if later(rev, text(new.rev) or '') then new.rev = rev end
   -- A listed repository may be exported without removals; every other reason asks for them.
-  if (new.reason or 'listed') == 'listed' then new.reason = old.reason end
+  if (text(new.reason) or 'listed') == 'listed' then new.reason = text(old.reason) end
   -- Whoever asks anew for what fails for days begins with no failures: the wait would never become long.
-  local failsAlike = old.failure and (new.failure or old.failure) == old.failure
-  if failsAlike and (old.attempts or 0) > (new.attempts or 0) then
-    new.failure, new.attempts = old.failure, old.attempts
+  local failsAlike = failure and (text(new.failure) or failure) == failure
+  if failsAlike and count(old.attempts) > count(new.attempts) then
+    new.failure, new.attempts = failure, old.attempts
     if not KEYS[4] then due = math.max(due, earlierDue) end
   end
+  return cjson.encode(new)
+end
+
+if earlierDue then
+  local new, old = read(entry), read(earlier)
+  -- Of two that cannot be read the newer one stays, as it is.
+  if new and old then entry = join(new, old) end
   if KEYS[4] then due = math.min(due, earlierDue) end
-  entry = cjson.encode(new)
   redis.call('ZREM', KEYS[2], earlier)
 end
 

@@ -1,6 +1,6 @@
 -- What came of a request to a host: KEYS host, its slots
 -- ARGV permit to give back ('' none), 'ok' | 'failed' | '', ms to park it (0 none), requests it says are left (-1 unsaid), ms until it counts anew,
---      failures in a row that park it, first such park in ms, longest in ms that it may be closed for, whatever for.
+--      failures in a row that park it, first such park in ms, longest in ms that it may be closed for, whatever for, how long it is remembered at least in ms.
 -- Returns for how many ms the host is parked from now on, 0 when it is not.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -39,5 +39,7 @@ if tonumber(ARGV[4]) >= 0 then
   redis.call('HSET', KEYS[1], 'left', string.format('%.0f', left), 'leftUntil', string.format('%.0f', leftUntil))
 end
 
+-- Without a permit before it, or forgotten since then.
+if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[9]) then redis.call('PEXPIRE', KEYS[1], ARGV[9]) end
 if ARGV[1] ~= '' then redis.call('ZREM', KEYS[2], ARGV[1]) end
 return math.max(0, parkedUntil - now)

@@ -1,20 +1,20 @@
-/** Which collections are wanted: names, and namespaces as `app.bsky.*`. */
+/** Which collections are wanted: NSIDs, namespaces as `app.bsky.*`, and `*` for all. The one form that every service takes. */
+import { isValidNsid } from '@atproto/syntax'
+import { FatalError } from '@sluice/runtime/errors.ts'
 
 export type CollectionFilter = (collection: string) => boolean
 
+const NAMESPACE = /^[a-zA-Z0-9-]+(?:\.[a-zA-Z0-9-]+)*\.\*$/
 const REMEMBERED = 4096
 
 /**
  * A filter of NSIDs and namespaces. `app.bsky.*` covers `app.bsky.feed.post` and not `app.bskyother.foo`; `*` covers all.
  * Answers are remembered, since collections are few: 10 ns a call.
- * @throws TypeError for a pattern of another form
+ * @throws FatalError for a pattern of another form
  */
 export function collectionFilter(patterns: readonly string[]): CollectionFilter {
-  for (const pattern of patterns) {
-    if (!/^(?:\*|[a-zA-Z0-9-]+(?:\.[a-zA-Z0-9-]+)*(?:\.\*)?)$/.test(pattern)) {
-      throw new TypeError(`"${pattern}" is neither a collection nor a namespace such as app.bsky.*`)
-    }
-  }
+  const problem = patternProblem(patterns)
+  if (problem !== undefined) throw new FatalError(`the list of collections ${problem}`)
   if (patterns.includes('*')) return () => true
   const names = new Set(patterns)
   const prefixes = patterns.filter((pattern) => pattern.endsWith('.*')).map((pattern) => pattern.slice(0, -1))
@@ -28,4 +28,12 @@ export function collectionFilter(patterns: readonly string[]): CollectionFilter 
     }
     return wanted
   }
+}
+
+/** What is wrong with patterns, to follow the name of their setting; undefined when all have the right form. */
+export function patternProblem(patterns: readonly string[]): string | undefined {
+  const bad = patterns.find((pattern) => pattern !== '*' && !NAMESPACE.test(pattern) && !isValidNsid(pattern))
+  return bad === undefined
+    ? undefined
+    : `is wrong: ${JSON.stringify(bad)} is neither an NSID nor a prefix such as com.example.*`
 }
