@@ -1,9 +1,9 @@
 /**
- * Asks an account's own host whether it is active, where what we hold and what we see differ: an account that commits though it is said to be
- * inactive (a late word of a host it has left, or an event that was lost), or that is listed with another status.
+ * Asks an account's own host whether it is active, when what we hold and what we see differ: an account that commits although it is said to be
+ * inactive (late news from a host it has left, or an event that was lost), or that is listed with another status.
  *
- * Runs beside the data path and delays nothing. Each account is asked about once in a while, and few at a time. When the host's word is another than
- * ours, it goes to the stream as an account event, at the time before it was asked, and changes the chain record as a relay's event does.
+ * Runs beside the data path and delays nothing. Each account is asked about once in a while, and few at a time. If the host disagrees with what
+ * we hold, its answer goes to the stream as an account event, dated just before the question, and changes the chain record as a relay's event does.
  */
 import type { RepoStatus, XrpcClient } from '@sluice/atproto/xrpc.ts'
 import { backfillEventCodec, streamEventCodec } from '@sluice/events/codec.ts'

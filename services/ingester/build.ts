@@ -1,11 +1,10 @@
-/** Puts the ingester together: one connection to Redis, and the services that INGESTER_MODE asks for. */
+/** Assembles the ingester: one connection to Redis, and the services that INGESTER_MODE selects. */
 import { availableParallelism } from 'node:os'
 import type { CachedResolution } from '@sluice/atproto/identity-cache.ts'
 import { HttpClient } from '@sluice/atproto/http.ts'
 import { XrpcClient } from '@sluice/atproto/xrpc.ts'
 import { collections } from '@sluice/collections/collections.ts'
 import { backfillEventCodec, labelEventCodec, type EntryCodec } from '@sluice/events/codec.ts'
-import type { LabelStreamEvent } from '@sluice/events/label-event.ts'
 import { logRetry } from '@sluice/runtime/log.ts'
 import type { RoleContext } from '@sluice/runtime/main.ts'
 import type { Service } from '@sluice/runtime/service.ts'
@@ -21,7 +20,7 @@ import type { IngesterConfig } from './config.ts'
 import { Firehose } from './firehose.ts'
 import { JudgePool } from './judge-pool.ts'
 import { Judge } from './judge.ts'
-import { Labeler } from './labeler.ts'
+import { Labeler, type LabelerOptions } from './labeler.ts'
 import { Labels } from './labels.ts'
 import { discoverLabelers } from './labeler-discovery.ts'
 import { liveLagMs } from './live-lag.ts'
@@ -38,6 +37,7 @@ import {
 } from './metrics.ts'
 import type { Judging } from './pipeline.ts'
 import { checkRedis } from './redis-check.ts'
+import { Refusals } from './refusals.ts'
 import { Repos } from './repos.ts'
 import { claimShard } from './shard-claim.ts'
 import { SigningKeys } from './signing-keys.ts'
@@ -46,6 +46,7 @@ import { parseUpstream, type Upstream } from './upstream.ts'
 
 type Context = RoleContext<IngesterConfig>
 
+/** Returns when Redis can be reached, and holds no other shard. @throws FatalError; AbortError on the signal */
 export async function buildIngester(context: Context): Promise<Service[]> {
   const redis = await connect(context)
   await checkRedis(redis, context.config.redisStrict, context.log, context.signal)
@@ -193,12 +194,13 @@ class Parts {
   }
 
   labels(): Labels {
-    const { config, log } = this.#context
+    const { config, log, resources } = this.#context
     const upstreams = config.labelerHosts.map((host) => parseUpstream(host)!)
     const hosts = upstreams.map(({ host }) => host)
     const metrics = labelMetrics(this.#context.metrics, hosts)
     const producer = this.#producer(config.labelStream, labelEventCodec, config.labelHighWater)
-    const labelers = upstreams.map((upstream) => this.#labeler(upstream, undefined, metrics, producer))
+    const shared = { producer, refusals: resources.use(new Refusals(log)) }
+    const labelers = upstreams.map((upstream) => this.#labeler(upstream, undefined, metrics, shared))
     if (!config.labelerDiscovery) return new Labels({ log, labelers })
     const found = (signal: AbortSignal) =>
       discoverLabelers(
@@ -209,7 +211,7 @@ class Parts {
           known: hosts,
           max: config.labelersMax,
           log,
-          follow: ({ upstream, did }) => this.#labeler(upstream, did, metrics, producer),
+          follow: ({ upstream, did }) => this.#labeler(upstream, did, metrics, shared),
         },
         signal,
       )
@@ -221,7 +223,7 @@ class Parts {
     upstream: Upstream,
     did: string | undefined,
     metrics: LabelMetrics,
-    producer: Producer<LabelStreamEvent>,
+    shared: Pick<LabelerOptions, 'producer' | 'refusals'>,
   ): { host: string; labeler: Labeler } {
     const { config, log } = this.#context
     const isConfigured = did === undefined
@@ -230,7 +232,7 @@ class Parts {
       upstream,
       did,
       redis: this.#redis,
-      producer,
+      ...shared,
       // What strangers say of themselves has to be signed by them.
       keys: config.verify === 'full' || !isConfigured ? this.#keys : undefined,
       log,

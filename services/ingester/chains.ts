@@ -1,4 +1,4 @@
-/** The chain records of the accounts at hand: read from Redis in one go, the latest remembered, since an account that was active is active again soon. */
+/** The chain records of the accounts at hand: read from Redis in one go, the latest remembered, since an account that has just written will soon write again. */
 import { decodeChain, readChains, type StoredChain } from '@sluice/streams/chain-state.ts'
 import type { Redis } from '@sluice/streams/connection.ts'
 

@@ -1,5 +1,5 @@
-/** What an operator can set. Names that others rely on are in the table of docs/architecture.md; docs/ingester.md tells when to touch which. */
-import { collectionFilter } from '@sluice/atproto/collection-filter.ts'
+/** What an operator can set. Names that others rely on are in docs/configuration.md; docs/ingester.md says when to change which. */
+import { patternProblem } from '@sluice/collections/patterns.ts'
 import { defineConfig, type ConfigOf } from '@sluice/runtime/config.ts'
 import { identityOptions, redisOptions, runtimeOptions } from '@sluice/runtime/shared-options.ts'
 import { shardOption } from '@sluice/streams/spread.ts'
@@ -230,13 +230,4 @@ function upstreamProblem(hosts: readonly string[]): string | undefined {
   const names = hosts.map((host) => parseUpstream(host)!.host)
   const twice = names.find((name, i) => names.indexOf(name) !== i)
   return twice === undefined ? undefined : `names ${twice} twice`
-}
-
-function patternProblem(patterns: readonly string[]): string | undefined {
-  try {
-    collectionFilter(patterns)
-    return undefined
-  } catch (error) {
-    return `is wrong: ${(error as Error).message}`
-  }
 }

@@ -1,11 +1,11 @@
 /**
- * What frames that were found true mean, in the order given: which events to append, how each account's chain moves, which repositories to
- * fetch anew. Pure: when somebody else moved a chain meanwhile, it is called again with what is in Redis now.
+ * What verified frames mean, in the order given: which events to append, how each account's chain moves, which repositories to
+ * fetch again. Pure: when somebody else moved a chain meanwhile, it is called again with what is in Redis now.
  *
- * - Commits of a broken chain are appended all the same (the index converges by rev), unless their ops could not be proven; a resync brings
- *   what is missing. It is asked for once: while one is pending, a further break only raises the rev that the export must have.
- * - A commit that lacks the block of a record is as a broken chain: its other records are appended, and the resync brings that one.
- * - Commits of an account that is not active are left out, as the specification says; the reactivation asks for a resync.
+ * - Commits of a broken chain are appended anyway (the index converges by rev), unless their ops could not be proven; a resync brings
+ *   what is missing. It is requested once: while one is pending, a further break only raises the rev that the export must have.
+ * - A commit that lacks the block of a record counts as a broken chain: its other records are appended, and the resync brings that one.
+ * - Commits of an account that is not active are left out, as the specification says; its reactivation requests a resync.
  */
 import {
   followChain,

@@ -4,9 +4,9 @@ import { testDid } from '@sluice/atproto/testing/world.ts'
 import { FakeRelay } from '@sluice/sandbox/fake-relay.ts'
 import { expect } from '@sluice/sandbox/fixtures.ts'
 import { startRedis } from '@sluice/sandbox/redis.ts'
+import { sweepDemandKey } from '@sluice/streams/backfill-queue.ts'
 import { chainAddress, moveChain, readChains } from '@sluice/streams/chain-state.ts'
 import { connectRedis } from '@sluice/streams/connection.ts'
-import { sweepDemandKey } from './sweep-demand.ts'
 import { caughtUp, envOf, test, TestIngester, WAIT } from './testing/run.ts'
 
 let number = 0

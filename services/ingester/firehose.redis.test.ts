@@ -1,4 +1,5 @@
 /** What the live stream tells of itself at its start, before anything has come. */
+import { encodeFrame } from '@sluice/atproto/testing/frames.ts'
 import { TestRepo, type Write } from '@sluice/atproto/testing/repo.ts'
 import { testDid } from '@sluice/atproto/testing/world.ts'
 import { FakeRelay } from '@sluice/sandbox/fake-relay.ts'
@@ -30,6 +31,17 @@ test('after a restart the age of the newest durable event is as it was, until on
   const time = await tools.redis.get(`firehose_live:time:${relay.host}`)
   const leastAge = (Date.now() - Date.parse(time!)) / 1_000
   expect(await ingester.metric(AGE)).toBeGreaterThanOrEqual(leastAge)
+})
+
+test('a relay that talks much does not fill the log', async ({ tools }) => {
+  await using relay = await FakeRelay.start()
+  for (let i = 0; i < 1_000; i++) relay.send(encodeFrame('#info', { name: 'News', message: 'x'.repeat(10_000) }))
+  relay.message('#account', { did: testDid('alice'), time: '2026-01-01T00:00:00.000Z', active: true })
+  const ingester = await tools.ingest(relay)
+  await caughtUp(tools, relay)
+  await ingester.stop()
+  expect(ingester.log.length).toBeLessThan(20)
+  expect(ingester.log.join('')).toMatch(/"told":\{"other":\{"count":1000,"sample":"127[^"]{1,200}"/)
 })
 
 test('where the cursor was taken away the age is that of nothing, whatever time was left', async ({ tools }) => {

@@ -2,7 +2,7 @@
  * The live stream: relays → pipeline → journal → `firehose_live`.
  *
  * All relays share one pipeline and one journal, so that the frames of one account keep one order, and what two relays both send is
- * recognized as a replay. Stopping takes no more, finishes what was taken, and stores it.
+ * recognized as a duplicate. On a stop it takes no more, finishes what was taken, and stores it.
  */
 import { TransientError, FatalError, isAbort } from '@sluice/runtime/errors.ts'
 import type { Logger } from '@sluice/runtime/log.ts'
@@ -76,7 +76,7 @@ export class Firehose implements Service {
   async run(signal: AbortSignal): Promise<void> {
     const stop = new AbortController()
     const stopped = AbortSignal.any([signal, stop.signal])
-    const refusals = new Refusals(this.#options.log)
+    using refusals = new Refusals(this.#options.log)
     // Before the first wait, so that nobody sees us ready in between.
     for (const { host } of this.#options.upstreams) this.#options.readiness.block(`relay ${host}`, 'connecting')
     this.#sources = await Promise.all(this.#options.upstreams.map(async ({ host }) => this.#open(host)))
@@ -103,7 +103,6 @@ export class Firehose implements Service {
       await writing.catch((error: unknown) => this.#explain(error, hard.signal))
     } finally {
       clearTimeout(deadline)
-      refusals.close()
     }
     const failed = [drained, ...read].find((result) => result.status === 'rejected')
     if (failed) throw failed.reason
@@ -185,6 +184,7 @@ export class Firehose implements Service {
     const observer: RelayObserver = {
       frame: (host, type) => metrics.frames.inc(1, { host, type }),
       refused: (did, reason, detail) => refusals.note(did, reason, detail),
+      told: (host, name, text) => refusals.hear(host, name, text),
       connected: (host) => {
         metrics.connected.set(1, { host })
         readiness.clear(`relay ${host}`)

@@ -1,13 +1,12 @@
 /**
- * Makes findings durable, in the order given: their events, the chain records, the requests for a resync, the cursors and the ledger move in
- * one atomic step. A frame's findings come in the order of its account; frames of different accounts, and of different upstreams, in any.
+ * Makes findings durable, in the order given: their events, the chain records, the resync requests, the cursors and the ledger move in
+ * one atomic step. Findings of one account come in order; those of different accounts, and of different upstreams, in any.
  *
- * One append is under way at a time, and the next one takes all that has come meanwhile: alone when all is quiet, `batchEvents` when it is not.
+ * One append is under way at a time, and the next one takes all that has come meanwhile: a single finding when it is quiet, `batchEvents` when it is not.
  */
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { backfillEventCodec } from '@sluice/events/codec.ts'
-import type { ChainRecord, StoredChain } from '@sluice/streams/chain-state.ts'
-import { moveChain } from '@sluice/streams/chain-state.ts'
+import { moveChains, type StoredChain } from '@sluice/streams/chain-state.ts'
 import type { Redis } from '@sluice/streams/connection.ts'
 import { StateConflictError, type Producer, type Step } from '@sluice/streams/producer.ts'
 import { retry, type BackoffPolicy } from '@sluice/runtime/backoff.ts'
@@ -147,7 +146,7 @@ export class Journal {
       const records = new Map([...known].map(([did, { record }]) => [did, record]))
       const decision = decide(findings, records, limits)
       for (const [i, { slot }] of batch.entries()) slot.outcome = decision.outcomes[i]!
-      const moves = movesOf(decision, known)
+      const moves = moveChains(decision.records, known)
       const sources = [...new Set(batch.map(({ source }) => source))]
       const advances = sources.flatMap((source) => source.advance() ?? [])
       const cursor = advances.flatMap(({ move }) => move ?? [])
@@ -166,6 +165,7 @@ export class Journal {
       }
       for (const [i, did] of [...decision.records.keys()].entries()) chains.stored(did, moves[i]!.to)
       for (const advance of advances) advance.stored()
+      for (const { progress } of sources) progress.settle()
       this.#options.resyncLimit.spend(decision.requests.map(({ did }) => did))
       observer.stored(batch, decision)
       return
@@ -196,8 +196,4 @@ function isOfOtherShard({ finding: { what } }: Entry): boolean {
 
 function needsChain(what: Finding['what']): boolean {
   return what.kind !== 'ended' && what.kind !== 'event'
-}
-
-function movesOf({ records }: { records: ReadonlyMap<string, ChainRecord> }, known: ReadonlyMap<string, StoredChain>) {
-  return [...records].map(([did, record]) => moveChain(did, known.get(did), record))
 }

@@ -1,9 +1,9 @@
 /**
- * Judges frames on other threads, so that the main one only reads, decides and writes. Frames go over in bundles, a bundle at a time to each
- * thread and the next one while it works: what a message costs is shared by many frames when there is much to do, and nothing waits when there is not.
+ * Judges frames on other threads, so that the main one only reads, decides and writes. Frames are sent in bundles, one bundle at a time to each
+ * thread and the next one while it works: under load many frames share the cost of a message, and otherwise nothing waits.
  *
  * Measured (`ingester.bench.ts`, `full`, CPU from socket to Redis): the main thread takes 49 µs a frame with one thread beside it, and 190
- * without; all threads together take the same.
+ * without; the sum over all threads is the same.
  */
 import { Worker } from 'node:worker_threads'
 import type { Judgement, JudgeOptions } from './judge.ts'

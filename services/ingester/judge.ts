@@ -1,15 +1,15 @@
 /**
- * Is this frame true in itself, and what events does it hold? Pure: the key and the clock are given, the chain is asked later
- * (`decide.ts`), so that this, the expensive part, may run for many frames at once and in any order, and on other threads.
+ * Is this frame valid in itself, and what events does it contain? Pure: the key and the clock are passed in, the chain is checked later
+ * (`decide.ts`), so that this, the expensive part, may run for many frames at once, in any order, and on other threads.
  *
  * Events leave as the JSON that Redis will hold.
  */
 import { linksOf, type ChainLinks } from '@sluice/atproto/chain.ts'
 import type { Cid } from '@sluice/atproto/cid.ts'
-import { collectionFilter, type CollectionFilter } from '@sluice/atproto/collection-filter.ts'
 import { eventsOfCommit, type OpRefusal } from '@sluice/atproto/commit-events.ts'
 import { checkCommit, checkSync, type CommitRefusal, type VerifyLevel } from '@sluice/atproto/commit.ts'
 import type { CommitFrame, SyncFrame } from '@sluice/atproto/frame.ts'
+import { collectionFilter, type CollectionFilter } from '@sluice/collections/patterns.ts'
 import { streamEventCodec } from '@sluice/events/codec.ts'
 
 export interface TrueCommit {

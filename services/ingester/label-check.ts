@@ -1,5 +1,5 @@
 /**
- * Whether a label may be believed: by the signature of its author. Who declares no key is taken at his word where an operator named the labeler, and nowhere else.
+ * Whether a label may be believed: by its author's signature. An author without a declared key is trusted only where an operator named the labeler.
  */
 import { labelSignature } from '@sluice/atproto/label.ts'
 import { isDid } from '@sluice/atproto/syntax.ts'

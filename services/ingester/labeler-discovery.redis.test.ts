@@ -178,7 +178,9 @@ function discovering({ redis }: Tools, relay: FakeRelay, stop: AbortController) 
   const highWater = new HighWater({ redis, stream: 'label_live', entriesMax: 1e9 })
   const producer = new Producer({ redis, stream: 'label_live', codec: labelEventCodec, highWater })
   const observer = { labels: () => undefined, connected: () => undefined, disconnected: () => undefined }
-  const common = { redis, producer, keys, log, observer, batchEvents: 10, publicOnly: false, futureCursorReset: false }
+  const refusals = { note: () => undefined, hear: () => undefined }
+  const settings = { batchEvents: 10, publicOnly: false, futureCursorReset: false }
+  const common = { redis, producer, keys, log, refusals, observer, ...settings }
   const discovery = {
     xrpc: new XrpcClient(http),
     keys,

@@ -1,7 +1,7 @@
 /**
  * Labelers that nobody configured: accounts that declare themselves by a record (`app.bsky.labeler.service`), as relays list them, and whose
- * DID document names where their labels are, and the key that they are signed with. Looked for at the start and every hour; each host is followed once,
- * for all labelers that name it, up to a limit of either.
+ * DID document names the host of their labels and the key that signs them. Looked for at the start and every hour; each host is followed once,
+ * for all labelers that name it; both hosts and labelers are limited in number.
  */
 import type { XrpcClient } from '@sluice/atproto/xrpc.ts'
 import { sleep } from '@sluice/runtime/backoff.ts'

@@ -1,11 +1,11 @@
 /**
  * One labeler: its stream of labels, from the oldest on, into `label_live`. Labels and cursor move in one step; a label that cannot be believed is
- * left out and counted. What goes wrong with this labeler concerns no other.
+ * left out and counted. What goes wrong with this labeler affects no other.
  *
- * The host of labelers that declared themselves may send for several, and they are found one after the other. Only theirs count, so the cursor is
- * worth something only together with the list of them, which is kept beside it (`<stream>:labelers:<host>`) and moves with it: up to the cursor,
- * nothing of those on the list was passed by. Whoever comes onto it makes the cursor begin anew; labels that come twice change nothing. Whoever
- * declares itself no more leaves it, in the step that passes the first of its labels.
+ * The host of self-declared labelers may send for several of them, and they are found one after the other. Only their labels count, so the cursor means
+ * something only together with the list of them, which is kept beside it (`<stream>:labelers:<host>`) and moves with it: up to the cursor, no label of
+ * those on the list was skipped. A labeler that joins the list restarts the cursor; labels that come twice change nothing. One that no longer declares
+ * itself leaves the list in the step that skips the first of its labels.
  */
 import { mayBePublic } from '@sluice/atproto/addresses.ts'
 import { decodeFrame, type LabelsFrame } from '@sluice/atproto/frame.ts'
@@ -18,6 +18,7 @@ import { cursorKey, readCursor } from '@sluice/streams/cursors.ts'
 import type { Incident } from '@sluice/streams/incidents.ts'
 import { CursorConflictError, type Producer } from '@sluice/streams/producer.ts'
 import { checkLabel, type LabelOutcome } from './label-check.ts'
+import type { Refusals } from './refusals.ts'
 import type { ReconnectReason } from './relay.ts'
 import { IdentityUnavailableError, type SigningKeys } from './signing-keys.ts'
 import type { Upstream } from './upstream.ts'
@@ -31,6 +32,8 @@ export interface LabelerOptions {
   /** Undefined: signatures are not checked. */
   keys: SigningKeys | undefined
   log: Logger
+  /** Told of what is refused and of what the host says, which a stranger may do as often as it likes. */
+  refusals: Pick<Refusals, 'note' | 'hear'>
   observer: LabelerObserver
   batchEvents: number
   publicOnly: boolean
@@ -173,7 +176,7 @@ export class Labeler {
   }
 
   #decode(bytes: Uint8Array): LabelsFrame[] {
-    const { observer, log, upstream } = this.#options
+    const { observer, refusals, upstream } = this.#options
     try {
       const frame = decodeFrame(bytes)
       if (frame.type !== 'labels') return []
@@ -181,7 +184,7 @@ export class Labeler {
       return [frame]
     } catch (error) {
       if (!(error instanceof RefusedError)) throw error
-      log.warn({ host: upstream.host, error: error.message }, 'a labeler sent what cannot be read')
+      refusals.note(upstream.host, error.reason, error.message)
       observer.labels('malformed', 1)
       return []
     }
@@ -247,9 +250,9 @@ export class Labeler {
   }
 
   async #hear(name: string, text: string | undefined): Promise<void> {
-    const { log, upstream, futureCursorReset, recordIncident } = this.#options
+    const { refusals, upstream, futureCursorReset, recordIncident } = this.#options
     const { host } = upstream
-    log.warn({ host, name, text }, 'a labeler informs us')
+    refusals.hear(host, name, text)
     const kind = INCIDENTS[name]
     if (kind === undefined) return
     const isReset = kind === 'future-cursor' && futureCursorReset

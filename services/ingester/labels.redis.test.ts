@@ -1,5 +1,6 @@
 /** Labels come from the oldest on, each believed only with its author's signature, and a labeler that fails holds up no other. */
 import { encodeCbor } from '@sluice/atproto/cbor-encode.ts'
+import { encodeFrame } from '@sluice/atproto/testing/frames.ts'
 import { testKey } from '@sluice/atproto/testing/keys.ts'
 import { testDid } from '@sluice/atproto/testing/world.ts'
 import { labelEventCodec } from '@sluice/events/codec.ts'
@@ -109,6 +110,23 @@ test('a labeler that was set up anew is told of, and begun anew where that is al
   await first.stop()
   await tools.ingest(relay, { ...ENV, LABELER_HOSTS: relay.url, INGESTER_FUTURE_CURSOR_RESET: 'true' })
   await expect.poll(() => tools.incidents(), WAIT).toEqual(['future-cursor', 'future-cursor'])
+})
+
+test('a labeler that sends garbage and talks much does not fill the log', async ({ tools }) => {
+  await using relay = await labeler()
+  for (let i = 0; i < 1_000; i++) {
+    relay.send(Buffer.from('garbage'))
+    relay.send(encodeFrame('#info', { name: `News ${i}`, message: 'x'.repeat(10_000) }))
+  }
+  relay.message('#labels', { labels: [label('after')] })
+  const ingester = await tools.ingest(relay, { ...ENV, LABELER_HOSTS: relay.url })
+  await expect.poll(() => cursor(tools, relay), WAIT).toBe('1')
+  expect(await ingester.metric('sluice_ingester_labels_total', { outcome: 'malformed' })).toBe(1_000)
+  await ingester.stop()
+  const log = ingester.log.join('')
+  expect(ingester.log.length).toBeLessThan(20)
+  expect(log.length).toBeLessThan(10_000)
+  expect(log.match(/"count":1000,"sample":"127/g)?.length).toBe(2)
 })
 
 test('without labelers there is nothing to do, and that is well', async ({ tools }) => {

@@ -1,4 +1,4 @@
-/** All labelers, each by itself: one that fails is tried again with a growing wait, and holds up no other. Having none is fine. */
+/** All labelers, each by itself: one that fails is retried with growing waits, and holds up no other. Having none is fine. */
 import { Backoff, sleep, type BackoffPolicy } from '@sluice/runtime/backoff.ts'
 import { describeError, isAbort, RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import { logRetry, type Logger } from '@sluice/runtime/log.ts'

@@ -110,17 +110,27 @@ test('an account of another shard is left out, whatever is known of it', () => {
   }
 })
 
-test('a repository that is listed twice in a page is asked for once', () => {
-  const repo = { did: DID, head: 'x', rev: rev(1_000) }
-  const { outcomes, requests } = considerListing([repo, repo], new Map(), {
-    host: 'host',
-    isPds: false,
-    isSweep: false,
-    nowMs: NOW_MS,
-    horizonMs: NOW_MS,
-    skipDids: new Set(),
-    shard: WHOLE,
-  })
-  expect(outcomes).toEqual(['asked', 'pending'])
-  expect(requests.length).toBe(1)
+test('a repository that is listed twice in a page is asked for once, whatever is said of it, and whoever lists it', () => {
+  const active = { did: DID, head: 'x', rev: rev(1_000) }
+  const gone = { ...active, active: false, status: 'takendown' }
+  for (const isPds of [true, false]) {
+    for (const page of [
+      [active, active],
+      [gone, gone],
+      [gone, active],
+      [active, gone],
+    ]) {
+      const { outcomes, requests } = considerListing(page, new Map(), {
+        host: 'host',
+        isPds,
+        isSweep: false,
+        nowMs: NOW_MS,
+        horizonMs: NOW_MS,
+        skipDids: new Set(),
+        shard: WHOLE,
+      })
+      expect(outcomes).toEqual(['asked', 'pending'])
+      expect(requests.length).toBe(1)
+    }
+  }
 })

@@ -1,5 +1,5 @@
 /**
- * Which of the repositories that a host lists are to be fetched: pure. The first listing asks for all that nobody asked for; a sweep asks for
+ * Which of the repositories that a host lists are to be fetched. Pure. The first listing requests all that were not requested yet; a sweep requests
  * those that are missing or behind, and nothing else.
  */
 import type { BackfillEvent, BackfillReason } from '@sluice/events/backfill-event.ts'
@@ -54,9 +54,13 @@ export function considerListing(
   options: ListingOptions,
 ): ListingDecision {
   const decision: ListingDecision = { outcomes: [], requests: [], records: new Map(), suspects: [] }
+  // Not all that is asked for leaves a record: a page may name one account a thousand times.
+  const asked = new Set<string>()
   for (const repo of repos) {
     const known = decision.records.get(repo.did) ?? records.get(repo.did)
-    decision.outcomes.push(consider(repo, known, options, decision))
+    const outcome = asked.has(repo.did) ? 'pending' : consider(repo, known, options, decision)
+    if (outcome === 'asked') asked.add(repo.did)
+    decision.outcomes.push(outcome)
   }
   return decision
 }

@@ -1,10 +1,10 @@
-/** How far the live stream is behind, as any process can read it from Redis: a sweep must not take for missing what is still to come. */
+/** How far the live stream is behind, as any process can read it from Redis: a sweep must not take for missing what is still on its way. */
 import { classifyRedisError, type Redis } from '@sluice/streams/connection.ts'
 import { timeKey } from '@sluice/streams/cursors.ts'
 
 /**
- * The age of the event at a relay's cursor, in ms; 0 when nothing was ever read. Of each relay by itself: one that is dead would keep a sweep from asking for
- * anything that another lists. On a relay that is silent this is more than the truth, so that a sweep leaves to the next one what happened since.
+ * The age of the event at a relay's cursor, in ms; 0 when nothing was ever read. Measured per relay: with one figure for all, a dead relay would keep a sweep from
+ * requesting what the others list. For a silent relay this overstates the lag, so that a sweep leaves what happened since to the next one.
  * @throws TransientError
  */
 export async function liveLagMs(redis: Redis, stream: string, host: string): Promise<number> {

@@ -1,4 +1,4 @@
-/** What the ingester tells of itself. docs/ingester.md says what to make of it. */
+/** What the ingester reports about itself. docs/ingester.md says what to make of it. */
 import { CLOSE_REASONS } from '@sluice/atproto/subscribe.ts'
 import type { Metrics } from '@sluice/runtime/metrics.ts'
 import { ACCOUNT_ANSWERS, type AccountAnswer } from './account-check.ts'
@@ -19,8 +19,9 @@ export interface FirehoseGauges {
   eventTimeMs(host: string): number | undefined
 }
 
-const RECONNECT_REASONS = [...CLOSE_REASONS, 'backpressure'] as const
+const RECONNECT_REASONS = [...CLOSE_REASONS, 'backpressure', 'future-cursor'] as const
 
+/** Of the relays. Declares; call once per process. */
 export function firehoseMetrics(metrics: Metrics, hosts: readonly string[], gauges: FirehoseGauges) {
   metrics.gauge({
     name: 'sluice_ingester_under_way_bytes',
@@ -76,7 +77,7 @@ export function firehoseMetrics(metrics: Metrics, hosts: readonly string[], gaug
     }),
     seq: metrics.gauge({
       name: 'sluice_ingester_seq',
-      help: 'The durable cursor of the relay: everything up to it is in Redis or was refused by name.',
+      help: 'The durable cursor of the relay: everything up to it is in Redis, or was refused and counted by reason.',
       labels: { host: hosts },
     }),
     delay: metrics.histogram({
@@ -131,6 +132,7 @@ export function accountMetrics(metrics: Metrics): (answer: AccountAnswer) => voi
   return (answer) => answers.inc(1, { answer })
 }
 
+/** Of the enumeration. Declares; call once per process. */
 export function repoMetrics(metrics: Metrics): ReposObserver {
   const listed = metrics.counter({
     name: 'sluice_ingester_listed_repos_total',
@@ -167,6 +169,7 @@ export const DISCOVERED = 'discovered'
 
 export type LabelMetrics = ReturnType<typeof labelMetrics>
 
+/** Of the labelers, `hosts` by name. Declares; call once per process. */
 export function labelMetrics(metrics: Metrics, hosts: readonly string[]) {
   const host = [...hosts, DISCOVERED]
   const connections = new Map<string, number>()

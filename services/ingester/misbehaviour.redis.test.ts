@@ -30,7 +30,9 @@ test.for(rows)('$name', async (row, { tools }) => {
   const { appended = 0, ...others } = row.outcomes
   expect(ledger).toEqual({ appended: appended + 2, ...others })
   expect(Object.values(ledger).reduce((sum, count) => sum + count, 0)).toBe(relay.frames)
-  const texts = (await tools.events()).flatMap((event) => (event.type === 'create' ? [event.record.text] : []))
+  const events = await tools.events()
+  expect(JSON.stringify(events).length).toBeLessThan(10_000)
+  const texts = events.flatMap((event) => (event.type === 'create' ? [event.record.text] : []))
   expect(new Set(texts)).toEqual(new Set(['first', 'good', ...(row.arrives ?? [])]))
   const requests = (await tools.requests()).map(({ did, reason }) => ({ did, reason }))
   expect(requests).toEqual(row.resync === undefined ? [] : [{ did: alice.did, reason: row.resync }])

@@ -2,8 +2,8 @@
  * What became of a frame. Every frame that a relay sends ends in exactly one of these; the ledger in Redis counts them, in the step
  * that moves the cursor past the frame, so that nothing is counted twice and nothing is missing, whatever dies in between.
  *
- * Frames of other accounts may end before the one that the cursor waits for. When the process dies then, they are read again, and are counted
- * as what they are at that time: duplicates.
+ * Frames of other accounts may end before the one that the cursor waits for. If the process dies then, they are read again, and are counted
+ * as what they are by then: duplicates.
  */
 import { COMMIT_REFUSALS } from '@sluice/atproto/commit.ts'
 import { OP_REFUSALS } from '@sluice/atproto/commit-events.ts'

@@ -1,9 +1,9 @@
 /**
- * From a decoded frame to its finding: identity, judgement, journal. In order for one account, side by side for different ones: an account whose
- * identity cannot be resolved at present holds up its own frames, and the cursor, and nobody else.
+ * From a decoded frame to its finding: identity, judgement, journal. In order within an account, concurrently across accounts: an account whose
+ * identity cannot be resolved at present holds up its own frames and the cursor, and nobody else.
  *
- * Bounded in bytes from the moment a frame is taken until its outcome is durable; whoever has no room waits, and does not read its socket. What a
- * frame becomes may be larger than it is: it has a room of its own, of the same size, taken before it is judged.
+ * Bounded in bytes from the moment a frame is taken until its outcome is durable; an upstream without room waits, and does not read its socket. The events
+ * that a frame becomes may be larger than the frame: they have a budget of their own, of the same size, taken before the frame is judged.
  */
 import type { AccountFrame, CommitFrame, IdentityFrame, RepoFrame, SyncFrame } from '@sluice/atproto/frame.ts'
 import { isDid } from '@sluice/atproto/syntax.ts'
@@ -12,12 +12,12 @@ import type { StreamEvent } from '@sluice/events/stream-event.ts'
 import { Budget } from '@sluice/runtime/budget.ts'
 import { isAbort } from '@sluice/runtime/errors.ts'
 import { KeyedQueue } from '@sluice/runtime/keyed-queue.ts'
+import { AccountBacklogs } from './account-backlogs.ts'
 import type { Chains } from './chains.ts'
 import type { Finding } from './decide.ts'
 import { eventTime } from './event-time.ts'
 import { textBytes, type Entry, type Journal } from './journal.ts'
 import type { Judgement, TrueCommit } from './judge.ts'
-import { Lanes } from './lanes.ts'
 import { refused, type Outcome } from './outcome.ts'
 import type { Slot } from './progress.ts'
 import { IdentityUnavailableError, type SigningKeys } from './signing-keys.ts'
@@ -63,7 +63,7 @@ export class Pipeline {
   readonly #memory: Budget
   /** Of the events, from before a frame is judged until they are durable. Who holds some waits for nothing but threads and Redis. */
   readonly #texts: Budget
-  readonly #lanes: Lanes
+  readonly #backlogs: AccountBacklogs
   readonly #queue: KeyedQueue
   /** Frames that are being looked at, and do not wait for an identity. */
   #busy = 0
@@ -72,7 +72,7 @@ export class Pipeline {
     this.#options = options
     this.#memory = new Budget(options.memoryBytes)
     this.#texts = new Budget(options.memoryBytes)
-    this.#lanes = new Lanes(options.memoryBytes)
+    this.#backlogs = new AccountBacklogs(options.memoryBytes)
     const frames = Math.ceil(options.memoryBytes / FRAME_OVERHEAD_BYTES)
     this.#queue = new KeyedQueue({ concurrency: frames, capacity: frames })
   }
@@ -91,7 +91,7 @@ export class Pipeline {
     const { signal } = this.#options
     const amount = costOf(taken.bytes)
     if (!this.#memory.tryAcquire(amount)) await this.#memory.acquire(amount, signal)
-    this.#lanes.enter(taken.frame.did, amount)
+    this.#backlogs.enter(taken.frame.did, amount)
     this.#busy++
     await this.#queue.push(taken.frame.did, () => this.#work(taken), signal)
   }
@@ -121,7 +121,7 @@ export class Pipeline {
     const { source, slot, frame, bytes } = taken
     const { did } = frame
     // What was left stays open: the cursor does not pass it.
-    let isLeft = this.#lanes.isLeft(did)
+    let isLeft = this.#backlogs.isLeft(did)
     try {
       if (isLeft) return
       const what = await this.#look(taken)
@@ -133,13 +133,15 @@ export class Pipeline {
       onFailed()
       throw error
     } finally {
-      this.#lanes.leave(did, costOf(bytes), isLeft)
+      this.#backlogs.leave(did, costOf(bytes), isLeft)
       this.#busy--
       if (this.#busy === 0) journal.quiet()
     }
   }
 
   async #look({ source, frame, bytes }: Taken): Promise<Finding['what']> {
+    // Before anything else is asked or remembered under this text, which may have megabytes.
+    if (!isDid(frame.did)) return this.#refuse(frame.did, 'bad-did', frame.type)
     switch (frame.type) {
       case 'identity':
       case 'account':
@@ -153,7 +155,6 @@ export class Pipeline {
   /** What is cached of the account may be wrong from here on: forgotten before its next commit is looked at. */
   async #event({ host }: Source, frame: IdentityFrame | AccountFrame): Promise<Finding['what']> {
     const { keys, signal } = this.#options
-    if (!isDid(frame.did)) return this.#refuse(frame.did, 'bad-did', frame.type)
     await this.#waiting(keys.purge(frame.did, signal))
     const entry = streamEventCodec.encode(eventOf(frame, host)).event!
     return frame.type === 'account' ? { kind: 'account', entry, active: frame.active } : { kind: 'event', entry }
@@ -168,11 +169,11 @@ export class Pipeline {
     }
     try {
       if (!needsKeys) return this.#judged(frame, await this.#verdict(frame, bytes, undefined))
-      const { key } = keys.peek(did) ?? (await this.#waiting(this.#lanes.wait(did, () => keys.resolve(did, signal))))
+      const { key } = keys.peek(did) ?? (await this.#waiting(this.#backlogs.wait(did, () => keys.resolve(did, signal))))
       const judgement = await this.#verdict(frame, bytes, key)
       if (!isKeyProblem(judgement)) return this.#judged(frame, judgement)
       // The key may have changed, and the event that tells of it may be late, or lost.
-      const fresh = await this.#waiting(this.#lanes.wait(did, () => keys.refresh(did, signal)))
+      const fresh = await this.#waiting(this.#backlogs.wait(did, () => keys.refresh(did, signal)))
       if (fresh.key === key) return this.#judged(frame, judgement)
       return this.#judged(frame, await this.#verdict(frame, bytes, fresh.key))
     } catch (error) {

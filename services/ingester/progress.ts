@@ -1,5 +1,5 @@
 /**
- * How far one upstream has been worked off. Frames end in any order; the cursor is the last position all of whose predecessors
+ * How far one upstream has been processed. Frames end in any order; the cursor is the last position all of whose predecessors
  * have ended, and moves only with the append that makes their outcomes durable.
  */
 import type { Outcome } from './outcome.ts'
@@ -12,6 +12,8 @@ export interface Slot {
   readonly time: string | undefined
   /** Set when it has ended. */
   outcome?: Outcome
+  /** How the frames ended that stood directly before it, and that it stands for. */
+  folded?: Map<Outcome, number>
 }
 
 /** What an append is to store: the new cursor, and how many frames ended how. */
@@ -24,7 +26,11 @@ export interface Advance {
   readonly slots: number
 }
 
+/** From so many slots on, those that have ended are folded. */
+const FOLD_SLOTS = 1_024
+
 export class Progress {
+  #foldAt = FOLD_SLOTS
   #slots: Slot[] = []
   #head = 0
   #cursor: number | undefined
@@ -46,7 +52,7 @@ export class Progress {
     return this.#highest
   }
 
-  /** How many frames have not been passed by the cursor. */
+  /** How many slots have not been passed by the cursor. */
   get open(): number {
     return this.#slots.length - this.#head
   }
@@ -75,7 +81,7 @@ export class Progress {
    */
   advance(): Advance | undefined {
     const counts = new Map<Outcome, number>()
-    let pending: Outcome[] = []
+    let pending: Slot[] = []
     let cursor: number | undefined
     let time: string | undefined
     let slots = 0
@@ -83,15 +89,32 @@ export class Progress {
       const slot = this.#slots[at]!
       const { seq, outcome } = slot
       if (outcome === undefined) break
-      pending.push(outcome)
+      pending.push(slot)
       if (seq === undefined) continue
-      for (const passed of pending) counts.set(passed, (counts.get(passed) ?? 0) + 1)
+      for (const passed of pending) count(passed, counts)
       pending = []
       cursor = seq
       time = slot.time
       slots = at + 1 - this.#head
     }
     return cursor === undefined ? undefined : { cursor, time, counts, slots }
+  }
+
+  /**
+   * All outcomes so far are durable and will not change: neighbouring slots that have ended become one. Otherwise everything that ends behind one open
+   * frame would be kept for as long as a directory is down, and frames without a position, walked again with each append, for as long as none has one.
+   * Not to be called between `advance` and `moved`.
+   */
+  settle(): void {
+    if (this.open < this.#foldAt) return
+    const kept: Slot[] = []
+    for (const slot of this.#slots.slice(this.#head)) {
+      while (mayFold(kept.at(-1), slot)) count(kept.pop()!, (slot.folded ??= new Map()))
+      kept.push(slot)
+    }
+    this.#slots = kept
+    this.#head = 0
+    this.#foldAt = Math.max(FOLD_SLOTS, 2 * kept.length)
   }
 
   /** What `advance` told is durable now. */
@@ -103,4 +126,16 @@ export class Progress {
       this.#head = 0
     }
   }
+}
+
+/** A frame without a position stays apart from one with a position before it: a reconnect brings it again. */
+function mayFold(before: Slot | undefined, slot: Slot): boolean {
+  if (before?.outcome === undefined || slot.outcome === undefined) return false
+  return slot.seq !== undefined || before.seq === undefined
+}
+
+/** Adds what the slot stands for; it has ended. */
+function count({ folded, outcome }: Slot, counts: Map<Outcome, number>): void {
+  if (folded) for (const [each, by] of folded) counts.set(each, (counts.get(each) ?? 0) + by)
+  counts.set(outcome!, (counts.get(outcome!) ?? 0) + 1)
 }

@@ -1,4 +1,4 @@
-/** Looks whether the Redis at hand can lose what we entrust to it, and says so, or refuses it. */
+/** Checks whether this Redis can lose what we entrust to it, and says so, or refuses it. */
 import { retry } from '@sluice/runtime/backoff.ts'
 import { FatalError } from '@sluice/runtime/errors.ts'
 import { logRetry, type Logger } from '@sluice/runtime/log.ts'

@@ -1,34 +1,53 @@
-/** Tells the log what was refused: one line in a while with the counts and a sample each, since a stream of bad frames must not become a stream of lines. */
+/**
+ * Logs what was refused, and what hosts tell us: a line of each now and then, with the counts and a sample of each kind, since a stream of bad frames
+ * must not become a stream of lines. Writing a line is synchronous, and its text is a stranger's.
+ */
 import type { Logger } from '@sluice/runtime/log.ts'
 
 const EVERY_MS = 10_000
-const DETAIL_CHARS = 200
+const SAMPLE_CHARS = 200
+/** What hosts are known to tell; whatever else they call it counts as one. */
+const NEWS: ReadonlySet<string> = new Set(['OutdatedCursor', 'FutureCursor', 'ConsumerTooSlow'])
 
-export class Refusals {
+type Seen = Record<string, { count: number; sample: string }>
+
+export class Refusals implements Disposable {
   readonly #log: Logger
   readonly #timer: NodeJS.Timeout
-  #seen = new Map<string, { count: number; sample: string }>()
+  #refused: Seen = {}
+  #told: Seen = {}
 
   constructor(log: Logger, everyMs = EVERY_MS) {
     this.#log = log
     this.#timer = setInterval(() => this.flush(), everyMs).unref()
   }
 
-  /** @param reason from a closed list */
-  note(did: string, reason: string, detail: string): void {
-    const seen = this.#seen.get(reason)
-    if (seen) seen.count++
-    else this.#seen.set(reason, { count: 1, sample: `${did} ${detail}`.slice(0, DETAIL_CHARS) })
+  /** @param who account or host @param reason from a closed list */
+  note(who: string, reason: string, detail: string): void {
+    count(this.#refused, reason, `${who} ${detail}`)
+  }
+
+  /** What a host says of itself or of our connection. */
+  hear(host: string, name: string, text = ''): void {
+    count(this.#told, NEWS.has(name) ? name : 'other', `${host} ${name} ${text}`)
   }
 
   flush(): void {
-    if (this.#seen.size === 0) return
-    this.#log.warn({ refused: Object.fromEntries(this.#seen) }, 'frames were refused')
-    this.#seen = new Map()
+    const [refused, told] = [this.#refused, this.#told]
+    this.#refused = {}
+    this.#told = {}
+    if (Object.keys(refused).length > 0) this.#log.warn({ refused }, 'frames were refused')
+    if (Object.keys(told).length > 0) this.#log.warn({ told }, 'hosts told us something')
   }
 
-  close(): void {
+  [Symbol.dispose](): void {
     clearInterval(this.#timer)
     this.flush()
   }
+}
+
+function count(seen: Seen, kind: string, text: string): void {
+  const known = seen[kind]
+  if (known) known.count++
+  else seen[kind] = { count: 1, sample: text.slice(0, SAMPLE_CHARS) }
 }

@@ -5,10 +5,10 @@ import { testDid } from '@sluice/atproto/testing/world.ts'
 import { FakeRelay } from '@sluice/sandbox/fake-relay.ts'
 import { expect } from '@sluice/sandbox/fixtures.ts'
 import { startRedis } from '@sluice/sandbox/redis.ts'
+import { sweepDemandKey } from '@sluice/streams/backfill-queue.ts'
 import { connectRedis } from '@sluice/streams/connection.ts'
 import { listIncidents } from '@sluice/streams/incidents.ts'
-import { sweepDemandKey } from './sweep-demand.ts'
-import { caughtUp, test, TestIngester, envOf, WAIT } from './testing/run.ts'
+import { caughtUp, test, TestIngester, envOf, WAIT, type Tools } from './testing/run.ts'
 import { Stranger } from './testing/stranger.ts'
 
 const TIME = '2026-01-01T00:00:00.000Z'
@@ -82,19 +82,38 @@ test('a cursor ahead of the relay waits for the operator: told once, and asked a
   expect(await tools.redis.get(sweepDemandKey('repo_backfill'))).toBeNull()
 })
 
-test('a relay that was set up anew without a word is noticed by what it sends', async ({ tools }) => {
-  await using at = await stage('alice')
+/** A relay that knows our cursor, and sends nothing but what lies behind it. */
+async function setUpAnew(tools: Tools, env: Record<string, string>) {
+  const at = await stage('alice')
   const { relay, repos } = at
   const writes = Array.from({ length: 1_200 }, () => post())
   relay.commit(repos[0]!, [post()])
   await tools.redis.set(`firehose_live:cursor:${relay.host}`, '5000')
   relay.send(relay.commit(repos[0]!, [post()]).bytes, 5_001)
-  const ingester = await tools.ingest(relay, { INGESTER_FUTURE_CURSOR_RESET: 'true' })
+  const ingester = await tools.ingest(relay, env)
   await expect.poll(() => ingester.metric('sluice_ingester_connected'), WAIT).toBe(1)
   for (const write of writes) relay.send(repos[0]!.write([write]).bytes, undefined)
   await expect.poll(() => tools.incidents(), WAIT).toContain('future-cursor')
+  return { relay, ingester, [Symbol.asyncDispose]: () => relay.close() }
+}
+
+test('a relay that was set up anew without a word is noticed by what it sends', async ({ tools }) => {
+  await using at = await setUpAnew(tools, { INGESTER_FUTURE_CURSOR_RESET: 'true' })
+  const { relay } = at
   await expect.poll(() => relay.cursors.length, WAIT).toBeGreaterThan(1)
   expect(relay.cursors[1]).toBe(0)
+})
+
+test('while that waits for the operator it is not read, and asked again slowly', async ({ tools }) => {
+  await using at = await setUpAnew(tools, {})
+  const { relay, ingester } = at
+  await expect.poll(() => relay.connected, WAIT).toBe(0)
+  const reason = { reason: 'future-cursor' }
+  await expect.poll(() => ingester.metric('sluice_ingester_reconnects_total', reason), WAIT).toBe(1)
+  expect(await ingester.metric('sluice_ingester_connected')).toBe(0)
+  expect(ingester.log.join('')).toMatch(/was closed, next try in 3\d\./)
+  expect(relay.cursors).toEqual([5000])
+  expect(await tools.cursor(relay)).toBe('5000')
 })
 
 test('two relays that send the same are absorbed by rev, each with its own cursor', async ({ tools }) => {
@@ -325,5 +344,7 @@ test('A3: the word of a host whose clock is ahead does not win over what its acc
   const said = events.flatMap((event) => (event.type === 'account' ? event : []))
   expect(said).toMatchObject([{ active: false }, { active: true }])
   expect(Date.parse(said[0]!.time)).toBeLessThanOrEqual(Date.parse(said[1]!.time))
-  for (const { time } of events) expect(Date.parse(time)).toBeLessThanOrEqual(Date.now())
+  const atCursor = await tools.redis.get(`firehose_live:time:${relay.host}`)
+  for (const time of [...events.map((event) => event.time), atCursor!])
+    expect(Date.parse(time)).toBeLessThanOrEqual(Date.now())
 })

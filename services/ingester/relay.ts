@@ -1,22 +1,25 @@
 /**
  * One relay (or PDS): its connection, kept alive, and its frames, in order, into the pipeline.
  *
- * - A connection of this process goes on behind what was taken, the first one behind what is durable.
- * - A frame that cannot be read is refused and counted, and stops nothing. One whose seq does not rise is left out: the chain tells
+ * - The first connection of a process resumes after what is durable, every later one after what was taken.
+ * - A frame that cannot be read is refused and counted, and stops nothing. One whose seq does not rise is left out: the chain shows
  *   whether anything is missing.
- * - While there is no room the socket is not read; when that lasts, the connection is closed, and resumed when there is room.
+ * - While there is no room the socket is not read; if that lasts, the connection is closed, and resumed when there is room.
  * - Events that the relay no longer has (`OutdatedCursor`) are an incident, and ask for a sweep. A cursor ahead of the relay (`FutureCursor`) waits for
- *   an operator, unless he has allowed to begin anew.
+ *   an operator, unless they have allowed starting over.
  */
+import { COMMIT_LIMITS } from '@sluice/atproto/commit.ts'
 import { decodeFrame, type Frame, type FrameRefusal, type RepoFrame } from '@sluice/atproto/frame.ts'
-import { subscribe, type CloseReason, type SubscriptionItem } from '@sluice/atproto/subscribe.ts'
-import { retry, type BackoffPolicy } from '@sluice/runtime/backoff.ts'
+import { FUTURE_CURSOR_MS, subscribe, type CloseReason, type SubscriptionItem } from '@sluice/atproto/subscribe.ts'
+import { retry, sleep, type BackoffPolicy } from '@sluice/runtime/backoff.ts'
 import { isAbort, RefusedError } from '@sluice/runtime/errors.ts'
 import { logRetry, type Logger } from '@sluice/runtime/log.ts'
 import type { Incident } from '@sluice/streams/incidents.ts'
 import { isInShard, type Shard } from '@sluice/streams/spread.ts'
-import { refused, type Outcome, type Refusal } from './outcome.ts'
+import { eventTime } from './event-time.ts'
+import { refused, type Refusal } from './outcome.ts'
 import type { Pipeline } from './pipeline.ts'
+import type { Slot } from './progress.ts'
 import type { Source } from './source.ts'
 import type { Upstream } from './upstream.ts'
 
@@ -37,11 +40,13 @@ export interface RelayOptions {
   recordIncident: (incident: Omit<Incident, 'role'>, isLoss: boolean) => Promise<void>
 }
 
-export type ReconnectReason = CloseReason | 'backpressure'
+export type ReconnectReason = CloseReason | 'backpressure' | 'future-cursor'
 
 export interface RelayObserver {
   frame(host: string, type: FrameType): void
   refused(did: string, reason: string, detail: string): void
+  /** What the relay says in an `#info`. */
+  told(host: string, name: string, text: string | undefined): void
   connected(host: string): void
   disconnected(host: string, reason: ReconnectReason, detail: string): void
 }
@@ -65,6 +70,8 @@ export class Relay {
   /** Frames in a row whose seq was not above the highest. */
   #notRising = 0
   #isAhead = false
+  /** How long nobody is to be asked after this connection. */
+  #restMs = 0
 
   constructor(options: RelayOptions) {
     this.#options = options
@@ -78,9 +85,11 @@ export class Relay {
   async run(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       this.#connection = new AbortController()
+      this.#restMs = 0
       const watch = setInterval(() => this.#watchPause(), Math.max(10, this.#options.pauseMs / 10))
       try {
         await this.#read(signal)
+        if (this.#restMs > 0) await sleep(this.#restMs, signal)
       } catch (error) {
         if (!isAbort(error) || !signal.aborted) throw error
       } finally {
@@ -167,34 +176,48 @@ export class Relay {
         if (frame.seq <= highest) return this.#notRisen(frame, highest, signal)
         this.#notRising = 0
         this.#isAhead = false
-        const slot = source.progress.take(frame.seq, frame.time)
+        // Not the text itself, which may have megabytes, nor a time that lies ahead.
+        const slot = source.progress.take(frame.seq, eventTime(frame.time, Date.now()))
         if (!isInShard(frame.did, shard)) return pipeline.end(source, slot, 'other-shard')
+        // Of every type: what a frame may become is bounded by its size.
+        if (bytes.length > COMMIT_LIMITS.frameBytes)
+          return this.#refuse('frame-too-large', `${bytes.length} bytes`, frame.did, slot)
         if (skipDids.has(frame.did)) return pipeline.end(source, slot, refused('skipped-account'))
         return pipeline.push({ source, slot, frame, bytes })
       }
       default:
         observer.frame(this.host, 'unknown')
-        return this.#end('unknown-type')
+        return pipeline.end(source, source.progress.take(undefined), 'unknown-type')
     }
   }
 
-  async #refuse(reason: Refusal, detail: string, did: string): Promise<void> {
-    this.#options.observer.refused(did, reason, detail)
-    await this.#end(refused(reason))
+  /** @param slot default: that of a frame without a position */
+  async #refuse(reason: Refusal, detail: string, did: string, slot?: Slot): Promise<void> {
+    const { observer, source, pipeline } = this.#options
+    observer.refused(did, reason, detail)
+    await pipeline.end(source, slot ?? source.progress.take(undefined), refused(reason))
   }
 
-  async #end(outcome: Outcome): Promise<void> {
-    const { source, pipeline } = this.#options
-    await pipeline.end(source, source.progress.take(undefined), outcome)
-  }
-
-  /** A relay that was set up anew, and does not say so, sends nothing but what lies behind our cursor. */
+  /**
+   * A relay that was set up anew, and does not say so, sends nothing but what lies behind our cursor. While that waits for the operator nothing of it
+   * is of use: it is not read.
+   */
   async #notRisen({ seq, did }: RepoFrame, highest: number, signal: AbortSignal): Promise<void> {
     await this.#refuse('seq-not-rising', `${seq} after ${highest}`, did)
     this.#notRising++
     if (this.#notRising < NOT_RISING_MAX) return
-    await this.#ahead(`${this.host} sends seq ${seq} and lower, our cursor is ${highest}`, signal)
-    if (this.#options.futureCursorReset) this.#connection.abort()
+    const what = `${this.host} sends seq ${seq} and lower, our cursor is ${highest}`
+    await this.#ahead(what, signal)
+    if (!this.#options.futureCursorReset) this.#rest(what)
+    this.#connection.abort()
+  }
+
+  /** As after a `FutureCursor`. */
+  #rest(what: string): void {
+    const { observer, log } = this.#options
+    this.#restMs = FUTURE_CURSOR_MS * (1 + Math.random() / 10)
+    observer.disconnected(this.host, 'future-cursor', what)
+    logRetry(log, this.#restMs, `the connection to ${this.host} was closed`, new Error(what))
   }
 
   async #turn(): Promise<void> {
@@ -203,8 +226,8 @@ export class Relay {
   }
 
   async #info(name: string, text: string | undefined, signal: AbortSignal): Promise<void> {
-    const { log, source } = this.#options
-    log.warn({ host: this.host, name, text }, 'the relay informs us')
+    const { observer, source } = this.#options
+    observer.told(this.host, name, text)
     if (name !== 'OutdatedCursor') return
     const what = `${this.host} no longer has all that followed our cursor ${source.progress.highest}: ${text ?? name}`
     await this.#incident({ kind: 'outdated-cursor', what, action: 'a sweep finds what is missing' }, true, signal)

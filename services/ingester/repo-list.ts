@@ -1,12 +1,12 @@
 /**
- * Lists the repositories of one host, page by page, and asks for those that are wanted. A page's requests, the chain records that remember them
- * and the cursor move in one step; the cursor is the host's own, and never made up. After the last page it is `!ingester-done`.
+ * Lists the repositories of one host, page by page, and requests those that are wanted. A page's requests, the chain records that remember them
+ * and the cursor move in one step; the cursor is the host's own and never made up. After the last page it is `!ingester-done`.
  */
 import type { ListedRepo, Page, XrpcClient } from '@sluice/atproto/xrpc.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { retry, type BackoffPolicy, type Retry } from '@sluice/runtime/backoff.ts'
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
-import { moveChain, readChains, type ChainRecord, type StoredChain } from '@sluice/streams/chain-state.ts'
+import { moveChains, readChains } from '@sluice/streams/chain-state.ts'
 import type { Redis } from '@sluice/streams/connection.ts'
 import { INGESTER_DONE, readCursor } from '@sluice/streams/cursors.ts'
 import { StateConflictError, type Producer } from '@sluice/streams/producer.ts'
@@ -108,15 +108,11 @@ async function store(
     const records = new Map([...known].map(([did, { record }]) => [did, record]))
     const decision = considerListing(repos, records, { ...listing, nowMs: Date.now() })
     try {
-      const moves = movesOf(decision.records, known)
+      const moves = moveChains(decision.records, known)
       await producer.append(decision.requests, signal, { also: moves, ...(cursor.from !== cursor.to && { cursor }) })
       return decision
     } catch (error) {
       if (!(error instanceof StateConflictError)) throw error
     }
   }
-}
-
-function movesOf(records: ReadonlyMap<string, ChainRecord>, known: ReadonlyMap<string, StoredChain>) {
-  return [...records].map(([did, record]) => moveChain(did, known.get(did), record))
 }

@@ -5,10 +5,11 @@ import { testDid } from '@sluice/atproto/testing/world.ts'
 import { streamEventCodec } from '@sluice/events/codec.ts'
 import { FakeRelay } from '@sluice/sandbox/fake-relay.ts'
 import { expect } from '@sluice/sandbox/fixtures.ts'
+import { sweepDemandKey, sweptKey } from '@sluice/streams/backfill-queue.ts'
 import { settleExport } from '@sluice/streams/chain-state.ts'
 import { HighWater } from '@sluice/streams/high-water.ts'
 import { Producer } from '@sluice/streams/producer.ts'
-import { demandSweep, sweepDemandKey, sweptKey } from './sweep-demand.ts'
+import { demandSweep } from './sweep-demand.ts'
 import { test, WAIT, type Tools } from './testing/run.ts'
 
 const ENV = { INGESTER_MODE: 'backfill', INGESTER_SWEEP_GRACE_MS: '0' }

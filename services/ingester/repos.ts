@@ -1,6 +1,6 @@
 /**
- * Finds the repositories that the index should hold: the first listing asks for all, a sweep for those that are missing or behind. Sweeps follow
- * each other by the clock, and on demand: when a relay has lost events, or an operator wishes (`SET repo_backfill:sweep now`).
+ * Finds the repositories that the index should hold: the first listing requests all, a sweep those that are missing or behind. Sweeps run
+ * at an interval, and on demand: when a relay has lost events, or when an operator asks (`SET repo_backfill:sweep now`).
  *
  * Never ends by itself: after the last page it waits for the next sweep.
  */
@@ -11,13 +11,13 @@ import { retry, sleep, type BackoffPolicy, type Retry } from '@sluice/runtime/ba
 import { describeError } from '@sluice/runtime/errors.ts'
 import { logRetry, type Logger } from '@sluice/runtime/log.ts'
 import type { Service } from '@sluice/runtime/service.ts'
+import { sweepDemandKey, sweptKey } from '@sluice/streams/backfill-queue.ts'
 import { classifyRedisError, type Redis } from '@sluice/streams/connection.ts'
 import { cursorKey, INGESTER_DONE, readCursor } from '@sluice/streams/cursors.ts'
 import type { Producer } from '@sluice/streams/producer.ts'
 import type { Shard } from '@sluice/streams/spread.ts'
 import { GivenUpError, isHostFault, listRepos } from './repo-list.ts'
 import type { ListingOutcome } from './listing.ts'
-import { sweepDemandKey, sweptKey } from './sweep-demand.ts'
 import { parseUpstream, type Upstream } from './upstream.ts'
 
 export interface ReposOptions {
@@ -121,7 +121,18 @@ export class Repos implements Service {
 
   async #pass(kind: PassKind, signal: AbortSignal): Promise<void> {
     const pass = { ...kind, begun: new Set<string>() }
-    await Promise.all(this.#options.upstreams.map(async (upstream) => this.#passUpstream(upstream, pass, signal)))
+    const stop = new AbortController()
+    const stopped = AbortSignal.any([signal, stop.signal])
+    let failure: unknown
+    const passing = this.#options.upstreams.map(async (upstream) =>
+      this.#passUpstream(upstream, pass, stopped).catch((error: unknown) => {
+        failure ??= error
+        stop.abort()
+      }),
+    )
+    // All of them: whoever runs us again after a failure must not meet the cursor of another upstream moving.
+    await Promise.all(passing)
+    if (failure !== undefined) throw failure as Error
   }
 
   async #passUpstream(upstream: Upstream, pass: Pass, signal: AbortSignal): Promise<void> {

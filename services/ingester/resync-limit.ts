@@ -1,10 +1,10 @@
 /**
- * How many repositories the live stream may ask for at present. A relay that lost something breaks many chains at once, and a first start knows
- * of none: without a limit `repo_backfill` would take the memory that live events need. What is turned away is remembered in the chain record, and
- * asked for by the account's next commit or the sweep.
+ * How many repositories the live stream may request at present. A relay that lost something breaks many chains at once, and a first start knows
+ * no chains: without a limit `repo_backfill` would take the memory that live events need. What is turned away is remembered in the chain record, and
+ * requested by the account's next commit or the sweep.
  *
- * A single account may not use that up either: each has asks of its own, which come back slowly. Toggling an account, or breaking its chain on purpose
- * as soon as it was mended, costs its host nothing, and us the whole repository each time.
+ * A single account must not use that up either: each has a limit of its own, which recovers slowly. Toggling an account, or breaking its chain on purpose
+ * as soon as it was repaired, costs its host nothing, and us the whole repository each time.
  */
 import type { Redis } from '@sluice/streams/connection.ts'
 import type { Limits } from './decide.ts'

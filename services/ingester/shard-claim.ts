@@ -1,7 +1,7 @@
 /**
  * Which shard a Redis holds, remembered there: `<stream>:shard` is `i/n`, and `0/1` for everything. An ingester of another shard does not
  * start on it. It would leave out accounts whose events belong there, and move the cursor past them: nobody would notice until their next commit.
- * The operator who changes the number of shards on purpose removes the keys (docs/operations.md).
+ * To change the number of shards on purpose, the operator removes the keys (docs/operations.md).
  */
 import { retry } from '@sluice/runtime/backoff.ts'
 import { FatalError } from '@sluice/runtime/errors.ts'

@@ -92,3 +92,45 @@ test.each([
   expect(await given).toBeInstanceOf(IdentityUnavailableError)
   await expect(at.keys.resolve(ALICE, signal)).rejects.toThrow(IdentityUnavailableError)
 })
+
+test('what a DID waits for its turn here does not count: its directory has not been asked yet', async () => {
+  const others = Array.from({ length: 40 }, (_, i) => testDid(`other ${i}`))
+  let isFirst = true
+  const once = (): Answer => {
+    const answer = isFirst ? page(500) : document
+    isFirst = false
+    return answer
+  }
+  await using at = await world((did) => (did === ALICE ? once() : document))
+  const { signal } = new AbortController()
+  const all = await Promise.all([...others, ALICE].map((did) => at.keys.resolve(did, signal)))
+  expect(all.at(-1)).toMatchObject({ key: KEY.did })
+  expect(at.asked(ALICE)).toBe(2)
+  expect(at.nowMs()).toBeGreaterThan(GIVE_UP_MS)
+})
+
+test.each<[string, Pick<HttpClient, 'get'>]>([
+  ['asks to be left alone for five minutes', http],
+  ['never comes to an end', { get: () => new Promise(() => {}) }],
+])(
+  'a did:web has its time in all: one whose host %s is given up',
+  async (_, client) => {
+    await using host = await httpServer((_, response) => json(response, {}, 503, { 'retry-after': '300' }))
+    const did = `did:web:localhost%3A${host.host.split(':')[1]}`
+    const cache = new MemoryIdentityCache()
+    const keys = new SigningKeys({ plcUrl: 'http://127.0.0.1:1', http: client, cache, giveUpMs: 300 })
+    const { signal } = new AbortController()
+    await expect(keys.resolve(did, signal)).rejects.toThrow(IdentityUnavailableError)
+    await expect(keys.resolve(did, signal)).rejects.toThrow(IdentityUnavailableError)
+    expect(host.requests.length).toBeLessThanOrEqual(1)
+  },
+  60_000,
+)
+
+test('text that is no DID is not remembered, nor asked for', async () => {
+  await using at = await world(() => document)
+  const text = 'x'.repeat(1_000_000)
+  expect(await at.keys.resolve(text, new AbortController().signal)).toMatchObject({ key: undefined })
+  expect(at.keys.peek(text)).toBeUndefined()
+  expect(at.nowMs()).toBe(0)
+})

@@ -1,15 +1,17 @@
 /**
- * The keys that accounts sign with: a small memory over the cache that all daemons share, over the directory.
+ * The keys that accounts sign with: a small in-process cache over the one that all daemons share, over the directory.
  *
- * "Could not be resolved" waits and is tried again, since nothing may be dropped because a directory is down. One exception keeps a
- * single dead host from holding up everything behind it: when a DID fails for `giveUpMs` while its directory answers for others (a did:web is
- * its own directory), it is unavailable, and the caller asks for a resync instead. A page, whatever its status, is no answer of a directory: a
- * wrong PLC_URL holds the cursor, and gives nobody up.
+ * "Could not be resolved" waits and is retried, since nothing may be dropped because a directory is down. One exception keeps a
+ * single dead host from holding up everything behind it: when a DID fails for `giveUpMs` while its directory answers for others, it is unavailable,
+ * and the caller requests a resync instead. A did:web is its own directory, and has that long in all. A web page, whatever its status, is not a
+ * directory's answer: a wrong PLC_URL holds the cursor and gives up no account.
  */
 import type { HttpClient } from '@sluice/atproto/http.ts'
-import type { IdentityCache } from '@sluice/atproto/identity-cache.ts'
+import { tolerant, type IdentityCache } from '@sluice/atproto/identity-cache.ts'
 import { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
 import type { Resolution } from '@sluice/atproto/identity.ts'
+import { isDid } from '@sluice/atproto/syntax.ts'
+import { CrowdedError } from '@sluice/atproto/throttle.ts'
 import { Backoff, retry, retryAfterMs, sleep, type BackoffPolicy } from '@sluice/runtime/backoff.ts'
 import { TransientError } from '@sluice/runtime/errors.ts'
 
@@ -103,22 +105,49 @@ export class SigningKeys {
   }
 
   async #patiently(did: string, signal: AbortSignal, ask: () => Promise<Resolution>): Promise<Account> {
+    if ((this.#unavailable.get(did) ?? 0) > this.#options.now()) throw new IdentityUnavailableError(did)
+    const isWeb = did.startsWith('did:web:')
+    try {
+      return await (isWeb ? this.#inTime(did, signal, ask) : this.#untilAnswered(did, signal, ask))
+    } catch (error) {
+      if (error instanceof IdentityUnavailableError) this.#giveUp(did)
+      throw error
+    }
+  }
+
+  /** Its time also runs in our queue, which other slow hosts may fill, and while the host asks to be left alone. */
+  async #inTime(did: string, signal: AbortSignal, ask: () => Promise<Resolution>): Promise<Account> {
+    const { giveUpMs } = this.#options
+    const over = Promise.withResolvers<never>()
+    const timer = setTimeout(
+      () => over.reject(new IdentityUnavailableError(`${did}: no answer within ${giveUpMs} ms`)),
+      giveUpMs,
+    )
+    const stop = new AbortController()
+    try {
+      const answer = this.#untilAnswered(did, AbortSignal.any([signal, stop.signal]), ask)
+      return await Promise.race([answer, over.promise])
+    } finally {
+      clearTimeout(timer)
+      stop.abort()
+    }
+  }
+
+  async #untilAnswered(did: string, signal: AbortSignal, ask: () => Promise<Resolution>): Promise<Account> {
     const { backoff: policy, giveUpMs, now, onWait } = this.#options
-    const since = now()
-    const { plcAnswers } = this.#resolver
-    if ((this.#unavailable.get(did) ?? 0) > since) throw new IdentityUnavailableError(did)
     const backoff = new Backoff(policy)
+    // Counted from the first request that failed: before it our own queue may have taken minutes, as after a start with an empty cache.
+    let failing: { since: number; plcAnswers: number } | undefined
     for (;;) {
       signal.throwIfAborted()
       try {
         return this.#remember(did, await ask())
       } catch (error) {
         if (!(error instanceof TransientError)) throw error
-        const othersAnswer = !did.startsWith('did:plc:') || this.#resolver.plcAnswers > plcAnswers
-        if (now() - since >= giveUpMs && othersAnswer) {
-          this.#giveUp(did)
+        const { plcAnswers } = this.#resolver
+        if (!(error instanceof CrowdedError)) failing ??= { since: now(), plcAnswers }
+        if (failing && now() - failing.since >= giveUpMs && plcAnswers > failing.plcAnswers)
           throw new IdentityUnavailableError(error.message, { cause: error })
-        }
         onWait(error)
         await sleep(backoff.nextMs() + retryAfterMs(error), signal)
       }
@@ -129,6 +158,8 @@ export class SigningKeys {
     const { remembered, now } = this.#options
     const identity = resolution.status === 'found' ? resolution.identity : undefined
     const account = { key: identity?.signingKey, pds: identity?.pds, labeler: identity?.labeler }
+    // A stranger's text, which may have megabytes.
+    if (!isDid(did)) return account
     this.#accounts.delete(did)
     this.#accounts.set(did, { account, untilMs: now() + (identity ? FOUND_MS : NEGATIVE_MS) })
     if (this.#accounts.size > remembered) this.#accounts.delete(this.#accounts.keys().next().value!)
@@ -141,14 +172,5 @@ export class SigningKeys {
     this.#unavailable.delete(did)
     this.#unavailable.set(did, now() + 5 * giveUpMs)
     if (this.#unavailable.size > remembered) this.#unavailable.delete(this.#unavailable.keys().next().value!)
-  }
-}
-
-/** A cache that cannot be read is a miss, and what cannot be stored is not: only a purge has to succeed. */
-function tolerant(cache: IdentityCache): IdentityCache {
-  return {
-    get: (did) => cache.get(did).catch(() => ({ cached: undefined, epoch: -1 })),
-    set: (did, value, epoch) => cache.set(did, value, epoch).catch(() => false),
-    purge: (did) => cache.purge(did),
   }
 }

@@ -1,18 +1,22 @@
 /** What hosts answer that nobody can trust is counted and passed over: it ends no process, and holds up no pass over the repositories. */
+import type { ServerResponse } from 'node:http'
 import { formatCid } from '@sluice/atproto/cid.ts'
 import { HttpClient } from '@sluice/atproto/http.ts'
 import { TestRepo, type Write } from '@sluice/atproto/testing/repo.ts'
+import { drip } from '@sluice/atproto/testing/servers.ts'
 import { testDid } from '@sluice/atproto/testing/world.ts'
 import { XrpcClient } from '@sluice/atproto/xrpc.ts'
 import { backfillEventCodec } from '@sluice/events/codec.ts'
+import { TransientError } from '@sluice/runtime/errors.ts'
 import { createLogger } from '@sluice/runtime/log.ts'
 import { FakeRelay } from '@sluice/sandbox/fake-relay.ts'
 import { expect } from '@sluice/sandbox/fixtures.ts'
+import { sweepDemandKey } from '@sluice/streams/backfill-queue.ts'
 import { HighWater } from '@sluice/streams/high-water.ts'
 import { Producer } from '@sluice/streams/producer.ts'
 import { WHOLE } from '@sluice/streams/spread.ts'
 import { Repos, type ReposOptions } from './repos.ts'
-import { demandSweep, sweepDemandKey } from './sweep-demand.ts'
+import { demandSweep } from './sweep-demand.ts'
 import { caughtUp, test, WAIT, type Tools } from './testing/run.ts'
 import { REFUSED_ANSWERS, Stranger, type Answer } from './testing/stranger.ts'
 import { parseUpstream } from './upstream.ts'
@@ -172,10 +176,58 @@ test.for([
   }
 })
 
-function reposOf(
-  { redis }: Tools,
-  options: Pick<ReposOptions, 'xrpc' | 'upstreams' | 'hostPages' | 'hostAnswersMs' | 'observer'>,
-) {
+test('when the listing of one relay fails, nobody reads another on: the next run finds its cursor alone', async ({
+  tools,
+}) => {
+  const page = JSON.stringify({ repos: [] })
+  const open = new Set<ServerResponse>()
+  await using failing = await Stranger.start((_, response) => response.end(page))
+  await using slow = await Stranger.start((_, response) => {
+    open.add(response)
+    response.on('close', () => open.delete(response))
+  })
+  const http = new HttpClient({ allowPrivate: true })
+  const stop = new AbortController()
+  let isAway = true
+  const repos = reposOf(tools, {
+    xrpc: new XrpcClient(http),
+    source: 'relay',
+    upstreams: [parseUpstream(failing.url)!, parseUpstream(slow.url)!],
+    observer: { listed() {}, phase() {}, waiting() {}, hostFailed() {} },
+    async liveLagMs(host) {
+      if (!isAway || host !== failing.host) return 0
+      await expect.poll(() => open.size, WAIT).toBe(1)
+      throw new TransientError('Redis is away')
+    },
+  })
+  await expect(repos.run(stop.signal)).rejects.toThrow('Redis is away')
+  await expect.poll(() => open.size, WAIT).toBe(0)
+  isAway = false
+  const running = repos.run(stop.signal)
+  try {
+    await expect.poll(() => open.size, WAIT).toBe(1)
+    for (const response of open) response.end(page)
+    for (const relay of [failing, slow]) await expect.poll(() => cursorOf(tools, relay), WAIT).toBe(DONE)
+  } finally {
+    stop.abort()
+    await running
+    await http.close()
+  }
+})
+
+test('a did:web whose host never comes to the end of its answer holds up nothing', async ({ tools }) => {
+  await using relay = await FakeRelay.start()
+  await using stranger = await Stranger.start((_, response) => drip(response, 404))
+  relay.commit(new TestRepo(`did:web:localhost%3A${stranger.host.split(':')[1]}`), [WRITE])
+  await tools.ingest(relay)
+  // Asked twice, for as long as a host may take.
+  await expect.poll(() => tools.cursor(relay), { ...WAIT, timeout: 40_000 }).toBe('1')
+  expect(await tools.ledger(relay)).toEqual({ 'refused:no-signing-key': 1 })
+})
+
+type Chosen = 'xrpc' | 'upstreams' | 'hostPages' | 'hostAnswersMs' | 'observer'
+
+function reposOf({ redis }: Tools, options: Pick<ReposOptions, Chosen> & Partial<ReposOptions>) {
   const stream = 'repo_backfill'
   const highWater = new HighWater({ redis, stream, entriesMax: 1e6 })
   return new Repos({

@@ -1,11 +1,6 @@
-/** How a sweep is asked for, by whatever process finds that something may be missing: a key that says why. */
+/** How a process that finds that something may be missing requests a sweep: a key that says why. */
+import { sweepDemandKey } from '@sluice/streams/backfill-queue.ts'
 import { classifyRedisError, type Redis } from '@sluice/streams/connection.ts'
-
-/** `<repo stream>:sweep`: why a sweep is wanted; absent when none is. */
-export const sweepDemandKey = (repoStream: string): string => `${repoStream}:sweep`
-
-/** `<repo stream>:swept`: when the last one ended (ISO 8601). */
-export const sweptKey = (repoStream: string): string => `${repoStream}:swept`
 
 /** Asks for a sweep. @throws TransientError */
 export async function demandSweep(redis: Redis, repoStream: string, why: string): Promise<void> {

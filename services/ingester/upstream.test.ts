@@ -1,3 +1,4 @@
+import { hostOf } from '@sluice/streams/cursors.ts'
 import { expect, test } from 'vitest'
 import { parseUpstream } from './upstream.ts'
 
@@ -6,8 +7,11 @@ test.each([
   ['https://relay.example/', 'relay.example', 'wss://relay.example', 'https://relay.example'],
   ['wss://Relay.Example:444', 'relay.example:444', 'wss://relay.example:444', 'https://relay.example:444'],
   ['ws://localhost:2583', 'localhost:2583', 'ws://localhost:2583', 'http://localhost:2583'],
+  ['https://Relay.example:443', 'relay.example:443', 'wss://relay.example:443', 'https://relay.example:443'],
 ])('%s', (text, host, socketUrl, webUrl) => {
   expect(parseUpstream(text)).toEqual({ host, socketUrl, webUrl })
+  // The command line finds the cursors by the name that the operator wrote.
+  expect(hostOf(text)).toBe(host)
 })
 
 test.each(['', 'ftp://relay.example', 'https://relay.example/xrpc', 'https://me@relay.example', 'a b'])(

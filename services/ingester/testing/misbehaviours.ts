@@ -53,6 +53,15 @@ export const rows: Row[] = [
     outcomes: { 'refused:car-truncated': 1 },
   },
   {
+    name: 'frames of what is no DID are refused',
+    act: ({ relay, next, sendBody }) => {
+      const text = 'x'.repeat(1_000_000)
+      sendBody({ ...next().body, repo: text })
+      relay.message('#identity', { did: text, time: new Date().toISOString() })
+    },
+    outcomes: { 'refused:bad-did': 2 },
+  },
+  {
     name: 'a commit with a block that is not what its CID says is refused',
     act: ({ alice, next, sendBody }) => {
       const made = next()
@@ -216,6 +225,23 @@ export const rows: Row[] = [
     name: 'a type of frame that we do not know is passed over',
     act: ({ relay }) => relay.send(encodeFrame('#novelty', { seq: relay.seq + 1, did: 'did:plc:x' })),
     outcomes: { 'unknown-type': 1 },
+  },
+  {
+    name: 'of an #identity only what is a handle and a time becomes an event, whatever stands there',
+    act: ({ relay, alice }) => {
+      const [handle, time] = [4_000_000, 500_000].map((chars) => '\u0001'.repeat(chars))
+      relay.message('#identity', { did: alice.did, time, handle })
+    },
+    outcomes: { appended: 1 },
+  },
+  {
+    name: 'a frame of more than 5 MB is refused, of whatever type it is',
+    act: ({ relay, alice }) => {
+      const [time, padding] = [new Date().toISOString(), 'x'.repeat(5_000_000)]
+      relay.message('#identity', { did: alice.did, time, padding })
+      relay.message('#account', { did: alice.did, time, active: false, padding })
+    },
+    outcomes: { 'refused:frame-too-large': 2 },
   },
   {
     name: 'a seq that goes back is refused',
