@@ -106,6 +106,17 @@ describe('docker-compose.yml', () => {
     }
   })
 
+  test('tells every daemon of the relays and labelers: `sluice` is asked in any of their containers, as under Kubernetes', () => {
+    const { data } = find('ConfigMap', 'sluice-config')
+    for (const role of ROLES) {
+      const env = interpolate(compose.services[role]!.environment!)
+      for (const name of ['RELAY_HOSTS', 'LABELER_HOSTS', 'SLUICE_DAEMONS', 'DB_POSTGRES_URL']) {
+        expect(env[name], `${name} of the ${role}`).toMatch(/:\/\//)
+      }
+      expect([env.RELAY_HOSTS, env.LABELER_HOSTS]).toEqual([data!.RELAY_HOSTS, data!.LABELER_HOSTS])
+    }
+  })
+
   test('gives the daemons, and what migrates for them, all of .env', () => {
     const ours = services.filter(([, { image }]) => image.startsWith('sluice-'))
     expect(ours.map(([name]) => name).toSorted()).toEqual([

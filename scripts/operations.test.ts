@@ -1,4 +1,6 @@
-import { existsSync, globSync, readFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { existsSync, globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { VARIABLES } from '@sluice/runtime/variables.ts'
 import { expect, test } from 'vitest'
@@ -39,4 +41,39 @@ test('docs/operations.md links to files that exist, and speaks of commands that 
     path.slice(dirname(path).length + 1, -3),
   )
   expect([...commands].filter((name) => !files.includes(name))).toEqual([])
+})
+
+test('a base backup asks for no WAL that may be gone by then, and one that was cut off does not replace the last', () => {
+  const snippets = [...read('docs/operations.md').matchAll(/```\w*\n([^]*?)```|`([^`\n]+)`/g)]
+  const backups = snippets
+    .map(([, block, inline]) => block ?? inline!)
+    .filter((text) => text.includes('pg_basebackup -'))
+  expect(backups).not.toEqual([])
+  const keepsWal = /^wal_keep_size = [1-9]/m.test(read('infra/postgres/postgresql.conf'))
+  for (const backup of backups) {
+    if (!keepsWal) expect(backup).not.toMatch(/-X ?fetch|--wal-method=fetch/)
+    if (!/pg_basebackup.*\|/.test(backup)) continue
+    expect(backup).toContain('set -o pipefail')
+    expect(backup).toMatch(/ > (\S+)\.part && mv \1\.part \1$/m)
+  }
+})
+
+test.each([
+  ['nothing', undefined, []],
+  ['a last line without its end', 'A=1', ['A=1']],
+  ['whole lines', 'A=1\nB=2\n', ['A=1', 'B=2']],
+  ['another build', 'SLUICE_BUILD_ID=v1\nA=1', ['A=1']],
+  ['nothing but another build, without its end', 'SLUICE_BUILD_ID=v1', []],
+])('an upgrade names the build in a .env with %s, and leaves the rest as it is', (_, before, kept) => {
+  const line = /^touch \.env; .*$/m.exec(read('docs/operations.md'))![0]
+  const folder = mkdtempSync(join(tmpdir(), 'sluice-env-'))
+  try {
+    if (before !== undefined) writeFileSync(join(folder, '.env'), before)
+    const { status } = spawnSync('sh', ['-c', `git() { echo v2; }; ${line}`], { cwd: folder })
+    expect(status).toBe(0)
+    const after = readFileSync(join(folder, '.env'), 'utf8')
+    expect(after).toBe([...kept, 'SLUICE_BUILD_ID=v2', ''].join('\n'))
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
 })

@@ -1,7 +1,10 @@
 /** The program itself, as an operator starts it; and PostgreSQL away: one clear line, whatever the command. */
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
+import { startPostgres } from '@sluice/sandbox/postgres.ts'
+import { startRedis } from '@sluice/sandbox/redis.ts'
 import { runCli } from './testing/run.ts'
 
 const MAIN = fileURLToPath(new URL('main.ts', import.meta.url))
@@ -64,4 +67,24 @@ test('status --watch shows it again and again, and ends at Ctrl-C with 0', async
   const { code, stdout } = await said
   expect(code).toBe(0)
   expect(stdout.split('\u001b[2J').length).toBeGreaterThan(1)
+})
+
+test('status --watch that is started in an outage shows the streams and the tables as soon as the servers are back', async () => {
+  await using redis = await startRedis()
+  await using postgres = await startPostgres({ fast: true })
+  const env = { PATH: process.env.PATH, REDIS_URL: redis.url(), DB_POSTGRES_URL: postgres.url(), METRICS_PORT: '0' }
+  await Promise.all([redis.kill(), postgres.kill()])
+  const watch = spawn(process.execPath, [MAIN, 'status', '--watch', '1'], { env })
+  let shown = ''
+  for (const stream of [watch.stdout, watch.stderr]) stream.on('data', (text) => (shown += String(text)))
+  try {
+    await expect.poll(() => shown).toMatch(/Redis at .* is away[^]*PostgreSQL at .* is away/)
+    await Promise.all([redis.start(), postgres.start()])
+    await expect.poll(() => shown).toMatch(/stream +entries +memory +lag[^]* schema bsky /)
+  } finally {
+    const ended = once(watch, 'close')
+    watch.kill('SIGINT')
+    await ended
+  }
+  expect(watch.exitCode).toBe(0)
 })

@@ -42,6 +42,28 @@ test('config shows what is in effect and where it came from, and never a secret'
   expect(json.roles.map(({ role }) => role)).toEqual(['ingester', 'backfiller', 'indexer'])
 })
 
+test('config shows every wrong value of every role and every misspelt name at once; to fail is for --check', async () => {
+  const env = { ...AWAY, INGESTER_BATCH_SIZE: 'many', DB_POOL_SIZE: 'few', INDEXER_CONCURENCY: '3' }
+  const { code, stdout, stderr } = await runCli(['config'], env)
+  expect([code, stderr]).toEqual([0, ''])
+  for (const named of [
+    'INGESTER_BATCH_SIZE is not an integer',
+    '"many"',
+    'DB_POOL_SIZE is not an integer',
+    '"few"',
+    'did you mean INDEXER_CONCURRENCY?',
+  ]) {
+    expect(stdout).toContain(named)
+  }
+  expect((await runCli(['config', '--check'], env)).code).toBe(78)
+})
+
+test('config --check of one role asks for what that role needs, as its container has it', async () => {
+  const env = { ...AWAY, INDEXER_CONSUMER: 'one' }
+  expect((await runCli(['config', 'indexer', '--check'], env)).code).toBe(0)
+  expect((await runCli(['config', '--check'], env)).code).toBe(78)
+})
+
 test('a variable that cannot be read is named, with an example', async () => {
   const { code, stderr } = await runCli(['migrate'], { ...AWAY, DB_POOL_SIZE: 'many' })
   expect(code).toBe(78)

@@ -25,7 +25,7 @@ import { shardOfSetting, type Shard } from '@sluice/streams/spread.ts'
 
 export const cliConfig = defineConfig({
   name: 'sluice',
-  summary: 'shows what the pipeline does, what is wrong with it, and mends it',
+  summary: 'shows what the pipeline does and what is wrong with it, and repairs it',
   options: {
     daemons: {
       env: 'SLUICE_DAEMONS',

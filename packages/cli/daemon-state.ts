@@ -69,6 +69,13 @@ export function readMetrics(text: string): Metric[] {
   })
 }
 
+/** The ingesters that append nothing to the stream now, since it or Redis is full, and which of these it is. */
+export function heldBack(daemons: readonly DaemonState[], stream: string): { url: string; by: string }[] {
+  return valuesOf(daemons, 'sluice_ingester_backpressure')
+    .filter(({ labels, value }) => labels.stream === stream && value === 1)
+    .map(({ url, labels }) => ({ url, by: labels.by ?? '' }))
+}
+
 /** The values of one metric over all daemons. */
 export function valuesOf(daemons: readonly DaemonState[], name: string): (Metric & { url: string })[] {
   return daemons.flatMap(({ url, metrics = [] }) => metrics.filter((m) => m.name === name).map((m) => ({ ...m, url })))

@@ -27,8 +27,8 @@ test('every finding has an entry, every entry has its five parts, every link lea
   const entries = TEXT.split(/^### /m).slice(1)
   expect(entries.length).toBeGreaterThan(25)
   for (const entry of entries) {
-    const parts = [...entry.matchAll(/^\*\*(Symptom|See it|Means|Mend it|Never)\b/gm)].map(([, part]) => part)
-    expect(parts, entry.split('\n')[0]).toEqual(['Symptom', 'See it', 'Means', 'Mend it', 'Never'])
+    const parts = [...entry.matchAll(/^\*\*(Symptom|See it|Means|Fix it|Never)\b/gm)].map(([, part]) => part)
+    expect(parts, entry.split('\n')[0]).toEqual(['Symptom', 'See it', 'Means', 'Fix it', 'Never'])
     expect(entry, 'can be seen by a command').toContain('```sh')
   }
 })
@@ -47,7 +47,7 @@ test('every command in it runs', async ({ database }) => {
     let ran = 0
     const blocks = commandsOf(TEXT, await seed(redis, env, daemon)).length
     for (let block = 0; block < blocks; block++) {
-      // What the block before has mended is broken again.
+      // What the block before has fixed is broken again.
       const variables = await seed(redis, env, daemon)
       for (const command of commandsOf(TEXT, variables)[block]!) {
         await run(command, redis, env)

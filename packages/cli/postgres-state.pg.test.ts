@@ -1,6 +1,9 @@
 /** What is seen of PostgreSQL when something is missing, held, or put off on purpose. */
 import { collections } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
+import type { Collection } from '@sluice/collections/define.ts'
+import forumPost from '@sluice/collections/space.atbb/post.ts'
+import { migrate } from '@sluice/database/migrate.ts'
 import { DatabasePool } from '@sluice/database/pool.ts'
 import { beginBulkLoad } from '@sluice/indexing/bulk/begin.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
@@ -93,6 +96,62 @@ test('an index that is being built is waited for: nobody is told to drop it, or 
   expect(statements).toEqual([`drop index concurrently bsky.${name}`, statement])
   for (const one of statements) await db.query(one)
   expect(await findingsOf(database)).toEqual([])
+})
+
+test('what a collection brings for tables of its own is pending until it is applied', async ({ database }) => {
+  const listed = collections as Collection[]
+  listed.push(forumPost as Collection)
+  try {
+    const pending = { id: 'migrations-pending', evidence: expect.stringContaining('space.atbb.post/1') as string }
+    expect(await findingsOf(database)).toMatchObject([pending])
+    expect((await runCli(['migrate'], { DB_POSTGRES_URL: database })).code).toBe(0)
+    expect(await findingsOf(database)).toEqual([])
+  } finally {
+    listed.pop()
+  }
+})
+
+test('a migration that waits for its turn behind another is nothing to end', async ({ database }) => {
+  await using db = new DatabasePool({ url: database, schema: 'bsky', size: 4, role: 'test' })
+  const first = await db.acquire()
+  try {
+    // What a migration holds while it works; the second one asks for it.
+    await first.query('select pg_advisory_lock(3853314791062309107)')
+    const second = migrate(database, 'bsky')
+    const waiting = `select application_name as name from pg_stat_activity where datname = current_database() and wait_event = 'advisory'`
+    await expect.poll(() => queryOnce(database, waiting)).toEqual([{ name: 'sluice-migrate' }])
+    expect((await inspectPostgres(db, { blockedSeconds: 0 })).blocked).toEqual([])
+    await first.query('select pg_advisory_unlock(3853314791062309107)')
+    expect(await second).toEqual({ applied: [] })
+  } finally {
+    first.release(true)
+  }
+})
+
+test('a vacuum takes its time: it is no old transaction, and whoever waits for it is told so', async ({ database }) => {
+  await using db = new DatabasePool({ url: database, schema: 'bsky', size: 4, role: 'test', statementMs: 0 })
+  await db.query('create table large with (autovacuum_enabled = false) as select repeat($$x$$, 1000) from generate_series(1, 5000)') // prettier-ignore
+  const [vacuum, waiting] = [await db.acquire(), await db.acquire()]
+  try {
+    // 100 ms a page, and there are 700.
+    await vacuum.query('set vacuum_cost_delay = 100; set vacuum_cost_limit = 1')
+    const vacuumed = expect(vacuum.query('vacuum large')).rejects.toThrow('canceling statement')
+    const running = 'select pid from pg_stat_progress_vacuum where datname = current_database()'
+    await expect.poll(() => queryOnce(database, running)).toHaveLength(1)
+    const [{ pid } = { pid: 0 }] = await queryOnce<{ pid: number }>(database, running)
+    const lock = 'begin; lock table large in share mode'
+    const locked = waiting.query(lock)
+    const look = async () => inspectPostgres(db, { longSeconds: 0, blockedSeconds: 0 })
+    await expect.poll(async () => (await look()).blocked).toHaveLength(1)
+    const { blocked, longTransactions } = await look()
+    expect(blocked).toMatchObject([{ by: [{ pid, application: 'sluice-test', isUpkeep: true }] }])
+    expect(longTransactions.map(({ query }) => query)).toEqual([lock])
+    expect(await queryOnce(database, `select pg_cancel_backend(${pid}) as done`)).toEqual([{ done: true }])
+    await Promise.all([vacuumed, locked])
+  } finally {
+    vacuum.release(true)
+    waiting.release(true)
+  }
 })
 
 test('a table that somebody holds does not hold up the look', async ({ database }) => {

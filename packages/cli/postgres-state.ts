@@ -2,13 +2,14 @@
  * PostgreSQL as an operator wants to see it: tables, sequences, indexes, vacuum, sessions. Read from the system's own views, in a few
  * milliseconds whatever the size of the tables: row counts are the statistics' estimates.
  */
+import { tableScripts } from '@sluice/collections/collections.ts'
 import { appviewTables } from '@sluice/database/appview/schema.ts'
 import { textOrder } from '@sluice/database/collation.ts'
 import { pendingMigrations } from '@sluice/database/migrate.ts'
 import { OWN_STATEMENTS } from '@sluice/database/migrations/list.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
-import { bulkPhase } from '@sluice/indexing/bulk/finish.ts'
+import { bulkPhase } from '@sluice/indexing/bulk/phase.ts'
 import { TransientError } from '@sluice/runtime/errors.ts'
 
 export interface TableState {
@@ -38,6 +39,14 @@ export interface SessionState {
   seconds: number
   state: string
   query: string
+}
+
+/** Who keeps a session from its lock. */
+export interface HolderState {
+  pid: number
+  application: string
+  /** It vacuums, or builds an index concurrently: it ends by itself, and to end it wastes what it has done. */
+  isUpkeep: boolean
 }
 
 export interface MissingIndex {
@@ -71,11 +80,16 @@ export interface PostgresState {
   sequences: SequenceState[]
   /** Indexes that are not there or not valid, with the statement that makes them. */
   missingIndexes: MissingIndex[]
-  /** Open for longer than a minute: they keep vacuum from removing anything younger. Without those that build an index concurrently. */
+  /** Open for longer than a minute: they keep vacuum from removing anything younger. Without those that vacuum or build an index concurrently. */
   longTransactions: SessionState[]
-  /** Waiting for a lock for more than some seconds, and who holds it. Likewise: a build waits for old snapshots as a rule, and nobody for it. */
-  blocked: (SessionState & { by: number[] })[]
+  /**
+   * Waiting for a lock for more than some seconds, and who holds it. Likewise: a build waits for old snapshots as a rule, and nobody for it. Without
+   * those that wait for an advisory lock: it is their turn that they wait for, behind another migration or a batch, and who holds up that one is seen by itself.
+   */
+  blocked: BlockedState[]
 }
+
+export type BlockedState = SessionState & { by: HolderState[] }
 
 const LONG_SECONDS = 60
 const BLOCKED_SECONDS = 5
@@ -96,11 +110,11 @@ export async function inspectPostgres(
   const clockAheadMs = nowMs - (Date.now() - latencyMs / 2)
   const ours = await db.query<{ name: string; connections: number }>(OURS)
   const longTransactions = (await db.query<SessionState>(SESSIONS, [longSeconds])).rows
-  const blocked = (await db.query<SessionState & { by: number[] }>(BLOCKED, [blockedSeconds])).rows
+  const blocked = (await db.query<BlockedState>(BLOCKED, [blockedSeconds])).rows
   const tables = await readTables(db)
   const sequences = (await db.query<SequenceState>(SEQUENCES, [schema])).rows
   const indexes = (await db.query<IndexState>(INDEXES, [schema])).rows
-  const pending = await pendingMigrations(db)
+  const pending = await pendingMigrations(db, tableScripts())
   const order = await textOrder(db)
   const bulk = pending.length > 0 ? undefined : await bulkPhase(db)
   return {
@@ -213,19 +227,27 @@ const INDEXES = `
 
 const SESSION = `pid, application_name as application, extract(epoch from now() - xact_start)::float8 as seconds, state, left(query, 200) as query`
 
-/** To end one leaves an index that is not valid. One that is not concurrent is not among them: it keeps every writer of its table out. */
-const NOT_BUILDING = `pid not in (select pid from pg_stat_progress_create_index where command like '%CONCURRENTLY')`
+/**
+ * To end a build leaves an index that is not valid, and a vacuum, whose snapshot holds up nobody, begins anew. A build that is not concurrent is not among
+ * them: it keeps every writer of its table out.
+ */
+const UPKEEP = `select pid from pg_stat_progress_create_index where command like '%CONCURRENTLY' union all select pid from pg_stat_progress_vacuum`
 
 const SESSIONS = `
   select ${SESSION} from pg_stat_activity
    where datname = current_database() and backend_type = 'client backend' and pid <> pg_backend_pid()
-     and xact_start < now() - make_interval(secs => $1) and ${NOT_BUILDING}
+     and xact_start < now() - make_interval(secs => $1) and pid not in (${UPKEEP})
    order by xact_start limit 20`
 
 const BLOCKED = `
-  select ${SESSION}, pg_blocking_pids(pid) as by from pg_stat_activity
-   where datname = current_database() and wait_event_type = 'Lock' and query_start < now() - make_interval(secs => $1)
-     and ${NOT_BUILDING}
+  select ${SESSION}, holders.by
+    from pg_stat_activity w
+    cross join lateral (
+      select coalesce(jsonb_agg(jsonb_build_object('pid', h.pid, 'application', coalesce(a.application_name, ''),
+               'isUpkeep', h.pid in (${UPKEEP}))), '[]') as by
+        from unnest(pg_blocking_pids(w.pid)) as h(pid) left join pg_stat_activity a on a.pid = h.pid) holders
+   where datname = current_database() and wait_event_type = 'Lock' and wait_event <> 'advisory'
+     and query_start < now() - make_interval(secs => $1) and pid not in (${UPKEEP})
    order by query_start limit 20`
 
 const OURS = `

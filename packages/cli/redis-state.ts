@@ -1,9 +1,9 @@
 /** What `inspect` of packages/streams does not tell: clocks, speeds, which of our processes are connected, and why hosts are waited for. */
 import { hostKey, slotsKey } from '@sluice/streams/backfill-queue.ts'
-import { classifyRedisError, type Redis } from '@sluice/streams/connection.ts'
+import { classifyRedisError, redisTimeMs, type Redis } from '@sluice/streams/connection.ts'
 
 export interface ClientState {
-  /** `sluice-indexer-one-firehose_live`, `backfiller-one-main`, `sluice-ingester-all`. */
+  /** `sluice-indexer-one-firehose_live`, `sluice-backfiller-one-main`, `sluice-ingester-all`. */
   name: string
   address: string
   ageSeconds: number
@@ -23,10 +23,9 @@ export async function inspectConnection(redis: Redis): Promise<RedisConnection> 
   try {
     const started = performance.now()
     const sentMs = Date.now()
-    const [seconds, micros] = await redis.sendCommand<[string, string]>(['TIME'])
+    const serverMs = await redisTimeMs(redis)
     const latencyMs = performance.now() - started
     const list = await redis.sendCommand<string>(['CLIENT', 'LIST']).catch(() => undefined)
-    const serverMs = Number(seconds) * 1_000 + Number(micros) / 1_000
     return {
       latencyMs,
       clockAheadMs: serverMs - (sentMs + latencyMs / 2),
@@ -37,7 +36,7 @@ export async function inspectConnection(redis: Redis): Promise<RedisConnection> 
   }
 }
 
-const OURS = /^(sluice-(ingester|indexer)-|backfiller-)/
+const OURS = /^sluice-(ingester|indexer|backfiller)-/
 
 /** From the text of CLIENT LIST: connections of our daemons. */
 export function readClients(list: string): ClientState[] {

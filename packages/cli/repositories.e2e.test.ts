@@ -6,10 +6,12 @@ import { TestRepo } from '@sluice/atproto/testing/repo.ts'
 import { formatCid } from '@sluice/atproto/cid.ts'
 import { streamEventCodec } from '@sluice/events/codec.ts'
 import { startDaemon } from '@sluice/sandbox/daemon.ts'
+import { FakeRelay } from '@sluice/sandbox/fake-relay.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { queryOnce } from '@sluice/sandbox/postgres.ts'
 import { FakeNetwork } from '@sluice/sandbox/testing/fake-network.ts'
 import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
+import { INGESTER_DONE } from '@sluice/streams/cursors.ts'
 import { bury } from '@sluice/streams/dead-letters.ts'
 import type { Explanation } from './commands/explain.ts'
 import { runCli, type Said } from './testing/run.ts'
@@ -167,9 +169,45 @@ async function asks(sluice: Sluice, redis: Redis, network: FakeNetwork): Promise
   expect(await redis.get('repo_backfill:sweep')).toBe(demand)
   await redis.set('repo_backfill:cursor:relay.example', '5')
   const all = (...args: string[]) => sluice('backfill', 'all', ...args)
-  expect((await all()).stdout).toContain('would remove repo_backfill:cursor:')
-  expect((await all('--yes')).code).toBe(0)
+  expect((await all()).stdout).toContain('would remove 1 cursors: repo_backfill:cursor:relay.example (now 5)')
+  expect((await all('--yes')).stdout).toContain('1 cursors removed')
+  expect(await redis.get('repo_backfill:cursor:relay.example')).toBeNull()
 }
+
+test('with INGESTER_REPO_SOURCE=hosts a whole backfill lists every host anew, and leaves the cursors of others alone', async ({
+  redisUrl,
+}) => {
+  await using relay = await FakeRelay.start()
+  await using host = await FakeRelay.start()
+  host.register(likes(new TestRepo(DID), 0, 1))
+  relay.directory.hosts = [{ hostname: host.host }]
+  const env = {
+    REDIS_URL: redisUrl,
+    RELAY_HOSTS: relay.url,
+    PLC_URL: relay.url,
+    ALLOW_PRIVATE_HOSTS: 'true',
+    INGESTER_MODE: 'backfill',
+    INGESTER_REPO_SOURCE: 'hosts',
+  }
+  const all = async (...args: string[]) => (await runCli(['backfill', 'all', ...args], { ...env, METRICS_PORT: '0' })).stdout // prettier-ignore
+  const redis = await connectRedis({ url: redisUrl, name: 'test' })
+  const listed = async (times: number): Promise<void> => {
+    await using _ = await startDaemon({ role: 'ingester', env })
+    await expect.poll(() => redis.get(`repo_backfill:cursor:${relay.host}`)).toBe(INGESTER_DONE)
+    expect(host.directory.asked('/xrpc/com.atproto.sync.listRepos')).toBe(times)
+  }
+  try {
+    await listed(1)
+    const others = [`firehose_live:cursor:${relay.host}`, `repo_backfill:sweep:cursor:${host.host}`]
+    for (const key of others) await redis.set(key, '7')
+    expect(await all()).toContain('would remove 2 cursors: ')
+    expect(await all('--yes')).toContain('2 cursors removed')
+    expect(await redis.mGet(others)).toEqual(['7', '7'])
+    await listed(2)
+  } finally {
+    redis.destroy()
+  }
+})
 
 async function verifyJson(sluice: Sluice): Promise<{ counts: Record<string, number> }> {
   return JSON.parse((await sluice('verify', DID, '--json')).stdout) as { counts: Record<string, number> }

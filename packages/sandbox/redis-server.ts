@@ -22,7 +22,8 @@ function onPath(): string | undefined {
   const major = Number(/v=(\d+)\./.exec(output)?.[1])
   if (major >= LEAST_MAJOR) return command
   throw new FatalError(
-    `${command} is too old (${output.trim()}): Sluice needs Redis ${LEAST_MAJOR} or newer, or Valkey`,
+    `${command} is too old (${output.trim()}): Sluice needs Redis ${LEAST_MAJOR} or newer, or Valkey. ` +
+      'Debian 11 and Ubuntu 22.04 have none: take it from https://packages.redis.io',
   )
 }
 

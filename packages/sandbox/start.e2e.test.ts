@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { existsSync, readdirSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -9,6 +10,7 @@ import { expect, test } from 'vitest'
 import { startNetwork } from './network.ts'
 import { DATABASE, Stores } from './demo/stack.ts'
 import type { Account } from './pds.ts'
+import { dataDirectory, postgresHome, REACHABLE } from './postgres-home.ts'
 import { SCHEMA } from './template.ts'
 
 const PROGRAM = fileURLToPath(new URL('start.ts', import.meta.url))
@@ -36,8 +38,14 @@ async function stop(program: ChildProcess): Promise<number | null> {
   return (await ended)[0]
 }
 
+/** Data that are kept where PostgreSQL's user can reach them; the binaries there are for the next run. */
+function standIns(): string[] {
+  return existsSync(REACHABLE) ? readdirSync(REACHABLE).filter((name) => !name.startsWith('postgresql-')) : []
+}
+
 test('npm start indexes the relay it is told, keeps its data, and goes on with them the next time', async () => {
   const dir = await mkdtemp(join(tmpdir(), 'sluice-start-'))
+  const before = standIns()
   await using network = await startNetwork()
   const account = await network.pds.createAccount('alice')
   const env = {
@@ -64,6 +72,9 @@ test('npm start indexes the relay it is told, keeps its data, and goes on with t
     await client.end()
     expect(rows.map(({ text }) => text)).toEqual(['before', 'while it runs', 'while it is away'])
   } finally {
+    // As root the data of PostgreSQL are not in it: a temporary directory is its owner's.
+    await rm(dataDirectory(join(dir, 'postgres'), postgresHome().user), { recursive: true, force: true })
     await rm(dir, { recursive: true, force: true })
   }
+  expect(standIns()).toEqual(before)
 })

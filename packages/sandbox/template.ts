@@ -1,5 +1,5 @@
 /** The template that every test's database is a clone of: the schema as our migrations make it. */
-import { collections } from '@sluice/collections/collections.ts'
+import { tableScripts } from '@sluice/collections/collections.ts'
 import { migrate } from '@sluice/database/migrate.ts'
 import type { Postgres } from './postgres.ts'
 
@@ -13,6 +13,5 @@ export async function createTemplate(server: Postgres): Promise<void> {
 
 /** One database without a template, as an indexer would set it up. */
 export async function migrateAll(url: string): Promise<void> {
-  const scripts = collections.flatMap(({ migrations }) => migrations)
-  await migrate(url, SCHEMA, scripts)
+  await migrate(url, SCHEMA, tableScripts())
 }

@@ -3,12 +3,12 @@
  * taken in spite of a signature to the contrary, and what throws anything else, is a finding.
  */
 import { decodeFrame } from '@sluice/atproto/frame.ts'
-import { verifyCommit, verifySync } from '@sluice/atproto/commit.ts'
 import { eventsOfCommit } from '@sluice/atproto/commit-events.ts'
 import { formatCid } from '@sluice/atproto/cid.ts'
 import { readRepoExport } from '@sluice/atproto/repo-export.ts'
 import { encodeFrame } from '@sluice/atproto/testing/frames.ts'
 import type { TestRepo } from '@sluice/atproto/testing/repo.ts'
+import { verifyCommit, verifySync } from '@sluice/atproto/testing/verify.ts'
 import { populatedRepo, traffic } from '@sluice/atproto/testing/world.ts'
 import {
   backfillEventCodec,

@@ -1,7 +1,7 @@
-/** Puts together what the indexer does about accounts beside the data path: handles and deletions. */
+/** Assembles what the indexer does for accounts beside the data path: handles and deletions. */
 import { HandleResolver } from '@sluice/atproto/handle-resolver.ts'
 import { HttpClient } from '@sluice/atproto/http.ts'
-import type { CachedResolution, IdentityCache } from '@sluice/atproto/identity-cache.ts'
+import { tolerant, type CachedResolution } from '@sluice/atproto/identity-cache.ts'
 import { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
 import { XrpcClient } from '@sluice/atproto/xrpc.ts'
 import { backfillEventCodec } from '@sluice/events/codec.ts'
@@ -63,13 +63,4 @@ export function buildIdentity(context: RoleContext<IndexerConfig>, index: Index,
   const refreshMs = config.handleRefreshMs
   const schedule = { refreshMs, retryMs: RETRY_MS, noneMs: NONE_MS, capMs: refreshMs }
   return [deletions, new Handles({ db: index.db, identities, handles, log, metrics, concurrency, schedule, shard })]
-}
-
-/** A cache that cannot be read is a miss: it costs time, not correctness. */
-function tolerant(cache: IdentityCache): IdentityCache {
-  return {
-    get: (did) => cache.get(did).catch(() => ({ cached: undefined, epoch: -1 })),
-    set: (did, value, epoch) => cache.set(did, value, epoch).catch(() => false),
-    purge: (did) => cache.purge(did),
-  }
 }

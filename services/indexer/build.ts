@@ -1,6 +1,6 @@
-/** Puts the indexer together: connections, schema, one consumer and its lanes for each stream. */
+/** Assembles the indexer: connections, schema, one consumer with its lanes per stream. */
 import { availableParallelism } from 'node:os'
-import { collections } from '@sluice/collections/collections.ts'
+import { collections, tableScripts } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { assertMigrated, migrate } from '@sluice/database/migrate.ts'
 import { DatabasePool } from '@sluice/database/pool.ts'
@@ -11,13 +11,13 @@ import { retry, DEFAULT_BACKOFF } from '@sluice/runtime/backoff.ts'
 import { logRetry } from '@sluice/runtime/log.ts'
 import type { RoleContext } from '@sluice/runtime/main.ts'
 import type { Service } from '@sluice/runtime/service.ts'
+import { consumerClientName } from '@sluice/streams/client-names.ts'
 import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
 import { Consumer, type ConsumerLimits, type ConsumerObserver } from '@sluice/streams/consumer.ts'
 import { buildIdentity } from './build-identity.ts'
 import type { IndexerConfig } from './config.ts'
 import { observeConsumers } from './consumer-observer.ts'
-import { indexLabels } from './index-labels.ts'
-import { indexRecords } from './index-records.ts'
+import { indexStream } from './index-stream.ts'
 import { LabelIndex } from './label-index.ts'
 import { Precedence } from './precedence.ts'
 import { RecordIndex } from './record-index.ts'
@@ -27,6 +27,7 @@ import type { Outages } from './waiting.ts'
 /** A backfill's part of a full batch while live events flow. */
 const SMALL_SHARE = 1 / 16
 
+/** Returns when Redis and PostgreSQL can be reached, and the schema is as needed. @throws FatalError; AbortError on the signal */
 export async function buildIndexer(context: RoleContext<IndexerConfig>): Promise<Service[]> {
   const { config, metrics } = context
   const lanes = Math.min(config.concurrency, availableParallelism())
@@ -60,8 +61,8 @@ export async function buildIndexer(context: RoleContext<IndexerConfig>): Promise
     observer: observe(config.labelStream),
   })
   return [
-    ...consumers.map((consumer) => indexRecords(consumer, records, lanes)),
-    indexLabels(labelConsumer, labels),
+    ...consumers.map((consumer) => indexStream(consumer, records, lanes)),
+    indexStream(labelConsumer, labels, 1),
     watchStreams({ ...context, redis, streams }),
     ...buildIdentity(context, { ...index, db: forOthers }, redis),
   ]
@@ -101,7 +102,7 @@ async function recordConsumers(
 }
 
 interface Pools {
-  /** Their connections are used by batches only, the last one first: a server process has the index mapped and cached, or it is slow. */
+  /** Reserved for batches and lent most recently used first: a backend that has already mapped and cached the indexes is fast, a fresh one is slow. */
   forBatches: DatabasePool
   forOthers: DatabasePool
 }
@@ -119,9 +120,8 @@ async function openDatabase(context: RoleContext<IndexerConfig>, batches: number
   const size = Math.max(1, Math.min(batches, poolSize - OTHERS_MIN))
   const pools = { forBatches: open(size), forOthers: open(poolSize - size) }
   const prepare = async (): Promise<void> => {
-    const scripts = collections.flatMap(({ migrations }) => migrations)
-    if (!config.migrateAtStart) return assertMigrated(pools.forOthers, scripts)
-    const { applied } = await migrate(url, schema, scripts)
+    if (!config.migrateAtStart) return assertMigrated(pools.forOthers, tableScripts())
+    const { applied } = await migrate(url, schema, tableScripts())
     if (applied.length > 0) log.info({ applied }, 'migrated the database')
   }
   readiness.block('postgres', 'connecting')
@@ -162,7 +162,7 @@ async function connect(
   readiness.block(what, 'connecting')
   const redis = await connectRedis({
     url: config.redisUrl,
-    name: `sluice-indexer-${config.consumer}-${purpose}`,
+    name: consumerClientName('indexer', config.consumer, purpose),
     signal,
     onState(error) {
       if (!error) return readiness.clear(what)
@@ -179,5 +179,5 @@ function declareOutages({ log, metrics, readiness }: RoleContext<IndexerConfig>)
     name: 'sluice_indexer_batch_retries_total',
     help: 'Batches tried again because PostgreSQL was away, busy or full. Rising: look at /ready for the reason. Nothing is lost.',
   })
-  return { log, readiness, retries }
+  return { log, readiness, retries, reasons: new Map() }
 }

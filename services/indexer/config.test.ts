@@ -10,7 +10,7 @@ test('INDEXER_COLLECTIONS takes NSIDs and prefixes', () => {
   expect(load('app.foo.*,com.example.note').collections).toEqual(['app.foo.*', 'com.example.note'])
 })
 
-test.each(['app.foo*', 'app.foo.', 'foo'])(
+test.each(['app.foo*', 'app.foo.', 'com.example'])(
   'INDEXER_COLLECTIONS=%s stops the start, and says what it should be',
   (bad) => {
     expect(() => load(bad)).toThrow(

@@ -1,4 +1,5 @@
-import { patternProblem as problemOf } from '@sluice/collections/collection-set.ts'
+/** What an operator can set. Names that others rely on are in docs/configuration.md. */
+import { patternProblem } from '@sluice/collections/patterns.ts'
 import { defineConfig, type ConfigOf } from '@sluice/runtime/config.ts'
 import { identityOptions, redisOptions, runtimeOptions } from '@sluice/runtime/shared-options.ts'
 import { shardOption } from '@sluice/streams/spread.ts'
@@ -156,8 +157,3 @@ export const indexerConfig = defineConfig({
 })
 
 export type IndexerConfig = ConfigOf<typeof indexerConfig>
-
-function patternProblem(patterns: readonly string[]): string | undefined {
-  const problem = problemOf(patterns)
-  return problem && `is wrong: ${problem}`
-}

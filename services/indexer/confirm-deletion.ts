@@ -1,6 +1,6 @@
 /**
- * Is an account that is said to be deleted really gone? Asked of its identity and of the host that this names now: the word may come from a host that it
- * has left, or from an event of long ago.
+ * Is an account that is reported deleted really gone? Checked with its identity and the host that this names now, because the report may come from a host that
+ * the account has left, or from an event of long ago.
  */
 import type { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
 import { XrpcRefusedError, type XrpcClient } from '@sluice/atproto/xrpc.ts'
@@ -12,14 +12,14 @@ export type Whereabouts =
   /** Its host has it, in this state. `host` has no scheme. */
   | { kind: 'hosted'; host: string; active: boolean; status?: string }
 
-export interface Witnesses {
+export interface StatusSources {
   identities: Pick<IdentityResolver, 'refresh'>
   xrpc: Pick<XrpcClient, 'getRepoStatus' | 'getLatestCommit'>
 }
 
 /** @throws TransientError when it could not be found out: then nothing may be deleted */
 export async function whereabouts(
-  { identities, xrpc }: Witnesses,
+  { identities, xrpc }: StatusSources,
   did: string,
   signal: AbortSignal,
 ): Promise<Whereabouts> {
@@ -51,7 +51,7 @@ async function refusedAs(
     host,
     did,
     signal,
-  }: Pick<Witnesses, 'xrpc'> & { pds: string; host: string; did: string; signal: AbortSignal },
+  }: Pick<StatusSources, 'xrpc'> & { pds: string; host: string; did: string; signal: AbortSignal },
 ): Promise<Whereabouts> {
   switch (error.reason) {
     case 'repo-not-found':
@@ -75,7 +75,7 @@ async function refusedAs(
 
 /** Of an old host: the older question says as much. */
 async function byLatestCommit(
-  xrpc: Witnesses['xrpc'],
+  xrpc: StatusSources['xrpc'],
   { pds, host, did, signal }: { pds: string; host: string; did: string; signal: AbortSignal },
 ): Promise<Whereabouts> {
   try {

@@ -14,7 +14,7 @@ import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { SCHEMA } from '@sluice/sandbox/template.ts'
 import { Consumer } from '@sluice/streams/consumer.ts'
 import { listDeadLetters } from '@sluice/streams/dead-letters.ts'
-import { indexRecords } from './index-records.ts'
+import { indexStream } from './index-stream.ts'
 import { RecordIndex } from './record-index.ts'
 import { append, drained, openRedis, type Place } from './testing/indexers.ts'
 
@@ -49,10 +49,15 @@ async function startTripping({ database, redisUrl }: Place) {
   })
   const metrics = new Metrics({ role: 'test', build: 'test' })
   const log = createLogger({ role: 'test', build: 'test', level: 'fatal', secrets: [] })
-  const outages = { log, readiness: new Readiness((text) => text), retries: { inc: () => {} } }
+  const outages = {
+    log,
+    readiness: new Readiness((text) => text),
+    retries: { inc: () => {} },
+    reasons: new Map<symbol, string>(),
+  }
   const index = { db, collections: new CollectionSet(tripping()), actors: new KnownActors() }
   const stopping = new AbortController()
-  const ended = indexRecords(consumer, new RecordIndex(index, outages, metrics), 2).run(stopping.signal)
+  const ended = indexStream(consumer, new RecordIndex(index, outages, metrics), 2).run(stopping.signal)
   ended.catch(() => {})
   const stop = async (): Promise<void> => {
     stopping.abort()

@@ -1,12 +1,12 @@
 /**
- * Carries out deletions, beside the data path: confirms what was reported, purges, and asks for the repository of an account that is back. Every step
- * is durable before the next, so a process that dies leaves a claim that ends, and whoever takes it then goes on.
+ * Carries out deletions, beside the data path: confirms what was reported, purges, and requests the repository of an account that is back. Every step
+ * is durable before the next, so a process that dies leaves a claim that runs out, and whoever takes it then continues.
  */
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { SEQ_BACKFILL, type AccountEvent } from '@sluice/events/stream-event.ts'
 import { applyBatch, type Index } from '@sluice/indexing/apply-batch.ts'
-import { bulkPhase } from '@sluice/indexing/bulk/finish.ts'
+import { bulkPhase } from '@sluice/indexing/bulk/phase.ts'
 import {
   claimDeletions,
   forgetDeletion,
@@ -24,9 +24,9 @@ import { readChains, moveChain, UNKNOWN_CHAIN } from '@sluice/streams/chain-stat
 import type { Redis } from '@sluice/streams/connection.ts'
 import { StateConflictError, type Producer } from '@sluice/streams/producer.ts'
 import { isInShard, WHOLE, type Shard } from '@sluice/streams/spread.ts'
-import { whereabouts, type Whereabouts, type Witnesses } from './confirm-deletion.ts'
+import { whereabouts, type Whereabouts, type StatusSources } from './confirm-deletion.ts'
 
-export interface DeletionsOptions extends Witnesses {
+export interface DeletionsOptions extends StatusSources {
   index: Index
   redis: Redis
   /** Whose chain records and requests are in this Redis; default: of all accounts. */

@@ -1,4 +1,4 @@
-/** When an account's handle is looked at next: a verified one when it is old, another after a wait that doubles. Pure. */
+/** When an account's handle is checked next: a verified one when it is old, any other after a wait that doubles. Pure. */
 import type { HandleCheck, HandleClaim } from '@sluice/indexing/handles.ts'
 
 export interface HandleSchedule {

@@ -1,9 +1,10 @@
-/** Labels as the data path sees them. */
+/** The index of labels as the data path sees it. */
 import type { LabelStreamEvent } from '@sluice/events/label-event.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import { applyLabels } from '@sluice/indexing/apply-labels.ts'
 import type { CounterOf, Metrics } from '@sluice/runtime/metrics.ts'
-import { waitOut, type Aside, type Outages } from './waiting.ts'
+import type { Aside } from '@sluice/streams/consumer.ts'
+import { waitOut, type Outages } from './waiting.ts'
 
 export class LabelIndex {
   readonly #db: DatabasePool

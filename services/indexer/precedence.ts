@@ -1,10 +1,9 @@
 /**
- * Which stream goes first: while one has had entries lately, batches of those that `INDEXER_STREAMS` names after it are small, and
- * the same lane of all streams works on one batch at a time.
+ * Which stream goes first: while a stream has had entries lately, batches of the streams that `INDEXER_STREAMS` names after it are small, and
+ * one lane works on one batch at a time across all streams.
  *
- * A batch holds its accounts and a processor for as long as it lasts, and an event that has just happened is not to wait until 8,000 of a backfill are
- * done, or for more of them than one small batch. Events of one account are in the same lane of each stream, so that no batch waits in PostgreSQL for the
- * lock on an account that another stream's has. Measured in docs/benchmarks.md (Latency).
+ * A batch holds its accounts and a processor for as long as it lasts, and a live event must not wait behind 8,000 backfill events, only behind one small batch.
+ * Events of one account are in the same lane of each stream, so that no batch waits in PostgreSQL for an account that a batch of another stream has locked. Measured in docs/benchmarks.md (Latency).
  */
 import { Turns } from '@sluice/streams/turns.ts'
 

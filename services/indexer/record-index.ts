@@ -4,7 +4,8 @@ import { REFUSALS } from '@sluice/indexing/prepare.ts'
 import type { StreamEvent } from '@sluice/events/stream-event.ts'
 import { RefusedError } from '@sluice/runtime/errors.ts'
 import type { Metrics } from '@sluice/runtime/metrics.ts'
-import { waitOut, type Aside, type Outages } from './waiting.ts'
+import type { Aside } from '@sluice/streams/consumer.ts'
+import { waitOut, type Outages } from './waiting.ts'
 
 const OUTCOMES = ['inserted', 'replaced', 'removed', 'stale', 'settled'] as const
 

@@ -1,8 +1,8 @@
 /**
- * Verifies handles, beside the data path: takes accounts from the durable queue, asks directory and hosts, writes what came of it. No connection to
+ * Verifies handles, beside the data path: takes accounts from the durable queue, asks directory and hosts, and stores the result. No connection to
  * the database is held meanwhile, and no event ever waits for it. Several indexers share the queue.
  *
- * - New accounts and identity events go first, then handles whose check is old, then what failed; none takes the places of the others, so broken
+ * - New accounts and identity events go first, then handles whose check is old, then what failed. Each kind has places of its own, so broken
  *   accounts cost their own share and nothing more.
  * - "Could not be asked" changes no handle. While the directory answers nobody, single accounts probe it and the others wait untouched.
  */

@@ -1,13 +1,13 @@
 /**
- * How far behind the streams are, for /ready and /metrics. Every indexer tells the same, since Redis is asked and not itself: so one that
- * stands still, or all but one that are dead, cannot hide it.
+ * How far behind the streams are, for /ready and /metrics. Every indexer reports the same figures because it asks Redis, not itself: one that is stuck or dead
+ * cannot hide the lag.
  */
 import { sleep } from '@sluice/runtime/backoff.ts'
 import { TransientError } from '@sluice/runtime/errors.ts'
 import type { Metrics } from '@sluice/runtime/metrics.ts'
 import type { Readiness } from '@sluice/runtime/readiness.ts'
 import type { Service } from '@sluice/runtime/service.ts'
-import { classifyRedisError, type Redis } from '@sluice/streams/connection.ts'
+import { classifyRedisError, redisTimeMs, type Redis } from '@sluice/streams/connection.ts'
 import { streamState } from '@sluice/streams/stream-state.ts'
 
 export interface StreamWatchOptions {
@@ -48,8 +48,8 @@ async function look(
   { redis, readiness }: StreamWatchOptions,
   gauges: ReturnType<typeof declareGauges>,
 ): Promise<void> {
-  const [seconds] = (await redis.sendCommand(['TIME'])) as unknown as [string]
-  const state = await streamState(stream, { redis, now: Number(seconds) * 1_000, leases: [], reasons: false })
+  const now = await redisTimeMs(redis)
+  const state = await streamState(stream, { redis, now, leases: [], reasons: false })
   gauges.entries.set(state.entries, { stream })
   gauges.bytes.set(state.bytes, { stream })
   gauges.lag.set(state.lagSeconds, { stream })

@@ -1,8 +1,9 @@
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import { createLogger } from '@sluice/runtime/log.ts'
 import { Readiness } from '@sluice/runtime/readiness.ts'
+import type { Aside } from '@sluice/streams/consumer.ts'
 import { expect, test } from 'vitest'
-import { waitOut, type Aside, type Outages } from './waiting.ts'
+import { waitOut, type Outages } from './waiting.ts'
 
 const { signal } = new AbortController()
 /** Nobody takes turns with us. */
@@ -11,7 +12,8 @@ const inPlace: Aside = async (wait) => wait()
 function surroundings(): Outages & { count: () => number } {
   let count = 0
   const log = createLogger({ role: 'test', build: 'test', level: 'fatal', secrets: [] })
-  return { log, readiness: new Readiness(), retries: { inc: (by) => void (count += by) }, count: () => count }
+  const retries = { inc: (by: number) => void (count += by) }
+  return { log, readiness: new Readiness(), retries, reasons: new Map(), count: () => count }
 }
 
 /** Fails until it is let through, then ends so. */

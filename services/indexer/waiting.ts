@@ -1,7 +1,8 @@
-/** Waits out whatever keeps the database from us: the batch stays in hand, its entries pending, the process says that it is not ready and why. */
+/** Waits out whatever keeps us from the database: the batch stays in hand, its entries stay pending, and /ready says why. */
 import { retry, sleep, type BackoffPolicy, type Retry } from '@sluice/runtime/backoff.ts'
 import { logRetry, type Logger } from '@sluice/runtime/log.ts'
 import type { Readiness } from '@sluice/runtime/readiness.ts'
+import type { Aside } from '@sluice/streams/consumer.ts'
 
 const OUTAGE_BACKOFF: BackoffPolicy = { baseMs: 100, capMs: 10_000, healthyAfterMs: 10_000 }
 
@@ -9,13 +10,9 @@ export interface Outages {
   log: Logger
   readiness: Readiness
   retries: { inc(by: number): void }
+  /** Of each batch that waits, why. All are one condition: it ends with the last of them, and not when another lane gets through. */
+  reasons: Map<symbol, string>
 }
-
-/** Of each batch that waits, why. All are one condition: it ends with the last of them, and not when another lane gets through. */
-const waiting = new WeakMap<Readiness, Map<symbol, string>>()
-
-/** Waits as it is told to, and lets others have the turn meanwhile; see `Batch.aside`. */
-export type Aside = <T>(wait: () => Promise<T>) => Promise<T>
 
 /**
  * Calls `act` until it succeeds or fails for good.
@@ -23,14 +20,12 @@ export type Aside = <T>(wait: () => Promise<T>) => Promise<T>
  * @throws AbortError when the signal aborts between tries
  */
 export async function waitOut<T>(
-  { log, readiness, retries }: Outages,
+  { log, readiness, retries, reasons }: Outages,
   signal: AbortSignal,
   act: () => Promise<T>,
   aside: Aside,
 ): Promise<T> {
   const batch = Symbol('batch')
-  const reasons = waiting.get(readiness) ?? new Map<symbol, string>()
-  waiting.set(readiness, reasons)
   try {
     const onWait = ({ error, delayMs, attempt }: Retry) => {
       reasons.set(batch, error.message)

@@ -2,16 +2,17 @@
 import type { Command } from 'commander'
 import { backfillEventCodec } from '@sluice/events/codec.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
-import { priorityStream, retriesByDidKey, retryKey } from '@sluice/streams/backfill-queue.ts'
+import { priorityStream, retriesByDidKey, retryKey, sweepDemandKey, sweptKey } from '@sluice/streams/backfill-queue.ts'
 import { ingesterClientName } from '@sluice/streams/client-names.ts'
 import { classifyRedisError, type Redis } from '@sluice/streams/connection.ts'
 import { cursorKey } from '@sluice/streams/cursors.ts'
+import type { CursorState } from '@sluice/streams/inspect.ts'
 import { linesOf, requestDids, requestHost, type QueueOptions } from '../backfill-requests.ts'
 import { CannotError, EXIT, examples, type Add, type Cli } from '../cli.ts'
-import { count, duration } from '../output.ts'
+import { count, duration, oneLine } from '../output.ts'
 import { inspectHosts } from '../redis-state.ts'
 import type { Session } from '../session.ts'
-import { inspectSystem, sweepKeys } from '../system-state.ts'
+import { inspectSystem, type SystemState } from '../system-state.ts'
 
 export const addBackfill: Add = (cli, parent) => {
   const backfill = parent.command('backfill').description('ask for repositories to be fetched, and see how far that is')
@@ -21,7 +22,7 @@ export const addBackfill: Add = (cli, parent) => {
       ['sluice backfill did did:plc:… did:plc:…', 'these accounts, before all others'],
       ['sluice backfill file dids.txt --normal', 'one DID a line, behind what waits already'],
       ['sluice backfill host pds.example.com', 'every account of a host'],
-      ['sluice backfill all --yes', 'enumerate the relays anew, from their first page'],
+      ['sluice backfill all --yes', 'enumerate the relays, or their hosts, anew from the first page'],
       ['sluice backfill status', 'what waits, where it is held up'],
     ),
   )
@@ -50,7 +51,9 @@ export const addBackfill: Add = (cli, parent) => {
 function addWhole(cli: Cli, backfill: Command): void {
   backfill
     .command('all')
-    .description('enumerate the relays anew from their first page; what is complete is not fetched again')
+    .description(
+      'enumerate the relays, or their hosts, anew from the first page; what is complete is not fetched again',
+    )
     .option('--yes', 'do it')
     .action(({ yes = false }: { yes?: boolean }) => cli.run((session) => enumerate(session, yes)))
   backfill
@@ -87,16 +90,21 @@ export const addSweep: Add = (cli, parent) => {
     .action(({ status: only = false }: { status?: boolean }) => cli.run((session) => sweep(session, only)))
 }
 
+/** So many keys go in one command; the hosts of a network have thousands of cursors. */
+const KEYS_MAX = 1_000
+
 /** The cursors of the listing are forgotten: the ingester begins at the first page when it starts. */
 async function enumerate(session: Session, yes: boolean): Promise<void> {
   const { out, settings } = session
   const redis = await session.redis()
-  const keys = settings.relays.map((relay) => cursorKey(settings.streams.repo, relay))
-  const held = await classified(redis.mGet(keys))
-  const cursors = keys.map((key, i) => `${key} (now ${held[i] ?? 'absent'})`)
+  const stream = settings.streams.repo
+  const system = await inspectSystem(session)
+  if (!system.redis.state) throw new CannotError(system.redis.away ?? 'Redis is away')
+  // Those of the relays, and with INGESTER_REPO_SOURCE=hosts those of their hosts: as long as one of these is there its host is not listed anew.
+  const held = system.redis.state.cursors.filter((cursor) => cursor.stream === stream)
   if (!yes) {
-    out.document({ keys, done: false })
-    out.line(`would remove ${cursors.join(', ')}`)
+    out.document({ cursors: held.length, done: false })
+    out.line(`would remove ${count(held.length)} cursors${held.length > 0 ? `: ${named(held)}` : ''}`)
     out.line(
       'Every repository is listed again; only those that were never fetched whole, or are missing something, are requested.',
     )
@@ -105,17 +113,28 @@ async function enumerate(session: Session, yes: boolean): Promise<void> {
     )
     return
   }
-  if ((await listerRuns(session)) === true) {
+  if (listerRuns(system) === true) {
     throw new CannotError('stop the ingester first (INGESTER_MODE all or backfill): it holds the cursor in memory, and would stop with a conflict. For a running one: sluice sweep') // prettier-ignore
   }
-  const removed = await classified(redis.del(keys))
-  out.document({ keys, done: true, removed })
+  const keys = held.map(({ host }) => cursorKey(stream, host))
+  let removed = 0
+  for (let i = 0; i < keys.length; i += KEYS_MAX) removed += await classified(redis.del(keys.slice(i, i + KEYS_MAX)))
+  out.document({ cursors: held.length, done: true, removed })
   out.line(`${count(removed)} cursors removed; start the ingester, it lists every repository from the first page`)
 }
 
+const CURSORS_SHOWN = 3
+
+function named(cursors: readonly CursorState[]): string {
+  const shown = cursors
+    .slice(0, CURSORS_SHOWN)
+    .map(({ stream, host, cursor }) => `${cursorKey(stream, host)} (now ${oneLine(cursor, 40)})`)
+  const more = cursors.length - shown.length
+  return `${shown.join(', ')}${more > 0 ? ` and ${count(more)} more` : ''}`
+}
+
 /** Whether an ingester is connected that lists repositories; undefined where Redis does not tell who is. */
-async function listerRuns(session: Session): Promise<boolean | undefined> {
-  const { redis, settings } = await inspectSystem(session)
+function listerRuns({ redis, settings }: SystemState): boolean | undefined {
   const listers = ['all', 'backfill'].map((mode) => ingesterClientName(mode, settings.shard))
   return redis.state?.connection.clients?.some(({ name }) => listers.includes(name))
 }
@@ -209,8 +228,9 @@ function isRequest(message: Record<string, string>): boolean {
 async function sweep(session: Session, statusOnly: boolean): Promise<number> {
   const { out, settings } = session
   const redis = await session.redis()
-  const [demandKey, endedKey] = sweepKeys(settings.streams.repo)
-  const [demand, ended] = await classified(redis.mGet([demandKey, endedKey]))
+  const { repo } = settings.streams
+  const demandKey = sweepDemandKey(repo)
+  const [demand, ended] = await classified(redis.mGet([demandKey, sweptKey(repo)]))
   if (!statusOnly && demand === null) {
     // The time makes it another demand than one that is just being met.
     await classified(redis.set(demandKey, `an operator asked (${new Date().toISOString()})`, { NX: true }))
@@ -224,7 +244,7 @@ async function sweep(session: Session, statusOnly: boolean): Promise<number> {
         ? 'a sweep is asked for: the ingester begins within seconds'
         : `one is wanted or under way already: ${demand}`,
     )
-  if (now !== null && (await listerRuns(session)) === false)
+  if (now !== null && listerRuns(await inspectSystem(session)) === false)
     out.line('no ingester is connected that can do it: start one with INGESTER_MODE all or backfill')
   out.line(`the last one ended ${ended ?? 'never'}`)
   return EXIT.done

@@ -3,7 +3,13 @@ import { collections } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { DatabasePool } from '@sluice/database/pool.ts'
 import { beginBulkLoad } from '@sluice/indexing/bulk/begin.ts'
-import { bulkStatus, finishBulkLoad, finishConnections, type Progress } from '@sluice/indexing/bulk/finish.ts'
+import {
+  bulkStatus,
+  finishBulkLoad,
+  finishConnections,
+  JOBS_MAX,
+  type FinishProgress,
+} from '@sluice/indexing/bulk/finish.ts'
 import { CannotError, EXIT, examples, type Add } from '../cli.ts'
 import type { Session } from '../session.ts'
 
@@ -37,8 +43,6 @@ export const addBulk: Add = (cli, parent) => {
 }
 
 const set = new CollectionSet(collections)
-/** Each is a connection, and a build has parallel workers of its own. */
-const JOBS_MAX = 64
 
 async function begin(session: Session): Promise<void> {
   const dropped = await beginBulkLoad(await session.db(), set)
@@ -77,7 +81,7 @@ async function finish(session: Session, jobs: number): Promise<void> {
     statementMs: 0,
   })
   let last = ''
-  const onProgress = ({ step, at }: Progress): void => {
+  const onProgress = ({ step, at }: FinishProgress): void => {
     const line = `${step} ${at}`.trim()
     if (line !== last) out.line(line)
     last = line

@@ -17,14 +17,15 @@ export const addConfig: Add = (cli, parent) => {
     .command('config')
     .description('show the effective configuration of each role, secrets masked')
     .argument('[role]', `one of ${ROLES.map(({ name }) => name).join(', ')}; default: all`)
-    .option('--check', 'exit 78 when a role could not start with it')
+    .option('--check', 'exit 78 when the role, or without one any of them, could not start with it')
     .option('--changed', 'only what is not the default')
     .addHelpText(
       'after',
       examples(
         ['sluice config', 'everything, with where each value came from'],
         ['sluice config indexer --changed', 'what was set for the indexer'],
-        ['sluice config --check', 'before a deployment: would every role start?'],
+        ['sluice config --check', 'before a deployment, with an env file for all roles: would each start?'],
+        ['sluice config indexer --check', 'in a container, whose environment is that of one role'],
       ),
     )
     .action((role: string | undefined, options: { check?: boolean; changed?: boolean }, command) => {

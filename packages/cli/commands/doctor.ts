@@ -1,4 +1,4 @@
-/** `sluice doctor`: what is wrong, how that was seen, what it means, and what mends it. Changes nothing. */
+/** `sluice doctor`: what is wrong, how that was seen, what it means, and what fixes it. Changes nothing. */
 import { EXIT, examples, type Add } from '../cli.ts'
 import { LIMITS, type Limits } from '../doctor/finding.ts'
 import { diagnose } from '../doctor/diagnose.ts'
@@ -13,7 +13,7 @@ export const addDoctor: Add = (cli, parent) => {
     .addHelpText(
       'after',
       examples(
-        ['sluice doctor', 'what is wrong, and the command that mends it'],
+        ['sluice doctor', 'what is wrong, and the command that fixes it'],
         ['sluice doctor --json | jq -r ".findings[].id"', 'for alerts: the anchors of DATAPLANE_DEBUG.md'],
         ['sluice doctor --lag 60', 'be stricter about lag'],
       ),

@@ -175,7 +175,10 @@ function show({ out }: Session, { subject, pds, queued, index, verdict }: Explan
         ? `${record.cid} at rev ${record.rev ?? 'unknown (another indexer wrote it)'}${record.fromExport ? ', from an export' : ''}`
         : 'none',
     )
-    if (tombstone) row('tombstone', `deleted at rev ${tombstone.rev}, ${tombstone.deletedAt}`)
+    if (tombstone) {
+      const inDoubt = record ? '; older than the last export, so the record may have been written anew' : ''
+      row('tombstone', `deleted at rev ${tombstone.rev}, ${tombstone.deletedAt}${inDoubt}`)
+    }
     if (duplicate) row('duplicate', `waits for ${duplicate.duplicateOf}`)
     if (index.hasPlugin) row('rows in', tables.map(({ table, rows }) => `${table} (${rows})`).join(', ') || 'none')
     for (const { table, column, key, value } of counters)

@@ -1,11 +1,8 @@
 /** `sluice migrate`: brings the schema to the state that this version needs. Safe to repeat, and while the daemons run. */
-import { collections } from '@sluice/collections/collections.ts'
+import { tableScripts } from '@sluice/collections/collections.ts'
 import { migrate, pendingMigrations } from '@sluice/database/migrate.ts'
 import { EXIT, examples, type Add } from '../cli.ts'
 import type { Session } from '../session.ts'
-
-/** Tables that collections bring along. */
-const scripts = collections.flatMap(({ migrations }) => migrations)
 
 export const addMigrate: Add = (cli, parent) => {
   parent
@@ -24,7 +21,7 @@ export const addMigrate: Add = (cli, parent) => {
 
 async function list(session: Session): Promise<number> {
   const { out, settings } = session
-  const pending = await pendingMigrations(await session.db(), scripts)
+  const pending = await pendingMigrations(await session.db(), tableScripts())
   out.document({ schema: settings.schema, pending })
   if (pending.length === 0) out.line(`schema "${settings.schema}" is up to date`)
   else out.line(`pending in schema "${settings.schema}": ${pending.join(', ')}; apply them with: sluice migrate`)
@@ -34,7 +31,7 @@ async function list(session: Session): Promise<number> {
 async function apply(session: Session): Promise<void> {
   const { out, settings } = session
   await session.db() // names the trouble in one line when it is away
-  const { applied } = await migrate(session.postgresUrl, settings.schema, scripts)
+  const { applied } = await migrate(session.postgresUrl, settings.schema, tableScripts())
   out.document({ schema: settings.schema, applied })
   out.line(
     applied.length === 0

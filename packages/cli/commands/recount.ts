@@ -9,7 +9,7 @@ import {
   type RecountStep,
   type WrongCounter,
 } from '@sluice/indexing/recount.ts'
-import { bulkPhase } from '@sluice/indexing/bulk/finish.ts'
+import { bulkPhase } from '@sluice/indexing/bulk/phase.ts'
 import { CannotError, EXIT, examples, type Add } from '../cli.ts'
 import { count, oneLine } from '../output.ts'
 import type { Session } from '../session.ts'

@@ -16,7 +16,15 @@ const SERVER: RedisState['server'] = {
   role: 'master',
   connectedClients: 5,
   blockedClients: 2,
-  memory: { usedBytes: 1e8, maxBytes: 1e9, ratio: 0.1, peakBytes: 1e8, policy: 'noeviction', evictedKeys: 0 },
+  memory: {
+    usedBytes: 1e8,
+    maxBytes: 1e9,
+    ratio: 0.1,
+    peakBytes: 1e8,
+    systemBytes: 0,
+    policy: 'noeviction',
+    evictedKeys: 0,
+  },
   persistence: {
     appendonly: true,
     lastWriteOk: true,
@@ -61,12 +69,12 @@ const POSTGRES: PostgresState = {
   blocked: [],
 }
 
-function ids(given: {
+function stateOf(given: {
   redis?: Partial<RedisState>
   postgres?: Partial<PostgresState>
   state?: Partial<SystemState>
-}): FindingId[] {
-  const state: SystemState = {
+}): SystemState {
+  return {
     time: REDIS.time,
     settings: readSettings({}),
     redis: { state: { ...REDIS, ...given.redis } },
@@ -75,7 +83,10 @@ function ids(given: {
     unknownVariables: [],
     ...given.state,
   }
-  return diagnose(state).map(({ id }) => id)
+}
+
+function ids(given: Parameters<typeof stateOf>[0]): FindingId[] {
+  return diagnose(stateOf(given)).map(({ id }) => id)
 }
 
 test('a healthy system has no findings', () => {
@@ -124,7 +135,9 @@ test.each<[FindingId, Parameters<typeof ids>[0]]>([
       redis: {
         connection: {
           ...REDIS.connection,
-          clients: readClients('addr=a:1 name=backfiller-one-main age=3\naddr=b:2 name=backfiller-one-main age=9'),
+          clients: readClients(
+            'addr=a:1 name=sluice-backfiller-one-main age=3\naddr=b:2 name=sluice-backfiller-one-main age=9',
+          ),
         },
       },
     },
@@ -218,4 +231,97 @@ test('what is away hides nothing else', () => {
     'redis-away',
     'postgres-read-only',
   ])
+})
+
+/** What an ingester says of itself. */
+const ingester = (...metrics: string[]) => [{ url: 'http://x', ready: true, metrics: readMetrics(metrics.join('\n')) }]
+
+/** Below its mark, and somebody reads it. */
+function reading(stream: string, group: string, entries: number): Pick<RedisState, 'streams' | 'living'> {
+  const deadLetters = { total: 0, reasons: {}, cap: 10 }
+  return {
+    streams: [{ stream, exists: true, entries, bytes: 1, lagSeconds: 1, deadLetters, groups: [] }],
+    living: [{ stream, group, consumer: 'one', process: 'a host pid 1' }],
+  }
+}
+
+test.each([
+  ['firehose_live', 'entries', ['backpressure']],
+  ['firehose_live', 'memory', ['backpressure']],
+  ['repo_backfill', 'entries', ['relay-disconnected']],
+  ['label_live', 'entries', ['relay-disconnected']],
+])('a relay that was left for want of room in %s (%s) is not looked for in the network', (stream, by, found) => {
+  const daemons = ingester(
+    'sluice_ingester_connected{host="r"} 0',
+    `sluice_ingester_backpressure{stream="${stream}",by="${by}"} 1`,
+  )
+  // Between four fifths of the mark and the mark.
+  expect(ids({ state: { daemons }, redis: reading('firehose_live', 'firehose_group', 85_000) })).toEqual(found)
+})
+
+test('backpressure lasts for as long as the ingester says so, and is the rule for what waits to be fetched', () => {
+  const held = (stream: string, value: number) => ({
+    daemons: ingester(`sluice_ingester_backpressure{stream="${stream}",by="entries"} ${value}`),
+  })
+  const labels = reading('label_live', 'label_group', 85_000)
+  expect(ids({ state: held('label_live', 1), redis: labels })).toEqual(['backpressure'])
+  expect(ids({ state: held('label_live', 0), redis: labels })).toEqual([])
+  const repos = reading('repo_backfill', 'repo_backfill_group', 85_000)
+  expect(ids({ state: held('repo_backfill', 1), redis: repos })).toEqual([])
+})
+
+function mendsOf(given: Parameters<typeof stateOf>[0]): string[] {
+  return diagnose(stateOf(given)).map(({ severity, id, mend }) => `${severity} ${id}: ${mend}`)
+}
+
+test.each(['sluice-migrate', 'sluice-bulk'])('nobody is told to end %s, which is ours', (application) => {
+  const session = { pid: 7, application, seconds: 900, state: 'active', query: 'create index' }
+  const [open, ...rest] = mendsOf({ postgres: { longTransactions: [session] } })
+  expect(open).toMatch(/^warning long-transaction: wait, and do not end it; .*pg_stat_progress_create_index/)
+  const by = [{ pid: 7, application, isUpkeep: false }]
+  const [waiting] = mendsOf({ postgres: { blocked: [{ ...session, pid: 8, application: 'sluice-indexer/one', by }] } })
+  expect(waiting).toMatch(/^warning lock-waits: wait, and do not end it; .*pg_stat_progress_create_index/)
+  expect(rest).toEqual([])
+})
+
+test('whoever else holds a lock may be ended, and no vacuum', () => {
+  const blocked = (...by: PostgresState['blocked'][number]['by']) => [
+    { pid: 8, application: 'sluice-indexer/one', seconds: 9, state: 'active', query: 'insert', by },
+  ]
+  const vacuum = { pid: 6, application: 'psql', isUpkeep: true }
+  const forgotten = { pid: 7, application: 'psql', isUpkeep: false }
+  const [kept] = mendsOf({ postgres: { blocked: blocked(vacuum) } })
+  expect(kept).toMatch(/^warning lock-waits: wait/)
+  const [ended] = mendsOf({ postgres: { blocked: blocked(vacuum, forgotten) } })
+  expect(ended).toMatch(/^broken lock-waits: .*pg_terminate_backend\(7\)/)
+})
+
+const GB = 2 ** 30
+
+test.each([
+  // More than it holds, or a Redis that has grown without a limit would refuse everything at once.
+  [{ usedBytes: 6e9, maxBytes: 0 }, 'maxmemory 11445mb', 'at most half of what Redis can have'],
+  // Enough for the chain state of the network, where the machine has it.
+  [{ usedBytes: 1e8, maxBytes: 0 }, 'maxmemory 5120mb', 'at most half of what Redis can have'],
+  [{ usedBytes: 1e8, maxBytes: 0, systemBytes: 4 * GB }, 'maxmemory 2048mb', 'at most half of what Redis can have'],
+  [{ usedBytes: 3 * GB, maxBytes: 4 * GB }, 'maxmemory 8192mb', 'only if Redis can have twice as much'],
+  [
+    { usedBytes: 4 * GB, maxBytes: 5 * GB, systemBytes: 16 * GB },
+    'maxmemory 8192mb',
+    'only if Redis can have twice as much',
+  ],
+])('of the memory %j Redis gets %s, %s', (given, command, condition) => {
+  const memory = { ...SERVER.memory, ...given, ratio: given.maxBytes > 0 ? given.usedBytes / given.maxBytes : 0 }
+  const problems = given.maxBytes > 0 ? [] : [{ setting: 'maxmemory', detail: '', losesData: false } as const]
+  const [mend, ...rest] = mendsOf({ redis: { server: { ...SERVER, memory, problems } } })
+  expect(mend).toContain(command)
+  expect(mend).toContain(condition)
+  expect(rest).toEqual([])
+})
+
+test('where the limit is half of the machine already, Redis is not given more', () => {
+  const memory = { ...SERVER.memory, usedBytes: 7 * GB, maxBytes: 8 * GB, ratio: 7 / 8, systemBytes: 16 * GB }
+  const [mend] = mendsOf({ redis: { server: { ...SERVER, memory } } })
+  expect(mend).not.toContain('CONFIG SET')
+  expect(mend).toContain('docs/operations.md')
 })

@@ -1,7 +1,7 @@
 /** What can be wrong with PostgreSQL. */
 import { valuesOf } from '../daemon-state.ts'
 import { bytes, count, duration, oneLine } from '../output.ts'
-import type { PostgresState } from '../postgres-state.ts'
+import type { HolderState, PostgresState } from '../postgres-state.ts'
 import type { Finding, Limits, Rule } from './finding.ts'
 
 /** Those that every batch writes: when they swell, everything is slow. */
@@ -172,27 +172,49 @@ const vacuum: Check = ({ tables, schema }) =>
 /** Five minutes: a batch takes seconds, a backup uses a snapshot for hours, and is worth knowing of. */
 const LONG_SECONDS = 300
 
+/** What these do takes hours on a full index, ends by itself, and begins anew when it is ended. */
+const MAINTENANCE = new Set(['sluice-migrate', 'sluice-bulk'])
+
+/** Of what takes long in them. */
+const PROGRESS =
+  'select pid, phase, blocks_done as done, blocks_total as total from pg_stat_progress_create_index union all select pid, phase, heap_blks_scanned, heap_blks_total from pg_stat_progress_vacuum'
+
+const wait = (applications: readonly string[]): string =>
+  `wait, and do not end it; how far it is: ${psql(PROGRESS)}${applications.includes('sluice-bulk') ? '; sluice bulk status' : ''}`
+
 const longTransactions: Check = ({ longTransactions: all }) =>
   all
     .filter(({ seconds }) => seconds > LONG_SECONDS)
-    .map(({ pid, application, seconds, state, query }) => ({
-      id: 'long-transaction',
-      severity: 'warning',
-      what: `a transaction has been open for ${duration(seconds)}`,
-      evidence: oneLine(`pid ${pid} (${application || 'no name'}), ${state}: ${query}`, 200),
-      meaning: 'Vacuum can remove nothing that is younger, and whatever it has locked stays locked.',
-      mend: psql(`select pg_terminate_backend(${pid})`),
-    }))
+    .map(({ pid, application, seconds, state, query }) => {
+      const isOurs = MAINTENANCE.has(application)
+      return {
+        id: 'long-transaction',
+        severity: 'warning',
+        what: `a transaction ${isOurs ? 'of our own maintenance ' : ''}has been open for ${duration(seconds)}`,
+        evidence: oneLine(`pid ${pid} (${application || 'no name'}), ${state}: ${query}`, 200),
+        meaning: 'Vacuum can remove nothing that is younger, and whatever it has locked stays locked.',
+        mend: isOurs ? wait([application]) : psql(`select pg_terminate_backend(${pid})`),
+      }
+    })
 
 const lockWaits: Check = ({ blocked }) =>
-  blocked.map(({ pid, application, by, query }) => ({
-    id: 'lock-waits',
-    severity: 'broken',
-    what: `${application || `pid ${pid}`} waits for a lock`,
-    evidence: oneLine(`pid ${pid} waits for ${by.join(', ') || 'somebody'}: ${query}`, 200),
-    meaning: 'While a migration, a manual statement or a forgotten session holds a table, no batch is applied.',
-    mend: `look who it is, then end it: ${psql(`select pg_terminate_backend(${by[0] ?? pid})`)}`,
-  }))
+  blocked.map(({ pid, application, by, query }) => {
+    const others = by.filter((holder) => !holder.isUpkeep && !MAINTENANCE.has(holder.application))
+    const isWanted = by.length > 0 && others.length === 0
+    return {
+      id: 'lock-waits',
+      severity: isWanted ? 'warning' : 'broken',
+      what: `${application || `pid ${pid}`} waits for a lock${isWanted ? ' of maintenance' : ''}`,
+      evidence: oneLine(`pid ${pid} waits for ${by.map(holderName).join(', ') || 'somebody'}: ${query}`, 200),
+      meaning: 'While a migration, a manual statement or a forgotten session holds a table, no batch is applied.',
+      mend: isWanted
+        ? wait(by.map((holder) => holder.application))
+        : `look who it is, then end it: ${psql(`select pg_terminate_backend(${others[0]?.pid ?? pid})`)}`,
+    }
+  })
+
+const holderName = ({ pid, application }: HolderState): string =>
+  application === '' ? `${pid}` : `${pid} (${application})`
 
 const CHECKS: readonly Check[] = [
   readOnly,

@@ -54,7 +54,7 @@ export const redisSettings: Rule = ({ redis, settings }) => {
       evidence: `maxmemory is 0, ${bytes(memory.usedBytes)} in use`,
       meaning:
         'Producers wait at a share of maxmemory; without one only the numbers of entries hold them back, and the machine may run out of memory.',
-      mend: `${cli} CONFIG SET maxmemory 4gb   (about two thirds of the machine; and in redis.conf)`,
+      mend: `${setLimit(cli, firstLimit(memory))}   (at most half of what Redis can have; and in redis.conf)`,
     })
   }
   const percent = Math.min(settings.memoryPercent.backfiller, settings.memoryPercent.ingester)
@@ -65,7 +65,7 @@ export const redisSettings: Rule = ({ redis, settings }) => {
       what: 'Redis is near its memory limit',
       evidence: `${bytes(memory.usedBytes)} of ${bytes(memory.maxBytes)} in use (${Math.round(memory.ratio * 100)} %)`,
       meaning: `Backfilling waits from ${settings.memoryPercent.backfiller} % on, live events from ${settings.memoryPercent.ingester} %. Nothing is lost; the relay keeps what is not read, for some days.`,
-      mend: `let the consumers drain it, or give it more: ${cli} CONFIG SET maxmemory ${Math.ceil((memory.maxBytes * 2) / 2 ** 20)}mb`,
+      mend: moreMemory(cli, memory),
     })
   }
   if (memory.evictedKeys > 0) {
@@ -111,6 +111,34 @@ export const redisSettings: Rule = ({ redis, settings }) => {
     })
   }
   return findings
+}
+
+/** As docs/operations.md asks for, Sizing: with less the backfiller stops before it has seen the network. */
+const NETWORK_BYTES = 5 * 2 ** 30
+
+interface Memory {
+  usedBytes: number
+  maxBytes: number
+  systemBytes: number
+}
+
+const setLimit = (cli: string, limitBytes: number): string =>
+  `${cli} CONFIG SET maxmemory ${Math.ceil(limitBytes / 2 ** 20)}mb`
+
+/** A rewrite of the append-only file forks, and pages that change meanwhile exist twice: beyond half of its machine the kernel may end Redis. */
+const halfOf = ({ systemBytes }: Memory): number => (systemBytes > 0 ? systemBytes / 2 : Infinity)
+
+/** Never near what is in use, though that were more than half: a Redis at its limit refuses acks too, and could not drain. */
+function firstLimit(memory: Memory): number {
+  const { usedBytes } = memory
+  return Math.min(Math.max(NETWORK_BYTES, 2 * usedBytes), Math.max(halfOf(memory), 1.25 * usedBytes))
+}
+
+function moreMemory(cli: string, memory: Memory): string {
+  const limitBytes = Math.min(2 * memory.maxBytes, halfOf(memory))
+  return limitBytes > memory.maxBytes
+    ? `let the consumers drain it, or give it more: ${setLimit(cli, limitBytes)}   (only if Redis can have twice as much; and in redis.conf)`
+    : 'let the consumers drain it; its machine has no more to give, since Redis may need twice its limit: a larger one, or less to hold (docs/operations.md, Sizing)'
 }
 
 export const redisSpeed: Rule = ({ redis }, { roundTripMs }) => {

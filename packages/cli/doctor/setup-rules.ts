@@ -1,6 +1,6 @@
 /** What can be wrong with how the daemons are set up, seen together. */
-import { collectionFilter } from '@sluice/atproto/collection-filter.ts'
 import { collections } from '@sluice/collections/collections.ts'
+import { collectionFilter } from '@sluice/collections/patterns.ts'
 import type { Finding, Rule } from './finding.ts'
 import { oneLine } from '../output.ts'
 
@@ -60,7 +60,7 @@ export const unknownVariables: Rule = ({ unknownVariables: problems }) =>
     what: 'a variable is misspelt',
     evidence: problem,
     meaning: 'A daemon does not start with it: a setting that is silently ignored costs days.',
-    mend: 'correct or remove it where the daemons get their environment; sluice config --check',
+    mend: 'correct or remove it where the daemons get their environment; sluice config --check (in a container, whose environment is that of one role: sluice config <role> --check)',
   }))
 
 export const versions: Rule = ({ daemons }) => {

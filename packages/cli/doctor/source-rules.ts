@@ -1,7 +1,7 @@
 /** What can be wrong where data comes from: ingester, relays, labelers, repositories. */
 import { ingesterClientName } from '@sluice/streams/client-names.ts'
 import { hostOf } from '@sluice/streams/cursors.ts'
-import { valuesOf } from '../daemon-state.ts'
+import { heldBack, valuesOf } from '../daemon-state.ts'
 import { count, duration, oneLine } from '../output.ts'
 import type { SystemState } from '../system-state.ts'
 import type { Finding, Rule } from './finding.ts'
@@ -30,9 +30,11 @@ export const ingesterStopped: Rule = (system) => {
   ]
 }
 
-export const relayDisconnected: Rule = ({ daemons }) =>
-  valuesOf(daemons, 'sluice_ingester_connected')
-    .filter(({ value }) => value === 0)
+export const relayDisconnected: Rule = ({ daemons, settings }) => {
+  // Without room for longer than INGESTER_PAUSE_MS it has left its relays by itself: `backpressure` tells, and neither DNS nor the relay is at fault.
+  const holding = new Set(heldBack(daemons, settings.streams.live).map(({ url }) => url))
+  return valuesOf(daemons, 'sluice_ingester_connected')
+    .filter(({ value, url }) => value === 0 && !holding.has(url))
     .map(({ labels, url }) => ({
       id: 'relay-disconnected',
       severity: 'broken',
@@ -42,6 +44,7 @@ export const relayDisconnected: Rule = ({ daemons }) =>
         'No live events come from it. The ingester tries again by itself; nothing is lost for as long as the relay keeps its events.',
       mend: 'look at the log of the ingester for the reason; check RELAY_HOSTS, DNS and the way out (curl https://<relay>/xrpc/_health)',
     }))
+}
 
 /** A daemon that we can ask says that this host is connected: then what is old there is only quiet. */
 const isConnected = ({ daemons }: SystemState, metric: string, host: string): boolean =>

@@ -1,6 +1,8 @@
 /** What can be wrong with streams, groups and consumers. */
+import { ownerOfClient } from '@sluice/streams/client-names.ts'
 import type { GroupState, StreamState } from '@sluice/streams/stream-state.ts'
 import { readingsOf, type Reading } from '../config.ts'
+import { heldBack } from '../daemon-state.ts'
 import { count, duration, oneLine } from '../output.ts'
 import type { SystemState } from '../system-state.ts'
 import type { Finding, Rule } from './finding.ts'
@@ -79,11 +81,10 @@ export const dead: Rule = (state, { deadSeconds }) =>
 
 /** Each connection of an indexer or a backfiller has a purpose of its own: two of one name are two processes. */
 export const collision: Rule = ({ redis }) => {
-  const clients = (redis.state?.connection.clients ?? []).filter(({ name }) => !name.startsWith('sluice-ingester-'))
   const processes = new Map<string, Set<string>>()
-  for (const [name, own] of Map.groupBy(clients, (client) => client.name)) {
-    if (own.length < 2) continue
-    const owner = ownerOf(name)
+  for (const [name, own] of Map.groupBy(redis.state?.connection.clients ?? [], (client) => client.name)) {
+    const owner = ownerOfClient(name)
+    if (owner === undefined || own.length < 2) continue
     for (const { address } of own) processes.set(owner, (processes.get(owner) ?? new Set()).add(address))
   }
   return [...processes].map(([owner, addresses]): Finding => {
@@ -97,12 +98,6 @@ export const collision: Rule = ({ redis }) => {
       mend: `give each process its own ${owner.startsWith('backfiller') ? 'BACKFILLER_CONSUMER' : 'INDEXER_CONSUMER'} (one, two, …)`,
     }
   })
-}
-
-/** `sluice-indexer-one-commands`, `backfiller-one-main` → `indexer one`, `backfiller one`. */
-function ownerOf(name: string): string {
-  const match = /^(?:sluice-)?(indexer|backfiller)-(.+)-[^-]+$/.exec(name)
-  return match ? `${match[1]} ${match[2]}` : name
 }
 
 export const stuck: Rule = (state, { lagSeconds }) =>
@@ -142,23 +137,28 @@ export const lag: Rule = (state, limits) =>
     ]
   })
 
-export const backpressure: Rule = (state) => {
-  const { redis, settings } = state
+export const backpressure: Rule = ({ redis, settings, daemons }) => {
   if (!redis.state) return []
   return redis.state.streams.flatMap(({ stream, entries, lagSeconds }): Finding[] => {
     const mark = settings.highWater.get(stream)
     // Backfilling runs at its mark as a rule: the backfiller is faster than any indexer.
-    const factor = stream === settings.streams.backfill || stream === settings.streams.repo ? 1.2 : 1
-    if (mark === undefined || entries < mark * factor) return []
+    const isBackfill = stream === settings.streams.backfill || stream === settings.streams.repo
+    // Once the mark was reached, the producer waits until a fifth has drained.
+    const [holding] = isBackfill ? [] : heldBack(daemons, stream)
+    if (mark === undefined || (entries < mark * (isBackfill ? 1.2 : 1) && !holding)) return []
+    const seen = [
+      `${count(entries)} entries, the high-water mark is ${count(mark)}; the oldest is ${duration(lagSeconds)} old`,
+      ...(holding ? [`sluice_ingester_backpressure{by="${holding.by}"} is 1 at ${holding.url}`] : []),
+    ]
     return [
       {
         id: 'backpressure',
         severity: 'broken',
         what: `nothing more is written to ${stream}`,
-        evidence: `${count(entries)} entries, the high-water mark is ${count(mark)}; the oldest is ${duration(lagSeconds)} old`,
+        evidence: seen.join('; '),
         meaning:
           'The producer waits, and upstream keeps what it does not read. Nothing is lost as long as the relay keeps it. The cause is downstream.',
-        mend: 'see to the consumers first (sluice doctor names them); then it drains by itself. Never XTRIM',
+        mend: `${holding?.by === 'memory' ? 'see to the memory of Redis first (redis-near-limit)' : 'see to the consumers first (sluice doctor names them)'}; then it drains by itself. Never XTRIM`,
       },
     ]
   })
