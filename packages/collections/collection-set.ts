@@ -2,16 +2,16 @@
  * The collections of one indexer: those with a plugin, and prefixes of others that are only stored. The same set decides what is indexed live, from
  * exports and on deletion, and what an ingester lets through.
  */
-import { isValidNsid } from '@atproto/syntax'
 import type { Collection } from './define.ts'
 import { FatalError } from '@sluice/runtime/errors.ts'
 import { compileRecord, type RecordSchema } from './lexicon/compile.ts'
 import { findUnstorable } from './lexicon/data-model.ts'
+import { collectionFilter, type CollectionFilter } from './patterns.ts'
 
 export class CollectionSet {
   readonly #plugins: ReadonlyMap<string, Collection>
   readonly #schemas = new Map<string, RecordSchema>()
-  readonly #patterns: readonly string[]
+  readonly #isListed: CollectionFilter
 
   /**
    * @param patterns collections to store without a plugin: an NSID, a prefix with `.*` (`app.foo.*` is not `app.foobar.x`), or `*` for all
@@ -19,9 +19,7 @@ export class CollectionSet {
    */
   constructor(plugins: readonly Collection[], patterns: readonly string[] = []) {
     this.#plugins = new Map(plugins.map((plugin) => [plugin.nsid, plugin]))
-    this.#patterns = patterns
-    const problem = patternProblem(patterns)
-    if (problem !== undefined) throw new FatalError(`the collections to store: ${problem}`)
+    this.#isListed = collectionFilter(patterns)
     const twice = plugins.find((plugin) => this.#plugins.get(plugin.nsid) !== plugin)
     if (twice) throw new FatalError(`the collection ${twice.nsid} is in the list twice`)
     const documents = plugins.flatMap((plugin) => (plugin.lexicon ? [plugin.lexicon] : []))
@@ -38,7 +36,7 @@ export class CollectionSet {
 
   /** Whether records of this collection are stored at all. */
   stores(nsid: string): boolean {
-    return this.#plugins.has(nsid) || this.#patterns.some((pattern) => matches(pattern, nsid))
+    return this.#plugins.has(nsid) || this.#isListed(nsid)
   }
 
   /**
@@ -51,16 +49,4 @@ export class CollectionSet {
     const violation = this.#schemas.get(nsid)?.validate(record)
     return violation && `${violation.path}: ${violation.message}`
   }
-}
-
-/** What is wrong with patterns of collections, to follow the name of the setting; undefined when all have the right form. */
-export function patternProblem(patterns: readonly string[]): string | undefined {
-  const bad = patterns.find((pattern) => pattern !== '*' && !NAMESPACE.test(pattern) && !isValidNsid(pattern))
-  return bad && `${JSON.stringify(bad)} is neither an NSID nor a prefix such as com.example.*`
-}
-
-const NAMESPACE = /^[a-zA-Z0-9-]+(?:\.[a-zA-Z0-9-]+)*\.\*$/
-
-function matches(pattern: string, nsid: string): boolean {
-  return pattern.endsWith('*') ? nsid.startsWith(pattern.slice(0, -1)) : nsid === pattern
 }

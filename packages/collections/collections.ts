@@ -20,7 +20,7 @@ import referencelistoptout from './app.bsky.graph/referencelistoptout.ts'
 import starterpack from './app.bsky.graph/starterpack.ts'
 import verification from './app.bsky.graph/verification.ts'
 import labeler from './app.bsky.labeler/service.ts'
-import type { Collection } from './define.ts'
+import type { Collection, TableScript } from './define.ts'
 import { actorStatus, chatDeclaration, germDeclaration, notificationDeclaration } from './stored-only.ts'
 
 export const collections = [
@@ -45,3 +45,8 @@ export const collections = [
   chatDeclaration,
   germDeclaration,
 ] as readonly Collection[]
+
+/** The steps of the schema that these bring for tables of their own: for whoever migrates a database, or asks what is pending in it. */
+export function tableScripts(): TableScript[] {
+  return collections.flatMap(({ migrations }) => migrations)
+}

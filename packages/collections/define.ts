@@ -85,6 +85,27 @@ export function count<C extends Columns>(of: TableOf<C>, by: keyof C & string): 
   return build()
 }
 
+/**
+ * A row of an aggregate table that is there for each key in a column, with zeros while nothing is counted: a reader looks for other things beside it, and finds
+ * none where it is missing.
+ */
+export interface AggregateRow {
+  /** Whose keys, in which of its columns. */
+  of: Table
+  by: string
+  table: string
+  key: string
+}
+
+/** `aggregateRow(list, 'creator', { table: 'profile_agg', key: 'did' })`: whoever has made a list has a row of `profile_agg`. */
+export function aggregateRow<C extends Columns>(
+  of: TableOf<C>,
+  by: keyof C & string,
+  { table, key }: Pick<AggregateRow, 'table' | 'key'>,
+): AggregateRow {
+  return { of, by, table, key }
+}
+
 export interface Notification {
   /** Who is told. */
   did: string
@@ -97,6 +118,13 @@ export interface Notification {
 /** Tells `did` about the record. Nobody is told of their own doing unless the collection says so. */
 export function notify(did: string, reason: string, reasonSubject: string | null = null): Notification {
   return { did, reason, reasonSubject }
+}
+
+/** Why a record that fits its lexicon is not indexed all the same. */
+export interface Refusal {
+  /** `invalid-record`: the AppView could not read it; `wrong-owner`: somebody wrote into what is another's. */
+  reason: 'invalid-record' | 'wrong-owner'
+  detail: string
 }
 
 /** One record as the indexer sees it: validated, with its identity parsed. */
@@ -177,11 +205,12 @@ export interface Collection<R = unknown> {
   /** The first is the primary one: a record that `unique` keeps out of it has rows in none. */
   tables: readonly Table[]
   rows(entry: Entry<R>): Row[]
-  /** Why a record that is valid must not be indexed, from a closed list. */
-  refuses(entry: Entry<R>): string | undefined
+  /** Why a record that fits its lexicon must not be indexed. */
+  refuses(entry: Entry<R>): Refusal | undefined
   /** Columns of the primary table of which no two rows may agree; the others wait in `duplicate_record`. */
   unique: readonly string[]
   counters: readonly Counter[]
+  aggregateRows: readonly AggregateRow[]
   notifications(entry: Entry<R>): Notification[]
   /** People are told of their own doing too. */
   notifiesSelf: boolean
@@ -211,6 +240,7 @@ export function collection<R>(nsid: string, spec: Spec<R>): Collection<R> {
     tables: [],
     unique: [],
     counters: [],
+    aggregateRows: [],
     notifiesSelf: false,
     derived: [],
     refuses: () => undefined,

@@ -35,7 +35,7 @@ async function failure(promise: Promise<unknown>): Promise<Error> {
   )
 }
 
-test('the work is there whole after it', async ({ pool }) => {
+test('after COMMIT every statement and COPY of the work is there', async ({ pool }) => {
   const result = await transaction(pool, DOING, async (tx) => {
     await tx.query('insert into item values ($1, $2)', [1, 10])
     await tx.query({ name: 'put', text: 'insert into item values ($1, $2)', values: [2, 20] })

@@ -1,13 +1,13 @@
 /**
- * The engine: applies a batch of events to the index in one transaction, whole or not at all. Only of what the batch's ranges remove no bound is known from
- * its events (one entry may empty a repository of a million records): all but the last part of that goes first, in transactions of its own.
+ * The engine. Applies a batch in one transaction, all or nothing, with one exception: a single entry may empty a repository of a million records. What the ranges
+ * remove is therefore done first, in transactions of its own; the last part goes with the batch.
  *
- * own → look up → fold → decide → remove → contend → remember → insert → notify → count. Rows, counters, notifications and each record's rev commit together, and everything
- * follows from what was really removed and inserted, so a batch that is applied twice changes nothing, and any order and any split of
- * the same events ends in the same rows.
+ * own → find what resyncs removed → fold → look up → decide → remember → remove → contend → insert → notify → count. Rows, counters, notifications and each
+ * record's rev commit together, and everything follows from what was really removed and inserted. So a batch that is applied twice changes nothing, and the same
+ * events end in the same rows in any order and any split.
  *
  * Locks are taken in one order: accounts by DID, then rows of these accounts, then counters by key. What records of different accounts mean for each
- * other (a reply for its parent, a gate for its replies) is settled after the commit, when all that happened at the same time is visible.
+ * other (a reply for its parent, a gate for its replies) is settled after the commit, when everything that ran concurrently is visible.
  */
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { collectionOfUri, type Notification, type Written } from '@sluice/collections/define.ts'
@@ -28,7 +28,7 @@ import { findVanished, inParts, lookUp, REMOVED_MAX } from './look-up.ts'
 import { Notices } from './notify.ts'
 import { ownAccounts, type KnownActors } from './own.ts'
 import { prepare, prepareRanges, type Prepared, type Range, type Refused } from './prepare.ts'
-import { findEnded, findGaps, rememberEnded } from './remember.ts'
+import { rememberEnded, rememberFacts } from './remember.ts'
 import { removeRows, type Going, type Removed } from './remove.ts'
 import { BEGAN, settle, unsettled, type Began } from './settle.ts'
 import { sqlOf } from './sql.ts'
@@ -127,7 +127,7 @@ async function writeAll(
   clearLeftovers: boolean,
 ): Promise<void> {
   const deltas = new Deltas()
-  const ended = await findEnded(tx, collections, decided, folded)
+  const ended = await rememberFacts(tx, collections, decided, folded)
   const leftovers = clearLeftovers ? decided.fresh : []
   const removed = await removeRows(
     tx,
@@ -138,7 +138,7 @@ async function writeAll(
   writeRecords(tx, decided)
   const { winners, heirs } = await contendAll(tx, collections, decided, removed, deltas)
   const notices = new Notices()
-  await rememberEnded(tx, ended, findGaps(collections, decided, folded), notices)
+  await rememberEnded(tx, ended, notices)
   await insertAll(tx, collections, { winners, heirs }, deltas, notices)
   await notices.flush(tx)
   // Last: everybody's likes meet in the counters of the same few posts, and whoever holds these holds up the others until the commit.
@@ -209,7 +209,12 @@ async function insertAll(
     for (const [table, rows] of rowsByTable) {
       insertRows(tx, table, rows)
       const counters = plugin.counters.filter((counter) => counter.of === table)
-      if (counters.length > 0) for (const { values } of rows) deltas.add(counters, values, 1)
+      const aggregateRows = plugin.aggregateRows.filter(({ of }) => of === table)
+      if (counters.length + aggregateRows.length === 0) continue
+      for (const { values } of rows) {
+        deltas.add(counters, values, 1)
+        deltas.keep(aggregateRows, values)
+      }
     }
     for (const { entry } of won) notices.add(plugin, entry, derived.get(entry.uri) ?? plugin.notifications(entry))
     for (const { entry, notifications } of inherited) notices.add(plugin, entry, notifications)

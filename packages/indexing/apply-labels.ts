@@ -42,8 +42,14 @@ function rowOf({ src, uri, cid = '', val, neg = false, cts, exp }: Label): Label
     val,
     neg,
     cts: normalizeDatetime(cts),
-    exp: exp === undefined ? null : normalizeDatetime(exp),
+    exp: exp === undefined ? null : expiryOf(exp),
   }
+}
+
+/** The AppView's reader casts it to a timestamp, and PostgreSQL has no year 0: one such label would fail every answer that looks at its subject. It is over either way. */
+function expiryOf(exp: string): string {
+  const time = normalizeDatetime(exp)
+  return time.startsWith('0000') ? '0001-01-01T00:00:00.000Z' : time
 }
 
 /** One row per label, in key order: the order in which rows are locked. */

@@ -17,8 +17,8 @@ const WITNESSES = 50
 const DEFECTS_MAX = 3
 
 /**
- * What speaks for it that an error of no class is about its event alone: how many others went through, in its batch and before. One for each consumer, and as old
- * as the process: what fails from the first event on gives nobody up, however often we are started.
+ * Evidence that an unclassified error is about one event and not about us: how many other events went through, in this batch and before. One per consumer, as old as
+ * the process, so an error that hits from the very first event never costs an event, however often we restart.
  */
 export class Witnesses {
   #events = 0

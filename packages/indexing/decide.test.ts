@@ -7,6 +7,7 @@ import type { Version } from './version.ts'
 const uri = 'at://did:plc:a/com.example.thing/1'
 const plain = collection('com.example.thing', { rows: () => [] })
 const derived: Collection = { ...plain, derive: async () => {} }
+const remembered: Collection = { ...plain, remembers: ({ uri: key, rev: since }) => ({ key, since, fact: true }) }
 
 function version(
   rev: string,
@@ -25,11 +26,12 @@ function decided(one: Version, known?: Known, resyncRev?: string): Decisions {
 
 /** The lists that hold the version, by name, and whether it was stale. */
 function fate(decisions: Decisions): string[] {
-  const lists = ['fresh', 'replaced', 'confirmed', 'removed', 'entombed', 'exhumed', 'repeated', 'past'] as const
+  // prettier-ignore
+  const lists = ['fresh', 'replaced', 'confirmed', 'removed', 'entombed', 'doubted', 'exhumed', 'repeated', 'past'] as const
   return [...lists.filter((list) => decisions[list].length > 0), ...(decisions.stale > 0 ? ['stale'] : [])]
 }
 
-const living = (rev: string | null, cid = 'x'): Known => ({ state: 'living', rev, cid })
+const living = (rev: string | null, cid = 'x'): Known & { state: 'living' } => ({ state: 'living', rev, cid })
 const deleted = (rev: string): Known => ({ state: 'deleted', rev, at: `time of ${rev}` })
 
 describe('one path', () => {
@@ -45,13 +47,23 @@ describe('one path', () => {
       living('1'),
       ['replaced'],
     ],
-    ['the same content from an export', version('2', 'x', { fromExport: true }), living('1'), ['stale']],
     [
-      'the same content from an export, over a row of another indexer',
-      version('2', 'x', { fromExport: true }),
-      living(null),
-      ['confirmed'],
+      'the same content, of a collection by whose time others are judged',
+      version('2', 'x', { plugin: remembered }),
+      living('1'),
+      ['replaced'],
     ],
+    ['the same content from an export', version('2', 'x', { fromExport: true }), living('1'), ['stale']],
+    ...[
+      ['', plain, 'confirmed'] as const,
+      [', by whose time others are judged: as before, by what it claims', remembered, 'confirmed'] as const,
+      [', that is itself to be judged', derived, 'replaced'] as const,
+    ].map(([which, plugin, list]): [string, Version, Known, string[]] => [
+      `the same content from an export, over a row of another indexer${which}`,
+      version('2', 'x', { fromExport: true, plugin }),
+      living(null),
+      [list],
+    ]),
     ['other content over a row of another indexer', version('1', 'y'), living(null), ['replaced']],
     ['the deletion of what lives', version('2', null), living('1'), ['removed', 'entombed']],
     ['the deletion of what another indexer wrote', version('1', null), living(null), ['removed', 'entombed']],
@@ -81,9 +93,29 @@ describe('below the watermark of a resync', () => {
     expect(fate(decided(version('6', 'x'), undefined, '5'))).toEqual(['fresh'])
   })
 
-  test('a deletion still counts: it says no more than the export, and when what was dropped ended', () => {
-    expect(fate(decided(version('4', null), living('3'), '5'))).toEqual(['removed', 'entombed', 'past'])
+  test('a deletion of what is not there counts: it says no more than the export, and when what was dropped ended', () => {
+    expect(fate(decided(version('4', null), undefined, '5'))).toEqual(['entombed', 'past'])
+    expect(fate(decided(version('4', null), deleted('3'), '5'))).toEqual(['entombed', 'past'])
+  })
+
+  test('a deletion of what lives is in doubt: the export may have it again', () => {
+    expect(fate(decided(version('4', null), living('3'), '5'))).toEqual(['doubted', 'past', 'stale'])
+    // But in the row of another indexer it would have left its rev.
+    expect(fate(decided(version('4', null), living(null), '5'))).toEqual(['removed', 'entombed', 'past'])
     expect(fate(decided(version('6', null), living('3'), '5'))).toEqual(['removed', 'entombed'])
+  })
+
+  test.each([
+    ['the export does not have', version('5', null, { fromExport: true }), ['removed', 'entombed', 'past']],
+    ['the export has', version('5', 'x', { fromExport: true }), ['confirmed', 'exhumed', 'past']],
+    ['is deleted later', version('6', null), ['removed', 'entombed', 'past']],
+    ['is written later', version('6', 'x'), ['confirmed', 'exhumed', 'past']],
+    ['is another later', version('6', 'y'), ['replaced', 'exhumed', 'past']],
+  ])('what %s ended by the deletion that was in doubt', (_, next, lists) => {
+    const decisions = decided(next, { ...living('3'), doubt: { rev: '4', at: 'time of 4' } }, '5')
+    expect(fate(decisions)).toEqual(lists)
+    expect(decisions.past).toMatchObject([{ version: { rev: '4', time: 'time of 4' }, until: next.rev }])
+    expect(decisions.past[0]!.version.content).toBeUndefined()
   })
 
   test('the watermark of one account says nothing about another', () => {
@@ -140,5 +172,58 @@ test('any order of the same versions ends in the one with the highest rev', () =
       }
       expect(known).toEqual(highest.content ? living(highest.rev, highest.content.cid) : deleted(highest.rev))
     }
+  }
+})
+
+/** The index of one path, as the engine keeps it. */
+class Path {
+  row: { rev: string; cid: string } | undefined
+  tombstone: { rev: string; at: string } | undefined
+  resyncRev: string | undefined
+
+  take(one: Version): void {
+    const known: Known | undefined = this.row
+      ? { state: 'living', ...this.row, ...(this.tombstone ? { doubt: this.tombstone } : {}) }
+      : this.tombstone && { state: 'deleted', ...this.tombstone }
+    const { fresh, replaced, confirmed, removed, entombed, doubted, exhumed } = decided(one, known, this.resyncRev)
+    if (removed.length > 0) this.row = undefined
+    if (exhumed.length > 0) this.tombstone = undefined
+    for (const { rev, time: at } of entombed)
+      if (!this.tombstone || this.tombstone.rev < rev) this.tombstone = { rev, at }
+    for (const { rev, time: at } of doubted)
+      if (!this.tombstone || this.tombstone.rev > rev) this.tombstone = { rev, at }
+    for (const { rev, content } of [...fresh, ...replaced, ...confirmed]) this.row = { rev, cid: content!.cid }
+  }
+
+  /** A part of an export, which has the path with this content or does not have it. Beside it, or by another part of it, the watermark is raised. */
+  takePart(rev: string, cid: string | null): void {
+    this.raise(rev)
+    if (cid !== null) this.take(version(rev, cid, { fromExport: true }))
+    else if (this.row && this.row.rev <= rev && this.resyncRev === rev)
+      this.take(version(rev, null, { fromExport: true }))
+  }
+
+  raise(rev: string): void {
+    if (this.resyncRev === undefined || this.resyncRev < rev) this.resyncRev = rev
+  }
+}
+
+test('live versions and the parts of two exports, in any order and some of them twice, end in the last version', () => {
+  const random = new Random(5)
+  for (let i = 0; i < 2_000; i++) {
+    const cids: (string | null)[] = ['a']
+    while (cids.length < 5) cids.push(cids.at(-1) !== null && random.chance(0.5) ? null : random.pick(['a', 'a', 'b']))
+    const steps: [string, (path: Path) => void][] = [
+      ...cids.map((cid, n): (typeof steps)[0] => [`${n} ${cid}`, (path) => path.take(version(`${n}`, cid))]),
+      ...[random.below(5), random.below(5)].flatMap((n): typeof steps => [
+        [`export at ${n}`, (path) => path.takePart(`${n}x`, cids[n]!)],
+        [`another part of it`, (path) => path.raise(`${n}x`)],
+      ]),
+    ]
+    const delivered = random.shuffled([...steps, ...steps.filter(() => random.chance(0.3))])
+    const path = new Path()
+    for (const [, step] of delivered) step(path)
+    const order = delivered.map(([name]) => name).join(', ')
+    expect(path.row?.cid ?? null, order).toBe(cids.at(-1))
   }
 })

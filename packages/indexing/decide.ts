@@ -8,22 +8,31 @@ import { byUri, past, type Past, type Version } from './version.ts'
 
 /** What the index knows of one path. */
 export type Known =
-  /** It lives. A `null` rev was written by another indexer, before ours: anything is newer. */
-  | { state: 'living'; rev: string | null; cid: string }
-  /** It was deleted at this rev. */
-  | { state: 'deleted'; rev: string; at: string }
+  /** It lives. A `null` rev was written by another indexer, before ours: anything is newer. `doubt`: the first of its `doubted` deletions. */
+  { state: 'living'; rev: string | null; cid: string; doubt?: Deletion } | ({ state: 'deleted' } & Deletion)
+
+export interface Deletion {
+  rev: string
+  at: string
+}
 
 export interface Decisions {
   /** No row yet: insert. */
   fresh: Version[]
   /** A row with other content: remove and insert. */
   replaced: Version[]
-  /** A row with this very content at a lower rev: only the rev moves. */
+  /** A row with this very content at a lower rev: only what tells its time moves. */
   confirmed: Version[]
   /** A row of a record that is gone: remove. */
   removed: Version[]
   /** Paths whose tombstone is set or raised: all deletions that are news. */
   entombed: Version[]
+  /**
+   * Deletions of what lives, below the watermark of a resync. Was the record written anew after them? If the export has it with the same content, its row was left as it was;
+   * and the part of the export that tells may be still to come. So the row stays, with a tombstone beside it until the next version of the path. (It stays wrongly when the export
+   * has the path with a version that is refused: as it does where the deletion never comes.)
+   */
+  doubted: Version[]
   /** Paths whose tombstone ends, because the record was written anew. */
   exhumed: Version[]
   /** How many were no news. */
@@ -34,6 +43,12 @@ export interface Decisions {
   past: Past[]
 }
 
+/**
+ * What a batch changes; each list is sorted by URI.
+ * @param newest the newest version of each path in the batch, by URI
+ * @param known what the index holds, by URI
+ * @param resyncRevs the watermark of each account that has one, by DID
+ */
 export function decide(
   newest: ReadonlyMap<string, Version>,
   known: ReadonlyMap<string, Known>,
@@ -45,6 +60,7 @@ export function decide(
     confirmed: [],
     removed: [],
     entombed: [],
+    doubted: [],
     exhumed: [],
     stale: 0,
     repeated: [],
@@ -62,24 +78,29 @@ function decideOne(
   known: Known | undefined,
   resyncRev: string | undefined,
 ): void {
-  const { fresh, replaced, confirmed, removed, entombed, exhumed } = decisions
+  const { fresh, replaced, confirmed, removed, entombed, doubted, exhumed } = decisions
   if (known && known.rev !== null && known.rev >= version.rev) {
     decisions.stale++
     if (known.rev === version.rev) decisions.repeated.push(version)
     else decisions.past.push(supersededBy(version, known, known.rev))
     return
   }
+  // A resync's export at this rev or a higher one tells what exists. What is dropped is taken to end there, unless a deletion says that it ended before; of what is not there
+  // that is no more than the export says.
+  if (resyncRev !== undefined && version.rev < resyncRev) {
+    decisions.past.push(supersededBy(version, known, resyncRev))
+    // In the export, what another indexer wrote would have got its rev.
+    const isInDoubt = !version.content && known?.state === 'living' && known.rev !== null
+    if (isInDoubt) doubted.push(version)
+    if (isInDoubt || version.content) {
+      decisions.stale++
+      return
+    }
+  }
+  if (known?.state === 'living' && known.doubt) decisions.past.push(past(deletionOf(version, known.doubt), version))
   if (!version.content) {
     if (known?.state === 'living') removed.push(version)
     entombed.push(version)
-    // What was dropped below the watermark was taken to end there: it ended here.
-    if (resyncRev !== undefined && version.rev < resyncRev) decisions.past.push(supersededBy(version, known, resyncRev))
-    return
-  }
-  // A resync's export at this rev or a higher one tells what exists. A deletion is not dropped: it says no more than that export.
-  if (resyncRev !== undefined && version.rev < resyncRev) {
-    decisions.stale++
-    decisions.past.push(supersededBy(version, known, resyncRev))
     return
   }
   if (known?.state !== 'living') {
@@ -90,12 +111,15 @@ function decideOne(
     }
     return
   }
+  if (known.doubt) exhumed.push(version)
   if (known.cid !== version.content.cid) replaced.push(version)
   // An export repeats whole repositories: writing every row for its rev alone would double the work of a resync. What an older live event could
   // still undo, the resync's watermark stops.
-  else if (!version.fromExport || known.rev === null) {
-    // Written anew with the same content: nothing changes but the time, by which some collections are judged.
-    if (version.content.indexed?.plugin.derive) replaced.push(version)
+  else if (!version.fromExport || known.rev === null || known.doubt) {
+    // Written anew with the same content: nothing changes but the time, by which some collections are judged. What another indexer wrote has none but that which the record
+    // claims, and from an export it has that again: of these only posts are written, to be judged.
+    const { derive, remembers } = version.content.indexed?.plugin ?? {}
+    if (derive || (remembers && !(version.fromExport && known.rev === null))) replaced.push(version)
     else confirmed.push(version)
   } else decisions.stale++
 }
@@ -105,10 +129,7 @@ function supersededBy(version: Version, known: Known | undefined, until: string)
   return { version, until, endedAt: known?.state === 'deleted' ? known.at : version.time, deleted }
 }
 
-/** The deletion whose tombstone this version ends. */
-function deletionOf(
-  { uri, did, collection, fromExport }: Version,
-  { rev, at: time }: Known & { state: 'deleted' },
-): Version {
+/** The deletion that is known of this path, as a version. */
+function deletionOf({ uri, did, collection, fromExport }: Version, { rev, at: time }: Deletion): Version {
   return { uri, did, collection, fromExport, rev, time }
 }

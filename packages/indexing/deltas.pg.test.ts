@@ -1,4 +1,4 @@
-import { count, table, type Counter } from '@sluice/collections/define.ts'
+import { aggregateRow, count, table, type Counter } from '@sluice/collections/define.ts'
 import { DatabasePool } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
@@ -56,6 +56,19 @@ test('rows that name nothing, or that the counter leaves out, do not count', asy
     deltas.add([replies], { replyParent: 'a', violatesThreadGate: true }, 1)
   }
   expect(await flushed(database, fill)).toEqual({ 'did:plc:x posts': 1, rows: 1 })
+})
+
+test('a row that is to be there is there, counted or not', async ({ database }) => {
+  const authors = [aggregateRow(post, 'creator', { table: 'profile_agg', key: 'did' })]
+  const first = (deltas: Deltas): void => {
+    deltas.keep(authors, { creator: 'did:plc:x' })
+    deltas.keep(authors, { creator: null })
+    deltas.add([posts], { creator: 'did:plc:y' }, 1)
+  }
+  const second = (deltas: Deltas): void => {
+    for (const creator of ['did:plc:y', 'did:plc:z']) deltas.keep(authors, { creator })
+  }
+  expect(await flushed(database, first, second)).toEqual({ 'did:plc:y posts': 1, rows: 3 })
 })
 
 test('what cancels out within a batch writes nothing', async ({ database }) => {

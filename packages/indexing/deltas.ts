@@ -2,7 +2,7 @@
  * Signed changes of counters. They come from rows that were really inserted or removed, are merged over the batch, and each aggregate row is
  * written once, in key order, so that two indexers cannot deadlock.
  */
-import type { Counter } from '@sluice/collections/define.ts'
+import type { AggregateRow, Counter } from '@sluice/collections/define.ts'
 import type { Transaction } from '@sluice/database/transaction.ts'
 
 interface Aggregate {
@@ -11,6 +11,8 @@ interface Aggregate {
   columns: string[]
   /** By key: the change of each column. */
   rows: Map<string, number[]>
+  /** Keys whose row must be there, whatever changes. */
+  kept: Set<string>
 }
 
 export class Deltas {
@@ -26,8 +28,7 @@ export class Deltas {
   }
 
   change({ table, key: keyColumn, column }: Counter, key: string, by: number): void {
-    let aggregate = this.#aggregates.get(table)
-    if (!aggregate) this.#aggregates.set(table, (aggregate = { table, key: keyColumn, columns: [], rows: new Map() }))
+    const aggregate = this.#aggregate(table, keyColumn)
     let index = aggregate.columns.indexOf(column)
     if (index === -1) index = aggregate.columns.push(column) - 1
     let row = aggregate.rows.get(key)
@@ -35,11 +36,33 @@ export class Deltas {
     row[index] = (row[index] ?? 0) + by
   }
 
-  /** Writes the changes that do not cancel out. Answers are not awaited: the transaction does, before it commits. */
+  /** The rows for these values are to be there, with zeros if nothing of them is counted. */
+  keep(aggregateRows: readonly AggregateRow[], values: Record<string, unknown>): void {
+    for (const { table, key: keyColumn, by } of aggregateRows) {
+      const key = values[by]
+      if (typeof key !== 'string') continue
+      const { rows, kept } = this.#aggregate(table, keyColumn)
+      if (!rows.has(key)) rows.set(key, [])
+      kept.add(key)
+    }
+  }
+
+  #aggregate(table: string, key: string): Aggregate {
+    let aggregate = this.#aggregates.get(table)
+    if (!aggregate) {
+      aggregate = { table, key, columns: [], rows: new Map(), kept: new Set() }
+      this.#aggregates.set(table, aggregate)
+    }
+    return aggregate
+  }
+
+  /** Writes the changes that do not cancel out, and rows that are to be there. Answers are not awaited: the transaction does, before it commits. */
   flush(tx: Transaction): void {
     const aggregates = [...this.#aggregates.values()].sort((a, b) => (a.table < b.table ? -1 : 1))
-    for (const { table, key, columns, rows } of aggregates) {
-      const changed = [...rows].filter(([, deltas]) => deltas.some((n) => n !== 0)).sort(([a], [b]) => (a < b ? -1 : 1))
+    for (const { table, key, columns, rows, kept } of aggregates) {
+      const changed = [...rows]
+        .filter(([k, deltas]) => kept.has(k) || deltas.some((n) => n !== 0))
+        .sort(([a], [b]) => (a < b ? -1 : 1))
       if (changed.length === 0) continue
       // In one order, whatever the batch met first: each order would be a statement of its own on every connection.
       const ordered = columns.toSorted()
@@ -53,8 +76,9 @@ export class Deltas {
 
 function upsert(table: string, key: string, columns: readonly string[]): string {
   const names = columns.map((column) => `"${column}"`)
+  const added = names.map((name) => `${name} = total.${name} + excluded.${name}`)
   return `
-    insert into "${table}" as total ("${key}", ${names.join(', ')})
-    select * from unnest($1::text[], ${columns.map((_, i) => `$${i + 2}::bigint[]`).join(', ')})
-    on conflict ("${key}") do update set ${names.map((name) => `${name} = total.${name} + excluded.${name}`).join(', ')}`
+    insert into "${table}" as total (${[`"${key}"`, ...names].join(', ')})
+    select * from unnest(${['$1::text[]', ...columns.map((_, i) => `$${i + 2}::bigint[]`)].join(', ')})
+    on conflict ("${key}") do ${added.length > 0 ? `update set ${added.join(', ')}` : 'nothing'}`
 }

@@ -100,6 +100,33 @@ describe('counters', () => {
     await engine.apply([story.delete(second)])
     expect(await engine.postCounts(uriOf(post))).toEqual(['0 0 0 0'])
   })
+
+  test('lists, feeds and starter packs count in the AppView’s own statement, in whichever batch other things came and went', async ({
+    engine,
+    story,
+  }) => {
+    const [ann, bob] = ['ann', 'bob'].map((name) => {
+      const post = story.post(name, 'soon gone')
+      const list = { name: 'x', purpose: 'app.bsky.graph.defs#curatelist' }
+      const made = [
+        post,
+        story.put(name, 'app.bsky.graph.list', list),
+        story.put(name, 'app.bsky.feed.generator', { did: 'did:web:feed.test', displayName: 'x' }),
+        story.put(name, 'app.bsky.graph.starterpack', {
+          name: 'x',
+          list: `at://${story.did(name)}/app.bsky.graph.list/1`,
+        }),
+      ]
+      return { made, gone: story.delete(post) }
+    })
+    await engine.apply([...ann!.made, ann!.gone], bob!.made, [bob!.gone])
+    // As in routes/interactions.js, `getCountsForUsers`.
+    const counts = `
+      select concat_ws(' ', "postsCount", (select count(*) from feed_generator where creator = profile_agg.did),
+        (select count(*) from list where creator = profile_agg.did), (select count(*) from starter_pack where creator = profile_agg.did)) as line
+      from profile_agg where did = $1`
+    for (const name of ['ann', 'bob']) expect(await engine.list(counts, story.did(name))).toEqual(['0 1 1 1'])
+  })
 })
 
 describe('notifications', () => {

@@ -16,8 +16,9 @@ export interface RecordSource {
   live: boolean
 }
 
+/** The plugin's view; columns lose U+0000, the stored JSON keeps it. */
 export function makeEntry({ uri, did, rkey, cid, rev, live, record, json, indexedAt }: RecordSource): Entry {
-  // Postgres text cannot hold NUL. The stored JSON keeps it (as an escape), so the record still has its cid; only columns lose it.
+  // PostgreSQL's text cannot hold it. The stored JSON does (as an escape), so that the record still has its cid.
   const clean = json.includes('\\u0000') ? withoutNul(record) : record
   const claimed = (clean as { createdAt?: unknown }).createdAt
   const createdAt = typeof claimed === 'string' ? normalizeDatetime(claimed) : indexedAt
@@ -57,13 +58,22 @@ export async function mapEntries<T>(
   use: (loaded: Loaded) => T,
 ): Promise<T[]> {
   const made: T[] = []
-  const parts: (readonly string[])[] = [uris]
+  for await (const loaded of eachEntry(tx, collections, uris)) made.push(use(loaded))
+  return made
+}
+
+/** The entries one after the other, in parts of `LOADED_BYTES`; none is kept beyond its turn. */
+export async function* eachEntry(
+  tx: Pick<Transaction, 'query'>,
+  collections: CollectionSet,
+  uris: readonly string[],
+): AsyncGenerator<Loaded> {
+  const parts: (readonly string[])[] = uris.length > 0 ? [uris] : []
   for (const part of parts) {
     const { stored, rest } = await loadStored(tx, part)
     parts.push(...rest)
-    for (const record of stored) made.push(...parse(collections, record).map(use))
+    for (const record of stored) yield* parse(collections, record)
   }
-  return made
 }
 
 interface Stored {

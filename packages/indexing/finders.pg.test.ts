@@ -1,15 +1,17 @@
 /** Rows are found by an index that begins with what they are looked for by: at any size of the index, and in a first load, which drops most of them. */
 import { collections } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
+import type { Sql } from '@sluice/collections/define.ts'
 import { affectedByPosts } from '@sluice/collections/threads/affected.ts'
 import { DatabasePool } from '@sluice/database/pool.ts'
-import type { CreateEvent, RepoEvent } from '@sluice/events/stream-event.ts'
+import { uriOf, type CreateEvent, type RepoEvent } from '@sluice/events/stream-event.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { applyBatch } from './apply-batch.ts'
 import { beginBulkLoad } from './bulk/begin.ts'
 import { recordsBetween } from './look-up.ts'
 import { KnownActors } from './own.ts'
 import { sqlOf } from './sql.ts'
+import { Story } from './testing/story.ts'
 
 const set = new CollectionSet(collections)
 
@@ -62,6 +64,39 @@ test('C6 of an account with many records a resync reads those in its range, not 
   await applyBatch({ db, collections: set, actors: new KnownActors() }, [repo])
   const left = await db.query<{ n: number }>('select count(*)::int as n from record')
   expect(left.rows[0]!.n).toBe(5000 - 9)
+})
+
+test('C5 what another transaction may have changed of a reply in a gated thread is found by indexes', async ({
+  database,
+}) => {
+  await using db = poolOn(database)
+  const story = new Story()
+  const root = story.post('ann', 'gated')
+  const list = `at://${story.did('eve')}/app.bsky.graph.list/friends`
+  const allow = [
+    { $type: 'app.bsky.feed.threadgate#followerRule' },
+    { $type: 'app.bsky.feed.threadgate#listRule', list },
+  ]
+  const gate = story.put('ann', 'app.bsky.feed.threadgate', { post: uriOf(root), allow }, root.rkey)
+  const reply = story.reply('bob', root)
+  await applyBatch({ db, collections: set, actors: new KnownActors() }, [root, gate, reply])
+  const asked = await db.session(async (session) => {
+    const statements: { name: string; plan: string }[] = []
+    await session.query('set enable_seqscan = off')
+    const sql: Sql = {
+      async query<T extends object>(statement: { name: string; text: string }, values: unknown[]) {
+        const { rows } = await session.query<{ 'QUERY PLAN': string }>(`explain ${statement.text}`, values)
+        statements.push({ name: statement.name, plan: rows.map((row) => row['QUERY PLAN']).join('\n') })
+        return await sqlOf(session).query<T>(statement, values)
+      },
+    }
+    const touched = [{ uri: uriOf(reply), did: reply.did, rev: reply.rev, derived: true, entry: {} as never }]
+    await affectedByPosts(sql, touched, { since: null })
+    await session.query('reset enable_seqscan')
+    return statements
+  })
+  expect(asked.map(({ name }) => name)).toContain('affected-overtaken-on-lists')
+  expect(asked.filter(({ plan }) => plan.includes('Seq Scan'))).toEqual([])
 })
 
 test('C5 the server’s four thousand millionth transaction is a moment like any other', async ({ database }) => {

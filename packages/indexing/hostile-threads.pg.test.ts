@@ -122,12 +122,64 @@ test('C5 a list item that was ended 20,000 times ends once more, of a member who
 }) => {
   await using index = indexOn(database)
   const replies = await gatedReplies(index, 2_000)
+  const [root, list] = [`at://${ANN}/${POST}/root`, `at://${ANN}/app.bsky.graph.list/friends`]
+  const allow = [{ $type: 'app.bsky.feed.threadgate#listRule', list }]
+  await applyBatch(index, [new Story().put('ann', 'app.bsky.feed.threadgate', { post: root, allow }, 'root')])
+  await index.db.query(
+    `insert into post (uri, cid, creator, text, "replyRoot", "createdAt", "indexedAt") select uri, 'bafy', creator, '', $1, '', '' from gated_reply`,
+    [root],
+  )
+  const moment = async (): Promise<string> => {
+    const text = 'select pg_snapshot_xmax(pg_current_snapshot())::text as next'
+    return (await index.db.query<{ next: string }>(text)).rows[0]!.next
+  }
+  const before = await moment()
   const item = `at://${ANN}/app.bsky.graph.listitem/again`
-  await remember(index, { uri: item, key: `'listitem list ${MALLORY}'`, facts: 20_000 })
+  await remember(index, { uri: item, key: `'listitem ${list} ${MALLORY}'`, facts: 20_000 })
   const found = await index.db.session((session) => affectedByListItems(sqlOf(session), [ended(item)]))
   expect(found.sort()).toEqual(replies)
   const touched = replies.map((uri) => ({ uri, did: MALLORY, rev: '', derived: true, entry: {} as never }))
-  expect((await index.db.session((session) => affectedByPosts(sqlOf(session), touched, EVER))).sort()).toEqual(replies)
+  const overtaken = (since: string): Promise<string[]> =>
+    index.db.session((session) => affectedByPosts(sqlOf(session), touched, { since }))
+  expect((await overtaken(before)).sort()).toEqual(replies)
+  expect(await overtaken(await moment())).toEqual([])
+})
+
+/** What Mallory did 8,000 times in one batch, each time under another key; each was remembered as ended, too. */
+async function manyTimes({ db }: Index, collection: string, key: string): Promise<Touched<{ subject: string }>[]> {
+  const { rows } = await db.query<{ uri: string; rev: string }>(
+    `insert into past_fact (uri, did, key, since, until, fact)
+    select 'at://${MALLORY}/${collection}/' || n, '${MALLORY}', $1, '3222' || lpad(n::text, 9, '0'), '3223' || lpad(n::text, 9, '0'), 'true'
+    from generate_series(1, 8000) n returning uri, until as rev`,
+    [key],
+  )
+  return rows.map(({ uri, rev }) => ({ uri, did: MALLORY, rev, derived: false }))
+}
+
+test('C5 8,000 follows of one pair, made or ended in one batch, are asked for their 10,000 gated replies once', async ({
+  database,
+}) => {
+  await using index = indexOn(database)
+  const replies = await gatedReplies(index, 10_000)
+  const ends = await manyTimes(index, 'app.bsky.graph.follow', `follow ${MALLORY} ${ANN}`)
+  const made = ends.map((end) => ({ ...end, entry: { ...end, live: true, record: { subject: ANN } } as never }))
+  for (const touched of [made, ends]) {
+    const found = await index.db.session((session) => affectedByFollows(sqlOf(session), touched))
+    expect(found.sort()).toEqual(replies)
+  }
+})
+
+test('C5 8,000 list items of one member, made or ended in one batch, are asked for their 10,000 gated replies once', async ({
+  database,
+}) => {
+  await using index = indexOn(database)
+  const replies = await gatedReplies(index, 10_000)
+  const ends = await manyTimes(index, 'app.bsky.graph.listitem', `listitem list ${MALLORY}`)
+  const made = ends.map((end) => ({ ...end, entry: { ...end, live: true, record: { subject: MALLORY } } as never }))
+  for (const touched of [made, ends]) {
+    const found = await index.db.session((session) => affectedByListItems(sqlOf(session), touched))
+    expect(found.sort()).toEqual(replies)
+  }
 })
 
 test('C3 a path that was emptied and written anew 10,000 times is written anew once more', async ({ database }) => {

@@ -7,19 +7,13 @@ import type { Version } from './version.ts'
 
 /** `record` and `tombstone` of everything that was decided. */
 export function writeRecords(tx: Transaction, decisions: Decisions): void {
-  const { fresh, replaced, confirmed, removed, entombed, exhumed } = decisions
+  const { fresh, replaced, confirmed, removed, entombed, doubted, exhumed } = decisions
   if (removed.length > 0) void tx.query(DELETE_RECORDS, [removed.map((v) => v.uri)])
   const risen = fresh.filter(({ content }) => content?.indexed?.plugin.farewells)
   if (risen.length > 0) void tx.query(TAKE_BACK_FAREWELLS, [risen.map((v) => v.uri)])
   if (exhumed.length > 0) void tx.query(DELETE_TOMBSTONES, [exhumed.map((v) => v.uri)])
-  if (entombed.length > 0) {
-    void tx.query(ENTOMB, [
-      entombed.map((v) => v.uri),
-      entombed.map((v) => v.did),
-      entombed.map((v) => v.rev),
-      entombed.map((v) => v.time),
-    ])
-  }
+  if (entombed.length > 0) void tx.query(ENTOMB, tombstones(entombed))
+  if (doubted.length > 0) void tx.query(DOUBT, tombstones(doubted))
   if (replaced.length > 0) {
     void tx.query(REPLACE_RECORDS, [
       replaced.map((v) => v.uri),
@@ -30,7 +24,13 @@ export function writeRecords(tx: Transaction, decisions: Decisions): void {
       replaced.map((v) => (v.fromExport ? true : null)),
     ])
   }
-  if (confirmed.length > 0) void tx.query(CONFIRM_RECORDS, [confirmed.map((v) => v.uri), confirmed.map((v) => v.rev)])
+  if (confirmed.length > 0) {
+    void tx.query(CONFIRM_RECORDS, [
+      confirmed.map((v) => v.uri),
+      confirmed.map((v) => v.rev),
+      confirmed.map((v) => (v.fromExport ? true : null)),
+    ])
+  }
   if (fresh.length > 0) void tx.copy(RECORD, fresh.map(recordRow))
 }
 
@@ -38,6 +38,15 @@ const RECORD = { table: 'record', columns: ['uri', 'cid', 'did', 'json', 'indexe
 
 function recordRow({ uri, did, rev, time, fromExport, content }: Version): CopyRow {
   return [uri, content!.cid, did, content!.json, time, rev, fromExport ? true : null]
+}
+
+function tombstones(deletions: readonly Version[]): string[][] {
+  return [
+    deletions.map((v) => v.uri),
+    deletions.map((v) => v.did),
+    deletions.map((v) => v.rev),
+    deletions.map((v) => v.time),
+  ]
 }
 
 const DELETE_RECORDS = { name: 'delete-records', text: `delete from record where uri = any($1::text[])` }
@@ -54,6 +63,14 @@ const ENTOMB = {
     select * from unnest($1::text[], $2::text[], $3::text[], $4::text[])
     on conflict (uri) do update set rev = excluded.rev, "deletedAt" = excluded."deletedAt" where held.rev < excluded.rev`,
 }
+/** Of several the first: it is what ended the row's record. */
+const DOUBT = {
+  name: 'doubt',
+  text: `
+    insert into tombstone as held (uri, did, rev, "deletedAt")
+    select * from unnest($1::text[], $2::text[], $3::text[], $4::text[])
+    on conflict (uri) do update set rev = excluded.rev, "deletedAt" = excluded."deletedAt" where held.rev > excluded.rev`,
+}
 const REPLACE_RECORDS = {
   name: 'replace-records',
   text: `
@@ -66,8 +83,8 @@ const REPLACE_RECORDS = {
 const CONFIRM_RECORDS = {
   name: 'confirm-records',
   text: `
-    update record set rev = news.rev from unnest($1::text[], $2::text[]) as news (uri, rev)
-    where record.uri = news.uri`,
+    update record set rev = news.rev, "fromExport" = news."fromExport"
+    from unnest($1::text[], $2::text[], $3::boolean[]) as news (uri, rev, "fromExport") where record.uri = news.uri`,
 }
 
 /**
@@ -91,16 +108,19 @@ export function insertRows(tx: Transaction, table: Table, rows: readonly Row[]):
   )
 }
 
+/** A record that lives is its newest version, so the row says what this one says. */
 function revive(
   { name, columns }: Table,
   { deletedAt, key }: NonNullable<Table['outlives']>,
 ): { name: string; text: string } {
   const names = Object.keys(columns).map((column) => `"${column}"`)
+  const keys = key.map((column) => `"${column}"`)
+  const others = names.filter((column) => !keys.includes(column))
   return {
     name: `revive-${name}`,
     text: `
       insert into "${name}" (${names.join(', ')}) select * from unnest(${names.map((_, i) => `$${i + 1}::text[]`).join(', ')})
-      on conflict (${key.map((column) => `"${column}"`).join(', ')}) do update set "${deletedAt}" = null`,
+      on conflict (${keys.join(', ')}) do update set "${deletedAt}" = null${others.map((column) => `, ${column} = excluded.${column}`).join('')}`,
   }
 }
 

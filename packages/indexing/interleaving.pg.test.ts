@@ -5,18 +5,18 @@
 import { collections } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { DatabasePool } from '@sluice/database/pool.ts'
-import { uriOf, type RecordEvent, type StreamEvent } from '@sluice/events/stream-event.ts'
+import { uriOf, type CreateEvent, type RecordEvent, type StreamEvent } from '@sluice/events/stream-event.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { Random } from '@sluice/sandbox/random.ts'
 import { describe } from 'vitest'
 import { applyBatch, type Index } from './apply-batch.ts'
 import { KnownActors } from './own.ts'
 import { expectedNotifications } from './testing/expected-notifications.ts'
-import { exportOf, repositoryOf } from './testing/exports.ts'
+import { exportOf, firstVersions, repositoryOf } from './testing/exports.ts'
 import { history } from './testing/history.ts'
 import { wrongCounters } from './testing/recount.ts'
 import { differences, snapshot, type Snapshot } from './testing/snapshot.ts'
-import { Story } from './testing/story.ts'
+import { ref, Story } from './testing/story.ts'
 
 const set = new CollectionSet(collections)
 const SEEDS = process.env.SEEDS ? process.env.SEEDS.split(',').map(Number) : [1, 2]
@@ -68,8 +68,7 @@ describe.each(SEEDS)('seed %i', (seed) => {
     database,
     otherDatabase,
   }) => {
-    // An export does not tell when a post was edited, so a reply that is edited in a gated thread is judged by what is known: it may differ.
-    const events = told.filter(({ type, collection }) => type !== 'update' || collection !== 'app.bsky.feed.post')
+    const events = firstVersions(told)
     await using natural = indexOn(database)
     for (let at = 0; at < events.length; at += 20) await applyBatch(natural, events.slice(at, at + 20))
     await using index = indexOn(otherDatabase)
@@ -192,3 +191,138 @@ test('what came and went before an export ends when it was deleted, though both 
   expect(differences(await rowsOf(natural), await rowsOf(late))).toEqual([])
   expect((await rowsOf(natural)).notification).toEqual([])
 })
+
+/** The same record once more, by a later commit. */
+function anew(story: Story, event: CreateEvent, name: string): CreateEvent {
+  const { commit, rev, seq, time } = story.put(name, event.collection, event.record, event.rkey)
+  return { ...event, commit, rev, seq, time }
+}
+
+test.for([
+  'export deletion creation',
+  'export creation deletion',
+  'deletion export creation',
+  'creation deletion export',
+])(
+  'C6: what was deleted and written anew before an export, with the same content, is there: %s',
+  async (order, { database, otherDatabase }) => {
+    const story = new Story()
+    const post = story.post('ann', 'hello')
+    const like = story.like('bob', post)
+    const gone = story.delete(like)
+    const creation = anew(story, like, 'bob')
+    const events: RecordEvent[] = [post, like, gone, creation, story.post('bob', 'later')]
+    const [exported] = exportOf({ until: events, did: like.did, time: story.now, random: new Random(1) })
+    await using natural = indexOn(database)
+    for (const event of events) await applyBatch(natural, [event])
+    await using index = indexOn(otherDatabase)
+    const batches = { export: exported!, deletion: [gone], creation: [creation] }
+    for (const batch of [[post], [like], ...order.split(' ').map((name) => batches[name as keyof typeof batches])]) {
+      await applyBatch(index, batch)
+    }
+    expect(differences(await rowsOf(natural), await rowsOf(index))).toEqual([])
+    expect(await wrongCounters(index.db, set)).toEqual([])
+    // And it can be deleted.
+    const end = story.delete(like)
+    for (const each of [natural, index]) await applyBatch(each, [end])
+    expect(differences(await rowsOf(natural), await rowsOf(index))).toEqual([])
+  },
+)
+
+test.for(['gone for good', 'written anew'])(
+  'C5: a deletion between two parts of an export counts from when it was made, for what is %s',
+  async (what, { database, otherDatabase }) => {
+    const story = new Story()
+    const root = story.post('ann', 'root')
+    const post = story.post('ann', 'soon gone')
+    const rules = { post: uriOf(root), allow: [] }
+    const gate = story.put('ann', 'app.bsky.feed.threadgate', rules, root.rkey)
+    const first: RecordEvent[] = [root, post, gate]
+    const ends = [story.delete(post), story.delete(gate)]
+    const between = [story.reply('bob', root), story.reply('bob', post)]
+    const last: RecordEvent[] = [story.follow('ann', 'bob')]
+    if (what === 'written anew') last.unshift(story.put('ann', 'app.bsky.feed.threadgate', rules, root.rkey))
+    const events = [...first, ...ends, ...between, ...last]
+    const chunks = exportOf({ until: events, did: root.did, time: story.now, random: new Random(1), chunk: 1 })
+    await using natural = indexOn(database)
+    for (const event of events) await applyBatch(natural, [event])
+    await using index = indexOn(otherDatabase)
+    const late = [...ends, ...last].map((event) => [event])
+    for (const batch of [first, between, chunks.pop()!, ...late, ...chunks]) await applyBatch(index, batch)
+    expect(differences(await rowsOf(natural), await rowsOf(index))).toEqual([])
+    expect(await wrongCounters(index.db, set)).toEqual([])
+  },
+)
+
+test('C5: a gate is asked of what an export brought with keys that tell no time, whichever came first', async ({
+  database,
+  otherDatabase,
+}) => {
+  const story = new Story()
+  const root = story.post('ann', 'gated')
+  const gates = [
+    story.put('ann', 'app.bsky.feed.threadgate', { post: uriOf(root), allow: [] }, root.rkey),
+    story.put(
+      'ann',
+      'app.bsky.feed.postgate',
+      { post: uriOf(root), embeddingRules: [{ $type: 'app.bsky.feed.postgate#disableRule' }] },
+      root.rkey,
+    ),
+  ]
+  const embed = { $type: 'app.bsky.embed.record', record: ref(root) }
+  // As long as a TID, and before all of them in their order.
+  const answers = [
+    story.reply('bob', root, {}, '1700000000000'),
+    story.put('bob', 'app.bsky.feed.post', { text: 'a quote', embed }, '1700000000001'),
+  ]
+  const [exported] = exportOf({ until: answers, did: story.did('bob'), time: story.now, random: new Random(1) })
+  await using index = indexOn(database)
+  for (const batch of [[root], gates, exported!]) await applyBatch(index, batch)
+  await using late = indexOn(otherDatabase)
+  for (const batch of [[root], exported!, gates]) await applyBatch(late, batch)
+  const wanted = await rowsOf(index)
+  expect(wanted.post!.filter((row) => /"violates\w+":true/.test(row))).toHaveLength(2)
+  expect(differences(wanted, await rowsOf(late))).toEqual([])
+})
+
+test.for([
+  ['put on', 'ann'],
+  ['put on', 'eve'],
+  ['taken off', 'ann'],
+  ['taken off', 'eve'],
+] as const)(
+  'a reply that is judged while its author is %s a list that the gate names ends as the list says, in the gate of ann with the list of %s',
+  async ([what, owner], { database }) => {
+    const story = new Story()
+    const root = story.post('ann', 'gated')
+    const list = `at://${story.did(owner)}/app.bsky.graph.list/friends`
+    const allow = [{ $type: 'app.bsky.feed.threadgate#listRule', list }]
+    const gate = story.put('ann', 'app.bsky.feed.threadgate', { post: uriOf(root), allow }, root.rkey)
+    const item = story.put(owner, 'app.bsky.graph.listitem', { list, subject: story.did('bob') })
+    const earlier = story.post('bob', 'counted')
+    const change = what === 'put on' ? item : story.delete(item)
+    const reply = story.reply('bob', root)
+    await using index = indexOn(database)
+    await applyBatch(index, [root, gate, earlier, ...(change === item ? [] : [item])])
+
+    const holder = await index.db.acquire()
+    await holder.query('begin')
+    await holder.query('select from profile_agg where did = $1 for update', [reply.did])
+    const judged = applyBatch(index, [reply])
+    const waiting = async (): Promise<number> => {
+      const text = `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like '%profile_agg%'`
+      return (await index.db.query(text)).rows.length
+    }
+    // Counters are written last: what waits for them has judged.
+    await expect.poll(waiting).toBe(1)
+    await applyBatch(index, [change])
+    await holder.query('rollback')
+    holder.release()
+    await judged
+    const { rows } = await index.db.query(
+      `select coalesce("violatesThreadGate", false) as violates from post where uri = $1`,
+      [uriOf(reply)],
+    )
+    expect(rows).toEqual([{ violates: what === 'taken off' }])
+  },
+)

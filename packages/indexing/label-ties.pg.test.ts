@@ -15,7 +15,9 @@ const label = (subject: number, neg: boolean): LabelStreamEvent => ({
   },
 })
 
-test('in one batch or two, in either order', async ({ database }) => {
+test('A5: of two labels with one time the negation stands, in one batch or two, in either order', async ({
+  database,
+}) => {
   const db = new DatabasePool({ url: database, schema: 'bsky', size: 1, role: 'test' })
   try {
     await applyLabels(db, [

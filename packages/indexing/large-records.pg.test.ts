@@ -43,6 +43,30 @@ test('C1 deletions of large records are applied in a heap that holds only some o
   expect(facts.rows.map(({ uri }) => uri)).toEqual(posts.map(uriOf).sort())
 })
 
+test('C1 a range removes posts with 10,000 mentions each in a heap that holds what some of these leave behind', async ({
+  database,
+}) => {
+  await using index = indexOn(database)
+  const story = new Story()
+  const posts = Array.from({ length: 150 }, (_, n) => story.post('mallory', `post ${n}`))
+  await applyBatch(index, posts)
+  await index.db.query(`
+    with mentions as materialized (
+      select string_agg('{"$type":"app.bsky.richtext.facet#mention","did":"did:plc:' || lpad(n::text, 24, 'a') || '"}', ',') as all
+      from generate_series(1, 10000) n
+    )
+    update record set json = left(json, -1) || ',"facets":[{"index":{"byteStart":0,"byteEnd":1},"features":[' || mentions.all || ']}]}'
+    from mentions`)
+  const { did, commit, time } = posts[0]!
+  const range: StreamEvent = { type: 'repo', did, commit, rev: '3zzzzzzzzzzzz', time, range: ['', ''], keys: [] }
+  // Each leaves 0.6 MB, and 0.35 as text.
+  expect(await applyInHeap(database, [range], 120)).toMatchObject({ removed: posts.length })
+  const { rows } = await index.db.query<{ uri: string }>(
+    `select uri from past_fact where key = uri and jsonb_array_length(fact -> 'mentions') = 10000 order by uri`,
+  )
+  expect(rows.map(({ uri }) => uri)).toEqual(posts.map(uriOf))
+})
+
 test('C1 large replies are judged again in a heap that holds only some of them', async ({ database }) => {
   await using index = indexOn(database)
   const story = new Story()

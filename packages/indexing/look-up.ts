@@ -1,7 +1,7 @@
 /** What the index knows of the paths that a batch names, and what a resync's export says is gone. */
 import type { DatabasePool, Session } from '@sluice/database/pool.ts'
 import type { Transaction } from '@sluice/database/transaction.ts'
-import type { Known } from './decide.ts'
+import type { Deletion, Known } from './decide.ts'
 import type { Range } from './prepare.ts'
 import type { Version } from './version.ts'
 
@@ -10,9 +10,14 @@ export async function lookUp(tx: Transaction, uris: readonly string[]): Promise<
   if (uris.length === 0) return new Map()
   const { rows } = await tx.query<{ uri: string; rev: string | null; cid: string | null; at: string }>(KNOWN, [uris])
   const known = new Map<string, Known>()
+  const deletions = new Map<string, Deletion>()
   for (const { uri, rev, cid, at } of rows) {
     if (cid !== null) known.set(uri, { state: 'living', rev, cid })
-    else if (!known.has(uri)) known.set(uri, { state: 'deleted', rev: rev!, at })
+    else deletions.set(uri, { rev: rev!, at })
+  }
+  for (const [uri, deletion] of deletions) {
+    const living = known.get(uri)
+    known.set(uri, living?.state === 'living' ? { ...living, doubt: deletion } : { state: 'deleted', ...deletion })
   }
   return known
 }
@@ -26,10 +31,10 @@ const KNOWN = {
 }
 
 /**
- * The records that we hold inside the ranges, are no keys of them, and are not newer than their export: as deletions at its rev. And what the ranges removed last, if
- * they came before: it may not have been settled. Whether they are still so when the rest of the batch is counted in, the fold decides.
- * @param byBytes whether the database sorts text by its bytes: then a range is read from the primary keys, else all of the account's records are, and nothing is
- * known of what was removed: tombstones have no index by account
+ * Deletions, at each export's rev, of the records inside its range that are not among its keys and not newer; and those that the range removed last, which may not
+ * have been settled. `fold` decides whether they survive the rest of the batch.
+ * @param byBytes whether the database sorts text by its bytes: then a range is read from the primary keys. Otherwise all of the account's records are read, and
+ * nothing is known of what was removed: tombstones have no index by account
  */
 export async function findVanished(tx: Transaction, ranges: readonly Range[], byBytes: boolean): Promise<Version[]> {
   const [held, removed] = await Promise.all([
@@ -149,7 +154,8 @@ function endOf(range: Range): string {
 
 /**
  * One statement for many ranges: one for each took 0.5 ms for a range of ten keys, and a batch may have hundreds. What is limited by a column of the ranges can only be looked
- * for range by range. In order from the index from some 100,000 records on; of fewer PostgreSQL sorts what is in the range.
+ * for range by range. In order from the index from some 100,000 records on; of fewer PostgreSQL sorts what is in the range. None below the account's watermark: what is not in that
+ * export may be in the newer one, which tells what exists.
  */
 export function recordsInRanges(byBytes: boolean): { name: string; text: string } {
   const between = recordsBetween(byBytes, ['r.did', 'r."from"', 'r."to"'])
@@ -158,9 +164,10 @@ export function recordsInRanges(byBytes: boolean): { name: string; text: string 
     text: `
       select r.n::int as n, held.uri
       from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[]) with ordinality as r (did, "from", "to", rev, most, n)
+      left join actor_sync sync on sync.did = r.did
       cross join lateral (
         select uri from record where ${between} and (record.rev is null or record.rev <= r.rev)
-        order by uri${byBytes ? '' : ' collate "C"'} limit r.most
+        order by uri${byBytes ? '' : ' collate "C"'} limit case when sync."resyncRev" > r.rev then 0 else r.most end
       ) held`,
   }
 }

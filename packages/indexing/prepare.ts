@@ -62,6 +62,7 @@ export interface Prepared {
   refused: Refused[]
 }
 
+/** What a batch says; its heads are sorted by DID. Never throws for an event's content: what is not indexed is in `refused`. */
 export function prepare(collections: CollectionSet, events: readonly StreamEvent[]): Prepared {
   const heads = new Map<string, Head>()
   const prepared: Prepared = { heads: [], versions: [], ranges: [], accounts: [], identities: [], refused: [] }
@@ -170,6 +171,6 @@ function contentOf(
   const { did, rkey, cid, rev, record, time: indexedAt } = event
   const entry = makeEntry({ uri, did, rkey, cid, rev, record, json, indexedAt, live: event.seq !== SEQ_BACKFILL })
   const refusal = plugin.refuses(entry)
-  if (refusal !== undefined) return { reason: 'wrong-owner', detail: refusal }
+  if (refusal !== undefined) return refusal
   return { ...content, indexed: { plugin, entry } }
 }

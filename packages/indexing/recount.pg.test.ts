@@ -59,6 +59,14 @@ test('a check changes nothing, one key is one key, and a run goes on where it wa
   expect(await recountAll(db, true)).toEqual([])
 })
 
+test('whoever has a list has a row, though nothing of them is counted', async ({ database }) => {
+  await using db = new DatabasePool({ url: database, schema: 'bsky', size: 2, role: 'test' })
+  await db.query(`insert into list (uri, cid, creator, name, purpose, "createdAt", "indexedAt") values ('at://did:plc:a/app.bsky.graph.list/1', 'bafy', 'did:plc:a', '', '', '', '')`) // prettier-ignore
+  await recountAll(db, false)
+  const { rows } = await db.query('select did, "postsCount"::int as posts from profile_agg')
+  expect(rows).toEqual([{ did: 'did:plc:a', posts: 0 }])
+})
+
 async function recountAll(db: DatabasePool, check: boolean): Promise<WrongCounter[]> {
   const wrong: WrongCounter[] = []
   const all = async (aggregate: Aggregate): Promise<void> => {

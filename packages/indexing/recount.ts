@@ -10,7 +10,7 @@
  * Keys are taken in their order, some hundred at a time, so that no batch waits for long; the last key done is where a later run goes on.
  */
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
-import type { Counter } from '@sluice/collections/define.ts'
+import type { AggregateRow, Counter } from '@sluice/collections/define.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import { transaction, type Transaction } from '@sluice/database/transaction.ts'
 import { shared, sideBySide } from '@sluice/runtime/side-by-side.ts'
@@ -20,6 +20,8 @@ export interface Aggregate {
   table: string
   key: string
   counters: Counter[]
+  /** Whose rows have to be there, though nothing is counted. */
+  rows: AggregateRow[]
 }
 
 export interface RecountStep {
@@ -53,8 +55,11 @@ const KEYS = 500
 /** The aggregate tables that the collections declare counters for. */
 export function aggregatesOf(collections: CollectionSet): Aggregate[] {
   const counters = collections.plugins.flatMap((plugin) => plugin.counters)
+  const rows = collections.plugins.flatMap((plugin) => plugin.aggregateRows)
   return [...Map.groupBy(counters, ({ table }) => table)]
-    .map(([table, own]): Aggregate => ({ table, key: own[0]!.key, counters: own }))
+    .map(([table, own]): Aggregate => {
+      return { table, key: own[0]!.key, counters: own, rows: rows.filter((row) => row.table === table) }
+    })
     .toSorted((a, b) => (a.table < b.table ? -1 : 1))
 }
 
@@ -97,9 +102,10 @@ export async function recountKeys(
   })
 }
 
-/** Keys that have a counter row, or rows to count, or both: a merge of ordered index scans, cut off at the limit. */
-function nextKeys({ table, key, counters }: Aggregate): string {
-  const sources = [...new Map(counters.map((counter) => [`${counter.of.name} ${counter.by}`, counter])).values()]
+/** Keys that have a counter row, or should have one, or have rows to count: a merge of ordered index scans, cut off at the limit. */
+function nextKeys({ table, key, counters, rows }: Aggregate): string {
+  const named = [...counters, ...rows].map(({ of, by }) => ({ of, by }))
+  const sources = [...new Map(named.map((source) => [`${source.of.name} ${source.by}`, source])).values()]
   const parts = [
     `(select "${key}" as key from "${table}" where "${key}" > $1 order by 1 limit $2)`,
     ...sources.map(

@@ -6,15 +6,16 @@ import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import type { Collection, Entry, Fact, Notification, Row, Statement, Table } from '@sluice/collections/define.ts'
 import type { Transaction } from '@sluice/database/transaction.ts'
 import type { Decisions } from './decide.ts'
-import { mapEntries, type Loaded } from './entry.ts'
+import { eachEntry, type Loaded } from './entry.ts'
 import type { Notices } from './notify.ts'
 import type { Past, Version } from './version.ts'
 
-/** What stays of a version, without its record: what a few small deletions name may be more than memory holds. */
+/** What stays of a version, beside its fact, and without its record: what a few small deletions name may be more than memory holds. */
 interface Ended extends Past {
   plugin: Collection
   entry: Omit<Entry, 'record'>
-  fact: Fact | undefined
+  /** From when on it held (TID). */
+  since: string
   /** Its rows in tables that outlive their records. */
   places: Row[]
   /** What was to be told of its life, and what is of its end. */
@@ -28,41 +29,56 @@ interface Gap {
   rev: string
 }
 
-/** Deletions that leave no tombstone, because the record was written anew since. */
-export function findGaps(collections: CollectionSet, decisions: Decisions, folded: readonly Past[]): Gap[] {
+/** Deletions that leave no tombstone, or may not, because the record was written anew since. */
+function findGaps(collections: CollectionSet, decisions: Decisions, folded: readonly Past[]): Gap[] {
   return [...folded, ...decisions.past].flatMap(({ version: { uri, did, rev, collection, content } }) =>
     !content && collections.plugin(collection)?.remembers ? [{ uri, did, rev }] : [],
   )
 }
 
-/** The ended versions that matter to their collections. Must run before their records are removed. */
-export async function findEnded(
+/** Writes what was true of the versions that ended; returns what else stays of them. Must run before their records are removed. */
+export async function rememberFacts(
   tx: Transaction,
   collections: CollectionSet,
   decisions: Decisions,
   folded: readonly Past[],
 ): Promise<Ended[]> {
-  const arrived = [...folded, ...decisions.past].flatMap((past): Ended[] => {
+  const gaps = findGaps(collections, decisions, folded)
+  if (gaps.length > 0) void tx.query(REMEMBER_GAPS, columnsOf(gaps))
+  const facts = new Facts(tx)
+  const all: Ended[] = []
+  for (const past of [...folded, ...decisions.past]) {
     const indexed = past.version.content?.indexed
-    return indexed && matters(indexed.plugin) ? [ended(past, indexed)] : []
-  })
+    if (indexed && matters(indexed.plugin)) all.push(await ended(past, indexed, facts))
+  }
+  const going = goingOf(collections, decisions)
+  for await (const loaded of eachEntry(tx, collections, [...going.keys()])) {
+    const { uri, did, rev, cid, indexedAt: time } = loaded.entry
+    const next = going.get(uri)!
+    // What another indexer wrote and an export repeats goes on. Its fact would begin as that of its true end does, and hide it.
+    if (rev === '' && next.fromExport && next.content?.cid === cid) continue
+    const version = { uri, did, collection: next.collection, rev, time, fromExport: true }
+    all.push(await ended({ version, until: next.rev, endedAt: next.time, deleted: !next.content }, loaded, facts))
+  }
+  void facts.flush()
+  if (gaps.length > 0) void tx.query(CUT_AT_GAPS, [gaps.map(({ uri }) => uri), gaps.map(({ rev }) => rev)])
+  return all
+}
+
+/** Stored versions that end, as far as they matter to their collections: by URI, what comes after them. */
+function goingOf(collections: CollectionSet, decisions: Decisions): Map<string, Version> {
   const going = new Map<string, Version>()
   for (const version of [...decisions.removed, ...decisions.replaced]) {
     const plugin = collections.plugin(version.collection)
     if (plugin && matters(plugin)) going.set(version.uri, version)
   }
-  if (going.size === 0) return arrived
-  const stored = await mapEntries(tx, collections, [...going.keys()], (loaded): Ended => {
-    const { uri, did, rev, indexedAt: time } = loaded.entry
-    const next = going.get(uri)!
-    const version = { uri, did, collection: next.collection, rev, time, fromExport: true }
-    return ended({ version, until: next.rev, endedAt: next.time, deleted: !next.content }, loaded)
-  })
-  return [...arrived, ...stored]
+  return going
 }
 
-function ended(past: Past, { entry, plugin }: Loaded): Ended {
+async function ended(past: Past, { entry, plugin }: Loaded, facts: Facts): Promise<Ended> {
   const { record: _, ...rest } = entry
+  const fact = plugin.remembers?.(entry)
+  if (fact && fact.since < past.until) await facts.add(past, fact)
   const outlives = plugin.tables.some((table) => table.outlives)
   const says = past.deleted && plugin.farewells !== undefined
   const farewells = says ? plugin.farewells!(entry).map((told) => ({ ...told, sortAt: past.endedAt })) : []
@@ -70,7 +86,7 @@ function ended(past: Past, { entry, plugin }: Loaded): Ended {
     ...past,
     plugin,
     entry: rest,
-    fact: plugin.remembers?.(entry),
+    since: fact?.since ?? past.version.rev,
     places: outlives ? plugin.rows(entry).filter(({ table }) => table.outlives) : [],
     told: says ? [...plugin.notifications(entry), ...farewells] : [],
   }
@@ -80,28 +96,43 @@ function matters({ remembers, farewells, tables }: Collection): boolean {
   return remembers !== undefined || farewells !== undefined || tables.some((table) => table.outlives)
 }
 
-/** Writes what stays. Notices of the same records must not be removed after this. */
-export async function rememberEnded(
-  tx: Transaction,
-  ended: readonly Ended[],
-  gaps: readonly Gap[],
-  notices: Notices,
-): Promise<void> {
-  if (gaps.length > 0) void tx.query(REMEMBER_GAPS, columnsOf(gaps))
-  const facts = ended.flatMap(({ fact, until, version }) =>
-    fact && fact.since < until ? [{ uri: version.uri, did: version.did, until, ...fact }] : [],
-  )
-  if (facts.length > 0) {
-    void tx.query(REMEMBER, [
-      facts.map((f) => f.uri),
-      facts.map((f) => f.did),
-      facts.map((f) => f.key),
-      facts.map((f) => f.since),
-      facts.map((f) => f.until),
-      facts.map((f) => JSON.stringify(f.fact)),
-    ])
+/**
+ * Facts on their way, in portions of so many characters. A range of a few hundred bytes ends 2,000 posts in one transaction, and of one with 10,000 mentions
+ * 350 KB are remembered: held until the end they took gigabytes.
+ */
+const PORTION_CHARS = 4_000_000
+
+class Facts {
+  readonly #tx: Transaction
+  #rows: string[][] = []
+  #chars = 0
+
+  constructor(tx: Transaction) {
+    this.#tx = tx
   }
-  if (gaps.length > 0) void tx.query(CUT_AT_GAPS, [gaps.map(({ uri }) => uri), gaps.map(({ rev }) => rev)])
+
+  async add({ version: { uri, did }, until }: Past, { key, since, fact }: Fact): Promise<void> {
+    const text = JSON.stringify(fact)
+    this.#rows.push([uri, did, key, since, until, text])
+    this.#chars += text.length
+    if (this.#chars >= PORTION_CHARS) await this.flush()
+  }
+
+  /** Sends what has not been sent. The answer need not be awaited. */
+  flush(): Promise<unknown> {
+    const rows = this.#rows
+    if (rows.length === 0) return Promise.resolve()
+    this.#rows = []
+    this.#chars = 0
+    return this.#tx.query(
+      REMEMBER,
+      rows[0]!.map((_, column) => rows.map((row) => row[column])),
+    )
+  }
+}
+
+/** Writes what else stays, when the batch's records are written. Notices of the same records must not be removed after this. */
+export async function rememberEnded(tx: Transaction, ended: readonly Ended[], notices: Notices): Promise<void> {
   keepPlaces(tx, ended)
   await sayFarewell(
     tx,
@@ -123,7 +154,7 @@ const REMEMBER_GAPS = {
     on conflict (uri, since) do nothing`,
 }
 
-/** In words that no index knows: gaps are found by their path. All have the same key, and where the planner has not met it, it would go through all there are. */
+/** Written so that the index on `key` cannot match: gaps are found by their path. All gaps share one key, and a planner without statistics on it would scan every gap there is. */
 const isGap = (row: string): string => `${row}.key || '' = 'gap'`
 
 /**
@@ -162,27 +193,47 @@ const REMEMBER = {
     on conflict (uri, since) do update set until = least(held.until, excluded.until)`,
 }
 
-/** Rows of tables that outlive their records. */
+/** Rows of tables that outlive their records. After the facts of the same versions. */
 function keepPlaces(tx: Transaction, ended: readonly Ended[]): void {
-  const rows = ended.flatMap(({ places, endedAt }) => places.map((place) => ({ ...place, endedAt })))
+  const rows = ended.flatMap(({ places, since, endedAt }) => places.map((place) => ({ ...place, since, endedAt })))
   for (const [table, ofTable] of Map.groupBy(rows, (row) => row.table)) {
     const values = Object.keys(table.columns).map((column) => ofTable.map((row) => row.values[column]))
-    void tx.query(keepStatement(table, table.outlives!), [...values, ofTable.map((row) => row.endedAt)])
+    const [begins, ends] = [ofTable.map((row) => row.since), ofTable.map((row) => row.endedAt)]
+    void tx.query(keepStatement(table, table.outlives!), [...values, begins, ends])
   }
 }
 
-/** Of several ends of one row the last counts; a row whose record lives is left alone. */
-function keepStatement({ name, columns }: Table, { deletedAt, key }: NonNullable<Table['outlives']>): Statement {
+/**
+ * Of several ends of one row the last counts, and what the newest version says; a row whose record lives is left alone. Whether the row is of a newer version than one that
+ * arrives late, is seen by what is remembered of the record.
+ */
+function keepStatement({ name, columns, owner }: Table, { deletedAt, key }: NonNullable<Table['outlives']>): Statement {
   const names = Object.keys(columns).map(quoted)
-  const [keys, end] = [key.map(quoted).join(', '), quoted(deletedAt)]
+  const [keys, end] = [key.map(quoted), quoted(deletedAt)]
+  const others = names.filter((column) => !keys.includes(column))
+  const said = names.map((column) =>
+    others.includes(column)
+      ? `case when newer.${end} is null then ended.${column} else newer.${column} end`
+      : `ended.${column}`,
+  )
   return {
     name: `keep-${name}`,
     text: `
       insert into ${quoted(name)} as held (${names.join(', ')}, ${end})
-      select distinct on (${keys}) * from unnest(${[...names, end].map((_, i) => `$${i + 1}::text[]`).join(', ')})
-        as ended (${names.join(', ')}, at)
-      order by ${keys}, at desc
-      on conflict (${keys}) do update set ${end} = greatest(held.${end}, excluded.${end}) where held.${end} is not null`,
+      select ${said.join(', ')}, ended.at
+      from (
+        select distinct on (${keys.join(', ')}) ${names.join(', ')}, since, max(at) over (partition by ${keys.join(', ')}) as at
+        from unnest(${[...names, 'since', 'at'].map((_, i) => `$${i + 1}::text[]`).join(', ')}) as version (${names.join(', ')}, since, at)
+        order by ${keys.join(', ')}, since desc
+      ) ended
+      left join ${quoted(name)} as newer on ${keys.map((column) => `newer.${column} = ended.${column}`).join(' and ')}
+        and exists (
+          select from past_fact later where later.uri = ended.${quoted(owner)} and later.since > ended.since and not (${isGap('later')})
+        )
+      on conflict (${keys.join(', ')}) do update set ${[
+        `${end} = greatest(held.${end}, excluded.${end})`,
+        ...others.map((column) => `${column} = excluded.${column}`),
+      ].join(', ')} where held.${end} is not null`,
   }
 }
 

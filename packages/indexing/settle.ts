@@ -4,7 +4,8 @@
  *
  * Each transaction looks, once it is durable, for records that its own may affect, and derives their columns and notifications again. Of two that
  * did not see each other, whichever looks last sees both. A record is derived again under a lock on its row, so the last word is said by someone who saw everything
- * before it. A batch is acked only after this; if the process dies in between, the batch comes again and settles again.
+ * before it. A batch is acked only after this; if the process dies in between, the batch comes again and settles again. What had changed by then does not change
+ * again, so settling then goes on from everything that it looks at.
  */
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import {
@@ -27,11 +28,13 @@ import type { Past, Version } from './version.ts'
 export interface Unsettled {
   /** Versions whose columns were derived with the batch. */
   derived: Version[]
-  /** Deletions, and versions that are no longer in force. */
+  /** Deletions, and versions of which only the time is news. */
   ended: Version[]
   /** When the batch's transaction began. */
   began: Began
-  /** Versions whose batch may have died before it settled: looked at as if everything had happened since. */
+  /** Versions that are no longer in force. Whether they arrive for the first time is not known. */
+  late: Version[]
+  /** Versions that were applied before: looked at as if everything had happened since. */
   repeated: Version[]
 }
 
@@ -47,47 +50,68 @@ export const BEGAN = {
 }
 
 export function unsettled(decisions: Decisions, folded: readonly Past[], began: Began): Unsettled {
-  const { fresh, replaced, entombed, repeated, past } = decisions
+  const { fresh, replaced, confirmed, entombed, repeated, past } = decisions
   const late = [...folded, ...past].map(({ version }) => version)
-  return { derived: [...fresh, ...replaced], ended: [...entombed, ...late], began, repeated }
+  return { derived: [...fresh, ...replaced], ended: [...entombed, ...confirmed], began, late, repeated }
 }
 
 /** Derives again what these versions affect, and what that affects in turn. Returns how many records changed. */
 export async function settle(
   db: DatabasePool,
   collections: CollectionSet,
-  { derived, ended, began, repeated }: Unsettled,
+  { derived, ended, began, late, repeated }: Unsettled,
 ): Promise<number> {
-  const affected = await db.session(async (session) => {
+  const { oldest: since } = began
+  const { news, again } = await db.session(async (session) => {
     const unseen = await whatElse(session, began)
-    return [
-      ...(await find(session, collections, touch(derived, true).concat(touch(ended, false)), unseen)),
-      ...(await find(session, collections, touch(repeated, false), { since: null })),
-    ]
+    return {
+      news: await find(session, collections, touch(derived, true).concat(touch(ended, false)), unseen),
+      again: [
+        ...(await find(session, collections, touch(late, false), unseen)),
+        ...(await find(session, collections, touch(repeated, false), { since: null })),
+      ],
+    }
   })
-  return await deriveOnward(db, collections, affected, began.oldest)
+  const changes = await deriveOnward(db, collections, news, { since })
+  return changes + (await deriveOnward(db, collections, again, { since, resumes: true }))
 }
 
-/** Derives these records again, and what hangs on those that changed, and so on. `since`: the oldest transaction that may have gone unseen. */
+export interface OnwardOptions {
+  /** The oldest transaction that may have gone unseen. */
+  since: string
+  /** This may have been begun before and cut short, between two transactions. Default: no. */
+  resumes?: boolean
+}
+
+/** Derives these records again, and what hangs on those that changed, and so on; what resumes, on those that did not change too. Returns how many changed. */
 export async function deriveOnward(
   db: DatabasePool,
   collections: CollectionSet,
   uris: readonly string[],
-  since: string,
+  { since, resumes = false }: OnwardOptions,
 ): Promise<number> {
   let affected = new Set(uris)
   let changes = 0
+  // Replies may stand in a circle, and then nothing but this ends it.
+  const seen = new Set<string>()
   // Each round goes at least one level down a thread; a thread deeper than this would be settled by the next event in it.
   for (let round = 0; affected.size > 0 && round < ROUNDS_MAX; round++) {
     const next = new Set<string>()
+    const resuming = resumes && seen.size < SEEN_MAX
+    if (resuming) for (const uri of affected) seen.add(uri)
     const parts = [...chunks([...affected].sort(), DERIVE_MAX)]
     for (const part of parts) {
-      const { changed, rest } = await transaction(db, { doing: 'settling' }, (tx) => deriveAgain(tx, collections, part))
+      const derived = await transaction(db, { doing: 'settling' }, (tx) => deriveAgain(tx, collections, part))
+      const { changed, same, rest } = derived
       parts.push(...rest)
       changes += changed.length
       // Part by part: nothing of what was loaded is kept.
-      const found = await db.session((session) => find(session, collections, changed.map(again), { since }))
-      for (const uri of found) next.add(uri)
+      await db.session(async (session) => {
+        for (const uri of await find(session, collections, changed.map(again), { since })) next.add(uri)
+        if (!resuming) return
+        const below = await find(session, collections, same.map(again), 'nothing')
+        for (const uri of below) if (!seen.has(uri)) next.add(uri)
+      })
     }
     affected = next
   }
@@ -96,6 +120,8 @@ export async function deriveOnward(
 
 const ROUNDS_MAX = 1_000
 const DERIVE_MAX = 1_000
+/** Of one that resumes: 30 MB. In what is larger it goes on from what changes alone. */
+const SEEN_MAX = 250_000
 
 /** When no other transaction began, ended or ran between our beginning and now, nothing was unseen: always so with a single consumer. */
 async function whatElse(session: Session, { oldest, own }: Began): Promise<Unseen> {
@@ -137,19 +163,21 @@ function again(entry: Entry): Touched {
 
 interface Derived {
   changed: Entry[]
+  same: Entry[]
   /** Those that had no room in memory: each part is for a transaction of its own. */
   rest: string[][]
 }
 
-/** Derives these records again; returns those that changed. */
+/** Derives these records again; returns which of them changed. */
 async function deriveAgain(tx: Transaction, collections: CollectionSet, uris: readonly string[]): Promise<Derived> {
-  const all: Derived = { changed: [], rest: [] }
+  const all: Derived = { changed: [], same: [], rest: [] }
   const deltas = new Deltas()
   for (const [nsid, ofCollection] of Map.groupBy(uris, collectionOfUri)) {
     const plugin = collections.plugin(nsid)
     if (!plugin?.derive) continue
-    const { changed, rest } = await deriveCollection(tx, collections, plugin, ofCollection, deltas)
+    const { changed, same, rest } = await deriveCollection(tx, collections, plugin, ofCollection, deltas)
     all.changed.push(...changed)
+    all.same.push(...same)
     all.rest.push(...rest)
   }
   deltas.flush(tx)
@@ -189,7 +217,8 @@ async function deriveCollection(
   }
   updateDerived(tx, plugin, changed)
   await renotify(tx, plugin, written, notifications)
-  return { changed: changed.map(({ entry }) => entry), rest }
+  const differing = new Set(changed.map(({ entry }) => entry))
+  return { changed: [...differing], same: written.flatMap(({ entry }) => (differing.has(entry) ? [] : [entry])), rest }
 }
 
 /** Null and false say the same: nothing against it. */

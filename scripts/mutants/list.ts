@@ -1,8 +1,15 @@
 /** Every mutant, by the part of the house that it is in. */
+import { convergenceMutants } from './convergence.ts'
 import { engineMutants } from './engine.ts'
 import { intakeMutants } from './intake.ts'
 import type { Mutant } from './mutant.ts'
 import { pluginMutants } from './plugins.ts'
 import { streamsMutants } from './streams.ts'
 
-export const MUTANTS: readonly Mutant[] = [...engineMutants, ...pluginMutants, ...streamsMutants, ...intakeMutants]
+export const MUTANTS: readonly Mutant[] = [
+  ...convergenceMutants,
+  ...engineMutants,
+  ...pluginMutants,
+  ...streamsMutants,
+  ...intakeMutants,
+]

@@ -49,6 +49,20 @@ export const pluginMutants: readonly Mutant[] = [
     killedBy: unit('refusals'),
   },
   {
+    name: 'what a reader throws at is indexed',
+    file: at('named-by-handle'),
+    find: "!didOfUri(ref.uri).startsWith('did:')",
+    replace: "!didOfUri(ref.uri).includes('.')",
+    killedBy: unit('refusals'),
+  },
+  {
+    name: 'who was put on a list in the same moment is not looked for',
+    file: at('threads/affected'),
+    find: 'item."subjectDid" = asked.member and',
+    replace: 'item."subjectDid" <> asked.member and',
+    killedBy: { file: 'packages/indexing/interleaving.pg.test.ts', test: 'put on' },
+  },
+  {
     name: 'a gate may be of another key than its post',
     file: at('threads/gate-owner'),
     find: "didOfUri(post) === did && post.slice(post.lastIndexOf('/') + 1) === rkey",
@@ -134,10 +148,10 @@ export const pluginMutants: readonly Mutant[] = [
   },
   {
     name: 'app.foo.* covers app.foobar.x',
-    file: at('collection-set'),
-    find: 'nsid.startsWith(pattern.slice(0, -1))',
-    replace: 'nsid.startsWith(pattern.slice(0, -2))',
-    killedBy: unit('collection-set'),
+    file: at('patterns'),
+    find: 'map((pattern) => pattern.slice(0, -1))',
+    replace: 'map((pattern) => pattern.slice(0, -2))',
+    killedBy: unit('patterns'),
   },
   {
     name: 'half a surrogate pair passes',

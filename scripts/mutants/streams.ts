@@ -45,11 +45,11 @@ export const streamsMutants: readonly Mutant[] = [
     killedBy: redis('dead-letters', 'held as text'),
   },
   {
-    name: 'nobody inherits from the dead',
+    name: 'nobody reclaims what the dead left',
     file: 'packages/streams/intake.ts',
-    find: 'await patience.until(signal, () => this.#takeOver(signal))',
+    find: 'await patience.until(signal, () => this.#reclaimIdle(signal))',
     replace: '',
-    killedBy: redis('takeover', 'a living consumer inherits'),
+    killedBy: redis('takeover', 'a living consumer reclaims'),
   },
   {
     name: 'idle entries are taken from a consumer that is alive',
@@ -243,7 +243,7 @@ export const streamsMutants: readonly Mutant[] = [
   },
   {
     name: 'a dead letter is put back and stays',
-    file: 'packages/streams/lua/exhume.lua',
+    file: 'packages/streams/lua/retry-letter.lua',
     find: "if redis.call('XDEL', KEYS[1], ARGV[1]) == 0 then return 0 end\n",
     replace: '',
     killedBy: redis('dead-letters', 'two operators who retry at once'),

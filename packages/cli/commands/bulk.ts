@@ -61,7 +61,8 @@ async function status(session: Session): Promise<number> {
   if (!state.phase) out.line('no bulk load is under way')
   else {
     out.line(`${state.phase}, begun ${state.startedAt}; indexes to build: ${state.indexes}`)
-    for (const { name, position, done } of state.steps) out.line(`  ${name}: ${done ? 'done' : `at ${position}`}`)
+    for (const { name, position, done } of state.steps)
+      out.line(`  ${name}: ${done ? 'done' : position === '' ? 'begun' : `at ${position}`}`)
   }
   return state.phase ? EXIT.found : EXIT.done
 }

@@ -1,4 +1,4 @@
-import { blobCid, collection, table, type BlobRef } from '../define.ts'
+import { aggregateRow, blobCid, collection, table, type BlobRef } from '../define.ts'
 
 interface FeedGenerator {
   did: string
@@ -37,4 +37,6 @@ export default collection<FeedGenerator>('app.bsky.feed.generator', {
       indexedAt,
     }),
   ],
+  // The AppView counts the account's own beside this row.
+  aggregateRows: [aggregateRow(feedGenerator, 'creator', { table: 'profile_agg', key: 'did' })],
 })

@@ -39,14 +39,21 @@ const MEDIA: ReadonlySet<string> = new Set([
 
 export const embedTables = [image, galleryImage, video, external, record]
 
+/** The record that this embed shows, of whatever kind. */
+export function embedded(embed: Embed | undefined): StrongRef | undefined {
+  switch (embed?.$type) {
+    case 'app.bsky.embed.record':
+      return embed.record
+    case 'app.bsky.embed.recordWithMedia':
+      return embed.record.record
+    default:
+      return undefined
+  }
+}
+
 /** The post that this embed quotes; records of other kinds are embedded, not quoted. */
 export function quoted(embed: Embed | undefined): StrongRef | undefined {
-  const ref =
-    embed?.$type === 'app.bsky.embed.record'
-      ? embed.record
-      : embed?.$type === 'app.bsky.embed.recordWithMedia'
-        ? embed.record.record
-        : undefined
+  const ref = embedded(embed)
   return ref && collectionOfUri(ref.uri) === 'app.bsky.feed.post' ? ref : undefined
 }
 

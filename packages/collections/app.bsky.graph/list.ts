@@ -1,4 +1,4 @@
-import { blobCid, collection, table, type BlobRef } from '../define.ts'
+import { aggregateRow, blobCid, collection, table, type BlobRef } from '../define.ts'
 
 interface List {
   name: string
@@ -37,4 +37,6 @@ export default collection<List>('app.bsky.graph.list', {
       indexedAt,
     }),
   ],
+  // The AppView counts the account's own beside this row.
+  aggregateRows: [aggregateRow(list, 'creator', { table: 'profile_agg', key: 'did' })],
 })

@@ -22,7 +22,7 @@ const listItem = table('list_item', {
 export default collection<ListItem>('app.bsky.graph.listitem', {
   tables: [listItem],
   refuses: ({ did, record: { list } }) =>
-    didOfUri(list) === did ? undefined : `only the owner of ${list} can add to it`,
+    didOfUri(list) === did ? undefined : { reason: 'wrong-owner', detail: `only the owner of ${list} can add to it` },
   rows: ({ uri, cid, did, record: { subject, list }, createdAt, indexedAt }) => [
     listItem.row({ uri, cid, creator: did, subjectDid: subject, listUri: list, createdAt, indexedAt }),
   ],

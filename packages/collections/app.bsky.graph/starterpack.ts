@@ -1,4 +1,4 @@
-import { collection, table } from '../define.ts'
+import { aggregateRow, collection, table } from '../define.ts'
 
 interface StarterPack {
   name: string
@@ -18,4 +18,6 @@ export default collection<StarterPack>('app.bsky.graph.starterpack', {
   rows: ({ uri, cid, did, record: { name }, createdAt, indexedAt }) => [
     starterPack.row({ uri, cid, creator: did, name, createdAt, indexedAt }),
   ],
+  // The AppView counts the account's own beside this row.
+  aggregateRows: [aggregateRow(starterPack, 'creator', { table: 'profile_agg', key: 'did' })],
 })

@@ -6,6 +6,9 @@
  */
 import { didOfUri } from '@sluice/events/stream-event.ts'
 import type { Entry, Sql, Statement, Touched, Unseen } from '../define.ts'
+import { LoadedFacts } from './facts.ts'
+import { listItemKey } from './gates.ts'
+import { loadGates } from './load-facts.ts'
 import { claimOfDate, claimOfKey, writtenAt } from './when.ts'
 
 /** For posts: replies below a new one, replies written after a deleted one, and posts of the batch whose parent or gate came into being meanwhile. */
@@ -17,6 +20,7 @@ export async function affectedByPosts(sql: Sql, touched: readonly Touched[], uns
   return collect([
     living.length > 0 && sql.query<Found>(DESCENDANTS, [uris, derived]),
     living.length > 0 && unseen !== 'nothing' && sql.query<Found>(OVERTAKEN, [uris, unseen.since]),
+    living.length > 0 && unseen !== 'nothing' && overtakenOnLists(sql, uris, unseen.since),
     deleted.length > 0 &&
       sql.query<Found>(REPLIES_AFTER, [deleted.map(({ uri }) => uri), deleted.map(({ rev }) => rev)]),
   ])
@@ -60,6 +64,37 @@ export async function affectedByListItems(
   ])
 }
 
+/**
+ * Posts of the batch whose author another transaction put on a list that their gate names, or took off it. The gate may name anybody's list. Item by item: who is
+ * on ten thousand lists would have them all read for each reply.
+ */
+async function overtakenOnLists(sql: Sql, uris: readonly string[], since: string | null): Promise<Found[]> {
+  const gated = await sql.query<GatedReply>(GATED, [uris])
+  if (gated.length === 0) return []
+  const facts = new LoadedFacts()
+  const roots = gated.map(({ root: uri, at }) => ({ uri, at }))
+  await loadGates(sql, roots, [], facts)
+  const items = gated.flatMap(({ uri, creator, root, at }) => {
+    const rules = facts.threadGate(root, at)?.allow ?? []
+    return rules.flatMap((rule) => (rule.rule === 'list' ? [{ uri, list: rule.list, member: creator }] : []))
+  })
+  if (items.length === 0) return []
+  return sql.query<Found>(OVERTAKEN_ON_LISTS, [
+    items.map(({ uri }) => uri),
+    since,
+    items.map(({ list }) => list),
+    items.map(({ member }) => member),
+    items.map(({ list, member }) => listItemKey(list, member)),
+  ])
+}
+
+interface GatedReply {
+  uri: string
+  creator: string
+  root: string
+  at: string
+}
+
 interface Found {
   uri: string
 }
@@ -82,11 +117,11 @@ function keyTime(entry: Entry): string {
   return writtenAt(entry, claimOfKey(entry.uri, entry.createdAt))
 }
 
-/** When a post was written: its commit's rev; of one that came with an export its key. A key that is no TID passes every comparison. */
+/** When a post was written: its commit's rev; of one that came with an export its key. A key that is no TID (`when.ts`) passes every comparison. */
 const timeOf = (uri: string): string => `(
         select case
           when record.rev is not null and record."fromExport" is not true then record.rev
-          when length(split_part(uri, '/', 5)) = 13 then split_part(uri, '/', 5) else '~' end
+          when split_part(uri, '/', 5) ~ '^[2-7a-j][2-7a-z]{12}$' then split_part(uri, '/', 5) else '~' end
         from record where record.uri = ${uri}
       )`
 
@@ -123,7 +158,7 @@ const earliest = (key: string): string =>
 const since = (row: string): string => `($2::text is null or age(${row}.xmin) <= age($2::text::xid8::xid))`
 
 /**
- * Posts of the batch of whose ancestors, gates or relations another transaction wrote or ended one that the batch may not have seen. What many of them share
+ * Posts of the batch of whose ancestors, gates or follows another transaction wrote or ended one that the batch may not have seen. What many of them share
  * (a parent, a gate, an owner) is looked at once for all, since there is a past fact for each of its edits: so the recursion takes its posts together at
  * each level, which PostgreSQL allows one query further in.
  */
@@ -162,19 +197,34 @@ const OVERTAKEN: Statement = {
     union select unnest(asked.uris) from asked cross join lateral (
       select from past_fact past where past.key = asked.key and ${since('past')} limit 1
     ) young
-    union select unnest(owned.uris) from (select array_agg(uri) as uris, owner from gated group by owner) owned cross join lateral (
-      select from past_fact past where past.did = owned.owner and past.key like 'listitem %' and ${since('past')} limit 1
-    ) young
     union select post.uri from post join thread_gate gate on gate."postUri" = coalesce(post."replyRoot", post.uri)
     where post.uri = any($1::text[]) and ${since('gate')}
     union select quote.uri from quote join post_gate gate on gate."postUri" = quote.subject
     where quote.uri = any($1::text[]) and ${since('gate')}
     union select gated.uri from gated
     join follow on (follow.creator, follow."subjectDid") in ((gated.owner, gated.creator), (gated.creator, gated.owner))
-    where ${since('follow')}
-    union select gated.uri from gated
-    join list_item item on item."subjectDid" = gated.creator and item.creator = gated.owner
-    where ${since('item')}`,
+    where ${since('follow')}`,
+}
+
+const GATED: Statement = {
+  name: 'affected-gated',
+  text: `
+    select gated.uri, gated.creator, post."replyRoot" as root, gated.at from gated_reply gated join post using (uri)
+    where gated.uri = any($1::text[]) and post."replyRoot" is not null`,
+}
+
+/** What many replies share is looked at once, since there is a past fact for each time that somebody was taken off a list. */
+const OVERTAKEN_ON_LISTS: Statement = {
+  name: 'affected-overtaken-on-lists',
+  text: `
+    select unnest(asked.uris) as uri from (
+      select array_agg(uri) as uris, list, member, key
+      from unnest($1::text[], $3::text[], $4::text[], $5::text[]) as named (uri, list, member, key) group by list, member, key
+    ) asked cross join lateral (
+      select from list_item item where item."listUri" = asked.list and item."subjectDid" = asked.member and ${since('item')}
+      union all select from past_fact past where past.key = asked.key and ${since('past')}
+      limit 1
+    ) young`,
 }
 
 const POSTS: Statement = { name: 'affected-posts', text: `select uri from post where uri = any($1::text[])` }
@@ -207,13 +257,15 @@ const QUOTES_AFTER: Statement = {
     join quote on quote.subject = gate.post where ${timeOf('quote.uri')} >= gate.time`,
 }
 
+/** Each pair once, with its first time: 8,000 follows of one pair, each of another key, times 10,000 replies were eighty million rows. So with list items. */
 const BETWEEN: Statement = {
   name: 'affected-between',
   text: `
-    select reply.uri from unnest($1::text[], $2::text[], $3::text[]) as follow (a, b, time)
-    join gated_reply reply on reply.creator = follow.a and reply.owner = follow.b where reply.at >= follow.time
-    union select reply.uri from unnest($1::text[], $2::text[], $3::text[]) as follow (a, b, time)
-    join gated_reply reply on reply.creator = follow.b and reply.owner = follow.a where reply.at >= follow.time`,
+    with made as materialized (
+      select a, b, min(time) as time from unnest($1::text[], $2::text[], $3::text[]) as follow (a, b, time) group by a, b
+    )
+    select reply.uri from made join gated_reply reply on reply.creator = a and reply.owner = b where reply.at >= made.time
+    union select reply.uri from made join gated_reply reply on reply.creator = b and reply.owner = a where reply.at >= made.time`,
 }
 
 /** Ended follows and list items are named by what is remembered of them: `follow <follower> <followed>`, `listitem <list> <member>`. */
@@ -221,8 +273,8 @@ const BETWEEN_ENDED: Statement = {
   name: 'affected-between-ended',
   text: `
     with ended as materialized (
-      select distinct split_part(past.key, ' ', 2) as a, split_part(past.key, ' ', 3) as b, gone.time as rev
-      from ${earliest('uri')} gone join past_fact past on past.uri = gone.uri
+      select split_part(past.key, ' ', 2) as a, split_part(past.key, ' ', 3) as b, min(gone.time) as rev
+      from ${earliest('uri')} gone join past_fact past on past.uri = gone.uri group by 1, 2
     )
     select reply.uri from ended join gated_reply reply on reply.creator = a and reply.owner = b where reply.at >= ended.rev
     union select reply.uri from ended join gated_reply reply on reply.creator = b and reply.owner = a where reply.at >= ended.rev`,
@@ -231,7 +283,7 @@ const BETWEEN_ENDED: Statement = {
 const BY_MEMBER: Statement = {
   name: 'affected-by-member',
   text: `
-    select reply.uri from unnest($1::text[], $2::text[]) as item (member, time)
+    select reply.uri from ${earliest('member')} item
     join gated_reply reply on reply.creator = item.member where reply.at >= item.time`,
 }
 
@@ -239,8 +291,8 @@ const BY_MEMBER_ENDED: Statement = {
   name: 'affected-by-member-ended',
   text: `
     with ended as materialized (
-      select distinct split_part(past.key, ' ', 3) as member, gone.time as rev
-      from ${earliest('uri')} gone join past_fact past on past.uri = gone.uri
+      select split_part(past.key, ' ', 3) as member, min(gone.time) as rev
+      from ${earliest('uri')} gone join past_fact past on past.uri = gone.uri group by 1
     )
     select reply.uri from ended join gated_reply reply on reply.creator = member where reply.at >= ended.rev`,
 }

@@ -44,6 +44,7 @@ export interface Verdict {
   violatesEmbeddingRules: boolean
 }
 
+/** The verdict on one post; false for rules that do not concern it. */
 export function judge(post: Judged, facts: Facts): Verdict {
   const reply = post.root !== null && post.parent !== null
   return {

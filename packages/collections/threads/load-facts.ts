@@ -72,7 +72,8 @@ const PARENTS: Statement = {
     from post where uri = any($1::text[])`,
 }
 
-async function loadGates(
+/** The thread gates of these roots and the post gates of these quoted posts, as they were at the time. */
+export async function loadGates(
   sql: Sql,
   roots: readonly PostAt[],
   quoted: readonly PostAt[],

@@ -66,5 +66,5 @@ const INDEXES = `
     exists (select from pg_constraint c where c.conindid = i.oid) as "isConstraint",
     coalesce((select attname::text from pg_attribute a where a.attrelid = t.oid and a.attnum = x.indkey[0]), '') as first
   from pg_index x join pg_class i on i.oid = x.indexrelid join pg_class t on t.oid = x.indrelid
-  where t.relnamespace = $1::regnamespace and t.relname = any($2::text[]) and not x.indisprimary
+  where t.relnamespace = quote_ident($1)::regnamespace and t.relname = any($2::text[]) and not x.indisprimary
   order by t.relname, i.relname`

@@ -1,9 +1,11 @@
 /** The promises hold on the bulk path too: the same events end in the same rows, whatever is interrupted. */
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
-import { collections } from '@sluice/collections/collections.ts'
+import { collections, tableScripts } from '@sluice/collections/collections.ts'
 import { compareCatalogs, readCatalog, type Catalog } from '@sluice/database/catalog.ts'
-import { DatabasePool } from '@sluice/database/pool.ts'
+import { migrate } from '@sluice/database/migrate.ts'
+import { DatabasePool, type Session } from '@sluice/database/pool.ts'
 import { uriOf, type StreamEvent } from '@sluice/events/stream-event.ts'
+import { TransientError } from '@sluice/runtime/errors.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { Random } from '@sluice/sandbox/random.ts'
 import { SCHEMA } from '@sluice/sandbox/template.ts'
@@ -12,9 +14,11 @@ import { applyBatch, type Index } from '../apply-batch.ts'
 import { KnownActors } from '../own.ts'
 import { history } from '../testing/history.ts'
 import { differences, snapshot } from '../testing/snapshot.ts'
+import { Story } from '../testing/story.ts'
 import { beginBulkLoad } from './begin.ts'
 import { tellApart } from './duplicates.ts'
-import { bulkPhase, finishBulkLoad } from './finish.ts'
+import { finishBulkLoad } from './finish.ts'
+import { bulkPhase } from './phase.ts'
 
 const set = new CollectionSet(collections)
 const SEEDS = process.env.SEEDS ? process.env.SEEDS.split(',').map(Number) : [1, 2]
@@ -114,6 +118,75 @@ test('C4 while duplicates are told apart their account is held, whatever their k
   await told
   const { rows } = await index.db.query<{ uri: string }>('select uri from list_item')
   expect(rows).toEqual([{ uri: uriOf(item) }])
+})
+
+test('C4 however many duplicates there are, so many are held at a time', async ({ database }) => {
+  await using index = indexOn(database)
+  await beginBulkLoad(index.db, set)
+  const story = new Story()
+  const posts = Array.from({ length: 7 }, (_, n) => story.post('ann', `post ${n}`))
+  const likes = posts.map((post) => story.like('bob', post))
+  await applyBatch(index, [...posts, ...likes, ...posts.map((post) => story.like('bob', post))])
+  let most = 0
+  class Watched extends DatabasePool {
+    override session<T>(work: (session: Session) => Promise<T>): Promise<T> {
+      return super.session((session) =>
+        work({
+          async query(...args) {
+            const answer = await session.query(...args)
+            most = Math.max(most, answer.rows.length)
+            return answer as never
+          },
+        }),
+      )
+    }
+  }
+  await using db = new Watched({ url: database, schema: SCHEMA, size: 2, role: 'test' })
+  const { signal } = new AbortController()
+  await tellApart({ db, collections: set, signal, onProgress() {} }, 3)
+  expect(most).toBe(3)
+  const { rows } = await db.query<{ uri: string }>('select uri from "like" order by uri')
+  expect(rows.map(({ uri }) => uri)).toEqual(likes.map(uriOf))
+})
+
+test('C5 a verdict that is found at the end of a load goes down its thread, though it was interrupted halfway', async ({
+  database,
+}) => {
+  await using index = indexOn(database)
+  await beginBulkLoad(index.db, set)
+  const story = new Story()
+  // In the order of their URIs, which is that of the pages: the lower half of the thread, a page of others, the upper half. Of the root nothing is known.
+  const thread = [story.post('ann', 'root')]
+  for (const name of ['cat', 'cleo', 'coco', 'cora', 'abe', 'ada', 'al', 'amy', 'art'])
+    thread.push(story.reply(name, thread.at(-1)!))
+  const replies = thread.slice(1)
+  await applyBatch(index, [...replies, ...Array.from({ length: 1_000 }, (_, n) => story.post('bob', `post ${n}`))])
+  await index.db.query(`
+    create function disk_full() returns trigger language plpgsql as $$ begin raise exception 'full' using errcode = '53100'; end $$`)
+  await index.db.query(`
+    create trigger disk_full before update on post for each row when (new.uri = '${uriOf(replies[4]!)}') execute function disk_full()`)
+  const { signal } = new AbortController()
+  await expect(finishBulkLoad(index.db, set, { signal, jobs: 1 })).rejects.toBeInstanceOf(TransientError)
+  await index.db.query('drop trigger disk_full on post')
+  await finishBulkLoad(index.db, set, { signal, jobs: 1 })
+  const { rows } = await index.db.query<{ uri: string }>('select uri from post where "invalidReplyRoot" order by uri')
+  expect(rows.map(({ uri }) => uri)).toEqual(replies.map(uriOf).sort())
+})
+
+test('a bulk load is of the schema that it is told, however that is written', async ({ emptyDatabase }) => {
+  const schema = 'Bsky'
+  await migrate(emptyDatabase, schema, tableScripts())
+  await using db = new DatabasePool({ url: emptyDatabase, schema, size: 6, role: 'test', statementMs: 0 })
+  const indexes = async (): Promise<string[]> => {
+    const text = `select indexdef from pg_indexes where schemaname = $1 order by indexdef`
+    return (await db.query<{ indexdef: string }>(text, [schema])).rows.map(({ indexdef }) => indexdef)
+  }
+  const before = await indexes()
+  const dropped = await beginBulkLoad(db, set)
+  expect(dropped.length).toBeGreaterThan(30)
+  expect(await indexes()).toHaveLength(before.length - dropped.length)
+  await finishBulkLoad(db, set, { signal: new AbortController().signal })
+  expect(await indexes()).toEqual(before)
 })
 
 test('a bulk load does not begin on an index that holds records, and there is nothing to finish', async ({

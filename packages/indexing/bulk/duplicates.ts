@@ -19,22 +19,51 @@ interface Telling {
 }
 
 const KEYS = 500
+/** So many keys are held at a time: a network has millions of likes that are there twice. */
+const HELD_KEYS = 50_000
 /** Beside the columns of a key: not every key names its account. */
 const OWNER = 'owner of the key'
 
-export async function tellApart({ db, collections, signal, onProgress }: Telling): Promise<void> {
+/**
+ * Does so in every collection with unique keys, `KEYS` of them a transaction. Cut short it is called again, and finds those that are left.
+ * @throws TransientError; the signal's reason between two transactions
+ */
+export async function tellApart(
+  { db, collections, signal, onProgress }: Telling,
+  heldKeys: number = HELD_KEYS,
+): Promise<void> {
   for (const plugin of collections.plugins.filter(({ unique }) => unique.length > 0)) {
-    const columns = plugin.unique.map((column) => `"${column}"`).join(', ')
-    const { rows: keys } = await db.query<Record<string, string>>(
-      `select ${columns}, min(creator) as "${OWNER}" from "${plugin.tables[0]!.name}" group by ${columns} having count(*) > 1`,
-    )
-    for (let at = 0; at < keys.length; at += KEYS) {
-      signal.throwIfAborted()
-      onProgress({ step: 'duplicates', at: `${plugin.nsid} ${at} of ${keys.length}` })
-      const part = keys.slice(at, at + KEYS)
-      await transaction(db, { doing: 'telling duplicates apart' }, (tx) => keepLowest(tx, collections, plugin, part))
-    }
+    let keys: Record<string, string>[] = []
+    let told = 0
+    do {
+      keys = await duplicatedKeys(db, plugin, keys.at(-1), heldKeys)
+      for (let at = 0; at < keys.length; at += KEYS) {
+        signal.throwIfAborted()
+        onProgress({ step: 'duplicates', at: `${plugin.nsid} ${told + at}` })
+        const part = keys.slice(at, at + KEYS)
+        await transaction(db, { doing: 'telling duplicates apart' }, (tx) => keepLowest(tx, collections, plugin, part))
+      }
+      told += keys.length
+    } while (keys.length === heldKeys)
   }
+}
+
+/** The next keys that more than one row has, in their order: that of the index that stands in for the unique one. */
+async function duplicatedKeys(
+  db: DatabasePool,
+  { tables: [primary], unique }: Collection,
+  after: Record<string, string> | undefined,
+  most: number,
+): Promise<Record<string, string>[]> {
+  const columns = unique.map((column) => `"${column}"`).join(', ')
+  const values = after ? unique.map((column) => after[column]) : []
+  const isNext = after ? `where (${columns}) > (${unique.map((_, i) => `$${i + 1}`).join(', ')})` : ''
+  const { rows } = await db.query<Record<string, string>>(
+    `select ${columns}, min(creator) as "${OWNER}" from "${primary!.name}" ${isNext}
+     group by ${columns} having count(*) > 1 order by ${columns} limit ${most}`,
+    values,
+  )
+  return rows
 }
 
 async function keepLowest(

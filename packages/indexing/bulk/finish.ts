@@ -16,15 +16,15 @@ import { aggregatesOf, recountStep } from '../recount.ts'
 import { deriveOnward } from '../settle.ts'
 import { tellApart } from './duplicates.ts'
 import { buildIndexes, buildUniqueIndexes, vacuumTables } from './indexes.ts'
-import { FINISHER_UNLOCK, stopBatches, TRY_FINISHER_LOCK, type BulkPhase } from './phase.ts'
+import { bulkPhase, FINISHER_UNLOCK, stopBatches, TRY_FINISHER_LOCK, type BulkPhase } from './phase.ts'
 
-export interface Progress {
+export interface FinishProgress {
   step: string
   /** Where it is: an index, a key, a URI. */
   at: string
 }
 
-export type OnProgress = (progress: Progress) => void
+export type OnProgress = (progress: FinishProgress) => void
 
 interface Finish {
   db: DatabasePool
@@ -51,6 +51,8 @@ export interface FinishOptions {
   jobs?: number
 }
 
+/** The most jobs: each is a connection, and a build has parallel workers of its own. */
+export const JOBS_MAX = 64
 /** The finisher's lock, and where it has got to. */
 const CONNECTIONS_BESIDE = 2
 
@@ -91,11 +93,6 @@ export async function finishBulkLoad(
     await holder.query(FINISHER_UNLOCK).catch(() => {})
     holder.release(true)
   }
-}
-
-export async function bulkPhase(db: DatabasePool): Promise<BulkPhase | undefined> {
-  const { rows } = await db.query<{ phase: BulkPhase }>('select phase from bulk_load')
-  return rows[0]?.phase
 }
 
 export interface BulkStatus {
@@ -150,6 +147,9 @@ async function deriveAll({ db, collections, signal, onProgress, jobs }: Finish):
     const [primary] = plugin.tables
     if (!plugin.derive || !primary) continue
     const name = `posts ${plugin.nsid}`
+    // The page that was under way when this was cut short, of a run with as many jobs as may be: what it has changed does not change again.
+    let resumed = (await isBegun(db, name)) ? DERIVE_PAGE * JOBS_MAX : 0
+    if (resumed === 0) await savePosition(db, name, '', false)
     let after = await positionOf(db, name)
     while (after !== undefined) {
       signal.throwIfAborted()
@@ -158,12 +158,18 @@ async function deriveAll({ db, collections, signal, onProgress, jobs }: Finish):
         [after],
       )
       const uris = rows.map(({ uri }) => uri)
-      await sideBySide(shared(uris, jobs), jobs, (part) => deriveOnward(db, collections, part, began[0]!.oldest))
+      const onward = { since: began[0]!.oldest, resumes: resumed > 0 }
+      await sideBySide(shared(uris, jobs), jobs, (part) => deriveOnward(db, collections, part, onward))
+      resumed -= uris.length
       after = uris.length < DERIVE_PAGE * jobs ? undefined : uris.at(-1)
       await savePosition(db, name, after ?? '', after === undefined)
       onProgress({ step: 'posts', at: after ?? 'done' })
     }
   }
+}
+
+async function isBegun(db: DatabasePool, name: string): Promise<boolean> {
+  return (await db.query('select from bulk_step where name = $1', [name])).rows.length > 0
 }
 
 async function isDone(db: DatabasePool, name: string): Promise<boolean> {

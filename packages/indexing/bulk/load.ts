@@ -10,17 +10,18 @@ import type { Decisions } from '../decide.ts'
 import { Deltas } from '../deltas.ts'
 import { insertRows, writeRecords } from '../insert.ts'
 import { Notices } from '../notify.ts'
-import { findEnded, findGaps, rememberEnded } from '../remember.ts'
+import { rememberEnded, rememberFacts } from '../remember.ts'
 import { removeRows } from '../remove.ts'
 import type { Past } from '../version.ts'
 
+/** Writes what was decided for a batch, in its transaction. @param folded versions that others of the same batch supersede */
 export async function writeLoading(
   tx: Transaction,
   collections: CollectionSet,
   decided: Decisions,
   folded: readonly Past[],
 ): Promise<void> {
-  const ended = await findEnded(tx, collections, decided, folded)
+  const ended = await rememberFacts(tx, collections, decided, folded)
   const going = [...decided.removed, ...decided.replaced].map(({ uri, time, content }) => ({
     uri,
     at: time,
@@ -30,7 +31,7 @@ export async function writeLoading(
   await removeRows(tx, collections, going, new Deltas())
   writeRecords(tx, decided)
   const notices = new Notices()
-  await rememberEnded(tx, ended, findGaps(collections, decided, folded), notices)
+  await rememberEnded(tx, ended, notices)
   const written = [...decided.fresh, ...decided.replaced].flatMap(({ content }): (Written & { nsid: string })[] => {
     const indexed = content?.indexed
     return indexed

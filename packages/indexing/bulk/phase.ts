@@ -8,6 +8,7 @@
  * | `loading`   | records, rows and notifications that follow from the record alone; nothing that has to look at others |
  * | `finishing` | everything; what `loading` left out is made up for beside it                                       |
  */
+import type { DatabasePool } from '@sluice/database/pool.ts'
 import type { Transaction } from '@sluice/database/transaction.ts'
 
 export type BulkPhase = 'loading' | 'finishing'
@@ -20,7 +21,13 @@ const FINISHER_LOCK = 2
 const LOCK_SHARED = { name: 'bulk-lock', text: `select pg_advisory_xact_lock_shared(${LOCK_CLASS}, ${PHASE_LOCK})` }
 const PHASE = { name: 'bulk-phase', text: `select phase from bulk_load` }
 
-/** Two statements, because the second one's snapshot must be younger than the lock. Sent at once. */
+/** The phase just now, outside of any batch; undefined: no bulk load. */
+export async function bulkPhase(db: DatabasePool): Promise<BulkPhase | undefined> {
+  const { rows } = await db.query<{ phase: BulkPhase }>(PHASE.text)
+  return rows[0]?.phase
+}
+
+/** For a batch. Two statements, because the second one's snapshot must be younger than the lock. Sent at once. */
 export async function readPhase(tx: Transaction): Promise<BulkPhase | undefined> {
   void tx.query(LOCK_SHARED)
   const { rows } = await tx.query<{ phase: BulkPhase }>(PHASE)

@@ -88,13 +88,16 @@ export const notificationAllowances: readonly Allowance[] = [
   {
     id: 'told once',
     tables: ['notification'],
-    theirs: 'When a post is edited, those above it are told a second time of the replies below it.',
-    ours: 'Each is told once.',
-    explains(difference, { official, ours }) {
+    theirs:
+      'When a post is edited or written anew, those above it whom it does not tell itself, because a reply between them is hidden, are told of the replies below it; some a second time.',
+    ours: 'Each is told once, and nobody above a hidden reply of what is below it.',
+    explains(difference, { official, ours, happened }) {
       const { kind, key } = difference
       if (difference.table !== 'notification' || kind !== 'only official' || difference.official.reason !== 'reply')
         return false
-      return ours.at('notification', key).length === 1 && official.at('notification', key).length > 1
+      if (ours.at('notification', key).length === 1 && official.at('notification', key).length > 1) return true
+      const { reasonSubject, recordUri } = difference.official
+      return happened.cameAboveByAnEdit(String(reasonSubject), String(recordUri))
     },
   },
   {

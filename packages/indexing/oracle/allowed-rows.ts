@@ -1,6 +1,8 @@
 /** Allowed differences in the rows of records, and in counters. */
+import { collectionOfUri } from '@sluice/collections/define.ts'
 import { changed, lone, PAIR_TABLES, type Allowance } from './allowance.ts'
 import { areRight, countersOf } from './counts.ts'
+import type { Tables } from './tables.ts'
 
 const WITH_TIMES = ['profile', 'feed_item', 'list', ...PAIR_TABLES] as const
 
@@ -41,10 +43,21 @@ export const rowAllowances: readonly Allowance[] = [
     },
   },
   {
+    id: 'a reply to what is no post',
+    tables: ['post'],
+    theirs:
+      'A reply to a record that is no post (a list, a feed generator) has a valid root while that record is there, and so have the replies below it.',
+    ours: 'A thread begins with a post: their root is invalid. No reader reads the column.',
+    explains(difference, { ours }) {
+      const found = changed(difference, 'invalidReplyRoot')
+      return found?.ours.invalidReplyRoot === true && !found.official.invalidReplyRoot && hangsOnNoPost(ours, found.key)
+    },
+  },
+  {
     id: 'written again without a change',
     tables: ['record', ...WITH_TIMES],
     theirs: 'A record that is written again as it was is indexed again: `indexedAt` moves.',
-    ours: 'Nothing has changed, so nothing is written but the rev; posts excepted, whose replies are judged by the time.',
+    ours: 'Nothing has changed, so nothing is written but the rev; posts excepted, whose replies are judged by the time. So too where it was changed in between, and both came in one batch.',
     explains(difference, both) {
       const found = changed(difference, 'indexedAt', 'sortAt', 'sortedAt')
       return both.happened.lastOf(found?.key)?.rewritten === true && found?.official.cid === found?.ours.cid
@@ -89,8 +102,9 @@ export const rowAllowances: readonly Allowance[] = [
   {
     id: 'a count of zero',
     tables: ['post_agg', 'profile_agg'],
-    theirs: 'After the last like, reply, follow, … is gone, a row of zeros stays.',
-    ours: 'Likewise, or there is no row: readers take none for zeros.',
+    theirs:
+      'After the last like, reply, follow, … is gone, a row of zeros stays. An account of which nothing was ever counted has none, and with it no lists, feed generators and starter packs: readers (`getCountsForUsers`) count these beside the row.',
+    ours: 'Likewise, or there is no row: readers take none for zeros. Whoever has had a list, a feed generator or a starter pack has a row of `profile_agg`, so that these count, whatever came in which batch.',
     explains(difference) {
       const row = difference.table.endsWith('_agg') ? lone(difference) : undefined
       return row !== undefined && Object.values(row).every((value) => typeof value !== 'number' || value === 0)
@@ -107,6 +121,18 @@ export const rowAllowances: readonly Allowance[] = [
     },
   },
   {
+    id: "an edited reply's place in its author's thread",
+    tables: ['op_thread_reply'],
+    theirs: '`parentUri` is the parent that the first version named, for ever.',
+    ours: 'It is the one that the newest version names, of a deleted reply too.',
+    explains(difference, both) {
+      const found = changed(difference, 'parentUri')
+      if (found?.table !== 'op_thread_reply') return false
+      const { uri, parentUri } = found.ours
+      return (both.wasEdited(uri) || both.wasRemoved(uri)) && both.happened.lastOf(uri)?.parent === parentUri
+    },
+  },
+  {
     id: "a deleted reply's place in its author's thread",
     tables: ['op_thread_reply'],
     theirs: '`deletedAt` is the clock of the indexer, and a reply that is edited or written anew stays deleted.',
@@ -118,3 +144,13 @@ export const rowAllowances: readonly Allowance[] = [
     },
   },
 ]
+
+/** Whether the reply, or one above it, answers a record of another collection. */
+function hangsOnNoPost(side: Tables, uri: string): boolean {
+  let at: string | null | undefined = uri
+  for (let height = 0; typeof at === 'string' && height < 20; height++) {
+    if (collectionOfUri(at) !== 'app.bsky.feed.post') return true
+    at = side.at('post', at)[0]?.replyParent as string | null | undefined
+  }
+  return false
+}

@@ -184,6 +184,7 @@ function failureOf(error: Error): OfficialFailure {
 function reasonOf(cause: Error | undefined): OfficialFailure['reason'] | undefined {
   if (cause?.name === 'LexValidationError') return 'invalid'
   if (cause?.message.startsWith('Creator ')) return 'wrong owner'
+  if (cause?.message.includes('does not have a DID hostname')) return 'named by handle'
   if (cause?.message === 'syntax error at or near ")"') return 'empty insert'
   if (cause?.message.startsWith('Record update failed: removed from index')) return 'edited into a duplicate'
   return cause?.message.includes('0x00') || cause?.message.includes('Unicode escape') ? 'nul' : undefined

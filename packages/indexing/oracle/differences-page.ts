@@ -41,11 +41,17 @@ const TAIL = `## Not differences, but worth knowing
 - \`label\` is written by us (from labelers) and by nobody in the official package; the comparison gives both databases the same labels.
 - When the only notification of a record is silenced by a muted thread, the official indexer fails in its own statement (\`syntax error at or near ")"\`:
   an insert of no rows) and drops the whole record. Ours indexes it, and notifies nobody. Likewise a record with NUL in a text, which
-  PostgreSQL cannot hold: ours keeps it in \`record.json\` as it is, and leaves it out of the columns. Likewise an edit after which a like, follow, verification, …
+  PostgreSQL cannot hold: ours keeps it in \`record.json\` as it is, and leaves it out of the columns. Likewise a post whose embed has an empty list of pictures
+  (\`images: []\`, which its lexicon allows, alone or beside a record): ours indexes it, without pictures. Likewise an edit after which a like, follow, verification, …
   says what another one of the account says already (\`Record update failed: removed from index but could not be replaced\`): there the version before stays, \`record\`
   included; ours writes the record, and of the two the one with the lowest URI has the row. The random comparisons leave such versions out on our side;
   \`dropped.e2e.test.ts\` and \`edits.e2e.test.ts\` show them.
 - Of a verification that was edited and then deleted, its last subject is told that it ended. When an older version arrives after the deletion and before the last one, it is that
-  version's subject: the one case in which what we write depends on the order of arrival. Commits of one account arrive in order, save after a takeover or a resync.
+  version's subject. Likewise the place of a reply in a thread of its author that an edit moved to another one: when it ended there, depends on which version arrives first. And
+  \`indexedAt\` of a record that was changed and changed back. No other case is known in which what we write depends on the order of arrival. Commits of one account arrive in order, save after a takeover or a resync.
+- A reply that names the root of its thread by handle (\`at://alice.test/…\`) is refused by both, as \`invalid-record\`: the official indexer throws at it. Ours alone refuses
+  a post that names its parent, or the record that it embeds, by handle, and a repost or like that names its subject by handle. The official indexer stores these, and its readers throw at
+  them (\`uriToDid\`): a timeline fails for every follower of who made such a repost. Nothing is lost by it, since records are stored under DIDs: what is named by handle is never found.
+  No comparison has such. A thread gate or starter pack that names a list so is indexed by both, though pages that show it fail: without its gate a thread would be open to everybody.
 - A record that names something (a URI or a DID) by more than 1,000 characters is refused, as \`invalid-record\`: its rows could be too large for an index. The protocol allows 8,192; no comparison has such.
 - Handles are verified both ways by both, ours beside the data path.`

@@ -78,3 +78,26 @@ test('an edit after which a like says what another one says is dropped there, an
   )
   expect(rows).toEqual([{ likes: [ofFirst], waiting: [{ uri: ofSecond, duplicateOf: ofFirst }] }])
 })
+
+test('a reply that an edit moves within its thread has the place that its newest version names', async ({
+  emptyDatabase,
+  database,
+  redisUrl,
+}) => {
+  await using comparison = await Comparison.start({ seed: 1, officialUrl: emptyDatabase, ourUrl: database, redisUrl })
+  const { pds } = comparison.network
+  const [alice, bob, carol] = await Promise.all(['alice-1', 'bob-1', 'carol-1'].map((name) => pds.createAccount(name)))
+  const root = await alice!.agent.post({ text: 'root' })
+  const answer = async ({ agent }: Account, parent: typeof root): Promise<typeof root> =>
+    agent.post({ text: 'a reply', reply: { root, parent } })
+  const above = await answer(carol!, root)
+  const moved = await answer(alice!, root)
+  await answer(bob!, moved)
+  const reply = { root, parent: above }
+  await put(alice!, 'app.bsky.feed.post', moved.uri.split('/').at(-1)!, { text: 'moved', reply })
+  expect(explained(await comparison.finish([]))).toEqual(
+    ["a deleted reply's place in its author's thread", "an edited reply's place in its author's thread"], // prettier-ignore
+  )
+  const { rows } = await comparison.ours.query(`select "parentUri" as parent, "deletedAt" as gone from op_thread_reply`)
+  expect(rows).toEqual([{ parent: above.uri, gone: null }])
+})

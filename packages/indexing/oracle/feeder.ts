@@ -15,13 +15,15 @@ export interface OfficialFailure {
   uri: string
   rev: string
   /**
-   * The record fails its lexicon, or names what is not its owner's; or the indexer itself failed: at an insert of no rows, a text with NUL, an edit after which the record
-   * says what another one says already.
+   * The record fails its lexicon, names what is not its owner's, or names its thread by handle; or the indexer itself failed: at an insert of no rows, a text with NUL, an edit
+   * after which the record says what another one says already.
    */
-  reason: 'invalid' | 'wrong owner' | OwnFailure
+  reason: (typeof REFUSALS)[number] | OwnFailure
 }
 type OwnFailure = (typeof OWN_FAILURES)[number]
 const OWN_FAILURES = ['empty insert', 'nul', 'edited into a duplicate'] as const
+/** Those for which ours refuses the record too. */
+export const REFUSALS = ['invalid', 'wrong owner', 'named by handle'] as const
 
 export class Feeder {
   readonly happened = new Happened()

@@ -2,15 +2,22 @@
 import { uriOf, type StreamEvent } from '@sluice/events/stream-event.ts'
 
 interface Life {
-  /** Revs of the first and the last version that could be indexed. */
+  /** Revs of the first version that could be indexed, since the record was last deleted, and of the last one. */
   first: string
   last: string
-  /** What the last one answers, and what it is about. */
+  isGone: boolean
+  /** How many could be indexed. */
+  versions: number
+  /** What the last one answers, and what any of them answered. */
   parent: string | undefined
+  parents: readonly string[]
+  /** What the last one is about. */
   root: string | undefined
   subject: unknown
   cid: string
-  /** The last one was written again as it was. */
+  /** The contents of all. */
+  cids: readonly string[]
+  /** The last one says what one before it said. */
   rewritten: boolean
   /** Who says what of whom: two records with the same pair are duplicates. */
   pair: string
@@ -36,7 +43,7 @@ export class Happened {
   note(events: readonly StreamEvent[], refused: ReadonlySet<string>): void {
     for (const event of events) {
       if (event.type === 'account' && event.status === 'deleted') this.deleted.add(event.did)
-      if (event.type === 'delete') this.removed.add(uriOf(event))
+      if (event.type === 'delete') this.#end(uriOf(event))
       if (event.type === 'update') this.edited.add(uriOf(event))
       if (event.type !== 'create' && event.type !== 'update') continue
       const uri = uriOf(event)
@@ -50,10 +57,34 @@ export class Happened {
         typeof subject === 'object' ? subject.uri : subject,
         list,
       ])
-      const rewritten = event.type === 'update' && before?.cid === cid
+      const rewritten = event.type === 'update' && before !== undefined && before.cids.includes(cid)
+      const cids = [...(before?.cids ?? []), cid]
       const [parent, root] = [reply?.parent?.uri, reply?.root?.uri]
-      this.#lives.set(uri, { first: before?.first ?? rev, last: rev, parent, root, subject, cid, rewritten, pair })
+      const first = before && !before.isGone ? before.first : rev
+      const parents = [...(before?.parents ?? []), ...(parent === undefined ? [] : [parent])]
+      const versions = (before?.versions ?? 0) + 1
+      const life = {
+        first,
+        last: rev,
+        isGone: false,
+        versions,
+        parent,
+        parents,
+        root,
+        subject,
+        cid,
+        cids,
+        rewritten,
+        pair,
+      }
+      this.#lives.set(uri, life)
     }
+  }
+
+  #end(uri: string): void {
+    this.removed.add(uri)
+    const life = this.#lives.get(uri)
+    if (life) this.#lives.set(uri, { ...life, isGone: true })
   }
 
   /** As it is now; later events do not change it. */
@@ -71,7 +102,7 @@ export class Happened {
   }
 
   /** The last version of a record that could be indexed, of one that is gone too. */
-  lastOf(uri: unknown): Pick<Life, 'subject' | 'cid' | 'rewritten'> | undefined {
+  lastOf(uri: unknown): Pick<Life, 'parent' | 'subject' | 'cid' | 'rewritten'> | undefined {
     return this.#lives.get(String(uri))
   }
 
@@ -89,22 +120,32 @@ export class Happened {
 
   /** Whether the reply, or one above it that it hangs on, came before something above. */
   hangsOnWhatCameTooSoon(uri: string): boolean {
-    for (let at: string | undefined = uri, height = 0; at !== undefined && height < 20; height++) {
-      if (this.cameBeforeItsThread(at)) return true
-      at = this.#lives.get(at)?.parent
-    }
-    return false
+    return [uri, ...this.#above(uri)].some((post) => this.cameBeforeItsThread(post))
   }
 
   /** Whether something above the reply was first there after the reply was. */
   cameBeforeItsThread(uri: string): boolean {
     const written = this.#lives.get(uri)?.last
-    if (written === undefined) return false
-    for (let at = this.#lives.get(uri)?.parent, height = 0; at !== undefined && height < 20; height++) {
-      const above = this.#lives.get(at)
-      if (above && above.first > written) return true
-      at = above?.parent
+    return written !== undefined && this.#above(uri).some((post) => (this.#lives.get(post)?.first ?? '') > written)
+  }
+
+  /** Whether a post between the two was written more than once. */
+  cameAboveByAnEdit(above: string, uri: string): boolean {
+    const between = this.#above(uri).filter((post) => this.#above(post).includes(above))
+    return between.some((post) => this.#lives.get(post)!.versions > 1)
+  }
+
+  /** Every post that a version of the reply was below. */
+  #above(uri: string): string[] {
+    const found = new Set<string>()
+    const add = (parents: readonly string[]): void => {
+      for (const parent of parents) {
+        if (found.has(parent)) continue
+        found.add(parent)
+        add(this.#lives.get(parent)?.parents ?? [])
+      }
     }
-    return false
+    add(this.#lives.get(uri)?.parents ?? [])
+    return [...found]
   }
 }

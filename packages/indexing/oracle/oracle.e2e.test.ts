@@ -12,6 +12,7 @@ import { compare, describeDifference } from './compare.ts'
 import { Comparison, type Compared } from './comparison.ts'
 import { evenOut } from './even-out.ts'
 import { plantFaults } from './faults.ts'
+import { REFUSALS } from './feeder.ts'
 import { runScript } from './run.ts'
 import { Tables } from './tables.ts'
 
@@ -73,7 +74,7 @@ function refusedByUs({ refused }: Compared): string[] {
 
 function refusedByThem({ failed }: Compared): string[] {
   return failed
-    .filter(({ reason }) => reason === 'invalid' || reason === 'wrong owner')
+    .filter(({ reason }) => REFUSALS.some((refusal) => refusal === reason))
     .map(({ uri }) => uri)
     .toSorted()
 }

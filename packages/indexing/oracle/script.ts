@@ -150,9 +150,13 @@ const DECLARATIONS: readonly ((random: Random) => JsonRecord)[] = [
   (random) => ({ $type: 'com.example.sandbox.note', note: `note ${random.below(9)}` }),
 ]
 
-/** The collections and fields that the history does not know. */
+/** The collections, fields and references that the history does not know. */
 function extra(random: Random, dids: readonly string[], events: readonly RecordEvent[]): Write {
   const did = random.pick(dids)
+  if (random.chance(0.2)) {
+    const odd = oddReply(random, did, events)
+    if (odd) return odd
+  }
   const cid = `made up ${random.below(2 ** 30)}`
   const post = events.findLast((event) => event.did === did && event.type === 'create' && isPost(event))
   if (post?.type === 'create' && random.chance(0.4)) {
@@ -164,6 +168,25 @@ function extra(random: Random, dids: readonly string[], events: readonly RecordE
   const record = random.pick(DECLARATIONS)(random)
   return { kind: 'write', did, collection: record.$type!, rkey: 'self', cid, record, joined: false }
 }
+
+/** To a list or a feed generator; or in a thread that it names by handle, which is refused. */
+function oddReply(random: Random, did: string, events: readonly RecordEvent[]): Write | undefined {
+  const isByHandle = random.chance(0.3)
+  const answered = events.findLast(
+    (event) => event.type === 'create' && (isByHandle ? isPost(event) : NO_POSTS.has(event.collection)),
+  )
+  if (answered?.type !== 'create') return undefined
+  const uri = `at://${answered.did}/${answered.collection}/${answered.rkey}`
+  const parent = { uri, cid: answered.cid }
+  const root = isByHandle ? { ...parent, uri: uri.replace(answered.did, 'somebody.test') } : parent
+  const { rev, time: createdAt } = events.at(-1)!
+  const record = { $type: 'app.bsky.feed.post', text: 'odd', reply: { root, parent }, createdAt }
+  // A key that no other record has: of the same moment, by another clock.
+  const rkey = `${rev.slice(0, -1)}z`
+  return { kind: 'write', did, collection: record.$type, rkey, cid: `odd ${rkey}`, record, joined: false }
+}
+
+const NO_POSTS = new Set(['app.bsky.graph.list', 'app.bsky.feed.generator'])
 
 function isPost({ collection }: RecordEvent): boolean {
   return collection === 'app.bsky.feed.post'

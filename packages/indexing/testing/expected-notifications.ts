@@ -32,8 +32,8 @@ export function expectedNotifications(events: readonly RecordEvent[]): string[] 
 
 class Past {
   readonly living = new Map<string, Written>()
-  /** Every post that ever was: the post it answered, and when it was deleted. */
-  readonly #posts = new Map<string, { parent: string | undefined; deletedAt?: string }>()
+  /** Every post that ever was: its versions in their order, each with the post that it answered and the rev that ended it. */
+  readonly #posts = new Map<string, Version[]>()
   readonly #first = new Map<string, string>()
 
   constructor(events: readonly RecordEvent[]) {
@@ -41,12 +41,13 @@ class Past {
       const uri = uriOf(event)
       if (event.type === 'delete') {
         this.living.delete(uri)
-        const post = this.#posts.get(uri)
-        if (post) post.deletedAt = event.rev
+        this.#end(uri, event.rev)
       } else {
         this.living.set(uri, event)
-        if (event.collection === 'app.bsky.feed.post')
-          this.#posts.set(uri, { parent: (event.record as Record).reply?.parent.uri })
+        if (event.collection !== 'app.bsky.feed.post') continue
+        this.#end(uri, event.rev)
+        const version: Version = { parent: (event.record as Record).reply?.parent.uri }
+        this.#posts.set(uri, [...(this.#posts.get(uri) ?? []), version])
       }
     }
     for (const [uri, event] of this.living) {
@@ -61,18 +62,30 @@ class Past {
     return !TWICE.test(event.collection) || this.#first.get(pairOf(event)) === uriOf(event)
   }
 
-  /** Posts above, nearest first, as far as they were there at that time. */
+  #end(uri: string, rev: string): void {
+    const last = this.#posts.get(uri)?.at(-1)
+    if (last) last.until ??= rev
+  }
+
+  /** Posts above, nearest first, as far as they were there at that time or came later, and as they were then. */
   above(event: Written): string[] {
     const line: string[] = []
     let uri = (event.record as Record).reply?.parent.uri
     while (uri !== undefined && line.length < LEVELS) {
-      const post = this.#posts.get(uri)
-      if (!post || (post.deletedAt !== undefined && post.deletedAt <= event.rev)) break
+      const open: Version[] = (this.#posts.get(uri) ?? []).filter(
+        ({ until }) => until === undefined || until > event.rev,
+      )
+      if (open.length === 0) break
       line.push(uri)
-      uri = post.parent
+      uri = open[0]!.parent
     }
     return line
   }
+}
+
+interface Version {
+  until?: string
+  parent: string | undefined
 }
 
 function pairOf({ collection, did, record }: Written): string {

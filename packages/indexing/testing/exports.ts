@@ -5,6 +5,7 @@
 import {
   pathOf,
   SEQ_BACKFILL,
+  uriOf,
   type CreateEvent,
   type RecordEvent,
   type RepoEvent,
@@ -24,6 +25,21 @@ export function repositoryOf(events: readonly RecordEvent[], did: string): Map<s
     else records.set(pathOf(event), event)
   }
   return records
+}
+
+/**
+ * Of each post the first version alone, and its end. An export does not tell when a post was edited or written anew, so a reply that was, in a gated thread, is judged by
+ * what is known: it may differ.
+ */
+export function firstVersions(events: readonly RecordEvent[]): RecordEvent[] {
+  const [written, gone] = [new Set<string>(), new Set<string>()]
+  return events.filter((event) => {
+    if (event.collection !== 'app.bsky.feed.post') return true
+    const seen = event.type === 'delete' ? gone : written
+    const isFirst = !seen.has(uriOf(event))
+    seen.add(uriOf(event))
+    return isFirst
+  })
 }
 
 export interface ExportOptions {

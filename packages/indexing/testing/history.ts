@@ -5,6 +5,7 @@
 import { tidFromMicros } from '@sluice/atproto/tid.ts'
 import type { DeleteEvent, JsonRecord, RecordEvent } from '@sluice/events/stream-event.ts'
 import { Random } from '@sluice/sandbox/random.ts'
+import { mediaEmbed, mention, recordEmbed } from './embeds.ts'
 import { blob, cidOf, hash, ref } from './made-up.ts'
 
 export interface HistoryOptions {
@@ -47,6 +48,7 @@ const WEIGHTS = {
   status: 1,
   again: 6,
   edit: 6,
+  anew: 2,
   delete: 18,
 } as const
 type Act = keyof typeof WEIGHTS
@@ -92,6 +94,8 @@ class History {
         return this.#edit()
       case 'again':
         return this.#again()
+      case 'anew':
+        return this.#anew()
       default: {
         const made = this.#make(act, did)
         if (made) this.#create(did, made.collection, made.rkey ?? this.#tid(), made.record)
@@ -109,7 +113,7 @@ class History {
       case 'quote':
         return this.#withPost((ref) => ({
           collection: 'app.bsky.feed.post',
-          record: { ...this.#post(), embed: this.#recordEmbed(ref) },
+          record: { ...this.#post(), embed: recordEmbed(this.#random, ref) },
         }))
       case 'like':
         return this.#withPost((subject) => ({ collection: 'app.bsky.feed.like', record: { subject, ...this.#via() } }))
@@ -182,9 +186,9 @@ class History {
   }
 
   #post(): Record<string, unknown> {
-    const facets = this.#random.chance(0.3) ? { facets: [this.#mention(this.#random.pick(this.#dids))] } : {}
+    const facets = this.#random.chance(0.3) ? { facets: [mention(this.#random.pick(this.#dids))] } : {}
     const langs = this.#random.chance(0.3) ? { langs: ['en', 'de'] } : {}
-    const embed = this.#random.chance(0.2) ? { embed: this.#mediaEmbed() } : {}
+    const embed = this.#random.chance(0.2) ? { embed: mediaEmbed(this.#random) } : {}
     return { text: `@someone ${this.events.length}`, ...facets, ...langs, ...embed }
   }
 
@@ -200,12 +204,15 @@ class History {
   }
 
   #gateRules(did: string): Record<string, unknown> {
-    const lists = this.#living.filter((r) => r.did === did && r.collection === 'app.bsky.graph.list')
+    // Anybody's list may be named.
+    const lists = this.#living.filter(
+      (r) => r.collection === 'app.bsky.graph.list' && (r.did === did || this.#random.chance(0.3)),
+    )
     const rules = [
       { $type: 'app.bsky.feed.threadgate#mentionRule' },
       { $type: 'app.bsky.feed.threadgate#followerRule' },
       { $type: 'app.bsky.feed.threadgate#followingRule' },
-      ...lists.slice(0, 1).map(({ uri }) => ({ $type: 'app.bsky.feed.threadgate#listRule', list: uri })),
+      ...lists.slice(-2).map(({ uri }) => ({ $type: 'app.bsky.feed.threadgate#listRule', list: uri })),
     ]
     const hidden = this.#living.filter(({ record }) => record.reply !== undefined)
     return {
@@ -218,34 +225,6 @@ class History {
     const packs = this.#living.filter(({ collection }) => collection === 'app.bsky.graph.starterpack')
     const joined = packs.length > 0 ? { joinedViaStarterPack: ref(this.#random.pick(packs)) } : {}
     return { displayName: `someone ${this.events.length}`, avatar: blob('avatar'), ...joined }
-  }
-
-  #mention(did: string): object {
-    return { index: { byteStart: 0, byteEnd: 8 }, features: [{ $type: 'app.bsky.richtext.facet#mention', did }] }
-  }
-
-  #mediaEmbed(): object {
-    return this.#random.pick([
-      {
-        $type: 'app.bsky.embed.images',
-        images: [
-          { image: blob('a'), alt: 'a' },
-          { image: blob('b'), alt: '' },
-        ],
-      },
-      { $type: 'app.bsky.embed.external', external: { uri: 'https://example.com', title: 't', description: 'd' } },
-      { $type: 'app.bsky.embed.video', video: blob('v', 'video/mp4'), alt: 'moving' },
-    ])
-  }
-
-  #recordEmbed(record: object): object {
-    return this.#random.chance(0.7)
-      ? { $type: 'app.bsky.embed.record', record }
-      : {
-          $type: 'app.bsky.embed.recordWithMedia',
-          record: { $type: 'app.bsky.embed.record', record },
-          media: this.#mediaEmbed(),
-        }
   }
 
   #via(): object {
@@ -281,7 +260,9 @@ class History {
     const old = this.#random.pick(this.#living.slice(-40))
     const edits: Record<string, () => Record<string, unknown>> = {
       'app.bsky.feed.post': () =>
-        this.#random.chance(0.8) ? { ...old.record, text: `edited ${this.events.length}` } : old.record,
+        this.#random.chance(0.8)
+          ? { ...old.record, text: `edited ${this.events.length}`, ...this.#otherParent(old) }
+          : old.record,
       'app.bsky.actor.profile': () => ({ ...this.#profile() }),
       'app.bsky.feed.threadgate': () => ({ post: old.record.post, ...this.#gateRules(old.did) }),
       'app.bsky.graph.list': () => ({ ...old.record, name: `renamed ${this.events.length}` }),
@@ -290,6 +271,25 @@ class History {
     if (pair === 'verification' && !this.#editsVerifications) return
     const edit = pair ? () => this.#otherPair(pair, old) : edits[old.collection]
     if (edit) this.#create(old.did, old.collection, old.rkey, edit())
+  }
+
+  /** A post that was deleted is written anew, in the same thread. */
+  #anew(): void {
+    const living = new Set(this.#living.map(({ uri }) => uri))
+    const gone = this.#ever.filter(({ uri, collection }) => collection === 'app.bsky.feed.post' && !living.has(uri))
+    if (gone.length === 0) return
+    const old = this.#random.pick(gone.slice(-20))
+    const record = { ...old.record, text: `anew ${this.events.length}`, ...this.#otherParent(old) }
+    this.#create(old.did, old.collection, old.rkey, record)
+  }
+
+  /** Now and then a reply moves within its thread. Never below what was written after it: replies in a circle are nobody's. */
+  #otherParent({ rkey, record }: Living): { reply?: object } {
+    const { reply } = record as { reply?: { root: { uri: string } } }
+    if (!reply || this.#random.chance(0.5)) return {}
+    const thread = this.#living.filter((r) => r.uri === reply.root.uri || isReplyIn(r, reply.root.uri))
+    const earlier = thread.filter((r) => r.rkey < rkey)
+    return earlier.length > 0 ? { reply: { ...reply, parent: ref(this.#random.pick(earlier)) } } : {}
   }
 
   /** Of somebody or something else than before, the same at a later time, or what another record of the account says already. Never the same as it was. */
@@ -340,4 +340,8 @@ class History {
   #time(): string {
     return new Date(this.#micros / 1000).toISOString()
   }
+}
+
+function isReplyIn({ record }: Living, root: string): boolean {
+  return (record.reply as { root: { uri: string } } | undefined)?.root.uri === root
 }

@@ -60,8 +60,18 @@ export async function snapshot(db: DatabasePool, { withoutTimes = false }: Snaps
       .map((row) => JSON.stringify(row))
       .sort()
   }
+  const { rows } = await db.query<{ line: string }>(ASSOCIATED)
+  result.associated = rows.map(({ line }) => line).sort()
   return result
 }
+
+/** What the AppView counts beside a row of `profile_agg`: there a row of zeros is not the same as none (`getCountsForUsers`). */
+const ASSOCIATED = `
+  select concat_ws(' ', did, feeds, lists, packs) as line from (
+    select did, (select count(*) from feed_generator where creator = did) as feeds, (select count(*) from list where creator = did) as lists,
+      (select count(*) from starter_pack where creator = did) as packs
+    from profile_agg
+  ) counted where feeds + lists + packs > 0`
 
 function normal(row: Record<string, unknown>, ignored: ReadonlySet<string>): Record<string, unknown> {
   const kept = Object.entries(row).filter(([column]) => !ignored.has(column))

@@ -39,9 +39,11 @@ export class Story {
     return this.put(name, 'app.bsky.feed.post', { text, ...more })
   }
 
-  reply(name: string, parent: CreateEvent, more: object = {}): CreateEvent {
+  /** A new one unless `rkey` says which. */
+  reply(name: string, parent: CreateEvent, more: object = {}, rkey?: string): CreateEvent {
     const { reply } = parent.record as { reply?: { root: Ref } }
-    return this.post(name, 'a reply', { reply: { root: reply?.root ?? ref(parent), parent: ref(parent) }, ...more })
+    const refs = { root: reply?.root ?? ref(parent), parent: ref(parent) }
+    return this.put(name, 'app.bsky.feed.post', { text: 'a reply', reply: refs, ...more }, rkey)
   }
 
   quote(name: string, quoted: CreateEvent): CreateEvent {
