@@ -90,3 +90,22 @@ test('A5 what the AppView reads: a negated label stays as a row that says so, an
     { val: 'spam', neg: true, cts: '2026-06-02T00:00:00.000Z', exp: null, cid: '' },
   ])
 })
+
+test('A5 the AppView can read the end of every label, whatever its labeler wrote there', async ({ database }) => {
+  await using db = new DatabasePool({ url: database, schema: 'bsky', size: 2, role: 'test' })
+  const ends = [
+    '0000-01-01T00:00:00.000Z',
+    '0000-12-31T23:59:59+00:00',
+    '',
+    'infinity',
+    '9999-12-31T23:59:59Z',
+    undefined,
+  ]
+  for (const [n, exp] of ends.entries()) {
+    const label: Label = { src: SOURCES[0]!, uri: SUBJECTS[0]!, val: `v${n}`, cts: '2026-06-01T00:00:00Z' }
+    await applyLabels(db, [{ type: 'label', label: { ...label, ...(exp !== undefined && { exp }) } }])
+  }
+  // As `getLabels` of the AppView asks.
+  const inForce = 'select val from label where exp is null or exp::timestamp > now() order by val'
+  expect((await db.query<{ val: string }>(inForce)).rows.map(({ val }) => val)).toEqual(['v4', 'v5'])
+})
