@@ -17,7 +17,7 @@ export const threads: Migration = {
 /**
  * `record.fromExport`: its rev is that of an export's head, which does not tell when the record was written. `past_fact`: something about a record that was true from `since` until before `until` (TIDs), and is no more: a deleted post's place in
  * its thread, an earlier gate, an ended follow. Never the content. `gated_reply`: replies that a gate judged, by who may be looked for.
- * `past_fact_list_owner_idx` is asked by nothing any more: a gate may name a list that is not its owner's.
+ * `past_fact_list_owner_idx` is for older builds only, which looked for ended list items by the list's owner: one that is rolled back to would read all of `past_fact` without it.
  */
 export const THREADS = `
 create table past_fact (
