@@ -1,11 +1,8 @@
 /** Faults of convergence: which version counts, what a resync does, what is settled after the commit (docs/convergence.md). */
-import type { Mutant } from './mutant.ts'
+import { killersIn, type Mutant } from './mutant.ts'
 
-const unit = (name: string) => ({ file: `packages/indexing/${name}.test.ts` })
-const pg = (name: string, test?: string) => ({
-  file: `packages/indexing/${name}.pg.test.ts`,
-  ...(test === undefined ? {} : { test }),
-})
+const unit = killersIn('packages/indexing')
+const pg = killersIn('packages/indexing', 'pg')
 
 export const convergenceMutants: readonly Mutant[] = [
   {

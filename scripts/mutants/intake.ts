@@ -1,15 +1,9 @@
 /** Faults of what comes in: verification (packages/atproto), the ingester and the backfiller. */
-import type { Mutant } from './mutant.ts'
+import { killersIn, type Mutant } from './mutant.ts'
 
-const atproto = (name: string, test?: string) => ({
-  file: `packages/atproto/${name}.test.ts`,
-  ...(test === undefined ? {} : { test }),
-})
-const ingester = (name: string) => ({ file: `services/ingester/${name}.test.ts` })
-const backfiller = (name: string, test?: string) => ({
-  file: `services/backfiller/${name}.test.ts`,
-  ...(test === undefined ? {} : { test }),
-})
+const atproto = killersIn('packages/atproto')
+const ingester = killersIn('services/ingester')
+const backfiller = killersIn('services/backfiller')
 
 const verification: readonly Mutant[] = [
   {

@@ -19,6 +19,15 @@ export interface Killer {
   test?: string
 }
 
+/** Names the tests of a directory as killers: `killersIn('packages/indexing', 'pg')('engine', 'some test')`. @param kind as the file's suffix says; default: unit tests */
+export function killersIn(directory: string, kind?: 'pg' | 'redis'): (name: string, test?: string) => Killer {
+  const suffix = kind === undefined ? '' : `.${kind}`
+  return (name, test) => ({
+    file: `${directory}/${name}${suffix}.test.ts`,
+    ...(test === undefined ? {} : { test }),
+  })
+}
+
 /** How often `find` stands in the text. */
 export function occurrences(text: string, find: string): number {
   return text.split(find).length - 1

@@ -1,8 +1,8 @@
 /** Faults of the collections: plugins, threads, lexicons. */
-import type { Mutant } from './mutant.ts'
+import { killersIn, type Mutant } from './mutant.ts'
 
 const at = (path: string): string => `packages/collections/${path}.ts`
-const unit = (path: string) => ({ file: `packages/collections/${path}.test.ts` })
+const unit = killersIn('packages/collections')
 const engine = (test: string) => ({ file: 'packages/indexing/engine.pg.test.ts', test })
 
 export const pluginMutants: readonly Mutant[] = [

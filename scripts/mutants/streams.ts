@@ -1,10 +1,7 @@
 /** Faults of delivery: packages/streams, its Lua scripts included. */
-import type { Mutant } from './mutant.ts'
+import { killersIn, type Mutant } from './mutant.ts'
 
-const redis = (name: string, test?: string) => ({
-  file: `packages/streams/${name}.redis.test.ts`,
-  ...(test === undefined ? {} : { test }),
-})
+const redis = killersIn('packages/streams', 'redis')
 const model = redis('delivery-model', 'whatever befalls')
 
 export const streamsMutants: readonly Mutant[] = [
