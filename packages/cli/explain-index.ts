@@ -2,7 +2,9 @@
 import { collections } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { collectionOfUri } from '@sluice/collections/define.ts'
+import { sortsByBytes } from '@sluice/database/collation.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
+import { recordsBetween } from '@sluice/indexing/look-up.ts'
 import type { Settings } from './config.ts'
 
 export interface IndexPlace {
@@ -24,6 +26,14 @@ export interface IndexPlace {
   notifications: number
 }
 
+async function countRecords(db: DatabasePool, did: string): Promise<number> {
+  const { rows } = await db.query<{ n: number }>(
+    `select count(*)::int as n from record where ${recordsBetween(await sortsByBytes(db))}`,
+    [did, `at://${did}/`, `at://${did}0`],
+  )
+  return rows[0]!.n
+}
+
 /** @throws TransientError, FatalError */
 export async function explainIndex(
   db: DatabasePool,
@@ -38,7 +48,7 @@ export async function explainIndex(
   const place: IndexPlace = {
     actor: await one('select handle, "upstreamStatus", "takedownRef", "indexedAt" from actor where did = $1', did),
     sync: await one('select "repoRev", "commitCid", "resyncRev" from actor_sync where did = $1', did),
-    records: (await one<{ n: number }>('select count(*)::int as n from record where did = $1', did))!.n,
+    records: await countRecords(db, did),
     stored: set.stores(nsid),
     hasPlugin: (set.plugin(nsid)?.tables.length ?? 0) > 0,
     record: undefined,

@@ -24,9 +24,9 @@ test('a missing index is named with the statement that makes it; in a first load
 }) => {
   await using db = new DatabasePool({ url: database, schema: 'bsky', size: 4, role: 'test' })
   expect((await inspectPostgres(db)).missingIndexes).toEqual([])
-  await db.query('drop index record_did_idx')
+  await db.query('drop index profile_creator_idx')
   const [missing] = (await inspectPostgres(db)).missingIndexes
-  expect(missing).toEqual({ name: 'record_did_idx', statement: 'create index concurrently record_did_idx on bsky.record (did)', invalid: false, builtBy: undefined }) // prettier-ignore
+  expect(missing).toEqual({ name: 'profile_creator_idx', statement: 'create index concurrently profile_creator_idx on bsky.profile (creator)', invalid: false, builtBy: undefined }) // prettier-ignore
   await db.query(missing!.statement)
   expect((await inspectPostgres(db)).missingIndexes).toEqual([])
 

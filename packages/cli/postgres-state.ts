@@ -6,6 +6,7 @@ import { tableScripts } from '@sluice/collections/collections.ts'
 import { appviewTables } from '@sluice/database/appview/schema.ts'
 import { textOrder } from '@sluice/database/collation.ts'
 import { pendingMigrations } from '@sluice/database/migrate.ts'
+import { UNREAD_INDEXES } from '@sluice/database/migrations/0010-unread-indexes.ts'
 import { OWN_STATEMENTS } from '@sluice/database/migrations/list.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
@@ -67,6 +68,8 @@ export interface PostgresState {
   /** How far its clock is ahead of ours. */
   clockAheadMs: number
   isReadOnly: boolean
+  /** Of the server. `hugePages`: how many would hold it (-1: it cannot have any), and whether it is in them (of versions before 17: unknown). */
+  sharedMemory: { bytes: number; hugePages: number; inHugePages: boolean | undefined }
   connections: { used: number; max: number; ours: { name: string; connections: number }[] }
   /** False: what sessions of other roles do is hidden from ours, so long transactions and waits of theirs are not seen. */
   seesAllSessions: boolean
@@ -106,7 +109,7 @@ export async function inspectPostgres(
   const started = performance.now()
   const { rows } = await db.query<Server>(SERVER)
   const latencyMs = performance.now() - started
-  const { nowMs, used, max, ...server } = rows[0]!
+  const { nowMs, used, max, sharedBytes, hugePages, hugePagesStatus, ...server } = rows[0]!
   const clockAheadMs = nowMs - (Date.now() - latencyMs / 2)
   const ours = await db.query<{ name: string; connections: number }>(OURS)
   const longTransactions = (await db.query<SessionState>(SESSIONS, [longSeconds])).rows
@@ -115,13 +118,18 @@ export async function inspectPostgres(
   const sequences = (await db.query<SequenceState>(SEQUENCES, [schema])).rows
   const indexes = (await db.query<IndexState>(INDEXES, [schema])).rows
   const pending = await pendingMigrations(db, tableScripts())
-  const order = await textOrder(db)
+  const order = await textOrder(db, schema)
   const bulk = pending.length > 0 ? undefined : await bulkPhase(db)
   return {
     ...server,
     schema,
     latencyMs,
     clockAheadMs,
+    sharedMemory: {
+      bytes: sharedBytes,
+      hugePages,
+      inHugePages: hugePagesStatus === 'on' ? true : hugePagesStatus === 'off' ? false : undefined,
+    },
     connections: { used, max, ours: ours.rows },
     pendingMigrations: pending,
     wrongTextOrder: order.bytewise ? undefined : order.advice,
@@ -142,6 +150,9 @@ interface Server {
   isReadOnly: boolean
   seesAllSessions: boolean
   role: string
+  sharedBytes: number
+  hugePages: number
+  hugePagesStatus: string | null
   used: number
   max: number
 }
@@ -162,6 +173,9 @@ const SERVER = `
          (extract(epoch from clock_timestamp()) * 1000)::float8 as "nowMs",
          pg_is_in_recovery() or current_setting('default_transaction_read_only')::bool as "isReadOnly",
          pg_has_role(current_user, 'pg_read_all_stats', 'usage') as "seesAllSessions", current_user::text as role,
+         pg_size_bytes(current_setting('shared_memory_size'))::float8 as "sharedBytes",
+         current_setting('shared_memory_size_in_huge_pages')::int as "hugePages",
+         current_setting('huge_pages_status', true) as "hugePagesStatus",
          (select count(*)::int from pg_stat_activity
            where backend_type = 'client backend' or (backend_type is null and usesysid is not null and datid is not null)) as used,
          current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int as max`
@@ -255,13 +269,15 @@ const OURS = `
    where datname = current_database() and application_name like 'sluice-%' and application_name <> 'sluice-cli'
    group by 1 order by 1`
 
-/** The indexes of the AppView's script, and ours: by name, and how each is made. */
+/** The indexes of the AppView's script, but those that a migration drops, and ours: by name, and how each is made. */
 const STATEMENTS: ReadonlyMap<string, string> = new Map(
   [
     ...`${appviewTables}\n${OWN_STATEMENTS}`.matchAll(
       /^create ((?:unique )?)index (?:if not exists )?(\w+) on ([^;]+);/gm,
     ),
-  ].map(([, unique, name, on]) => [name!, `create ${unique}index ${name} on ${on!.replaceAll(/\s+/g, ' ')}`]),
+  ]
+    .filter(([, , name]) => !UNREAD_INDEXES.includes(name!))
+    .map(([, unique, name, on]) => [name!, `create ${unique}index ${name} on ${on!.replaceAll(/\s+/g, ' ')}`]),
 )
 
 function missingOf(found: readonly IndexState[], schema: string): MissingIndex[] {

@@ -9,9 +9,11 @@
  */
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import type { ExportedRecord, RepoExport } from '@sluice/atproto/repo-export.ts'
+import { sortsByBytes } from '@sluice/database/collation.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
 import { SEQ_BACKFILL, type CreateEvent, type StreamEvent } from '@sluice/events/stream-event.ts'
+import { recordsBetween } from '@sluice/indexing/look-up.ts'
 import { prepare } from '@sluice/indexing/prepare.ts'
 
 export const DIFFERENCES = ['missing', 'extra', 'stale', 'without-rows'] as const
@@ -99,14 +101,13 @@ function isNewer({ rev }: Row, head: string): boolean {
 
 async function indexedRecords(db: DatabasePool, did: string): Promise<Map<string, Row>> {
   const found = new Map<string, Row>()
-  for (let after = ''; ;) {
-    const { rows } = await db.query<Row>(
-      'select uri, cid, rev from record where did = $1 and uri > $2 order by uri limit $3',
-      [did, after, PAGE],
-    )
+  const byBytes = await sortsByBytes(db)
+  const page = `select uri, cid, rev from record where ${recordsBetween(byBytes)} order by uri${byBytes ? '' : ' collate "C"'} limit $4`
+  for (let from = `at://${did}/`; ;) {
+    const { rows } = await db.query<Row>(page, [did, from, `at://${did}0`, PAGE])
     for (const row of rows) found.set(row.uri, row)
     if (rows.length < PAGE) return found
-    after = rows.at(-1)!.uri
+    from = `${rows.at(-1)!.uri}!`
   }
 }
 

@@ -2,6 +2,8 @@ import { Client } from 'pg'
 import { expect, inject } from 'vitest'
 import { test } from '@sluice/sandbox/fixtures.ts'
 import { textOrder } from './collation.ts'
+import { migrate } from './migrate.ts'
+import { UNREAD_INDEXES } from './migrations/0010-unread-indexes.ts'
 import { DatabasePool } from './pool.ts'
 
 function poolOf(url: string): DatabasePool {
@@ -36,7 +38,7 @@ for (const [i, [how, options]] of DATABASES.entries()) {
     await client.query(`create database ${name} template template0 encoding 'UTF8' ${options}`)
     try {
       await using pool = poolOf(admin.replace(/\/postgres$/, `/${name}`))
-      const order = await textOrder(pool)
+      const order = await textOrder(pool, 'bsky')
       expect(order.bytewise).toBe(await sortsByBytes(pool))
       expect(order.bytewise).toBe(!how.startsWith('ICU'))
       if (!order.bytewise) expect(order.advice).toMatch(new RegExp(`"${name}".*createdb .*C.UTF-8`))
@@ -49,9 +51,30 @@ for (const [i, [how, options]] of DATABASES.entries()) {
 
 test('a column with an order of its own is found, and named', async ({ database }) => {
   await using pool = poolOf(database)
-  expect(await textOrder(pool)).toEqual({ bytewise: true, collation: 'C.UTF-8 (builtin)' })
+  expect(await textOrder(pool, 'bsky')).toEqual({ bytewise: true, collation: 'C.UTF-8 (builtin)' })
   await pool.query('alter table record alter column uri type varchar collate "en-x-icu"')
-  const order = await textOrder(pool)
+  const order = await textOrder(pool, 'bsky')
   expect(order).toMatchObject({ bytewise: false, collation: 'C.UTF-8 (builtin), en (ICU)' })
   expect(order.bytewise || order.advice).toContain('record.uri')
+})
+
+test('indexes that a range of URIs stands in for stay where text has another order', async ({ emptyDatabase }) => {
+  await using pool = poolOf(emptyDatabase)
+  const unread = async (): Promise<string[]> => {
+    const found = await pool.query<{ name: string }>(
+      `select indexname::text as name from pg_indexes where schemaname = 'bsky' and indexname::text = any($1::text[]) order by 1`,
+      [UNREAD_INDEXES],
+    )
+    return found.rows.map(({ name }) => name)
+  }
+  await migrate(emptyDatabase, 'bsky')
+  expect(await unread()).toEqual([])
+  // As an AppView's migrator leaves them, on a database of that order.
+  await pool.query(`delete from sluice_migration where name = '0010-unread-indexes'`)
+  await pool.query('create index record_did_idx on record (did)')
+  await pool.query('create index notification_author_idx on notification (author)')
+  await pool.query('create index feed_item_post_uri_idx on feed_item ("postUri")')
+  await pool.query('alter table label alter column val type varchar collate "und-x-icu"')
+  expect(await migrate(emptyDatabase, 'bsky')).toEqual({ applied: ['0010-unread-indexes'] })
+  expect(await unread()).toEqual([...UNREAD_INDEXES].sort())
 })

@@ -5,6 +5,7 @@
  * the order of record paths in a repository. A language's order (en_US and the like) puts `_` and `-` elsewhere, so ranges would hold
  * the wrong rows; it also makes every index on text slower.
  */
+import type { QueryResult, QueryResultRow } from 'pg'
 import type { DatabasePool } from './pool.ts'
 
 /** `bytewise` is the answer; otherwise `advice` tells the operator what is wrong and what to do. */
@@ -15,7 +16,7 @@ const known = new WeakMap<DatabasePool, boolean>()
 /** Likewise, asked once of each pool. Errors are classified. */
 export async function sortsByBytes(db: DatabasePool): Promise<boolean> {
   let answer = known.get(db)
-  if (answer === undefined) known.set(db, (answer = (await textOrder(db)).bytewise))
+  if (answer === undefined) known.set(db, (answer = (await textOrder(db, db.schema)).bytewise))
   return answer
 }
 
@@ -29,9 +30,13 @@ interface TextColumns {
   column: string
 }
 
+interface Queries {
+  query<T extends QueryResultRow>(text: string, values: unknown[]): Promise<QueryResult<T>>
+}
+
 /** Looks at every text column of the schema, or at the database alone while the schema is empty. */
-export async function textOrder(db: DatabasePool): Promise<TextOrder> {
-  const { rows } = await db.query<TextColumns>(COLLATIONS, [db.schema])
+export async function textOrder(db: Queries, schema: string): Promise<TextOrder> {
+  const { rows } = await db.query<TextColumns>(COLLATIONS, [schema])
   const found = rows.map(nameOf).join(', ')
   const wrong = rows.find((columns) => !isBytewise(columns))
   if (wrong === undefined) return { bytewise: true, collation: found }

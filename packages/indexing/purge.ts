@@ -108,7 +108,8 @@ export async function purgeAccount(
   const { db } = index
   const rev = await beginPurge(db, did, deletedAt)
   if (rev === undefined) return false
-  const some = someRecords(await sortsByBytes(db))
+  const byBytes = await sortsByBytes(db)
+  const some = someRecords(byBytes)
   const [from, to] = urisOf(did)
   // First the watermark alone: nothing that is queued may come in behind us.
   await applyBatch(index, [nothingIn(did, rev, deletedAt, ['', '!'])])
@@ -129,7 +130,7 @@ export async function purgeAccount(
     crashPoint('purge.between')
   }
   await forEachBatch(db, DELETE_TOLD, [did, batchRecords], signal)
-  await forEachBatch(db, DELETE_FAREWELLS, [did, batchRecords], signal)
+  await forEachBatch(db, deleteFarewells(byBytes), [did, from, to, batchRecords], signal)
   await forEachBatch(db, DELETE_TOMBSTONES, [...urisOf(did), rev, batchRecords], signal)
   const purged = await finish(db, did, deletedAt)
   if (purged) index.actors.forget(did)
@@ -224,11 +225,13 @@ const DELETE_TOLD = {
     delete from notification where id in (select id from notification where did = $1 limit $2)`,
 }
 
-/** Those that outlived their records. */
-const DELETE_FAREWELLS = {
-  name: 'delete-farewells-of-deleted',
-  text: `
-    delete from notification where id in (select id from notification where author = $1 limit $2)`,
+/** Those that outlived their records. The account is hidden from the planner where no index begins with it. */
+function deleteFarewells(byBytes: boolean): { name: string; text: string } {
+  const own = byBytes ? `author || '' = $1 and "recordUri" >= $2 and "recordUri" < $3` : `author = $1 and $2 < $3`
+  return {
+    name: 'delete-farewells-of-deleted',
+    text: `delete from notification where id in (select id from notification where ${own} limit $4)`,
+  }
 }
 
 function urisOf(did: string): [from: string, to: string, did: string] {

@@ -56,6 +56,7 @@ const POSTGRES: PostgresState = {
   latencyMs: 1,
   clockAheadMs: 0,
   isReadOnly: false,
+  sharedMemory: { bytes: 1e8, hugePages: 60, inHugePages: false },
   connections: { used: 20, max: 100, ours: [] },
   seesAllSessions: true,
   role: 'bsky',
@@ -106,6 +107,7 @@ test.each<[FindingId, Parameters<typeof ids>[0]]>([
   ['redis-old', { redis: { server: { ...SERVER, problems: [{ setting: 'version', detail: '', losesData: false }] } } }],
   ['backfill-stalled', { redis: { backfill: { ...REDIS.backfill, overdue: 50 } } }],
   ['postgres-slow', { postgres: { latencyMs: 400 } }],
+  ['postgres-small-pages', { postgres: { sharedMemory: { bytes: 9e9, hugePages: 4_700, inHugePages: false } } }],
   ['postgres-connections', { postgres: { connections: { used: 95, max: 97, ours: [] } } }],
   [
     'long-transaction',

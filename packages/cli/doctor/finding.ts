@@ -30,6 +30,7 @@ export const FINDINGS = [
   'incidents',
   'postgres-away',
   'postgres-slow',
+  'postgres-small-pages',
   'postgres-read-only',
   'postgres-collation',
   'postgres-connections',

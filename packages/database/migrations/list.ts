@@ -8,6 +8,7 @@ import { autovacuum } from './0006-autovacuum.ts'
 import { smallTables } from './0007-small-tables.ts'
 import { finders, FINDERS } from './0008-finders.ts'
 import { purgeRevs } from './0009-purge-revs.ts'
+import { unreadIndexes } from './0010-unread-indexes.ts'
 import type { Migration } from './migration.ts'
 
 export const MIGRATIONS: readonly Migration[] = [
@@ -20,6 +21,7 @@ export const MIGRATIONS: readonly Migration[] = [
   smallTables,
   finders,
   purgeRevs,
+  unreadIndexes,
 ]
 
 /** How our own tables and indexes are made: what `doctor` looks for. */

@@ -99,3 +99,6 @@ export const ADDITIONS = [
   'relation sluice_migration',
   'relation tombstone',
 ]
+
+/** And what we drop of it. */
+export const REMOVALS = ['index feed_item_post_uri_idx', 'index notification_author_idx', 'index record_did_idx']
