@@ -68,7 +68,7 @@ export interface PostgresState {
   /** How far its clock is ahead of ours. */
   clockAheadMs: number
   isReadOnly: boolean
-  /** Of the server. `hugePages`: how many would hold it (-1: it cannot have any), and whether it is in them (of versions before 17: unknown). */
+  /** Of the server. `hugePages`: how many would hold it (-1: none can, or it is not known before version 15), and whether it is in them (before 17: not known). */
   sharedMemory: { bytes: number; hugePages: number; inHugePages: boolean | undefined }
   connections: { used: number; max: number; ours: { name: string; connections: number }[] }
   /** False: what sessions of other roles do is hidden from ours, so long transactions and waits of theirs are not seen. */
@@ -173,8 +173,8 @@ const SERVER = `
          (extract(epoch from clock_timestamp()) * 1000)::float8 as "nowMs",
          pg_is_in_recovery() or current_setting('default_transaction_read_only')::bool as "isReadOnly",
          pg_has_role(current_user, 'pg_read_all_stats', 'usage') as "seesAllSessions", current_user::text as role,
-         pg_size_bytes(current_setting('shared_memory_size'))::float8 as "sharedBytes",
-         current_setting('shared_memory_size_in_huge_pages')::int as "hugePages",
+         coalesce(pg_size_bytes(current_setting('shared_memory_size', true)), 0)::float8 as "sharedBytes",
+         coalesce(current_setting('shared_memory_size_in_huge_pages', true)::int, -1) as "hugePages",
          current_setting('huge_pages_status', true) as "hugePagesStatus",
          (select count(*)::int from pg_stat_activity
            where backend_type = 'client backend' or (backend_type is null and usesysid is not null and datid is not null)) as used,

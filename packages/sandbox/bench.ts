@@ -74,12 +74,16 @@ interface Row {
 
 const load = new Load({ seed: Number(values.seed) })
 const rows: Row[] = []
+/** Of PostgreSQL: half of what an event costs at a million. */
+let hugePages: boolean | undefined
 let latency: Latency | undefined
 let bulk: BulkCosts | undefined
 /** Of the largest size. */
 let disk: DiskUse[] = []
 if (['indexer', 'bulk', 'latency'].some((part) => PARTS.has(part))) {
   await using bed = await Bed.make({ fromCheckpoint: WARM === 0 })
+  hugePages = await bed.hasHugePages()
+  say(`PostgreSQL's shared memory is in ${hugePages ? 'huge' : 'small'} pages (docs/operations.md)`)
   say('running the servers in')
   await runIn(bed)
   let template = TEMPLATE
@@ -239,7 +243,13 @@ function report(): void {
   const commit = execFileSync('git', ['describe', '--always', '--dirty'], { encoding: 'utf8' }).trim()
   const dir = join(import.meta.dirname, '../../docs/benchmarks')
   mkdirSync(dir, { recursive: true })
-  const machine = { cpus: cpus().length, model: cpus()[0]?.model, node: process.version, redis: redisVersion() }
+  const machine = {
+    cpus: cpus().length,
+    model: cpus()[0]?.model,
+    node: process.version,
+    redis: redisVersion(),
+    hugePages,
+  }
   const file = join(dir, `${commit}.json`)
   writeFileSync(
     file,

@@ -61,6 +61,12 @@ export class Bed implements AsyncDisposable {
     return new Bed(postgres, redis, fromCheckpoint)
   }
 
+  /** Whether PostgreSQL's shared memory is in huge pages: it takes them when the machine has enough that are free (`vm.nr_hugepages`). */
+  async hasHugePages(): Promise<boolean> {
+    const [row] = await this.postgres.query<{ status: string }>(`select current_setting('huge_pages_status') as status`)
+    return row!.status === 'on'
+  }
+
   /** A clone of `template` (default: an empty schema) with its indexes and counters in shared memory, as a server has them that wrote them; its name and URL. */
   async database(template = TEMPLATE): Promise<{ name: string; url: string }> {
     const name = `bench_${this.#databases++}`
