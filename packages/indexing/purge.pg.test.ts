@@ -258,6 +258,29 @@ describe('whatever time a deletion claims', () => {
   })
 })
 
+test.for(['by its bytes', 'as in a language'])(
+  'A2 what an account has told others goes with it, and nothing of its neighbours: text sorts %s',
+  async (order, { database }) => {
+    await using index = indexOn(database)
+    if (order !== 'by its bytes') {
+      await index.db.query('alter table label alter column val type varchar collate "und-x-icu"')
+    }
+    const did = 'did:web:a.example'
+    const neighbours = ['did:web:a', 'did:web:a.example-b', 'did:web:a.example.net', 'did:web:a.example0']
+    await index.db.query(
+      `insert into notification (did, "recordUri", "recordCid", author, reason, "sortAt")
+       select 'did:web:b', 'at://' || author || '/app.bsky.graph.verification/one', 'bafy', author, 'unverified', '2026'
+       from unnest($1::text[]) as author`,
+      [[did, ...neighbours]],
+    )
+    await applyBatch(index, [account(did, '2026-01-02T00:00:00.000Z', false, 'deleted')])
+    const [claim] = await claimDeletions(index.db, { now: '9', until: '9', limit: 1 })
+    expect(await purgeAccount(index, claim!, { signal })).toBe(true)
+    const { rows } = await index.db.query<{ author: string }>('select author from notification')
+    expect(rows.map(({ author }) => author).sort()).toEqual(neighbours)
+  },
+)
+
 /** A purge of so few records looks at its signal less often than this, unless it has no end. */
 const LOOKS = 200
 
