@@ -78,3 +78,16 @@ test('indexes that a range of URIs stands in for stay where text has another ord
   expect(await migrate(emptyDatabase, 'bsky')).toEqual({ applied: ['0010-unread-indexes'] })
   expect(await unread()).toEqual([...UNREAD_INDEXES].sort())
 })
+
+test('a first load that began before builds none of them at its end', async ({ emptyDatabase }) => {
+  await using pool = poolOf(emptyDatabase)
+  await migrate(emptyDatabase, 'bsky')
+  await pool.query(`delete from sluice_migration where name = '0010-unread-indexes'`)
+  await pool.query(
+    `insert into bulk_index (name, "table", definition, "isUnique", "isConstraint")
+     select name, 'record', 'create index', false, false from unnest($1::text[]) as name`,
+    [[...UNREAD_INDEXES, 'like_creator_cursor_idx']],
+  )
+  await migrate(emptyDatabase, 'bsky')
+  expect((await pool.query('select name from bulk_index')).rows).toEqual([{ name: 'like_creator_cursor_idx' }])
+})

@@ -227,7 +227,9 @@ const DELETE_TOLD = {
 
 /** Those that outlived their records. The account is hidden from the planner where no index begins with it. */
 function deleteFarewells(byBytes: boolean): { name: string; text: string } {
-  const own = byBytes ? `author || '' = $1 and "recordUri" >= $2 and "recordUri" < $3` : `author = $1 and $2::text < $3::text`
+  const own = byBytes
+    ? `author || '' = $1 and "recordUri" >= $2 and "recordUri" < $3`
+    : `author = $1 and $2::text < $3::text`
   return {
     name: 'delete-farewells-of-deleted',
     text: `delete from notification where id in (select id from notification where ${own} limit $4)`,

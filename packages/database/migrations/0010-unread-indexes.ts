@@ -9,6 +9,8 @@ export const unreadIndexes: Migration = {
     // Where text has another order a URI's range is no way to an account's rows.
     if (!(await textOrder(client, schema)).bytewise) return
     await client.query(`drop index if exists ${UNREAD_INDEXES.join(', ')}`)
+    // A first load has put them off until its end.
+    await client.query('delete from bulk_index where name = any($1::text[])', [UNREAD_INDEXES])
   },
 }
 
