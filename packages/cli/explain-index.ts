@@ -4,7 +4,7 @@ import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { collectionOfUri } from '@sluice/collections/define.ts'
 import { sortsByBytes } from '@sluice/database/collation.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
-import { recordsBetween } from '@sluice/indexing/look-up.ts'
+import { recordsBetween, urisOf } from '@sluice/indexing/look-up.ts'
 import type { Settings } from './config.ts'
 
 export interface IndexPlace {
@@ -27,10 +27,8 @@ export interface IndexPlace {
 }
 
 async function countRecords(db: DatabasePool, did: string): Promise<number> {
-  const { rows } = await db.query<{ n: number }>(
-    `select count(*)::int as n from record where ${recordsBetween(await sortsByBytes(db))}`,
-    [did, `at://${did}/`, `at://${did}0`],
-  )
+  const between = recordsBetween(await sortsByBytes(db), ['$3', '$1', '$2'])
+  const { rows } = await db.query<{ n: number }>(`select count(*)::int as n from record where ${between}`, urisOf(did))
   return rows[0]!.n
 }
 

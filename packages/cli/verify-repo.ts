@@ -13,7 +13,7 @@ import { sortsByBytes } from '@sluice/database/collation.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
 import { SEQ_BACKFILL, type CreateEvent, type StreamEvent } from '@sluice/events/stream-event.ts'
-import { recordsBetween } from '@sluice/indexing/look-up.ts'
+import { recordsBetween, uriInOrder, urisOf } from '@sluice/indexing/look-up.ts'
 import { prepare } from '@sluice/indexing/prepare.ts'
 
 export const DIFFERENCES = ['missing', 'extra', 'stale', 'without-rows'] as const
@@ -102,9 +102,10 @@ function isNewer({ rev }: Row, head: string): boolean {
 async function indexedRecords(db: DatabasePool, did: string): Promise<Map<string, Row>> {
   const found = new Map<string, Row>()
   const byBytes = await sortsByBytes(db)
-  const page = `select uri, cid, rev from record where ${recordsBetween(byBytes)} order by uri${byBytes ? '' : ' collate "C"'} limit $4`
-  for (let from = `at://${did}/`; ;) {
-    const { rows } = await db.query<Row>(page, [did, from, `at://${did}0`, PAGE])
+  const page = `select uri, cid, rev from record where ${recordsBetween(byBytes)} order by ${uriInOrder(byBytes)} limit $4`
+  const [first, to] = urisOf(did)
+  for (let from = first; ;) {
+    const { rows } = await db.query<Row>(page, [did, from, to, PAGE])
     for (const row of rows) found.set(row.uri, row)
     if (rows.length < PAGE) return found
     from = `${rows.at(-1)!.uri}!`

@@ -167,19 +167,33 @@ export function recordsInRanges(byBytes: boolean): { name: string; text: string 
       left join actor_sync sync on sync.did = r.did
       cross join lateral (
         select uri from record where ${between} and (record.rev is null or record.rev <= r.rev)
-        order by uri${byBytes ? '' : ' collate "C"'} limit case when sync."resyncRev" > r.rev then 0 else r.most end
+        order by ${uriInOrder(byBytes)} limit case when sync."resyncRev" > r.rev then 0 else r.most end
       ) held`,
   }
 }
 
 /**
- * The records of an account from a URI on and before another, in byte order: of $1 from $2 to $3 unless told otherwise. An index serves its own collation only, so none is named where all text sorts by its bytes; and `did` is hidden
- * from the planner there: an export has hundreds of ranges, and by the account each would read all of its records.
+ * The records of an account from a URI on and before another, in byte order: of $1 from $2 to $3 unless told otherwise, or what else has an account and a URI. An index serves its own collation only, so none is named where all text
+ * sorts by its bytes; and the account is hidden from the planner there: an export has hundreds of ranges, and where an index by account is left each would read all of its records.
  */
-export function recordsBetween(byBytes: boolean, [did, from, to] = ['$1', '$2', '$3']): string {
+export function recordsBetween(
+  byBytes: boolean,
+  [did, from, to] = ['$1', '$2', '$3'],
+  { account, uri } = { account: 'record.did', uri: 'uri' },
+): string {
   return byBytes
-    ? `record.did || '' = ${did} and uri >= ${from} and uri < ${to}`
-    : `record.did = ${did} and uri collate "C" >= ${from} collate "C" and uri collate "C" < ${to} collate "C"`
+    ? `${account} || '' = ${did} and ${uri} >= ${from} and ${uri} < ${to}`
+    : `${account} = ${did} and ${uri} collate "C" >= ${from} collate "C" and ${uri} collate "C" < ${to} collate "C"`
+}
+
+/** `uri` in byte order. */
+export function uriInOrder(byBytes: boolean): string {
+  return byBytes ? 'uri' : 'uri collate "C"'
+}
+
+/** All URIs of an account, and the account: '0' follows '/' in byte order. */
+export function urisOf(did: string): [from: string, to: string, did: string] {
+  return [`at://${did}/`, `at://${did}0`, did]
 }
 
 function vanished({ did, rev, time }: Range, uri: string): Version {

@@ -15,7 +15,7 @@ import { sortsByBytes } from '@sluice/database/collation.ts'
 import type { RepoEvent } from '@sluice/events/stream-event.ts'
 import { crashPoint } from '@sluice/runtime/crash-points.ts'
 import { applyBatch, type Index } from './apply-batch.ts'
-import { recordsBetween } from './look-up.ts'
+import { recordsBetween, uriInOrder, urisOf } from './look-up.ts'
 
 /**
  * `reported` → confirmed → `purging` → `purged`; from any of them to `returned` when the account is heard of again.
@@ -198,7 +198,7 @@ function someRecords(byBytes: boolean): { name: string; text: string } {
   return {
     name: 'some-records-of-deleted',
     text: `
-      select uri from record where ${recordsBetween(byBytes)} and (rev is null or rev < $4) order by uri${byBytes ? '' : ' collate "C"'} limit $5`,
+      select uri from record where ${recordsBetween(byBytes)} and (rev is null or rev < $4) order by ${uriInOrder(byBytes)} limit $5`,
   }
 }
 
@@ -225,19 +225,13 @@ const DELETE_TOLD = {
     delete from notification where id in (select id from notification where did = $1 limit $2)`,
 }
 
-/** Those that outlived their records. The account is hidden from the planner where no index begins with it. */
+/** Those that outlived their records. */
 function deleteFarewells(byBytes: boolean): { name: string; text: string } {
-  const own = byBytes
-    ? `author || '' = $1 and "recordUri" >= $2 and "recordUri" < $3`
-    : `author = $1 and $2::text < $3::text`
+  const own = recordsBetween(byBytes, ['$1', '$2', '$3'], { account: 'author', uri: '"recordUri"' })
   return {
     name: 'delete-farewells-of-deleted',
     text: `delete from notification where id in (select id from notification where ${own} limit $4)`,
   }
-}
-
-function urisOf(did: string): [from: string, to: string, did: string] {
-  return [`at://${did}/`, `at://${did}0`, did]
 }
 
 /** The watermark says the same for all of them. */

@@ -74,7 +74,7 @@ interface Row {
 
 const load = new Load({ seed: Number(values.seed) })
 const rows: Row[] = []
-/** Of PostgreSQL: half of what an event costs at a million. */
+/** Whether PostgreSQL has them: runs with and without cannot be compared. */
 let hugePages: boolean | undefined
 let latency: Latency | undefined
 let bulk: BulkCosts | undefined

@@ -47,7 +47,7 @@ const slow: Check = ({ latencyMs }, { roundTripMs }) =>
         },
       ]
 
-/** From here on the tables of addresses alone no longer fit into a processor's caches. */
+/** Its page table takes 4 MB from here on, in each process. Measured at 9 GB. */
 const LARGE_MEMORY = 2 * 1024 ** 3
 
 const smallPages: Check = ({ sharedMemory: { bytes: size, hugePages, inHugePages } }) =>
@@ -60,7 +60,7 @@ const smallPages: Check = ({ sharedMemory: { bytes: size, hugePages, inHugePages
           what: 'PostgreSQL has its shared memory in small pages',
           evidence: `huge_pages_status is off, and shared memory ${bytes(size)}`,
           meaning:
-            'Whatever it looks up in its memory costs it more: with a large index a batch takes up to twice the CPU.',
+            'Whatever it looks up in its memory costs it more: with a large index, half as much CPU again and more.',
           mend: `on its machine: sysctl -w vm.nr_hugepages=${hugePages} (and in /etc/sysctl.d), then restart PostgreSQL`,
         },
       ]
