@@ -166,6 +166,7 @@ describe('DIDs that are not asked for', () => {
     'did:key:z6Mk',
     'did:web:a.test:path',
     'did:web:a.test:8080',
+    'did:web:a.test%3A8080',
     'did:web:a.test%2fx',
     'did:web:u@a.test',
     'did:example:x',

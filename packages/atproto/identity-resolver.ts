@@ -256,12 +256,12 @@ function outage(did: string, response: HttpResponse): TransientError {
   return new TransientError(`${did}: ${response.url.host} answers ${response.status}`, { retryAfterMs })
 }
 
-/** did:web of a host alone; a port, percent-encoded, is for test networks, where it is plain http. */
+/** did:web of a host alone; a port, percent-encoded, is for localhost only (DID specification, Blessed DID methods). There it is plain http. */
 function webUrl(did: string): URL | undefined {
   const host = did.slice('did:web:'.length)
   if (host.includes(':')) return undefined
   const name = host.replace(/%3a/gi, ':')
   const isLocal = name === 'localhost' || name.startsWith('localhost:')
   const url = `${isLocal ? 'http' : 'https'}://${name}/.well-known/did.json`
-  return /^[a-zA-Z0-9.-]+(?::\d+)?$/.test(name) && URL.canParse(url) ? new URL(url) : undefined
+  return /^(?:localhost:\d+|[a-zA-Z0-9.-]+)$/.test(name) && URL.canParse(url) ? new URL(url) : undefined
 }

@@ -12,8 +12,8 @@ const NSID =
 const RECORD_KEY = /^[a-zA-Z0-9_~.:-]{1,512}$/
 /** `did:plc` is by far the most common method; its form is fixed. */
 const DID_PLC = /^did:plc:[a-z2-7]{24}$/
-/** Of a host alone, as atproto has it; a port, percent-encoded, is for test networks. */
-const DID_WEB = /^did:web:[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?(?:%3[aA]\d{1,5})?$/
+/** Of a host alone, as atproto has it; a port, percent-encoded, is for localhost only: URIs of `did:web:a.test%3A1` are none to the AppView, whose pages they would break. */
+const DID_WEB = /^did:web:(?:localhost%3[aA]\d{1,5}|[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?)$/
 const UTC_MILLISECONDS = /^\d{4}-(?:0\d|1[0-2])-(?:[0-2]\d|3[01])T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{3}Z$/
 
 const DID_CHARS = 2048

@@ -71,6 +71,29 @@ describe('V5: what cannot be a record is refused in every collection', () => {
   })
 })
 
+describe('what the AppView makes a date of is none that it throws at', () => {
+  const set = new CollectionSet(collections, ['com.example.*'])
+  const declaration = { $type: 'app.bsky.notification.declaration', allowSubscriptions: 'none' }
+  const germ = { $type: 'com.germnetwork.declaration', version: '1.0.0', currentKey: { $bytes: 'AAAA' } }
+
+  test.each([
+    ['app.bsky.notification.declaration', declaration],
+    ['com.germnetwork.declaration', germ],
+    ['chat.bsky.actor.declaration', { allowIncoming: 'all' }],
+  ])('%s', (nsid, record) => {
+    const made = (createdAt: unknown) => set.validate(nsid, { ...record, createdAt })
+    for (const harmless of ['2026-01-01T00:00:00.000Z', 'x', 1, null, true]) expect(made(harmless)).toBeUndefined()
+    for (const thrownAt of [{ toString: 0 }, [{ toString: 0 }]]) {
+      expect(() => new Date(thrownAt as unknown as string)).toThrow(TypeError)
+      expect(made(thrownAt)).toBe('record.createdAt: is no date')
+    }
+  })
+
+  test('records that no AppView of ours reads may have what they like', () => {
+    expect(set.validate('com.example.note', { createdAt: { toString: 0 } })).toBeUndefined()
+  })
+})
+
 describe('the example of a lexicon of one’s own', () => {
   const set = new CollectionSet([...collections, forumPost as Collection])
   const ref = {

@@ -6,6 +6,7 @@ import type { Collection } from './define.ts'
 import { FatalError } from '@sluice/runtime/errors.ts'
 import { compileRecord, type RecordSchema } from './lexicon/compile.ts'
 import { findUnstorable } from './lexicon/data-model.ts'
+import { findUndated } from './lexicon/readable.ts'
 import { collectionFilter, type CollectionFilter } from './patterns.ts'
 
 export class CollectionSet {
@@ -44,8 +45,8 @@ export class CollectionSet {
    * validate, it must still be a record of the data model.
    */
   validate(nsid: string, record: unknown): string | undefined {
-    const unstorable = findUnstorable(record)
-    if (unstorable) return `record${unstorable.path}: ${unstorable.message}`
+    const unusable = findUnstorable(record) ?? (this.#plugins.has(nsid) ? findUndated(record) : undefined)
+    if (unusable) return `record${unusable.path}: ${unusable.message}`
     const violation = this.#schemas.get(nsid)?.validate(record)
     return violation && `${violation.path}: ${violation.message}`
   }

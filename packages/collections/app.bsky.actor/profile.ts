@@ -1,5 +1,6 @@
 import { didOfUri } from '@sluice/events/stream-event.ts'
 import { blobCid, collection, notify, table, type BlobRef, type StrongRef } from '../define.ts'
+import { refuseUnreadable } from '../unreadable-names.ts'
 
 interface Profile {
   displayName?: string
@@ -26,6 +27,7 @@ const profile = table('profile', {
 
 export default collection<Profile>('app.bsky.actor.profile', {
   tables: [profile],
+  refuses: ({ record: { joinedViaStarterPack } }) => refuseUnreadable(joinedViaStarterPack?.uri),
   rows: ({ uri, cid, did, rkey, record, indexedAt }) =>
     rkey !== 'self'
       ? []

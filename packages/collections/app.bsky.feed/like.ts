@@ -1,6 +1,6 @@
 import { didOfUri } from '@sluice/events/stream-event.ts'
 import { collection, count, notify, table, type StrongRef } from '../define.ts'
-import { refuseHandles } from '../named-by-handle.ts'
+import { refuseUnreadable } from '../unreadable-names.ts'
 
 interface Like {
   subject: StrongRef
@@ -21,7 +21,7 @@ const like = table('like', {
 
 export default collection<Like>('app.bsky.feed.like', {
   tables: [like],
-  refuses: ({ record: { subject } }) => refuseHandles(subject),
+  refuses: ({ record: { subject } }) => refuseUnreadable(subject.uri),
   rows: ({ uri, cid, did, record: { subject, via }, createdAt, indexedAt }) => [
     like.row({
       uri,

@@ -1,11 +1,20 @@
 /** What a post embeds: pictures, a video, a link, another record, or a record with media. Pure. */
 import { blobCid, collectionOfUri, table, type BlobRef, type Row, type StrongRef } from '../define.ts'
 
+interface Link {
+  uri: string
+  title: string
+  description: string
+  thumb?: BlobRef
+  /** The records behind the page. */
+  associatedRefs?: StrongRef[]
+}
+
 export type Embed =
   | { $type: 'app.bsky.embed.images'; images: { image: BlobRef; alt: string }[] }
   | { $type: 'app.bsky.embed.gallery'; items: { $type: string; image: BlobRef; alt: string }[] }
   | { $type: 'app.bsky.embed.video'; video: BlobRef; alt?: string }
-  | { $type: 'app.bsky.embed.external'; external: { uri: string; title: string; description: string; thumb?: BlobRef } }
+  | { $type: 'app.bsky.embed.external'; external: Link }
   | { $type: 'app.bsky.embed.record'; record: StrongRef }
   | { $type: 'app.bsky.embed.recordWithMedia'; record: { record: StrongRef }; media: Embed }
   /** A kind that we do not know: open unions may grow. */
@@ -49,6 +58,12 @@ export function embedded(embed: Embed | undefined): StrongRef | undefined {
     default:
       return undefined
   }
+}
+
+/** URIs of the records behind the page that this embed links to. */
+export function linked(embed: Embed | undefined): string[] {
+  const media = embed?.$type === 'app.bsky.embed.recordWithMedia' ? embed.media : embed
+  return media?.$type === 'app.bsky.embed.external' ? (media.external.associatedRefs ?? []).map(({ uri }) => uri) : []
 }
 
 /** The post that this embed quotes; records of other kinds are embedded, not quoted. */

@@ -3,8 +3,8 @@ import { collection, count, table, type StrongRef } from '../define.ts'
 import type { Facetted } from '../threads/load-facts.ts'
 import { derivePosts, factOfPost } from '../threads/posts.ts'
 import { affectedByPosts } from '../threads/affected.ts'
-import { refuseHandles } from '../named-by-handle.ts'
-import { embedded, embedRows, embedTables, quoted, type Embed } from './post-embeds.ts'
+import { refuseUnreadable } from '../unreadable-names.ts'
+import { embedded, embedRows, embedTables, linked, quoted, type Embed } from './post-embeds.ts'
 
 export interface Post extends Facetted {
   text: string
@@ -64,7 +64,8 @@ const gatedReply = table('gated_reply', { uri: 'text', creator: 'text', owner: '
 
 export default collection<Post>('app.bsky.feed.post', {
   tables: [post, feedItem, quote, opThreadReply, gatedReply, ...embedTables],
-  refuses: ({ record: { reply, embed } }) => refuseHandles(reply?.root, reply?.parent, embedded(embed)),
+  refuses: ({ record: { reply, embed } }) =>
+    refuseUnreadable(reply?.root.uri, reply?.parent.uri, embedded(embed)?.uri, ...linked(embed)),
   rows: ({ uri, cid, did, record, createdAt, indexedAt, sortAt }) => {
     const { reply, embed, langs, tags, text } = record
     const quotedPost = quoted(embed)

@@ -1,6 +1,6 @@
 import { didOfUri } from '@sluice/events/stream-event.ts'
 import { collection, count, notify, table, type StrongRef } from '../define.ts'
-import { refuseHandles } from '../named-by-handle.ts'
+import { refuseUnreadable } from '../unreadable-names.ts'
 
 interface Repost {
   subject: StrongRef
@@ -30,7 +30,7 @@ const feedItem = table('feed_item', {
 
 export default collection<Repost>('app.bsky.feed.repost', {
   tables: [repost, feedItem],
-  refuses: ({ record: { subject } }) => refuseHandles(subject),
+  refuses: ({ record: { subject } }) => refuseUnreadable(subject.uri),
   rows: ({ uri, cid, did, record: { subject, via }, createdAt, indexedAt, sortAt }) => [
     repost.row({
       uri,

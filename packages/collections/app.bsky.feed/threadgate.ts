@@ -1,8 +1,9 @@
 import { collection, table, type Entry } from '../define.ts'
 import { affectedByThreadGates } from '../threads/affected.ts'
-import { readThreadGate, threadGateKey } from '../threads/gates.ts'
+import { readThreadGate, threadGateKey, type ThreadGate } from '../threads/gates.ts'
 import { gateOwnsPost } from '../threads/gate-owner.ts'
 import { claimOfDate, writtenAt } from '../threads/when.ts'
+import { refuseUnreadable } from '../unreadable-names.ts'
 
 interface Threadgate {
   post: string
@@ -21,7 +22,8 @@ const threadGate = table('thread_gate', {
 
 export default collection<Threadgate>('app.bsky.feed.threadgate', {
   tables: [threadGate],
-  refuses: gateOwnsPost,
+  // Pages that show the post ask for the owners of these lists. The thread is open then: to the AppView it would be none at all.
+  refuses: (entry) => gateOwnsPost(entry) ?? refuseUnreadable(...listsOf(readThreadGate(entry.record))),
   rows: ({ uri, cid, did, record: { post }, createdAt, indexedAt }) => [
     threadGate.row({ uri, cid, creator: did, postUri: post, createdAt, indexedAt }),
   ],
@@ -32,3 +34,7 @@ export default collection<Threadgate>('app.bsky.feed.threadgate', {
   }),
   affects: affectedByThreadGates,
 })
+
+function listsOf({ allow }: ThreadGate): string[] {
+  return (allow ?? []).flatMap((rule) => (rule.rule === 'list' ? [rule.list] : []))
+}

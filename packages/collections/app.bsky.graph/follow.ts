@@ -1,10 +1,12 @@
-import { collection, count, notify, table, type Entry } from '../define.ts'
+import { collection, collectionOfUri, count, notify, table, type Entry, type StrongRef } from '../define.ts'
 import { affectedByFollows } from '../threads/affected.ts'
 import { followKey } from '../threads/gates.ts'
 import { claimOfKey, writtenAt } from '../threads/when.ts'
+import { refuseUnreadable } from '../unreadable-names.ts'
 
 interface Follow {
   subject: string
+  via?: StrongRef
 }
 
 const follow = table('follow', {
@@ -18,6 +20,9 @@ const follow = table('follow', {
 
 export default collection<Follow>('app.bsky.graph.follow', {
   tables: [follow],
+  // The followed account's notifications show the starter pack; what else `via` names is not looked at.
+  refuses: ({ record: { via } }) =>
+    refuseUnreadable(via && collectionOfUri(via.uri) === 'app.bsky.graph.starterpack' ? via.uri : undefined),
   rows: ({ uri, cid, did, record: { subject }, createdAt, indexedAt }) => [
     follow.row({ uri, cid, creator: did, subjectDid: subject, createdAt, indexedAt }),
   ],

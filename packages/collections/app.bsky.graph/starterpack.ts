@@ -1,7 +1,10 @@
 import { aggregateRow, collection, table } from '../define.ts'
+import { refuseUnreadable } from '../unreadable-names.ts'
 
 interface StarterPack {
   name: string
+  list: string
+  feeds?: { uri: string }[]
 }
 
 const starterPack = table('starter_pack', {
@@ -15,6 +18,7 @@ const starterPack = table('starter_pack', {
 
 export default collection<StarterPack>('app.bsky.graph.starterpack', {
   tables: [starterPack],
+  refuses: ({ record: { list, feeds = [] } }) => refuseUnreadable(list, ...feeds.map(({ uri }) => uri)),
   rows: ({ uri, cid, did, record: { name }, createdAt, indexedAt }) => [
     starterPack.row({ uri, cid, creator: did, name, createdAt, indexedAt }),
   ],

@@ -39,3 +39,14 @@ function findInObject(object: Record<string, unknown>, depth: number): Violation
   }
   return undefined
 }
+
+/**
+ * What keeps the AppView from telling when the record was made, or undefined. It makes a `Date` of `createdAt` also where the lexicon does not name that property, and an object
+ * there may throw (`{"toString":0}`): with it fails every page that shows the account. Text and numbers that are no date it takes for none.
+ */
+export function findUndated(record: unknown): Violation | undefined {
+  const { createdAt } = (record ?? {}) as { createdAt?: unknown }
+  return typeof createdAt === 'object' && createdAt !== null
+    ? inProperty('createdAt', violation('is no date'))
+    : undefined
+}

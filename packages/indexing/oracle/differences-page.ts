@@ -49,9 +49,13 @@ const TAIL = `## Not differences, but worth knowing
 - Of a verification that was edited and then deleted, its last subject is told that it ended. When an older version arrives after the deletion and before the last one, it is that
   version's subject. Likewise the place of a reply in a thread of its author that an edit moved to another one: when it ended there, depends on which version arrives first. And
   \`indexedAt\` of a record that was changed and changed back. No other case is known in which what we write depends on the order of arrival. Commits of one account arrive in order, save after a takeover or a resync.
-- A reply that names the root of its thread by handle (\`at://alice.test/…\`) is refused by both, as \`invalid-record\`: the official indexer throws at it. Ours alone refuses
-  a post that names its parent, or the record that it embeds, by handle, and a repost or like that names its subject by handle. The official indexer stores these, and its readers throw at
-  them (\`uriToDid\`): a timeline fails for every follower of who made such a repost. Nothing is lost by it, since records are stored under DIDs: what is named by handle is never found.
-  No comparison has such. A thread gate or starter pack that names a list so is indexed by both, though pages that show it fail: without its gate a thread would be open to everybody.
+- A reply that names the root of its thread by handle (\`at://alice.test/…\`) is refused by both, as \`invalid-record\`: the official indexer throws at it. Ours alone refuses what
+  names by handle the parent of a reply, the record that a post embeds, a record behind its link (\`associatedRefs\`), the subject of a repost or like, the starter pack of a follow (\`via\`) or
+  a profile (\`joinedViaStarterPack\`), the list or a feed of a starter pack, or a list of a thread gate. The official indexer stores these, and its readers throw at
+  them (\`uriToDid\`): a timeline fails for every follower of who made such a repost, and all notifications of who is followed so. Nothing is lost by it, since records are stored under DIDs:
+  what is named by handle is never found. A thread whose gate is refused is open to everybody; with it, no page would show the thread.
+- DIDs that the AppView's parser does not know (\`did:example:a_b\`, \`did:web:a.test%3A1\`) are taken for handles in all of these; the official indexer too throws at some.
+- A record of a collection that the AppView reads whose \`createdAt\` is an object is refused, though the lexicon may not name that property: the AppView makes a \`Date\` of it, which may throw.
+  No comparison has any of these.
 - A record that names something (a URI or a DID) by more than 1,000 characters is refused, as \`invalid-record\`: its rows could be too large for an index. The protocol allows 8,192; no comparison has such.
 - Handles are verified both ways by both, ours beside the data path.`
