@@ -118,8 +118,11 @@ export async function readChains(redis: Redis, dids: readonly string[]): Promise
     .map((found) => found ?? undefined)
 }
 
+/** A move to a record: it never goes away. */
+export type ChainMove = Step & { step: 'swap'; to: Buffer }
+
 /** Moves a record from what was read (undefined: absent). The whole append fails with a `StateConflictError` when it is another by now. */
-export function moveChain(did: string, from: StoredChain | undefined, to: ChainRecord): Step & { step: 'swap' } {
+export function moveChain(did: string, from: StoredChain | undefined, to: ChainRecord): ChainMove {
   return { step: 'swap', ...chainAddress(did), from: from?.bytes, to: encodeChain(to) }
 }
 
@@ -127,7 +130,7 @@ export function moveChain(did: string, from: StoredChain | undefined, to: ChainR
 export function moveChains(
   records: ReadonlyMap<string, ChainRecord>,
   known: ReadonlyMap<string, StoredChain>,
-): (Step & { step: 'swap' })[] {
+): ChainMove[] {
   return [...records].map(([did, record]) => moveChain(did, known.get(did), record))
 }
 

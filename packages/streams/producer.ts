@@ -40,8 +40,10 @@ export type Step =
   | { step: 'add'; stream: string; field: string; values: readonly string[] }
   /** Adds to a number in a hash. */
   | { step: 'count'; key: string; field: string; by: number }
-  /** Sets a hash field that must hold `from` (undefined: be absent), or the append fails as a whole with a StateConflictError. */
-  | { step: 'swap'; key: string; field: Buffer; from: Buffer | undefined; to: Buffer }
+  /** Sets a hash field, whatever it holds. */
+  | { step: 'put'; key: string; field: Buffer; value: Buffer }
+  /** Sets a hash field (undefined: removes it) that must hold `from` (undefined: be absent), or the append fails as a whole with a StateConflictError. */
+  | { step: 'swap'; key: string; field: Buffer; from: Buffer | undefined; to: Buffer | undefined }
   /** Of a chain record; see chain-state.ts. */
   | { step: 'mark'; key: string; field: Buffer; flags: number }
   | { step: 'settle'; key: string; field: Buffer; value: Buffer }
@@ -173,8 +175,11 @@ function encodeCall<E>(
       case 'count':
         args.push('count', key(step.key), step.field, String(step.by))
         break
+      case 'put':
+        args.push('put', key(step.key), step.field, step.value)
+        break
       case 'swap':
-        args.push('swap', key(step.key), step.field, step.from ?? '', step.to)
+        args.push('swap', key(step.key), step.field, step.from ?? '', step.to ?? '')
         break
       case 'mark':
         args.push('mark', key(step.key), step.field, String(step.flags))

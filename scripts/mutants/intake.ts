@@ -236,6 +236,13 @@ const backfilling: readonly Mutant[] = [
     replace: '',
     killedBy: backfiller('retry-schedule.redis', 'a retry moves the entry'),
   },
+  {
+    name: 'a chunk of an export goes in wherever the one before it is',
+    file: 'packages/streams/export-progress.ts',
+    find: "[{ step: 'swap', ...this.#address, from, to: isLast ? undefined : to }]",
+    replace: "[{ step: 'put', ...this.#address, value: to }]",
+    killedBy: backfiller('first-export.redis', 'Redis comes back older'),
+  },
 ]
 
 export const intakeMutants: readonly Mutant[] = [...verification, ...ingesting, ...backfilling]

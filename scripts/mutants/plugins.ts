@@ -50,9 +50,9 @@ export const pluginMutants: readonly Mutant[] = [
   },
   {
     name: 'what a reader throws at is indexed',
-    file: at('named-by-handle'),
-    find: "!didOfUri(ref.uri).startsWith('did:')",
-    replace: "!didOfUri(ref.uri).includes('.')",
+    file: at('unreadable-names'),
+    find: '!READABLE_DID.test(didOfUri(uri))',
+    replace: "!didOfUri(uri).startsWith('did:')",
     killedBy: unit('refusals'),
   },
   {

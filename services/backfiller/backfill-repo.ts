@@ -30,6 +30,7 @@ import {
   type StoredChain,
 } from '@sluice/streams/chain-state.ts'
 import type { Redis } from '@sluice/streams/connection.ts'
+import { ExportProgress } from '@sluice/streams/export-progress.ts'
 import { StateConflictError, type Producer, type Step } from '@sluice/streams/producer.ts'
 import { hostOf } from '@sluice/streams/cursors.ts'
 import { identityOf } from './account.ts'
@@ -138,7 +139,7 @@ export type AppendContext = Pick<BackfillContext, 'redis' | 'producer' | 'wanted
 
 /**
  * Appends all chunks of a verified export, the chain state with the last; while one is on its way to Redis, the next is made.
- * @throws RefusedError `export-overtaken` when it is older than what is missing by now; FatalError, AbortError
+ * @throws RefusedError `export-overtaken` when it is older than what is missing by now, or Redis has lost a chunk meanwhile; FatalError, AbortError
  */
 export async function appendExport(
   context: AppendContext,
@@ -150,6 +151,7 @@ export async function appendExport(
   const { producer, wanted, onChunk } = context
   const untouched = await untouchedChain(context, entry)
   const resync = untouched === undefined
+  const progress = new ExportProgress(producer.stream, repo.did)
   let records = 0
   let isFirst = true
   let under: Promise<unknown> = Promise.resolve()
@@ -166,11 +168,16 @@ export async function appendExport(
     }
     if (chunk.isLast) {
       events.push(headOf(repo, time))
-      const also = [...(untouched ? [stillUntouched(repo.did, untouched, isFirst)] : []), settleExport(repo.did, repo)]
+      const also = [
+        ...progress.next(chunk),
+        ...(untouched ? [stillUntouched(repo.did, untouched, isFirst)] : []),
+        settleExport(repo.did, repo),
+      ]
       const { stale } = await producer.append(events, signal, { also }).catch(asOvertaken)
       if (stale > 0) throw refuse('export-overtaken', `${repo.rev} does not reach what is missing`)
     } else {
-      under = producer.append(events, signal, { also: isFirst ? [beginExport(repo.did)] : [] })
+      const also = [...progress.next(chunk), ...(isFirst ? [beginExport(repo.did)] : [])]
+      under = producer.append(events, signal, { also }).catch(asOvertaken)
       under.catch(() => undefined) // it is awaited above, or by whoever gets the failure of the next
     }
     isFirst = false
@@ -201,7 +208,10 @@ function stillUntouched(did: string, chain: StoredChain, isOnlyChunk: boolean): 
 
 function asOvertaken(error: unknown): never {
   if (!(error instanceof StateConflictError)) throw error
-  throw refuse('export-overtaken', 'live commits of the account were sent on meanwhile: it comes again, as a resync')
+  throw refuse(
+    'export-overtaken',
+    'live commits of the account were sent on meanwhile, or Redis has lost a part of the export: it comes again, as a resync',
+  )
 }
 
 async function accountOutcome(

@@ -1,13 +1,16 @@
-/** C6 between a first export and the live stream: what was seen live and is gone by the export must not stay. */
+/** C6 of a first export: what was seen live and is gone by the export must not stay, and what Redis lost on the way is not taken for exported. */
 import { readRepoExport } from '@sluice/atproto/repo-export.ts'
 import { populatedRepo } from '@sluice/atproto/testing/world.ts'
+import { streamEventCodec } from '@sluice/events/codec.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
-import { moveChain, readChains, UNKNOWN_CHAIN, type ChainRecord } from '@sluice/streams/chain-state.ts'
+import { chainAddress, moveChain, readChains, UNKNOWN_CHAIN, type ChainRecord } from '@sluice/streams/chain-state.ts'
 import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
+import { exportsKey } from '@sluice/streams/export-progress.ts'
 import { HighWater } from '@sluice/streams/high-water.ts'
 import { Producer } from '@sluice/streams/producer.ts'
 import { appendExport, type AppendContext, type Outcome } from './backfill-repo.ts'
 import { exportEventCodec } from './export-events.ts'
+import { describe } from 'vitest'
 
 const STREAM = 'firehose_backfill'
 const never = new AbortController().signal
@@ -99,4 +102,60 @@ test('one of which a live commit is sent on meanwhile is exported again, as a re
     const [chain] = await readChains(bed.redis, [repo.did])
     expect(chain!.record).toMatchObject({ exported: true, rev: repo.rev })
   })
+})
+
+describe('Redis comes back older in the middle of an export, which then is not taken for whole', () => {
+  const large = populatedRepo('power cut', 1_700)
+  const KEYS = [STREAM, exportsKey(STREAM), chainAddress(large.did).key]
+  type Loss = (redis: Redis, chunk: number) => Promise<unknown>
+  const losses: [string, Loss][] = [
+    [
+      'without its second chunk',
+      async (redis, chunk) => {
+        if (chunk === 2) await Promise.all(KEYS.map(async (key) => redis.copy(key, `${key}:older`)))
+        if (chunk === 3) await Promise.all(KEYS.map(async (key) => redis.rename(`${key}:older`, key)))
+      },
+    ],
+    ['with nothing', async (redis, chunk) => chunk === 3 && redis.flushDb()],
+  ]
+  const accounts: [string, ChainRecord | undefined][] = [
+    ['unknown', undefined],
+    ['untouched', UNKNOWN_CHAIN],
+  ]
+
+  /** @param lose called when a chunk is made; what it sends is carried out after the chunks before, and before that one */
+  async function exportLarge({ redis, producer }: Bed, lose: Loss): Promise<Outcome> {
+    using verified = await readRepoExport([large.export()], { did: large.did, signingKey: large.key.did })
+    const lost: Promise<unknown>[] = []
+    const onChunk = (): unknown => lost.push(lose(redis, lost.length + 1))
+    const context = { redis, producer, wanted: () => true, alwaysResync: false, onChunk }
+    const entry = { did: large.did, host: 'test', rev: '', reason: 'listed' as const }
+    try {
+      return await appendExport(context, verified, entry, '2026-01-02T03:04:05.678Z', never)
+    } finally {
+      await Promise.all(lost)
+      expect(lost.length).toBeGreaterThanOrEqual(3)
+    }
+  }
+
+  test.for(losses.flatMap(([loss, lose]) => accounts.map(([account, chain]) => ({ loss, account, lose, chain }))))(
+    '$loss, of an account that was $account',
+    async ({ lose, chain }, { redisUrl }) => {
+      await inBed(redisUrl, async (bed) => {
+        const { redis, producer } = bed
+        if (chain) await producer.append([], never, { also: [moveChain(large.did, undefined, chain)] })
+        await expect(exportLarge(bed, lose)).rejects.toMatchObject({ reason: 'export-overtaken' })
+        const [broken] = await readChains(redis, [large.did])
+        expect(broken?.record.rev ?? '').toBe('')
+
+        await redis.del(STREAM)
+        expect(await exportLarge(bed, async () => {})).toMatchObject({ records: 1_700 })
+        const entries = (await redis.xRange(STREAM, '-', '+'))!.map(({ message }) => streamEventCodec.decode(message))
+        expect(entries.filter(({ type }) => type === 'create')).toHaveLength(1_700)
+        const [whole] = await readChains(redis, [large.did])
+        expect(whole!.record).toMatchObject({ exported: true, rev: large.rev })
+        expect(await redis.exists(exportsKey(STREAM))).toBe(0)
+      })
+    },
+  )
 })

@@ -7,7 +7,8 @@
 --   set    k value
 --   add    k field n v1…vn  XADD n entries of one field
 --   count  k field n        HINCRBY
---   swap   k field from to  the field must hold from ('' = absent), or nothing at all happens; then HSET to
+--   put    k field value    HSET
+--   swap   k field from to  the field must hold from ('' = absent), or nothing at all happens; then HSET to ('' = HDEL)
 --   mark   k field flags    chain record: sets flags                                 } the layout of a chain record
 --   settle k field value    chain record: an export of rev and data (value) is whole } is in chain-state.ts
 -- Returns {1, XLEN of KEYS[1], exports too old to settle}, or {0, key index, value found} when an expectation failed, or {2, n…} when
@@ -19,7 +20,7 @@ local function read(i)
   local step, k = ARGV[i], tonumber(ARGV[i + 1])
   if step == 'add' then return step, k, i + 4 + tonumber(ARGV[i + 3]) end
   if step == 'expect' or step == 'set' then return step, k, i + 3 end
-  if step == 'count' or step == 'mark' or step == 'settle' then return step, k, i + 4 end
+  if step == 'count' or step == 'put' or step == 'mark' or step == 'settle' then return step, k, i + 4 end
   if step == 'swap' then return step, k, i + 5 end
   error('unknown step ' .. tostring(step))
 end
@@ -62,7 +63,7 @@ while i <= #ARGV do
   elseif step == 'swap' then
     swaps = swaps + 1
     if (redis.call('HGET', KEYS[k], ARGV[i + 2]) or '') ~= ARGV[i + 3] then conflicts[#conflicts + 1] = swaps end
-  elseif step == 'count' or step == 'mark' or step == 'settle' then
+  elseif step == 'count' or step == 'put' or step == 'mark' or step == 'settle' then
     redis.call('HLEN', KEYS[k])
   elseif step == 'add' then
     redis.call('XLEN', KEYS[k])
@@ -80,8 +81,11 @@ while i <= #ARGV do
     for v = i + 4, after - 1 do redis.call('XADD', KEYS[k], '*', ARGV[i + 2], ARGV[v]) end
   elseif step == 'set' then
     redis.call('SET', KEYS[k], ARGV[i + 2])
+  elseif step == 'put' then
+    redis.call('HSET', KEYS[k], ARGV[i + 2], ARGV[i + 3])
   elseif step == 'swap' then
-    redis.call('HSET', KEYS[k], ARGV[i + 2], ARGV[i + 4])
+    if ARGV[i + 4] == '' then redis.call('HDEL', KEYS[k], ARGV[i + 2])
+    else redis.call('HSET', KEYS[k], ARGV[i + 2], ARGV[i + 4]) end
   elseif step == 'count' then
     redis.call('HINCRBY', KEYS[k], ARGV[i + 2], ARGV[i + 3])
   elseif step == 'mark' then
