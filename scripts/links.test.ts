@@ -2,21 +2,10 @@ import { execFileSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { expect, test } from 'vitest'
+import { anchorsOf } from './anchors.ts'
 
 const root = join(import.meta.dirname, '..')
 const pages = execFileSync('git', ['ls-files', '*.md'], { cwd: root, encoding: 'utf8' }).trim().split('\n')
-
-/** As GitHub makes them of headings, and those written as `<a id="…">`. */
-function anchorsOf(text: string): Set<string> {
-  const headings = [...text.matchAll(/^#+ (.*)$/gm)].map(([, title]) =>
-    title!
-      .toLowerCase()
-      .replaceAll(/[^\p{L}\p{N} _-]/gu, '')
-      .replaceAll(' ', '-'),
-  )
-  const ids = [...text.matchAll(/<a id="([^"]+)">/g)].map(([, id]) => id!)
-  return new Set([...headings, ...ids])
-}
 
 test.for(pages)('every link of %s leads somewhere', (page) => {
   const text = readFileSync(join(root, page), 'utf8')

@@ -4,7 +4,6 @@
  * Ends with the line `N passed, N failed`: each check counts as one, each test as one, and so does each error outside a test (a
  * file that does not load, a failing `afterAll`, an unhandled rejection, a process left behind). Exits 1 when anything failed.
  */
-import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { noProcessLeft } from '@sluice/sandbox/leftovers.ts'
 import { type Check, runCheck } from './checks.ts'
@@ -20,9 +19,8 @@ const checks: Check[] = [
   { name: 'lint', args: [tool('oxlint/bin/oxlint'), '--type-aware', '.'] },
   { name: 'types', args: [tool('typescript/bin/tsc'), '-p', '.'] },
   { name: 'house', args: [join(root, 'scripts/check-house.ts')] },
+  { name: 'docs', args: [join(root, 'scripts/generate-docs.ts'), '--check'], remedy: 'npm run docs' },
 ]
-const docs = join(root, 'scripts/generate-docs.ts')
-if (existsSync(docs)) checks.push({ name: 'docs', args: [docs, '--check'], remedy: 'npm run docs' })
 
 const allEnded = noProcessLeft('the run')
 const results = await Promise.all(checks.map((check) => runCheck(root, check)))

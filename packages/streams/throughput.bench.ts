@@ -1,6 +1,6 @@
 /**
  * Events through Redis with nothing behind it: how many a second one producer appends and one consumer reads, decodes and acks, and what that
- * costs on either side. `node throughput.bench.ts`, or `benchStreams` for `npm run bench`.
+ * costs on either side. `node throughput.bench.ts`.
  *
  * Redis 7.0 with AOF, the network's mix of events, two busy cores for all of it: 26,600 entries/s appended (6.0 µs of node and 6.8 of Redis
  * each), 20,700 consumed (7.0 and 4.9), 15,000 at once (10.9 and 9.7); 628 bytes of Redis memory an entry. The CPU is what to compare:
@@ -45,7 +45,7 @@ const SAMPLE_EVENTS = 20_000
 const never = new AbortController().signal
 
 /** Appends and consumes. Nothing is left in the stream. */
-export async function benchStreams({
+async function benchStreams({
   redisUrl,
   events = 200_000,
   batchEvents = 500,

@@ -4,6 +4,7 @@ import type { Facetted } from '../threads/load-facts.ts'
 import { derivePosts, factOfPost } from '../threads/posts.ts'
 import { affectedByPosts } from '../threads/affected.ts'
 import { refuseUnreadable } from '../unreadable-names.ts'
+import { feedItem } from './feed-item.ts'
 import { embedded, embedRows, embedTables, linked, quoted, type Embed } from './post-embeds.ts'
 
 export interface Post extends Facetted {
@@ -32,15 +33,6 @@ const post = table('post', {
   violatesEmbeddingRules: 'boolean?',
   hasThreadGate: 'boolean?',
   hasPostGate: 'boolean?',
-})
-
-const feedItem = table('feed_item', {
-  uri: 'text',
-  cid: 'text',
-  type: 'text',
-  postUri: 'text',
-  originatorDid: 'text',
-  sortAt: 'text',
 })
 
 const quote = table('quote', {

@@ -1,5 +1,6 @@
 import { didOfUri } from '@sluice/events/stream-event.ts'
 import { collection, count, notify, table, type StrongRef } from '../define.ts'
+import { feedItem } from './feed-item.ts'
 import { refuseUnreadable } from '../unreadable-names.ts'
 
 interface Repost {
@@ -17,15 +18,6 @@ const repost = table('repost', {
   viaCid: 'text?',
   createdAt: 'text',
   indexedAt: 'text',
-})
-
-const feedItem = table('feed_item', {
-  uri: 'text',
-  cid: 'text',
-  type: 'text',
-  postUri: 'text',
-  originatorDid: 'text',
-  sortAt: 'text',
 })
 
 export default collection<Repost>('app.bsky.feed.repost', {

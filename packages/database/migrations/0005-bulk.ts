@@ -9,7 +9,7 @@ export const bulk: Migration = {
   },
 }
 
-/** `bulk_load` has one row at most. `bulk_index.constraint`: the index stands behind a unique constraint of its name. */
+/** `bulk_load` has one row at most. `bulk_index.isConstraint`: the index stands behind a unique constraint of its name. */
 const STATEMENTS = `
 create table bulk_load (
   id bigint primary key check (id = 1),

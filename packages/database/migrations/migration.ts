@@ -4,7 +4,7 @@ import type { ClientBase } from 'pg'
  * A step of the schema. It runs once per database, in the transaction that records it, with the schema first in `search_path`
  * and a short `lock_timeout`.
  *
- * To add one: a file here, a line in list.ts, its objects in the list of additions of migrate.pg.test.ts, its columns in schema.ts.
+ * To add one: a file here, a line in list.ts, its objects in the list of ../testing/additions.ts, its columns in ../schema.ts.
  *
  * The tables of a running network are large, and the AppView reads them meanwhile. So a migration adds: new tables, nullable columns,
  * storage settings. What rewrites or scans a large table (a default that is computed, an index, a new type) does not belong
