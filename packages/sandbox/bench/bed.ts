@@ -56,7 +56,9 @@ export class Bed implements AsyncDisposable {
     const redis = started.use(await startRedis({ settings: REDIS_SETTINGS }))
     await createTemplate(postgres)
     await postgres.query('create extension if not exists pg_stat_statements')
+    await postgres.query('create extension pg_prewarm')
     await postgres.query('create extension pg_prewarm', [], TEMPLATE)
+    await touchSharedMemory(postgres)
     started.move()
     return new Bed(postgres, redis, fromCheckpoint)
   }
@@ -130,6 +132,23 @@ export class Bed implements AsyncDisposable {
     await this.postgres[Symbol.asyncDispose]()
   }
 }
+
+/**
+ * Uses each page of shared memory once, as in a server that has been up for a while. On a virtual machine the host may have to find a page that is used for the first time: at 2,000,000 events
+ * PostgreSQL took 110 µs an event with such pages, and 74 without. What is read is a table whose files are holes, so that nothing is written.
+ */
+async function touchSharedMemory(postgres: Postgres): Promise<void> {
+  await postgres.query('create table touched ()')
+  const [{ path, gigabytes }] = (await postgres.query(WHERE_TOUCHED)) as [{ path: string; gigabytes: number }]
+  const files = Array.from({ length: gigabytes }, (_, n) => (n === 0 ? path : `${path}.${n}`))
+  // As the server's user, in its data directory. A relation's files have 1 GB each.
+  await postgres.query(`copy (select) to program 'cat > /dev/null && truncate -s 1G ${files.join(' ')}'`)
+  await postgres.query(`select pg_prewarm('touched')`)
+  await postgres.query('drop table touched')
+}
+
+const WHERE_TOUCHED = `
+  select pg_relation_filepath('touched') as path, ceil(pg_size_bytes(current_setting('shared_buffers')) / 1024.0 ^ 3)::int as gigabytes`
 
 function collectGarbage(): void {
   setFlagsFromString('--expose-gc')
