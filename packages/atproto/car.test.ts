@@ -10,7 +10,7 @@ import { readCar, type CarRefusal } from './car.ts'
 import { encodeCbor } from './cbor-encode.ts'
 import { cidOf, formatCid, parseCid } from './cid.ts'
 import { varint, writeCar } from './testing/car-write.ts'
-import { NoRoomError, type Spool } from './slabs.ts'
+import { fileBytesMax, NoRoomError, type Spool } from './slabs.ts'
 import { random } from './testing/random.ts'
 
 const LIMITS = { bytes: 1_000_000, blocks: 1_000, blockBytes: 10_000 }
@@ -210,27 +210,52 @@ test('a spool that cannot be written is a fault of the moment, not of the reposi
   expect(() => store.push(writeCar(cidOf(block), [[cidOf(block), block]]))).toThrow(TransientError)
 })
 
-test('the files of several stores are bounded together, and what one has is room again when it is done', () => {
-  const disk = new Budget(1_000_000)
+describe('the files of several stores', () => {
   const blocks = Array.from({ length: 80 }, (_, i) => Buffer.alloc(10_000, i + 1))
   const car = writeCar(
     cidOf(blocks[0]!),
     blocks.map((block) => [cidOf(block), block] as const),
   )
-  const open = () => new CarStore({ bytes: 1e8, blocks: 1e6, blockBytes: 1e6 }, { memoryBytes: 0, disk })
-  const first = open()
-  first.push(car)
-  expect(disk.used).toBeGreaterThan(500_000)
-  using second = open()
-  expect(() => second.push(car)).toThrow(NoRoomError)
-  expect(disk.used).toBeLessThanOrEqual(disk.limit)
-  for (const block of blocks) expect(first.block(first.findCid(cidOf(block))).equals(block)).toBe(true)
-  first[Symbol.dispose]()
-  first[Symbol.dispose]()
-  second[Symbol.dispose]()
-  expect(disk.used).toBe(0)
-  using third = open()
-  third.push(car)
+  const open = (disk: Budget, bytes = 1e8) =>
+    new CarStore({ bytes, blocks: 1e6, blockBytes: 1e6 }, { memoryBytes: 0, disk })
+
+  test('are bounded together, and what one has is room again when it is done', () => {
+    const disk = new Budget(2_000_000)
+    const [first, ...others] = Array.from({ length: 20 }, () => open(disk))
+    first!.push(car)
+    expect(disk.used).toBeGreaterThan(500_000)
+    for (const other of others) expect(() => other.push(car)).toThrow(NoRoomError)
+    expect(disk.used).toBeLessThanOrEqual(disk.limit)
+    for (const block of blocks) expect(first!.block(first!.findCid(cidOf(block))).equals(block)).toBe(true)
+    for (const store of [first!, first!, ...others]) store[Symbol.dispose]()
+    expect(disk.used).toBe(0)
+    using again = open(disk)
+    again.push(car)
+  })
+
+  test('leave room for one more, when many are as large as they may be', () => {
+    const disk = new Budget(16_000_000)
+    const again = car.subarray(writeCar(cidOf(blocks[0]!), []).length)
+    const large = Array.from({ length: 12 }, () => open(disk, 2_000_000))
+    for (const store of large) {
+      store.push(car.subarray(0, car.length - again.length))
+      expect(() => {
+        for (;;) store.push(again)
+      }).toThrow()
+    }
+    expect(disk.used).toBeGreaterThan(12_000_000)
+    using small = open(disk)
+    small.push(car.subarray(0, 200_000))
+    for (const store of large) store[Symbol.dispose]()
+  })
+
+  test('may each be half as large as all together, when it is alone', () => {
+    const disk = new Budget(1_000_000)
+    using store = open(disk)
+    expect(() => store.push(car)).toThrow(NoRoomError)
+    expect(disk.used).toBeGreaterThan(400_000)
+    expect(disk.used).toBeLessThanOrEqual(fileBytesMax(disk.limit))
+  })
 })
 
 test('who counts the memory is asked before it grows, and decides what goes to the file', () => {

@@ -20,10 +20,18 @@ export interface Spool {
   memoryBytes: number
   /** Where the file is; the system's folder for such things when absent. */
   folder?: string
-  /** What the files of several may take of the disk together. */
+  /** What the files of several may take of the disk together; one, at most `fileBytesMax` of it. */
   disk?: Budget
   /** Asked before more is kept in memory, `bytes` in all, where `memoryBytes` allows it; false sends a slab to the file. */
   mayKeep?: (bytes: number) => boolean
+}
+
+/**
+ * The largest file where all may take `diskBytes`, and the others leave `left` of them: half when there are no others, and of what they leave a
+ * part that is the smaller the more they have. What slow hosts have sent stays for hours, and must not be all that there is room for.
+ */
+export function fileBytesMax(diskBytes: number, left = diskBytes): number {
+  return Math.floor(((left / diskBytes) * left) / 2)
 }
 
 export class Slabs implements Disposable {
@@ -76,7 +84,9 @@ export class Slabs implements Disposable {
 
   #write(slab: Buffer, size: number, { folder = tmpdir(), disk }: Spool): void {
     if (disk !== undefined && !this.#reserve(disk, size)) {
-      throw new NoRoomError(`the files of all repositories under way may take ${disk.limit} bytes, and are that large`)
+      throw new NoRoomError(
+        `the files of all repositories under way may take ${disk.limit} bytes, and this one has its part of what the others leave`,
+      )
     }
     try {
       if (this.#file === -1) this.#file = openNameless(folder)
@@ -86,9 +96,9 @@ export class Slabs implements Disposable {
     }
   }
 
-  /** A budget lets the first one through whatever its size; a disk does not. */
   #reserve(disk: Budget, size: number): boolean {
-    if (size > disk.limit || !disk.tryAcquire(size)) return false
+    const left = disk.limit - (disk.used - this.#diskBytes)
+    if (this.#diskBytes + size > fileBytesMax(disk.limit, left) || !disk.tryAcquire(size)) return false
     this.#diskBytes += size
     return true
   }

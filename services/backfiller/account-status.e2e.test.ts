@@ -3,10 +3,12 @@ import { populatedRepo, testDid } from '@sluice/atproto/testing/world.ts'
 import { streamEventCodec } from '@sluice/events/codec.ts'
 import { startDaemon } from '@sluice/sandbox/daemon.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
+import { FakeAccount } from '@sluice/sandbox/testing/fake-account.ts'
 import { FakeNetwork } from '@sluice/sandbox/testing/fake-network.ts'
 import { chainAddress, encodeChain, readChains, UNKNOWN_CHAIN } from '@sluice/streams/chain-state.ts'
 import { connectRedis } from '@sluice/streams/connection.ts'
-import { deadOf, enqueue, laterOf, OUTPUT } from './testing/queue-view.ts'
+import { IndexModel } from './testing/index-model.ts'
+import { deadOf, drainTo, enqueue, laterOf, OUTPUT, QUEUE } from './testing/queue-view.ts'
 
 test('A1: the status that a host answers instead of a repository bears a time before the answer', async ({
   redisUrl,
@@ -33,6 +35,51 @@ test('A1: the status that a host answers instead of a repository bears a time be
     const event = streamEventCodec.decode(entry!.message)
     expect(event).toMatchObject({ type: 'account', active: false, status: 'deactivated' })
     expect(Date.parse(event.time)).toBeLessThan(answeredAtMs!)
+  } finally {
+    redis.destroy()
+  }
+})
+
+test('A3, B3: fetched from the host that listed it, an account has the status that its PDS says, not what the other says of one that it has no more', async ({
+  redisUrl,
+}) => {
+  await using network = await FakeNetwork.start()
+  const [mirror, pds] = [await network.addHost(), await network.addHost()]
+  const account = (name: string) => network.addAccount(populatedRepo(name, 1), pds)
+  const [copied, left, unknown, gone] = [account('copied'), account('left'), account('unknown'), account('gone')]
+  const copy = new FakeAccount(copied.repo, mirror)
+  new FakeAccount(left.repo, mirror).status = 'deactivated'
+  new FakeAccount(gone.repo, mirror).status = 'takendown'
+  gone.status = 'suspended'
+  const redis = await connectRedis({ url: redisUrl, name: 'test' })
+  try {
+    await enqueue(
+      redis,
+      [copied, left, unknown, gone].map(({ did }) => ({ did, host: mirror.host, rev: '', reason: 'listed' })),
+    )
+    await using _ = await startDaemon({
+      role: 'backfiller',
+      env: {
+        REDIS_URL: redisUrl,
+        PLC_URL: network.plcUrl,
+        ALLOW_PRIVATE_HOSTS: 'true',
+        BACKFILLER_CONSUMER: 'one',
+        BACKFILLER_FETCH_FROM: 'listed',
+      },
+    })
+    await expect.poll(() => redis.xLen(QUEUE), { timeout: 20_000 }).toBe(0)
+    const index = new IndexModel()
+    await drainTo(redis, index)
+    const found = [copied, left, unknown, gone].map(({ did }) => index.repo(did))
+    expect(found.map(({ rev, status }) => rev || status)).toEqual([
+      copied.repo.rev,
+      left.repo.rev,
+      unknown.repo.rev,
+      'suspended',
+    ])
+    expect(found[3]!.statusHost).toBe(pds.host)
+    expect([copy.served, copied.served], 'what it has is taken from there').toEqual([1, 0])
+    expect(await deadOf(redis)).toEqual(new Map())
   } finally {
     redis.destroy()
   }

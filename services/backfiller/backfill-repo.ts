@@ -5,7 +5,7 @@
  *
  * - Nothing is appended before everything is verified. A chunk is one atomic append; the chain state moves with the last.
  * - What the host says of an account that it does not serve (taken down, suspended, deactivated, gone) becomes an `account`
- *   event, after checking whether the account has moved meanwhile. "Not found" is confirmed by a second, different request.
+ *   event, after checking that it is the account's own, which may have moved meanwhile. "Not found" is confirmed by a second, different request.
  * - A bad signature may mean a new key: the identity is refreshed once, and the export at hand is checked again.
  */
 import { setImmediate } from 'node:timers/promises'
@@ -65,8 +65,8 @@ export interface Visit {
 export type Outcome =
   | { kind: 'exported'; resync: boolean; records: number }
   | { kind: 'account'; status: string }
-  /** Its host is another one by now: ask there. */
-  | { kind: 'moved'; identity: Identity }
+  /** Its host is another than the one that was asked: ask there. */
+  | { kind: 'moved'; identity: Identity; url: string }
 
 /** A head may be that far ahead of our clock; else it would outlive everything that comes after it. */
 const FUTURE_MS = 300_000
@@ -85,7 +85,8 @@ export async function backfillRepo(context: BackfillContext, visit: Visit, signa
     fetched = await fetchExport(context, target, { permit, memory, signal })
   } catch (error) {
     if (error instanceof XrpcRefusedError && error.reason.startsWith('repo-')) {
-      return (await movedFrom(context, identity)) ?? accountOutcome(context, visit, { answer: error, askedAt }, signal)
+      const moved = await movedFrom(context, entry.did, url)
+      return moved ?? accountOutcome(context, visit, { answer: error, askedAt }, signal)
     }
     throw error
   }
@@ -100,15 +101,16 @@ export async function backfillRepo(context: BackfillContext, visit: Visit, signa
   }
 }
 
-/** Where the account is by now, when that is another host than the one we know. */
+/** Where the account is by now, when that is another host than `url`. */
 export async function movedFrom(
   { identities }: Pick<BackfillContext, 'identities'>,
-  { did, pds }: Identity,
+  did: string,
+  url: string | undefined,
 ): Promise<Outcome | undefined> {
   const { resolution } = await identities.refresh(did)
-  if (resolution.status !== 'found' || resolution.identity.pds === undefined || resolution.identity.pds === pds)
-    return undefined
-  return { kind: 'moved', identity: resolution.identity }
+  if (resolution.status !== 'found') return undefined
+  const { identity } = resolution
+  return identity.pds === undefined || identity.pds === url ? undefined : { kind: 'moved', identity, url: identity.pds }
 }
 
 async function verifyWithFreshKey(

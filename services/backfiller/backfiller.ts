@@ -8,6 +8,7 @@ import { once } from 'node:events'
 import { HttpClient } from '@sluice/atproto/http.ts'
 import type { CachedResolution } from '@sluice/atproto/identity-cache.ts'
 import { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
+import { fileBytesMax } from '@sluice/atproto/slabs.ts'
 import { XrpcClient } from '@sluice/atproto/xrpc.ts'
 import { collections } from '@sluice/collections/collections.ts'
 import { collectionFilter } from '@sluice/collections/patterns.ts'
@@ -84,15 +85,14 @@ export class Backfiller implements Service {
     const { config } = this.#options
     const streams = [priorityStream(config.backfillStream), config.backfillStream]
     const parts = [
-      dispatcher.failed,
+      // Its failure is one of the parts; without one it never ends.
+      Promise.race([dispatcher.failed, once(stopping, 'abort').then(() => undefined)]),
       this.#renew(context.limits, stopping),
       ...streams.map((stream) => this.#feed(stream, { redis, schedule, dispatcher }, stopping)),
       ...streams.map((stream) =>
         schedule.run(stream, stopping, (retry) => this.#logRetry('putting entries back that are due', retry)),
       ),
     ].map((part) => part.catch((error: unknown) => (stop.abort(), Promise.reject(error))))
-    // Its failure is one of the parts; without one it never ends.
-    parts[0] = Promise.race([parts[0]!, once(stopping, 'abort').then(() => undefined)])
     const results = await Promise.allSettled(parts)
     const failures = results.flatMap((result) => (result.status === 'rejected' ? [result.reason as unknown] : []))
     const [failure] = failures.filter((error) => !(isAbort(error) && stopping.aborted))
@@ -141,8 +141,8 @@ export class Backfiller implements Service {
       xrpc,
       limits,
       identities,
-      // One that needs all of the disk would never find room, and be tried for ever.
-      options: { ...config, repoBytes: Math.min(config.repoBytes, config.spoolBytes) },
+      // One that needs more of the disk than it may have would never find room, and be tried for ever.
+      options: { ...config, repoBytes: Math.min(config.repoBytes, fileBytesMax(config.spoolBytes)) },
       disk: new Budget(config.spoolBytes),
       producer: await this.#producer(signal, resources),
       wanted: collectionFilter(

@@ -42,6 +42,7 @@ export class Claim {
   readonly deliveries: number
   readonly #batch: Batch<BackfillEvent>
   readonly #options: ClaimsOptions
+  readonly #decided = Promise.withResolvers<void>()
 
   constructor(batch: Batch<BackfillEvent>, options: ClaimsOptions) {
     this.entry = batch.events[0]!
@@ -53,14 +54,21 @@ export class Claim {
     this.#options = options
   }
 
+  /** Resolves when it is known how it is given back, and nobody works on it any more; to give it back may take longer. */
+  get decided(): Promise<void> {
+    return this.#decided.promise
+  }
+
   /** Nothing is left to do. */
   async done(): Promise<void> {
+    this.#decided.resolve()
     await this.#batch.ack()
   }
 
   /** To be tried again in `delayMs`, as `entry`. */
   async retry(entry: BackfillEvent, delayMs: number): Promise<void> {
     const { schedule, address } = this.#options
+    this.#decided.resolve()
     await this.#patiently(() => schedule.retry(address, this.id, entry, delayMs))
     await this.#batch.ack() // it is acked already; this lets the consumer forget it
   }
@@ -69,12 +77,15 @@ export class Claim {
   async defer(turn: Turn): Promise<boolean> {
     const { schedule, address } = this.#options
     const isDeferred = await this.#patiently(() => schedule.defer(address, this.id, this.entry, turn))
-    if (isDeferred) await this.#batch.ack()
-    return isDeferred
+    if (!isDeferred) return false
+    this.#decided.resolve()
+    await this.#batch.ack()
+    return true
   }
 
-  /** Given up: a dead letter. */
+  /** Given up: a dead letter. Where they are full this waits for an operator. */
   async bury(reason: DeadReason, message: string, attempts: number): Promise<void> {
+    this.#decided.resolve()
     await this.#batch.refuse(this.#batch.events[0]!, { reason, message, attempts })
   }
 

@@ -77,7 +77,7 @@ export const backfillerConfig = defineConfig({
       env: 'BACKFILLER_SPOOL_BYTES',
       type: 'bytes',
       default: 16 * 1024 ** 3,
-      help: 'Disk for the files of repositories under way, in all; what finds no room is tried again later, and no repository may be larger.',
+      help: 'Disk for the files of repositories under way, in all; what finds no room is tried again later, and no repository may be larger than half of it.',
       check: (bytes) => (bytes < 64 * 1024 ** 2 ? 'is less than 64mb' : undefined),
     },
     repoBytes: {

@@ -11,19 +11,20 @@ import { RateLimitedError } from '@sluice/atproto/xrpc.ts'
 import type { Identity } from '@sluice/atproto/identity.ts'
 import { SEQ_BACKFILL } from '@sluice/events/stream-event.ts'
 import { Budget } from '@sluice/runtime/budget.ts'
-import { describeError, FatalError, isAbort, TransientError } from '@sluice/runtime/errors.ts'
+import { FatalError, isAbort } from '@sluice/runtime/errors.ts'
 import { logRetry, type Logger } from '@sluice/runtime/log.ts'
 import { markInactive } from '@sluice/streams/chain-state.ts'
 import { identityOf, isHearsay, repoOrigin, resolvePatiently } from './account.ts'
 import { backfillRepo, movedFrom, type BackfillContext, type Outcome } from './backfill-repo.ts'
 import { HELD_ENTRIES, type Claim } from './claims.ts'
-import type { CrashSuspects } from './crash-suspects.ts'
-import { failureOf, judge, type RetryLimits } from './failures.ts'
+import { DEATHS_MAX, type CrashSuspects } from './crash-suspects.ts'
+import type { RetryLimits } from './failures.ts'
 import type { HostTally } from './host-tally.ts'
 import { HostQueues } from './host-queues.ts'
-import type { Permit } from './pds-limits.ts'
+import type { Asked, Permit } from './pds-limits.ts'
 import type { Progress } from './progress.ts'
 import type { RepoMemories, RepoMemory } from './repo-memory.ts'
+import { Settlement } from './settlement.ts'
 
 export interface DispatcherOptions extends RetryLimits {
   context: BackfillContext
@@ -59,22 +60,22 @@ const MOVES_MAX = 2
 export class Dispatcher {
   readonly #options: DispatcherOptions
   readonly #queues: HostQueues<Placed, RepoMemory>
+  readonly #settlement: Settlement
   readonly #resolving = new Budget(RESOLVING)
   readonly #signal: AbortSignal
   readonly #moves = new WeakMap<Claim, number>()
   readonly #skipped: ReadonlySet<string>
-  readonly #failed = Promise.withResolvers<never>()
   #closed: Promise<void> | undefined
 
   /** @param signal ends what is under way; what is not settled by then stays pending */
   constructor(options: DispatcherOptions, signal: AbortSignal) {
     this.#options = options
     this.#signal = signal
+    this.#settlement = new Settlement(options, signal)
     this.#skipped = new Set(options.skipHosts.map((host) => host.toLowerCase()))
-    this.#failed.promise.catch(() => undefined)
     const { context, concurrency, memories, mayBegin, progress } = options
     this.#queues = new HostQueues({
-      limits: context.limits,
+      limits: { limitsOf: (host) => context.limits.limitsOf(host), ask: (host) => this.#ask(host) },
       concurrency,
       heldMax: HELD_ENTRIES,
       reserve: () => (mayBegin() ? memories.tryOpen() : undefined),
@@ -89,7 +90,7 @@ export class Dispatcher {
 
   /** Rejects with the first error that concerns all. */
   get failed(): Promise<never> {
-    return this.#failed.promise
+    return this.#settlement.failed
   }
 
   get running(): number {
@@ -111,20 +112,44 @@ export class Dispatcher {
 
   /** Takes a claim in; resolves when there is room for another. Never rejects for the claim's sake. */
   async take(claim: Claim): Promise<void> {
+    const { suspects } = this.#options
+    const deaths = await suspects.deathsOf(claim)
+    if (deaths === 0) return this.#letIn(claim)
+    if (deaths >= DEATHS_MAX) {
+      return this.#settlement.bury(claim, 'crash-loop', `it was under way at ${deaths} deaths of a process`, deaths)
+    }
+    void suspects.alone(claim, () => this.#letIn(claim), this.#signal)
+  }
+
+  /** Resolves when its identity is being looked up. */
+  async #letIn(claim: Claim): Promise<void> {
     try {
       await this.#resolving.acquire(1, this.#signal)
     } catch {
       return // we stop: it stays pending
     }
-    void this.#guard(claim, () => this.#place(claim)).finally(() => this.#resolving.release(1))
+    void this.#settlement.guard(claim, () => this.#place(claim)).finally(() => this.#resolving.release(1))
   }
 
   /** Resolves when nothing is under way any more. Only after the signal. */
   close(): Promise<void> {
-    this.#closed ??= Promise.all([this.#queues.close(), this.#resolving.acquire(RESOLVING, NEVER)]).then(
-      () => undefined,
-    )
+    this.#closed ??= this.#toEnd()
     return this.#closed
+  }
+
+  async #toEnd(): Promise<void> {
+    await Promise.all([this.#queues.close(), this.#resolving.acquire(RESOLVING, NEVER)])
+    await this.#settlement.end()
+  }
+
+  /** As `limits.ask`, for queues that cannot fail. */
+  async #ask(host: string): Promise<Asked> {
+    try {
+      return await this.#options.context.limits.ask(host)
+    } catch (error) {
+      this.#settlement.fail(error)
+      return { why: 'redis', waitMs: PUT_OFF_MS }
+    }
   }
 
   async #place(claim: Claim): Promise<void> {
@@ -140,18 +165,20 @@ export class Dispatcher {
       return this.#settle(claim, { kind: 'account', status: 'deleted' })
     }
     if (resolution.status === 'missing' && isHearsay(claim.entry)) {
-      // As letters, what one host makes up would fill the room for all, and stop the queue. Should it come to exist, the next sweep finds it.
+      // As letters, what one host makes up would fill the room for all, and stop the queue. Should it come to exist, a sweep finds it: the
+      // first one for which what the listing has asked for is not pending any more.
       await claim.done()
       return progress.outcome('no-account')
     }
-    await this.#enqueue(claim, identityOf(did, resolution), false)
+    const identity = identityOf(did, resolution)
+    await this.#enqueue({ claim, identity, url: repoOrigin(claim.entry, identity, this.#options) }, false)
   }
 
   /** What may not wait here is put off, so that others are seen; with the schedule full it waits here after all. */
-  async #enqueue(claim: Claim, identity: Identity, front: boolean): Promise<void> {
+  async #enqueue(placed: Placed, front: boolean): Promise<void> {
     const { progress } = this.#options
-    const url = repoOrigin(claim.entry, identity, this.#options)
-    const { host, hostname } = new URL(url)
+    const { claim } = placed
+    const { host, hostname } = new URL(placed.url)
     if (this.#skipped.has(host) || this.#skipped.has(hostname)) {
       await claim.done()
       progress.outcome('skipped')
@@ -160,7 +187,7 @@ export class Dispatcher {
     const closedMs = this.#queues.closedMs(host)
     const isPutOff = closedMs > PUT_OFF_MS || (!front && !this.#queues.mayWait(host, claim))
     if (isPutOff && (await claim.defer(this.#turn(host, closedMs)))) return progress.outcome('put-off')
-    this.#queues.add(host, { claim, identity, url }, { urgent: claim.urgent, front })
+    this.#queues.add(host, placed, { urgent: claim.urgent, front })
   }
 
   #turn(host: string, delayMs: number) {
@@ -171,7 +198,7 @@ export class Dispatcher {
   #putOffAll(host: string, delayMs: number): void {
     for (const placed of this.#queues.drain(host)) {
       const { claim } = placed
-      void this.#guard(claim, async () => {
+      void this.#settlement.guard(claim, async () => {
         if (await claim.defer(this.#turn(host, delayMs))) this.#options.progress.outcome('put-off')
         else this.#queues.add(host, placed, { urgent: claim.urgent })
       })
@@ -181,22 +208,16 @@ export class Dispatcher {
   async #visit(placed: Placed, permit: Permit, memory: RepoMemory): Promise<void> {
     using _ = memory
     const { claim } = placed
-    await this.#guard(claim, () =>
-      this.#options.suspects.watch(
-        claim,
-        {
-          work: () => this.#work(placed, permit, memory),
-          onGuilty: (deaths) =>
-            this.#bury(claim, 'crash-loop', `it was under way at ${deaths} deaths of a process`, deaths),
-        },
-        this.#signal,
-      ),
+    const { suspects } = this.#options
+    await this.#settlement.guard(claim, () =>
+      suspects.watch(claim, () => this.#work(placed, permit, memory), this.#signal),
     )
     await permit.release({ verdict: 'nothing' })
   }
 
-  async #work({ claim, identity, url }: Placed, permit: Permit, memory: RepoMemory): Promise<void> {
+  async #work(placed: Placed, permit: Permit, memory: RepoMemory): Promise<void> {
     const { context, tally } = this.#options
+    const { claim, identity, url } = placed
     const { host } = new URL(url)
     let outcome: Outcome
     try {
@@ -206,7 +227,7 @@ export class Dispatcher {
       if (isAbort(error) || error instanceof FatalError) throw error
       if (error instanceof RateLimitedError) {
         // The host's trouble, not the repository's: it stays first in line.
-        return this.#enqueue(claim, identity, true)
+        return this.#enqueue(placed, true)
       }
       if (!(error instanceof NoRoomError)) tally.count(host, 'failed')
       outcome = await this.#movedMeanwhile(claim, identity, error)
@@ -217,7 +238,7 @@ export class Dispatcher {
   /** After a failure: the account may be elsewhere by now. @throws `error` when it is not, or nobody knows */
   async #movedMeanwhile(claim: Claim, identity: Identity, error: unknown): Promise<Outcome> {
     if ((this.#moves.get(claim) ?? 0) >= MOVES_MAX) throw error
-    const moved = await movedFrom(this.#options.context, identity).catch(() => undefined)
+    const moved = await movedFrom(this.#options.context, identity.did, identity.pds).catch(() => undefined)
     if (moved === undefined) throw error
     return moved
   }
@@ -228,7 +249,7 @@ export class Dispatcher {
       case 'moved':
         this.#moves.set(claim, (this.#moves.get(claim) ?? 0) + 1)
         progress.outcome('moved')
-        return this.#enqueue(claim, outcome.identity, true)
+        return this.#enqueue({ claim, identity: outcome.identity, url: outcome.url }, true)
       case 'account':
         await claim.done()
         return progress.outcome('account')
@@ -238,45 +259,5 @@ export class Dispatcher {
       default:
         return outcome satisfies never
     }
-  }
-
-  /** Runs a step of a claim's way; a failure is judged, and settled. */
-  async #guard(claim: Claim, step: () => Promise<void>): Promise<void> {
-    try {
-      try {
-        await step()
-      } catch (error) {
-        await this.#judge(claim, error)
-      }
-    } catch (error) {
-      // It could not be settled: it stays pending, and is found again.
-      if (!this.#signal.aborted) this.#failed.reject(error)
-    }
-  }
-
-  async #judge(claim: Claim, error: unknown): Promise<void> {
-    if (isAbort(error) && this.#signal.aborted) return
-    if (error instanceof FatalError) throw error
-    const failure = failureOf(error)
-    const { log, progress } = this.#options
-    const { did, host } = claim.entry
-    const level = error instanceof TransientError ? 'debug' : failure.class === 'bug' ? 'error' : 'info'
-    log[level](
-      { did, host, class: failure.class, ...(failure.class === 'bug' && { err: error }) },
-      describeError(error),
-    )
-    const verdict = judge(claim.entry, failure, this.#options)
-    if (verdict.act === 'bury') return this.#bury(claim, verdict.reason, verdict.detail, verdict.attempts)
-    await claim.retry(verdict.entry, verdict.delayMs)
-    progress.retries.inc(1, { class: failure.class })
-    progress.outcome('retry')
-  }
-
-  async #bury(claim: Claim, reason: Parameters<Claim['bury']>[0], detail: string, attempts: number): Promise<void> {
-    const { log, progress } = this.#options
-    await claim.bury(reason, detail, attempts)
-    log.warn({ did: claim.entry.did, reason, attempts }, `a repository is given up: ${detail}`)
-    progress.dead.inc(1, { reason })
-    progress.outcome('dead')
   }
 }

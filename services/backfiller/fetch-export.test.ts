@@ -45,3 +45,8 @@ test.each([
 test('a host that cannot be reached is reported all the same', () => {
   expect(reportOf(new TransientError('ECONNRESET'))).toEqual({ verdict: 'failed' })
 })
+
+test('a host that is down and says for how long is parked for all, and not only for the repository that was asked for', () => {
+  const error = new TransientError('503', { retryAfterMs: 60_000 })
+  expect(reportOf(error)).toEqual({ verdict: 'failed', parkMs: 60_000 })
+})

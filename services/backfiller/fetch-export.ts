@@ -134,6 +134,9 @@ async function download(context: FetchContext, target: FetchTarget, { memory, si
 export function reportOf(error: unknown): Report {
   if (error instanceof RateLimitedError) return { verdict: 'ok', parkMs: error.retryAfterMs ?? 0 }
   if (error instanceof NoRoomError) return { verdict: 'nothing' }
-  if (error instanceof TransientError) return { verdict: 'failed' }
+  if (error instanceof TransientError) {
+    // With a 5xx it may say when to come back, as with a 429.
+    return { verdict: 'failed', ...(error.retryAfterMs !== undefined && { parkMs: error.retryAfterMs }) }
+  }
   return { verdict: isAbort(error) ? 'nothing' : 'ok' }
 }

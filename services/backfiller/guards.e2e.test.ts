@@ -14,12 +14,14 @@ import { startRedis } from '@sluice/sandbox/redis.ts'
 import { FakeNetwork } from '@sluice/sandbox/testing/fake-network.ts'
 import type { FakeAccount } from '@sluice/sandbox/testing/fake-account.ts'
 import type { PdsManners } from '@sluice/sandbox/testing/fake-pds.ts'
-import { priorityStream, retryKey } from '@sluice/streams/backfill-queue.ts'
+import { hostKey, priorityStream, retryKey } from '@sluice/streams/backfill-queue.ts'
 import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
+import { deadLetterStream } from '@sluice/streams/dead-letters.ts'
 import { IndexModel } from './testing/index-model.ts'
 import { deadOf, drainTo, enqueue, laterOf, OUTPUT, QUEUE } from './testing/queue-view.ts'
 import { records } from './testing/records.ts'
 
+const DEAD = deadLetterStream(QUEUE)
 const RANDOM = new Random(5)
 const QUICK = { BACKFILLER_RETRY_MS: '10ms', BACKFILLER_RETRY_MAX_MS: '100ms' }
 
@@ -269,6 +271,48 @@ test('what an operator asks for goes first', async ({ world }) => {
   await using _ = await world.start({ BACKFILLER_CONCURRENCY: '1' })
   await expect.poll(() => redis.xLen(priorityStream(QUEUE)), { timeout: 30_000, interval: 5 }).toBe(0)
   expect(await redis.xLen(QUEUE)).toBeGreaterThan(30)
+})
+
+test('where the dead letters are full, what would become one waits for the operator, and what he asks for does not wait with it', async ({
+  world,
+}) => {
+  const { redis } = world
+  // More than are looked up at once, and than there are places.
+  const homeless = await world.accounts(Array.from({ length: 70 }, () => 1))
+  for (const account of homeless) account.document = 'no-pds'
+  const refused = (await Promise.all(Array.from({ length: 6 }, () => world.accounts([1])))).flat()
+  for (const account of refused) account.fault = { kind: 'status', status: 403 }
+  const lastTry = (accounts: readonly FakeAccount[], failure: string) =>
+    entriesOf(accounts).map((entry) => ({ ...entry, attempts: 4, failure }))
+  await redis.eval("for i = 1, 100000 do redis.call('XADD', KEYS[1], '*', 'reason', 'bug') end", { keys: [DEAD] })
+  await enqueue(redis, [...lastTry(refused, 'refused'), ...lastTry(homeless, 'identity')])
+  await using _ = await world.start({ BACKFILLER_CONCURRENCY: '4' })
+  await expect.poll(() => refused.filter(({ fired }) => fired > 0).length, { message: 'places' }).toBe(refused.length)
+  const [asked] = await world.accounts([3])
+  const request = { did: asked!.did, host: '', rev: '', reason: 'requested' }
+  await redis.xAdd(priorityStream(QUEUE), '*', { repo: JSON.stringify(request) })
+  const index = new IndexModel()
+  const done = async (): Promise<boolean> => {
+    await drainTo(redis, index)
+    return index.repo(asked!.did).rev === asked!.repo.rev
+  }
+  await expect.poll(done, { timeout: 20_000 }).toBe(true)
+  expect(await redis.xLen(QUEUE), 'none is lost').toBe(homeless.length + refused.length)
+  await redis.del(DEAD)
+  await expect.poll(async () => (await deadOf(redis)).size, { timeout: 30_000 }).toBe(homeless.length + refused.length)
+})
+
+test('what Redis will never understand ends the process, with a message, and is not waited for as if it were away', async ({
+  world,
+}) => {
+  const { redis } = world
+  const [account] = await world.accounts([3])
+  await redis.set(hostKey(QUEUE, account!.pds.host), 'of another program')
+  await enqueue(redis, entriesOf([account!]))
+  await using daemon = await world.start()
+  await expect.poll(() => daemon.isRunning, { timeout: 20_000 }).toBe(false)
+  expect(daemon.logLines.join('\n')).toContain('another program uses the same keys')
+  expect(await redis.xLen(QUEUE)).toBe(1)
 })
 
 test('D9, B2: told to stop it exits with 0 though hosts are silent; what it held and what waits is there for the next one', async ({

@@ -12,6 +12,7 @@
 import type { Asked, HostWait, PdsLimits, Permit } from './pds-limits.ts'
 
 export interface HostQueuesOptions<T, R extends Disposable> {
+  /** `ask` must not reject. */
   limits: Pick<PdsLimits, 'ask' | 'limitsOf'>
   /** Work under way, over all hosts. */
   concurrency: number

@@ -1,4 +1,5 @@
 /** B2: the limits of a host hold for all backfillers together, since they are in Redis. */
+import { FatalError } from '@sluice/runtime/errors.ts'
 import { expect, test as base } from '@sluice/sandbox/fixtures.ts'
 import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
 import type { HostLimits } from './host-rules.ts'
@@ -65,6 +66,20 @@ test('what the host says is left is all that is asked, by all together', async (
   expect(await both[1].ask(HOST)).toMatchObject({ why: 'stated' })
 })
 
+test('a host that says more is left than anybody can count is asked all the same, and its next word counts', async ({
+  redis,
+}) => {
+  const both = two(redis, {})
+  for (const remaining of [2 ** 64, Infinity]) {
+    await both[0].observe(HOST, { remaining, resetMs: 60_000 })
+    const permits = await askAll(both, 4)
+    expect(permits).toHaveLength(4)
+    await Promise.all(permits.map((permit) => permit.release({ verdict: 'ok' })))
+  }
+  await both[0].observe(HOST, { remaining: 2, resetMs: 60_000 })
+  expect(await askAll(both, 4)).toHaveLength(2)
+})
+
 test('a host that fails is parked, longer each time, asked by one at a time, and forgiven when it works', async ({
   redis,
 }) => {
@@ -106,6 +121,12 @@ test('while Redis is away nothing is allowed, and nothing throws', async ({ redi
   const [one] = two(redis, {})
   redis.destroy()
   expect(await one.ask(HOST)).toMatchObject({ why: 'redis' })
+})
+
+test('a Redis that will never understand us is no Redis that is away', async ({ redis }) => {
+  const [one] = two(redis, {})
+  await redis.set('s:host:pds.example', 'of another program')
+  await expect(one.ask(HOST)).rejects.toThrow(FatalError)
 })
 
 test('a time further ahead than a host may be closed is not believed, whoever stored it', async ({ redis }) => {

@@ -82,7 +82,7 @@ export class PdsLimits {
     return this.#options.limitsOf(host)
   }
 
-  /** Asks once. Never rejects: while Redis is away nothing is allowed. */
+  /** Asks once. While Redis is away nothing is allowed. @throws FatalError when Redis does not understand us, which no wait mends */
   async ask(host: string): Promise<Asked> {
     const id = randomUUID()
     const refused = await this.#acquire(host, id)
@@ -91,7 +91,7 @@ export class PdsLimits {
 
   /**
    * A permit for a second host, or when `slot` is false a further request to a host that one is held for.
-   * @throws TransientError when it would take too long; an AbortError
+   * @throws TransientError when it would take too long; a FatalError as `ask`; an AbortError
    */
   async wait(host: string, signal: AbortSignal, { slot = true } = {}): Promise<Permit> {
     const endMs = performance.now() + WAIT_MS
@@ -140,7 +140,9 @@ export class PdsLimits {
       const reply = await runScript(redis, acquire, [hostKey(stream, host), slotsKey(stream, host)], args)
       const [granted, why, waitMs] = reply as [number, HostWait, number]
       return granted === 1 ? undefined : { why, waitMs: Math.max(1, waitMs) }
-    } catch {
+    } catch (error) {
+      const classified = classifyRedisError(error)
+      if (!(classified instanceof TransientError)) throw classified
       return { why: 'redis', waitMs: REDIS_WAIT_MS }
     }
   }

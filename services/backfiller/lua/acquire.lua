@@ -35,7 +35,8 @@ local tokens = math.min(burst, tonumber(h[1] or burst) + (now - at) * perSecond 
 if tokens < 1 then return {0, 'rate', math.ceil((1 - tokens) / perSecond * 1000)} end
 
 redis.call('HSET', KEYS[1], 'tokens', string.format('%.6f', tokens - 1), 'at', string.format('%.0f', now))
-if leftUntil > now then redis.call('HINCRBY', KEYS[1], 'left', -1) end
+-- Not by HINCRBY, which fails on what a host may say: more than 64 bits.
+if leftUntil > now then redis.call('HSET', KEYS[1], 'left', string.format('%.0f', h[4] - 1)) end
 -- Anybody's redirects can name any number of hosts.
 redis.call('PEXPIRE', KEYS[1], (h[7] or h[8] or h[9]) and ARGV[7] or ARGV[8])
 if ARGV[1] ~= '' then

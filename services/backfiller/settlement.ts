@@ -1,0 +1,95 @@
+/**
+ * What follows when a step of a claim's way fails: the claim is judged, and given back for a later try or as a dead letter.
+ *
+ * Only a FatalError concerns all, and a claim that cannot be given back: Redis refuses us, or we are wrong about something.
+ */
+import { describeError, FatalError, isAbort, TransientError } from '@sluice/runtime/errors.ts'
+import type { Logger } from '@sluice/runtime/log.ts'
+import type { Claim } from './claims.ts'
+import type { CrashSuspects } from './crash-suspects.ts'
+import { failureOf, judge, type DeadReason, type RetryLimits } from './failures.ts'
+import type { Progress } from './progress.ts'
+
+export interface SettlementOptions extends RetryLimits {
+  suspects: CrashSuspects
+  progress: Progress
+  log: Logger
+}
+
+export class Settlement {
+  readonly #options: SettlementOptions
+  readonly #signal: AbortSignal
+  readonly #failed = Promise.withResolvers<never>()
+  /** As many as the streams may have out, at most. */
+  readonly #burials = new Set<Promise<void>>()
+
+  /** @param signal ends what is under way; what is not settled by then stays pending */
+  constructor(options: SettlementOptions, signal: AbortSignal) {
+    this.#options = options
+    this.#signal = signal
+    this.#failed.promise.catch(() => undefined)
+  }
+
+  /** Rejects with the first error that concerns all. */
+  get failed(): Promise<never> {
+    return this.#failed.promise
+  }
+
+  fail(error: unknown): void {
+    if (!this.#signal.aborted) this.#failed.reject(error)
+  }
+
+  /** Runs a step of a claim's way; a failure is judged, and settled. Never rejects. */
+  async guard(claim: Claim, step: () => Promise<void>): Promise<void> {
+    try {
+      try {
+        await step()
+      } catch (error) {
+        await this.#judge(claim, error)
+      }
+    } catch (error) {
+      // It could not be settled: it stays pending, and is found again.
+      this.fail(error)
+    }
+  }
+
+  /** Gives a claim up, beside the work: where the dead letters are full that waits for an operator, and no place and no memory may wait with it. */
+  bury(claim: Claim, reason: DeadReason, detail: string, attempts: number): void {
+    const burial = this.#bury(claim, reason, detail, attempts)
+      .catch((error: unknown) => this.fail(error))
+      .finally(() => this.#burials.delete(burial))
+    this.#burials.add(burial)
+  }
+
+  /** Resolves when nothing is being buried any more. */
+  async end(): Promise<void> {
+    await Promise.all(this.#burials)
+  }
+
+  async #judge(claim: Claim, error: unknown): Promise<void> {
+    if (isAbort(error) && this.#signal.aborted) return
+    if (error instanceof FatalError) throw error
+    const failure = failureOf(error)
+    const { log, progress } = this.#options
+    const { did, host } = claim.entry
+    const level = error instanceof TransientError ? 'debug' : failure.class === 'bug' ? 'error' : 'info'
+    log[level](
+      { did, host, class: failure.class, ...(failure.class === 'bug' && { err: error }) },
+      describeError(error),
+    )
+    const verdict = judge(claim.entry, failure, this.#options)
+    if (verdict.act === 'bury') return this.bury(claim, verdict.reason, verdict.detail, verdict.attempts)
+    await claim.retry(verdict.entry, verdict.delayMs)
+    progress.retries.inc(1, { class: failure.class })
+    progress.outcome('retry')
+  }
+
+  async #bury(claim: Claim, reason: DeadReason, detail: string, attempts: number): Promise<void> {
+    const { log, progress, suspects } = this.#options
+    await claim.bury(reason, detail, attempts)
+    log.warn({ did: claim.entry.did, reason, attempts }, `a repository is given up: ${detail}`)
+    progress.dead.inc(1, { reason })
+    progress.outcome('dead')
+    await suspects.forget(claim)
+  }
+}
