@@ -9,8 +9,9 @@ import type { Label } from '@sluice/events/label-event.ts'
 import { RefusedError } from '@sluice/runtime/errors.ts'
 import { accountStatus } from './account-status.ts'
 import { asBuffer } from './bytes.ts'
-import { CBOR_REFUSALS, decodeItem, decodeJsonItem, Link, type Item, type ItemMap, type Json } from './cbor.ts'
+import { CBOR_REFUSALS, decodeItem, decodeJsonItem, Link, type Item, type ItemMap } from './cbor.ts'
 import type { Cid } from './cid.ts'
+import { isLabel } from './label.ts'
 import { isHandle } from './syntax.ts'
 
 /** Why a frame is refused; fit for a metric label. */
@@ -82,7 +83,7 @@ export interface LabelsFrame {
   type: 'labels'
   seq: number
   labels: Label[]
-  /** How many of the frame's labels were not labels, and left out. */
+  /** How many of the frame's labels were not labels, or none that can be stored, and left out. */
   refused: number
 }
 
@@ -220,18 +221,6 @@ function decodeLabels(bytes: Buffer, at: number): LabelsFrame {
   if (!Array.isArray(labels)) throw missing('labels')
   const good = labels.filter(isLabel)
   return { type: 'labels', seq, labels: good, refused: labels.length - good.length }
-}
-
-function isLabel(value: Json): value is Json & Label {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false
-  const { src, uri, val, cts, cid, exp, neg, ver, sig } = value
-  return (
-    [src, uri, val, cts].every((field) => typeof field === 'string') &&
-    [cid, exp].every((field) => field === undefined || typeof field === 'string') &&
-    (neg === undefined || typeof neg === 'boolean') &&
-    (ver === undefined || typeof ver === 'number') &&
-    (sig === undefined || (typeof sig === 'object' && sig !== null && '$bytes' in sig))
-  )
 }
 
 function position(map: ItemMap): { seq: number; time: string } {

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import type { Label } from '@sluice/events/label-event.ts'
 import { encodeCbor } from './cbor-encode.ts'
 import { decodeFrame } from './frame.ts'
-import { labelSignature } from './label.ts'
+import { isLabel, labelSignature } from './label.ts'
 import { encodeFrame } from './testing/frames.ts'
 import { highS, testKey } from './testing/keys.ts'
 
@@ -20,6 +20,28 @@ function signed(label: object, sign = (bytes: Uint8Array) => key.sign(bytes)): L
   if (frame.type !== 'labels') throw new Error(frame.type)
   return frame.labels[0]!
 }
+
+describe('what is a label', () => {
+  const { src, uri, val } = unsigned
+  const room = 2_600 - Buffer.byteLength(`${src}${val}`)
+  test.each<[boolean, string, Record<string, unknown>]>([
+    [true, 'as it is', {}],
+    [true, 'with all that the index can hold', { uri: 'x'.repeat(room) }],
+    [true, 'so too in characters of four bytes', { uri: '🦋'.repeat(room / 4) }],
+    [true, 'with the longest value', { val: 'é'.repeat(64) }],
+    [false, 'beyond what the index can hold', { uri: 'x'.repeat(room + 1) }],
+    [false, 'beyond it by several fields', { uri: 'x'.repeat(room - uri.length), cid: 'x'.repeat(uri.length + 1) }],
+    [false, 'with a value beyond the lexicon', { val: `${'é'.repeat(64)}x` }],
+    [false, 'with U+0000 in its author', { src: 'a\u0000b' }],
+    [false, 'with U+0000 in its subject', { uri: 'a\u0000b' }],
+    [false, 'with U+0000 in its cid', { cid: 'a\u0000b' }],
+    [false, 'with U+0000 in its value', { val: 'a\u0000b' }],
+    [false, 'without a subject', { uri: undefined }],
+    [false, 'with a cid that is a number', { cid: 1 }],
+  ])('%s: %s', (expected, _, change) => {
+    expect(isLabel({ ...unsigned, ...change })).toBe(expected)
+  })
+})
 
 describe('the signature of a label', () => {
   test.each([

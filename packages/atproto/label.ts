@@ -1,12 +1,43 @@
 /**
- * A label's signature: by the labeler's key `#atproto_label`, over the canonical encoding of the label without `sig`.
+ * A label: whether it is one, and its signature, by the labeler's key `#atproto_label`, over the canonical encoding of the label without `sig`.
  * https://atproto.com/specs/label#signatures
  */
 import type { Label } from '@sluice/events/label-event.ts'
+import type { Json } from './cbor.ts'
 import { encodeCbor } from './cbor-encode.ts'
 import { verifySignature } from './signature.ts'
 
 export type LabelSignature = 'good' | 'bad' | 'absent'
+
+/** As the lexicon has it. */
+const VAL_BYTES = 128
+/** Of `src`, `uri`, `cid` and `val` together: they are a key in PostgreSQL, whose index rows have 2,704 bytes, some of them its own. */
+const KEY_BYTES = 2_600
+
+/**
+ * Whether it is a label, and one that PostgreSQL can hold. Anybody may be a labeler and sign others by the hundred thousand: each would become a dead letter, until all labels
+ * wait for an operator.
+ */
+export function isLabel(value: Json): value is Json & Label {
+  return hasItsFields(value) && canBeKept(value)
+}
+
+function hasItsFields(value: Json): value is Json & Label {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false
+  const { src, uri, val, cts, cid, exp, neg, ver, sig } = value
+  return (
+    [src, uri, val, cts].every((field) => typeof field === 'string') &&
+    [cid, exp].every((field) => field === undefined || typeof field === 'string') &&
+    (neg === undefined || typeof neg === 'boolean') &&
+    (ver === undefined || typeof ver === 'number') &&
+    (sig === undefined || (typeof sig === 'object' && sig !== null && '$bytes' in sig))
+  )
+}
+
+function canBeKept({ src, uri, cid = '', val }: Label): boolean {
+  const key = `${src}${uri}${cid}${val}`
+  return Buffer.byteLength(val) <= VAL_BYTES && Buffer.byteLength(key) <= KEY_BYTES && !key.includes('\u0000')
+}
 
 /** The fields that a label of version 1 has, and that are signed. Anything else a host may have added on the way. */
 const SIGNED = ['ver', 'src', 'uri', 'cid', 'val', 'neg', 'cts', 'exp'] as const

@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import type { Socket } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import type { WebSocket } from 'ws'
@@ -209,6 +210,39 @@ describe('backpressure', () => {
     // A chunk of the socket that is being parsed when the budget is reached is still finished.
     expect(largest).toBeLessThan(bufferBytes + 4 * padding + 128 * 1024)
   })
+})
+
+test('a frame counts for all that came with it from the socket, which it keeps', async () => {
+  const count = 300
+  const pongs = Buffer.concat(Array.from({ length: 500 }, () => Buffer.from([0x8a, 125, ...Buffer.alloc(125)])))
+  let raw: Socket | undefined
+  await using server = await streamServer((socket) => {
+    raw = (socket as unknown as { _socket: Socket })._socket
+    for (let i = 1; i <= count; i++) {
+      raw.write(pongs)
+      socket.send(frame(i))
+    }
+  })
+  const bufferBytes = 64 * 1024
+  let largest = 0
+  let unsent = 0
+  const isFrame = ({ type }: SubscriptionItem) => type === 'frame'
+  const items = await follow(
+    server,
+    { bufferBytes },
+    (all) => all.filter(isFrame).length === count,
+    async (batch) => {
+      const held = new Set(batch.flatMap((item) => (item.type === 'frame' ? [item.bytes.buffer] : [])))
+      const heldBytes = [...held].reduce((sum, { byteLength }) => sum + byteLength, 0)
+      largest = Math.max(largest, heldBytes)
+      if (unsent > 0 || heldBytes === 0) return
+      await wait(500)
+      unsent = raw!.writableLength
+    },
+  )
+  expect(items.filter(isFrame).map(seqOf)).toEqual(Array.from({ length: count }, (_, i) => i + 1))
+  expect(unsent).toBeGreaterThan(0)
+  expect(largest).toBeLessThan(bufferBytes + 4 * 64 * 1024)
 })
 
 test('silence counts from the end of our pause', async () => {

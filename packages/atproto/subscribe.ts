@@ -4,7 +4,7 @@
  * Iterating gives batches of what has happened, in order: `open`, `frame`, `close`, `open`, … Frames are raw bytes; to decode
  * and to judge them is the consumer's work.
  *
- * - Backpressure: while the consumer is busy, frames collect up to `bufferBytes`, and then the socket is not read.
+ * - Backpressure: while the consumer is busy, frames collect up to `bufferBytes`, with all that they keep in memory, and then the socket is not read.
  * - The cursor is asked for at every connect, so that a reconnect goes on behind what is durable, not behind what was read.
  * - A connection without data for `idleMs` is replaced; a pause of our own does not count as silence. Pings find a dead peer
  *   on a quiet stream (`idleMs` off).
@@ -46,7 +46,7 @@ export interface SubscriptionOptions {
   /** The last position that needs not be sent again; undefined for none (the stream then starts now). */
   cursor: () => Promise<number | undefined> | number | undefined
   signal: AbortSignal
-  /** Frames waiting for the consumer, in bytes, before the socket is paused. */
+  /** Frames waiting for the consumer, in bytes that they keep in memory, before the socket is paused. */
   bufferBytes?: number
   /** The largest frame that is taken off the socket. Larger than what is valid, so that one such frame is refused and passed. */
   frameBytes?: number
@@ -132,6 +132,8 @@ class Connection {
   #lastPingAt = performance.now()
   #unanswered = 0
   #cause: Partial<CloseOf> = {}
+  /** What the last item that waits is a view of. */
+  #chunk: ArrayBufferLike | undefined
 
   constructor(options: Settled, cursor: number | undefined) {
     this.#options = options
@@ -172,8 +174,10 @@ class Connection {
   }
 
   /** What has come since; waits for at least one item. Empty when the connection has ended and all was taken. */
-  take(): Promise<SubscriptionItem[]> {
-    return this.#queue.take()
+  async take(): Promise<SubscriptionItem[]> {
+    const items = await this.#queue.take()
+    this.#chunk = undefined
+    return items
   }
 
   end(): void {
@@ -188,7 +192,9 @@ class Connection {
     if (this.#cause.why === 'error-frame') return
     this.#lastDataAt = performance.now()
     const item = itemOf(bytes)
-    this.#queue.push(item, bytes.length)
+    // It keeps all that came with it from the socket, 64 KiB; what else came may be nothing that waits.
+    this.#queue.push(item, bytes.buffer === this.#chunk ? 0 : bytes.buffer.byteLength)
+    this.#chunk = bytes.buffer
     if (item.type !== 'error') return
     this.#blame('error-frame', item.error, item.error === 'FutureCursor')
     this.#socket.terminate()

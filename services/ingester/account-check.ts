@@ -2,8 +2,9 @@
  * Asks an account's own host whether it is active, when what we hold and what we see differ: an account that commits although it is said to be
  * inactive (late news from a host it has left, or an event that was lost), or that is listed with another status.
  *
- * Runs beside the data path and delays nothing. Each account is asked about once in a while, and few at a time. If the host disagrees with what
- * we hold, its answer goes to the stream as an account event, dated just before the question, and changes the chain record as a relay's event does.
+ * Runs beside the data path and delays nothing. Each account is asked about once in a while, and few at a time: of each host one, or one that answers slowly, with
+ * hundreds of accounts that come and go, would hold up all others. If the host disagrees with what we hold, its answer goes to the stream as an account event,
+ * dated just before the question, and changes the chain record as a relay's event does.
  */
 import type { RepoStatus, XrpcClient } from '@sluice/atproto/xrpc.ts'
 import { backfillEventCodec, streamEventCodec } from '@sluice/events/codec.ts'
@@ -34,8 +35,13 @@ export const ACCOUNT_ANSWERS = ['as-held', 'differs', 'no-answer'] as const
 export type AccountAnswer = (typeof ACCOUNT_ANSWERS)[number]
 
 const EVERY_MS = 3_600_000
+/** Accounts that are resolved at once, and hosts that are asked at once. */
 const CONCURRENCY = 8
 const WAITING = 10_000
+/** Of one host; more are left for the next time that they are suspected. */
+const WAITING_PER_HOST = 1_000
+/** The answer is a line. */
+const LIMITS = { headersMs: 10_000, totalMs: 10_000, bytes: 64 * 1024 }
 const REMEMBERED = 100_000
 
 export class AccountCheck implements Service {
@@ -44,6 +50,10 @@ export class AccountCheck implements Service {
   /** When each account was asked about, oldest first. */
   readonly #asked = new Map<string, number>()
   #waiting = new Set<string>()
+  /** How many accounts of each host wait for its answer. */
+  readonly #hosts = new Map<string, number>()
+  readonly #resolving = new KeyedQueue({ concurrency: CONCURRENCY, capacity: 2 * CONCURRENCY })
+  readonly #asking = new KeyedQueue({ concurrency: CONCURRENCY, capacity: WAITING })
   #wake: (() => void) | undefined
 
   constructor(options: AccountCheckOptions) {
@@ -52,7 +62,7 @@ export class AccountCheck implements Service {
 
   /** Wishes to know about these; too many at once are left for the next time that they are suspected. */
   suspect(dids: readonly string[]): void {
-    const now = Date.now()
+    const now = performance.now()
     for (const did of dids) {
       if (this.#waiting.size >= WAITING) break
       if (now - (this.#asked.get(did) ?? -Infinity) >= this.#options.everyMs) this.#waiting.add(did)
@@ -61,7 +71,6 @@ export class AccountCheck implements Service {
   }
 
   async run(signal: AbortSignal): Promise<void> {
-    const queue = new KeyedQueue({ concurrency: CONCURRENCY, capacity: 2 * CONCURRENCY })
     const onAbort = (): void => this.#wake?.()
     signal.addEventListener('abort', onAbort)
     try {
@@ -70,7 +79,7 @@ export class AccountCheck implements Service {
         this.#waiting = new Set()
         for (const did of waiting) {
           this.#note(did)
-          await queue.push(did, () => this.#check(did, signal), signal)
+          await this.#resolving.push(did, () => this.#check(did, signal), signal)
         }
         if (this.#waiting.size > 0 || signal.aborted) continue
         await new Promise<void>((resolve) => (this.#wake = resolve))
@@ -80,24 +89,46 @@ export class AccountCheck implements Service {
       if (!isAbort(error) || !signal.aborted) throw error
     } finally {
       signal.removeEventListener('abort', onAbort)
-      await queue.drained()
+      await this.#resolving.drained()
+      await this.#asking.drained()
     }
   }
 
   #note(did: string): void {
     this.#asked.delete(did)
-    this.#asked.set(did, Date.now())
+    this.#asked.set(did, performance.now())
     if (this.#asked.size > REMEMBERED) this.#asked.delete(this.#asked.keys().next().value!)
   }
 
   async #check(did: string, signal: AbortSignal): Promise<void> {
-    const { keys, xrpc, log, onAnswer } = this.#options
-    try {
-      const { pds } = await keys.resolve(did, signal)
-      if (pds === undefined) return onAnswer('no-answer')
+    await this.#answering(did, signal, async () => {
+      const { pds } = await this.#options.keys.resolve(did, signal)
+      if (pds === undefined) return this.#options.onAnswer('no-answer')
+      const { host } = new URL(pds)
+      const waiting = this.#hosts.get(host) ?? 0
+      if (waiting >= WAITING_PER_HOST) return void this.#asked.delete(did)
+      this.#hosts.set(host, waiting + 1)
+      await this.#asking.push(host, () => this.#ask(did, pds, host, signal), signal)
+    })
+  }
+
+  async #ask(did: string, pds: string, host: string, signal: AbortSignal): Promise<void> {
+    const { xrpc, onAnswer } = this.#options
+    await this.#answering(did, signal, async () => {
       const time = new Date().toISOString()
-      const status = await xrpc.getRepoStatus(pds, did, { signal })
-      onAnswer((await this.#settle(did, new URL(pds).host, time, status, signal)) ? 'differs' : 'as-held')
+      const status = await xrpc.getRepoStatus(pds, did, { signal, limits: LIMITS })
+      onAnswer((await this.#settle(did, host, time, status, signal)) ? 'differs' : 'as-held')
+    })
+    const waiting = this.#hosts.get(host)! - 1
+    if (waiting > 0) this.#hosts.set(host, waiting)
+    else this.#hosts.delete(host)
+  }
+
+  /** What goes wrong is no answer, unless it is ours. */
+  async #answering(did: string, signal: AbortSignal, ask: () => Promise<void>): Promise<void> {
+    const { log, onAnswer } = this.#options
+    try {
+      await ask()
     } catch (error) {
       if (isAbort(error) && signal.aborted) return
       // A refusal may be the host's answer or what our client makes of it: a redirect to nowhere, a private address, too many bytes.

@@ -22,7 +22,7 @@ import { JudgePool } from './judge-pool.ts'
 import { Judge } from './judge.ts'
 import { Labeler, type LabelerOptions } from './labeler.ts'
 import { Labels } from './labels.ts'
-import { discoverLabelers } from './labeler-discovery.ts'
+import { discoverLabelers, type Found } from './labeler-discovery.ts'
 import { liveLagMs } from './live-lag.ts'
 import {
   accountMetrics,
@@ -202,7 +202,7 @@ class Parts {
     const shared = { producer, refusals: resources.use(new Refusals(log)) }
     const labelers = upstreams.map((upstream) => this.#labeler(upstream, undefined, metrics, shared))
     if (!config.labelerDiscovery) return new Labels({ log, labelers })
-    const found = (signal: AbortSignal) =>
+    const discover = (follow: (found: Found) => void, signal: AbortSignal) =>
       discoverLabelers(
         {
           xrpc: this.#xrpc,
@@ -211,11 +211,12 @@ class Parts {
           known: hosts,
           max: config.labelersMax,
           log,
-          follow: ({ upstream, did }) => this.#labeler(upstream, did, metrics, shared),
+          labelerAt: ({ upstream, did }) => this.#labeler(upstream, did, metrics, shared),
+          follow,
         },
         signal,
       )
-    return new Labels({ log, labelers, discovered: found })
+    return new Labels({ log, labelers, discover })
   }
 
   /** @param did set for one that nobody configured */
@@ -224,7 +225,7 @@ class Parts {
     did: string | undefined,
     metrics: LabelMetrics,
     shared: Pick<LabelerOptions, 'producer' | 'refusals'>,
-  ): { host: string; labeler: Labeler } {
+  ): Found {
     const { config, log } = this.#context
     const isConfigured = did === undefined
     const host = isConfigured ? upstream.host : DISCOVERED

@@ -1,5 +1,5 @@
-/** Frames that come small and become large: what is held of them, and what Redis is given at once, is bounded by what they became. */
-import { decodeFrame, type CommitFrame } from '@sluice/atproto/frame.ts'
+/** What is held of frames, and what Redis is given at once, is bounded by what they became, and by what keeping them takes. */
+import { decodeFrame, type CommitFrame, type SyncFrame } from '@sluice/atproto/frame.ts'
 import { MemoryIdentityCache } from '@sluice/atproto/identity-cache.ts'
 import { TestRepo } from '@sluice/atproto/testing/repo.ts'
 import { testDid } from '@sluice/atproto/testing/world.ts'
@@ -10,7 +10,7 @@ import { Producer } from '@sluice/streams/producer.ts'
 import { Chains } from './chains.ts'
 import { Journal, type Entry } from './journal.ts'
 import { Judge, type Judgement, type TrueCommit } from './judge.ts'
-import { Pipeline } from './pipeline.ts'
+import { Pipeline, type PipelineOptions } from './pipeline.ts'
 import { ResyncLimit } from './resync-limit.ts'
 import { SigningKeys } from './signing-keys.ts'
 import { Source } from './source.ts'
@@ -55,6 +55,34 @@ function journalOf(redis: Redis, onStored: (entries: readonly Entry[], chars: nu
   return { journal, chains, source: new Source(STREAM, 'relay', undefined) }
 }
 
+/** Without signatures. @param failed what became of what should not fail */
+function pipelineOf(
+  { journal, chains }: Pick<ReturnType<typeof journalOf>, 'journal' | 'chains'>,
+  {
+    judging,
+    memoryBytes,
+    signal,
+    failed,
+  }: Pick<PipelineOptions, 'judging' | 'memoryBytes' | 'signal'> & { failed: string[] },
+): Pipeline {
+  const keys = new SigningKeys({
+    plcUrl: 'http://127.0.0.1:1',
+    http: { get: () => expect.unreachable('no key is needed') },
+    cache: new MemoryIdentityCache(),
+  })
+  return new Pipeline({
+    journal,
+    chains,
+    keys,
+    judging,
+    needsKeys: false,
+    memoryBytes,
+    signal,
+    onFailed: () => void failed.push('failed'),
+    onRefused: (_, reason) => void failed.push(reason),
+  })
+}
+
 test('to Redis they go one after the other', async ({ redisUrl }) => {
   const redis = await connectRedis({ url: redisUrl, name: 'test' })
   try {
@@ -89,7 +117,7 @@ test('before they are judged they wait until there is room for what they may bec
       pipeline.release(entries)
     })
     const judging = {
-      judge(frame: CommitFrame): Judgement {
+      judge(frame: CommitFrame | SyncFrame): Judgement {
         const judgement = judge.judge(frame, undefined) as TrueCommit
         held += judgement.entries[0]!.length
         all += judgement.entries[0]!.length
@@ -97,23 +125,8 @@ test('before they are judged they wait until there is room for what they may bec
         return judgement
       },
     }
-    const keys = new SigningKeys({
-      plcUrl: 'http://127.0.0.1:1',
-      http: { get: () => expect.unreachable('no key is needed') },
-      cache: new MemoryIdentityCache(),
-    })
     const failed: string[] = []
-    const pipeline: Pipeline = new Pipeline({
-      journal,
-      chains,
-      keys,
-      judging,
-      needsKeys: false,
-      memoryBytes,
-      signal,
-      onFailed: () => void failed.push('failed'),
-      onRefused: (_, reason) => void failed.push(reason),
-    })
+    const pipeline: Pipeline = pipelineOf({ journal, chains }, { judging, memoryBytes, signal, failed })
     const writing = journal.run(signal)
     for (const { frame, bytes } of frames) {
       await pipeline.push({ source, slot: source.progress.take(frame.seq), frame, bytes })
@@ -125,6 +138,48 @@ test('before they are judged they wait until there is room for what they may bec
     expect(all).toBeGreaterThan(4 * memoryBytes)
     expect(most).toBeLessThanOrEqual(memoryBytes)
     expect(await redis.xLen(STREAM)).toBe(10)
+  } finally {
+    redis.destroy()
+  }
+})
+
+test('one that waits keeps its own bytes, not all that the socket brought with it', async ({ redisUrl }) => {
+  const redis = await connectRedis({ url: redisUrl, name: 'test' })
+  const [memoryBytes, count] = [2_000_000, 200]
+  try {
+    const signal = AbortSignal.timeout(60_000)
+    const { journal, chains, source } = journalOf(redis, (entries) => pipeline.release(entries))
+    const waiting: Buffer[] = []
+    const all = Promise.withResolvers<void>()
+    const judging = {
+      async judge(frame: CommitFrame | SyncFrame, bytes: Buffer): Promise<Judgement> {
+        waiting.push(bytes)
+        if (waiting.length === count) all.resolve()
+        await all.promise
+        return judge.judge(frame, undefined)
+      },
+    }
+    const failed: string[] = []
+    const pipeline: Pipeline = pipelineOf({ journal, chains }, { judging, memoryBytes, signal, failed })
+    const writing = journal.run(signal)
+    for (let seq = 1; seq <= count; seq++) {
+      const record = { $type: 'app.bsky.feed.post', text: 'small', createdAt: '2026-01-01T00:00:00Z' }
+      const repo = new TestRepo(testDid(`small ${seq}`))
+      const made = repo.write([{ path: 'app.bsky.feed.post/1', record }], { seq })
+      const chunk = Buffer.allocUnsafeSlow(65_536)
+      const bytes = chunk.subarray(0, made.bytes.copy(chunk))
+      const frame = decodeFrame(bytes) as CommitFrame
+      await pipeline.push({ source, slot: source.progress.take(seq), frame, bytes })
+    }
+    await all.promise
+    const held = new Set(waiting.map(({ buffer }) => buffer))
+    const heldBytes = [...held].reduce((sum, { byteLength }) => sum + byteLength, 0)
+    await pipeline.drained()
+    journal.close()
+    await writing
+    expect(failed).toEqual([])
+    expect(heldBytes).toBeLessThan(memoryBytes)
+    expect(await redis.xLen(STREAM)).toBe(count)
   } finally {
     redis.destroy()
   }

@@ -17,7 +17,8 @@ import { Labeler } from './labeler.ts'
 import { Labels } from './labels.ts'
 import { SigningKeys } from './signing-keys.ts'
 import { test, WAIT, type Tools } from './testing/run.ts'
-import { parseUpstream } from './upstream.ts'
+import { Stranger } from './testing/stranger.ts'
+import { parseUpstream, type Upstream } from './upstream.ts'
 
 const [ONE, TWO, OTHER] = ['one', 'two', 'other'].map((name) => testDid(`labeler ${name}`)) as [string, string, string]
 const DISCOVERY = { INGESTER_MODE: 'labeler', INGESTER_LABELER_DISCOVERY: 'true' }
@@ -123,6 +124,18 @@ test('a labeler that is found while its host is followed is read from its oldest
   await running.stop()
 })
 
+test('an account whose host never says who it is holds up no labeler that is listed behind it', async ({ tools }) => {
+  await using silent = await Stranger.start(() => {})
+  await using relay = await FakeRelay.start()
+  await using host = await FakeRelay.start()
+  relay.directory.collectors = [`did:web:localhost%3A${silent.host.split(':')[1]}`]
+  declare(relay, ONE, host, testKey(ONE))
+  host.message('#labels', { labels: [label(ONE, 'of one')] })
+  await tools.ingest(relay, { ...DISCOVERY })
+  await expect.poll(() => vals(tools), WAIT).toEqual(['of one'])
+  expect(silent.requests.length).toBeGreaterThan(0)
+})
+
 test('nobody is taken at his word: without a key a labeler is not believed, and not lost when it has one again', async ({
   tools,
 }) => {
@@ -189,12 +202,16 @@ function discovering({ redis }: Tools, relay: FakeRelay, stop: AbortController) 
     max: 10,
     log,
     everyMs: 10,
-    follow: ({ upstream, did }: { upstream: NonNullable<ReturnType<typeof parseUpstream>>; did: string }) => ({
+    labelerAt: ({ upstream, did }: { upstream: Upstream; did: string }) => ({
       host: upstream.host,
       labeler: new Labeler({ ...common, upstream, did, recordIncident: () => Promise.resolve() }),
     }),
   }
-  const labels = new Labels({ log, labelers: [], discovered: (signal) => discoverLabelers(discovery, signal) })
+  const labels = new Labels({
+    log,
+    labelers: [],
+    discover: (follow, signal) => discoverLabelers({ ...discovery, follow }, signal),
+  })
   const running = labels.run(stop.signal)
   const end = async (): Promise<void> => {
     stop.abort()

@@ -7,6 +7,7 @@ import type { XrpcClient } from '@sluice/atproto/xrpc.ts'
 import { sleep } from '@sluice/runtime/backoff.ts'
 import { describeError, RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import type { Logger } from '@sluice/runtime/log.ts'
+import { sideBySide } from '@sluice/runtime/side-by-side.ts'
 import type { Labeler } from './labeler.ts'
 import { IdentityUnavailableError, type SigningKeys } from './signing-keys.ts'
 import { parseUpstream, type Upstream } from './upstream.ts'
@@ -19,35 +20,45 @@ export interface DiscoveryOptions {
   known: readonly string[]
   max: number
   log: Logger
-  follow: (found: { upstream: Upstream; did: string }) => { host: string; labeler: Labeler }
+  labelerAt: (found: { upstream: Upstream; did: string }) => Found
+  /** Begins to follow it. */
+  follow: (found: Found) => void
   everyMs?: number
+}
+
+export interface Found {
+  host: string
+  labeler: Labeler
 }
 
 const COLLECTION = 'app.bsky.labeler.service'
 const EVERY_MS = 3_600_000
 const PAGE = 1_000
+/** Accounts that are resolved at once: a did:web whose host does not answer takes a minute. Those of live frames go by the same queue, which lets 32 through. */
+const RESOLVING = 16
 
-/** Gives each host that is to be followed, once; what is found for one later is included in its labeler. Ends with the signal. */
-export async function* discoverLabelers(
-  options: DiscoveryOptions,
-  signal: AbortSignal,
-): AsyncGenerator<{ host: string; labeler: Labeler }> {
+/** Follows each host that is to be followed, once; what is found for one later is included in its labeler. Ends with the signal. */
+export async function discoverLabelers(options: DiscoveryOptions, signal: AbortSignal): Promise<void> {
   const { relays, max, log, everyMs = EVERY_MS } = options
   const labelers = new Map<string, Labeler>()
   const followed = new Set<string>()
   let isTold = false
   while (!signal.aborted) {
     for (const relay of relays) {
-      for await (const did of declared(options, relay, signal)) {
-        const upstream = isFull(did) ? undefined : await labelerOf(options, did, signal)
-        if (upstream === undefined) continue
-        const found = place(upstream, did)
-        if (found !== undefined) yield found
+      for await (const dids of declared(options, relay, signal)) {
+        await sideBySide(dids, RESOLVING, look)
+        // Once for all of a page: anybody can name a host, and have us connect to it.
+        for (const labeler of labelers.values()) labeler.renew()
       }
-      // Once for all that were listed: anybody can name a host, and have us connect to it.
-      for (const labeler of labelers.values()) labeler.renew()
     }
     await sleep(everyMs, signal).catch(() => {})
+  }
+
+  async function look(did: string): Promise<void> {
+    if (isFull(did)) return
+    const upstream = await labelerOf(options, did, signal)
+    // There may have been room when it was begun.
+    if (upstream !== undefined && !isFull(did)) place(upstream, did)
   }
 
   /** One that is followed is looked at again: it may have moved, or left and come back. */
@@ -59,38 +70,38 @@ export async function* discoverLabelers(
     return true
   }
 
-  function place(upstream: Upstream, did: string): { host: string; labeler: Labeler } | undefined {
-    const { known, follow } = options
+  function place(upstream: Upstream, did: string): void {
+    const { known, labelerAt, follow } = options
     const { host } = upstream
     const labeler = labelers.get(host)
     if (labeler === undefined) {
       // As many hosts as labelers, or those that move would lead to ever more.
-      if (known.includes(host) || labelers.size >= max) return undefined
-      const started = follow({ upstream, did })
-      if (!started.labeler.mayBeAsked) return undefined
-      labelers.set(host, started.labeler)
+      if (known.includes(host) || labelers.size >= max) return
+      const found = labelerAt({ upstream, did })
+      if (!found.labeler.mayBeAsked) return
+      labelers.set(host, found.labeler)
       followed.add(did)
       log.info({ did, host }, 'found a labeler')
-      return started
+      follow(found)
+      return
     }
     if (labeler.include(did)) log.info({ did, host }, 'found a labeler at a host that is followed')
     followed.add(did)
-    return undefined
   }
 }
 
-/** What one relay lists; nothing when it cannot, until the next time. */
+/** What one relay lists, page by page; nothing when it cannot, until the next time. */
 async function* declared(
   { xrpc, log }: DiscoveryOptions,
   relay: Upstream,
   signal: AbortSignal,
-): AsyncGenerator<string> {
+): AsyncGenerator<string[]> {
   let cursor: string | undefined
   try {
     do {
       const query = { collection: COLLECTION, limit: PAGE, ...(cursor !== undefined && { cursor }) }
       const page = await xrpc.listReposByCollection(relay.webUrl, query, { signal })
-      for (const { did } of page.items) yield did
+      yield page.items.map(({ did }) => did)
       if (page.cursor === cursor) return
       cursor = page.cursor
     } while (cursor !== undefined)

@@ -2,6 +2,7 @@
 import { encodeCbor } from '@sluice/atproto/cbor-encode.ts'
 import { encodeFrame } from '@sluice/atproto/testing/frames.ts'
 import { testKey } from '@sluice/atproto/testing/keys.ts'
+import { random } from '@sluice/atproto/testing/random.ts'
 import { testDid } from '@sluice/atproto/testing/world.ts'
 import { labelEventCodec } from '@sluice/events/codec.ts'
 import { FakeRelay } from '@sluice/sandbox/fake-relay.ts'
@@ -12,7 +13,14 @@ const DID = testDid('labeler')
 const KEY = testKey('labeler')
 const ENV = { INGESTER_MODE: 'labeler' }
 
-function label(val: string, { src = DID, key = KEY, ...more }: { src?: string; key?: typeof KEY; neg?: boolean } = {}) {
+interface Special {
+  src?: string
+  key?: typeof KEY
+  neg?: boolean
+  uri?: string
+}
+
+function label(val: string, { src = DID, key = KEY, ...more }: Special = {}) {
   const unsigned = { ver: 1, src, uri: 'did:plc:subject', val, cts: '2026-01-01T00:00:00.000Z', ...more }
   return { ...unsigned, sig: key.sign(encodeCbor(unsigned)) }
 }
@@ -75,6 +83,17 @@ test('what cannot be believed is left out, and its neighbours are not', async ({
     expect([outcome, await ingester.metric('sluice_ingester_labels_total', { outcome })]).toEqual([outcome, count])
   }
   expect(relay.directory.asked(`/${DID}`)).toBe(2)
+})
+
+test('a label that PostgreSQL cannot hold is left out, whoever signed it', async ({ tools }) => {
+  await using relay = await labeler()
+  const uri = `at://${random('a long label').bytes(2_500).toString('hex')}`
+  const labels = [label('with\u0000'), label('long', { uri }), label('good')]
+  relay.message('#labels', { labels })
+  const ingester = await tools.ingest(relay, { ...ENV, LABELER_HOSTS: relay.url })
+  await expect.poll(() => cursor(tools, relay), WAIT).toBe('1')
+  expect(await vals(tools)).toEqual(['good'])
+  expect(await ingester.metric('sluice_ingester_labels_total', { outcome: 'malformed' })).toBe(2)
 })
 
 test('a labeler without a declared key is taken at its word', async ({ tools }) => {

@@ -3,13 +3,13 @@ import { Backoff, sleep, type BackoffPolicy } from '@sluice/runtime/backoff.ts'
 import { describeError, isAbort, RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import { logRetry, type Logger } from '@sluice/runtime/log.ts'
 import type { Service } from '@sluice/runtime/service.ts'
-import type { Labeler } from './labeler.ts'
+import type { Found } from './labeler-discovery.ts'
 
 export interface LabelsOptions {
   log: Logger
-  labelers: readonly { host: string; labeler: Labeler }[]
-  /** Labelers that are found later; ends with the signal. */
-  discovered?: (signal: AbortSignal) => AsyncIterable<{ host: string; labeler: Labeler }>
+  labelers: readonly Found[]
+  /** Gives labelers that are found later; ends with the signal. */
+  discover?: (follow: (found: Found) => void, signal: AbortSignal) => Promise<void>
   backoff?: BackoffPolicy
 }
 
@@ -29,7 +29,7 @@ export class Labels implements Service {
     const running = new Set<Promise<void>>()
     const failed = Promise.withResolvers<never>()
     failed.promise.catch(() => {})
-    const start = ({ host, labeler }: { host: string; labeler: Labeler }): void => {
+    const start = ({ host, labeler }: Found): void => {
       const task = this.#follow(host, labeler, stopped)
         .catch((error: unknown) => {
           failed.reject(error)
@@ -40,7 +40,7 @@ export class Labels implements Service {
     }
     for (const each of this.#options.labelers) start(each)
     try {
-      for await (const each of this.#options.discovered?.(stopped) ?? []) start(each)
+      await this.#options.discover?.(start, stopped)
       if (!stopped.aborted) await new Promise((resolve) => stopped.addEventListener('abort', resolve, { once: true }))
     } finally {
       stop.abort()
@@ -50,7 +50,7 @@ export class Labels implements Service {
   }
 
   /** Until the signal, or for good when the host may not be asked. @throws FatalError */
-  async #follow(host: string, labeler: Labeler, signal: AbortSignal): Promise<void> {
+  async #follow(host: string, labeler: Found['labeler'], signal: AbortSignal): Promise<void> {
     const { log, backoff: policy = BACKOFF } = this.#options
     const backoff = new Backoff(policy)
     while (!signal.aborted) {

@@ -44,7 +44,11 @@ test('a sweep asks for what is behind and not too young, and for nothing else', 
   expect(consider({}, at(1_000)).outcomes).toEqual(['known'])
   expect(consider({}, at(500)).outcomes).toEqual(['known'])
   expect(consider({}, at(2_000))).toMatchObject({ outcomes: ['asked'], requests: [{ reason: 'sweep' }] })
-  expect(consider({ rev: rev(30) }, at(2_000)).outcomes).toEqual(['too-young'])
+  expect(consider({ rev: rev(30) }, at(2_000))).toMatchObject({
+    outcomes: ['too-young'],
+    leftOutSinceMs: NOW_MS - 30_000,
+  })
+  expect(consider({}, at(2_000)).leftOutSinceMs).toBe(Infinity)
 })
 
 test('a resync that was deferred is asked for, whatever its rev', () => {

@@ -45,6 +45,8 @@ export interface ListingDecision {
   records: Map<string, ChainRecord>
   /** Accounts whose status is another than we hold: to be asked for at their PDS. */
   suspects: string[]
+  /** When the oldest of the revisions that are too young was made (Unix ms); Infinity without any. */
+  leftOutSinceMs: number
 }
 
 /** @param records what is known of the accounts; those not in it are unknown */
@@ -53,7 +55,13 @@ export function considerListing(
   records: ReadonlyMap<string, ChainRecord>,
   options: ListingOptions,
 ): ListingDecision {
-  const decision: ListingDecision = { outcomes: [], requests: [], records: new Map(), suspects: [] }
+  const decision: ListingDecision = {
+    outcomes: [],
+    requests: [],
+    records: new Map(),
+    suspects: [],
+    leftOutSinceMs: Infinity,
+  }
   // Not all that is asked for leaves a record: a page may name one account a thousand times.
   const asked = new Set<string>()
   for (const repo of repos) {
@@ -85,7 +93,11 @@ function consider(
   const rev = isTid(repo.rev) ? repo.rev : ''
   const isComplete = record.exported && record.resync === undefined
   if (isComplete && rev <= record.rev) return 'known'
-  if (isComplete && tidMicros(rev) / 1_000 > options.horizonMs) return 'too-young'
+  const madeMs = tidMicros(rev) / 1_000
+  if (isComplete && madeMs > options.horizonMs) {
+    decision.leftOutSinceMs = Math.min(decision.leftOutSinceMs, madeMs)
+    return 'too-young'
+  }
   ask(repo, record, record.exported ? 'sweep' : 'listed', options, decision)
   return 'asked'
 }

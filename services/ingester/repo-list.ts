@@ -37,7 +37,7 @@ const PAGE = 1_000
 const BACKOFF: BackoffPolicy = { baseMs: 1_000, capMs: 60_000, healthyAfterMs: 0 }
 
 /**
- * Lists from the stored cursor, or from the start when that is done or absent.
+ * Lists from the stored cursor, or from the start when that is done or absent, or is refused by the host.
  * @throws RefusedError when the host will not list, or not so that we take it; GivenUpError when it was given up; AbortError on the signal
  */
 export async function listRepos(options: RepoListOptions, signal: AbortSignal): Promise<void> {
@@ -49,7 +49,11 @@ export async function listRepos(options: RepoListOptions, signal: AbortSignal): 
       throw new GivenUpError(`${url}: no end after ${pages} pages, which took ${Math.round(answeredMs / 1_000)} s`)
     const cursor = stored === null || stored === INGESTER_DONE ? undefined : stored
     const began = performance.now()
-    const page = await fetchPage(options, cursor, signal)
+    const page = await fetchPage(options, cursor, signal).catch((error: unknown) => {
+      // Its software may be another by now, and would refuse a cursor of the former one in every pass to come.
+      if (pages > 0 || cursor === undefined || !(error instanceof RefusedError)) throw error
+      return fetchPage(options, undefined, signal)
+    })
     answeredMs += performance.now() - began
     const next = page.cursor ?? INGESTER_DONE
     const decision = await store(options, page.items, { key, from: stored, to: next }, signal)

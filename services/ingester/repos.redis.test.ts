@@ -138,8 +138,7 @@ test('what the live stream may still bring is not missing', async ({ tools }) =>
   // The live stream is two hours behind.
   await tools.redis.set(`firehose_live:time:${relay.host}`, new Date(Date.now() - 7_200_000).toISOString())
   await demandSweep(tools.redis, 'repo_backfill', 'a test')
-  await swept(tools)
-  expect(await ingester.metric('sluice_ingester_listed_repos_total', { outcome: 'too-young' })).toBe(1)
+  await expect.poll(() => ingester.metric('sluice_ingester_listed_repos_total', { outcome: 'too-young' }), WAIT).toBe(1)
   expect(await tools.requests()).toEqual([])
 })
 

@@ -1,6 +1,7 @@
 /**
  * Finds the repositories that the index should hold: the first listing requests all, a sweep those that are missing or behind. Sweeps run
- * at an interval, and on demand: when a relay has lost events, or when an operator asks (`SET repo_backfill:sweep now`).
+ * at an interval, and on demand: when a relay has lost events, or when an operator asks (`SET repo_backfill:sweep now`). A demand is met by the sweep that finds
+ * all that was made before it, which the first does not when the live stream is behind: what it may still bring counts as too young.
  *
  * Never ends by itself: after the last page it waits for the next sweep.
  */
@@ -11,13 +12,13 @@ import { retry, sleep, type BackoffPolicy, type Retry } from '@sluice/runtime/ba
 import { describeError } from '@sluice/runtime/errors.ts'
 import { logRetry, type Logger } from '@sluice/runtime/log.ts'
 import type { Service } from '@sluice/runtime/service.ts'
-import { sweepDemandKey, sweptKey } from '@sluice/streams/backfill-queue.ts'
-import { classifyRedisError, type Redis } from '@sluice/streams/connection.ts'
+import type { Redis } from '@sluice/streams/connection.ts'
 import { cursorKey, INGESTER_DONE, readCursor } from '@sluice/streams/cursors.ts'
 import type { Producer } from '@sluice/streams/producer.ts'
 import type { Shard } from '@sluice/streams/spread.ts'
 import { GivenUpError, isHostFault, listRepos } from './repo-list.ts'
 import type { ListingOutcome } from './listing.ts'
+import { demandedAt, SweepSchedule } from './sweep-demand.ts'
 import { parseUpstream, type Upstream } from './upstream.ts'
 
 export interface ReposOptions {
@@ -38,6 +39,7 @@ export interface ReposOptions {
   onSuspects: (dids: readonly string[]) => void
   observer: ReposObserver
   pollMs?: number
+  againMs?: number
   backoff?: BackoffPolicy
   hostPages?: number
   hostAnswersMs?: number
@@ -61,7 +63,6 @@ const HOST_PAGES = 5_000
 const HOST_ANSWERS_MS = 3_600_000
 /** Of the hosts that a relay knows: a million. */
 const LISTS_OF_HOSTS = 1_000
-const POLL_MS = 1_000
 const BACKOFF: BackoffPolicy = { baseMs: 1_000, capMs: 60_000, healthyAfterMs: 0 }
 /** Hosts that a relay has given up. */
 const DEAD_STATUS = new Set(['offline', 'banned'])
@@ -75,6 +76,8 @@ interface PassKind {
 interface Pass extends PassKind {
   /** Hosts that are listed or were: two relays name the same ones, and a cursor has one reader. */
   begun: Set<string>
+  /** When the oldest of what it left out as too young was made (Unix ms); -Infinity when it goes on with a pass from before, which may have left out anything. */
+  leftOutSinceMs: number
 }
 
 /** What is listed at once: a relay itself, or one of the hosts that it knows. */
@@ -91,6 +94,7 @@ export class Repos implements Service {
   readonly #backoff: BackoffPolicy
   readonly #listing: PassKind
   readonly #sweep: PassKind
+  readonly #schedule: SweepSchedule
 
   constructor(options: ReposOptions) {
     this.#options = options
@@ -98,6 +102,7 @@ export class Repos implements Service {
     const { stream } = options.producer
     this.#listing = { isSweep: false, cursorKey: (host) => cursorKey(stream, host) }
     this.#sweep = { isSweep: true, cursorKey: (host) => cursorKey(`${stream}:sweep`, host) }
+    this.#schedule = new SweepSchedule({ ...options, repoStream: stream })
   }
 
   async run(signal: AbortSignal): Promise<void> {
@@ -107,20 +112,21 @@ export class Repos implements Service {
       await this.#pass(this.#listing, signal)
       for (;;) {
         observer.phase('waiting')
-        const why = await this.#untilDue(signal)
+        const why = await this.#schedule.untilDue(signal)
         log.info({ why }, 'sweep begins')
         observer.phase('sweeping')
-        await this.#pass(this.#sweep, signal)
-        await this.#swept(why)
-        log.info('sweep ended')
+        const { leftOutSinceMs } = await this.#pass(this.#sweep, signal)
+        const isMet = !(leftOutSinceMs <= demandedAt(why))
+        await this.#schedule.ended(why, isMet)
+        log.info(isMet ? 'sweep ended' : 'sweep ended; another follows, since it left out what may be missing')
       }
     } catch (error) {
       if (!signal.aborted) throw error
     }
   }
 
-  async #pass(kind: PassKind, signal: AbortSignal): Promise<void> {
-    const pass = { ...kind, begun: new Set<string>() }
+  async #pass(kind: PassKind, signal: AbortSignal): Promise<Pass> {
+    const pass = { ...kind, begun: new Set<string>(), leftOutSinceMs: Infinity }
     const stop = new AbortController()
     const stopped = AbortSignal.any([signal, stop.signal])
     let failure: unknown
@@ -133,15 +139,18 @@ export class Repos implements Service {
     // All of them: whoever runs us again after a failure must not meet the cursor of another upstream moving.
     await Promise.all(passing)
     if (failure !== undefined) throw failure as Error
+    return pass
   }
 
   async #passUpstream(upstream: Upstream, pass: Pass, signal: AbortSignal): Promise<void> {
     const { redis, log, source } = this.#options
     const key = pass.cursorKey(upstream.host)
-    if (!pass.isSweep && (await readCursor(redis, key)) === INGESTER_DONE) {
+    const stored = await readCursor(redis, key)
+    if (!pass.isSweep && stored === INGESTER_DONE) {
       log.info({ host: upstream.host }, 'its repositories were listed before')
       return
     }
+    if (stored !== null && stored !== INGESTER_DONE) pass.leftOutSinceMs = -Infinity
     // A relay that refuses to list may be mended by its operator, or by ours: nothing else can be done meanwhile.
     for (;;) {
       try {
@@ -234,7 +243,8 @@ export class Repos implements Service {
         backoff: this.#backoff,
         ...(isPds && { triesMax: HOST_TRIES, pagesMax: hostPages, answersMs: hostAnswersMs }),
         listing: () => ({ host: upstream.host, isPds, isSweep: pass.isSweep, horizonMs, skipDids, shard }),
-        onPage: async ({ outcomes, suspects }) => {
+        onPage: async ({ outcomes, suspects, leftOutSinceMs }) => {
+          pass.leftOutSinceMs = Math.min(pass.leftOutSinceMs, leftOutSinceMs)
           if (suspects.length > 0) onSuspects(suspects)
           observer.listed(countOf(outcomes))
           horizonMs = await this.#horizonMs(relay)
@@ -249,33 +259,6 @@ export class Repos implements Service {
   async #horizonMs({ host }: Upstream): Promise<number> {
     const { sweepGraceMs, liveLagMs } = this.#options
     return Date.now() - sweepGraceMs - (await liveLagMs(host))
-  }
-
-  /** @returns why it is due */
-  async #untilDue(signal: AbortSignal): Promise<string> {
-    const { redis, producer, sweepIntervalMs, pollMs = POLL_MS } = this.#options
-    for (;;) {
-      const [demand, swept] = await redis
-        .mGet([sweepDemandKey(producer.stream), sweptKey(producer.stream)])
-        .catch((error: unknown) => Promise.reject(classifyRedisError(error)))
-      if (demand) return demand
-      // The first listing counts as one.
-      if (!swept) await this.#swept('')
-      else if (sweepIntervalMs > 0 && Date.now() - Date.parse(swept) >= sweepIntervalMs) return 'interval'
-      await sleep(pollMs, signal)
-    }
-  }
-
-  /** A demand that came while the sweep was under way stays. */
-  async #swept(why: string): Promise<void> {
-    const { redis, producer } = this.#options
-    const demandKey = sweepDemandKey(producer.stream)
-    try {
-      await redis.set(sweptKey(producer.stream), new Date().toISOString())
-      if (why !== '' && (await redis.get(demandKey)) === why) await redis.del(demandKey)
-    } catch (error) {
-      throw classifyRedisError(error)
-    }
   }
 
   #onWait(host: string, { error, delayMs }: Retry): void {

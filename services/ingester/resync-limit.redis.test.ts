@@ -4,6 +4,7 @@ import { testDid } from '@sluice/atproto/testing/world.ts'
 import { FakeRelay } from '@sluice/sandbox/fake-relay.ts'
 import { expect } from '@sluice/sandbox/fixtures.ts'
 import { readChains } from '@sluice/streams/chain-state.ts'
+import { vi } from 'vitest'
 import { ACCOUNT_ASK_MS, ACCOUNT_ASKS, ResyncLimit } from './resync-limit.ts'
 import { caughtUp, test } from './testing/run.ts'
 
@@ -38,6 +39,23 @@ test('the asks of a second are for all, and come back with it', async ({ tools }
   expect((await limit.now()).asks).toBe(0)
   nowMs += 500
   expect((await limit.now()).asks).toBe(1)
+})
+
+test('a clock that is set back takes nobody his asks', async ({ tools }) => {
+  const options = { redis: tools.redis, repoStream: 'repo_backfill', perSecond: 1_000, entriesMax: 10_000 }
+  const limit = new ResyncLimit(options)
+  await limit.now()
+  limit.spend([ALICE])
+  vi.setSystemTime(Date.now() - 86_400_000)
+  try {
+    const { asks, mayAsk, nowSeconds } = await limit.now()
+    expect(asks).toBeGreaterThanOrEqual(999)
+    expect(mayAsk(ALICE)).toBe(true)
+    // What goes into chain records stays the time.
+    expect(nowSeconds * 1_000).toBeLessThanOrEqual(Date.now())
+  } finally {
+    vi.useRealTimers()
+  }
 })
 
 test('an account that comes and goes all the time is asked for a few times, and then remembered for the sweep', async ({

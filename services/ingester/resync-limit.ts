@@ -15,6 +15,7 @@ export interface ResyncLimitOptions {
   perSecond: number
   /** Entries in the repo stream beyond which nothing more is asked for. */
   entriesMax: number
+  /** In ms; a clock that nobody sets: after it was set back nothing would be asked for until it has caught up. */
   now?: () => number
 }
 
@@ -35,11 +36,11 @@ export class ResyncLimit {
   #filledAt: number
   #depth = Infinity
   #lookedAt = -Infinity
-  /** When each account will have all of its asks again, Unix ms. */
+  /** When each account will have all of its asks again. */
   readonly #wholeAt = new Map<string, number>()
 
   constructor(options: ResyncLimitOptions) {
-    this.#options = { now: Date.now, ...options }
+    this.#options = { now: () => performance.now(), ...options }
     this.#tokens = options.perSecond
     this.#filledAt = this.#options.now()
   }
@@ -51,7 +52,7 @@ export class ResyncLimit {
     this.#filledAt = nowMs
     if (nowMs - this.#lookedAt >= LOOK_MS) await this.#look(nowMs)
     return {
-      nowSeconds: Math.floor(nowMs / 1_000),
+      nowSeconds: Math.floor(Date.now() / 1_000),
       asks: Math.max(0, Math.floor(Math.min(this.#tokens, entriesMax - this.#depth))),
       mayAsk: (did) => (this.#wholeAt.get(did) ?? 0) - nowMs <= (ACCOUNT_ASKS - 1) * ACCOUNT_ASK_MS,
     }

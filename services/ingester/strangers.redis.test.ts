@@ -6,17 +6,12 @@ import { TestRepo, type Write } from '@sluice/atproto/testing/repo.ts'
 import { drip } from '@sluice/atproto/testing/servers.ts'
 import { testDid } from '@sluice/atproto/testing/world.ts'
 import { XrpcClient } from '@sluice/atproto/xrpc.ts'
-import { backfillEventCodec } from '@sluice/events/codec.ts'
 import { TransientError } from '@sluice/runtime/errors.ts'
-import { createLogger } from '@sluice/runtime/log.ts'
 import { FakeRelay } from '@sluice/sandbox/fake-relay.ts'
 import { expect } from '@sluice/sandbox/fixtures.ts'
 import { sweepDemandKey } from '@sluice/streams/backfill-queue.ts'
-import { HighWater } from '@sluice/streams/high-water.ts'
-import { Producer } from '@sluice/streams/producer.ts'
-import { WHOLE } from '@sluice/streams/spread.ts'
-import { Repos, type ReposOptions } from './repos.ts'
 import { demandSweep } from './sweep-demand.ts'
+import { reposOf } from './testing/repos.ts'
 import { caughtUp, test, WAIT, type Tools } from './testing/run.ts'
 import { REFUSED_ANSWERS, Stranger, type Answer } from './testing/stranger.ts'
 import { parseUpstream } from './upstream.ts'
@@ -65,6 +60,26 @@ test.for(UNANSWERED)(
     expect(await tools.ledger(relay)).toEqual({ appended: 3 })
   },
 )
+
+test('a host that answers slowly, with many accounts that come and go, keeps nobody from being asked', async ({
+  tools,
+}) => {
+  await using relay = await FakeRelay.start()
+  await using slow = await Stranger.start((_, response) => drip(response, 200))
+  const theirs = Array.from({ length: 40 }, (_, i) => new TestRepo(testDid(`coming and going ${i}`)))
+  const alice = new TestRepo(testDid('alice'))
+  relay.register(...theirs)
+  relay.directory.pds = slow.url
+  const service = [{ id: '#atproto_pds', type: 'AtprotoPersonalDataServer', serviceEndpoint: relay.url }]
+  relay.directory.documents.set(alice.did, { id: alice.did, service })
+  relay.directory.repos.set(alice.did, alice)
+  for (const { did } of [...theirs, alice])
+    relay.message('#account', { did, time: TIME, active: false, status: 'deactivated' })
+  const ingester = await tools.ingest(relay)
+  await expect.poll(() => ingester.metric('sluice_ingester_account_checks_total', { answer: 'differs' }), WAIT).toBe(1)
+  expect(slow.requests.length).toBeGreaterThan(0)
+  expect(slow.requests.length).toBeLessThan(8)
+})
 
 test.for(REFUSED_ANSWERS)(
   'host by host: one that $name is left for the next sweep, and the others are listed',
@@ -137,6 +152,33 @@ test('a page of more repositories than were asked for is not taken, of a host no
   expect(await tools.requests()).toEqual([])
 })
 
+test('a cursor that its host no longer takes holds nothing up: it is listed from the start', async ({ tools }) => {
+  const alice = person('alice')
+  const page = JSON.stringify({ repos: [{ did: alice.did, head: formatCid(alice.commit!), rev: alice.rev }] })
+  const answer: Answer = ({ searchParams }, response) =>
+    searchParams.has('cursor')
+      ? response.writeHead(400).end('{"error":"InvalidRequest","message":"Malformed cursor"}')
+      : response.end(page)
+  await using relay = await Stranger.start(answer)
+  await using host = await Stranger.start(answer)
+  await using named = await FakeRelay.start()
+  named.directory.hosts = [{ hostname: host.host }]
+  const old = 'of the software before'
+  await tools.redis.set(`repo_backfill:cursor:${relay.host}`, old)
+  await tools.redis.set(`repo_backfill:sweep:cursor:${host.host}`, old)
+  const ingester = await tools.ingest(named, HOSTS)
+  await listed(tools, named)
+  await demandSweep(tools.redis, 'repo_backfill', 'a test')
+  await expect.poll(() => tools.redis.get(sweepDemandKey('repo_backfill')), WAIT).toBeNull()
+  await tools.ingest(named, { INGESTER_MODE: 'backfill', RELAY_HOSTS: relay.url })
+  await expect.poll(() => cursorOf(tools, relay), WAIT).toBe(DONE)
+  const asked = ({ requests }: Stranger) => requests.map(({ searchParams }) => searchParams.get('cursor'))
+  expect(asked(relay)).toEqual([old, null])
+  expect(asked(host)).toEqual([null, old, null])
+  expect(await tools.redis.get(`repo_backfill:sweep:cursor:${host.host}`)).toBe(DONE)
+  expect(await ingester.metric(FAILURES)).toBe(0)
+})
+
 test.for([
   { name: 'whose pages have no end', limits: { hostPages: 3 } },
   // Each answer takes longer than all of a pass may: one page a pass.
@@ -193,7 +235,6 @@ test('when the listing of one relay fails, nobody reads another on: the next run
     xrpc: new XrpcClient(http),
     source: 'relay',
     upstreams: [parseUpstream(failing.url)!, parseUpstream(slow.url)!],
-    observer: { listed() {}, phase() {}, waiting() {}, hostFailed() {} },
     async liveLagMs(host) {
       if (!isAway || host !== failing.host) return 0
       await expect.poll(() => open.size, WAIT).toBe(1)
@@ -224,26 +265,3 @@ test('a did:web whose host never comes to the end of its answer holds up nothing
   await expect.poll(() => tools.cursor(relay), { ...WAIT, timeout: 40_000 }).toBe('1')
   expect(await tools.ledger(relay)).toEqual({ 'refused:no-signing-key': 1 })
 })
-
-type Chosen = 'xrpc' | 'upstreams' | 'hostPages' | 'hostAnswersMs' | 'observer'
-
-function reposOf({ redis }: Tools, options: Pick<ReposOptions, Chosen> & Partial<ReposOptions>) {
-  const stream = 'repo_backfill'
-  const highWater = new HighWater({ redis, stream, entriesMax: 1e6 })
-  return new Repos({
-    redis,
-    producer: new Producer({ redis, stream, codec: backfillEventCodec, highWater }),
-    log: createLogger({ role: 'ingester', build: 'test', destination: { write: () => {} } }),
-    source: 'hosts',
-    sweepIntervalMs: 0,
-    sweepGraceMs: 0,
-    skipHosts: new Set(),
-    skipDids: new Set(),
-    shard: WHOLE,
-    allowPrivate: true,
-    liveLagMs: async () => 0,
-    onSuspects: () => {},
-    pollMs: 20,
-    ...options,
-  })
-}
