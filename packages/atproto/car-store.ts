@@ -45,7 +45,7 @@ export class CarStore implements Disposable {
     this.#slabs.add(this.#slab)
   }
 
-  /** Buffer taken so far. */
+  /** Bytes taken so far. */
   get bytes(): number {
     return this.#bytes
   }

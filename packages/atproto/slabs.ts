@@ -16,13 +16,13 @@ export class NoRoomError extends TransientError {
 }
 
 export interface Spool {
-  /** Buffer that stay in memory. */
-  memoryBytes: number
+  /** Bytes that may stay in memory; default: as many as `mayKeep` allows. */
+  memoryBytes?: number
   /** Where the file is; the system's folder for such things when absent. */
   folder?: string
   /** What the files of several may take of the disk together; one, at most `fileBytesMax` of it. */
   disk?: Budget
-  /** Asked before more is kept in memory, `bytes` in all, where `memoryBytes` allows it; false sends a slab to the file. */
+  /** Asked before more is kept in memory, `bytes` in all, where `memoryBytes` allows it; false sends a slab to the file. Default: it may. */
   mayKeep?: (bytes: number) => boolean
 }
 
@@ -78,7 +78,7 @@ export class Slabs implements Disposable {
     return last
   }
 
-  #mayKeep({ memoryBytes, mayKeep }: Spool, bytes: number): boolean {
+  #mayKeep({ memoryBytes = Infinity, mayKeep }: Spool, bytes: number): boolean {
     return this.#memoryBytes <= memoryBytes && (mayKeep?.(bytes) ?? true)
   }
 

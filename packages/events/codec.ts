@@ -26,8 +26,11 @@ export type InvalidEntryReason = 'missing-field' | 'not-json' | 'not-an-event'
 export const INVALID_ENTRY_REASONS: readonly InvalidEntryReason[] = ['missing-field', 'not-json', 'not-an-event']
 
 /** How one stream's events are written to and read from entries. */
-export interface EntryCodec<E> {
+export interface EntryEncoder<E> {
   encode(event: E): EntryFields
+}
+
+export interface EntryCodec<E> extends EntryEncoder<E> {
   /** @throws InvalidEntryError */
   decode(fields: EntryFields): E
 }

@@ -8,7 +8,7 @@
  * Batches of up to some thousand events: one call is one script, and Redis does nothing else meanwhile (3 µs an entry).
  */
 import { ErrorReply } from 'redis'
-import type { EntryCodec } from '@sluice/events/codec.ts'
+import type { EntryEncoder } from '@sluice/events/codec.ts'
 import { retry, type BackoffPolicy, type Retry } from '@sluice/runtime/backoff.ts'
 import { crashPoint } from '@sluice/runtime/crash-points.ts'
 import { FatalError } from '@sluice/runtime/errors.ts'
@@ -19,7 +19,7 @@ import { runScript, scripts } from './scripts.ts'
 export interface ProducerOptions<E> {
   redis: Redis
   stream: string
-  codec: EntryCodec<E>
+  codec: EntryEncoder<E>
   highWater: HighWater
   backoff?: BackoffPolicy
   /** Told of each wait for a Redis that fails. */
@@ -148,7 +148,7 @@ function conflict({ key, from }: CursorMove, found: string): CursorConflictError
 
 function encodeCall<E>(
   stream: string,
-  codec: EntryCodec<E>,
+  codec: EntryEncoder<E>,
   events: readonly E[],
   cursors: readonly CursorMove[],
   also: readonly Step[],
@@ -194,7 +194,7 @@ function encodeCall<E>(
 }
 
 /** Entries have one field; runs of the same field keep the order. */
-function byField<E>(codec: EntryCodec<E>, events: readonly E[]): [field: string, values: string[]][] {
+function byField<E>(codec: EntryEncoder<E>, events: readonly E[]): [field: string, values: string[]][] {
   const runs: [string, string[]][] = []
   for (const event of events) {
     for (const [field, value] of Object.entries(codec.encode(event))) {

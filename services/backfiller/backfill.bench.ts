@@ -18,7 +18,7 @@ import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
 import { HighWater } from '@sluice/streams/high-water.ts'
 import { Producer } from '@sluice/streams/producer.ts'
 import { appendExport, type AppendContext } from './backfill-repo.ts'
-import { CHUNK_LIMITS, exportEventCodec } from './export-events.ts'
+import { CHUNK_LIMITS, exportEventEncoder } from './export-events.ts'
 
 const STREAM = 'firehose_backfill'
 const TIME = '2026-01-02T03:04:05.678Z'
@@ -54,7 +54,7 @@ function contextOn(redis: Redis): AppendContext {
   const highWater = new HighWater({ redis, stream: STREAM, entriesMax: 1e9 })
   return {
     redis,
-    producer: new Producer({ redis, stream: STREAM, codec: exportEventCodec, highWater }),
+    producer: new Producer({ redis, stream: STREAM, codec: exportEventEncoder, highWater }),
     wanted: () => true,
     alwaysResync: false,
     onChunk: () => undefined,

@@ -31,7 +31,7 @@ import { takeClaims } from './claims.ts'
 import type { BackfillerConfig } from './config.ts'
 import { CrashSuspects } from './crash-suspects.ts'
 import { Dispatcher } from './dispatcher.ts'
-import { exportEventCodec } from './export-events.ts'
+import { exportEventEncoder } from './export-events.ts'
 import { hostLimits, parseHostRules } from './host-rules.ts'
 import { HostTally } from './host-tally.ts'
 import { PdsLimits } from './pds-limits.ts'
@@ -176,7 +176,7 @@ export class Backfiller implements Service {
     return new Producer({
       redis,
       stream: config.firehoseStream,
-      codec: exportEventCodec,
+      codec: exportEventEncoder,
       highWater,
       onRetry: (retry) => this.#logRetry('appending', retry),
     })

@@ -8,7 +8,7 @@
 import type { ExportedRecord, RepoExport, UnwantedRecord } from '@sluice/atproto/repo-export.ts'
 import type { OpRefusal } from '@sluice/atproto/commit-events.ts'
 import type { CollectionFilter } from '@sluice/collections/patterns.ts'
-import { streamEventCodec, type EntryCodec } from '@sluice/events/codec.ts'
+import { streamEventCodec, type EntryEncoder } from '@sluice/events/codec.ts'
 import { SEQ_BACKFILL, type RepoEvent, type StreamEvent } from '@sluice/events/stream-event.ts'
 
 export interface ChunkLimits {
@@ -22,9 +22,8 @@ export interface ChunkLimits {
 /** An event, or the JSON of one. */
 export type ExportEvent = StreamEvent | string
 
-export const exportEventCodec: EntryCodec<ExportEvent> = {
+export const exportEventEncoder: EntryEncoder<ExportEvent> = {
   encode: (event) => (typeof event === 'string' ? { event } : streamEventCodec.encode(event)),
-  decode: (fields) => streamEventCodec.decode(fields),
 }
 
 /**

@@ -45,12 +45,9 @@ export interface FetchedExport extends Disposable {
   store: CarStore
   /** When the host began to answer (ISO 8601): everything it did later is not in there. */
   time: string
-  bytes: number
 }
 
 const FETCH_MS_MAX = 2 * 3_600_000
-/** No more blocks in memory than this, however much is free: a store grows in slabs of 4 MB. */
-const MEMORY_BYTES = Infinity
 
 /**
  * Fetches; `permit` is given back in any case.
@@ -100,7 +97,6 @@ async function download(context: FetchContext, target: FetchTarget, { memory, si
   const { headersMs, idleMs, bytesPerSecond, repoBytes, spoolDir } = context.options
   const totalMs = Math.min(FETCH_MS_MAX, context.options.fetchMs * 2 ** Math.min(target.attempts, 20))
   const spool = {
-    memoryBytes: MEMORY_BYTES,
     mayKeep: (bytes: number) => memory.mayKeep(bytes),
     disk: context.disk,
     ...(spoolDir !== undefined && { folder: spoolDir }),
@@ -113,10 +109,8 @@ async function download(context: FetchContext, target: FetchTarget, { memory, si
   const time = new Date().toISOString()
   const blocks = Math.min(EXPORT_LIMITS.blocks, blocksWithin(memory.indexBytesMax))
   const store = new CarStore({ ...EXPORT_LIMITS, blocks, bytes: repoBytes }, spool)
-  let bytes = 0
   try {
     for await (const chunk of response.body) {
-      bytes += chunk.length
       context.onBytes(chunk.length)
       // First: with the next block the index may double, by 90 MB.
       await memory.hold(store.memoryBytes - store.indexBytes + store.indexBytesAfter(chunk.length), signal)
@@ -127,7 +121,7 @@ async function download(context: FetchContext, target: FetchTarget, { memory, si
     store[Symbol.dispose]()
     throw error
   }
-  return { store, time, bytes, [Symbol.dispose]: () => store[Symbol.dispose]() }
+  return { store, time, [Symbol.dispose]: () => store[Symbol.dispose]() }
 }
 
 /** What a failure says of the host. A definite answer, whatever it is, means that the host works; that we have no room means nothing. */

@@ -9,7 +9,7 @@ import { exportsKey } from '@sluice/streams/export-progress.ts'
 import { HighWater } from '@sluice/streams/high-water.ts'
 import { Producer } from '@sluice/streams/producer.ts'
 import { appendExport, type AppendContext, type Outcome } from './backfill-repo.ts'
-import { exportEventCodec } from './export-events.ts'
+import { exportEventEncoder } from './export-events.ts'
 import { describe } from 'vitest'
 
 const STREAM = 'firehose_backfill'
@@ -28,7 +28,7 @@ async function inBed<T>(url: string, act: (bed: Bed) => Promise<T>): Promise<T> 
   const redis = await connectRedis({ url, name: 'test' })
   const highWater = new HighWater({ redis, stream: STREAM, entriesMax: 1e9 })
   try {
-    return await act({ redis, producer: new Producer({ redis, stream: STREAM, codec: exportEventCodec, highWater }) })
+    return await act({ redis, producer: new Producer({ redis, stream: STREAM, codec: exportEventEncoder, highWater }) })
   } finally {
     redis.destroy()
   }
