@@ -8,10 +8,12 @@
  */
 import { DefectError, FatalError, RefusedError, TransientError, isAbort } from '@sluice/runtime/errors.ts'
 
+/** The reasons of a failure that is worth another try at once. */
+export const RETRIED_REASONS = ['serialization', 'deadlock', 'stale-plan'] as const
 // prettier-ignore
 /** The reasons of a transient failure. */
 export const TRANSIENT_REASONS = [
-  'serialization', 'deadlock', 'stale-plan', 'lock-timeout', 'statement-timeout', 'pool-starved', 'too-many-connections',
+  ...RETRIED_REASONS, 'lock-timeout', 'statement-timeout', 'pool-starved', 'too-many-connections',
   'connection', 'starting', 'read-only', 'disk-full', 'out-of-memory', 'io', 'internal',
 ] as const
 /** The reasons of a `RefusedError`: the data is at fault. */
@@ -22,6 +24,7 @@ export const FATAL_REASONS = ['schema', 'privilege', 'login', 'no-database', 'co
 /** Every reason a failure of the database can have: closed lists, fit for a metric label. */
 export type DatabaseReason = (typeof TRANSIENT_REASONS | typeof REFUSED_REASONS | typeof FATAL_REASONS)[number]
 export type RefusedReason = (typeof REFUSED_REASONS)[number]
+export type RetriedReason = (typeof RETRIED_REASONS)[number]
 
 export interface Verdict {
   /** `now` and `later` are transient: the first is worth another try at once, the second only after a wait. */

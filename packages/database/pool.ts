@@ -13,7 +13,7 @@ import { Pool, TypeOverrides, types } from 'pg'
 import type { PoolClient, QueryResult, QueryResultRow } from 'pg'
 import { FatalError } from '@sluice/runtime/errors.ts'
 import { withArraysEncoded } from './array.ts'
-import { PoolStarvedError, classify } from './errors.ts'
+import { PoolStarvedError, classify, type RetriedReason } from './errors.ts'
 
 export interface PoolOptions {
   /** `postgres://user:password@host:port/database`, as libpq understands it. */
@@ -35,6 +35,8 @@ export interface PoolOptions {
   byKey?: boolean
   /** Told of a connection that broke while nobody used it. The pool has replaced it already. */
   onIdleError?: (error: Error) => void
+  /** Told of each transaction that is tried again at once, by `transaction`. */
+  onRetry?: (reason: RetriedReason) => void
 }
 
 /** What a pool is doing, for gauges. */
@@ -70,6 +72,7 @@ export class DatabasePool implements AsyncDisposable {
   readonly name: string
   readonly schema: string
   readonly size: number
+  readonly onRetry: PoolOptions['onRetry']
   readonly #pool: Pool
   readonly #acquireMs: number
 
@@ -82,6 +85,7 @@ export class DatabasePool implements AsyncDisposable {
     )
     this.schema = options.schema
     this.size = options.size
+    this.onRetry = options.onRetry
     this.#acquireMs = acquireMs
     this.#pool = new Pool({
       connectionString: options.url,

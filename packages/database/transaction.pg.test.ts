@@ -1,16 +1,17 @@
-import { setTimeout as delay } from 'node:timers/promises'
 import { Client } from 'pg'
 import { FatalError, RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import { expect, test as base } from '@sluice/sandbox/fixtures.ts'
 import { reasonOf } from './errors.ts'
-import type { DatabaseReason } from './errors.ts'
+import type { RetriedReason } from './errors.ts'
 import { DatabasePool } from './pool.ts'
 import { cuttingProxy } from './testing/cutting-proxy.ts'
 import { transaction } from './transaction.ts'
 
 const test = base
-  .extend('pool', async ({ emptyDatabase }, { onCleanup }) => {
-    const pool = new DatabasePool({ url: emptyDatabase, schema: 'public', size: 3, role: 'test' })
+  .extend('retried', (): RetriedReason[] => [])
+  .extend('pool', async ({ emptyDatabase, retried }, { onCleanup }) => {
+    const onRetry = (reason: RetriedReason): unknown => retried.push(reason)
+    const pool = new DatabasePool({ url: emptyDatabase, schema: 'public', size: 3, role: 'test', onRetry })
     onCleanup(() => pool.close())
     await pool.query('create table item (id int primary key, n int not null)')
     return pool
@@ -126,21 +127,19 @@ test('statements go out in the order they are called, also behind a COPY that ta
   expect(seen).toEqual([0, 100_000, 200_000])
 })
 
-test('the sides of a deadlock are both applied in the end', async ({ pool }) => {
+test('the sides of a deadlock are both applied in the end', async ({ pool, retried }) => {
   await pool.query('insert into item values (1, 0), (2, 0)')
-  const reasons: DatabaseReason[] = []
-  const onRetry = (reason: DatabaseReason): void => void reasons.push(reason)
   let arrived = 0
   const { promise: bothHoldOne, resolve } = Promise.withResolvers<void>()
   const addTo = (first: number, second: number): Promise<void> =>
-    transaction(pool, { ...DOING, onRetry }, async (tx) => {
+    transaction(pool, DOING, async (tx) => {
       await tx.query('update item set n = n + 1 where id = $1', [first])
       if (++arrived === 2) resolve()
       await bothHoldOne
       await tx.query('update item set n = n + 1 where id = $1', [second])
     })
   await Promise.all([addTo(1, 2), addTo(2, 1)])
-  expect(reasons).toEqual(['deadlock'])
+  expect(retried).toEqual(['deadlock'])
   expect(await items(pool)).toEqual({ 1: 2, 2: 2 })
 })
 
@@ -157,14 +156,12 @@ test('what fails at every try ends as a transient error, after the tries it was 
   expect(reasonOf(error)).toBe('serialization')
 })
 
-test('a prepared statement survives a change of its table', async ({ pool }) => {
+test('a prepared statement survives a change of its table', async ({ pool, retried }) => {
   await pool.query('insert into item values (1, 1)')
   const read = { name: 'read', text: 'select * from item' }
   await transaction(pool, DOING, (tx) => tx.query(read))
   await pool.query('alter table item add column more int')
-  const retried: DatabaseReason[] = []
-  const onRetry = (reason: DatabaseReason): void => void retried.push(reason)
-  const { rows } = await transaction(pool, { ...DOING, onRetry }, (tx) => tx.query(read))
+  const { rows } = await transaction(pool, DOING, (tx) => tx.query(read))
   expect(retried).toEqual(['stale-plan'])
   expect(rows).toEqual([{ id: 1, n: 1, more: null }])
 })
@@ -224,18 +221,4 @@ test('work that the server terminates while it waits is transient', async ({ poo
   const error = await work
   expect(error).toBeInstanceOf(TransientError)
   expect(reasonOf(error)).toBe('starting')
-})
-
-test('an abort stops the wait for a connection, and the tries, but not work that has begun', async ({ pool }) => {
-  const abort = new AbortController()
-  const begun = await transaction(pool, { ...DOING, signal: abort.signal }, async (tx) => {
-    abort.abort()
-    await delay(10)
-    await tx.query('insert into item values (1, 1)')
-    return 'finished'
-  })
-  expect(begun).toBe('finished')
-  const error = await failure(transaction(pool, { ...DOING, signal: abort.signal }, (tx) => tx.query('select 1')))
-  expect(error.name).toBe('AbortError')
-  expect(await items(pool)).toEqual({ 1: 1 })
 })

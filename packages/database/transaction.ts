@@ -15,18 +15,14 @@ import { withArraysEncoded } from './array.ts'
 import { copyRows } from './copy.ts'
 import type { CopyRow, CopyTarget } from './copy.ts'
 import { classify, verdictOf } from './errors.ts'
-import type { DatabaseReason } from './errors.ts'
+import type { RetriedReason } from './errors.ts'
 import type { DatabasePool, Statement } from './pool.ts'
 
 export interface TransactionOptions {
   /** What the work is, for messages: `applying a batch`. */
   doing: string
-  /** Stops waiting for a connection and further tries. Work that has begun is finished: it is bounded by statement_timeout. */
-  signal?: AbortSignal
-  /** The most tries after failures that are worth another try at once. Default 5. */
+  /** The most tries after failures that are worth another try at once; the pool is told of each (`onRetry`). Default 5. */
   attempts?: number
-  /** Told of each such failure before the next try. */
-  onRetry?: (reason: DatabaseReason, attempt: number) => void
 }
 
 /**
@@ -39,15 +35,15 @@ export async function transaction<T>(
   options: TransactionOptions,
   work: (tx: Transaction) => Promise<T>,
 ): Promise<T> {
-  const { doing, signal, attempts = 5, onRetry } = options
+  const { doing, attempts = 5 } = options
   for (let attempt = 1; ; attempt++) {
     try {
-      return await once(pool, signal, work)
+      return await once(pool, work)
     } catch (error) {
       const verdict = verdictOf(error)
       if (verdict?.policy !== 'now' || attempt >= attempts) throw classify(error, doing)
-      onRetry?.(verdict.reason, attempt)
-      await delay(Math.random() * RETRY_MS * attempt, undefined, { signal })
+      pool.onRetry?.(verdict.reason as RetriedReason)
+      await delay(Math.random() * RETRY_MS * attempt)
     }
   }
 }
@@ -55,12 +51,8 @@ export async function transaction<T>(
 /** The two sides of a deadlock must not meet again in step. */
 const RETRY_MS = 20
 
-async function once<T>(
-  pool: DatabasePool,
-  signal: AbortSignal | undefined,
-  work: (tx: Transaction) => Promise<T>,
-): Promise<T> {
-  const client = await pool.acquire(signal)
+async function once<T>(pool: DatabasePool, work: (tx: Transaction) => Promise<T>): Promise<T> {
+  const client = await pool.acquire()
   const tx = new Transaction(client)
   let discard: boolean | undefined
   try {
