@@ -101,6 +101,8 @@ test('a group reset is a dry run at first, refuses while consumers live, and fro
   await ensureGroup(redis, address)
   for (let i = 0; i < 5; i++) await append(redis, i)
   await readNew(redis, address, 3, 10)
+  const marks = [`${STREAM}:suspects:${GROUP}`, 'repo_backfill:under-way:repo_backfill_group']
+  for (const key of marks) await redis.hSet(key, '1-1', '3')
   expect((await sluice('group', 'reset', STREAM)).stdout).toContain('Nothing was done')
   expect(await redis.xPending(STREAM, GROUP)).toMatchObject({ pending: 3 })
 
@@ -114,6 +116,10 @@ test('a group reset is a dry run at first, refuses while consumers live, and fro
 
   expect((await sluice('group', 'reset', STREAM, '--yes')).code).toBe(0)
   expect(await readNew(redis, address, 10, 10)).toHaveLength(5)
+  expect(await redis.exists(marks)).toBe(1)
+  await ensureGroup(redis, { stream: 'repo_backfill', group: 'repo_backfill_group', consumer: 'one' })
+  await sluice('group', 'reset', 'repo_backfill', '--yes')
+  expect(await redis.exists(marks), 'deaths are forgotten').toBe(0)
 })
 
 test('a group reset to the end drops what waits, and asks for its accounts to be fetched anew', async ({

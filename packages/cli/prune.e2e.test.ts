@@ -1,8 +1,10 @@
 /** `sluice prune` keeps the tombstones that a dead letter still needs, wherever it is: buried, put back, or buried again. */
 import { expect, test as base } from '@sluice/sandbox/fixtures.ts'
 import { queryOnce } from '@sluice/sandbox/postgres.ts'
+import { startRedis } from '@sluice/sandbox/redis.ts'
 import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
 import { bury, listDeadLetters } from '@sluice/streams/dead-letters.ts'
+import type { Finding } from './doctor/finding.ts'
 import { runCli, type Said } from './testing/run.ts'
 
 const STREAM = 'firehose_live'
@@ -111,4 +113,26 @@ test('of what does not say when it came, any age is believed', async ({ world: {
   await redis.xAdd(`${STREAM}_dlq`, '*', { reason: 'odd', payload: '{"event":"x"}' })
   expect(await sluice('prune', '--yes')).toMatchObject(refused)
   expect(await tombstones()).toBe(1)
+})
+
+test('what may not be looked at is not taken for empty: prune refuses, and doctor names the permission', async ({
+  database,
+  world: { tombstones },
+}) => {
+  await using server = await startRedis()
+  const admin = await connectRedis({ url: server.url(), name: 'admin' })
+  try {
+    await admin.sendCommand(['ACL', 'SETUSER', 'guest', 'on', '>pw', '~*', '+@all', '-memory'])
+    await admin.xAdd(STREAM, OLD_ID, { event: '{}' })
+  } finally {
+    admin.destroy()
+  }
+  const env = { REDIS_URL: server.url().replace('redis://', 'redis://guest:pw@'), DB_POSTGRES_URL: database }
+  const named = expect.stringMatching(/NOPERM.*memory/) as string
+  expect(await runCli(['prune', '--yes'], env)).toMatchObject({ code: 78, stderr: named })
+  expect(await tombstones()).toBe(1)
+  const { stdout } = await runCli(['doctor', '--json'], { ...env, METRICS_PORT: '0' })
+  const { findings } = JSON.parse(stdout) as { findings: Finding[] }
+  const away = findings.find(({ id }) => id === 'redis-away')
+  expect(away).toMatchObject({ what: 'Redis refuses us', evidence: named, mend: expect.stringContaining('ACL SETUSER') as string }) // prettier-ignore
 })

@@ -3,7 +3,7 @@ import { FatalError, TransientError } from '@sluice/runtime/errors.ts'
 import { redact } from '@sluice/runtime/redact.ts'
 import { unknownNames } from '@sluice/runtime/config-names.ts'
 import { priorityStream, sweepDemandKey, sweptKey } from '@sluice/streams/backfill-queue.ts'
-import type { Redis } from '@sluice/streams/connection.ts'
+import { WrongTypeError, type Redis } from '@sluice/streams/connection.ts'
 import { inspect, type Inspection } from '@sluice/streams/inspect.ts'
 import { KNOWN_NAMES, readingsOf, type Settings } from './config.ts'
 import { livingConsumers, type Lease } from './groups.ts'
@@ -72,7 +72,7 @@ async function inspectQueues(redis: Redis, settings: Settings): Promise<Inspecti
   try {
     return await inspect(redis, { streams, backfillStream: backfilled })
   } catch (error) {
-    if (!(error instanceof FatalError && error.message.includes('WRONGTYPE'))) throw error
+    if (!(error instanceof WrongTypeError)) throw error
     const found = await inspect(redis, { streams, backfillStream: `${backfilled}:none` })
     return { ...found, backfill: { ...found.backfill, stream: backfilled } }
   }

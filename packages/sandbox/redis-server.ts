@@ -4,7 +4,7 @@ import { existsSync, rmSync, writeFileSync } from 'node:fs'
 import { FatalError } from '@sluice/runtime/errors.ts'
 
 const PROGRAMS = ['redis-server', 'valkey-server']
-/** Streams with `XAUTOCLAIM` and its list of deleted entries. */
+/** Scripts with flags (`#!lua`). */
 const LEAST_MAJOR = 7
 
 let found: { command: string } | undefined

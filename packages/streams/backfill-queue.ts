@@ -11,6 +11,7 @@
  * | `<stream>:host:<host>`     | hash: the host's limits as they stand, and what came of it so far                                     |
  * | `<stream>:slots:<host>`    | sorted set: requests to the host that are under way                                                  |
  * | `<stream>:hosts`           | sorted set: the hosts, score = when a try for one of theirs last ended (Unix ms)                      |
+ * | `<stream>:under-way:<group>` | hash, of either stream: entry that may be killing its backfiller → deaths while it was under way     |
  * | `<stream>:sweep`           | why a sweep is wanted; absent when none is                                                            |
  * | `<stream>:swept`           | when the last one ended (ISO 8601)                                                                    |
  */
@@ -26,6 +27,9 @@ export const hostKey = (stream: string, host: string): string => `${stream}:host
 export const slotsKey = (stream: string, host: string): string => `${stream}:slots:${host}`
 
 export const hostsKey = (stream: string): string => `${stream}:hosts`
+
+export const underWayKey = ({ stream, group }: { stream: string; group: string }): string =>
+  `${stream}:under-way:${group}`
 
 export const sweepDemandKey = (stream: string): string => `${stream}:sweep`
 

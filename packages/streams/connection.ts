@@ -157,6 +157,11 @@ export class RedisFullError extends TransientError {
   override name = 'RedisFullError'
 }
 
+/** A key of ours is another program's. */
+export class WrongTypeError extends FatalError {
+  override name = 'WrongTypeError'
+}
+
 /** Replies by which a server refuses us, whatever we ask and however long we wait. */
 const REFUSALS = ['NOAUTH', 'WRONGPASS', 'NOPERM', 'DENIED', 'NOPROTO']
 /** `ERR` says that a command is wrong, except for these. */
@@ -192,7 +197,7 @@ function classifyReply(cause: ErrorReply): Error {
     return new FatalError(`Redis refuses us: ${message}. Check the user, password and database of REDIS_URL`, { cause })
   }
   if (code === 'WRONGTYPE') {
-    return new FatalError(`${message}: another program uses the same keys. Give Sluice a database of its own`, {
+    return new WrongTypeError(`${message}: another program uses the same keys. Give Sluice a database of its own`, {
       cause,
     })
   }

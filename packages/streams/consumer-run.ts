@@ -5,7 +5,7 @@
 import { sleep } from '@sluice/runtime/backoff.ts'
 import { crashPoint } from '@sluice/runtime/crash-points.ts'
 import { DefectError, FatalError, isAbort, TransientError } from '@sluice/runtime/errors.ts'
-import type { Batch, ConsumerLimits, ConsumerOptions, Refusal, Work } from './consumer.ts'
+import type { Aside, Batch, ConsumerLimits, ConsumerOptions, Refusal, Work } from './consumer.ts'
 import { bury, deadLetterStream, DeadLettersFullError, type Burial } from './dead-letters.ts'
 import { ack, type Delivered } from './entries.ts'
 import { Intake } from './intake.ts'
@@ -14,7 +14,7 @@ import { Lease } from './lease.ts'
 import { openEntries, type Opened } from './open-entries.ts'
 import { orAbort, Patience } from './patience.ts'
 import { Suspects } from './suspects.ts'
-import { Turns } from './turns.ts'
+import { LooseTurn, Turns } from './turns.ts'
 
 const REPORT_MS = 60_000
 /** Share of the allowed dead letters from which on they are an incident of their own. */
@@ -27,7 +27,7 @@ export class ConsumerRun<E extends object> {
   readonly #lanes: Lanes<E>
   readonly #patience: Patience
   readonly #suspects: Suspects
-  readonly #turns = new Turns()
+  readonly #turns: Turns
   readonly #fail = new AbortController()
   /** The caller's wish, or a failure of a part. */
   readonly #stopped: AbortSignal
@@ -40,12 +40,13 @@ export class ConsumerRun<E extends object> {
   #alarmAtMs = 0
 
   constructor(options: ConsumerOptions<E>, limits: ConsumerLimits, lanes: Lanes<E>, signal: AbortSignal) {
-    const { redis, address, observer = {}, backoff } = options
+    const { redis, address, observer = {}, backoff, processTurns = new Turns() } = options
     this.#options = options
     this.#limits = limits
     this.#lanes = lanes
     this.#patience = new Patience({ redis, address, observer, backoff, end: this.#end.signal })
     this.#suspects = new Suspects(redis, address)
+    this.#turns = processTurns
     this.#stopped = AbortSignal.any([signal, this.#fail.signal])
   }
 
@@ -102,27 +103,32 @@ export class ConsumerRun<E extends object> {
   async *#batches(lane: number): AsyncGenerator<Batch<E>> {
     for await (const entries of this.#lanes.batches(lane)) {
       const first = entries[0]!
-      const enter = async () => this.#turns.enter(first.isolated)
-      // One that is alone may wait for an operator.
-      using _turn = await (this.#turns.wouldWait(first.isolated) ? this.#lanes.aside(lane, enter) : enter())
+      const enter = async () => LooseTurn.begin(async () => this.#turns.enter(first.isolated))
+      // Nobody waits for this turn with that of the lane in hand, for whoever has this one may wait for that of the lane.
+      using turn = await (this.#turns.wouldWait(first.isolated) ? this.#lanes.aside(lane, enter) : enter())
+      const aside: Aside = async (wait) => {
+        // It is not alone meanwhile, and another may go on trial.
+        if (first.isolated) await this.#suspects.clear()
+        return await this.#lanes.aside(lane, async () => turn.aside(wait))
+      }
       if (this.#stopped.aborted) return
-      if (first.isolated && !(await this.#mayTry(first, lane))) continue
-      const opened = await openEntries(entries, this.#options, (held, refusal) => this.#giveUp(held, refusal, lane))
-      if (opened.length > 0) yield this.#batch(opened, lane)
+      if (first.isolated && !(await this.#mayTry(first, aside))) continue
+      const opened = await openEntries(entries, this.#options, (held, refusal) => this.#giveUp(held, refusal, aside))
+      if (opened.length > 0) yield this.#batch(opened, aside)
       if (first.isolated) await this.#suspects.clear()
     }
   }
 
   /** False when the entry was found guilty and buried. */
-  async #mayTry(suspect: Held<E>, lane: number): Promise<boolean> {
+  async #mayTry(suspect: Held<E>, aside: Aside): Promise<boolean> {
     if (await this.#patience.until(this.#end.signal, () => this.#suspects.mayTry(suspect))) return true
     const message = `the process died each time it worked on this entry alone (${suspect.deliveries} deliveries)`
-    await this.#giveUp(suspect, { reason: 'crash-loop', message }, lane)
-    await this.#suspects.clear()
+    await this.#giveUp(suspect, { reason: 'crash-loop', message }, aside)
+    await this.#suspects.forget(suspect)
     return false
   }
 
-  #batch(opened: Opened<E>[], lane: number): Batch<E> {
+  #batch(opened: Opened<E>[], aside: Aside): Batch<E> {
     const open = new Set(opened.map(({ held }) => held))
     const first = opened[0]!.held
     return {
@@ -140,10 +146,10 @@ export class ConsumerRun<E extends object> {
         if (!held) throw new FatalError(`refused an event that is not in the batch: ${refusal.reason}`)
         if (!open.has(held)) return
         const key = this.#options.oneLetterPerKey ? this.#options.key(event) : undefined
-        await this.#giveUp(held, refusal, lane, key)
+        await this.#giveUp(held, refusal, aside, key)
         open.delete(held)
       },
-      aside: async (wait) => this.#lanes.aside(lane, wait),
+      aside,
     }
   }
 
@@ -155,9 +161,9 @@ export class ConsumerRun<E extends object> {
     observer?.acked?.(entries.length)
   }
 
-  /** Of a batch that is out: where the dead letters are full this waits for an operator, and other streams of the lane do not. */
-  async #giveUp(held: Held<E>, refusal: Refusal, lane: number, key?: string): Promise<void> {
-    await this.#lanes.aside(lane, async () => this.#bury(held, refusal, key))
+  /** Of a batch that is out: where the dead letters are full this waits for an operator, and other streams do not. */
+  async #giveUp(held: Held<E>, refusal: Refusal, aside: Aside, key?: string): Promise<void> {
+    await aside(async () => this.#bury(held, refusal, key))
   }
 
   async #bury({ id, fields, deliveries }: Delivered, refusal: Refusal, key?: string): Promise<void> {

@@ -19,6 +19,7 @@ import { ConsumerRun } from './consumer-run.ts'
 import { DEAD_LETTERS_MAX } from './dead-letters.ts'
 import type { GroupAddress } from './entries.ts'
 import { Lanes, type BatchShare, type LaneLimits, type LaneTurn } from './lanes.ts'
+import type { Turns } from './turns.ts'
 
 export interface ConsumerOptions<E extends object> {
   /** For reads that block; nothing else uses it. */
@@ -38,6 +39,11 @@ export interface ConsumerOptions<E extends object> {
   batchShare?: BatchShare
   /** For consumers of several streams with as many lanes each: a key is in the same lane of all, and such lanes can take turns. */
   turn?: LaneTurn
+  /**
+   * One for all consumers of a process: while an entry that may be killing us is worked on, no batch of any of them is beside it. A death is held against that
+   * entry, whosever it was.
+   */
+  processTurns?: Turns
   observer?: Partial<ConsumerObserver>
   backoff?: BackoffPolicy
   /** Of the dead letters of one key the latest is kept. */
@@ -106,8 +112,8 @@ export interface Batch<E> {
 }
 
 /**
- * Runs `wait` and returns its result. Meanwhile the lane's turn goes to the other streams that share it: for waits that may never end, such as for PostgreSQL or
- * an operator.
+ * Runs `wait` and returns its result. Meanwhile its turns go to others, those of the streams that share the lane and of the process: for waits that may never
+ * end, such as for PostgreSQL or an operator.
  */
 export type Aside = <T>(wait: () => Promise<T>) => Promise<T>
 

@@ -161,6 +161,18 @@ test('a key of another type is said for its stream, and hides nothing else', asy
   expect(streams[1]).toMatchObject({ entries: 3 })
 })
 
+test('what its user may not look at is an error that names the permission, not an empty stream', async ({ tools }) => {
+  await using server = await startRedis()
+  const admin = await tools.connect(server.url())
+  await tools.producer(admin).append(eventsFrom(0, 3), never)
+  await admin.sendCommand(['ACL', 'SETUSER', 'guest', 'on', '>pw', '~*', '+@all', '-memory'])
+  const redis = await tools.connect(server.url().replace('redis://', 'redis://guest:pw@'))
+  await expect(inspect(redis, { streams: [stream] })).rejects.toMatchObject({
+    name: 'FatalError',
+    message: expect.stringMatching(/NOPERM.*memory/) as string,
+  })
+})
+
 test('a Redis that cannot be asked is an error, not an empty picture', async ({ tools }) => {
   const server = await startRedis()
   const redis = await tools.connect(server.url())

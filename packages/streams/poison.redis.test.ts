@@ -3,7 +3,7 @@ import { expect } from '@sluice/sandbox/fixtures.ts'
 import { listDeadLetters } from './dead-letters.ts'
 import { Suspects } from './suspects.ts'
 import { eventsFrom, numbers, sorted, type TestEvent } from './testing/events.ts'
-import { address, never, test } from './testing/fixtures.ts'
+import { address, never, suspect, test } from './testing/fixtures.ts'
 import { processed, startConsumerProcess } from './testing/processes.ts'
 
 const { stream, group } = address
@@ -48,6 +48,27 @@ test.for(['kill', 'throw'] as const)(
   },
 )
 
+test(
+  'an entry that ends the process takes no entry of another stream of that process with it',
+  { timeout: 120_000 },
+  async ({ redisUrl, tools }) => {
+    const redis = await tools.connect(redisUrl)
+    const streams = ['guilty', 'innocent']
+    const [guilty, ...others] = eventsFrom(0, 10)
+    // Long enough to be in work at every death.
+    const slow = { key: 'slow', n: 10, deed: 'slow' } as const
+    await tools.producer(redis, { stream: 'guilty' }).append([{ ...guilty!, deed: 'kill' }, ...others], never)
+    await tools.producer(redis, { stream: 'innocent' }).append([slow, ...eventsFrom(11, 9)], never)
+    const start = () => startConsumerProcess({ url: redisUrl, consumer: 'one', streams, limits: { leaseMs: 150 } })
+    const depths = () => Promise.all(streams.map((one) => redis.xLen(one)))
+    await keepRunning(start, async () => Math.max(...(await depths())) === 0)
+    const letters = await Promise.all(streams.map((one) => listDeadLetters(redis, one, 100)))
+    expect(letters.map((list) => list.map(({ reason }) => reason))).toEqual([['crash-loop'], []])
+    const done = new Set((await processed(redis)).map(({ n }) => n))
+    expect(sorted(done)).toEqual(numbers(19, 1))
+  },
+)
+
 test('restarts during an outage convict nobody: whoever lives on with a suspect clears it', async ({
   redisUrl,
   tools,
@@ -64,6 +85,23 @@ test('restarts during an outage convict nobody: whoever lives on with a suspect 
     await expect.poll(marks, { timeout: 5_000 }).toEqual({ '1-1': '3' })
   }
   expect(await new Suspects(redis, address, 3_600_000).mayTry({ id: '1-1' })).toBe(false)
+})
+
+test('who is guilty stays so until it is buried, however often the process is stopped while it waits for that', async ({
+  redisUrl,
+  tools,
+}) => {
+  const redis = await tools.connect(redisUrl)
+  const start = () => new Suspects(redis, address, 3_600_000)
+  const entry = { id: '1-1' }
+  for (let death = 0; death < 3; death++) expect(await start().mayTry(entry)).toBe(true)
+  for (let stop = 0; stop < 3; stop++) {
+    const suspects = start()
+    expect(await suspects.mayTry(entry)).toBe(false)
+    await suspects.clear()
+  }
+  await start().forget(entry)
+  expect(await start().mayTry(entry)).toBe(true)
 })
 
 test('starts that end in a fatal error convict nobody, unless one entry may have brought it out', async ({
@@ -108,10 +146,7 @@ test('starts that end in a fatal error convict nobody, unless one entry may have
 test('a suspect is worked on with nothing beside it', async ({ redisUrl, tools }) => {
   const redis = await tools.connect(redisUrl)
   await tools.producer(redis).append(eventsFrom(0, 50), never)
-  await redis.xGroupCreate(stream, group, '0')
-  await redis.xReadGroup(group, address.consumer, { key: stream, id: '>' }, { COUNT: 10 })
-  const ids = (await redis.xPendingRange(stream, group, '-', '+', 10)).map(({ id }) => id)
-  await redis.xClaim(stream, group, address.consumer, 0, ids, { RETRYCOUNT: 5 })
+  await suspect(redis, stream, 10)
   let inWork = 0
   const batches: { size: number; deliveries: number; beside: number }[] = []
   tools.consume(

@@ -120,7 +120,7 @@ export function settingProblems(info: string): SettingProblem[] {
   if (!valkey && compareVersions(version, '7.0.0') < 0) {
     problems.push({
       setting: 'version',
-      detail: `Redis ${version} is too old: XAUTOCLAIM of 6.2 does not clear deleted entries. Mend: Redis 7.0, Valkey 7.2 or newer`,
+      detail: `Redis ${version} is too old: it does not know scripts with flags (#!lua), as ours are. Mend: Redis 7.0, Valkey 7.2 or newer`,
       losesData: false,
     })
   }

@@ -2,9 +2,8 @@
  * How one stream stands: what waits in it, who works on it, and for how long already. Reads only, a handful of cheap commands a group
  * whatever the depth; taken one after the other from a live server, so numbers of different commands may differ by what happened between.
  */
-import { ErrorReply } from 'redis'
 import { describeError } from '@sluice/runtime/errors.ts'
-import { classifyRedisError, type Redis } from './connection.ts'
+import { classifyRedisError, WrongTypeError, type Redis } from './connection.ts'
 import { DEAD_LETTERS_MAX, countDeadLetters, deadLetterStream, type DeadLetterCount } from './dead-letters.ts'
 import { leaseKey } from './lease.ts'
 
@@ -12,7 +11,7 @@ export interface StreamState {
   stream: string
   /** Not there: never written to, or lost. Then the rest is empty. */
   exists: boolean
-  /** Why it could not be looked at, e.g. a key of another type. */
+  /** Why it could not be looked at: a key of another type. Then the rest says nothing. */
   error?: string
   /** Entries, pending ones included. */
   entries: number
@@ -74,7 +73,7 @@ export interface Looking {
   reasons?: boolean
 }
 
-/** @throws TransientError when Redis cannot be asked */
+/** @throws TransientError while Redis cannot be asked; FatalError when we may not */
 export async function streamState(stream: string, looking: Looking): Promise<StreamState> {
   const { redis } = looking
   const none: StreamState = {
@@ -91,11 +90,10 @@ export async function streamState(stream: string, looking: Looking): Promise<Str
     const letters = { ...none, deadLetters: { ...deadLetters, cap: DEAD_LETTERS_MAX } }
     return exists === 0 ? letters : { ...letters, exists: true, ...(await contents(stream, looking)) }
   } catch (error) {
-    // One key that is not ours must not hide all the others; a server that is away hides everything.
-    if (!(error instanceof ErrorReply) && !(error instanceof Error && error.cause instanceof ErrorReply)) {
-      throw classifyRedisError(error)
-    }
-    return { ...none, exists: true, error: describeError(classifyRedisError(error)) }
+    const cause = classifyRedisError(error)
+    // One key that is not ours must not hide all the others. A server that is away, loads or forbids hides everything: nobody must take that for an empty stream.
+    if (!(cause instanceof WrongTypeError)) throw cause
+    return { ...none, exists: true, error: describeError(cause) }
   }
 }
 

@@ -3,7 +3,7 @@
  *
  * Redis counts deliveries, but a high count alone proves nothing: everything that was in hand when the process died is delivered again, and
  * restarts during an outage raise it too. So an entry that was there often is worked on alone: no other batch of this process runs beside it. Only
- * deaths right after that beginning are held against it; who lives on for a while, or ends in another way, clears it.
+ * deaths right after that beginning are held against it; who lives on for a while, waits aside, or ends in another way, clears it.
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import { classifyRedisError, type Redis } from './connection.ts'
@@ -23,16 +23,20 @@ export function isSuspect(deliveries: number): boolean {
   return deliveries >= SUSPECT_DELIVERIES
 }
 
+/** A hash: id of an entry that is worked on alone → how often that began and did not end. */
+export const suspectsKey = ({ stream, group }: { stream: string; group: string }): string =>
+  `${stream}:suspects:${group}`
+
 export class Suspects {
   readonly #redis: Redis
   readonly #key: string
   readonly #survivedMs: number
   #onTrial: { id: string; survived: AbortController } | undefined
 
-  constructor(redis: Redis, { stream, group }: GroupAddress, survivedMs = SURVIVED_MS) {
+  constructor(redis: Redis, address: GroupAddress, survivedMs = SURVIVED_MS) {
     this.#redis = redis
     this.#survivedMs = survivedMs
-    this.#key = `${stream}:suspects:${group}`
+    this.#key = suspectsKey(address)
   }
 
   /** Notes that work on this entry alone begins; false when that has ended in death too often. @throws TransientError */
@@ -43,9 +47,9 @@ export class Suspects {
     } catch (error) {
       throw classifyRedisError(error)
     }
+    if (begun > DEATHS_MAX) return false
     const survived = new AbortController()
     this.#onTrial = { id, survived }
-    if (begun > DEATHS_MAX) return false
     void delay(this.#survivedMs, undefined, { signal: survived.signal, ref: false }).then(
       () => this.clear(),
       () => {},
@@ -53,12 +57,17 @@ export class Suspects {
     return true
   }
 
-  /** The entry on trial is not guilty, or dealt with. */
+  /** The entry on trial is not guilty, or dealt with. One that was found guilty is not on trial any more. */
   async clear(): Promise<void> {
     if (!this.#onTrial) return
     const { id, survived } = this.#onTrial
     this.#onTrial = undefined
     survived.abort()
+    await this.forget({ id })
+  }
+
+  /** Only when it is buried: one that waits for that through a restart stays guilty. */
+  async forget({ id }: { id: string }): Promise<void> {
     // A mark that stays for want of a connection counts as one death: there must be more of them.
     await this.#redis.hDel(this.#key, id).catch(() => 0)
   }

@@ -8,8 +8,8 @@ export const streamsMutants: readonly Mutant[] = [
   {
     name: 'an entry is acked before it is worked on',
     file: 'packages/streams/consumer-run.ts',
-    find: 'if (opened.length > 0) yield this.#batch(opened, lane)\n',
-    replace: 'const early = this.#batch(opened, lane)\n      await early.ack()\n      yield early\n',
+    find: 'if (opened.length > 0) yield this.#batch(opened, aside)\n',
+    replace: 'const early = this.#batch(opened, aside)\n      await early.ack()\n      yield early\n',
     killedBy: model,
   },
   {

@@ -9,6 +9,7 @@
  * Redis failing us here costs the suspicion, not the work.
  */
 import { Budget } from '@sluice/runtime/budget.ts'
+import { underWayKey } from '@sluice/streams/backfill-queue.ts'
 import type { Redis } from '@sluice/streams/connection.ts'
 import type { Claim } from './claims.ts'
 
@@ -72,7 +73,7 @@ export class CrashSuspects {
   }
 
   #key({ stream }: Claim): string {
-    return `${stream}:under-way:${this.#group}`
+    return underWayKey({ stream, group: this.#group })
   }
 }
 

@@ -2,6 +2,7 @@
 import { availableParallelism } from 'node:os'
 import { collections, tableScripts } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
+import { RETRIED_REASONS, type RetriedReason } from '@sluice/database/errors.ts'
 import { assertMigrated, migrate } from '@sluice/database/migrate.ts'
 import { DatabasePool } from '@sluice/database/pool.ts'
 import { labelEventCodec, peekDid, streamEventCodec } from '@sluice/events/codec.ts'
@@ -13,7 +14,8 @@ import type { RoleContext } from '@sluice/runtime/main.ts'
 import type { Service } from '@sluice/runtime/service.ts'
 import { consumerClientName } from '@sluice/streams/client-names.ts'
 import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
-import { Consumer, type ConsumerLimits, type ConsumerObserver } from '@sluice/streams/consumer.ts'
+import { Consumer, type ConsumerObserver, type ConsumerOptions } from '@sluice/streams/consumer.ts'
+import { Turns } from '@sluice/streams/turns.ts'
 import { buildIdentity } from './build-identity.ts'
 import type { IndexerConfig } from './config.ts'
 import { observeConsumers } from './consumer-observer.ts'
@@ -50,14 +52,14 @@ export async function buildIndexer(context: RoleContext<IndexerConfig>): Promise
     heldBytes: config.heldBytes,
     reclaimIdleMs: config.reclaimIdleMs,
   }
-  const consumers = await recordConsumers(context, redis, lanes, limits, observe)
+  const shared = { redis, limits, processTurns: new Turns() }
+  const consumers = await recordConsumers(context, shared, lanes, observe)
   const labelConsumer = new Consumer({
+    ...shared,
     reader: await connect(context, config.labelStream),
-    redis,
     address: { stream: config.labelStream, group: config.labelGroup, consumer: config.consumer },
     codec: labelEventCodec,
     key: ({ label }) => label.uri,
-    limits,
     observer: observe(config.labelStream),
   })
   return [
@@ -71,9 +73,8 @@ export async function buildIndexer(context: RoleContext<IndexerConfig>): Promise
 /** One for each stream of events, the most urgent first. */
 async function recordConsumers(
   context: RoleContext<IndexerConfig>,
-  redis: Redis,
+  shared: Pick<ConsumerOptions<StreamEvent>, 'redis' | 'limits' | 'processTurns'>,
   lanes: number,
-  limits: Partial<ConsumerLimits>,
   observe: (stream: string) => ConsumerObserver,
 ): Promise<Consumer<StreamEvent>[]> {
   const { streams, group, consumer } = context.config
@@ -86,13 +87,12 @@ async function recordConsumers(
         observer.read(entries)
       }
       return new Consumer({
+        ...shared,
         reader: await connect(context, stream),
-        redis,
         address: { stream, group, consumer },
         codec: streamEventCodec,
         key: ({ did }) => did,
         peekKey: peekDid,
-        limits,
         batchShare: () => precedence.batchShare(i),
         turn: (lane) => precedence.turn(lane),
         observer: { ...observer, read },
@@ -112,11 +112,17 @@ interface Pools {
  * @param batches how many may be under way at a time
  */
 async function openDatabase(context: RoleContext<IndexerConfig>, batches: number): Promise<Pools> {
-  const { config, log, readiness, resources, signal } = context
+  const { config, log, metrics, readiness, resources, signal } = context
   const { postgresUrl: url, postgresSchema: schema, poolSize, consumer } = config
   const onIdleError = (error: Error): void => log.warn({ err: error }, 'an idle connection to PostgreSQL broke')
+  const retries = metrics.counter({
+    name: 'sluice_database_retries_total',
+    help: 'Transactions that were tried again at once. Some deadlocks are normal with several indexers; many: look at what holds locks in pg_stat_activity.',
+    labels: { reason: RETRIED_REASONS },
+  })
+  const onRetry = (reason: RetriedReason): void => retries.inc(1, { reason })
   const open = (size: number): DatabasePool =>
-    resources.use(new DatabasePool({ url, schema, size, role: 'indexer', consumer, byKey: true, onIdleError }))
+    resources.use(new DatabasePool({ url, schema, size, role: 'indexer', consumer, byKey: true, onIdleError, onRetry }))
   const size = Math.max(1, Math.min(batches, poolSize - OTHERS_MIN))
   const pools = { forBatches: open(size), forOthers: open(poolSize - size) }
   const prepare = async (): Promise<void> => {

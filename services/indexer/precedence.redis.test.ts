@@ -2,6 +2,7 @@ import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
 import { Consumer, type Batch } from '@sluice/streams/consumer.ts'
 import { dropDeadLetters } from '@sluice/streams/dead-letters.ts'
+import { Turns } from '@sluice/streams/turns.ts'
 import { Precedence } from './precedence.ts'
 
 interface Note {
@@ -26,6 +27,7 @@ async function startBoth(redisUrl: string, stop: AbortSignal) {
   const redis = await connect('commands')
   const readers = await Promise.all(STREAMS.map(connect))
   const precedence = new Precedence(STREAMS.length, LANES, 1 / 16)
+  const processTurns = new Turns()
   const acked: string[] = []
   const troubles: string[] = []
   const inWork = new Set<string>()
@@ -52,6 +54,7 @@ async function startBoth(redisUrl: string, stop: AbortSignal) {
       backoff: { baseMs: 10, capMs: 50, healthyAfterMs: 1_000 },
       batchShare: () => precedence.batchShare(i),
       turn: (lane) => precedence.turn(lane),
+      processTurns,
       observer: { read: () => precedence.read(i), trouble: ({ message }) => void troubles.push(message) },
     })
     await consumer.run(stop, LANES, async (batches) => {

@@ -4,7 +4,7 @@ import { Readiness } from '@sluice/runtime/readiness.ts'
 import { parseMetric } from '@sluice/sandbox/daemon.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { startRedis } from '@sluice/sandbox/redis.ts'
-import { connectRedis } from '@sluice/streams/connection.ts'
+import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
 import { watchStreams } from './stream-watch.ts'
 
 test('depth, pending entries, dead letters and lag are told in /metrics, and the worst lag in /ready', async ({
@@ -67,3 +67,60 @@ test('dead letters are counted without a look at each: every indexer does it eve
     admin.destroy()
   }
 })
+
+test('a stream that may not be looked at is a failure that names the permission, not a lag of 0', async () => {
+  await using server = await startRedis()
+  await using admin = await connect(server.url())
+  await admin.sendCommand(['ACL', 'SETUSER', 'watch', 'on', '>pw', '~*', '+@all', '-memory'])
+  await admin.xAdd('one', HOUR_AGO, { event: '{}' })
+  await using redis = await connect(server.url().replace('redis://', 'redis://watch:pw@'))
+  const metrics = new Metrics({ role: 'indexer', build: 'b' })
+  const readiness = new Readiness()
+  const running = watchStreams({ redis, metrics, readiness, streams: ['one'] }).run(AbortSignal.timeout(10_000))
+  await expect(running).rejects.toThrow(/NOPERM.*memory/)
+  expect(readiness.lagSeconds).toBeUndefined()
+})
+
+/** Each with how often Redis has refused since. */
+const REFUSALS: [name: string, induce: (redis: Redis) => Promise<unknown>, refused: RegExp][] = [
+  [
+    'Redis answers TIME and nothing about a key, as while it loads',
+    async (redis) => {
+      await redis.configSet('replica-serve-stale-data', 'no')
+      await redis.sendCommand(['REPLICAOF', '127.0.0.1', '1'])
+    },
+    /cmdstat_exists:.*rejected_calls=(\d+)/,
+  ],
+  [
+    'its dead letters are a key of another type',
+    async (redis) => redis.set('one_dlq', 'of another program'),
+    /cmdstat_xlen:.*failed_calls=(\d+)/,
+  ],
+]
+
+test.for(REFUSALS)('the last figures of a stream stay while %s', async ([, induce, refused]) => {
+  await using server = await startRedis()
+  const stop = new AbortController()
+  await using redis = await connect(server.url())
+  await redis.xAdd('one', HOUR_AGO, { event: '{}' })
+  const metrics = new Metrics({ role: 'indexer', build: 'b' })
+  const readiness = new Readiness()
+  const running = watchStreams({ redis, metrics, readiness, streams: ['one'], everyMs: 20 }).run(stop.signal)
+  try {
+    await expect.poll(() => readiness.lagSeconds).toBeCloseTo(3600, -2)
+    await induce(redis)
+    await expect.poll(async () => Number(refused.exec(await redis.info('commandstats'))?.[1])).toBeGreaterThan(2)
+    expect(readiness.lagSeconds).toBeCloseTo(3600, -2)
+    expect(parseMetric(await metrics.render(), 'sluice_stream_entries', { stream: 'one' })).toEqual([1])
+  } finally {
+    stop.abort()
+    await running
+  }
+})
+
+const HOUR_AGO = `${Date.now() - 3_600_000}-1`
+
+async function connect(url: string): Promise<Redis & AsyncDisposable> {
+  const redis = await connectRedis({ url, name: 'watch' })
+  return Object.assign(redis, { [Symbol.asyncDispose]: async () => redis.destroy() })
+}

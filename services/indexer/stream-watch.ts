@@ -19,7 +19,10 @@ export interface StreamWatchOptions {
   everyMs?: number
 }
 
-/** Looks until the signal. While Redis is away the last figures stay; that it is away is told by the consumers. */
+/**
+ * Looks until the signal. While Redis is away or loads the last figures stay; that it is away is told by the consumers. What our user may not look at ends
+ * this: figures that are not known must not read as 0.
+ */
 export function watchStreams(options: StreamWatchOptions): Service {
   const { everyMs = 10_000 } = options
   const gauges = declareGauges(options)
@@ -50,6 +53,7 @@ async function look(
 ): Promise<void> {
   const now = await redisTimeMs(redis)
   const state = await streamState(stream, { redis, now, leases: [], reasons: false })
+  if (state.error !== undefined) return
   gauges.entries.set(state.entries, { stream })
   gauges.bytes.set(state.bytes, { stream })
   gauges.lag.set(state.lagSeconds, { stream })

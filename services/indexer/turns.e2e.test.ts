@@ -1,3 +1,4 @@
+import { labelEventCodec } from '@sluice/events/codec.ts'
 import { uriOf, type CreateEvent } from '@sluice/events/stream-event.ts'
 import { history } from '@sluice/indexing/testing/history.ts'
 import { DatabasePool } from '@sluice/database/pool.ts'
@@ -65,4 +66,41 @@ test('a batch that PostgreSQL does not take keeps the other stream of its lane w
   await drained(redis, STREAMS)
   const { rows } = await db.query(`select uri from record order by uri`)
   expect(rows.map(({ uri }) => uri as string)).toEqual([uriOf(stuck), uriOf(other)].sort())
+})
+
+test('while an entry that may be killing the indexer is worked on, no batch of another stream is, nor a label', async ({
+  database,
+  redisUrl,
+}) => {
+  const suspect = history({ seed: 12, events: 50 }).find(({ type }) => type === 'create') as CreateEvent
+  const other = { ...suspect, did: 'did:plc:aaaaaaaaaaaaaaaaaaaaaaaa' }
+  const label = { src: other.did, uri: other.did, val: 'spam', cts: '2026-01-01T00:00:00.000Z' }
+  await using redis = await openRedis(redisUrl)
+  await using db = new DatabasePool({ url: database, schema: SCHEMA, size: 2, role: 'test' })
+  await append(redis, STREAMS[0]!, [suspect])
+  await redis.xGroupCreate(STREAMS[0]!, 'firehose_group', '0')
+  await redis.xReadGroup('firehose_group', 'one', { key: STREAMS[0]!, id: '>' })
+  const [entry] = await redis.xPendingRange(STREAMS[0]!, 'firehose_group', '-', '+', 1)
+  await redis.xClaim(STREAMS[0]!, 'firehose_group', 'one', 0, entry!.id, { RETRYCOUNT: 5 })
+  const holder = await db.acquire()
+  await holder.query('begin; lock table actor_sync')
+  await using _ = await startIndexer({ database, redisUrl }, 'one', { INDEXER_CONCURRENCY: '1' })
+  try {
+    const batches = async () =>
+      (await db.query(`select 1 from pg_stat_activity where application_name like 'sluice-indexer%' and wait_event_type = 'Lock'`)).rows.length // prettier-ignore
+    await expect.poll(batches, { timeout: 10_000 }).toBe(1)
+    await append(redis, STREAMS[1]!, [other])
+    await redis.xAdd('label_live', '*', labelEventCodec.encode({ type: 'label', label }))
+    const readers = [[STREAMS[1]!, 'firehose_group'], ['label_live', 'label_group']] as const // prettier-ignore
+    const pending = async () =>
+      Promise.all(readers.map(async ([stream, group]) => (await redis.xPending(stream, group)).pending))
+    await expect.poll(pending, { timeout: 10_000 }).toEqual([1, 1])
+    // A label takes some milliseconds, and no lock stands in its way.
+    await new Promise((resolve) => setTimeout(resolve, 500))
+    expect([await pending(), await batches()]).toEqual([[1, 1], 1])
+  } finally {
+    await holder.query('rollback')
+    holder.release()
+  }
+  await drained(redis, [...STREAMS, 'label_live'])
 })

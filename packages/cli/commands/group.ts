@@ -4,7 +4,9 @@
  * From the start: everything that is in the stream is handed out again. Nothing is lost, since what was done is not in the stream any more.
  * From the end: what waits is never applied. The accounts that it is about are queued to be fetched anew, which brings back the outcome.
  */
+import { underWayKey } from '@sluice/streams/backfill-queue.ts'
 import { classifyRedisError, type Redis } from '@sluice/streams/connection.ts'
+import { suspectsKey } from '@sluice/streams/suspects.ts'
 import { CannotError, EXIT, examples, type Add } from '../cli.ts'
 import { readingNamed, type Reading } from '../config.ts'
 import { hasGroup, holdersOf } from '../groups.ts'
@@ -123,9 +125,11 @@ async function skip(session: Session, redis: Redis, { stream, role }: Reading): 
   }
 }
 
-/** One step, so that no consumer finds the stream without its group. */
-async function regroup(redis: Redis, { stream, group }: Reading): Promise<void> {
-  await redis.multi().xGroupDestroy(stream, group).xGroupCreate(stream, group, '0').exec().catch(rethrow)
+/** One step, so that no consumer finds the stream without its group. The deaths go with the deliveries: an entry must not begin with those of its former life. */
+async function regroup(redis: Redis, reading: Reading): Promise<void> {
+  const { stream, group } = reading
+  const deaths = [suspectsKey(reading), underWayKey(reading)]
+  await redis.multi().xGroupDestroy(stream, group).xGroupCreate(stream, group, '0').del(deaths).exec().catch(rethrow)
 }
 
 async function lengthOf(redis: Redis, stream: string): Promise<number> {

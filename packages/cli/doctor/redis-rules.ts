@@ -12,9 +12,10 @@ export const redisAway: Rule = ({ redis, settings }) =>
           severity: 'broken',
           what: redis.refuses ? 'Redis refuses us' : 'Redis does not answer',
           evidence: oneLine(redis.away, 500),
-          meaning:
-            'Nothing moves: the ingester does not read, the indexer gets nothing. All of them go on by themselves when it is back.',
-          mend: `start Redis, or correct REDIS_URL (now ${placeOf(settings.redisUrl)})`,
+          meaning: redis.refuses
+            ? 'A daemon that is refused the same stops. What is in Redis stays there, and upstream keeps what is not read for some days.'
+            : 'Nothing moves: the ingester does not read, the indexer gets nothing. All of them go on by themselves when it is back.',
+          mend: `${redis.refuses ? 'give its user what it lacks (ACL SETUSER)' : 'start Redis'}, or correct REDIS_URL (now ${placeOf(settings.redisUrl)})`,
         },
       ]
 
@@ -106,7 +107,7 @@ export const redisSettings: Rule = ({ redis, settings }) => {
       severity: 'broken',
       what: 'this Redis is too old',
       evidence: version,
-      meaning: 'Entries that were deleted while pending cannot be cleared, and scripts fail when memory is full.',
+      meaning: 'None of our scripts runs there: they need flags (#!lua), which came with 7.0.',
       mend: 'Redis 7.0, Valkey 7.2 or newer',
     })
   }

@@ -90,4 +90,13 @@ export function ackAll(acked: number[], before: (batch: Batch<TestEvent>) => unk
   }
 }
 
+/** Has the first `count` entries handed out so often that they are worked on alone. */
+export async function suspect(redis: Redis, stream: string, count: number): Promise<void> {
+  const { group, consumer } = address
+  await redis.xGroupCreate(stream, group, '0')
+  await redis.xReadGroup(group, consumer, { key: stream, id: '>' }, { COUNT: count })
+  const ids = (await redis.xPendingRange(stream, group, '-', '+', count)).map(({ id }) => id)
+  await redis.xClaim(stream, group, consumer, 0, ids, { RETRYCOUNT: 5 })
+}
+
 export const never = new AbortController().signal

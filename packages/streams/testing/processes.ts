@@ -3,13 +3,15 @@ import { fileURLToPath } from 'node:url'
 import { Child } from '@sluice/sandbox/children.ts'
 import type { Redis } from '../connection.ts'
 import type { ConsumerLimits } from '../consumer.ts'
-import { QUICK } from './fixtures.ts'
+import { address, QUICK } from './fixtures.ts'
 
 const program = (name: string): string => fileURLToPath(new URL(`${name}.ts`, import.meta.url))
 
 export interface ProcessOptions {
   url: string
   consumer: string
+  /** Each with a consumer of its own. */
+  streams?: readonly string[]
   workMs?: number
   limits?: Partial<ConsumerLimits>
   /** Where it dies: SLUICE_CRASH_POINTS. */
@@ -17,10 +19,11 @@ export interface ProcessOptions {
 }
 
 export async function startConsumerProcess(options: ProcessOptions): Promise<Child> {
-  const { url, consumer, workMs = 0, limits = {}, crashPoints = '' } = options
+  const { url, consumer, streams = [address.stream], workMs = 0, limits = {}, crashPoints = '' } = options
   return start(`consumer ${consumer}`, 'consumer-process', {
     SLUICE_TEST_URL: url,
     SLUICE_TEST_CONSUMER: consumer,
+    SLUICE_TEST_STREAMS: streams.join(','),
     SLUICE_TEST_WORK_MS: String(workMs),
     SLUICE_TEST_LIMITS: JSON.stringify({ ...QUICK, ...limits }),
     SLUICE_CRASH_POINTS: crashPoints,
