@@ -4,7 +4,7 @@ import type { CachedResolution } from '@sluice/atproto/identity-cache.ts'
 import { HttpClient } from '@sluice/atproto/http.ts'
 import { XrpcClient } from '@sluice/atproto/xrpc.ts'
 import { collections } from '@sluice/collections/collections.ts'
-import { backfillEventCodec, labelEventCodec, type EntryCodec } from '@sluice/events/codec.ts'
+import { backfillEventCodec, labelEventCodec, type EntryEncoder } from '@sluice/events/codec.ts'
 import { logRetry } from '@sluice/runtime/log.ts'
 import type { RoleContext } from '@sluice/runtime/main.ts'
 import type { Service } from '@sluice/runtime/service.ts'
@@ -84,10 +84,7 @@ async function connect({ config, log, readiness, resources, signal }: Context): 
 }
 
 /** Entries of the firehose are made where frames are verified, and come here as the JSON that they will be. */
-const JSON_EVENTS: EntryCodec<string> = {
-  encode: (event) => ({ event }),
-  decode: ({ event = '' }) => event,
-}
+const JSON_EVENTS: EntryEncoder<string> = { encode: (event) => ({ event }) }
 
 class Parts {
   readonly #context: Context
@@ -268,7 +265,7 @@ class Parts {
     }
   }
 
-  #producer<E>(stream: string, codec: EntryCodec<E>, entriesMax: number): Producer<E> {
+  #producer<E>(stream: string, codec: EntryEncoder<E>, entriesMax: number): Producer<E> {
     const { config, log } = this.#context
     const highWater = new HighWater({
       redis: this.#redis,

@@ -10,6 +10,7 @@
 import {
   followChain,
   followSync,
+  GAP_CAUSES,
   type ChainLinks,
   type ChainStep,
   type GapCause,
@@ -78,14 +79,7 @@ export const RESYNC_ANSWERS = ['asked', 'pending', 'deferred'] as const
 
 export type ResyncCause = GapCause | (typeof OTHER_CAUSES)[number]
 const OTHER_CAUSES = ['sync', 'reactivated', 'unresolved', 'again'] as const
-export const RESYNC_CAUSES: readonly ResyncCause[] = [
-  'unknown',
-  'since',
-  'prev-data',
-  'too-big',
-  'incomplete-proof',
-  ...OTHER_CAUSES,
-]
+export const RESYNC_CAUSES: readonly ResyncCause[] = [...GAP_CAUSES, ...OTHER_CAUSES]
 
 export interface Resync {
   cause: ResyncCause

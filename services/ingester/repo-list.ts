@@ -9,7 +9,7 @@ import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import { moveChains, readChains } from '@sluice/streams/chain-state.ts'
 import type { Redis } from '@sluice/streams/connection.ts'
 import { INGESTER_DONE, readCursor } from '@sluice/streams/cursors.ts'
-import { StateConflictError, type Producer } from '@sluice/streams/producer.ts'
+import { CursorConflictError, StateConflictError, type Producer } from '@sluice/streams/producer.ts'
 import { isInShard } from '@sluice/streams/spread.ts'
 import { considerListing, type ListingDecision, type ListingOptions } from './listing.ts'
 
@@ -37,12 +37,14 @@ const PAGE = 1_000
 const BACKOFF: BackoffPolicy = { baseMs: 1_000, capMs: 60_000, healthyAfterMs: 0 }
 
 /**
- * Lists from the stored cursor, or from the start when that is done or absent, or is refused by the host.
+ * Lists from the stored cursor, or from the start when that is done or absent, or is refused by the host. When Redis has gone back in time, it goes on from what that holds.
  * @throws RefusedError when the host will not list, or not so that we take it; GivenUpError when it was given up; AbortError on the signal
  */
 export async function listRepos(options: RepoListOptions, signal: AbortSignal): Promise<void> {
   const { redis, cursorKey: key, url, pagesMax = Infinity, answersMs = Infinity } = options
   let stored = await readCursor(redis, key)
+  /** Where we have been. Another ingester moves the cursor to where we have not. */
+  const passed = new Set<string | null>([null])
   let answeredMs = 0
   for (let pages = 0; pages < pagesMax; pages++) {
     if (answeredMs > answersMs)
@@ -56,8 +58,14 @@ export async function listRepos(options: RepoListOptions, signal: AbortSignal): 
     })
     answeredMs += performance.now() - began
     const next = page.cursor ?? INGESTER_DONE
-    const decision = await store(options, page.items, { key, from: stored, to: next }, signal)
-    await options.onPage(decision)
+    passed.add(stored)
+    try {
+      await options.onPage(await store(options, page.items, { key, from: stored, to: next }, signal))
+    } catch (error) {
+      if (!(error instanceof CursorConflictError) || !passed.has(error.found)) throw error
+      stored = error.found
+      continue
+    }
     stored = next
     if (page.cursor === undefined) return
   }

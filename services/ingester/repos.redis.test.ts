@@ -1,14 +1,18 @@
 /** Repositories are listed once, all of them; sweeps find those that are missing or behind, and nothing else. */
 import { setTimeout as sleep } from 'node:timers/promises'
+import { HttpClient } from '@sluice/atproto/http.ts'
 import { TestRepo, type Write } from '@sluice/atproto/testing/repo.ts'
 import { testDid } from '@sluice/atproto/testing/world.ts'
-import { streamEventCodec } from '@sluice/events/codec.ts'
+import { XrpcClient } from '@sluice/atproto/xrpc.ts'
+import { backfillEventCodec, streamEventCodec } from '@sluice/events/codec.ts'
 import { FakeRelay } from '@sluice/sandbox/fake-relay.ts'
 import { expect } from '@sluice/sandbox/fixtures.ts'
 import { sweepDemandKey, sweptKey } from '@sluice/streams/backfill-queue.ts'
 import { settleExport } from '@sluice/streams/chain-state.ts'
 import { HighWater } from '@sluice/streams/high-water.ts'
 import { Producer } from '@sluice/streams/producer.ts'
+import { WHOLE } from '@sluice/streams/spread.ts'
+import { listRepos, type RepoListOptions } from './repo-list.ts'
 import { demandSweep } from './sweep-demand.ts'
 import { test, WAIT, type Tools } from './testing/run.ts'
 
@@ -85,6 +89,49 @@ test('an enumeration that was interrupted goes on at its cursor, and one that ha
   await expect.poll(() => second.metric('sluice_ingester_listing_phase', { phase: 'waiting' }), WAIT).toBe(1)
   expect(relay.directory.asked('/xrpc/com.atproto.sync.listRepos')).toBe(2)
 })
+
+test.for([
+  ['at an earlier page', '1'],
+  ['with no cursor', null],
+] as const)(
+  'Redis comes back %s in the middle of a listing, which goes on from there',
+  async ([, cursor], { tools }) => {
+    const { redis } = tools
+    await using relay = await FakeRelay.start()
+    const repos = people(4)
+    relay.register(...repos)
+    relay.directory.pageRepos = 1
+    const key = `repo_backfill:cursor:${relay.host}`
+    const http = new HttpClient({ allowPrivate: true })
+    const client = new XrpcClient(http)
+    let pages = 0
+    const xrpc: RepoListOptions['xrpc'] = {
+      listRepos: async (...args) => {
+        if (++pages === 3) await (cursor === null ? redis.del(key) : redis.set(key, cursor))
+        return client.listRepos(...args)
+      },
+    }
+    const stream = 'repo_backfill'
+    const highWater = new HighWater({ redis, stream, entriesMax: 1e6 })
+    await listRepos(
+      {
+        redis,
+        xrpc,
+        producer: new Producer({ redis, stream, codec: backfillEventCodec, highWater }),
+        url: relay.url.replace('ws', 'http'),
+        cursorKey: key,
+        listing: () => ({ host: relay.host, isPds: false, isSweep: false, horizonMs: Date.now(), skipDids: new Set(), shard: WHOLE }), // prettier-ignore
+        onPage: () => {},
+        onWait: ({ error }) => expect.fail(String(error)),
+      },
+      new AbortController().signal,
+    )
+    await http.close()
+    expect(pages).toBeGreaterThan(repos.length)
+    expect(await redis.get(key)).toBe(DONE)
+    expect(new Set(didsOf(await tools.requests()))).toEqual(new Set(didsOf(repos)))
+  },
+)
 
 test('a sweep asks for what is missing or behind, and for nothing else', async ({ tools }) => {
   await using relay = await FakeRelay.start()
