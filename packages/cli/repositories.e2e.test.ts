@@ -14,11 +14,13 @@ import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
 import { INGESTER_DONE } from '@sluice/streams/cursors.ts'
 import { bury } from '@sluice/streams/dead-letters.ts'
 import type { Explanation } from './commands/explain.ts'
+import { count } from './output.ts'
 import { runCli, type Said } from './testing/run.ts'
 
 const DID = 'did:plc:aaaaaaaaaaaaaaaaaaaaaaaa'
 const LIKED = 'at://did:plc:bbbbbbbbbbbbbbbbbbbbbbbb/app.bsky.feed.post/3l3qo2vutsw2b'
-const LIKES = 200
+/** More than a page of `sluice verify`. */
+const LIKES = 1_200
 
 test('100 damaged records are found and mended, a record is followed wherever it is, counters are recounted', async ({
   database,
@@ -114,7 +116,7 @@ async function follows(
     counters: [{ table: 'post_agg', column: 'likeCount', key: `${LIKED}0`, value: 1 }],
   })
   const people = await sluice('explain', DID)
-  expect(people.stdout).toContain(`${LIKES} records`)
+  expect(people.stdout).toContain(`${count(LIKES)} records`)
 
   await sql(`delete from bsky."like" where uri = 'at://${DID}/${path}'`)
   expect((await explain(path)).verdict).toContain('the rows of its collection are not')
