@@ -58,7 +58,6 @@ export interface HttpOptions {
   allowOrigins?: readonly string[]
   connectionsPerHost?: number
   connectMs?: number
-  userAgent?: string
   /** Name servers (`address` or `address:port`) for the names of strangers, instead of the system's. */
   nameservers?: readonly string[]
 }
@@ -89,14 +88,12 @@ const REDIRECTS = new Set([301, 302, 303, 307, 308])
 
 export class HttpClient {
   readonly #exempt: Exempt
-  readonly #userAgent: string
   readonly #guarded: Agent
   readonly #open: Agent
 
   constructor(options: HttpOptions = {}) {
     const origins = new Set(options.allowOrigins?.map((url) => new URL(url).origin))
     this.#exempt = { all: options.allowPrivate ?? false, origins }
-    this.#userAgent = options.userAgent ?? 'sluice'
     const { nameservers, connectMs: timeout = CONNECT_MS } = options
     const lookup = nameservers === undefined ? publicLookup : publicLookupBy(new HostNames({ nameservers }))
     const shared = { connections: options.connectionsPerHost ?? 16, pipelining: 1, maxHeaderSize: 32 * 1024 }
@@ -144,7 +141,7 @@ export class HttpClient {
         origin: at.origin,
         path: at.pathname + at.search,
         method: 'GET',
-        headers: { 'accept-encoding': 'gzip', 'user-agent': this.#userAgent, ...headers },
+        headers: { 'accept-encoding': 'gzip', 'user-agent': 'sluice', ...headers },
         headersTimeout: limits.headersMs,
         bodyTimeout: limits.idleMs,
         signal,

@@ -53,11 +53,9 @@ export interface SubscriptionOptions {
   /** Without data for so long, a connection is replaced; 0 for streams that may well be silent. */
   idleMs?: number
   pingMs?: number
-  handshakeMs?: number
   backoff?: BackoffPolicy
   /** The least wait after `FutureCursor`. */
   futureCursorMs?: number
-  headers?: Record<string, string>
   /** For hosts that strangers name (labelers found in DID documents): only wss to public addresses. */
   publicOnly?: boolean
 }
@@ -65,15 +63,15 @@ export interface SubscriptionOptions {
 /** Only an operator can help then. */
 export const FUTURE_CURSOR_MS = 30_000
 
+const HANDSHAKE_MS = 10_000
+
 const DEFAULTS = {
   bufferBytes: 8 * 1024 * 1024,
   frameBytes: 16 * 1024 * 1024,
   idleMs: 60_000,
   pingMs: 30_000,
-  handshakeMs: 10_000,
   backoff: { baseMs: 1_000, capMs: 30_000, healthyAfterMs: 30_000 },
   futureCursorMs: FUTURE_CURSOR_MS,
-  headers: {},
   publicOnly: false,
 }
 
@@ -138,8 +136,7 @@ class Connection {
   constructor(options: Settled, cursor: number | undefined) {
     this.#options = options
     this.#socket = new WebSocket(urlOf(options, cursor), {
-      headers: options.headers,
-      handshakeTimeout: options.handshakeMs,
+      handshakeTimeout: HANDSHAKE_MS,
       maxPayload: options.frameBytes,
       perMessageDeflate: false,
       ...(options.publicOnly && { lookup: publicLookup }),

@@ -34,11 +34,6 @@ export class Throttle {
     this.#refilledAt = now()
   }
 
-  /** How many wait. */
-  get waiting(): number {
-    return this.#queue.length
-  }
-
   /**
    * Calls `work` when its turn comes.
    * @throws CrowdedError when too many wait, and what `work` throws

@@ -60,12 +60,12 @@ const KINDS: { [T in Option['type']]: Kind<Extract<Option, { type: T }>> } = {
   },
   url: { parse: parseUrl, expects: ({ schemes }) => `a URL (${schemes.map((s) => `${s}://…`).join(' or ')})` },
   bytes: {
-    parse: (text) => parseUnits(text, BYTES, 1),
+    parse: (text) => parseUnits(text, BYTES),
     expects: () => 'a size such as 1048576, 64kb, 512mb or 2gb',
     format: (value) => formatUnits(value as number, BYTES),
   },
   duration: {
-    parse: (text) => parseUnits(text, MILLISECONDS, 1),
+    parse: (text) => parseUnits(text, MILLISECONDS),
     expects: () => 'a time in milliseconds, or such as 30s, 5m or 2h',
   },
 }
@@ -114,9 +114,9 @@ function parseUrl(text: string, { schemes }: { schemes: readonly string[] }): st
   return URL.canParse(url) && schemes.includes(new URL(url).protocol.slice(0, -1)) ? url : undefined
 }
 
-function parseUnits(text: string, units: Record<string, number>, plain: number): number | undefined {
+function parseUnits(text: string, units: Record<string, number>): number | undefined {
   const match = /^(\d+)([a-z]*)$/.exec(text.toLowerCase())
-  const factor = match?.[2] === '' ? plain : units[match?.[2] ?? '']
+  const factor = match?.[2] === '' ? 1 : units[match?.[2] ?? '']
   const value = Number(match?.[1]) * (factor ?? NaN)
   return Number.isSafeInteger(value) ? value : undefined
 }

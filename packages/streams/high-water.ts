@@ -20,11 +20,13 @@ export interface HighWaterOptions {
   onChange?: (held: HeldBack | undefined) => void
 }
 
+/** Why a producer waits; fit for a metric label. */
+export const HOLD_CAUSES = ['entries', 'memory'] as const
+
 export interface HeldBack {
-  by: 'entries' | 'memory'
+  by: (typeof HOLD_CAUSES)[number]
   /** What an operator wants to read: which mark, and where we stand. */
   detail: string
-  sinceMs: number
 }
 
 const LOW_RATIO = 0.8
@@ -99,7 +101,7 @@ export class HighWater {
         ? `${stream} holds ${this.#entries} entries, the high-water mark is ${entriesMax}`
         : `Redis uses ${Math.round(this.#memoryRatio * 100)} % of maxmemory, the mark is ${Math.round(memoryRatioMax * 100)} %`
       const first = this.#held === undefined
-      this.#held = { by: tooMany ? 'entries' : 'memory', detail, sinceMs: this.#held?.sinceMs ?? Date.now() }
+      this.#held = { by: tooMany ? 'entries' : 'memory', detail }
       if (first) onChange?.(this.#held)
     } else if (this.#held) {
       this.#held = undefined

@@ -6,7 +6,7 @@ import { OP_REFUSALS, type OpRefusal } from '@sluice/atproto/commit-events.ts'
 import { priorityStream, retryKey } from '@sluice/streams/backfill-queue.ts'
 import type { Redis } from '@sluice/streams/connection.ts'
 import type { ConsumerObserver } from '@sluice/streams/consumer.ts'
-import type { HeldBack } from '@sluice/streams/high-water.ts'
+import { HOLD_CAUSES, type HeldBack } from '@sluice/streams/high-water.ts'
 import type { CounterOf, Metrics } from '@sluice/runtime/metrics.ts'
 import type { ExportChunk } from './export-events.ts'
 import { DEAD_REASONS, FAILURE_CLASSES } from './failures.ts'
@@ -109,9 +109,9 @@ export class Progress {
     metrics.gauge({
       name: 'sluice_backfill_held_back',
       help: '1 while nothing is fetched, because the indexer is behind (entries) or Redis is too full (memory), which may never end by itself: chain records stay.',
-      labels: { by: ['entries', 'memory'] },
+      labels: { by: HOLD_CAUSES },
       collect: (gauge) => {
-        for (const by of ['entries', 'memory'] as const) gauge.set(now().heldBy === by ? 1 : 0, { by })
+        for (const by of HOLD_CAUSES) gauge.set(now().heldBy === by ? 1 : 0, { by })
       },
     })
     metrics.gauge({

@@ -1,13 +1,12 @@
 /** What happens to entries between Redis and the index, as metrics and log lines. Incidents are stored by the consumer itself. */
-import { INVALID_ENTRY_REASONS } from '@sluice/events/codec.ts'
 import { REFUSED_REASONS } from '@sluice/database/errors.ts'
 import { DEFECT } from '@sluice/indexing/bisect.ts'
 import { logRetry, type Logger } from '@sluice/runtime/log.ts'
 import type { Metrics } from '@sluice/runtime/metrics.ts'
 import type { Readiness } from '@sluice/runtime/readiness.ts'
-import type { ConsumerObserver } from '@sluice/streams/consumer.ts'
+import { CONSUMER_REASONS, type ConsumerObserver } from '@sluice/streams/consumer.ts'
 
-const BURIAL_REASONS = [...INVALID_ENTRY_REASONS, ...REFUSED_REASONS, DEFECT, 'crash-loop'] as const
+const BURIAL_REASONS = [...CONSUMER_REASONS, ...REFUSED_REASONS, DEFECT] as const
 type BurialReason = (typeof BURIAL_REASONS)[number]
 
 export interface Surroundings {

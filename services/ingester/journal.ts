@@ -67,11 +67,6 @@ export class Journal {
     this.#options = options
   }
 
-  /** Findings that are not durable yet, apart from those of the append under way. */
-  get waiting(): number {
-    return this.#queue.length
-  }
-
   add(entry: Entry): void {
     if (this.#queue.length === 0) this.#oldestAt = performance.now()
     this.#queue.push(entry)

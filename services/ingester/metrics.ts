@@ -1,6 +1,7 @@
 /** What the ingester reports about itself. docs/ingester.md says what to make of it. */
 import { CLOSE_REASONS } from '@sluice/atproto/subscribe.ts'
 import type { Metrics } from '@sluice/runtime/metrics.ts'
+import { HOLD_CAUSES } from '@sluice/streams/high-water.ts'
 import { ACCOUNT_ANSWERS, type AccountAnswer } from './account-check.ts'
 import { RESYNC_ANSWERS, RESYNC_CAUSES } from './decide.ts'
 import { LABEL_OUTCOMES } from './label-check.ts'
@@ -101,22 +102,19 @@ export function firehoseMetrics(metrics: Metrics, hosts: readonly string[], gaug
   }
 }
 
-/** Why appending waits; fit for a metric label. */
-const HOLDERS = ['entries', 'memory'] as const
-
 /** Of each stream that is written to. @param heldBy why appending to the stream waits now */
 export function backpressureMetrics(
   metrics: Metrics,
   streams: readonly string[],
-  heldBy: (stream: string) => (typeof HOLDERS)[number] | undefined,
+  heldBy: (stream: string) => (typeof HOLD_CAUSES)[number] | undefined,
 ): void {
   metrics.gauge({
     name: 'sluice_ingester_backpressure',
     help: '1 while nothing is appended to the stream, because it holds too many entries or Redis too much memory. Nothing is lost; look at its consumers.',
-    labels: { stream: streams, by: HOLDERS },
+    labels: { stream: streams, by: HOLD_CAUSES },
     collect: (gauge) => {
       for (const stream of streams) {
-        for (const by of HOLDERS) gauge.set(heldBy(stream) === by ? 1 : 0, { stream, by })
+        for (const by of HOLD_CAUSES) gauge.set(heldBy(stream) === by ? 1 : 0, { stream, by })
       }
     },
   })
