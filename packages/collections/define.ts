@@ -173,6 +173,8 @@ export interface Touched<R = unknown> {
   entry?: Entry<R>
   /** Its columns were derived with the batch. */
   derived: boolean
+  /** It came with its own commit, and after what the index held of the path, which was in force until then. */
+  follows?: boolean
 }
 
 /** What other transactions wrote that a batch may not have seen: what is younger than a Postgres xid (null: than anything), or nothing at all. */

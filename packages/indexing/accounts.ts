@@ -46,7 +46,7 @@ export function upstreamStatus({ active, status }: AccountEvent): string | null 
 
 /**
  * All parts see the tables as they were before the statement. While a purge is under way its claim stands, so that whoever purges has stopped before the
- * repository is asked for again.
+ * repository is asked for again. A deletion that is reported again is still one that nobody has confirmed so far.
  */
 const APPLY_ACCOUNTS = {
   name: 'apply-accounts',
@@ -62,7 +62,8 @@ const APPLY_ACCOUNTS = {
     ), reported as (
       insert into account_deletion as held (did, state, "deletedAt", "dueAt", tries)
       select did, 'reported', at, $4, 0 from news where status = '${DELETED}' order by did
-      on conflict (did) do update set state = 'reported', "deletedAt" = excluded."deletedAt", "dueAt" = excluded."dueAt", tries = 0
+      on conflict (did) do update set state = 'reported', "deletedAt" = excluded."deletedAt", "dueAt" = excluded."dueAt",
+        tries = case held.state when 'reported' then held.tries else 0 end
       where held."deletedAt" < excluded."deletedAt"
     ), returned as (
       update account_deletion held set state = 'returned', "dueAt" = case when held.state = 'purging' then held."dueAt" else $4 end

@@ -103,6 +103,28 @@ test('C6 the ranges of several accounts in one batch are bounded together', asyn
   expect(await wrongCounters(index.db, set)).toEqual([])
 })
 
+test('C6 between two parts of what a range removes others have their turn, the account of the range too', async ({
+  database,
+  otherDatabase,
+}) => {
+  const story = new Story()
+  const likes = likesOf(story, ['ann'], 30)
+  const late = [story.post('ann', 'older than the export'), story.delete(likes[1] as CreateEvent)]
+  const emptying = emptied(story, 'ann', [likes.at(-1) as CreateEvent])
+  const newer = [story.post('ann', 'newer'), story.delete(likes.at(-1) as CreateEvent), story.post('zoe', 'another')]
+  const last = story.post('zoe', 'in the same batch')
+  await using natural = indexOn(database)
+  await apply(natural, [...likes, ...late, emptying, ...newer, last])
+  await using index = indexOn(otherDatabase)
+  await apply(index, likes)
+  const waiting = [...newer, ...late]
+  const between = async (): Promise<void> => void (await applyBatch(index, waiting.splice(0, 1)))
+  await applyBatch(index, [emptying, last], { batchRecords: 4, between })
+  expect(waiting).toEqual([])
+  expect(differences(await snapshot(natural.db), await snapshot(index.db))).toEqual([])
+  expect(await wrongCounters(index.db, set)).toEqual([])
+})
+
 test('C6 records at the very rev of the range, which it cannot remove, do not hold it up', async ({ database }) => {
   const story = new Story()
   await using index = indexOn(database)

@@ -56,6 +56,8 @@ export interface ApplyOptions {
   clearLeftovers?: boolean
   /** Gives the batch up between two parts of what its ranges remove. */
   signal?: AbortSignal
+  /** Awaited between two such parts, while no account is held: what others apply meanwhile, to the same accounts too, ends as if it had come before or after. */
+  between?: () => Promise<void>
   /** Records that the ranges remove in one transaction, at most. */
   batchRecords?: number
 }
@@ -67,7 +69,7 @@ export interface ApplyOptions {
 export async function applyBatch(
   index: Index,
   events: readonly StreamEvent[],
-  { clearLeftovers = false, signal, batchRecords = REMOVED_MAX }: ApplyOptions = {},
+  { clearLeftovers = false, signal, between, batchRecords = REMOVED_MAX }: ApplyOptions = {},
 ): Promise<Applied> {
   const { db, collections } = index
   const prepared = prepare(collections, events)
@@ -80,6 +82,7 @@ export async function applyBatch(
       signal?.throwIfAborted()
       const applied = await applyPrepared(index, prepareRanges(ranges), { byBytes, clearLeftovers: false })
       for (const outcome of ['removed', 'stale', 'settled'] as const) before[outcome] += applied[outcome]
+      await between?.()
     }
     ranges = part
   }

@@ -77,6 +77,19 @@ describe('one path', () => {
   ])('%s', (_, one, known, lists) => {
     expect(fate(decided(one, known))).toEqual(lists)
   })
+
+  test.each<[string, Version, Known | undefined, string | undefined, string | undefined]>([
+    ['an edit', version('3', 'y'), living('2'), undefined, '2'],
+    ['an edit, above the watermark', version('3', 'y'), living('2'), '1', '2'],
+    ['a create after the deletion', version('3', 'x'), deleted('2'), '1', '2'],
+    ['a deletion', version('3', null), living('2'), undefined, '2'],
+    ['nothing', version('3', 'x'), undefined, undefined, undefined],
+    ['an edit of what an export brought', version('3', 'y'), living('2'), '2', undefined],
+    ['an edit of what another indexer wrote', version('3', 'y'), living(null), undefined, undefined],
+    ['what is late', version('2', 'y'), living('3'), undefined, undefined],
+  ])('what is known to have been in force until then is named: %s', (_, one, known, resyncRev, rev) => {
+    expect(decided(one, known, resyncRev).held.get(uri)).toBe(rev)
+  })
 })
 
 describe('below the watermark of a resync', () => {

@@ -41,6 +41,11 @@ export interface Decisions {
   repeated: Version[]
   /** Versions that were in force once: those that arrive late, and deletions that a new record ends. */
   past: Past[]
+  /**
+   * By URI, the rev of what the index held when something newer came. Not of what another indexer wrote, nor of what an export may have brought: nobody knows from
+   * when on that was in force.
+   */
+  held: Map<string, string>
 }
 
 /**
@@ -65,6 +70,7 @@ export function decide(
     stale: 0,
     repeated: [],
     past: [],
+    held: new Map(),
   }
   for (const version of [...newest.values()].sort(byUri)) {
     decideOne(decisions, version, known.get(version.uri), resyncRevs.get(version.did))
@@ -97,6 +103,8 @@ function decideOne(
       return
     }
   }
+  // At the watermark or below it stands what an export has brought.
+  if (known && known.rev !== null && known.rev > (resyncRev ?? '')) decisions.held.set(version.uri, known.rev)
   if (known?.state === 'living' && known.doubt) decisions.past.push(past(deletionOf(version, known.doubt), version))
   if (!version.content) {
     if (known?.state === 'living') removed.push(version)

@@ -82,3 +82,22 @@ test.for(Object.entries(LATE))(
     expect(differences(await snapshot(natural.db), await snapshot(index.db))).toEqual([])
   },
 )
+
+test('a root that arrives late counts down to the last reply, though settling failed halfway and the root was edited before it came again', async ({
+  database,
+  otherDatabase,
+}) => {
+  const story = new Story()
+  const root = story.post('ann', 'root')
+  const replies = repliesBelow(story, root)
+  const edited = story.put('ann', root.collection, { text: 'edited' }, root.rkey)
+  await using natural = indexOn(database)
+  await apply(natural, [root, ...replies, edited])
+  await using index = indexOn(otherDatabase)
+  await apply(index, replies.toReversed())
+  await whileDiskIsFull(index, replies[4]!, async () => {
+    await expect(applyBatch(index, [root])).rejects.toBeInstanceOf(TransientError)
+  })
+  await apply(index, [edited, root])
+  expect(differences(await snapshot(natural.db), await snapshot(index.db))).toEqual([])
+})

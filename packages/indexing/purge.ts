@@ -1,6 +1,5 @@
 /**
- * Deleted accounts: the durable queue of deletions that were reported, and the purge of those that are confirmed. Whoever calls this confirms, between a
- * claim and a purge, while no connection is held.
+ * The purge of an account whose deletion is confirmed (`deletion-queue.ts`), and what takes it back.
  *
  * A purge is a resync with an empty repository: the engine removes the records in bounded batches, so counters, duplicates, threads and notifications of
  * others become what they are without them, and the account's watermark keeps events that are still queued from bringing anything back. Interrupted
@@ -15,49 +14,8 @@ import { sortsByBytes } from '@sluice/database/collation.ts'
 import type { RepoEvent } from '@sluice/events/stream-event.ts'
 import { crashPoint } from '@sluice/runtime/crash-points.ts'
 import { applyBatch, type Index } from './apply-batch.ts'
+import type { DeletionClaim } from './deletion-queue.ts'
 import { recordsBetween, uriInOrder, urisOf } from './look-up.ts'
-
-/**
- * `reported` → confirmed → `purging` → `purged`; from any of them to `returned` when the account is heard of again.
- */
-export type DeletionState = 'reported' | 'purging' | 'purged' | 'returned'
-
-/** An account whose deletion was reported, or one that is back. */
-export interface DeletionClaim {
-  did: string
-  state: DeletionState
-  deletedAt: string
-  tries: number
-}
-
-/** Takes what is due; nobody else gets it before `until`. @throws TransientError, FatalError */
-export async function claimDeletions(
-  db: DatabasePool,
-  { now, until, limit }: { now: string; until: string; limit: number },
-): Promise<DeletionClaim[]> {
-  const { rows } = await transaction(db, { doing: 'claiming deletions' }, (tx) =>
-    tx.query<DeletionClaim>(CLAIM, [now, until, limit]),
-  )
-  return rows
-}
-
-const CLAIM = {
-  name: 'claim-deletions',
-  text: `
-    with due as (
-      select did from account_deletion where state in ('reported', 'purging', 'returned') and "dueAt" <= $1
-      order by "dueAt" limit $3 for update skip locked
-    )
-    update account_deletion held set "dueAt" = $2, tries = held.tries + 1 from due where held.did = due.did
-    returning held.did, held.state, held."deletedAt", held.tries`,
-}
-
-/** Ends a claim: it is due again at `dueAt`. */
-export async function postponeDeletion(db: DatabasePool, did: string, dueAt: string): Promise<void> {
-  await db.query(POSTPONE, [did, dueAt])
-}
-
-const POSTPONE = { name: 'postpone-deletion', text: `update account_deletion set "dueAt" = $2 where did = $1` }
 
 /** The account was never deleted, or is back. What a purge left to keep late events out falls: its repository may have the head of before. */
 export async function reopenAccount(
@@ -79,13 +37,6 @@ const REOPEN = {
   name: 'reopen-account',
   text: `update actor_sync set "resyncRev" = null where did = $1 and "resyncRev" = any($2::text[])`,
 }
-
-/** After its repository has been asked for. */
-export async function forgetDeletion(db: DatabasePool, did: string): Promise<void> {
-  await db.query(FORGET, [did])
-}
-
-const FORGET = { name: 'forget-deletion', text: `delete from account_deletion where did = $1 and state = 'returned'` }
 
 const BATCH_RECORDS = 500
 
@@ -167,7 +118,7 @@ const HELD_BY_DELETED = {
 const BEGIN_PURGE = {
   name: 'begin-purge',
   text: `
-    update account_deletion set state = 'purging',
+    update account_deletion set state = 'purging', tries = 0,
       "purgeRevs" = case when $3 = any("purgeRevs") then "purgeRevs" else array_append("purgeRevs", $3) end
     where did = $1 and "deletedAt" = $2 and state in ('reported', 'purging')`,
 }

@@ -36,6 +36,8 @@ export interface Unsettled {
   late: Version[]
   /** Versions that were applied before: looked at as if everything had happened since. */
   repeated: Version[]
+  /** By URI, the rev of what stood there before the batch. */
+  held: ReadonlyMap<string, string>
 }
 
 export interface Began {
@@ -50,24 +52,24 @@ export const BEGAN = {
 }
 
 export function unsettled(decisions: Decisions, folded: readonly Past[], began: Began): Unsettled {
-  const { fresh, replaced, confirmed, entombed, repeated, past } = decisions
+  const { fresh, replaced, confirmed, entombed, repeated, past, held } = decisions
   const late = [...folded, ...past].map(({ version }) => version)
-  return { derived: [...fresh, ...replaced], ended: [...entombed, ...confirmed], began, late, repeated }
+  return { derived: [...fresh, ...replaced], ended: [...entombed, ...confirmed], began, late, repeated, held }
 }
 
 /** Derives again what these versions affect, and what that affects in turn. Returns how many records changed. */
 export async function settle(
   db: DatabasePool,
   collections: CollectionSet,
-  { derived, ended, began, late, repeated }: Unsettled,
+  { derived, ended, began, late, repeated, held }: Unsettled,
 ): Promise<number> {
   const { oldest: since } = began
   const { news, again } = await db.session(async (session) => {
     const unseen = await whatElse(session, began)
     return {
-      news: await find(session, collections, touch(derived, true).concat(touch(ended, false)), unseen),
+      news: await find(session, collections, touch(derived, true, held).concat(touch(ended, false)), unseen),
       again: [
-        ...(await find(session, collections, touch(late, false), unseen)),
+        ...(await find(session, collections, touch(late, false, held), unseen)),
         ...(await find(session, collections, touch(repeated, false), { since: null })),
       ],
     }
@@ -149,10 +151,12 @@ async function find(
   return found.flat()
 }
 
-function touch(versions: readonly Version[], derived: boolean): Touched[] {
+function touch(versions: readonly Version[], derived: boolean, held?: Unsettled['held']): Touched[] {
   return versions.map(({ uri, did, rev, content }) => {
     const entry = content?.indexed?.entry
-    return { uri, did, rev, derived, ...(entry ? { entry } : {}) }
+    const before = held?.get(uri)
+    const follows = entry?.live === true && before !== undefined && before < rev
+    return { uri, did, rev, derived, follows, ...(entry ? { entry } : {}) }
   })
 }
 

@@ -22,8 +22,6 @@ import { Handles } from './resolve-handles.ts'
 const TEST_ENDINGS = ['.test']
 const RETRY_MS = 5_000
 const NONE_MS = 3_600_000
-/** Accounts that are back are few: this is only never to fill a Redis that stands still. */
-const REPO_ENTRIES_MAX = 100_000
 
 /** @param redis of commands; the identities that the other daemons have fetched are there */
 export function buildIdentity(context: RoleContext<IndexerConfig>, index: Index, redis: Redis): Service[] {
@@ -46,7 +44,16 @@ export function buildIdentity(context: RoleContext<IndexerConfig>, index: Index,
     redis,
     stream,
     codec: backfillEventCodec,
-    highWater: new HighWater({ redis, stream, entriesMax: REPO_ENTRIES_MAX }),
+    highWater: new HighWater({
+      redis,
+      stream,
+      // An account that is back does not wait for a first load, which keeps the stream at its mark for days: they are few.
+      entriesMax: Infinity,
+      onChange(held) {
+        if (held) log.warn({ stream, why: held.detail }, 'accounts that are back wait for room')
+        else log.info({ stream }, 'accounts that are back are asked for again')
+      },
+    }),
     onRetry: ({ error, delayMs }) => logRetry(log, delayMs, `asking for a repository in ${stream} failed`, error),
   })
   const shard = shardOfSetting(config.shard)

@@ -17,6 +17,10 @@ export interface StatusSources {
   xrpc: Pick<XrpcClient, 'getRepoStatus' | 'getLatestCommit'>
 }
 
+/** A host that is slower than this counts as one that does not answer: it is asked again. */
+const ANSWER_MS = 10_000
+const LIMITS = { headersMs: ANSWER_MS, idleMs: ANSWER_MS, totalMs: ANSWER_MS }
+
 /** @throws TransientError when it could not be found out: then nothing may be deleted */
 export async function whereabouts(
   { identities, xrpc }: StatusSources,
@@ -34,7 +38,7 @@ export async function whereabouts(
   if (pds === undefined) return { kind: 'gone' }
   const { host } = new URL(pds)
   try {
-    const { active, status } = await xrpc.getRepoStatus(pds, did, { signal })
+    const { active, status } = await xrpc.getRepoStatus(pds, did, { signal, limits: LIMITS })
     if (!active && status === DELETED) return { kind: 'gone' }
     return { kind: 'hosted', host, active, ...(status !== undefined && { status }) }
   } catch (error) {
@@ -79,7 +83,7 @@ async function byLatestCommit(
   { pds, host, did, signal }: { pds: string; host: string; did: string; signal: AbortSignal },
 ): Promise<Whereabouts> {
   try {
-    await xrpc.getLatestCommit(pds, did, { signal })
+    await xrpc.getLatestCommit(pds, did, { signal, limits: LIMITS })
     return { kind: 'hosted', host, active: true }
   } catch (error) {
     if (error instanceof XrpcRefusedError && error.reason === 'repo-not-found') return { kind: 'gone' }

@@ -9,12 +9,14 @@ import { applyBatch, type Index } from '@sluice/indexing/apply-batch.ts'
 import { bulkPhase } from '@sluice/indexing/bulk/phase.ts'
 import {
   claimDeletions,
+  DELETION_QUEUES,
+  failDeletion,
   forgetDeletion,
   postponeDeletion,
-  purgeAccount,
-  reopenAccount,
   type DeletionClaim,
-} from '@sluice/indexing/purge.ts'
+  type DeletionQueue,
+} from '@sluice/indexing/deletion-queue.ts'
+import { purgeAccount, reopenAccount } from '@sluice/indexing/purge.ts'
 import { retryAfterMs, sleep } from '@sluice/runtime/backoff.ts'
 import { isAbort, RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import type { Logger } from '@sluice/runtime/log.ts'
@@ -43,7 +45,11 @@ export interface DeletionsOptions extends StatusSources {
 }
 
 const OUTCOMES = ['purged', 'hosted', 'returned', 'unknown'] as const
-const AT_ONCE = 4
+/**
+ * How many are worked on at a time. Whoever has a thousand accounts at a host that never answers keeps out only others that fail, and a purge of millions of records
+ * nobody who is back.
+ */
+const PLACES: Record<DeletionQueue, number> = { returned: 1, new: 3, failing: 1 }
 /** When one that an indexer of another shard must see to is looked at again, about: that one should find it first. */
 const OTHERS_MS = 2_000
 /** A first load has dropped the indexes by which a purge finds what others were told: it waits for its end. The account is hidden meanwhile. */
@@ -67,18 +73,31 @@ export class Deletions implements Service {
   }
 
   async run(signal: AbortSignal): Promise<void> {
-    try {
-      for (;;) {
-        signal.throwIfAborted()
-        const nowMs = Date.now()
-        const [now, until] = [nowMs, nowMs + this.#options.claimMs].map((ms) => new Date(ms).toISOString())
-        const claims = await claimDeletions(this.#db, { now: now!, until: until!, limit: AT_ONCE })
-        await Promise.all(claims.map((claim) => this.#work(claim, signal)))
-        if (claims.length === 0) await sleep(this.#options.pollMs, signal)
-      }
-    } catch (error) {
-      // Claims are durable and end by the clock: a stop does not wait for a store that is away, and loses nothing by it.
-      if (!signal.aborted || !(isAbort(error) || error instanceof TransientError)) throw error
+    const failed = new AbortController()
+    const ends = AbortSignal.any([signal, failed.signal])
+    let first: { error: unknown } | undefined
+    const places = DELETION_QUEUES.flatMap((queue) => Array.from({ length: PLACES[queue] }, () => queue))
+    const ended = places.map((queue) =>
+      this.#serve(queue, ends).catch((error: unknown) => {
+        first ??= { error }
+        failed.abort()
+      }),
+    )
+    await Promise.all(ended)
+    if (!first) return
+    const { error } = first
+    // Claims are durable and end by the clock: a stop does not wait for a store that is away, and loses nothing by it.
+    if (!signal.aborted || !(isAbort(error) || error instanceof TransientError)) throw error
+  }
+
+  /** One place: one after the other, as they come due. */
+  async #serve(queue: DeletionQueue, signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      const nowMs = Date.now()
+      const [now, until] = [nowMs, nowMs + this.#options.claimMs].map((ms) => new Date(ms).toISOString())
+      const [claim] = await claimDeletions(this.#db, { now: now!, until: until!, limit: 1, queue })
+      if (claim) await this.#work(claim, signal)
+      else await sleep(this.#options.pollMs, signal)
     }
   }
 
@@ -89,6 +108,7 @@ export class Deletions implements Service {
     if (!isInShard(did, shard)) return await postponeDeletion(this.#db, did, inMs(OTHERS_MS * (0.5 + Math.random())))
     if (state === 'returned') return await this.#bringBack(claim, signal)
     if ((await bulkPhase(this.#db)) === 'loading') return await postponeDeletion(this.#db, did, inMs(LOADING_MS))
+    const askedAtMs = Date.now()
     let found: Whereabouts
     try {
       found = await whereabouts(this.#options, did, signal)
@@ -96,7 +116,7 @@ export class Deletions implements Service {
       if (!(error instanceof TransientError)) throw error
       return await this.#askAgain(claim, error)
     }
-    if (found.kind === 'hosted') return await this.#correct(claim, found)
+    if (found.kind === 'hosted') return await this.#correct(claim, found, askedAtMs)
     const { index, batchRecords, log } = this.#options
     if (!(await purgeAccount(index, { did, deletedAt }, { signal, batchRecords }))) {
       return await postponeDeletion(this.#db, did, inMs(0))
@@ -106,11 +126,11 @@ export class Deletions implements Service {
     log.info({ did }, 'purged a deleted account')
   }
 
-  /** What its host says holds, from the moment it was asked. */
-  async #correct(claim: DeletionClaim, found: Whereabouts & { kind: 'hosted' }): Promise<void> {
+  /** What its host says holds, from the moment it was asked: news that came before the answer are newer than it. */
+  async #correct(claim: DeletionClaim, found: Whereabouts & { kind: 'hosted' }, askedAtMs: number): Promise<void> {
     const { did, deletedAt } = claim
     const { kind, ...said } = found
-    const time = new Date(Math.max(Date.now(), Date.parse(deletedAt) + 1)).toISOString()
+    const time = new Date(Math.max(askedAtMs, Date.parse(deletedAt) + 1)).toISOString()
     const event: AccountEvent = { type: 'account', seq: SEQ_BACKFILL, time, did, ...said }
     try {
       await applyBatch(this.#options.index, [event])
@@ -125,12 +145,12 @@ export class Deletions implements Service {
 
   /** Later, and ever later: there was no answer, or none that can be used. */
   async #askAgain({ did, tries }: DeletionClaim, error: TransientError | RefusedError): Promise<void> {
-    const { log, retryMs, shard } = this.#options
+    const { log, retryMs } = this.#options
     this.#outcomes.inc(1, { outcome: 'unknown' })
     log.debug({ did, error: error.message }, 'a deletion could not be confirmed')
-    const waitMs = Math.min(RETRY_CAP_MS, retryMs * 2 ** Math.min((tries - 1) / shard.of, 30))
+    const waitMs = Math.min(RETRY_CAP_MS, retryMs * 2 ** Math.min(tries, 30))
     const askedMs = error instanceof TransientError ? retryAfterMs(error) : 0
-    await postponeDeletion(this.#db, did, inMs(Math.max(waitMs, askedMs)))
+    await failDeletion(this.#db, did, inMs(Math.max(waitMs, askedMs)))
   }
 
   async #bringBack(claim: DeletionClaim, signal: AbortSignal): Promise<void> {

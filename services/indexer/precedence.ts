@@ -2,7 +2,8 @@
  * Which stream goes first: while a stream has had entries lately, batches of the streams that `INDEXER_STREAMS` names after it are small, and
  * one lane works on one batch at a time across all streams.
  *
- * A batch holds its accounts and a processor for as long as it lasts, and a live event must not wait behind 8,000 backfill events, only behind one small batch.
+ * A batch holds its accounts and a processor for as long as it lasts, and a live event must not wait behind 8,000 backfill events, only behind one small batch, or
+ * one part of what empties a large repository.
  * Events of one account are in the same lane of each stream, so that no batch waits in PostgreSQL for an account that a batch of another stream has locked. Measured in docs/benchmarks.md (Latency).
  */
 import { Turns } from '@sluice/streams/turns.ts'

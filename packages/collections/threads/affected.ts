@@ -1,7 +1,7 @@
 /**
  * Which posts have to be judged again, because something arrived late: after them, although it was true when they were written.
  *
- * In the natural order nothing is found here. The probes are by index, and the time in a post's key keeps posts out that were written before.
+ * In the natural order nothing is found here. The probes are by index, and the time of a post keeps posts out that were written before.
  * They also find what two consumers did to each other at the same moment, since they run after the commit.
  */
 import { didOfUri } from '@sluice/events/stream-event.ts'
@@ -9,20 +9,20 @@ import type { Entry, Sql, Statement, Touched, Unseen } from '../define.ts'
 import { LoadedFacts } from './facts.ts'
 import { listItemKey } from './gates.ts'
 import { loadGates } from './load-facts.ts'
-import { claimOfDate, claimOfKey, writtenAt } from './when.ts'
+import { affectedReplies, type Found } from './replies.ts'
+import { claimOfDate, claimOfKey, timeOf, writtenAt } from './when.ts'
 
-/** For posts: replies below a new one, replies written after a deleted one, and posts of the batch whose parent or gate came into being meanwhile. */
+/**
+ * For posts: replies below a new one, replies written after one that was deleted or written anew, and posts of the batch whose parent or gate came into being
+ * meanwhile.
+ */
 export async function affectedByPosts(sql: Sql, touched: readonly Touched[], unseen: Unseen): Promise<string[]> {
   const living = touched.filter(({ entry }) => entry)
-  const deleted = touched.filter(({ entry }) => !entry)
   const uris = living.map(({ uri }) => uri)
-  const derived = living.flatMap((version) => (version.derived ? [version.uri] : []))
   return collect([
-    living.length > 0 && sql.query<Found>(DESCENDANTS, [uris, derived]),
+    touched.length > 0 && affectedReplies(sql, touched),
     living.length > 0 && unseen !== 'nothing' && sql.query<Found>(OVERTAKEN, [uris, unseen.since]),
     living.length > 0 && unseen !== 'nothing' && overtakenOnLists(sql, uris, unseen.since),
-    deleted.length > 0 &&
-      sql.query<Found>(REPLIES_AFTER, [deleted.map(({ uri }) => uri), deleted.map(({ rev }) => rev)]),
   ])
 }
 
@@ -95,10 +95,6 @@ interface GatedReply {
   at: string
 }
 
-interface Found {
-  uri: string
-}
-
 async function collect(queries: (Promise<Found[]> | false)[]): Promise<string[]> {
   const found = await Promise.all(queries.filter((query) => query !== false))
   return found.flat().map(({ uri }) => uri)
@@ -115,36 +111,6 @@ function gateTime({ entry, rev }: Touched): string {
 
 function keyTime(entry: Entry): string {
   return writtenAt(entry, claimOfKey(entry.uri, entry.createdAt))
-}
-
-/** When a post was written: its commit's rev; of one that came with an export its key. A key that is no TID (`when.ts`) passes every comparison. */
-const timeOf = (uri: string): string => `(
-        select case
-          when record.rev is not null and record."fromExport" is not true then record.rev
-          when split_part(uri, '/', 5) ~ '^[2-7a-j][2-7a-z]{12}$' then split_part(uri, '/', 5) else '~' end
-        from record where record.uri = ${uri}
-      )`
-
-/**
- * Replies to `below.uri` that live and replies that are gone: these still pass on what their parent is worth. LATERAL with OFFSET 0: the planner
- * takes the rows of a recursion for many, and would read the whole table of posts for each batch to join them by hash. Each reply once (UNION): every edit of
- * one leaves a fact with the same parent, and 60 edits at each of four levels were fourteen million ways down.
- */
-const REPLIES = `lateral (
-        select uri from post where "replyParent" = below.uri
-        union select uri from past_fact where fact ->> 'parent' = below.uri and fact ->> 'parent' is not null
-        offset 0
-      ) reply`
-
-const DESCENDANTS: Statement = {
-  name: 'affected-descendants',
-  text: `
-    with recursive below (uri, depth) as (
-      select uri, 0 from unnest($1::text[]) as above (uri)
-      union
-      select reply.uri, depth + 1 from below cross join ${REPLIES} where depth < 4
-    )
-    select distinct uri from below where depth > 0 and uri <> all($2::text[])`,
 }
 
 /** Of several versions of one thing in a batch the first: what was written after a later one was written after that. */
@@ -228,20 +194,6 @@ const OVERTAKEN_ON_LISTS: Statement = {
 }
 
 const POSTS: Statement = { name: 'affected-posts', text: `select uri from post where uri = any($1::text[])` }
-
-const REPLIES_AFTER: Statement = {
-  name: 'affected-replies-after',
-  text: `
-    with recursive below (uri, rev, depth) as (
-      select uri, min(rev), 0 from unnest($1::text[], $2::text[]) as gone (uri, rev) group by uri
-      union
-      select reply.uri, below.rev, depth + 1 from (
-        select uri, min(rev) as rev, depth from (select uri, rev, depth from below where depth < 4 offset 0) level group by uri, depth
-      ) below cross join ${REPLIES}
-    )
-    select uri from (select uri, min(rev) as rev from below where depth > 0 group by uri) found
-    where ${timeOf('found.uri')} > rev`,
-}
 
 const IN_THREAD_AFTER: Statement = {
   name: 'affected-in-thread-after',

@@ -46,3 +46,11 @@ const TID_FORM = /^[2-7a-j][2-7a-z]{12}$/
 function isTid(text: string): boolean {
   return TID_FORM.test(text)
 }
+
+/** For statements: when a post was written, by its commit's rev; of one that came with an export its key. A key that is no TID passes every comparison. */
+export const timeOf = (uri: string): string => `(
+        select case
+          when record.rev is not null and record."fromExport" is not true then record.rev
+          when split_part(uri, '/', 5) ~ '^[2-7a-j][2-7a-z]{12}$' then split_part(uri, '/', 5) else '~' end
+        from record where record.uri = ${uri}
+      )`

@@ -4,8 +4,9 @@
  */
 import type { Network } from '@sluice/sandbox/network.ts'
 import type { Index } from '../apply-batch.ts'
+import { claimDeletions } from '../deletion-queue.ts'
 import { claimChecks, settleChecks } from '../handles.ts'
-import { claimDeletions, purgeAccount } from '../purge.ts'
+import { purgeAccount } from '../purge.ts'
 
 /** Verified handles by DID, as they were at one moment. */
 export type Handles = ReadonlyMap<string, string | null>

@@ -1,0 +1,74 @@
+/** A2: who waits for what, of the accounts whose deletion was reported. */
+import { collections } from '@sluice/collections/collections.ts'
+import { CollectionSet } from '@sluice/collections/collection-set.ts'
+import { DatabasePool } from '@sluice/database/pool.ts'
+import type { AccountEvent } from '@sluice/events/stream-event.ts'
+import { expect, test } from '@sluice/sandbox/fixtures.ts'
+import { applyBatch, type Index } from './apply-batch.ts'
+import { claimDeletions, DELETION_QUEUES, failDeletion } from './deletion-queue.ts'
+import { KnownActors } from './own.ts'
+import { purgeAccount } from './purge.ts'
+import { abortedAtLook } from './testing/aborted.ts'
+
+const [ANN, BOB, CAT, DAN] = ['ann', 'bob', 'cat', 'dan'].map((name) => `did:plc:${name.padEnd(24, '2')}`) as [
+  string,
+  string,
+  string,
+  string,
+]
+const ever = { now: '9', until: '9', limit: 10 }
+
+function indexOn(url: string): Index & AsyncDisposable {
+  const db = new DatabasePool({ url, schema: 'bsky', size: 2, role: 'test' })
+  const index = { db, collections: new CollectionSet(collections), actors: new KnownActors() }
+  return { ...index, [Symbol.asyncDispose]: () => db.close() }
+}
+
+const deleted = (did: string, day = 1): AccountEvent => {
+  return { type: 'account', seq: 1, time: `2026-01-0${day}T00:00:00.000Z`, did, active: false, status: 'deleted' }
+}
+const back = (did: string): AccountEvent => {
+  return { type: 'account', seq: 2, time: '2026-01-09T00:00:00.000Z', did, active: true }
+}
+
+/** By queue, whom it has. */
+async function queues({ db }: Index): Promise<Record<string, string[]>> {
+  const found: Record<string, string[]> = {}
+  for (const queue of DELETION_QUEUES) {
+    found[queue] = (await claimDeletions(db, { ...ever, queue })).map(({ did }) => did).sort()
+  }
+  return found
+}
+
+test('A2 who is back, what is new and what fails wait apart from each other', async ({ database }) => {
+  await using index = indexOn(database)
+  await applyBatch(
+    index,
+    [ANN, BOB, CAT, DAN].map((did) => deleted(did)),
+  )
+  for (const did of [BOB, CAT]) await failDeletion(index.db, did, '3')
+  await applyBatch(index, [back(CAT)])
+  expect(await queues(index)).toEqual({ returned: [CAT], new: [ANN, DAN], failing: [BOB] })
+})
+
+test('A2 a deletion that fails is not new when it is reported again, but when it was confirmed', async ({
+  database,
+}) => {
+  await using index = indexOn(database)
+  await applyBatch(index, [deleted(ANN)])
+  await failDeletion(index.db, ANN, '3')
+  await applyBatch(index, [deleted(ANN, 2)])
+  expect(await queues(index)).toEqual({ returned: [], new: [], failing: [ANN] })
+  const [claim] = await claimDeletions(index.db, ever)
+  await expect(purgeAccount(index, claim!, { signal: abortedAtLook(1) })).rejects.toThrow()
+  expect(await queues(index)).toEqual({ returned: [], new: [ANN], failing: [] })
+})
+
+test('A2 who came back while nobody answered does not wait for the next question', async ({ database }) => {
+  await using index = indexOn(database)
+  await applyBatch(index, [deleted(ANN)])
+  await claimDeletions(index.db, { ...ever, until: '99' })
+  await applyBatch(index, [back(ANN)])
+  await failDeletion(index.db, ANN, '99')
+  expect(await queues(index)).toEqual({ returned: [ANN], new: [], failing: [] })
+})
