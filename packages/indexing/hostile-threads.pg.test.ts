@@ -106,6 +106,26 @@ test('C5 many answer at once below a post that was edited 100 times, with 10,000
   expect(await index.db.session((session) => affectedByPosts(sqlOf(session), touched, { since }))).toEqual([])
 })
 
+test('C5 a deleted post that was edited 20,000 times is liked by 1,000, and its author has muted its thread', async ({
+  database,
+}) => {
+  const story = new Story()
+  const root = story.post('ann', 'root')
+  const reply = story.reply('mallory', root)
+  await using index = indexOn(database)
+  await applyBatch(index, [root, reply])
+  await index.db.query(`insert into thread_mute ("rootUri", "mutedByDid", "createdAt") values ($1, $2, '')`, [
+    uriOf(root),
+    MALLORY,
+  ])
+  await applyBatch(index, [story.delete(reply)])
+  const fact = JSON.stringify({ root: uriOf(root), parent: uriOf(root) })
+  await remember(index, { uri: uriOf(reply), key: '$1', facts: 20_000, fact })
+  const likes = Array.from({ length: 1_000 }, (_, n) => story.like(`fan${n}`, reply))
+  expect(await applyBatch(index, likes)).toMatchObject({ inserted: 1_000 })
+  expect((await index.db.query(`select from notification where did = $1`, [MALLORY])).rows).toEqual([])
+})
+
 test('C5 a follow that was ended 20,000 times ends once more, between two who have 2,000 gated replies', async ({
   database,
 }) => {
