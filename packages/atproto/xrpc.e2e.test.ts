@@ -86,6 +86,16 @@ describe('answers', () => {
     ).toEqual(head)
   })
 
+  test('a page with a cursor that is too long to be kept is refused', async () => {
+    const page = (chars: number) =>
+      call(
+        (_, response) => json(response, { repos: [], cursor: 'x'.repeat(chars) }),
+        (client, url) => client.listRepos(url),
+      )
+    expect((await page(2_048)).cursor).toHaveLength(2_048)
+    await expect(page(2_049)).rejects.toMatchObject({ reason: 'xrpc-bad-response' })
+  })
+
   test('why an account is not active is a short text, or it is not said: what else a host puts there is left out', async () => {
     for (const status of [5, null, {}, ['takendown'], true]) {
       const head = { did: DID, head: 'bafy', rev: '3k' }

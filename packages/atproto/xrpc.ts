@@ -104,6 +104,8 @@ const DEFAULT_RETRY_MS = 60_000
 const LEAST_RETRY_MS = 1_000
 /** Of an error's body. */
 const ERROR_BYTES = 64 * 1024
+/** Far more than a DID, a time or a number, which is what hosts hand out. */
+const CURSOR_CHARS = 2_048
 /** No host may keep us away for longer, whatever it says: a day, or milliseconds where seconds are meant. The hosts' windows are 300 s. */
 const MAX_RETRY_MS = 330_000
 
@@ -176,6 +178,8 @@ export class XrpcClient {
     const list = answer[key]
     const { cursor } = answer
     if (!Array.isArray(list) || (cursor !== undefined && typeof cursor !== 'string')) throw badResponse(nsid, host)
+    // It goes into Redis, and back to the host in a URL.
+    if (cursor !== undefined && cursor.length > CURSOR_CHARS) throw badResponse(nsid, host)
     const items = list.flatMap((item: unknown) => itemOf((item ?? {}) as Record<string, unknown>) ?? [])
     return { items, cursor: cursor === '' ? undefined : cursor, refused: list.length - items.length }
   }

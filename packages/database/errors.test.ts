@@ -5,6 +5,7 @@ import {
   FATAL_REASONS,
   PoolStarvedError,
   REFUSED_REASONS,
+  RETRIED_REASONS,
   TRANSIENT_REASONS,
   classify,
   reasonOf,
@@ -39,6 +40,7 @@ describe('each failure has its policy and its reason', () => {
   ]
   test.each(cases)('%s is %s: %s', (code, policy, reason) => {
     expect(verdictOf(sqlError(code))).toMatchObject({ policy, reason })
+    expect((RETRIED_REASONS as readonly string[]).includes(reason)).toBe(policy === 'now')
     const Class = { now: TransientError, later: TransientError, refused: RefusedError, fatal: FatalError }[policy]!
     const classified = classify(sqlError(code), 'applying a batch')
     expect(classified).toBeInstanceOf(Class)

@@ -34,6 +34,8 @@ export interface RepoListOptions {
 }
 
 const PAGE = 1_000
+/** A Redis that has gone back in time has lost seconds, by a failover perhaps minutes. */
+const PASSED = 1_000
 const BACKOFF: BackoffPolicy = { baseMs: 1_000, capMs: 60_000, healthyAfterMs: 0 }
 
 /**
@@ -43,8 +45,8 @@ const BACKOFF: BackoffPolicy = { baseMs: 1_000, capMs: 60_000, healthyAfterMs: 0
 export async function listRepos(options: RepoListOptions, signal: AbortSignal): Promise<void> {
   const { redis, cursorKey: key, url, pagesMax = Infinity, answersMs = Infinity } = options
   let stored = await readCursor(redis, key)
-  /** Where we have been. Another ingester moves the cursor to where we have not. */
-  const passed = new Set<string | null>([null])
+  /** Where we have been of late. Another ingester moves the cursor to where we have not. */
+  const passed = new Set<string>()
   let answeredMs = 0
   for (let pages = 0; pages < pagesMax; pages++) {
     if (answeredMs > answersMs)
@@ -58,11 +60,13 @@ export async function listRepos(options: RepoListOptions, signal: AbortSignal): 
     })
     answeredMs += performance.now() - began
     const next = page.cursor ?? INGESTER_DONE
-    passed.add(stored)
+    if (stored !== null) passed.add(stored)
+    if (passed.size > PASSED) passed.delete(passed.values().next().value!)
     try {
       await options.onPage(await store(options, page.items, { key, from: stored, to: next }, signal))
     } catch (error) {
-      if (!(error instanceof CursorConflictError) || !passed.has(error.found)) throw error
+      const isRewind = error instanceof CursorConflictError && (error.found === null || passed.has(error.found))
+      if (!isRewind) throw error
       stored = error.found
       continue
     }
