@@ -4,12 +4,11 @@
  */
 import { collections } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
-import { DatabasePool } from '@sluice/database/pool.ts'
 import { uriOf, type CreateEvent, type RecordEvent } from '@sluice/events/stream-event.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { Random } from '@sluice/sandbox/random.ts'
 import { applyBatch, type Index } from './apply-batch.ts'
-import { KnownActors } from './own.ts'
+import { indexOn } from './testing/index-on.ts'
 import { exportOf } from './testing/exports.ts'
 import { wrongCounters } from './testing/recount.ts'
 import { differences, snapshot, type Snapshot } from './testing/snapshot.ts'
@@ -17,11 +16,6 @@ import { Story } from './testing/story.ts'
 
 const set = new CollectionSet(collections)
 const THREADGATE = 'app.bsky.feed.threadgate'
-
-function indexOn(url: string): Index & AsyncDisposable {
-  const db = new DatabasePool({ url, schema: 'bsky', size: 4, role: 'test' })
-  return { db, collections: set, actors: new KnownActors(), [Symbol.asyncDispose]: () => db.close() }
-}
 
 async function apply(index: Index, events: readonly RecordEvent[]): Promise<void> {
   for (const event of events) await applyBatch(index, [event])

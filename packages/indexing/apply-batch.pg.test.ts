@@ -1,15 +1,14 @@
 /** C6: however much a resync's ranges remove, no transaction removes more than a bounded part of it; interrupted anywhere, the end is the same. */
 import { collections } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
-import { DatabasePool } from '@sluice/database/pool.ts'
 import { pathOf, uriOf, type CreateEvent, type RepoEvent, type StreamEvent } from '@sluice/events/stream-event.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { Random } from '@sluice/sandbox/random.ts'
 import { describe } from 'vitest'
 import { applyBatch, type Index } from './apply-batch.ts'
 import { inParts, recordsInRanges, REMOVED_MAX } from './look-up.ts'
-import { KnownActors } from './own.ts'
 import { prepare } from './prepare.ts'
+import { indexOn } from './testing/index-on.ts'
 import { abortedAtLook } from './testing/aborted.ts'
 import { exportOf, firstVersions } from './testing/exports.ts'
 import { history } from './testing/history.ts'
@@ -20,11 +19,6 @@ import { Story } from './testing/story.ts'
 const set = new CollectionSet(collections)
 const SEEDS = process.env.SEEDS ? process.env.SEEDS.split(',').map(Number) : [1, 2]
 const EVENTS = Number(process.env.EVENTS ?? 300)
-
-function indexOn(url: string): Index & AsyncDisposable {
-  const db = new DatabasePool({ url, schema: 'bsky', size: 4, role: 'test', byKey: true })
-  return { db, collections: set, actors: new KnownActors(), [Symbol.asyncDispose]: () => db.close() }
-}
 
 async function apply(index: Index, events: readonly StreamEvent[], size = 1_000): Promise<void> {
   for (let at = 0; at < events.length; at += size) await applyBatch(index, events.slice(at, at + size))

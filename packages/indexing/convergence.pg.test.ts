@@ -1,24 +1,15 @@
 /** C1: the same events end in the same rows, however they are split, ordered and repeated, and however many apply them. */
-import { collections } from '@sluice/collections/collections.ts'
-import { CollectionSet } from '@sluice/collections/collection-set.ts'
-import { DatabasePool } from '@sluice/database/pool.ts'
 import type { StreamEvent } from '@sluice/events/stream-event.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { Random } from '@sluice/sandbox/random.ts'
 import { describe } from 'vitest'
 import { applyBatch, type Index } from './apply-batch.ts'
-import { KnownActors } from './own.ts'
+import { indexOn } from './testing/index-on.ts'
 import { history } from './testing/history.ts'
 import { differences, snapshot, type Snapshot } from './testing/snapshot.ts'
 
-const set = new CollectionSet(collections)
 const SEEDS = process.env.SEEDS ? process.env.SEEDS.split(',').map(Number) : [1, 2, 3, 4]
 const EVENTS = Number(process.env.EVENTS ?? 400)
-
-function indexOn(url: string): Index & AsyncDisposable {
-  const db = new DatabasePool({ url, schema: 'bsky', size: 4, role: 'test' })
-  return { db, collections: set, actors: new KnownActors(), [Symbol.asyncDispose]: () => db.close() }
-}
 
 async function apply(index: Index, events: readonly StreamEvent[], sizes: () => number): Promise<void> {
   for (let at = 0; at < events.length;) {

@@ -1,13 +1,10 @@
 /** A2: who waits for what, of the accounts whose deletion was reported. */
-import { collections } from '@sluice/collections/collections.ts'
-import { CollectionSet } from '@sluice/collections/collection-set.ts'
-import { DatabasePool } from '@sluice/database/pool.ts'
 import type { AccountEvent } from '@sluice/events/stream-event.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { applyBatch, type Index } from './apply-batch.ts'
 import { claimDeletions, DELETION_QUEUES, failDeletion } from './deletion-queue.ts'
-import { KnownActors } from './own.ts'
 import { purgeAccount } from './purge.ts'
+import { indexOn } from './testing/index-on.ts'
 import { abortedAtLook } from './testing/aborted.ts'
 
 const [ANN, BOB, CAT, DAN] = ['ann', 'bob', 'cat', 'dan'].map((name) => `did:plc:${name.padEnd(24, '2')}`) as [
@@ -17,12 +14,6 @@ const [ANN, BOB, CAT, DAN] = ['ann', 'bob', 'cat', 'dan'].map((name) => `did:plc
   string,
 ]
 const ever = { now: '9', until: '9', limit: 10 }
-
-function indexOn(url: string): Index & AsyncDisposable {
-  const db = new DatabasePool({ url, schema: 'bsky', size: 2, role: 'test' })
-  const index = { db, collections: new CollectionSet(collections), actors: new KnownActors() }
-  return { ...index, [Symbol.asyncDispose]: () => db.close() }
-}
 
 const deleted = (did: string, day = 1): AccountEvent => {
   return { type: 'account', seq: 1, time: `2026-01-0${day}T00:00:00.000Z`, did, active: false, status: 'deleted' }

@@ -1,7 +1,4 @@
 /** C5: a post that is edited, or deleted and written anew, counts for the replies that were written from then on, whatever arrives first; the others are left alone. */
-import { collections } from '@sluice/collections/collections.ts'
-import { CollectionSet } from '@sluice/collections/collection-set.ts'
-import { DatabasePool } from '@sluice/database/pool.ts'
 import {
   SEQ_BACKFILL,
   uriOf,
@@ -12,14 +9,9 @@ import {
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { applyBatch, type Index } from './apply-batch.ts'
 import { KnownActors } from './own.ts'
+import { indexOn } from './testing/index-on.ts'
 import { differences, snapshot, type Snapshot } from './testing/snapshot.ts'
 import { Story } from './testing/story.ts'
-
-function indexOn(url: string): Index & AsyncDisposable {
-  const db = new DatabasePool({ url, schema: 'bsky', size: 4, role: 'test', byKey: true })
-  const index = { db, collections: new CollectionSet(collections), actors: new KnownActors() }
-  return { ...index, [Symbol.asyncDispose]: () => db.close() }
-}
 
 async function apply(index: Index, events: readonly StreamEvent[]): Promise<void> {
   for (const event of events) await applyBatch(index, [event])

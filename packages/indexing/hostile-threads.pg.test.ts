@@ -2,30 +2,23 @@
  * What one account leaves behind, on purpose, does not stop the others: edits, rounds of deletion and creation, endings of one follow. A statement has five seconds
  * here; one that takes longer fails the batch, which would be given again for ever.
  */
-import { collections } from '@sluice/collections/collections.ts'
-import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import type { Touched } from '@sluice/collections/define.ts'
 import { affectedByFollows, affectedByListItems, affectedByPosts } from '@sluice/collections/threads/affected.ts'
-import { DatabasePool } from '@sluice/database/pool.ts'
 import { uriOf, type CreateEvent, type RecordEvent } from '@sluice/events/stream-event.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { Random } from '@sluice/sandbox/random.ts'
 import { applyBatch, type Index } from './apply-batch.ts'
-import { KnownActors } from './own.ts'
 import { sqlOf } from './sql.ts'
+import { indexOn as openIndex } from './testing/index-on.ts'
 import { differences, snapshot } from './testing/snapshot.ts'
 import { Story } from './testing/story.ts'
 
-const set = new CollectionSet(collections)
 const POST = 'app.bsky.feed.post'
 const ANN = 'did:plc:ann222222222222222222222'
 const MALLORY = 'did:plc:mallory22222222222222222'
 const EVER = { since: null }
 
-function indexOn(url: string): Index & AsyncDisposable {
-  const db = new DatabasePool({ url, schema: 'bsky', size: 4, role: 'test', byKey: true, statementMs: 5_000 })
-  return { db, collections: set, actors: new KnownActors(), [Symbol.asyncDispose]: () => db.close() }
-}
+const indexOn = (url: string): Index & AsyncDisposable => openIndex(url, { statementMs: 5_000 })
 
 const edited = (story: Story, post: CreateEvent, text: string): CreateEvent =>
   story.put('mallory', POST, { ...post.record, text }, post.rkey)

@@ -4,13 +4,12 @@
  */
 import { collections } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
-import { DatabasePool } from '@sluice/database/pool.ts'
 import { uriOf, type CreateEvent, type RecordEvent, type StreamEvent } from '@sluice/events/stream-event.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { Random } from '@sluice/sandbox/random.ts'
 import { describe } from 'vitest'
 import { applyBatch, type Index } from './apply-batch.ts'
-import { KnownActors } from './own.ts'
+import { indexOn } from './testing/index-on.ts'
 import { expectedNotifications } from './testing/expected-notifications.ts'
 import { exportOf, firstVersions, repositoryOf } from './testing/exports.ts'
 import { history } from './testing/history.ts'
@@ -21,11 +20,6 @@ import { ref, Story } from './testing/story.ts'
 const set = new CollectionSet(collections)
 const SEEDS = process.env.SEEDS ? process.env.SEEDS.split(',').map(Number) : [1, 2]
 const EVENTS = Number(process.env.EVENTS ?? 300)
-
-function indexOn(url: string): Index & AsyncDisposable {
-  const db = new DatabasePool({ url, schema: 'bsky', size: 4, role: 'test' })
-  return { db, collections: set, actors: new KnownActors(), [Symbol.asyncDispose]: () => db.close() }
-}
 
 /** In batches of up to `most`, by three at once. */
 async function applyAll(index: Index, delivered: readonly StreamEvent[], random: Random, most = 60): Promise<void> {

@@ -1,20 +1,11 @@
 /** D3: settling that fails halfway, with a part of it committed, is made up for when the batch comes again. */
-import { collections } from '@sluice/collections/collections.ts'
-import { CollectionSet } from '@sluice/collections/collection-set.ts'
-import { DatabasePool } from '@sluice/database/pool.ts'
 import { uriOf, type CreateEvent, type RecordEvent, type StreamEvent } from '@sluice/events/stream-event.ts'
 import { TransientError } from '@sluice/runtime/errors.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { applyBatch, type Index } from './apply-batch.ts'
-import { KnownActors } from './own.ts'
+import { indexOn } from './testing/index-on.ts'
 import { differences, snapshot } from './testing/snapshot.ts'
 import { Story } from './testing/story.ts'
-
-function indexOn(url: string): Index & AsyncDisposable {
-  const db = new DatabasePool({ url, schema: 'bsky', size: 4, role: 'test' })
-  const index = { db, collections: new CollectionSet(collections), actors: new KnownActors() }
-  return { ...index, [Symbol.asyncDispose]: () => db.close() }
-}
 
 async function apply(index: Index, events: readonly StreamEvent[]): Promise<void> {
   for (const event of events) await applyBatch(index, [event])

@@ -1,12 +1,9 @@
 /** C1: a few small events may make an indexer look at much that is stored: what it holds of that at a time has a bound. */
-import { collections } from '@sluice/collections/collections.ts'
-import { CollectionSet } from '@sluice/collections/collection-set.ts'
-import { DatabasePool } from '@sluice/database/pool.ts'
 import { uriOf, type CreateEvent, type StreamEvent } from '@sluice/events/stream-event.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { applyBatch, type Index } from './apply-batch.ts'
 import { LOADED_BYTES, mapEntries } from './entry.ts'
-import { KnownActors } from './own.ts'
+import { indexOn } from './testing/index-on.ts'
 import { applyInHeap } from './testing/apply-in-heap.ts'
 import { Story } from './testing/story.ts'
 
@@ -15,12 +12,6 @@ const HEAP_MB = 200
 const RECORDS = 12
 /** Half of what a record may hold; each costs 3 bytes of JSON and 40 in memory. */
 const ARRAYS = 500_000
-
-function indexOn(url: string): Index & AsyncDisposable {
-  const db = new DatabasePool({ url, schema: 'bsky', size: 2, role: 'test' })
-  const index = { db, collections: new CollectionSet(collections), actors: new KnownActors() }
-  return { ...index, [Symbol.asyncDispose]: () => db.close() }
-}
 
 /** As if they had been written so. */
 async function blowUp({ db }: Index, events: readonly CreateEvent[], arrays = ARRAYS): Promise<void> {

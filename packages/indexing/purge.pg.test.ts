@@ -1,8 +1,5 @@
 /** A1, A2, C2: a purge leaves what would be if the account had deleted everything itself; nothing that is still queued brings it back. */
-import { collections } from '@sluice/collections/collections.ts'
-import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { tidFromMicros } from '@sluice/atproto/tid.ts'
-import { DatabasePool } from '@sluice/database/pool.ts'
 import type { AccountEvent, DeleteEvent, RecordEvent, StreamEvent } from '@sluice/events/stream-event.ts'
 import { SEQ_BACKFILL, uriOf } from '@sluice/events/stream-event.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
@@ -12,19 +9,14 @@ import { applyBatch, type Index } from './apply-batch.ts'
 import { claimDeletions, forgetDeletion, type DeletionClaim } from './deletion-queue.ts'
 import { KnownActors } from './own.ts'
 import { purgeAccount, reopenAccount } from './purge.ts'
+import { indexOn } from './testing/index-on.ts'
 import { abortedAtLook } from './testing/aborted.ts'
 import { history } from './testing/history.ts'
 import { differences, snapshot, type Snapshot } from './testing/snapshot.ts'
 
-const set = new CollectionSet(collections)
 const SEEDS = process.env.SEEDS ? process.env.SEEDS.split(',').map(Number) : [1, 2]
 const EVENTS = Number(process.env.EVENTS ?? 250)
 const signal = new AbortController().signal
-
-function indexOn(url: string): Index & AsyncDisposable {
-  const db = new DatabasePool({ url, schema: 'bsky', size: 4, role: 'test' })
-  return { db, collections: set, actors: new KnownActors(), [Symbol.asyncDispose]: () => db.close() }
-}
 
 async function apply(index: Index, events: readonly StreamEvent[], size = 30): Promise<void> {
   for (let at = 0; at < events.length; at += size) await applyBatch(index, events.slice(at, at + size))

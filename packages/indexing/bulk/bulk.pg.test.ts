@@ -11,7 +11,7 @@ import { Random } from '@sluice/sandbox/random.ts'
 import { SCHEMA } from '@sluice/sandbox/template.ts'
 import { describe } from 'vitest'
 import { applyBatch, type Index } from '../apply-batch.ts'
-import { KnownActors } from '../own.ts'
+import { indexOn as openIndex } from '../testing/index-on.ts'
 import { history } from '../testing/history.ts'
 import { differences, snapshot } from '../testing/snapshot.ts'
 import { Story } from '../testing/story.ts'
@@ -24,10 +24,7 @@ const set = new CollectionSet(collections)
 const SEEDS = process.env.SEEDS ? process.env.SEEDS.split(',').map(Number) : [1, 2]
 const EVENTS = Number(process.env.EVENTS ?? 400)
 
-function indexOn(url: string): Index & AsyncDisposable {
-  const db = new DatabasePool({ url, schema: SCHEMA, size: 6, role: 'test', statementMs: 0 })
-  return { db, collections: set, actors: new KnownActors(), [Symbol.asyncDispose]: () => db.close() }
-}
+const indexOn = (url: string): Index & AsyncDisposable => openIndex(url, { size: 6, byKey: false, statementMs: 0 })
 
 async function catalogOf({ db }: Index): Promise<Catalog> {
   const client = await db.acquire()
