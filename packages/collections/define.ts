@@ -268,5 +268,12 @@ export function blobCid(blob: BlobRef | undefined): string | null {
 
 /** `at://did:plc:a/app.bsky.feed.post/b` → `app.bsky.feed.post`. */
 export function collectionOfUri(uri: string): string {
-  return uri.split('/', 4)[3] ?? ''
+  // `split` makes an array and four strings.
+  let from = 0
+  for (let slashes = 0; slashes < 3; slashes++) {
+    from = uri.indexOf('/', from) + 1
+    if (from === 0) return ''
+  }
+  const to = uri.indexOf('/', from)
+  return to === -1 ? uri.slice(from) : uri.slice(from, to)
 }

@@ -10,7 +10,7 @@
  * other (a reply for its parent, a gate for its replies) is settled after the commit, when everything that ran concurrently is visible.
  */
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
-import { collectionOfUri, type Notification, type Written } from '@sluice/collections/define.ts'
+import type { Collection, Notification, Written } from '@sluice/collections/define.ts'
 import { sortsByBytes } from '@sluice/database/collation.ts'
 import { transaction, type Transaction } from '@sluice/database/transaction.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
@@ -106,7 +106,10 @@ async function applyPrepared(
     const resyncRevs = await ownAccounts(tx, prepared.heads, actors)
     const vanished = prepared.ranges.length > 0 ? await findVanished(tx, prepared.ranges, byBytes) : []
     const { newest, past } = fold([...vanished, ...prepared.versions])
-    const known = await lookUp(tx, [...newest.keys()].sort())
+    const known = await lookUp(
+      tx,
+      newest.map(({ uri }) => uri),
+    )
     const decided = decide(newest, known, resyncRevs)
     const loading = (await phase) === 'loading'
     if (loading) await writeLoading(tx, collections, decided, past)
@@ -139,10 +142,10 @@ async function writeAll(
     deltas,
   )
   writeRecords(tx, decided)
-  const { winners, heirs } = await contendAll(tx, collections, decided, removed, deltas)
+  const contests = await contendAll(tx, collections, decided, removed, deltas)
   const notices = new Notices()
   await rememberEnded(tx, ended, notices)
-  await insertAll(tx, collections, { winners, heirs }, deltas, notices)
+  for (const [plugin, contest] of contests) await insertAll(tx, plugin, contest, deltas, notices)
   await notices.flush(tx)
   // Last: everybody's likes meet in the counters of the same few posts, and whoever holds these holds up the others until the commit.
   deltas.flush(tx)
@@ -152,36 +155,33 @@ function toGoing({ uri, time, content }: Version): Going {
   return { uri, at: time, deleted: !content }
 }
 
-/** The records that get rows, in the order of the collection list. */
+/** Which records get rows, by collection, in the order of their list. */
 async function contendAll(
   tx: Transaction,
   collections: CollectionSet,
   { fresh, replaced }: Decisions,
   removed: Removed,
   deltas: Deltas,
-): Promise<Pick<Contest, 'winners' | 'heirs'>> {
+): Promise<Map<Collection, Contest>> {
   const news = Map.groupBy([...fresh, ...replaced], ({ collection }) => collection)
-  const contests: Contest[] = await Promise.all(
-    collections.plugins.map(async (plugin) => {
+  const contests = await Promise.all(
+    collections.plugins.map(async (plugin): Promise<[Collection, Contest]> => {
       const written = (news.get(plugin.nsid) ?? []).flatMap(toWritten)
       const vacated = removed.get(plugin.nsid) ?? []
       if (plugin.unique.length === 0 || written.length + vacated.length === 0)
-        return { ...NO_CONTEST, winners: written }
-      return contend(tx, collections, plugin, written, vacated)
+        return [plugin, { ...NO_CONTEST, winners: written }]
+      return [plugin, await contend(tx, collections, plugin, written, vacated)]
     }),
   )
-  const dethroned = contests.flatMap((contest) => contest.dethroned)
+  const dethroned = contests.flatMap(([, contest]) => contest.dethroned)
   await removeRows(
     tx,
     collections,
     dethroned.map((uri) => ({ uri, at: '', deleted: false })),
     deltas,
   )
-  for (const contest of contests) writeContest(tx, contest)
-  return {
-    winners: contests.flatMap((contest) => contest.winners),
-    heirs: contests.flatMap((contest) => contest.heirs),
-  }
+  for (const [, contest] of contests) writeContest(tx, contest)
+  return new Map(contests)
 }
 
 const NO_CONTEST: Contest = { winners: [], heirs: [], dethroned: [], waiting: [], promoted: [], repointed: [] }
@@ -193,35 +193,29 @@ function toWritten({ content }: Version): Written[] {
 
 async function insertAll(
   tx: Transaction,
-  collections: CollectionSet,
-  { winners, heirs }: Pick<Contest, 'winners' | 'heirs'>,
+  plugin: Collection,
+  { winners, heirs }: Contest,
   deltas: Deltas,
   notices: Notices,
 ): Promise<void> {
-  const winnersOf = Map.groupBy(winners, ({ entry }) => collectionOfUri(entry.uri))
-  const heirsOf = Map.groupBy(heirs, ({ entry }) => collectionOfUri(entry.uri))
-  for (const plugin of collections.plugins) {
-    const won = winnersOf.get(plugin.nsid) ?? []
-    const inherited = heirsOf.get(plugin.nsid) ?? []
-    if (won.length + inherited.length === 0) continue
-    const derived = (await plugin.derive?.(sqlOf(tx), won)) ?? new Map<string, Notification[]>()
-    const rowsByTable = Map.groupBy(
-      [...won, ...inherited].flatMap(({ rows }) => rows),
-      ({ table }) => table,
-    )
-    for (const [table, rows] of rowsByTable) {
-      insertRows(tx, table, rows)
-      const counters = plugin.counters.filter((counter) => counter.of === table)
-      const aggregateRows = plugin.aggregateRows.filter(({ of }) => of === table)
-      if (counters.length + aggregateRows.length === 0) continue
-      for (const { values } of rows) {
-        deltas.add(counters, values, 1)
-        deltas.keep(aggregateRows, values)
-      }
+  if (winners.length + heirs.length === 0) return
+  const derived = (await plugin.derive?.(sqlOf(tx), winners)) ?? new Map<string, Notification[]>()
+  const rowsByTable = Map.groupBy(
+    [...winners, ...heirs].flatMap(({ rows }) => rows),
+    ({ table }) => table,
+  )
+  for (const [table, rows] of rowsByTable) {
+    insertRows(tx, table, rows)
+    const counters = plugin.counters.filter((counter) => counter.of === table)
+    const aggregateRows = plugin.aggregateRows.filter(({ of }) => of === table)
+    if (counters.length + aggregateRows.length === 0) continue
+    for (const { values } of rows) {
+      deltas.add(counters, values, 1)
+      deltas.keep(aggregateRows, values)
     }
-    for (const { entry } of won) notices.add(plugin, entry, derived.get(entry.uri) ?? plugin.notifications(entry))
-    for (const { entry, notifications } of inherited) notices.add(plugin, entry, notifications)
   }
+  for (const { entry } of winners) notices.add(plugin, entry, derived.get(entry.uri) ?? plugin.notifications(entry))
+  for (const { entry, notifications } of heirs) notices.add(plugin, entry, notifications)
 }
 
 function summary({ fresh, replaced, removed, stale }: Decisions, refused: Refused[]): Omit<Applied, 'settled'> {

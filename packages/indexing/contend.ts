@@ -62,11 +62,16 @@ export async function contend(
   ])
   const waitingByKey = Map.groupBy(waiting, ({ duplicateOf }) => vacated.get(duplicateOf)!)
   const promotable: { uri: string; losers: string[] }[] = []
-  for (const key of new Set([...byKey.keys(), ...waitingByKey.keys()])) {
+  const decideFor = (key: string, ofKey: Written[]): void => {
     const waits = (waitingByKey.get(key) ?? []).map(({ uri }) => uri)
-    const promotion = decideKey(contest, byKey.get(key) ?? [], holders.get(key) ?? [], waits)
+    const promotion = decideKey(contest, ofKey, holders.get(key) ?? [], waits)
     if (promotion) promotable.push(promotion)
   }
+  for (const [key, ofKey] of byKey) {
+    if (ofKey.length === 1 && !holders.has(key) && !waitingByKey.has(key)) contest.winners.push(ofKey[0]!)
+    else decideFor(key, ofKey)
+  }
+  for (const key of waitingByKey.keys()) if (!byKey.has(key)) decideFor(key, [])
   await promote(tx, collections, contest, promotable)
   return contest
 }

@@ -4,7 +4,7 @@
  * The rule, for each record path: the highest rev seen wins, deletions included. So any order of live, exported and redelivered events ends
  * in the same rows.
  */
-import { byUri, past, type Past, type Version } from './version.ts'
+import { past, type Past, type Version } from './version.ts'
 
 /** What the index knows of one path. */
 export type Known =
@@ -49,13 +49,13 @@ export interface Decisions {
 }
 
 /**
- * What a batch changes; each list is sorted by URI.
- * @param newest the newest version of each path in the batch, by URI
+ * What a batch changes; each list is in the order of `newest`.
+ * @param newest the newest version of each path in the batch
  * @param known what the index holds, by URI
  * @param resyncRevs the watermark of each account that has one, by DID
  */
 export function decide(
-  newest: ReadonlyMap<string, Version>,
+  newest: readonly Version[],
   known: ReadonlyMap<string, Known>,
   resyncRevs: ReadonlyMap<string, string>,
 ): Decisions {
@@ -72,7 +72,7 @@ export function decide(
     past: [],
     held: new Map(),
   }
-  for (const version of [...newest.values()].sort(byUri)) {
+  for (const version of newest) {
     decideOne(decisions, version, known.get(version.uri), resyncRevs.get(version.did))
   }
   return decisions

@@ -31,13 +31,16 @@ export function writeRecords(tx: Transaction, decisions: Decisions): void {
       confirmed.map((v) => (v.fromExport ? true : null)),
     ])
   }
-  if (fresh.length > 0) void tx.copy(RECORD, fresh.map(recordRow))
+  if (fresh.length > 0) void tx.copy(RECORD, recordRows(fresh))
 }
 
 const RECORD = { table: 'record', columns: ['uri', 'cid', 'did', 'json', 'indexedAt', 'rev', 'fromExport'] }
 
-function recordRow({ uri, did, rev, time, fromExport, content }: Version): CopyRow {
-  return [uri, content!.cid, did, content!.json, time, rev, fromExport ? true : null]
+/** Made as they are sent: held for as long as a COPY takes, they would outlive two collections of young objects. */
+function* recordRows(versions: readonly Version[]): Generator<CopyRow> {
+  for (const { uri, did, rev, time, fromExport, content } of versions) {
+    yield [uri, content!.cid, did, content!.json, time, rev, fromExport ? true : null]
+  }
 }
 
 function tombstones(deletions: readonly Version[]): string[][] {
@@ -101,11 +104,12 @@ export function insertRows(tx: Transaction, table: Table, rows: readonly Row[]):
     )
     return
   }
+  void tx.copy({ table: table.name, columns }, copyRows(table, columns, rows))
+}
+
+function* copyRows(table: Table, columns: readonly string[], rows: readonly Row[]): Generator<CopyRow> {
   const json = columns.map((column) => table.columns[column] === 'jsonb?')
-  void tx.copy(
-    { table: table.name, columns },
-    rows.map(({ values }) => columns.map((c, i) => copyValue(values[c], json[i]!))),
-  )
+  for (const { values } of rows) yield columns.map((column, i) => copyValue(values[column], json[i]!))
 }
 
 /** A record that lives is its newest version, so the row says what this one says. */

@@ -1,6 +1,7 @@
 /**
  * Notifications of one batch: each once, only for records whose rows are in the index, and not for threads that the receiver has muted.
  */
+import type { CopyRow } from '@sluice/database/copy.ts'
 import type { Transaction } from '@sluice/database/transaction.ts'
 import type { Collection, Entry, Notification } from '@sluice/collections/define.ts'
 
@@ -34,11 +35,12 @@ export class Notices {
     if (this.#rows.length === 0) return
     const muted = await findMuted(tx, this.#rows)
     const rows = this.#rows.filter((_, i) => !muted.has(i))
-    void tx.copy(
-      NOTIFICATION,
-      rows.map((r) => [r.did, r.recordUri, r.recordCid, r.author, r.reason, r.reasonSubject, r.sortAt]),
-    )
+    void tx.copy(NOTIFICATION, copyRows(rows))
   }
+}
+
+function* copyRows(rows: readonly NotificationRow[]): Generator<CopyRow> {
+  for (const r of rows) yield [r.did, r.recordUri, r.recordCid, r.author, r.reason, r.reasonSubject, r.sortAt]
 }
 
 /**

@@ -160,17 +160,16 @@ function contentOf(
   uri: string,
 ): Content | { reason: RefusalReason; detail: string } {
   const json = recordText(event)
-  const content: Content = { cid: event.cid, json }
   const violation = collections.validate(event.collection, event.record)
   if (violation !== undefined) return { reason: 'invalid-record', detail: violation }
   if (json.length > IDENTIFIER_CHARS && LONG_IDENTIFIER.test(json)) {
     return { reason: 'invalid-record', detail: `it names something by more than ${IDENTIFIER_CHARS} characters` }
   }
   const plugin = collections.plugin(event.collection)
-  if (!plugin) return content
+  if (!plugin) return { cid: event.cid, json }
   const { did, rkey, cid, rev, record, time: indexedAt } = event
   const entry = makeEntry({ uri, did, rkey, cid, rev, record, json, indexedAt, live: event.seq !== SEQ_BACKFILL })
   const refusal = plugin.refuses(entry)
   if (refusal !== undefined) return refusal
-  return { ...content, indexed: { plugin, entry } }
+  return { cid, json, indexed: { plugin, entry } }
 }

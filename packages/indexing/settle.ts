@@ -64,6 +64,8 @@ export async function settle(
   { derived, ended, began, late, repeated, held }: Unsettled,
 ): Promise<number> {
   const { oldest: since } = began
+  const touch = (versions: readonly Version[], isDerived: boolean, before?: Unsettled['held']): Touched[] =>
+    touchedBy(collections, versions, isDerived, before)
   const { news, again } = await db.session(async (session) => {
     const unseen = await whatElse(session, began)
     return {
@@ -151,13 +153,22 @@ async function find(
   return found.flat()
 }
 
-function touch(versions: readonly Version[], derived: boolean, held?: Unsettled['held']): Touched[] {
-  return versions.map(({ uri, did, rev, content }) => {
+/** Of these versions those that may affect others: most are likes. */
+function touchedBy(
+  collections: CollectionSet,
+  versions: readonly Version[],
+  derived: boolean,
+  held?: Unsettled['held'],
+): Touched[] {
+  const touched: Touched[] = []
+  for (const { uri, did, collection, rev, content } of versions) {
+    if (!collections.plugin(collection)?.affects) continue
     const entry = content?.indexed?.entry
     const before = held?.get(uri)
     const follows = entry?.live === true && before !== undefined && before < rev
-    return { uri, did, rev, derived, follows, ...(entry ? { entry } : {}) }
-  })
+    touched.push({ uri, did, rev, derived, follows, ...(entry ? { entry } : {}) })
+  }
+  return touched
 }
 
 /** A record that was derived again, as something that others may hang on. */

@@ -34,7 +34,8 @@ export interface Past {
 }
 
 export interface Folded {
-  newest: Map<string, Version>
+  /** One of each path, by URI: the order in which rows are looked for and locked. */
+  newest: Version[]
   /** Versions that a later one of the same batch supersedes. */
   past: Past[]
 }
@@ -56,7 +57,7 @@ export function fold(versions: Iterable<Version>): Folded {
     }
     newest.set(version.uri, version)
   }
-  return { newest, past: [...several.values()].flatMap(superseded) }
+  return { newest: [...newest.values()].sort(byUri), past: [...several.values()].flatMap(superseded) }
 }
 
 function superseded(versions: Version[]): Past[] {
@@ -72,6 +73,6 @@ export function past(version: Version, next: Version): Past {
   return { version, until: next.rev, endedAt: next.time, deleted: !next.content }
 }
 
-export function byUri(a: { uri: string }, b: { uri: string }): number {
+function byUri(a: { uri: string }, b: { uri: string }): number {
   return a.uri < b.uri ? -1 : a.uri > b.uri ? 1 : 0
 }
