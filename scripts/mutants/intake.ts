@@ -216,6 +216,13 @@ const backfilling: readonly Mutant[] = [
     killedBy: backfiller('pds-limits.redis', 'asked to be left alone'),
   },
   {
+    name: 'a repository counts against its host each time that it fails',
+    file: 'services/backfiller/lua/report.lua',
+    find: 'not (isKnown or parkMs() >= longest)',
+    replace: 'not (parkMs() >= longest)',
+    killedBy: backfiller('pds-limits.redis', 'time and again counts once'),
+  },
+  {
     name: 'the rate of a host has no limit',
     file: 'services/backfiller/lua/acquire.lua',
     find: "if tokens < 1 then return {0, 'rate', math.ceil((1 - tokens) / perSecond * 1000)} end",

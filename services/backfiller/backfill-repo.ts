@@ -252,7 +252,7 @@ async function confirmMissing(
     answer = await xrpc.getRepoStatus(url, did, { signal, limits: { headersMs, idleMs } })
     await permit.release({ verdict: 'ok' })
   } catch (error) {
-    await permit.release(reportOf(error))
+    await permit.release({ ...reportOf(error), repo: did })
     if (!(error instanceof XrpcRefusedError)) throw error
     if (error.reason === 'repo-not-found') return 'deleted'
     if (error.reason.startsWith('repo-')) return statusOf(error)

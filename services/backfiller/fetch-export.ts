@@ -72,7 +72,7 @@ export async function fetchExport(
     await held.release({ verdict: 'ok' })
     return fetched
   } catch (error) {
-    await held.release(reportOf(error))
+    await held.release({ ...reportOf(error), repo: target.did })
     throw held.host === permit.host ? error : ofAnother(error)
   }
 }

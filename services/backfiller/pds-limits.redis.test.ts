@@ -99,6 +99,64 @@ test('a host that fails is parked, longer each time, asked by one at a time, and
   expect(await askAll([one, another], 20)).toHaveLength(20)
 })
 
+/** Asks when the park is over, and fails for a repository. Returns for how long the host is parked then. */
+async function failFor([one, another]: readonly [PdsLimits, PdsLimits], redis: Redis, repo: string): Promise<number> {
+  await redis.hSet('s:host:pds.example', 'parkedUntil', '0')
+  await (await one.ask(HOST)).permit!.release({ verdict: 'failed', repo })
+  const asked = await another.ask(HOST)
+  await asked.permit?.release({ verdict: 'nothing' })
+  return asked.permit ? 0 : asked.waitMs
+}
+
+function expectBetween([above, most]: [number, number], ms: number): void {
+  expect(ms).toBeGreaterThan(above)
+  expect(ms).toBeLessThanOrEqual(most)
+}
+
+test('a repository that fails time and again counts once against its host: others need not wait for longer and longer', async ({
+  redis,
+}) => {
+  const both = two(redis, {})
+  const fail = (repo: string): Promise<number> => failFor(both, redis, repo)
+  const [one, another, third] = ['did:plc:broken', 'did:plc:lost', 'did:web:gone.example'] as const
+  for (let i = 0; i < 6; i++) expect([await fail(one), await fail(another)]).toEqual([0, 0])
+  // Each time for as long as at first: of a dead host's few repositories not all are asked for at once.
+  for (let i = 0; i < 4; i++) for (const repo of [third, one, another]) expectBetween([0, 1_000], await fail(repo))
+  // What another's name begins with is a fourth.
+  for (const repo of ['did:plc:broke', one]) expectBetween([1_000, 2_000], await fail(repo))
+})
+
+test('a host that fails for one repository after the other is parked for long, and remembers no more of them than lengthen that', async ({
+  redis,
+}) => {
+  const both = two(redis, {})
+  for (let i = 0; i < 10; i++) await failFor(both, redis, `did:plc:${i}`)
+  expectBetween([100_000, 128_000], await failFor(both, redis, 'did:plc:0'))
+  for (let i = 10; i < 40; i++) await failFor(both, redis, `did:plc:${i}`)
+  for (const repo of ['did:plc:39', 'did:plc:40', 'did:plc:0'])
+    expectBetween([550_000, 600_000], await failFor(both, redis, repo))
+  expect((await redis.hGet('s:host:pds.example', 'failing'))?.split(' ')).toHaveLength(13)
+})
+
+test('when the host has worked, repositories that failed before count again', async ({ redis }) => {
+  const both = two(redis, {})
+  const repos = ['did:plc:one', 'did:plc:two', 'did:plc:three']
+  const failAll = async (): Promise<number[]> => {
+    const parked: number[] = []
+    for (const repo of repos) parked.push(await failFor(both, redis, repo), await failFor(both, redis, repo))
+    return parked.map((ms) => Math.ceil(ms / 1_000))
+  }
+  expect(await failAll()).toEqual([0, 0, 0, 0, 1, 1])
+  await redis.hSet('s:host:pds.example', 'parkedUntil', '0')
+  await (await both[0].ask(HOST)).permit!.release({ verdict: 'ok' })
+  expect(await askAll(both, 20)).toHaveLength(20)
+  await redis.del('s:slots:pds.example')
+  expect(await failAll()).toEqual([0, 0, 0, 0, 1, 1])
+  // As a version does that counts every failure.
+  await redis.hDel('s:host:pds.example', 'failures')
+  expect(await failAll()).toEqual([0, 0, 0, 0, 1, 1])
+})
+
 test('permits of a process that died run out, those of one that lives do not', async ({ redis }) => {
   const [alive, dead] = two(redis, { concurrency: 2 }, 1_500)
   const kept = (await alive.ask(HOST)).permit!

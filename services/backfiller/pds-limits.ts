@@ -1,7 +1,7 @@
 /**
  * How much a host may be asked, by all backfillers together: the counts are in Redis, by Redis' clock.
  *
- * A request needs a permit. It is refused while the host is parked (a 429, or failures in a row), while as many requests
+ * A request needs a permit. It is refused while the host is parked (a 429, or repositories that fail in a row), while as many requests
  * are under way as it may have, when its own headers say that none is left, and when its token bucket is empty. Whoever holds a
  * permit gives it back with the result. Permits of a process that died expire by themselves.
  *
@@ -26,6 +26,8 @@ export interface Report {
   verdict: 'ok' | 'failed' | 'nothing'
   /** It asked to be left alone for so long. */
   parkMs?: number
+  /** The DID whose repository was asked for: of one, the first failure counts until the host works again. Absent: each counts. */
+  repo?: string
 }
 
 export interface StatedLimit {
@@ -48,7 +50,10 @@ const report = loadScript(new URL('lua/report.lua', import.meta.url))
 
 /** A host that fails is asked by one at a time, so a permit of the dead keeps it from everybody for so long. Renewed three times as often. */
 const LEASE_MS = 15_000
-/** So many failures in a row park a host, first for a second, then for twice as long each time one more request fails. */
+/**
+ * So many repositories that fail in a row park a host, first for a second, then for twice as long with each further one. One that fails again parks it
+ * no longer than that: counted each time, two that are broken by themselves closed it to the others for `CLOSED_MS_MAX` at their thirteenth failure.
+ */
 const PARKING = { failures: 3, firstMs: 1_000 } as const
 /** No host is closed for longer, whatever for; what Redis holds beyond that is not believed. */
 export const CLOSED_MS_MAX = 600_000
@@ -168,10 +173,11 @@ export class PdsLimits {
     return ids
   }
 
-  async #report(host: string, id: string, { verdict, parkMs = 0 }: Report, remaining = -1, resetMs = 0): Promise<void> {
+  async #report(host: string, id: string, told: Report, remaining = -1, resetMs = 0): Promise<void> {
     const { redis, stream } = this.#options
     const { failures, firstMs } = PARKING
-    const told = [verdict, parkMs, remaining, resetMs, failures, firstMs, CLOSED_MS_MAX, STRANGER_KEPT_MS].map(String)
-    await runScript(redis, report, [hostKey(stream, host), slotsKey(stream, host)], [id, ...told])
+    const { verdict, parkMs = 0, repo = '' } = told
+    const numbers = [parkMs, remaining, resetMs, failures, firstMs, CLOSED_MS_MAX, STRANGER_KEPT_MS].map(String)
+    await runScript(redis, report, [hostKey(stream, host), slotsKey(stream, host)], [id, verdict, ...numbers, repo])
   }
 }

@@ -1,6 +1,7 @@
 -- What came of a request to a host: KEYS host, its slots
 -- ARGV permit to give back ('' none), 'ok' | 'failed' | '', ms to park it (0 none), requests it says are left (-1 unsaid), ms until it counts anew,
---      failures in a row that park it, first such park in ms, longest in ms that it may be closed for, whatever for, how long it is remembered at least in ms.
+--      failures in a row that park it, first such park in ms, longest in ms that it may be closed for, whatever for, how long it is remembered at least in ms,
+--      the repository that was asked for ('' unsaid).
 -- Returns for how many ms the host is parked from now on, 0 when it is not.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -17,11 +18,21 @@ local function park(ms)
 end
 
 if ARGV[2] == 'ok' then
-  redis.call('HDEL', KEYS[1], 'failures')
+  redis.call('HDEL', KEYS[1], 'failures', 'failing')
 elseif ARGV[2] == 'failed' and parkedUntil <= now then
   -- Those that were under way when it was parked tell nothing new.
-  local failures = redis.call('HINCRBY', KEYS[1], 'failures', 1) - ARGV[6]
-  if failures >= 0 then park(ARGV[7] * 2 ^ math.min(failures, 30)) end
+  local h = redis.call('HMGET', KEYS[1], 'failures', 'failing')
+  -- Which have failed since the host last worked. A version that counted every failure forgets the number alone.
+  local failures, failing, repo = tonumber(h[1] or 0), h[1] and h[2] or '', ARGV[10]
+  local function parkMs() return ARGV[7] * 2 ^ math.min(failures - ARGV[6], 30) end
+  -- Nor does a repository that has failed before: it may be broken by itself, and with each try the others of the host would wait for twice as long.
+  local isKnown = string.find(' ' .. failing .. ' ', ' ' .. repo .. ' ', 1, true)
+  -- Nor any other at the longest park: so at most 13 are remembered, of 32 characters each (a did:web of 261).
+  if repo == '' or not (isKnown or parkMs() >= longest) then
+    failures = redis.call('HINCRBY', KEYS[1], 'failures', 1)
+    if repo ~= '' then redis.call('HSET', KEYS[1], 'failing', failing == '' and repo or failing .. ' ' .. repo) end
+  end
+  if failures >= tonumber(ARGV[6]) then park(parkMs()) end
 end
 if tonumber(ARGV[3]) > 0 then park(tonumber(ARGV[3])) end
 
