@@ -1,3 +1,4 @@
+import { DatabasePool } from '@sluice/database/pool.ts'
 import { streamEventCodec } from '@sluice/events/codec.ts'
 import type { CreateEvent } from '@sluice/events/stream-event.ts'
 import { history } from '@sluice/indexing/testing/history.ts'
@@ -5,6 +6,7 @@ import { differences, type Snapshot } from '@sluice/indexing/testing/snapshot.ts
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { startPostgres } from '@sluice/sandbox/postgres.ts'
 import { Random } from '@sluice/sandbox/random.ts'
+import { SCHEMA } from '@sluice/sandbox/template.ts'
 import { append, drained, naturalRows, openRedis, rowsOf, startIndexer } from './testing/indexers.ts'
 
 const STREAMS = ['firehose_live', 'firehose_backfill']
@@ -85,6 +87,33 @@ test('V5, D5: bad input stops nothing, is counted with its reason, and its neigh
   const rows = await rowsOf(database)
   const texts = rows.post!.map((row) => (JSON.parse(row) as { text: string }).text)
   expect(texts.toSorted()).toEqual(['a NUL  in the text', 'good'])
+})
+
+/** Takes the first two batches for the victims of a deadlock. A sequence goes on when its transaction is rolled back. */
+const DEADLOCKS = `
+  create sequence batches;
+  create function break_deadlock() returns trigger language plpgsql as $$
+    begin
+      if nextval('batches') <= 2 then raise exception 'deadlock detected' using errcode = '40P01'; end if;
+      return null;
+    end $$;
+  create trigger break_deadlock before insert on record execute function break_deadlock()`
+
+test('O1: a batch that was the victim of a deadlock is applied again at once, and that is counted', async ({
+  database,
+  otherDatabase,
+  redisUrl,
+}) => {
+  await using redis = await openRedis(redisUrl)
+  await using db = new DatabasePool({ url: otherDatabase, schema: SCHEMA, size: 1, role: 'test' })
+  await db.query(DEADLOCKS)
+  await append(redis, 'firehose_live', events)
+  await using indexer = await startIndexer({ database: otherDatabase, redisUrl }, 'one')
+  await drained(redis, ['firehose_live'])
+  expect((await db.query(`select last_value > 2 as fired from batches`)).rows).toEqual([{ fired: true }])
+  expect(await indexer.metric('sluice_database_retries_total', { reason: 'deadlock' })).toBe(2)
+  expect(await indexer.metric('sluice_indexer_batch_retries_total')).toBe(0)
+  expect(differences(await expected(database), await rowsOf(otherDatabase))).toEqual([])
 })
 
 test('D5: while PostgreSQL is away the indexer waits, says so, dead-letters nothing, and goes on by itself', async ({
