@@ -26,6 +26,7 @@ interface Living {
 }
 
 const EPOCH_MICROS = Date.parse('2026-06-01T00:00:00.000Z') * 1000
+const MILLISECOND = 1_000
 const WEIGHTS = {
   post: 10,
   reply: 20,
@@ -297,7 +298,7 @@ class History {
     const twins = this.#living.filter((r) => r.did === did && r.collection === collection && r.uri !== uri)
     const isTwin = twins.length > 0 && this.#random.chance(0.3)
     const other = isTwin ? this.#random.pick(twins).record : this.#random.chance(0.6) && this.#make(act, did)?.record
-    return { ...(other || record), createdAt: this.#time() }
+    return { ...(other || record), createdAt: this.#time(MILLISECOND) }
   }
 
   #delete(): void {
@@ -310,7 +311,7 @@ class History {
   }
 
   #create(did: string, collection: string, rkey: string, content: Record<string, unknown>): void {
-    const record: JsonRecord = { $type: collection, createdAt: this.#time(), ...content }
+    const record: JsonRecord = { $type: collection, createdAt: this.#time(MILLISECOND), ...content }
     const uri = `at://${did}/${collection}/${rkey}`
     const existing = this.#living.some((r) => r.uri === uri)
     const made: Living = { did, collection, rkey, uri, cid: cidOf(`${uri} ${JSON.stringify(record)}`), record }
@@ -337,7 +338,9 @@ class History {
     return tidFromMicros(this.#micros, 7)
   }
 
-  #time(): string {
+  /** A record is made after the last commit, by the milliseconds of its date too: by date, a gate in the same one would be older than a reply that was there before it. */
+  #time(passed = 0): string {
+    this.#micros += passed
     return new Date(this.#micros / 1000).toISOString()
   }
 }
