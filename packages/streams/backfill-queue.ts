@@ -10,7 +10,7 @@
  * | `<stream>_dlq`             | of either stream: repositories that were given up                                                   |
  * | `<stream>:host:<host>`     | hash: the host's limits as they stand, and what came of it so far                                     |
  * | `<stream>:slots:<host>`    | sorted set: requests to the host that are under way                                                  |
- * | `<stream>:hosts`           | sorted set: the hosts, score = when a try for one of theirs last ended (Unix ms)                      |
+ * | `<stream>:hosts`           | sorted set: the hosts of 30 days, score = when a try for one of theirs last ended (Unix ms)           |
  * | `<stream>:under-way:<group>` | hash, of either stream: entry that may be killing its backfiller → deaths while it was under way     |
  * | `<stream>:sweep`           | why a sweep is wanted; absent when none is                                                            |
  * | `<stream>:swept`           | when the last one ended (ISO 8601)                                                                    |

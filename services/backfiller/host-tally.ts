@@ -20,12 +20,13 @@ export class HostTally {
   /** `done`: exported, or its status is known; `failed`: a try that came to nothing. */
   count(host: string, what: keyof typeof TALLY_FIELDS): void {
     const redis = this.#redis
-    const now = { score: Date.now(), value: host }
+    const now = Date.now()
     const key = hostKey(this.#stream, host)
     const written = [
       redis.hIncrBy(key, TALLY_FIELDS[what], 1),
       redis.pExpire(key, HOST_KEPT_MS),
-      redis.zAdd(hostsKey(this.#stream), now),
+      redis.zAdd(hostsKey(this.#stream), { score: now, value: host }),
+      redis.zRemRangeByScore(hostsKey(this.#stream), '-inf', now - HOST_KEPT_MS),
     ]
     for (const write of written) write.catch(() => undefined)
   }

@@ -244,3 +244,13 @@ test('a host is forgotten in time: soon when no repository was fetched from it, 
   expect((await one.ask(HOST)).permit).toBeDefined()
   expect(await redis.pTTL(key)).toBeGreaterThan(7 * DAY_MS)
 })
+
+test('the list of hosts is as long as what is known of them is kept', async ({ redis }) => {
+  const [longAgo, lately] = [31, 29].map((days) => Date.now() - days * 86_400_000) as [number, number]
+  await redis.zAdd('s:hosts', [
+    { score: longAgo, value: 'gone.example' },
+    { score: lately, value: 'quiet.example' },
+  ])
+  new HostTally(redis, 's').count(HOST, 'done')
+  await expect.poll(() => redis.zRange('s:hosts', 0, -1)).toEqual(['quiet.example', 'pds.example'])
+})
