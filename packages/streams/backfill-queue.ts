@@ -14,6 +14,7 @@
  * | `<stream>:under-way:<group>` | hash, of either stream: entry that may be killing its backfiller → deaths while it was under way     |
  * | `<stream>:sweep`           | why a sweep is wanted; absent when none is                                                            |
  * | `<stream>:swept`           | when the last one ended (ISO 8601)                                                                    |
+ * | `<stream>:stuck:<host>`    | hash: the cursor on which the listing of a host fails, since when and how often; `<stream>:sweep:stuck:…` of sweeps |
  */
 
 export const priorityStream = (stream: string): string => `${stream}_priority`

@@ -156,6 +156,34 @@ const ingesting: readonly Mutant[] = [
     replace: '',
     killedBy: ingester('listing'),
   },
+  {
+    name: 'a cursor on which its host fails counts as forgotten at once',
+    file: 'services/ingester/stuck-cursor.ts',
+    find: "tries >= STUCK_TRIES && nowMs - Date.parse(kept.since ?? '') >= STUCK_MS",
+    replace: 'tries >= STUCK_TRIES',
+    killedBy: ingester('forgotten-cursor.redis', 'not for hours'),
+  },
+  {
+    name: 'a host that is down counts as one that has forgotten the cursor',
+    file: 'services/ingester/repo-list.ts',
+    find: 'if (first === undefined) throw error',
+    replace: 'if (first === undefined) return { items: [], cursor: undefined, refused: 0 }',
+    killedBy: ingester('forgotten-cursor.redis', 'fails on its start as well'),
+  },
+  {
+    name: 'a relay that repeats itself is another incident each time',
+    file: 'services/ingester/relay.ts',
+    find: "if (name !== 'OutdatedCursor' || this.#isOutdated) return",
+    replace: "if (name !== 'OutdatedCursor') return",
+    killedBy: ingester('firehose.redis', 'repeats on one connection'),
+  },
+  {
+    name: 'hosts that never answer take the places of the others',
+    file: 'services/ingester/host-places.ts',
+    find: "this.#remember(host, tookMs! <= QUICK_MS ? 'quick' : 'slow')",
+    replace: "this.#remember(host, 'quick')",
+    killedBy: ingester('host-places'),
+  },
 ]
 
 const backfilling: readonly Mutant[] = [

@@ -2,13 +2,15 @@
  * Asks an account's own host whether it is active, when what we hold and what we see differ: an account that commits although it is said to be
  * inactive (late news from a host it has left, or an event that was lost), or that is listed with another status.
  *
- * Runs beside the data path and delays nothing. Each account is asked about once in a while, and few at a time: of each host one, or one that answers slowly, with
- * hundreds of accounts that come and go, would hold up all others. If the host disagrees with what we hold, its answer goes to the stream as an account event,
+ * Runs beside the data path and delays nothing. Each account is asked about once in a while, and few at a time: of each host one, and hosts that never answer in places of
+ * their own (`host-places.ts`), or hundreds of accounts at such hosts would hold up all others. The host of a did:web is asked twice: for its document, and, mostly, for
+ * the status. If the host disagrees with what we hold, its answer goes to the stream as an account event,
  * dated just before the question, and changes the chain record as a relay's event does.
  */
 import type { RepoStatus, XrpcClient } from '@sluice/atproto/xrpc.ts'
 import { backfillEventCodec, streamEventCodec } from '@sluice/events/codec.ts'
 import { SEQ_BACKFILL, type AccountEvent } from '@sluice/events/stream-event.ts'
+import { sleep } from '@sluice/runtime/backoff.ts'
 import { isAbort, RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import { KeyedQueue } from '@sluice/runtime/keyed-queue.ts'
 import type { Logger } from '@sluice/runtime/log.ts'
@@ -17,7 +19,8 @@ import { moveChain, readChains } from '@sluice/streams/chain-state.ts'
 import type { Redis } from '@sluice/streams/connection.ts'
 import { StateConflictError, type Producer, type Step } from '@sluice/streams/producer.ts'
 import { decide, type Finding } from './decide.ts'
-import { IdentityUnavailableError, type SigningKeys } from './signing-keys.ts'
+import { HostPlaces, type Question } from './host-places.ts'
+import { IdentityUnavailableError, type Account, type SigningKeys } from './signing-keys.ts'
 
 export interface AccountCheckOptions {
   redis: Redis
@@ -35,13 +38,12 @@ export const ACCOUNT_ANSWERS = ['as-held', 'differs', 'no-answer'] as const
 export type AccountAnswer = (typeof ACCOUNT_ANSWERS)[number]
 
 const EVERY_MS = 3_600_000
-/** Accounts that are resolved at once, and hosts that are asked at once. */
+/** Accounts that the directory is asked for at once. */
 const CONCURRENCY = 8
 const WAITING = 10_000
-/** Of one host; more are left for the next time that they are suspected. */
-const WAITING_PER_HOST = 1_000
+const ANSWER_MS = 10_000
 /** The answer is a line. */
-const LIMITS = { headersMs: 10_000, totalMs: 10_000, bytes: 64 * 1024 }
+const LIMITS = { headersMs: ANSWER_MS, totalMs: ANSWER_MS, bytes: 64 * 1024 }
 const REMEMBERED = 100_000
 
 export class AccountCheck implements Service {
@@ -50,10 +52,8 @@ export class AccountCheck implements Service {
   /** When each account was asked about, oldest first. */
   readonly #asked = new Map<string, number>()
   #waiting = new Set<string>()
-  /** How many accounts of each host wait for its answer. */
-  readonly #hosts = new Map<string, number>()
   readonly #resolving = new KeyedQueue({ concurrency: CONCURRENCY, capacity: 2 * CONCURRENCY })
-  readonly #asking = new KeyedQueue({ concurrency: CONCURRENCY, capacity: WAITING })
+  readonly #places = new HostPlaces()
   #wake: (() => void) | undefined
 
   constructor(options: AccountCheckOptions) {
@@ -79,7 +79,7 @@ export class AccountCheck implements Service {
         this.#waiting = new Set()
         for (const did of waiting) {
           this.#note(did)
-          await this.#resolving.push(did, () => this.#check(did, signal), signal)
+          await this.#check(did, signal)
         }
         if (this.#waiting.size > 0 || signal.aborted) continue
         await new Promise<void>((resolve) => (this.#wake = resolve))
@@ -90,7 +90,7 @@ export class AccountCheck implements Service {
     } finally {
       signal.removeEventListener('abort', onAbort)
       await this.#resolving.drained()
-      await this.#asking.drained()
+      await this.#places.drained()
     }
   }
 
@@ -101,27 +101,51 @@ export class AccountCheck implements Service {
   }
 
   async #check(did: string, signal: AbortSignal): Promise<void> {
+    const host = webHost(did)
+    const resolve = (): Promise<void> => this.#resolve(did, signal)
+    if (host === undefined) await this.#resolving.push(did, resolve, signal)
+    else this.#add(did, host, resolve)
+  }
+
+  /** One that finds no room is left for the next time that it is suspected. */
+  #add(did: string, host: string, ask: Question['ask']): void {
+    this.#places.add(host, { ask, drop: () => void this.#asked.delete(did) })
+  }
+
+  async #resolve(did: string, signal: AbortSignal): Promise<void> {
+    const { keys, onAnswer } = this.#options
     await this.#answering(did, signal, async () => {
-      const { pds } = await this.#options.keys.resolve(did, signal)
-      if (pds === undefined) return this.#options.onAnswer('no-answer')
+      const { pds } = await (webHost(did) === undefined ? keys.resolve(did, signal) : this.#inTime(did, signal))
+      if (pds === undefined) return onAnswer('no-answer')
       const { host } = new URL(pds)
-      const waiting = this.#hosts.get(host) ?? 0
-      if (waiting >= WAITING_PER_HOST) return void this.#asked.delete(did)
-      this.#hosts.set(host, waiting + 1)
-      await this.#asking.push(host, () => this.#ask(did, pds, host, signal), signal)
+      this.#add(did, host, (answered) => this.#ask({ did, pds, host, answered }, signal))
     })
   }
 
-  async #ask(did: string, pds: string, host: string, signal: AbortSignal): Promise<void> {
+  /** Its commits wait for the document of a did:web for a minute; this is less, and holds a place that others wait for. */
+  async #inTime(did: string, signal: AbortSignal): Promise<Account> {
+    const stop = new AbortController()
+    const ends = AbortSignal.any([signal, stop.signal])
+    const over = sleep(ANSWER_MS, ends).then(() => {
+      throw new TransientError(`${did}: no document within ${ANSWER_MS} ms`)
+    })
+    try {
+      return await Promise.race([this.#options.keys.resolve(did, ends), over])
+    } finally {
+      stop.abort()
+    }
+  }
+
+  async #ask(
+    { did, pds, host, answered }: { did: string; pds: string; host: string; answered: () => void },
+    signal: AbortSignal,
+  ): Promise<void> {
     const { xrpc, onAnswer } = this.#options
     await this.#answering(did, signal, async () => {
       const time = new Date().toISOString()
-      const status = await xrpc.getRepoStatus(pds, did, { signal, limits: LIMITS })
+      const status = await xrpc.getRepoStatus(pds, did, { signal, limits: LIMITS }).finally(answered)
       onAnswer((await this.#settle(did, host, time, status, signal)) ? 'differs' : 'as-held')
     })
-    const waiting = this.#hosts.get(host)! - 1
-    if (waiting > 0) this.#hosts.set(host, waiting)
-    else this.#hosts.delete(host)
   }
 
   /** What goes wrong is no answer, unless it is ours. */
@@ -176,4 +200,9 @@ export class AccountCheck implements Service {
       }
     }
   }
+}
+
+/** Who keeps the document of a did:web, as `URL.host` writes it; undefined for other methods. */
+function webHost(did: string): string | undefined {
+  return /^did:web:(.*)$/s.exec(did)?.[1]?.replace(/%3a/gi, ':').toLowerCase()
 }

@@ -1,9 +1,10 @@
-/** What the live stream tells of itself at its start, before anything has come. */
+/** What the live stream tells of itself, and what its relay tells of it: at its start, before anything has come, and too often. */
 import { encodeFrame } from '@sluice/atproto/testing/frames.ts'
 import { TestRepo, type Write } from '@sluice/atproto/testing/repo.ts'
 import { testDid } from '@sluice/atproto/testing/world.ts'
 import { FakeRelay } from '@sluice/sandbox/fake-relay.ts'
 import { expect } from '@sluice/sandbox/fixtures.ts'
+import { sweepDemandKey } from '@sluice/streams/backfill-queue.ts'
 import { caughtUp, test, WAIT } from './testing/run.ts'
 
 const POST: Write = {
@@ -42,6 +43,32 @@ test('a relay that talks much does not fill the log', async ({ tools }) => {
   await ingester.stop()
   expect(ingester.log.length).toBeLessThan(20)
   expect(ingester.log.join('')).toMatch(/"told":\{"other":\{"count":1000,"sample":"127[^"]{1,200}"/)
+})
+
+test('a relay that repeats on one connection that it has lost events is one incident and one sweep, on the next another', async ({
+  tools,
+}) => {
+  await using relay = await FakeRelay.start()
+  const outdated = encodeFrame('#info', { name: 'OutdatedCursor', message: 'again' })
+  const demand = () => tools.redis.get(sweepDemandKey('repo_backfill'))
+  const ingester = await tools.ingest(relay)
+  const told = (count: number) =>
+    expect.poll(() => ingester.metric('sluice_ingester_frames_total', { type: 'info' }), WAIT).toBe(count)
+  relay.send(outdated)
+  await expect.poll(demand, WAIT).toMatch(/^outdated-cursor/)
+  const first = await demand()
+  for (let i = 0; i < 20; i++) relay.send(outdated)
+  await told(21)
+  relay.message('#account', { did: testDid('alice'), time: '2026-01-01T00:00:00.000Z', active: true })
+  await caughtUp(tools, relay)
+  expect(await tools.incidents()).toEqual(['outdated-cursor'])
+  expect(await demand()).toBe(first)
+  relay.disconnect()
+  await expect.poll(() => relay.cursors.length, WAIT).toBe(2)
+  relay.send(outdated)
+  await expect.poll(demand, WAIT).not.toBe(first)
+  expect(await demand()).toMatch(/^outdated-cursor/)
+  expect(await tools.incidents()).toEqual(['outdated-cursor', 'outdated-cursor'])
 })
 
 test('where the cursor was taken away the age is that of nothing, whatever time was left', async ({ tools }) => {

@@ -5,7 +5,7 @@
  * - A frame that cannot be read is refused and counted, and stops nothing. One whose seq does not rise is left out: the chain shows
  *   whether anything is missing.
  * - While there is no room the socket is not read; if that lasts, the connection is closed, and resumed when there is room.
- * - Events that the relay no longer has (`OutdatedCursor`) are an incident, and ask for a sweep. A cursor ahead of the relay (`FutureCursor`) waits for
+ * - Events that the relay no longer has (`OutdatedCursor`) are an incident, and ask for a sweep, once a connection. A cursor ahead of the relay (`FutureCursor`) waits for
  *   an operator, unless they have allowed starting over.
  */
 import { COMMIT_LIMITS } from '@sluice/atproto/commit.ts'
@@ -70,6 +70,8 @@ export class Relay {
   /** Frames in a row whose seq was not above the highest. */
   #notRising = 0
   #isAhead = false
+  /** Whether this connection has said that our cursor is outdated. Each time that it repeats it would be another incident, and, during a sweep, the demand of another. */
+  #isOutdated = false
   /** How long nobody is to be asked after this connection. */
   #restMs = 0
 
@@ -141,6 +143,7 @@ export class Relay {
       case 'frame':
         return this.#frame(item.bytes, signal)
       case 'open':
+        this.#isOutdated = false
         observer.connected(this.host)
         log.info({ host: this.host, cursor: item.cursor ?? 'none' }, 'connected to relay')
         break
@@ -228,7 +231,8 @@ export class Relay {
   async #info(name: string, text: string | undefined, signal: AbortSignal): Promise<void> {
     const { observer, source } = this.#options
     observer.told(this.host, name, text)
-    if (name !== 'OutdatedCursor') return
+    if (name !== 'OutdatedCursor' || this.#isOutdated) return
+    this.#isOutdated = true
     const what = `${this.host} no longer has all that followed our cursor ${source.progress.highest}: ${text ?? name}`
     await this.#incident({ kind: 'outdated-cursor', what, action: 'a sweep finds what is missing' }, true, signal)
   }

@@ -1,8 +1,10 @@
 /**
  * Lists the repositories of one host, page by page, and requests those that are wanted. A page's requests, the chain records that remember them
  * and the cursor move in one step; the cursor is the host's own and never made up. After the last page it is `!ingester-done`.
+ *
+ * A listing begins anew where its host does not know the cursor any more: when it refuses it, at once; when it only fails on it, after hours (`stuck-cursor.ts`).
  */
-import type { ListedRepo, Page, XrpcClient } from '@sluice/atproto/xrpc.ts'
+import { RateLimitedError, type ListedRepo, type Page, type XrpcClient } from '@sluice/atproto/xrpc.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { retry, type BackoffPolicy, type Retry } from '@sluice/runtime/backoff.ts'
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
@@ -12,6 +14,7 @@ import { INGESTER_DONE, readCursor } from '@sluice/streams/cursors.ts'
 import { CursorConflictError, StateConflictError, type Producer } from '@sluice/streams/producer.ts'
 import { isInShard } from '@sluice/streams/spread.ts'
 import { considerListing, type ListingDecision, type ListingOptions } from './listing.ts'
+import { StuckCursor } from './stuck-cursor.ts'
 
 export interface RepoListOptions {
   redis: Redis
@@ -20,6 +23,7 @@ export interface RepoListOptions {
   /** Where the host answers: a URL with scheme. */
   url: string
   cursorKey: string
+  stuckKey: string
   /** Asked anew for each page. */
   listing: () => Omit<ListingOptions, 'nowMs'>
   /** After so many failures in a row the host is given up for now; default: never. */
@@ -31,6 +35,8 @@ export interface RepoListOptions {
   backoff?: BackoffPolicy
   onPage: (decision: ListingDecision) => void | Promise<void>
   onWait: (retry: Retry) => void
+  /** The host has failed on a cursor for hours, and lists from the start: done so, for the `times`th time since it last came to an end. */
+  onAnew: (times: number, error: TransientError) => void
 }
 
 const PAGE = 1_000
@@ -47,16 +53,17 @@ export async function listRepos(options: RepoListOptions, signal: AbortSignal): 
   let stored = await readCursor(redis, key)
   /** Where we have been of late. Another ingester moves the cursor to where we have not. */
   const passed = new Set<string>()
+  const stuck = new StuckCursor(redis, options.stuckKey)
   let answeredMs = 0
   for (let pages = 0; pages < pagesMax; pages++) {
     if (answeredMs > answersMs)
       throw new GivenUpError(`${url}: no end after ${pages} pages, which took ${Math.round(answeredMs / 1_000)} s`)
     const cursor = stored === null || stored === INGESTER_DONE ? undefined : stored
     const began = performance.now()
-    const page = await fetchPage(options, cursor, signal).catch((error: unknown) => {
+    const page = await fetchPage(options, stuck, cursor, signal).catch((error: unknown) => {
       // Its software may be another by now, and would refuse a cursor of the former one in every pass to come.
       if (pages > 0 || cursor === undefined || !(error instanceof RefusedError)) throw error
-      return fetchPage(options, undefined, signal)
+      return fetchPage(options, stuck, undefined, signal)
     })
     answeredMs += performance.now() - began
     const next = page.cursor ?? INGESTER_DONE
@@ -71,32 +78,72 @@ export async function listRepos(options: RepoListOptions, signal: AbortSignal): 
       continue
     }
     stored = next
-    if (page.cursor === undefined) return
+    if (page.cursor === undefined) return await stuck.ended()
+    await stuck.moved()
   }
   throw new GivenUpError(`${url}: no end after ${pagesMax} pages`)
 }
 
 async function fetchPage(
-  { xrpc, url, triesMax = Infinity, backoff = BACKOFF, onWait }: RepoListOptions,
+  options: RepoListOptions,
+  stuck: StuckCursor,
   cursor: string | undefined,
   signal: AbortSignal,
 ): Promise<Page<ListedRepo>> {
-  const query = { limit: PAGE, ...(cursor !== undefined && { cursor }) }
+  const { url, triesMax = Infinity, backoff = BACKOFF, onWait } = options
   const ask = async (): Promise<Page<ListedRepo>> => {
-    const page = await xrpc.listRepos(url, query, { signal })
-    // All of a page goes to Redis in one script, for which everybody waits.
-    const count = page.items.length + page.refused
-    if (count > PAGE) throw new RefusedError('page-too-large', `${url}: ${count} repositories, asked for ${PAGE}`)
-    // A host that hands out the cursor it was given would be asked for ever.
-    if (page.cursor !== undefined && page.cursor === cursor)
-      throw new TransientError(`${url}: the cursor does not move`)
-    return page
+    try {
+      return await askPage(options, cursor, signal)
+    } catch (error) {
+      if (cursor === undefined || !isOfCursor(error)) throw error
+      return await askInstead(options, stuck, { cursor, error }, signal)
+    }
   }
   return retry(signal, backoff, ask, (wait) => {
     if (wait.attempt >= triesMax)
       throw new GivenUpError(`${url}: given up after ${wait.attempt} tries`, { cause: wait.error })
     onWait(wait)
   })
+}
+
+async function askPage(
+  { xrpc, url }: RepoListOptions,
+  cursor: string | undefined,
+  signal: AbortSignal,
+): Promise<Page<ListedRepo>> {
+  const query = { limit: PAGE, ...(cursor !== undefined && { cursor }) }
+  const page = await xrpc.listRepos(url, query, { signal })
+  // All of a page goes to Redis in one script, for which everybody waits.
+  const count = page.items.length + page.refused
+  if (count > PAGE) throw new RefusedError('page-too-large', `${url}: ${count} repositories, asked for ${PAGE}`)
+  // A host that hands out the cursor it was given would be asked for ever.
+  if (page.cursor !== undefined && page.cursor === cursor) throw new TransientError(`${url}: the cursor does not move`)
+  return page
+}
+
+/** The first page instead of the one at a cursor that the host has forgotten. @throws `error` when it has not, or it is too early to tell */
+async function askInstead(
+  options: RepoListOptions,
+  stuck: StuckCursor,
+  { cursor, error }: { cursor: string; error: TransientError },
+  signal: AbortSignal,
+): Promise<Page<ListedRepo>> {
+  if (!(await stuck.failed(cursor))) throw error
+  const first = await askPage(options, undefined, signal).catch(() => undefined)
+  if (first === undefined) throw error
+  try {
+    // It may have come back between the two.
+    return await askPage(options, cursor, signal)
+  } catch (again) {
+    if (!isOfCursor(again)) throw again
+    options.onAnew(await stuck.beginAnew(), again)
+    return first
+  }
+}
+
+/** A limit of the host is about its requests; a refusal says what is wrong. */
+function isOfCursor(error: unknown): error is TransientError {
+  return error instanceof TransientError && !(error instanceof RateLimitedError)
 }
 
 /** A host that failed too often for now, or does not come to an end. Not a TransientError, which would be tried again without end. */

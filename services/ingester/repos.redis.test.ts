@@ -13,6 +13,7 @@ import { HighWater } from '@sluice/streams/high-water.ts'
 import { Producer } from '@sluice/streams/producer.ts'
 import { WHOLE } from '@sluice/streams/spread.ts'
 import { listRepos, type RepoListOptions } from './repo-list.ts'
+import { stuckKey } from './stuck-cursor.ts'
 import { demandSweep } from './sweep-demand.ts'
 import { test, WAIT, type Tools } from './testing/run.ts'
 
@@ -120,9 +121,11 @@ test.for([
         producer: new Producer({ redis, stream, codec: backfillEventCodec, highWater }),
         url: relay.url.replace('ws', 'http'),
         cursorKey: key,
+        stuckKey: stuckKey(stream, relay.host),
         listing: () => ({ host: relay.host, isPds: false, isSweep: false, horizonMs: Date.now(), skipDids: new Set(), shard: WHOLE }), // prettier-ignore
         onPage: () => {},
         onWait: ({ error }) => expect.fail(String(error)),
+        onAnew: (_, error) => expect.fail(String(error)),
       },
       new AbortController().signal,
     )

@@ -9,7 +9,7 @@ import PQueue from 'p-queue'
 import type { ListedHost, XrpcClient } from '@sluice/atproto/xrpc.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { retry, sleep, type BackoffPolicy, type Retry } from '@sluice/runtime/backoff.ts'
-import { describeError } from '@sluice/runtime/errors.ts'
+import { describeError, type TransientError } from '@sluice/runtime/errors.ts'
 import { logRetry, type Logger } from '@sluice/runtime/log.ts'
 import type { Service } from '@sluice/runtime/service.ts'
 import type { Redis } from '@sluice/streams/connection.ts'
@@ -18,6 +18,7 @@ import type { Producer } from '@sluice/streams/producer.ts'
 import type { Shard } from '@sluice/streams/spread.ts'
 import { GivenUpError, isHostFault, listRepos } from './repo-list.ts'
 import type { ListingOutcome } from './listing.ts'
+import { stuckKey } from './stuck-cursor.ts'
 import { demandedAt, SweepSchedule } from './sweep-demand.ts'
 import { parseUpstream, type Upstream } from './upstream.ts'
 
@@ -70,6 +71,7 @@ const DEAD_STATUS = new Set(['offline', 'banned'])
 interface PassKind {
   isSweep: boolean
   cursorKey: (host: string) => string
+  stuckKey: (host: string) => string
 }
 
 /** One pass over all repositories. */
@@ -100,8 +102,8 @@ export class Repos implements Service {
     this.#options = options
     this.#backoff = options.backoff ?? BACKOFF
     const { stream } = options.producer
-    this.#listing = { isSweep: false, cursorKey: (host) => cursorKey(stream, host) }
-    this.#sweep = { isSweep: true, cursorKey: (host) => cursorKey(`${stream}:sweep`, host) }
+    this.#listing = kindOf(stream, false)
+    this.#sweep = kindOf(`${stream}:sweep`, true)
     this.#schedule = new SweepSchedule({ ...options, repoStream: stream })
   }
 
@@ -240,6 +242,7 @@ export class Repos implements Service {
         producer,
         url: upstream.webUrl,
         cursorKey,
+        stuckKey: pass.stuckKey(upstream.host),
         backoff: this.#backoff,
         ...(isPds && { triesMax: HOST_TRIES, pagesMax: hostPages, answersMs: hostAnswersMs }),
         listing: () => ({ host: upstream.host, isPds, isSweep: pass.isSweep, horizonMs, skipDids, shard }),
@@ -250,6 +253,7 @@ export class Repos implements Service {
           horizonMs = await this.#horizonMs(relay)
         },
         onWait: (wait) => this.#onWait(upstream.host, wait),
+        onAnew: (times, error) => this.#onAnew(upstream.host, times, error),
       },
       signal,
     )
@@ -266,6 +270,21 @@ export class Repos implements Service {
     observer.waiting()
     logRetry(log, delayMs, `listing ${host} failed`, error)
   }
+
+  /** Again and again at the same host: it never comes to its end, and what lies behind is not found. */
+  #onAnew(host: string, times: number, error: TransientError): void {
+    const { log, observer } = this.#options
+    observer.hostFailed()
+    const what = 'a host has failed for hours on the cursor where its listing was to go on, and lists from the start'
+    const found = { host, times, error: describeError(error) }
+    if (times === 1) log.warn(found, `${what}: done so`)
+    else log.error(found, `${what}: done so once more, though it has not come to an end since: tell its operator`)
+  }
+}
+
+/** @param name what the keys of this kind of pass begin with */
+function kindOf(name: string, isSweep: boolean): PassKind {
+  return { isSweep, cursorKey: (host) => cursorKey(name, host), stuckKey: (host) => stuckKey(name, host) }
 }
 
 function countOf(outcomes: readonly ListingOutcome[]): Map<ListingOutcome, number> {

@@ -1,6 +1,6 @@
 /** The name of an upstream as an operator writes it: with or without a scheme, of the socket or of the web. */
 export interface Upstream {
-  /** Without scheme: what cursors and metrics are named after. A port stays. */
+  /** Without scheme: what cursors and metrics are named after. A port stays, but for `:80` (`hostOf`). */
   host: string
   /** For streams: `wss://host` or `ws://host`. */
   socketUrl: string
@@ -16,5 +16,7 @@ export function parseUpstream(text: string): Upstream | undefined {
   const { host, pathname, search, username } = new URL(url)
   if (pathname !== '/' || search !== '' || username !== '') return undefined
   const secure = /^(https|wss)$/i.test(scheme) ? 's' : ''
-  return { host, socketUrl: `ws${secure}://${host}`, webUrl: `http${secure}://${host}` }
+  // Read as http it has lost an `:80`, which is no default there.
+  const at = secure && new URL(`https://${rest}`).port === '80' ? `${host}:80` : host
+  return { host, socketUrl: `ws${secure}://${at}`, webUrl: `http${secure}://${at}` }
 }

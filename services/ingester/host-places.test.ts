@@ -1,0 +1,125 @@
+import { expect, test } from 'vitest'
+import { HostPlaces } from './host-places.ts'
+
+/** Places, and hosts that answer when they are told to. */
+function stage() {
+  let nowMs = 0
+  const places = new HostPlaces(() => nowMs)
+  const open = new Map<string, (() => void)[]>()
+  const begun: string[] = []
+  const dropped: string[] = []
+  const ask = (host: string): void =>
+    places.add(host, {
+      ask(answered) {
+        begun.push(host)
+        const { promise, resolve } = Promise.withResolvers<void>()
+        open.set(host, [...(open.get(host) ?? []), () => (answered(), resolve())])
+        return promise
+      },
+      drop: () => void dropped.push(host),
+    })
+  const answer = async (hosts: readonly string[], tookMs: number): Promise<void> => {
+    nowMs += tookMs
+    for (const host of hosts) open.get(host)!.shift()!()
+    // The place goes on when the promise has settled.
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  return {
+    places,
+    ask,
+    answer,
+    begun,
+    dropped,
+    underWay: () => [...open].flatMap(([host, rest]) => rest.map(() => host)),
+  }
+}
+
+const names = (name: string, count: number) => Array.from({ length: count }, (_, i) => `${name} ${i}`)
+
+test('a host that was quick waits for none that is silent, nor for one of which nothing is known', async () => {
+  const { ask, answer, underWay } = stage()
+  ask('good')
+  await answer(['good'], 100)
+  for (const host of names('silent', 300)) for (let i = 0; i < 3; i++) ask(host)
+  expect(underWay()).toEqual(names('silent', 8))
+  ask('good')
+  expect(underWay()).toContain('good')
+})
+
+test('of which nothing is known waits for each that is silent once, whatever waits for those', async () => {
+  const { ask, answer, begun, underWay } = stage()
+  const silent = names('silent', 20)
+  for (const host of silent) for (let i = 0; i < 100; i++) ask(host)
+  ask('new')
+  await answer(silent.slice(0, 8), 10_000)
+  expect(new Set(underWay())).toEqual(new Set(['silent 0', 'silent 1', ...silent.slice(8, 16)]))
+  await answer(silent.slice(8, 16), 10_000)
+  expect(begun).toContain('new')
+  // The silent ones that are known have two places, and take turns there.
+  expect(underWay().sort()).toEqual(['new', 'silent 0', 'silent 1', ...silent.slice(16)].sort())
+  await answer(['silent 0', 'silent 1'], 10_000)
+  expect(begun.slice(-2)).toEqual(['silent 2', 'silent 3'])
+})
+
+test('of each host one at a time, in the places of what it is by now', async () => {
+  const { ask, answer, underWay } = stage()
+  const silent = names('silent', 3)
+  for (const host of silent) for (let i = 0; i < 3; i++) ask(host)
+  await answer(silent, 10_000)
+  expect(underWay()).toEqual(['silent 0', 'silent 1'])
+  for (let i = 0; i < 4; i++) ask('host')
+  await answer(['host'], 10)
+  expect(underWay()).toEqual(['silent 0', 'silent 1', 'host'])
+  await answer(['host'], 10_000)
+  expect(underWay()).toEqual(['silent 0', 'silent 1'])
+  await answer(['silent 0', 'silent 1'], 10_000)
+  expect(underWay()).toEqual(['silent 2', 'host'])
+  await answer(['host'], 10)
+  expect(underWay().sort()).toEqual(['host', 'silent 0', 'silent 2'])
+})
+
+test('what we do with an answer does not make its host a slow one', async () => {
+  let nowMs = 0
+  const places = new HostPlaces(() => nowMs)
+  const drop = (): void => expect.fail('there is room')
+  const silent = names('silent', 3)
+  places.add('good', { ask: async (answered) => (answered(), void (nowMs += 60_000)), drop })
+  for (const host of silent) places.add(host, { ask: async () => void (nowMs += 10_000), drop })
+  await places.drained()
+  const begun: string[] = []
+  for (const host of [...silent, 'good']) places.add(host, { ask: async () => void begun.push(host), drop })
+  expect(begun).toEqual(['silent 0', 'silent 1', 'good'])
+  await places.drained()
+})
+
+test('what waits is bounded, and those that are silent leave room for the others', async () => {
+  const { ask, answer, dropped, underWay } = stage()
+  ask('good')
+  await answer(['good'], 10)
+  const silent = names('silent', 200)
+  for (const host of silent) for (let i = 0; i < 1_002; i++) ask(host)
+  // 1,001 of each, one of them under way, until there are 5,000.
+  expect(dropped.length).toBe(200 * 1_002 - 5_000)
+  ask('new')
+  expect(dropped.at(-1)).toBe('new')
+  for (let i = 0; i < 1_002; i++) ask('good')
+  expect(dropped.at(-1)).toBe('good')
+  expect(dropped.filter((host) => host === 'good').length).toBe(1)
+  const before = dropped.length
+  await answer(silent.slice(0, 5), 10_000)
+  // Of each of the five a hundred, or none at all while much else waits, one or two of them under way.
+  expect(dropped.length - before).toBeGreaterThanOrEqual(5_000 - 5 - 5 * 100)
+  ask('new')
+  expect(underWay()).toContain('new')
+})
+
+test('a fault of ours ends it: nothing more is begun, and whoever asks or waits is told', async () => {
+  const { places, ask, answer, begun } = stage()
+  ask('good')
+  places.add('bad', { ask: () => Promise.reject(new Error('a fault of ours')), drop: () => {} })
+  for (let i = 0; i < 3; i++) ask('good')
+  await answer(['good'], 10)
+  await expect(places.drained()).rejects.toThrow('a fault of ours')
+  expect(() => ask('good')).toThrow('a fault of ours')
+  expect(begun).toEqual(['good'])
+})

@@ -1,0 +1,123 @@
+/**
+ * Questions to strangers' hosts: of each host one at a time, and few in all. Hosts are asked in places of their kind, by how soon the last answer of each came: those that
+ * never answer keep only each other waiting, and those of which nothing is known, each of them once. A host that was quick waits for no silent one, however many there are.
+ *
+ * Hosts of a kind take turns. Bounded: what waits, so that the slow do not take the room of the others, and how many hosts are remembered.
+ */
+
+export interface Question {
+  /** Must not reject for a fault of the host. @param answered to be called when the host has answered, or failed: what follows is ours */
+  ask: (answered: () => void) => Promise<void>
+  /** There is no room for it. */
+  drop: () => void
+}
+
+type Kind = 'quick' | 'unknown' | 'slow'
+
+const PLACES: Record<Kind, number> = { quick: 4, unknown: 8, slow: 2 }
+/** Of a kind nothing more is taken when so much waits in all; slow ones work off some 700 in an hour. */
+const WAITING: Record<Kind, number> = { quick: 10_000, unknown: 5_000, slow: 2_500 }
+const WAITING_PER_HOST: Record<Kind, number> = { quick: 1_000, unknown: 1_000, slow: 100 }
+/** An answer that took longer is slow, whatever it was: less than a connection that comes to nothing takes (5 s). A host that refuses at once holds no place. */
+const QUICK_MS = 3_000
+/** Hosts; about 100 bytes each. */
+const REMEMBERED = 10_000
+
+export class HostPlaces {
+  readonly #now: () => number
+  /** What waits, by host; a host is here while one of its questions waits or is under way. */
+  readonly #waiting = new Map<string, Question[]>()
+  /** Hosts with a question that waits and none under way; the next one comes first. */
+  readonly #ready = { quick: new Set<string>(), unknown: new Set<string>(), slow: new Set<string>() }
+  readonly #running = { quick: 0, unknown: 0, slow: 0 }
+  /** The latest at the end. */
+  readonly #kinds = new Map<string, Kind>()
+  readonly #onIdle: (() => void)[] = []
+  #size = 0
+  #failure: { error: unknown } | undefined
+
+  constructor(now = () => performance.now()) {
+    this.#now = now
+  }
+
+  /** @throws what a question threw */
+  add(host: string, question: Question): void {
+    if (this.#failure) throw this.#failure.error
+    const waiting = this.#waiting.get(host)
+    const kind = this.#kindOf(host)
+    if (this.#size >= WAITING[kind] || (waiting?.length ?? 0) >= WAITING_PER_HOST[kind]) return question.drop()
+    this.#size++
+    if (waiting) waiting.push(question)
+    else {
+      this.#waiting.set(host, [question])
+      this.#line(host)
+    }
+  }
+
+  /** Resolves when nothing waits and nothing is under way. @throws what a question threw */
+  async drained(): Promise<void> {
+    if (this.#size > 0) await new Promise<void>((resolve) => this.#onIdle.push(resolve))
+    if (this.#failure) throw this.#failure.error
+  }
+
+  #kindOf(host: string): Kind {
+    return this.#kinds.get(host) ?? 'unknown'
+  }
+
+  #line(host: string): void {
+    const kind = this.#kindOf(host)
+    this.#ready[kind].add(host)
+    this.#begin(kind)
+  }
+
+  #begin(kind: Kind): void {
+    for (const host of this.#ready[kind]) {
+      if (this.#running[kind] >= PLACES[kind]) return
+      this.#ready[kind].delete(host)
+      this.#running[kind]++
+      void this.#ask(kind, host)
+    }
+  }
+
+  async #ask(kind: Kind, host: string): Promise<void> {
+    const waiting = this.#waiting.get(host)!
+    const began = this.#now()
+    let tookMs: number | undefined
+    const answered = (): void => void (tookMs ??= this.#now() - began)
+    try {
+      await waiting.shift()!.ask(answered)
+    } catch (error) {
+      this.#fail(error)
+    }
+    answered()
+    this.#remember(host, tookMs! <= QUICK_MS ? 'quick' : 'slow')
+    this.#trim(host, waiting)
+    this.#running[kind]--
+    if (waiting.length > 0) this.#line(host)
+    else this.#waiting.delete(host)
+    this.#begin(kind)
+    this.#size--
+    if (this.#size === 0) for (const resolve of this.#onIdle.splice(0)) resolve()
+  }
+
+  #remember(host: string, kind: Kind): void {
+    this.#kinds.delete(host)
+    this.#kinds.set(host, kind)
+    if (this.#kinds.size > REMEMBERED) this.#kinds.delete(this.#kinds.keys().next().value!)
+  }
+
+  /** Of a host that turned out to be slow less may wait. */
+  #trim(host: string, waiting: Question[]): void {
+    const kind = this.#kindOf(host)
+    const dropped = waiting.splice(this.#size > WAITING[kind] ? 0 : WAITING_PER_HOST[kind])
+    this.#size -= dropped.length
+    for (const { drop } of dropped) drop()
+  }
+
+  /** A fault of ours: nothing more is begun. */
+  #fail(error: unknown): void {
+    this.#failure ??= { error }
+    for (const hosts of Object.values(this.#ready)) hosts.clear()
+    for (const waiting of this.#waiting.values()) this.#size -= waiting.splice(0).length
+  }
+}

@@ -1,0 +1,65 @@
+/**
+ * Tells a cursor that a host has forgotten, and fails on (5xx) instead of refusing it, from an outage: the host fails on it each time, for hours, and lists from the
+ * start meanwhile. Without that its listing would be stuck there until a person removes the cursor.
+ *
+ * Kept in Redis, and by its clock: a host of a relay's list is asked a few times in each sweep only, and no process need live for hours. What is kept is of the cursor that
+ * failed last; a cursor that was taken, or moved, or removed by an operator, leaves nothing that counts.
+ */
+import { classifyRedisError, redisTimeMs, type Redis } from '@sluice/streams/connection.ts'
+import { hostOf } from '@sluice/streams/cursors.ts'
+
+/** Longer than most outages, and shorter than the day between two sweeps. */
+const STUCK_MS = 6 * 3_600_000
+/** More than one sweep asks of a host in a relay's list: two bad moments, a day apart, are not hours. */
+const STUCK_TRIES = 10
+
+/** `<stream>:stuck:<host>`: a hash. `cursor` failed `tries` times since `since` (ISO 8601); the listing was begun `anew` so often and has not come to its end since. */
+export const stuckKey = (stream: string, host: string): string => `${stream}:stuck:${hostOf(host)}`
+
+export class StuckCursor {
+  readonly #redis: Redis
+  readonly #key: string
+  /** Whether Redis may hold one that failed; a listing that goes well asks it once. */
+  #mayHold = true
+
+  constructor(redis: Redis, key: string) {
+    this.#redis = redis
+    this.#key = key
+  }
+
+  /** The host has failed on this cursor. @returns whether it has for so long that it may have forgotten it. @throws TransientError */
+  async failed(cursor: string): Promise<boolean> {
+    return this.#ask(async (redis, key) => {
+      this.#mayHold = true
+      const nowMs = await redisTimeMs(redis)
+      const kept = await redis.hGetAll(key)
+      if (kept.cursor !== cursor) {
+        await redis.hSet(key, { cursor, since: new Date(nowMs).toISOString(), tries: '1' })
+        return false
+      }
+      const tries = await redis.hIncrBy(key, 'tries', 1)
+      return tries >= STUCK_TRIES && nowMs - Date.parse(kept.since ?? '') >= STUCK_MS
+    })
+  }
+
+  /** A page was taken: what failed before it fails no more. @throws TransientError */
+  async moved(): Promise<void> {
+    if (!this.#mayHold) return
+    await this.#ask((redis, key) => redis.hDel(key, ['cursor', 'since', 'tries']))
+    this.#mayHold = false
+  }
+
+  /** The listing has come to its end. @throws TransientError */
+  async ended(): Promise<void> {
+    await this.#ask((redis, key) => redis.del(key))
+  }
+
+  /** The listing begins anew. @returns how often it has since it last came to its end. @throws TransientError */
+  async beginAnew(): Promise<number> {
+    return this.#ask((redis, key) => redis.hIncrBy(key, 'anew', 1))
+  }
+
+  async #ask<T>(ask: (redis: Redis, key: string) => Promise<T>): Promise<T> {
+    return ask(this.#redis, this.#key).catch((error: unknown) => Promise.reject(classifyRedisError(error)))
+  }
+}
