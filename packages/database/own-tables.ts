@@ -1,6 +1,18 @@
 /** Our own tables beside the AppView's, as types for kysely: part of `Schema` in schema.ts. */
 import type { Json } from './schema.ts'
 
+/** Ours: an account of which different things are said, and whose host is to be asked. */
+export interface AccountCheckTable {
+  did: string
+  /** `new`, `failing` or `asked`: that one waits to be forgotten. */
+  state: string
+  dueAt: string
+  /** Names the claim that holds; null: none does. */
+  claim: string | null
+  /** How often its host was asked since the row was made. */
+  tries: number
+}
+
 /** Ours: an account whose deletion was reported and is to be confirmed, is carried out, or was undone. */
 export interface AccountDeletionTable {
   did: string

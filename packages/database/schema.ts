@@ -5,6 +5,7 @@
  */
 import type { ColumnType, Generated, GeneratedAlways } from 'kysely'
 import type {
+  AccountCheckTable,
   AccountDeletionTable,
   BulkIndexTable,
   BulkLoadTable,
@@ -16,6 +17,7 @@ import type {
 } from './own-tables.ts'
 
 export interface Schema {
+  account_check: AccountCheckTable
   account_deletion: AccountDeletionTable
   actor: ActorTable
   actor_block: ActorBlockTable
@@ -100,7 +102,7 @@ export interface ActorSyncTable {
   repoRev: string | null
   /** Ours: the rev of the last resync; live events at or below it are in the rows already. */
   resyncRev: string | null
-  /** Ours: when the account event in force happened, as its PDS says. */
+  /** Ours: when the account event in force happened, by the clock of who said it. */
   accountAt: string | null
 }
 

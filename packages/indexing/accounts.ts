@@ -3,6 +3,9 @@
  * of several the one with the latest time counts (the PDS's clock, which every relay passes on unchanged), in any order of arrival; of two at the same time
  * that which hides.
  *
+ * That is right as long as one clock dates them. Several do: those of the hosts that the account has had, the relay's, and ours when we have asked. So whenever something else is
+ * said than is held, whichever of the two counts, the account's own host is asked (`account-checks.ts`), and its answer stands until more news come.
+ *
  * "Deleted" hides at once, and asks for the deletion to be confirmed and carried out beside the data path (`purge.ts`). Whatever else comes later takes
  * that back, and asks for the repository again. `takedownRef` is the AppView's own moderation, and never touched.
  */
@@ -16,12 +19,31 @@ export const DELETED = 'deleted'
 export function applyAccounts(tx: Transaction, { accounts }: Pick<Prepared, 'accounts'>): void {
   const events = latestOf(accounts)
   if (events.length === 0) return
+  const nowMs = Date.now()
   void tx.query(APPLY_ACCOUNTS, [
     events.map((e) => e.did),
     events.map((e) => e.time),
     events.map(upstreamStatus),
-    new Date().toISOString(),
+    new Date(nowMs).toISOString(),
+    contradicted(accounts),
+    askTimes(nowMs),
   ])
+}
+
+/** From news to the question: a host that tells before it acts has acted. */
+const ASK_MS = 2_000
+/** Each question doubles the wait for the next, up to 68 minutes: who goes and comes all day is asked about now and then. */
+const DOUBLINGS = 11
+
+/** When whoever was asked about so often already is asked about next: the index is how often. */
+function askTimes(nowMs: number): string[] {
+  return Array.from({ length: DOUBLINGS + 1 }, (_, tries) => new Date(nowMs + ASK_MS * 2 ** tries).toISOString())
+}
+
+/** Of whom these say different things. */
+function contradicted(accounts: readonly AccountEvent[]): string[] {
+  const said = Map.groupBy(accounts, ({ did }) => did)
+  return [...said].filter(([, events]) => new Set(events.map(upstreamStatus)).size > 1).map(([did]) => did)
 }
 
 /** One event for each account, by DID: the order of locks. */
@@ -38,6 +60,9 @@ function orderOf(event: AccountEvent): string {
   return `${event.time} ${upstreamStatus(event) ?? ''}`
 }
 
+/** What is held of an account, in SQL: one that was purged has no row in `actor`. */
+export const HELD_STATUS = `case when gone.state = 'purged' then '${DELETED}' else actor."upstreamStatus" end`
+
 /** What `actor.upstreamStatus` holds: null for an active account, whatever its status says. */
 export function upstreamStatus({ active, status }: AccountEvent): string | null {
   if (active) return null
@@ -47,6 +72,9 @@ export function upstreamStatus({ active, status }: AccountEvent): string | null 
 /**
  * All parts see the tables as they were before the statement. While a purge is under way its claim stands, so that whoever purges has stopped before the
  * repository is asked for again. A deletion that is reported again is still one that nobody has confirmed so far.
+ *
+ * Doubted is who is said to be something else than is held, and, whatever is said, who is being asked about: the host may have answered before. That makes the claim void, and
+ * puts nothing off: who is talked about without end is asked about all the same.
  */
 const APPLY_ACCOUNTS = {
   name: 'apply-accounts',
@@ -72,6 +100,19 @@ const APPLY_ACCOUNTS = {
       insert into handle_check (did, queue, "dueAt", "askedAt", tries)
       select did, 'new', $4, '', 0 from news
       where status is distinct from '${DELETED}' and state = 'purged' order by did on conflict (did) do nothing
+    ), doubted as (
+      insert into account_check as held (did, state, "dueAt", tries)
+      select said.did, 'new', ($6::text[])[1], 0
+      from unnest($1::text[], $3::text[]) as said (did, status)
+        join actor_sync sync on sync.did = said.did
+        left join account_check due on due.did = said.did and due.state <> 'asked'
+        left join account_deletion gone on gone.did = said.did
+        left join actor on actor.did = said.did
+      where due.did is not null or said.did = any($5::text[])
+        or (sync."accountAt" is not null and said.status is distinct from ${HELD_STATUS})
+      order by said.did
+      on conflict (did) do update set claim = null, state = case held.state when 'asked' then 'new' else held.state end,
+        "dueAt" = least(case held.state when 'asked' then null else held."dueAt" end, ($6::text[])[least(held.tries, ${DOUBLINGS}) + 1])
     )
     insert into actor (did, "indexedAt", "upstreamStatus")
     select did, at, status from news where status is distinct from '${DELETED}' or state is distinct from 'purged' order by did

@@ -111,10 +111,11 @@ async function statuses(db: DatabasePool, truth: Truth): Promise<string[]> {
   })
 }
 
-/** What waits for ever: a duplicate of nothing, a purge that nobody carries out. */
+/** What waits for ever: a duplicate of nothing, a purge that nobody carries out, a question that nobody asks. */
 async function farewells(db: DatabasePool): Promise<string[]> {
   const { rows } = await db.query<{ line: string }>(
     `select 'account_deletion of ' || did || ' is ' || state as line from account_deletion where state <> 'purged'
+     union all select 'account_check of ' || did from account_check where state <> 'asked'
      union all select 'duplicate_record ' || uri || ' is of no record' from duplicate_record d
        where not exists (select from record where record.uri = d.uri)`,
   )

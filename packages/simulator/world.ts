@@ -13,6 +13,7 @@ import { FakeRelay } from '@sluice/sandbox/fake-relay.ts'
 import { Random } from '@sluice/sandbox/random.ts'
 import type { FakeAccount } from '@sluice/sandbox/testing/fake-account.ts'
 import { FakeNetwork } from '@sluice/sandbox/testing/fake-network.ts'
+import type { FakePds } from '@sluice/sandbox/testing/fake-pds.ts'
 import { People } from './people.ts'
 import { Truth } from './truth.ts'
 
@@ -35,6 +36,8 @@ const LARGE_RECORDS = 1_300
 const DOINGS = { unsent: 2, sync: 2, status: 2, deleted: 0.3, identity: 2, label: 12 } as const
 type Doing = keyof typeof DOINGS | 'commit'
 const STATUSES = ['deactivated', 'takendown', 'suspended'] as const
+/** By how much the clock of each host is wrong, in turn. */
+const SKEWS_MS = [0, -180_000, 90_000, -86_400_000]
 
 export class World implements AsyncDisposable {
   readonly seed: number
@@ -116,7 +119,7 @@ export class World implements AsyncDisposable {
       directory.repos.delete(did)
       directory.inactive.set(did, 'deleted')
     }
-    this.#tell('#account', { did, active: false, status: 'deleted', time: this.#now() })
+    this.#tell('#account', { did, active: false, status: 'deleted', time: this.#now(pds) })
   }
 
   /** Everybody comes back, and what is missing from the relays' streams is said at last. */
@@ -220,7 +223,7 @@ export class World implements AsyncDisposable {
   }
 
   #setStatus(account: FakeAccount, status: FakeAccount['status']): void {
-    const { did } = account
+    const { did, pds } = account
     account.status = status
     this.truth.statuses.set(did, status)
     for (const { directory } of this.relays) {
@@ -228,7 +231,7 @@ export class World implements AsyncDisposable {
       else directory.inactive.set(did, status)
     }
     const active = status === undefined
-    this.#tell('#account', { did, active, ...(status !== undefined && { status }), time: this.#now() })
+    this.#tell('#account', { did, active, ...(status !== undefined && { status }), time: this.#now(pds) })
   }
 
   /** A position behind everything. */
@@ -269,9 +272,10 @@ export class World implements AsyncDisposable {
     for (const relay of this.relays) relay.message(t, body)
   }
 
-  /** Later than the time before: of two account events the later one counts. */
-  #now(): string {
+  /** Later than the time before, by the clock of one host. @param host default: one whose clock is right */
+  #now(host?: FakePds): string {
     this.#lastMs = Math.max(Date.now(), this.#lastMs + 1)
-    return new Date(this.#lastMs).toISOString()
+    const skewMs = host ? SKEWS_MS[this.network.hosts.indexOf(host) % SKEWS_MS.length]! : 0
+    return new Date(this.#lastMs + skewMs).toISOString()
   }
 }

@@ -1,4 +1,4 @@
-/** Assembles what the indexer does for accounts beside the data path: handles and deletions. */
+/** Assembles what the indexer does for accounts beside the data path: how they stand, deletions, handles. */
 import { HandleResolver } from '@sluice/atproto/handle-resolver.ts'
 import { HttpClient } from '@sluice/atproto/http.ts'
 import { tolerant, type CachedResolution } from '@sluice/atproto/identity-cache.ts'
@@ -14,6 +14,7 @@ import { HighWater } from '@sluice/streams/high-water.ts'
 import { RedisIdentityCache } from '@sluice/streams/identity-cache.ts'
 import { Producer } from '@sluice/streams/producer.ts'
 import { shardOfSetting } from '@sluice/streams/spread.ts'
+import { AccountChecks } from './check-accounts.ts'
 import type { IndexerConfig } from './config.ts'
 import { Deletions } from './delete-accounts.ts'
 import { Handles } from './resolve-handles.ts'
@@ -59,7 +60,8 @@ export function buildIdentity(context: RoleContext<IndexerConfig>, index: Index,
   const shard = shardOfSetting(config.shard)
   const xrpc = new XrpcClient(http)
   const deletions = new Deletions({ index, redis, producer, identities, xrpc, log, metrics, shard })
-  if (!config.handles) return [deletions]
+  const checks = new AccountChecks({ db: index.db, identities, xrpc, log, metrics })
+  if (!config.handles) return [deletions, checks]
   const handles = new HandleResolver({
     http,
     concurrency,
@@ -69,5 +71,9 @@ export function buildIdentity(context: RoleContext<IndexerConfig>, index: Index,
   })
   const refreshMs = config.handleRefreshMs
   const schedule = { refreshMs, retryMs: RETRY_MS, noneMs: NONE_MS, capMs: refreshMs }
-  return [deletions, new Handles({ db: index.db, identities, handles, log, metrics, concurrency, schedule, shard })]
+  return [
+    deletions,
+    checks,
+    new Handles({ db: index.db, identities, handles, log, metrics, concurrency, schedule, shard }),
+  ]
 }

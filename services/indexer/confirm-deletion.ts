@@ -9,6 +9,8 @@ import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 
 export type Whereabouts =
   | { kind: 'gone' }
+  /** No host is named: it is gone if that was said, and else its directory entry is in disorder. */
+  | { kind: 'homeless' }
   /** Its host has it, in this state. `host` has no scheme. */
   | { kind: 'hosted'; host: string; active: boolean; status?: string }
 
@@ -31,11 +33,11 @@ export async function whereabouts(
   if (resolution.status === 'tombstoned') return { kind: 'gone' }
   if (resolution.status !== 'found') {
     // The directory forgets nobody: one that says so is a mirror that is behind, or the wrong one. The host of a did:web may well.
-    if (resolution.status === 'missing' && did.startsWith('did:web:')) return { kind: 'gone' }
+    if (resolution.status === 'missing' && did.startsWith('did:web:')) return { kind: 'homeless' }
     throw new TransientError(`${did} does not resolve (${resolution.status}): its deletion cannot be confirmed`)
   }
   const { pds } = resolution.identity
-  if (pds === undefined) return { kind: 'gone' }
+  if (pds === undefined) return { kind: 'homeless' }
   const { host } = new URL(pds)
   try {
     const { active, status } = await xrpc.getRepoStatus(pds, did, { signal, limits: LIMITS })

@@ -9,7 +9,6 @@ import { applyBatch, type Index } from '@sluice/indexing/apply-batch.ts'
 import { bulkPhase } from '@sluice/indexing/bulk/phase.ts'
 import {
   claimDeletions,
-  DELETION_QUEUES,
   failDeletion,
   forgetDeletion,
   postponeDeletion,
@@ -17,8 +16,8 @@ import {
   type DeletionQueue,
 } from '@sluice/indexing/deletion-queue.ts'
 import { purgeAccount, reopenAccount } from '@sluice/indexing/purge.ts'
-import { retryAfterMs, sleep } from '@sluice/runtime/backoff.ts'
-import { isAbort, RefusedError, TransientError } from '@sluice/runtime/errors.ts'
+import { retryAfterMs } from '@sluice/runtime/backoff.ts'
+import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import type { Logger } from '@sluice/runtime/log.ts'
 import type { Metrics } from '@sluice/runtime/metrics.ts'
 import type { Service } from '@sluice/runtime/service.ts'
@@ -26,6 +25,7 @@ import { readChains, moveChain, UNKNOWN_CHAIN } from '@sluice/streams/chain-stat
 import type { Redis } from '@sluice/streams/connection.ts'
 import { StateConflictError, type Producer } from '@sluice/streams/producer.ts'
 import { isInShard, WHOLE, type Shard } from '@sluice/streams/spread.ts'
+import { servePlaces } from './places.ts'
 import { whereabouts, type Whereabouts, type StatusSources } from './confirm-deletion.ts'
 
 export interface DeletionsOptions extends StatusSources {
@@ -73,32 +73,17 @@ export class Deletions implements Service {
   }
 
   async run(signal: AbortSignal): Promise<void> {
-    const failed = new AbortController()
-    const ends = AbortSignal.any([signal, failed.signal])
-    let first: { error: unknown } | undefined
-    const places = DELETION_QUEUES.flatMap((queue) => Array.from({ length: PLACES[queue] }, () => queue))
-    const ended = places.map((queue) =>
-      this.#serve(queue, ends).catch((error: unknown) => {
-        first ??= { error }
-        failed.abort()
-      }),
+    const { pollMs, claimMs } = this.#options
+    await servePlaces(
+      {
+        places: PLACES,
+        pollMs,
+        claimMs,
+        claim: async (queue, now, until) => (await claimDeletions(this.#db, { now, until, limit: 1, queue }))[0],
+        work: (claim, ends) => this.#work(claim, ends),
+      },
+      signal,
     )
-    await Promise.all(ended)
-    if (!first) return
-    const { error } = first
-    // Claims are durable and end by the clock: a stop does not wait for a store that is away, and loses nothing by it.
-    if (!signal.aborted || !(isAbort(error) || error instanceof TransientError)) throw error
-  }
-
-  /** One place: one after the other, as they come due. */
-  async #serve(queue: DeletionQueue, signal: AbortSignal): Promise<void> {
-    while (!signal.aborted) {
-      const nowMs = Date.now()
-      const [now, until] = [nowMs, nowMs + this.#options.claimMs].map((ms) => new Date(ms).toISOString())
-      const [claim] = await claimDeletions(this.#db, { now: now!, until: until!, limit: 1, queue })
-      if (claim) await this.#work(claim, signal)
-      else await sleep(this.#options.pollMs, signal)
-    }
   }
 
   /** One that nobody can be asked about waits; what else fails is a fault of ours or of our stores. */

@@ -9,6 +9,7 @@ import { smallTables } from './0007-small-tables.ts'
 import { finders, FINDERS } from './0008-finders.ts'
 import { purgeRevs } from './0009-purge-revs.ts'
 import { unreadIndexes } from './0010-unread-indexes.ts'
+import { accountChecks, ACCOUNT_CHECKS } from './0011-account-checks.ts'
 import type { Migration } from './migration.ts'
 
 export const MIGRATIONS: readonly Migration[] = [
@@ -22,7 +23,8 @@ export const MIGRATIONS: readonly Migration[] = [
   finders,
   purgeRevs,
   unreadIndexes,
+  accountChecks,
 ]
 
 /** How our own tables and indexes are made: what `doctor` looks for. */
-export const OWN_STATEMENTS = [THREADS, ACCOUNTS, FINDERS].join('\n')
+export const OWN_STATEMENTS = [THREADS, ACCOUNTS, FINDERS, ACCOUNT_CHECKS].join('\n')

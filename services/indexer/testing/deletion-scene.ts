@@ -33,7 +33,8 @@ export function account(time: string, active: boolean, status?: string, of = did
   return { type: 'account', seq: 1, time, did: of, active, ...(status !== undefined && { status }) }
 }
 
-export type Says = 'active' | 'deactivated' | 'unreadable' | 'disliked' | 'gone' | 'nothing' | 'elsewhere' | 'later'
+export type Says =
+  'active' | 'deactivated' | 'unreadable' | 'disliked' | 'gone' | 'nothing' | 'elsewhere' | 'later' | 'homeless'
 
 export interface World {
   /** What the host says of every account. */
@@ -51,7 +52,7 @@ export async function startWorld(): Promise<World> {
     const asked = url.searchParams.get('did') ?? url.pathname.slice(1)
     if (!url.pathname.startsWith('/xrpc/')) {
       const service = { id: '#atproto_pds', type: 'AtprotoPersonalDataServer', serviceEndpoint: world.server.url }
-      return json(response, { id: asked, alsoKnownAs: [], service: [service] })
+      return json(response, { id: asked, alsoKnownAs: [], service: world.says === 'homeless' ? [] : [service] })
     }
     answer(world, { asked, url: request.url!, response })
   })
@@ -74,6 +75,7 @@ function answer(
     case 'gone':
       return json(response, { error: 'RepoNotFound', message: 'not here' }, 400)
     case 'nothing':
+    case 'homeless':
       return void response.writeHead(503).end()
     case 'elsewhere':
       return void response.writeHead(302, { location: url }).end()

@@ -1,0 +1,111 @@
+/**
+ * Asks how accounts stand of which different things are said (when, and what comes of the answer: `account-checks.ts` of the engine). Asked is their own host, as
+ * their DID document names it now: beside the data path, while no connection is held. Several indexers share the queue. While nobody answers, the times decide.
+ */
+import type { DatabasePool } from '@sluice/database/pool.ts'
+import type { AccountEvent } from '@sluice/events/stream-event.ts'
+import {
+  claimAccountChecks,
+  failAccountCheck,
+  settleAccountCheck,
+  type AccountClaim,
+  type AccountQueue,
+} from '@sluice/indexing/account-checks.ts'
+import { DELETED } from '@sluice/indexing/accounts.ts'
+import { retryAfterMs } from '@sluice/runtime/backoff.ts'
+import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
+import type { Logger } from '@sluice/runtime/log.ts'
+import type { Metrics } from '@sluice/runtime/metrics.ts'
+import type { Service } from '@sluice/runtime/service.ts'
+import { servePlaces } from './places.ts'
+import { whereabouts, type StatusSources } from './confirm-deletion.ts'
+
+export interface AccountChecksOptions extends StatusSources {
+  db: DatabasePool
+  log: Logger
+  metrics: Metrics
+  pollMs?: number
+  /** The first wait after a question that nobody answered. */
+  retryMs?: number
+  claimMs?: number
+}
+
+type Answer = Pick<AccountEvent, 'active' | 'status'>
+
+const OUTCOMES = ['as-held', 'differs', 'overtaken', 'unknown'] as const
+/** How many are asked about at a time. Hosts that never answer keep out only others that do not. */
+const PLACES: Record<AccountQueue, number> = { new: 3, failing: 1 }
+const RETRY_CAP_MS = 6 * 3_600_000
+
+export class AccountChecks implements Service {
+  readonly name = 'account-checks'
+  readonly #options: Required<AccountChecksOptions>
+  readonly #outcomes
+
+  constructor(options: AccountChecksOptions) {
+    this.#options = { pollMs: 1_000, retryMs: 10_000, claimMs: 120_000, ...options }
+    this.#outcomes = options.metrics.counter({
+      name: 'sluice_account_checks_total',
+      help: 'Questions to hosts how an account stands of which different things were said. as-held: the index had it right; differs: it has now; overtaken: more was said meanwhile, asked again; unknown: nobody answered, asked again.',
+      labels: { outcome: OUTCOMES },
+    })
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const { pollMs, claimMs } = this.#options
+    await servePlaces(
+      {
+        places: PLACES,
+        pollMs,
+        claimMs,
+        claim: async (queue, now, until) =>
+          (await claimAccountChecks(this.#options.db, { now, until, limit: 1, queue }))[0],
+        work: (claim, ends) => this.#work(claim, ends),
+      },
+      signal,
+    )
+  }
+
+  async #work(claim: AccountClaim, signal: AbortSignal): Promise<void> {
+    const askedAtMs = Date.now()
+    let said: Answer
+    try {
+      said = await this.#ask(claim.did, signal)
+    } catch (error) {
+      if (!(error instanceof TransientError)) throw error
+      return await this.#askAgain(claim, error)
+    }
+    try {
+      const outcome = await settleAccountCheck(this.#options.db, claim, said, askedAtMs)
+      this.#outcomes.inc(1, { outcome })
+    } catch (error) {
+      // Words of a stranger's host: what the index does not take of them is no answer, and ends nobody.
+      if (!(error instanceof RefusedError)) throw error
+      await this.#askAgain(claim, error)
+    }
+  }
+
+  /** @throws TransientError when there is no answer */
+  async #ask(did: string, signal: AbortSignal): Promise<Answer> {
+    const found = await whereabouts(this.#options, did, signal)
+    switch (found.kind) {
+      case 'hosted':
+        return { active: found.active, ...(found.status !== undefined && { status: found.status }) }
+      case 'gone':
+        return { active: false, status: DELETED }
+      case 'homeless':
+        // It would be purged upon this, though nobody may have said that it was deleted: only its host may, or a tombstone.
+        throw new TransientError(`${did} has no host that could be asked`)
+    }
+  }
+
+  /** Later, and ever later: there was no answer, or none that can be used. */
+  async #askAgain(claim: AccountClaim, error: TransientError | RefusedError): Promise<void> {
+    const { db, log, retryMs } = this.#options
+    this.#outcomes.inc(1, { outcome: 'unknown' })
+    log.debug({ did: claim.did, error: error.message }, 'how an account stands could not be found out')
+    const waitMs = Math.min(RETRY_CAP_MS, retryMs * 2 ** Math.min(claim.tries - 1, 30))
+    const toldMs = error instanceof TransientError ? retryAfterMs(error) : 0
+    await failAccountCheck(db, claim, new Date(Date.now() + Math.max(waitMs, toldMs)).toISOString())
+  }
+}
