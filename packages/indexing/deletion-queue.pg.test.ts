@@ -63,3 +63,31 @@ test('A2 who came back while nobody answered does not wait for the next question
   await failDeletion(index.db, ANN, '99')
   expect(await queues(index)).toEqual({ returned: [ANN], new: [], failing: [] })
 })
+
+/** 20,000 that are due, and as many that are due and have failed. */
+const MANY = `
+  insert into account_deletion (did, state, "deletedAt", "dueAt", tries)
+  select 'did:plc:' || n, case when n % 3 = 0 then 'purging' else 'reported' end, '1', lpad(n::text, 8, '0'), n % 2 from generate_series(1, 40000) n;
+  insert into account_deletion (did, state, "deletedAt", "dueAt", tries) values ('did:plc:back', 'returned', '1', '2', 0);
+  analyze account_deletion`
+
+/** Rows of the queue that were read so far by the one connection. */
+async function rowsRead({ db }: Index): Promise<number> {
+  await db.query('select pg_stat_force_next_flush()')
+  const { rows } = await db.query<{ n: number }>(
+    `select (seq_tup_read + idx_tup_fetch)::int as n from pg_stat_user_tables where relname = 'account_deletion'`,
+  )
+  return rows[0]!.n
+}
+
+test.for(DELETION_QUEUES)(
+  'A2 a claim of those that are %s reads what it takes, however many are due',
+  async (queue, { database }) => {
+    await using index = indexOn(database, { size: 1 })
+    await index.db.query(MANY)
+    const before = await rowsRead(index)
+    const claims = await claimDeletions(index.db, { ...ever, limit: 1, queue })
+    expect(claims).toHaveLength(1)
+    expect((await rowsRead(index)) - before).toBeLessThan(10)
+  },
+)

@@ -60,6 +60,8 @@ export const ADDITIONS = [
   'constraint tombstone.tombstone_pkey',
   'index account_check_pkey',
   'index account_check_state_due_idx',
+  'index account_deletion_failing_due_idx',
+  'index account_deletion_new_due_idx',
   'index account_deletion_pkey',
   'index account_deletion_state_due_idx',
   'index bulk_index_pkey',
