@@ -175,6 +175,8 @@ export interface Touched<R = unknown> {
   derived: boolean
   /** It came with its own commit, and after what the index held of the path, which was in force until then. */
   follows?: boolean
+  /** Of one that was derived again: false when nothing changed on which other records hang. */
+  passesOn?: boolean
 }
 
 /** What other transactions wrote that a batch may not have seen: what is younger than a Postgres xid (null: than anything), or nothing at all. */
@@ -220,6 +222,8 @@ export interface Collection<R = unknown> {
   farewells?: (entry: Entry<R>) => Notification[]
   /** Columns of the primary table that depend on other records. */
   derived: readonly string[]
+  /** Those of them on which other records hang. Default: all. */
+  passedOn?: readonly string[]
   /**
    * Fills in the derived columns of rows that are about to be inserted, in statements over the whole batch. Resolves to the notifications that depend on
    * other records, by record URI; records that are not in it get those of `notifications`.

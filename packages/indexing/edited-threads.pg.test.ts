@@ -1,4 +1,5 @@
 /** C5: a post that is edited, or deleted and written anew, counts for the replies that were written from then on, whatever arrives first; the others are left alone. */
+import { affectedByPosts } from '@sluice/collections/threads/affected.ts'
 import {
   SEQ_BACKFILL,
   uriOf,
@@ -9,6 +10,7 @@ import {
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { applyBatch, type Index } from './apply-batch.ts'
 import { KnownActors } from './own.ts'
+import { sqlOf } from './sql.ts'
 import { indexOn } from './testing/index-on.ts'
 import { differences, snapshot, type Snapshot } from './testing/snapshot.ts'
 import { Story } from './testing/story.ts'
@@ -58,32 +60,157 @@ test('3,000 replies are left alone when what they answer is edited, once and twi
   expect(await judgedAgain(index, () => applyBatch(index, [late]))).toBe(2)
 })
 
-/** A thread of Ann's, a reply in it by Cat, and what is answered to that before and after Cat has written it anew, outside of the thread. */
-function leavesThread(story: Story): { gone: RecordEvent; events: RecordEvent[] } {
+test('of 3,000 replies none is judged again when a gate is made for those to come, or taken back', async ({
+  database,
+}) => {
+  const story = new Story()
+  const root = story.post('ann', 'root')
+  const replies = Array.from({ length: 3_000 }, () => story.reply('bob', root))
+  const gate = story.put('ann', 'app.bsky.feed.threadgate', { post: uriOf(root), allow: [] }, root.rkey)
+  const refused = story.reply('bob', root)
+  await using index = indexOn(database)
+  await applyBatch(index, [root])
+  await applyBatch(index, replies)
+  // The post itself is marked as gated.
+  expect(await judgedAgain(index, () => applyBatch(index, [gate]))).toBe(1)
+  await applyBatch(index, [refused])
+  expect(await judgedAgain(index, () => applyBatch(index, [story.delete(gate)]))).toBe(1)
+  const { rows } = await index.db.query('select uri from post where "violatesThreadGate"')
+  expect(rows).toEqual([{ uri: uriOf(refused) }])
+})
+
+/** How many rows and index entries are looked at while `act` runs. Of an index with one connection: a session's counts show when it has told them. */
+async function looksOf({ db }: Index, act: () => Promise<unknown>): Promise<number> {
+  const looks = async (): Promise<number> => {
+    await db.query('select pg_stat_force_next_flush()')
+    const sum = 'select sum(seq_tup_read + coalesce(idx_scan + idx_tup_fetch, 0))::int as n from pg_stat_user_tables'
+    return (await db.query<{ n: number }>(sum)).rows[0]!.n
+  }
+  const before = await looks()
+  await act()
+  return (await looks()) - before
+}
+
+test('C5 of 3,000 replies none is looked at when what they answer is edited in its text, by commits of now and by such as say that they are of before the replies', async ({
+  database,
+}) => {
+  const story = new Story()
+  const root = story.post('ann', 'root')
+  const middle = story.reply('ann', root)
+  await using index = indexOn(database, { size: 1 })
+  await applyBatch(index, [root, middle])
+  const edited = ({ record, rkey }: CreateEvent, text: string): CreateEvent =>
+    story.put('ann', root.collection, { ...record, text }, rkey)
+  /** An edit in the same second as the post. */
+  const early = (post: CreateEvent, clock: string): CreateEvent => ({
+    ...edited(post, clock),
+    rev: post.rev.slice(0, -clock.length) + clock,
+  })
+  for (const post of [root, middle]) {
+    const replies = Array.from({ length: 3_000 }, () => story.reply('bob', post))
+    await applyBatch(index, replies)
+    const edits = async (): Promise<void> => {
+      await applyBatch(index, [early(post, '3a')])
+      await applyBatch(index, [early(post, '3b'), early(post, '3c')])
+      await applyBatch(index, [edited(post, 'now')])
+    }
+    expect(await looksOf(index, edits)).toBeLessThan(500)
+  }
+})
+
+test('what is written anew in the same words is looked below if the version before had ended by then', async ({
+  database,
+}) => {
+  const story = new Story()
+  const root = story.post('ann', 'root')
+  const before = story.reply('bob', root)
+  const gone = story.delete(root)
+  const between = story.reply('bob', root)
+  const anew = story.put('ann', root.collection, root.record, root.rkey)
+  const [uri, entry] = [uriOf(root), { ...anew, uri: uriOf(root), live: true, createdAt: anew.time }]
+  const touched = { uri, did: root.did, rev: anew.rev, derived: true, follows: true, entry: entry as never }
+  await using index = indexOn(database)
+  const found = (): Promise<string[]> =>
+    index.db.session((session) => affectedByPosts(sqlOf(session), [touched], 'nothing'))
+  await apply(index, [root, before, gone, between])
+  expect(await found()).toEqual([uriOf(between)])
+  await index.db.query('update past_fact set until = $1 where key = $2', [anew.rev, uri])
+  expect(await found()).toEqual([])
+})
+
+interface Told {
+  events: RecordEvent[]
+  /** What one of the columns must say of some reply in the end, so that the story is about something. */
+  says: string
+}
+
+/** A thread of Ann's, a reply in it by Cat, and what is answered to that before and after Cat has written it anew. */
+const STORIES: Record<string, (story: Story) => Told> = {
+  'edited, out of the thread': (story) => {
+    const { gone, events } = leavesThread(story)
+    return { events: events.filter((event) => event !== gone), says: '"invalidReplyRoot":true' }
+  },
+  'deleted and written anew, out of the thread': (story) => ({
+    events: leavesThread(story).events,
+    says: '"invalidReplyRoot":true',
+  }),
+  'deleted and written anew in its place': (story) => {
+    const { root, parent, before } = answered(story)
+    const gone = story.delete(parent)
+    const between = story.reply('dan', parent)
+    const anew = story.put('cat', parent.collection, { ...parent.record, text: 'again' }, parent.rkey)
+    const events = [root, parent, before, gone, between, anew, story.reply('eve', parent)]
+    return { events, says: '"invalidReplyRoot":null' }
+  },
+  'edited in its place, when that was gone': (story) => {
+    const { root, parent, before } = answered(story)
+    const gone = story.delete(root)
+    const between = story.reply('dan', parent)
+    const anew = story.put('cat', parent.collection, { ...parent.record, text: 'again' }, parent.rkey)
+    const events = [root, parent, before, gone, between, anew, story.reply('eve', parent)]
+    return { events, says: '"invalidReplyRoot":true' }
+  },
+  'edited to mention whom its gate lets in then': (story) => {
+    const root = story.post('ann', 'root')
+    const allow = [{ $type: 'app.bsky.feed.threadgate#mentionRule' }]
+    const gate = story.put('ann', 'app.bsky.feed.threadgate', { post: uriOf(root), allow }, root.rkey)
+    const before = story.reply('bob', root)
+    const mention = { $type: 'app.bsky.richtext.facet#mention', did: story.did('bob') }
+    const facets = [{ index: { byteStart: 0, byteEnd: 1 }, features: [mention] }]
+    const edited = story.put('ann', root.collection, { text: 'root', facets }, root.rkey)
+    return { events: [root, gate, before, edited, story.reply('bob', root)], says: '"violatesThreadGate":true' }
+  },
+}
+
+function answered(story: Story): Record<'root' | 'parent' | 'before', CreateEvent> {
   const root = story.post('ann', 'root')
   const parent = story.reply('cat', root)
-  const before = story.reply('bob', parent)
+  return { root, parent, before: story.reply('bob', parent) }
+}
+
+function leavesThread(story: Story): { gone: RecordEvent; events: RecordEvent[] } {
+  const { root, parent, before } = answered(story)
   const gone = story.delete(parent)
   const between = story.reply('dan', parent)
   const anew = story.put('cat', parent.collection, { text: 'a post of its own' }, parent.rkey)
   return { gone, events: [root, parent, before, gone, between, anew, story.reply('eve', parent)] }
 }
 
-test.for(['edited', 'deleted and written anew'])(
+test.for(Object.keys(STORIES))(
   'a post that was %s after it was answered, counts from then on, in many orders of arrival',
   async (what, { database, otherDatabase }) => {
-    const { gone, events: all } = leavesThread(new Story())
-    const events = what === 'edited' ? all.filter((event) => event !== gone) : all
+    const { events, says } = STORIES[what]!(new Story())
     await using natural = indexOn(database)
     await apply(natural, events)
     const wanted = await rowsOf(natural)
-    expect(wanted.post!.filter((row) => row.includes('"invalidReplyRoot":true'))).not.toHaveLength(0)
+    expect(wanted.post!.filter((row) => row.includes(says))).not.toHaveLength(0)
     await using index = indexOn(otherDatabase)
     for (let first = 0; first < events.length; first++) {
       const order = [...events.slice(first), ...events.slice(0, first)]
       for (const delivered of [order, order.toReversed()]) {
         await index.db.query(
-          'truncate record, post, feed_item, notification, tombstone, past_fact, actor, actor_sync, post_agg, profile_agg, op_thread_reply',
+          `truncate record, post, feed_item, notification, tombstone, past_fact, actor, actor_sync, post_agg, profile_agg, op_thread_reply,
+            thread_gate, gated_reply`,
         )
         await apply({ ...index, actors: new KnownActors() }, delivered)
         expect(differences(wanted, await rowsOf(index)), `from ${first}`).toEqual([])

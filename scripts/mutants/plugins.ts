@@ -3,6 +3,7 @@ import { killersIn, type Mutant } from './mutant.ts'
 
 const at = (path: string): string => `packages/collections/${path}.ts`
 const unit = killersIn('packages/collections')
+const edited = (test: string) => ({ file: 'packages/indexing/edited-threads.pg.test.ts', test })
 const engine = (test: string) => ({ file: 'packages/indexing/engine.pg.test.ts', test })
 
 export const pluginMutants: readonly Mutant[] = [
@@ -180,5 +181,26 @@ export const pluginMutants: readonly Mutant[] = [
     find: '$2::text::xid8::xid',
     replace: '$2::text::xid',
     killedBy: { file: 'packages/indexing/finders.pg.test.ts', test: 'C5' },
+  },
+  {
+    name: 'replies are looked for below each edit of a text',
+    file: at('threads/replies'),
+    find: '!alike.has(version) && version.passesOn !== false',
+    replace: 'version.passesOn !== false',
+    killedBy: edited('none is looked at'),
+  },
+  {
+    name: 'a version says the same as one that had ended by then',
+    file: at('threads/replies'),
+    find: '!says || until < version.rev',
+    replace: '!says',
+    killedBy: edited('had ended by then'),
+  },
+  {
+    name: 'a post that is marked as gated passes that on',
+    file: at('threads/replies'),
+    find: '!alike.has(version) && version.passesOn !== false',
+    replace: '!alike.has(version)',
+    killedBy: edited('a gate is made'),
   },
 ]

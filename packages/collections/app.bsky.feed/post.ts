@@ -97,6 +97,7 @@ export default collection<Post>('app.bsky.feed.post', {
     count(quote, 'subject').into('post_agg', 'quoteCount'),
   ],
   derived: ['invalidReplyRoot', 'violatesThreadGate', 'violatesEmbeddingRules', 'hasThreadGate', 'hasPostGate'],
+  passedOn: ['invalidReplyRoot'],
   derive: derivePosts,
   remembers: factOfPost,
   affects: affectedByPosts,

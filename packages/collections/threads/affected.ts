@@ -5,6 +5,7 @@
  * They also find what two consumers did to each other at the same moment, since they run after the commit.
  */
 import { didOfUri } from '@sluice/events/stream-event.ts'
+import type { Post } from '../app.bsky.feed/post.ts'
 import type { Entry, Sql, Statement, Touched, Unseen } from '../define.ts'
 import { LoadedFacts } from './facts.ts'
 import { listItemKey } from './gates.ts'
@@ -16,7 +17,7 @@ import { claimOfDate, claimOfKey, timeOf, writtenAt } from './when.ts'
  * For posts: replies below a new one, replies written after one that was deleted or written anew, and posts of the batch whose parent or gate came into being
  * meanwhile.
  */
-export async function affectedByPosts(sql: Sql, touched: readonly Touched[], unseen: Unseen): Promise<string[]> {
+export async function affectedByPosts(sql: Sql, touched: readonly Touched<Post>[], unseen: Unseen): Promise<string[]> {
   const living = touched.filter(({ entry }) => entry)
   const uris = living.map(({ uri }) => uri)
   return collect([

@@ -39,7 +39,11 @@ export async function derivePosts(sql: Sql, written: readonly Written<Post>[]): 
   return notifyOfPosts(sql, written, judged, facts)
 }
 
-function judgedOf({ uri, did, rev, live, record, createdAt }: Entry<Post>, remembered: string | undefined): Judged {
+/** @param remembered when it was written, where that is known */
+export function judgedOf(
+  { uri, did, rev, live, record, createdAt }: Entry<Post>,
+  remembered: string | undefined,
+): Judged {
   return {
     uri,
     did,
