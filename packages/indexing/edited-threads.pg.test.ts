@@ -75,6 +75,8 @@ test('of 3,000 replies none is judged again when a gate is made for those to com
   expect(await judgedAgain(index, () => applyBatch(index, [gate]))).toBe(1)
   await applyBatch(index, [refused])
   expect(await judgedAgain(index, () => applyBatch(index, [story.delete(gate)]))).toBe(1)
+  const again = story.put('ann', gate.collection, gate.record, gate.rkey)
+  expect(await judgedAgain(index, () => applyBatch(index, [again, story.delete(gate)]))).toBe(1)
   const { rows } = await index.db.query('select uri from post where "violatesThreadGate"')
   expect(rows).toEqual([{ uri: uriOf(refused) }])
 })

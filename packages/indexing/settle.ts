@@ -23,6 +23,7 @@ import { Deltas } from './deltas.ts'
 import { loadEntries } from './entry.ts'
 import { Notices, type NotificationRow } from './notify.ts'
 import { sqlOf } from './sql.ts'
+import { again, touchedBy } from './touched.ts'
 import type { Past, Version } from './version.ts'
 
 export interface Unsettled {
@@ -66,18 +67,31 @@ export async function settle(
   const { oldest: since } = began
   const touch = (versions: readonly Version[], isDerived: boolean, before?: Unsettled['held']): Touched[] =>
     touchedBy(collections, versions, isDerived, before)
+  // What hangs on gates, follows and lists passes nothing on: nothing below it can have been left undone.
+  const [passing, others] = [true, false].map((passes) => {
+    const isOne = ({ collection }: Version): boolean =>
+      (collections.plugin(collection)?.derive !== undefined) === passes
+    return { late: touch(late.filter(isOne), false, held), repeated: touch(repeated.filter(isOne), false) }
+  }) as [Old, Old]
   const { news, again } = await db.session(async (session) => {
     const unseen = await whatElse(session, began)
+    const findAll = async (touched: Touched[], old: Old): Promise<string[]> => [
+      ...(await find(session, collections, [...touched, ...old.late], unseen)),
+      ...(await find(session, collections, old.repeated, { since: null })),
+    ]
     return {
-      news: await find(session, collections, touch(derived, true, held).concat(touch(ended, false)), unseen),
-      again: [
-        ...(await find(session, collections, touch(late, false, held), unseen)),
-        ...(await find(session, collections, touch(repeated, false), { since: null })),
-      ],
+      news: await findAll([...touch(derived, true, held), ...touch(ended, false)], others),
+      again: await findAll([], passing),
     }
   })
   const changes = await deriveOnward(db, collections, news, { since })
   return changes + (await deriveOnward(db, collections, again, { since, resumes: true }))
+}
+
+/** Versions that are no news. */
+interface Old {
+  late: Touched[]
+  repeated: Touched[]
 }
 
 export interface OnwardOptions {
@@ -154,29 +168,6 @@ async function find(
     }),
   )
   return found.flat()
-}
-
-/** Of these versions those that may affect others: most are likes. */
-function touchedBy(
-  collections: CollectionSet,
-  versions: readonly Version[],
-  derived: boolean,
-  held?: Unsettled['held'],
-): Touched[] {
-  const touched: Touched[] = []
-  for (const { uri, did, collection, rev, content } of versions) {
-    if (!collections.plugin(collection)?.affects) continue
-    const entry = content?.indexed?.entry
-    const before = held?.get(uri)
-    const follows = entry?.live === true && before !== undefined && before < rev
-    touched.push({ uri, did, rev, derived, follows, ...(entry ? { entry } : {}) })
-  }
-  return touched
-}
-
-/** A record that was derived again, as something that others may hang on. */
-function again(entry: Entry, passesOn: boolean): Touched {
-  return { uri: entry.uri, did: entry.did, rev: entry.rev, derived: true, passesOn, entry }
 }
 
 interface Derived {
