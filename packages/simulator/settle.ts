@@ -39,7 +39,7 @@ async function problems(system: System, world: World, db: DatabasePool): Promise
     // A claim of whoever died in a purge, or with a question, ends by the clock, after 15 or 2 minutes: here it ends now.
     const later = new Date(Date.now() + 60_000).toISOString()
     await db.query(`update account_deletion set "dueAt" = '' where state <> 'purged' and "dueAt" > $1`, [later])
-    await db.query(`update account_check set "dueAt" = '' where "dueAt" > $1`, [later])
+    await db.query(`update account_check set "dueAt" = '' where state <> 'asked' and "dueAt" > $1`, [later])
     const left = await system.leftovers(world)
     return left.length > 0 ? left : await differences(db, world.truth)
   } catch (error) {

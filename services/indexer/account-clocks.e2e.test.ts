@@ -102,7 +102,9 @@ test('A1 A2 A3 what a host with a slow clock says last holds, whatever we found 
   )
   await drained(redis, [LIVE, BACKFILL])
   network.plcIsDown = false
+  // What failed meanwhile waits for its next try.
   await queryOnce(database, `update bsky.account_check set "dueAt" = ''`)
+  await queryOnce(database, `update bsky.account_deletion set "dueAt" = '' where state <> 'purged'`)
 
   const all = [...first!, ...last!, ...together!]
   const statusOf = async (): Promise<Map<string, string>> => {
@@ -130,6 +132,7 @@ test('A1 A2 A3 what a host with a slow clock says last holds, whatever we found 
     all.map(({ told }) => told),
   )
   await drained(redis, [LIVE, BACKFILL])
+  await queryOnce(database, `update bsky.account_check set "dueAt" = '' where state <> 'asked'`)
   await expect
     .poll(async () => (await queryOnce(database, `select from bsky.account_check where state <> 'asked'`)).length, {
       timeout: 60_000,

@@ -60,7 +60,7 @@ export function buildIdentity(context: RoleContext<IndexerConfig>, index: Index,
   const shard = shardOfSetting(config.shard)
   const xrpc = new XrpcClient(http)
   const deletions = new Deletions({ index, redis, producer, identities, xrpc, log, metrics, shard })
-  const checks = new AccountChecks({ db: index.db, identities, xrpc, log, metrics })
+  const checks = new AccountChecks({ db: index.db, identities, xrpc, log, metrics, shard })
   if (!config.handles) return [deletions, checks]
   const handles = new HandleResolver({
     http,

@@ -2,6 +2,7 @@
  * Asks how accounts stand of which different things are said (when, and what comes of the answer: `account-checks.ts` of the engine). Asked is their own host, as
  * their DID document names it now: beside the data path, while no connection is held. Several indexers share the queue. While nobody answers, the times decide.
  */
+import type { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import type { AccountEvent } from '@sluice/events/stream-event.ts'
 import {
@@ -17,10 +18,14 @@ import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import type { Logger } from '@sluice/runtime/log.ts'
 import type { Metrics } from '@sluice/runtime/metrics.ts'
 import type { Service } from '@sluice/runtime/service.ts'
+import { isInShard, WHOLE, type Shard } from '@sluice/streams/spread.ts'
 import { servePlaces } from './places.ts'
 import { whereabouts, type StatusSources } from './confirm-deletion.ts'
 
 export interface AccountChecksOptions extends StatusSources {
+  identities: Pick<IdentityResolver, 'refresh' | 'purge'>
+  /** Of whose accounts the news purge the cache of identities that we use; default: of all. */
+  shard?: Shard
   db: DatabasePool
   log: Logger
   metrics: Metrics
@@ -43,7 +48,7 @@ export class AccountChecks implements Service {
   readonly #outcomes
 
   constructor(options: AccountChecksOptions) {
-    this.#options = { pollMs: 1_000, retryMs: 10_000, claimMs: 120_000, ...options }
+    this.#options = { pollMs: 1_000, retryMs: 10_000, claimMs: 120_000, shard: WHOLE, ...options }
     this.#outcomes = options.metrics.counter({
       name: 'sluice_account_checks_total',
       help: 'Questions to hosts how an account stands of which different things were said. as-held: the index had it right; differs: it has now; overtaken: more was said meanwhile, asked again; unknown: nobody answered, asked again.',
@@ -87,12 +92,17 @@ export class AccountChecks implements Service {
 
   /** @throws TransientError when there is no answer */
   async #ask(did: string, signal: AbortSignal): Promise<Answer> {
+    const { identities, shard } = this.#options
+    // Asked a minute after the last time, the cache answers: of others' accounts it may have the host that they have left since.
+    if (!isInShard(did, shard)) await identities.purge(did)
     const found = await whereabouts(this.#options, did, signal)
     switch (found.kind) {
       case 'hosted':
         return { active: found.active, ...(found.status !== undefined && { status: found.status }) }
       case 'gone':
         return { active: false, status: DELETED }
+      case 'present':
+        throw new TransientError(`${did}: its host does not say how it stands`)
       case 'homeless':
         // It would be purged upon this, though nobody may have said that it was deleted: only its host may, or a tombstone.
         throw new TransientError(`${did} has no host that could be asked`)

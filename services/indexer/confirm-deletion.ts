@@ -13,6 +13,8 @@ export type Whereabouts =
   | { kind: 'homeless' }
   /** Its host has it, in this state. `host` has no scheme. */
   | { kind: 'hosted'; host: string; active: boolean; status?: string }
+  /** Its host has it, and does not say in which state. */
+  | { kind: 'present'; host: string }
 
 export interface StatusSources {
   identities: Pick<IdentityResolver, 'refresh'>
@@ -29,7 +31,8 @@ export async function whereabouts(
   did: string,
   signal: AbortSignal,
 ): Promise<Whereabouts> {
-  const { resolution } = await identities.refresh(did)
+  // A directory may have asked for minutes of quiet: a stop does not wait for them.
+  const { resolution } = await untilAborted(identities.refresh(did), signal)
   if (resolution.status === 'tombstoned') return { kind: 'gone' }
   if (resolution.status !== 'found') {
     // The directory forgets nobody: one that says so is a mirror that is behind, or the wrong one. The host of a did:web may well.
@@ -59,6 +62,19 @@ async function refusedAs(
     signal,
   }: Pick<StatusSources, 'xrpc'> & { pds: string; host: string; did: string; signal: AbortSignal },
 ): Promise<Whereabouts> {
+  if (error.reason !== 'not-implemented') return saidBy(error, host, did)
+  // Of an old host: an older question.
+  try {
+    await xrpc.getLatestCommit(pds, did, { signal, limits: LIMITS })
+    return { kind: 'present', host }
+  } catch (older) {
+    if (!(older instanceof XrpcRefusedError)) throw asTransient(did, older)
+    return saidBy(older, host, did)
+  }
+}
+
+/** What a refusal says of the account. @throws TransientError when it says nothing */
+function saidBy(error: XrpcRefusedError, host: string, did: string): Whereabouts {
   switch (error.reason) {
     case 'repo-not-found':
       return { kind: 'gone' }
@@ -69,7 +85,6 @@ async function refusedAs(
     case 'repo-deactivated':
       return { kind: 'hosted', host, active: false, status: 'deactivated' }
     case 'not-implemented':
-      return await byLatestCommit(xrpc, { pds, host, did, signal })
     case 'unauthorized':
     case 'xrpc-refused':
     case 'xrpc-bad-response':
@@ -79,22 +94,21 @@ async function refusedAs(
   }
 }
 
-/** Of an old host: the older question says as much. */
-async function byLatestCommit(
-  xrpc: StatusSources['xrpc'],
-  { pds, host, did, signal }: { pds: string; host: string; did: string; signal: AbortSignal },
-): Promise<Whereabouts> {
-  try {
-    await xrpc.getLatestCommit(pds, did, { signal, limits: LIMITS })
-    return { kind: 'hosted', host, active: true }
-  } catch (error) {
-    if (error instanceof XrpcRefusedError && error.reason === 'repo-not-found') return { kind: 'gone' }
-    throw asTransient(did, error)
-  }
-}
-
 /** What a host answers, or where it leads us, is its own affair: an address of no use is no fault of ours. */
 function asTransient(did: string, error: unknown): unknown {
   if (!(error instanceof RefusedError)) return error
   return new TransientError(`${did}: its host does not say whether it is there`, { cause: error })
+}
+
+/** @throws the signal's reason, as soon as it is aborted: what is under way goes on, for nobody */
+async function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  const aborted = Promise.withResolvers<never>()
+  const onAbort = (): void => aborted.reject(signal.reason as Error)
+  signal.addEventListener('abort', onAbort)
+  if (signal.aborted) onAbort()
+  try {
+    return await Promise.race([work, aborted.promise])
+  } finally {
+    signal.removeEventListener('abort', onAbort)
+  }
 }

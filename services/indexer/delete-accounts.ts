@@ -101,6 +101,8 @@ export class Deletions implements Service {
       if (!(error instanceof TransientError)) throw error
       return await this.#askAgain(claim, error)
     }
+    // Whose host has its repository is not gone.
+    if (found.kind === 'present') found = { ...found, kind: 'hosted', active: true }
     if (found.kind === 'hosted') return await this.#correct(claim, found, askedAtMs)
     const { index, batchRecords, log } = this.#options
     if (!(await purgeAccount(index, { did, deletedAt }, { signal, batchRecords }))) {

@@ -10,7 +10,7 @@ import { hostOf } from '@sluice/streams/cursors.ts'
 
 /** Longer than most outages, and shorter than the day between two sweeps. */
 const STUCK_MS = 6 * 3_600_000
-/** More than one sweep asks of a host in a relay's list: two bad moments, a day apart, are not hours. */
+/** As many as two sweeps ask of a host in a relay's list: what fails in one alone has not failed for hours. */
 const STUCK_TRIES = 10
 
 /** `<stream>:stuck:<host>`: a hash. `cursor` failed `tries` times since `since` (ISO 8601); the listing was begun `anew` so often and has not come to its end since. */
