@@ -1,0 +1,99 @@
+/** A1, A2: what the host of an account says of it, where that host is an old one, or nobody answers. */
+import { HttpClient } from '@sluice/atproto/http.ts'
+import { MemoryIdentityCache } from '@sluice/atproto/identity-cache.ts'
+import { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
+import { httpServer, json, type TestServer } from '@sluice/atproto/testing/servers.ts'
+import { testDid } from '@sluice/atproto/testing/world.ts'
+import { XrpcClient } from '@sluice/atproto/xrpc.ts'
+import type { AccountEvent } from '@sluice/events/stream-event.ts'
+import { applyBatch } from '@sluice/indexing/apply-batch.ts'
+import { indexOn } from '@sluice/indexing/testing/index-on.ts'
+import { createLogger } from '@sluice/runtime/log.ts'
+import { Metrics } from '@sluice/runtime/metrics.ts'
+import { expect, test } from '@sluice/sandbox/fixtures.ts'
+import { AccountChecks } from './check-accounts.ts'
+import { whereabouts, type StatusSources, type Whereabouts } from './confirm-deletion.ts'
+
+const did = testDid('of an old host')
+
+interface OldHost extends AsyncDisposable {
+  server: TestServer
+  sources: StatusSources & { identities: IdentityResolver }
+}
+
+/** A directory and a host that does not know `getRepoStatus`. @param latest what it says of the latest commit; a string is an error */
+async function oldHost(latest: string | object): Promise<OldHost> {
+  await using stack = new AsyncDisposableStack()
+  const server = stack.use(
+    await httpServer((request, response) => {
+      const { pathname } = new URL(request.url!, 'http://host')
+      if (!pathname.startsWith('/xrpc/')) {
+        const service = { id: '#atproto_pds', type: 'AtprotoPersonalDataServer', serviceEndpoint: server.url }
+        return json(response, { id: did, alsoKnownAs: [], service: [service] })
+      }
+      if (pathname.endsWith('.getRepoStatus')) return json(response, { error: 'MethodNotImplemented' }, 501)
+      if (typeof latest === 'string') return json(response, { error: latest }, 400)
+      return json(response, latest)
+    }),
+  )
+  const sources = sourcesOf(stack, server)
+  const resources = stack.move()
+  return { server, sources, [Symbol.asyncDispose]: () => resources.disposeAsync() }
+}
+
+function sourcesOf(stack: AsyncDisposableStack, { url: plcUrl }: TestServer): OldHost['sources'] {
+  const http = stack.adopt(new HttpClient({ allowPrivate: true }), (client) => client.close())
+  return { identities: new IdentityResolver({ plcUrl, http, cache: new MemoryIdentityCache() }), xrpc: new XrpcClient(http) } // prettier-ignore
+}
+
+const HEAD = { cid: 'bafyreib2rxk3rh6kzwq6tnxgvqnpdjqjmfjxqzq4v2kbh5y3hbhcpx2f6a', rev: '3kabcdefghijk' }
+
+test.for<[string, string | object, (host: string) => Whereabouts]>([
+  ['has: it does not say whether it is active', HEAD, (host) => ({ kind: 'present', host })],
+  ['says is away', 'RepoDeactivated', (host) => ({ kind: 'hosted', host, active: false, status: 'deactivated' })],
+  ['says it took down', 'RepoTakendown', (host) => ({ kind: 'hosted', host, active: false, status: 'takendown' })],
+  ['does not know', 'RepoNotFound', () => ({ kind: 'gone' })],
+])('A1 an account that an old host %s', async ([, latest, wanted]) => {
+  await using old = await oldHost(latest)
+  expect(await whereabouts(old.sources, did, new AbortController().signal)).toEqual(wanted(old.server.host))
+  expect(old.server.requests.slice(1)).toEqual([
+    expect.stringContaining('.getRepoStatus?'),
+    expect.stringContaining('.getLatestCommit?'),
+  ])
+})
+
+test('A1 that an old host has the account is no answer to how it stands: what is held stays, and it is asked again', async ({
+  database,
+}) => {
+  await using old = await oldHost(HEAD)
+  await using index = indexOn(database)
+  const said = (second: number, active: boolean): AccountEvent => {
+    const time = `2026-01-01T00:00:0${second}.000Z`
+    return { type: 'account', seq: second, time, did, active, ...(active ? {} : { status: 'deactivated' }) }
+  }
+  await applyBatch(index, [said(1, true), said(2, false)])
+  await index.db.query(`update account_check set "dueAt" = ''`)
+  const metrics = new Metrics({ role: 'test', build: 'test' })
+  const log = createLogger({ role: 'test', build: 'test', level: 'fatal', secrets: [] })
+  const stopping = new AbortController()
+  const running = new AccountChecks({ db: index.db, ...old.sources, log, metrics, pollMs: 20 }).run(stopping.signal)
+  const failing = async () => (await index.db.query(`select from account_check where state = 'failing'`)).rowCount
+  await expect.poll(failing).toBe(1)
+  stopping.abort()
+  await running
+  expect(await metrics.render()).toContain('sluice_account_checks_total{outcome="unknown"} 1')
+  expect((await index.db.query('select "upstreamStatus" as status from actor')).rows).toEqual([
+    { status: 'deactivated' },
+  ])
+})
+
+test('D9 a stop does not wait for a directory that keeps silent', async () => {
+  await using stack = new AsyncDisposableStack()
+  const asked = Promise.withResolvers<void>()
+  const server = stack.use(await httpServer(() => asked.resolve()))
+  const stopping = new AbortController()
+  const found = whereabouts(sourcesOf(stack, server), did, stopping.signal)
+  await asked.promise
+  stopping.abort()
+  await expect(found).rejects.toMatchObject({ name: 'AbortError' })
+})
