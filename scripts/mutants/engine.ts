@@ -189,7 +189,7 @@ export const engineMutants: readonly Mutant[] = [
   },
   {
     name: 'who has no host is said to be deleted',
-    file: 'services/indexer/confirm-deletion.ts',
+    file: 'services/indexer/whereabouts.ts',
     find: "if (pds === undefined) return { kind: 'homeless' }",
     replace: "if (pds === undefined) return { kind: 'gone' }",
     killedBy: { file: 'services/indexer/account-clocks.e2e.test.ts', test: 'no host' },

@@ -20,7 +20,7 @@ import type { Metrics } from '@sluice/runtime/metrics.ts'
 import type { Service } from '@sluice/runtime/service.ts'
 import { isInShard, WHOLE, type Shard } from '@sluice/streams/spread.ts'
 import { servePlaces } from './places.ts'
-import { whereabouts, type StatusSources } from './confirm-deletion.ts'
+import { whereabouts, type StatusSources } from './whereabouts.ts'
 
 export interface AccountChecksOptions extends StatusSources {
   identities: Pick<IdentityResolver, 'refresh' | 'purge'>

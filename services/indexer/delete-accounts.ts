@@ -26,7 +26,7 @@ import type { Redis } from '@sluice/streams/connection.ts'
 import { StateConflictError, type Producer } from '@sluice/streams/producer.ts'
 import { isInShard, WHOLE, type Shard } from '@sluice/streams/spread.ts'
 import { servePlaces } from './places.ts'
-import { whereabouts, type Whereabouts, type StatusSources } from './confirm-deletion.ts'
+import { whereabouts, type StatusSources, type Whereabouts } from './whereabouts.ts'
 
 export interface DeletionsOptions extends StatusSources {
   index: Index

@@ -12,7 +12,7 @@ import { createLogger } from '@sluice/runtime/log.ts'
 import { Metrics } from '@sluice/runtime/metrics.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { AccountChecks } from './check-accounts.ts'
-import { whereabouts, type StatusSources, type Whereabouts } from './confirm-deletion.ts'
+import { whereabouts, type StatusSources, type Whereabouts } from './whereabouts.ts'
 
 const did = testDid('of an old host')
 

@@ -99,6 +99,8 @@ test('one that fails on it for hours, whatever the sweep or process, and lists f
   }
   expect(asked()).toEqual(Array(TRIES).fill(OLD))
   expect(await tools.redis.get(sweepKey(host))).toBe(OLD)
+  // Of a host that is never listed again nothing stays.
+  expect(await tools.redis.pTTL(stuckKey(host))).toBeGreaterThan(2 * 86_400_000)
   await failingFor(tools, host, LONG_MS)
   await using after = sweeping(tools, hosts)
   await sweep(tools, 'two')

@@ -3,7 +3,7 @@
  * start meanwhile. Without that its listing would be stuck there until a person removes the cursor.
  *
  * Kept in Redis, and by its clock: a host of a relay's list is asked a few times in each sweep only, and no process need live for hours. What is kept is of the cursor that
- * failed last; a cursor that was taken, or moved, or removed by an operator, leaves nothing that counts.
+ * failed last; a cursor that was taken, or moved, or removed by an operator, leaves nothing that counts, and a host that nobody lists any more is forgotten.
  */
 import { classifyRedisError, redisTimeMs, type Redis } from '@sluice/streams/connection.ts'
 import { hostOf } from '@sluice/streams/cursors.ts'
@@ -12,6 +12,8 @@ import { hostOf } from '@sluice/streams/cursors.ts'
 const STUCK_MS = 6 * 3_600_000
 /** As many as two sweeps ask of a host in a relay's list: what fails in one alone has not failed for hours. */
 const STUCK_TRIES = 10
+/** After its last failure: strangers' hosts come and go. */
+const KEPT_MS = 30 * 86_400_000
 
 /** `<stream>:stuck:<host>`: a hash. `cursor` failed `tries` times since `since` (ISO 8601); the listing was begun `anew` so often and has not come to its end since. */
 export const stuckKey = (stream: string, host: string): string => `${stream}:stuck:${hostOf(host)}`
@@ -33,11 +35,9 @@ export class StuckCursor {
       this.#mayHold = true
       const nowMs = await redisTimeMs(redis)
       const kept = await redis.hGetAll(key)
-      if (kept.cursor !== cursor) {
-        await redis.hSet(key, { cursor, since: new Date(nowMs).toISOString(), tries: '1' })
-        return false
-      }
+      if (kept.cursor !== cursor) await redis.hSet(key, { cursor, since: new Date(nowMs).toISOString(), tries: '0' })
       const tries = await redis.hIncrBy(key, 'tries', 1)
+      await redis.pExpire(key, KEPT_MS)
       return tries >= STUCK_TRIES && nowMs - Date.parse(kept.since ?? '') >= STUCK_MS
     })
   }

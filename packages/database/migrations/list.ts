@@ -10,7 +10,7 @@ import { finders, FINDERS } from './0008-finders.ts'
 import { purgeRevs } from './0009-purge-revs.ts'
 import { unreadIndexes } from './0010-unread-indexes.ts'
 import { accountChecks, ACCOUNT_CHECKS } from './0011-account-checks.ts'
-import { deletionQueues, DELETION_QUEUES } from './0012-deletion-queues.ts'
+import { deletionQueues, DELETION_INDEXES } from './0012-deletion-queues.ts'
 import type { Migration } from './migration.ts'
 
 export const MIGRATIONS: readonly Migration[] = [
@@ -29,4 +29,4 @@ export const MIGRATIONS: readonly Migration[] = [
 ]
 
 /** How our own tables and indexes are made: what `doctor` looks for. */
-export const OWN_STATEMENTS = [THREADS, ACCOUNTS, FINDERS, ACCOUNT_CHECKS, DELETION_QUEUES].join('\n')
+export const OWN_STATEMENTS = [THREADS, ACCOUNTS, FINDERS, ACCOUNT_CHECKS, DELETION_INDEXES].join('\n')

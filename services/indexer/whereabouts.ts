@@ -1,6 +1,6 @@
 /**
- * Is an account that is reported deleted really gone? Checked with its identity and the host that this names now, because the report may come from a host that
- * the account has left, or from an event of long ago.
+ * What its own host says of an account: whether it is really gone, and how it stands. Asked is the host that its identity names now, because what was said may come from a
+ * host that the account has left, or from an event of long ago.
  */
 import type { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
 import { XrpcRefusedError, type XrpcClient } from '@sluice/atproto/xrpc.ts'
@@ -25,7 +25,7 @@ export interface StatusSources {
 const ANSWER_MS = 10_000
 const LIMITS = { headersMs: ANSWER_MS, idleMs: ANSWER_MS, totalMs: ANSWER_MS }
 
-/** @throws TransientError when it could not be found out: then nothing may be deleted */
+/** @throws TransientError when it could not be found out: then nothing may be deleted, nor changed; the signal's reason */
 export async function whereabouts(
   { identities, xrpc }: StatusSources,
   did: string,
@@ -37,7 +37,7 @@ export async function whereabouts(
   if (resolution.status !== 'found') {
     // The directory forgets nobody: one that says so is a mirror that is behind, or the wrong one. The host of a did:web may well.
     if (resolution.status === 'missing' && did.startsWith('did:web:')) return { kind: 'homeless' }
-    throw new TransientError(`${did} does not resolve (${resolution.status}): its deletion cannot be confirmed`)
+    throw new TransientError(`${did} does not resolve (${resolution.status}): its host cannot be asked`)
   }
   const { pds } = resolution.identity
   if (pds === undefined) return { kind: 'homeless' }
