@@ -1,6 +1,6 @@
 /**
  * `npm run bench [-- --parts indexer,bulk,latency,streams,ingester,backfiller --events 240000 --peer-events 3000 --sizes 0,1000000 --consumers 1,2 --bulk-events 1000000
- * --warm 100000]`
+ * --warm 100000 --postgres-mb 1024]`
  *
  * **Ours**: the indexer's process, from entries in Redis to committed rows and acks. **The peer**: the official indexer of npm
  * `@atproto/bsky` with the first of the same events. **The floor**: our final rows by plain COPY. All on clones of one database, at each of
@@ -38,6 +38,7 @@ const { values } = parseArgs({
     'bulk-events': { type: 'string', default: '1000000' },
     warm: { type: 'string', default: '100000' },
     seed: { type: 'string', default: '1' },
+    'postgres-mb': { type: 'string' },
   },
 })
 /** Thirty batches: with few, the odd one at the end, beside which a lane has nothing to do, counts for much. */
@@ -50,6 +51,8 @@ const BULK_EVENTS = Number(values['bulk-events'])
 const PEER_EVENTS = Number(values['peer-events'])
 /** Of the events before each measurement: how many are applied by who is measured, and since the last checkpoint. */
 const WARM = Number(values.warm)
+/** What PostgreSQL may take of the machine's memory: an index that is many times larger, as a whole network's is. */
+const POSTGRES_MB = values['postgres-mb'] === undefined ? undefined : Number(values['postgres-mb'])
 const PARTS = new Set(values.parts.split(','))
 /** What the official indexer needs to be warm is less, and it would take minutes. */
 const PEER_WARM = 1_000
@@ -81,7 +84,7 @@ let bulk: BulkCosts | undefined
 /** Of the largest size. */
 let disk: DiskUse[] = []
 if (['indexer', 'bulk', 'latency'].some((part) => PARTS.has(part))) {
-  await using bed = await Bed.make({ fromCheckpoint: WARM === 0 })
+  await using bed = await Bed.make({ fromCheckpoint: WARM === 0, postgresMb: POSTGRES_MB })
   hugePages = await bed.hasHugePages()
   say(`PostgreSQL's shared memory is in ${hugePages ? 'huge' : 'small'} pages (docs/operations.md)`)
   say('running the servers in')
@@ -219,7 +222,7 @@ function report(): void {
     const { entries, live, load, finish } = bulk
     const seconds = load.seconds + finish.seconds
     console.log(
-      `bulk, load and finish: ${Math.round(entries / seconds).toLocaleString('en')} entries/s, ${(live.seconds / seconds).toFixed(2)} times the live path; steps in s: ${JSON.stringify(bulk.steps, (_, v: unknown) => (typeof v === 'number' ? Number(v.toFixed(2)) : v))}`,
+      `bulk, load and finish: ${Math.round(entries / seconds).toLocaleString('en')} entries/s, ${(live.seconds / seconds).toFixed(2)} times the live path, ${bulk.megabytes.toLocaleString('en')} MB; steps in s: ${JSON.stringify(bulk.steps, (_, v: unknown) => (typeof v === 'number' ? Number(v.toFixed(2)) : v))}`,
     )
   }
   const ratios = ratiosOf()
@@ -249,6 +252,7 @@ function report(): void {
     node: process.version,
     redis: redisVersion(),
     hugePages,
+    postgresMb: POSTGRES_MB,
   }
   const file = join(dir, `${commit}.json`)
   writeFileSync(

@@ -8,6 +8,7 @@ import { createDatabaseStatement, type Postgres, startPostgres } from '../postgr
 import { type Redis, startRedis } from '../redis.ts'
 import { createTemplate, SCHEMA, TEMPLATE } from '../template.ts'
 import { cpuSecondsOf, cpuSecondsOfTree } from './cpu.ts'
+import { limitMemory } from './memory-limit.ts'
 
 /** As docs/operations.md tells for a machine of 24 GB. A checkpoint by the clock would fall into one measurement and not into the next. */
 const SETTINGS = {
@@ -21,6 +22,15 @@ const SETTINGS = {
   autovacuum_naptime: '20s',
   shared_preload_libraries: 'pg_stat_statements',
   'pg_stat_statements.track': 'top',
+}
+
+/** Of a server with so little memory, its cache of files included. Huge pages would not count. */
+function settingsFor(megabytes: number): Record<string, string> {
+  return {
+    shared_buffers: `${Math.round(megabytes * 0.375)}MB`,
+    maintenance_work_mem: `${Math.round(megabytes * 0.09)}MB`,
+    huge_pages: 'off',
+  }
 }
 
 /** As in infra/redis. At Redis' own 64 MB the log would be rewritten, by a process that nobody's account shows, in the middle of each measurement. */
@@ -37,30 +47,42 @@ export interface Costs {
   transactions: number
 }
 
+export interface BedOptions {
+  /** Whether each measurement begins with a checkpoint: then every page that is touched goes into the WAL whole, the first time. */
+  fromCheckpoint: boolean
+  /** How much memory PostgreSQL may take, in MiB, its cache of files included (memory-limit.ts). Default: what the machine has. */
+  postgresMb?: number
+}
+
 export class Bed implements AsyncDisposable {
   readonly postgres: Postgres
   readonly redis: Redis
   readonly #fromCheckpoint: boolean
+  readonly #started: AsyncDisposableStack
   #databases = 0
 
-  private constructor(postgres: Postgres, redis: Redis, fromCheckpoint: boolean) {
+  private constructor(postgres: Postgres, redis: Redis, fromCheckpoint: boolean, started: AsyncDisposableStack) {
     this.postgres = postgres
     this.redis = redis
     this.#fromCheckpoint = fromCheckpoint
+    this.#started = started
   }
 
-  /** @param fromCheckpoint whether each measurement begins with one: then every page that is touched goes into the WAL whole, the first time */
-  static async make({ fromCheckpoint }: { fromCheckpoint: boolean }): Promise<Bed> {
+  static async make({ fromCheckpoint, postgresMb }: BedOptions): Promise<Bed> {
     await using started = new AsyncDisposableStack()
-    const postgres = started.use(await startPostgres({ settings: SETTINGS }))
+    let limit: Disposable | undefined
+    started.defer(() => limit?.[Symbol.dispose]())
+    const settings = postgresMb === undefined ? SETTINGS : { ...SETTINGS, ...settingsFor(postgresMb) }
+    const postgres = started.use(await startPostgres({ settings }))
+    // Before anything is touched.
+    if (postgresMb !== undefined) limit = limitMemory(postgres.pid, postgresMb)
     const redis = started.use(await startRedis({ settings: REDIS_SETTINGS }))
     await createTemplate(postgres)
     await postgres.query('create extension if not exists pg_stat_statements')
     await postgres.query('create extension pg_prewarm')
     await postgres.query('create extension pg_prewarm', [], TEMPLATE)
     await touchSharedMemory(postgres)
-    started.move()
-    return new Bed(postgres, redis, fromCheckpoint)
+    return new Bed(postgres, redis, fromCheckpoint, started.move())
   }
 
   /** Whether PostgreSQL's shared memory is in huge pages: it takes them when the machine has enough that are free (`vm.nr_hugepages`). */
@@ -128,8 +150,7 @@ export class Bed implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.redis[Symbol.asyncDispose]()
-    await this.postgres[Symbol.asyncDispose]()
+    await this.#started.disposeAsync()
   }
 }
 

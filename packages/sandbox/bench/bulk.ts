@@ -18,6 +18,8 @@ export interface BulkCosts {
   live: Costs
   load: Costs
   finish: Costs
+  /** Of the whole index, in the end. */
+  megabytes: number
   /** Seconds by step of the end. */
   steps: Record<string, number>
 }
@@ -39,8 +41,13 @@ export async function measureBulk(bed: Bed, network: Exports): Promise<BulkCosts
   const live = await measureOurs(bed, other, counted())
   await bed.drop(other)
   const database = await bed.database()
-  const size = finishConnections(JOBS)
-  await using db = new DatabasePool({ url: database.url, schema: SCHEMA, size, role: 'bench', statementMs: 0 })
+  await using db = new DatabasePool({
+    url: database.url,
+    schema: SCHEMA,
+    size: finishConnections(JOBS),
+    role: 'bench',
+    statementMs: 0,
+  })
   const set = new CollectionSet(collections)
   await beginBulkLoad(db, set)
   const load = await measureOurs(bed, database, counted())
@@ -56,5 +63,6 @@ export async function measureBulk(bed: Bed, network: Exports): Promise<BulkCosts
     await finishBulkLoad(db, set, { signal: new AbortController().signal, onProgress, jobs: JOBS })
     onProgress({ step: '' })
   })
-  return { entries, live, load, finish, steps }
+  const [size] = await bed.postgres.query<{ bytes: string }>(`select pg_database_size($1) as bytes`, [database.name])
+  return { entries, live, load, finish, megabytes: Math.round(Number(size!.bytes) / 1024 ** 2), steps }
 }

@@ -13,10 +13,14 @@ export function cpuSecondsOf(pid: number, withReaped = false): number {
 
 /** Of a server and all processes that it started, ended ones included. */
 export function cpuSecondsOfTree(pid: number): number {
-  const children = readdirSync('/proc').filter(
-    (name) => /^\d+$/.test(name) && statOf(Number(name))?.[1] === String(pid),
-  )
-  return cpuSecondsOf(pid, true) + children.reduce((sum, child) => sum + cpuSecondsOf(Number(child)), 0)
+  return cpuSecondsOf(pid, true) + childrenOf(pid).reduce((sum, child) => sum + cpuSecondsOf(child), 0)
+}
+
+/** The processes that it started and that still run. */
+export function childrenOf(pid: number): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name) && statOf(Number(name))?.[1] === String(pid))
+    .map(Number)
 }
 
 /** The fields behind the name, which may hold spaces: state, ppid, … (proc(5)). */
