@@ -30,7 +30,7 @@ console.log(
 )
 console.log(
   table('A node of the tree', [
-    await measure('parseNode', nodes, parseNode),
+    await measure('parseNode', nodes, (block) => parseNode(block, Infinity)),
     await measure('decodeItem', nodes, (block) => decodeItem(block, 0)),
     await measure('official: decode', nodes, (block: Buffer) => decode(block)),
   ]),

@@ -160,7 +160,7 @@ class Reader {
         this.#ordered(previousStart, previousLength, start, keyLength)
         if (key === '$link' || key === '$bytes') throw refuse('cbor-reserved-key', key)
       } else if (Object.hasOwn(map, key)) {
-        throw refuse('cbor-not-canonical', `the key ${JSON.stringify(key)} twice`)
+        throw refuse('cbor-not-canonical', `the key ${JSON.stringify(key.slice(0, 100))} twice`)
       }
       previousStart = start
       previousLength = keyLength
@@ -274,7 +274,7 @@ class Reader {
  * https://atproto.com/specs/data-model#type-field, https://atproto.com/specs/data-model#blob-type
  */
 function checkType({ $type, ref, mimeType, size }: Record<string, unknown>): void {
-  if (typeof $type !== 'string' || $type === '') throw refuse('cbor-bad-type', `$type is ${JSON.stringify($type)}`)
+  if (typeof $type !== 'string' || $type === '') throw refuse('cbor-bad-type', '$type is no text, or empty')
   if ($type !== 'blob') return
   const isLink = typeof ref === 'object' && ref !== null && '$link' in ref
   if (!isLink || typeof mimeType !== 'string' || typeof size !== 'number')

@@ -87,9 +87,14 @@ export function parseCid(cid: string): Cid | undefined {
   return bytes && readCid(asBuffer(bytes), 0)
 }
 
-/** Base32 (RFC 4648, lower case, no padding) with the multibase prefix `b`, for links of kinds that repositories do not use. */
+/**
+ * Base32 (RFC 4648, lower case, no padding) with the multibase prefix `b`, for links of kinds that repositories do not use. Anybody may write one of a megabyte:
+ * put together from characters it took 150 ms, and 57 MB.
+ */
 export function base32(bytes: Uint8Array): string {
-  let out = 'b'
+  const chars = Buffer.allocUnsafe(1 + Math.ceil((bytes.length * 8) / 5))
+  chars[0] = 0x62 // b
+  let out = 1
   let bits = 0
   let held = 0
   for (const byte of bytes) {
@@ -97,10 +102,11 @@ export function base32(bytes: Uint8Array): string {
     bits += 8
     while (bits >= 5) {
       bits -= 5
-      out += ALPHABET[(held >> bits) & 31]!
+      chars[out++] = ALPHABET_CODES[(held >> bits) & 31]!
     }
   }
-  return bits === 0 ? out : out + ALPHABET[(held << (5 - bits)) & 31]!
+  if (bits > 0) chars[out] = ALPHABET_CODES[(held << (5 - bits)) & 31]!
+  return chars.toString('latin1')
 }
 
 /** The bytes of a base32 multibase text, or undefined when it is none. */

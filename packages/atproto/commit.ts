@@ -202,7 +202,7 @@ function lacksPrev({ action, prev }: RepoOp): boolean {
 /** Of a host from before Sync 1.1: what is created or updated must be in the tree, what is deleted must not. */
 function proveLegacy({ ops }: CommitFrame, tree: PartialTree): Proof {
   for (const { path, cid } of ops) {
-    if (tree.get(path) !== cid) throw refuse('mst-op-mismatch', `${path} in the tree is another`)
+    if (tree.get(path) !== cid) throw refuse('mst-op-mismatch', `${path.slice(0, 100)} in the tree is another`)
   }
   return 'legacy'
 }

@@ -4,14 +4,15 @@
  * - SSRF: only https to public addresses, checked anew at each redirect; origins that are allowed by name, and all by
  *   `allowPrivate`, may be anything. See `addresses.ts`, and `wayTo`.
  * - Time: connect, response headers, silence of the body, a least speed, and all together.
- * - Size: counted after decompression, so that a small bomb counts as what it becomes.
+ * - Size: counted after decompression, so that a small bomb counts as what it becomes. What of a body waits for us is limited in pieces too.
+ * - Connections: one that is not used is closed soon, whatever the host says.
  *
  * Hazards: Brotli is neither asked for nor taken, since a body may make its decoder hold a window of 16 MB, where gzip's is 32 kB. Nor is zstd, whose decoder
  * in Node (24.18) ends without an error when its input is cut short.
  *
  * A failure of the network is a TransientError; what will fail the same way again is a RefusedError.
  */
-import { pipeline } from 'node:stream'
+import { pipeline, type Readable, type Transform } from 'node:stream'
 import { createGunzip, createInflate } from 'node:zlib'
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import { Agent, type Dispatcher } from 'undici'
@@ -84,6 +85,13 @@ export interface GetOptions {
 }
 
 const CONNECT_MS = 5_000
+/** Of a connection without a request. A host may ask for more (`Keep-Alive: timeout=600`), and whoever has a wildcard domain has any number of hosts. */
+const IDLE_MS = 4_000
+/**
+ * Of a body, that may wait for us. A host may send each byte as a piece of its own, and a piece takes 125 bytes beside what is in it. Smaller ones make honest bodies
+ * dearer; with 64 KiB, and as much again before the decoder, 100 kB of a host held 16 MB.
+ */
+const WAITING_BYTES = 8 * 1024
 const REDIRECTS = new Set([301, 302, 303, 307, 308])
 
 export class HttpClient {
@@ -96,7 +104,13 @@ export class HttpClient {
     this.#exempt = { all: options.allowPrivate ?? false, origins }
     const { nameservers, connectMs: timeout = CONNECT_MS } = options
     const lookup = nameservers === undefined ? publicLookup : publicLookupBy(new HostNames({ nameservers }))
-    const shared = { connections: options.connectionsPerHost ?? 16, pipelining: 1, maxHeaderSize: 32 * 1024 }
+    const shared = {
+      connections: options.connectionsPerHost ?? 16,
+      pipelining: 1,
+      maxHeaderSize: 32 * 1024,
+      keepAliveTimeout: IDLE_MS,
+      keepAliveMaxTimeout: IDLE_MS,
+    }
     this.#guarded = new Agent({ ...shared, connect: { timeout, lookup } })
     this.#open = new Agent({ ...shared, connect: { timeout } })
   }
@@ -144,6 +158,7 @@ export class HttpClient {
         headers: { 'accept-encoding': 'gzip', 'user-agent': 'sluice', ...headers },
         headersTimeout: limits.headersMs,
         bodyTimeout: limits.idleMs,
+        highWaterMark: WAITING_BYTES,
         signal,
       })
       const { location } = answer.headers
@@ -200,8 +215,6 @@ function responseOf(
     body,
     bytes: (maxBytes) => collect(body, maxBytes),
     async discard() {
-      // Or a decoder that is full, and that nobody reads, would hold the body back.
-      answer.body.unpipe()
       await answer.body.dump()
       // Not before: a body that drips would have no deadline.
       release()
@@ -209,26 +222,44 @@ function responseOf(
   }
 }
 
-function decompressed(answer: Dispatcher.ResponseData): AsyncIterable<Uint8Array> {
-  const encoding = String(answer.headers['content-encoding'] ?? 'identity').toLowerCase()
-  if (encoding === 'identity') return answer.body
-  const decoder = decoderOf(encoding)
-  if (decoder === undefined) {
-    // Or it would keep its connection for as long as its host likes: the deadline ends with the throw.
-    answer.body.on('error', () => undefined).destroy()
-    throw refuse('http-bad-encoding', encoding)
+function decompressed({ headers, body }: Dispatcher.ResponseData): AsyncIterable<Uint8Array> {
+  const encoding = String(headers['content-encoding'] ?? 'identity').toLowerCase()
+  if (encoding === 'identity') return body
+  const createDecoder = decoderOf(encoding)
+  if (createDecoder === undefined) {
+    letGo(body)
+    throw refuse('http-bad-encoding', encoding.slice(0, 100))
   }
-  // The decoder's own iterator reports an error of either stream; the callback is only there because one is needed.
-  return pipeline(answer.body, decoder, () => undefined)
+  return decoded(body, createDecoder)
 }
 
-function decoderOf(encoding: string) {
+/** Nothing is read before somebody asks. */
+async function* decoded(body: Readable, createDecoder: () => Transform): AsyncGenerator<Uint8Array> {
+  try {
+    // The decoder's own iterator reports an error of either stream; the callback is only there because one is needed.
+    yield* pipeline(joined(body), createDecoder(), () => undefined) as AsyncIterable<Uint8Array>
+  } finally {
+    letGo(body)
+  }
+}
+
+/** All that waits, as one piece: a decoder takes them one by one, each on another thread. */
+async function* joined(body: Readable): AsyncGenerator<Uint8Array> {
+  yield* body as AsyncIterable<Uint8Array>
+}
+
+/** Or it would keep its connection for as long as its host likes, once there is no deadline any more. */
+function letGo(body: Readable): void {
+  body.on('error', () => undefined).destroy()
+}
+
+function decoderOf(encoding: string): (() => Transform) | undefined {
   switch (encoding) {
     case 'gzip':
     case 'x-gzip':
-      return createGunzip()
+      return createGunzip
     case 'deflate':
-      return createInflate()
+      return createInflate
     default:
       return undefined
   }
@@ -236,7 +267,7 @@ function decoderOf(encoding: string) {
 
 function parseUrl(url: string | URL, base?: URL): URL {
   const parsed = URL.canParse(String(url), base?.href) ? new URL(url, base) : undefined
-  if (parsed === undefined) throw refuse('http-bad-url', String(url))
+  if (parsed === undefined) throw refuse('http-bad-url', String(url).slice(0, 200))
   return parsed
 }
 

@@ -169,6 +169,9 @@ describe('DIDs that are not asked for', () => {
     'did:web:a.test%3A8080',
     'did:web:a.test%2fx',
     'did:web:u@a.test',
+    'did:web:a..test',
+    'did:web:1.2.3.4',
+    `did:web:${'a'.repeat(64)}.test`,
     'did:example:x',
   ])('%s', async (did) => {
     await using plc = await directory((_, response) => json(response, document(did)))

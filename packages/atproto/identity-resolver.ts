@@ -20,7 +20,7 @@ import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import type { HttpClient, HttpResponse } from './http.ts'
 import type { CachedResolution, IdentityCache } from './identity-cache.ts'
 import { parseDidDocument, type Identity, type Resolution } from './identity.ts'
-import { isDid } from './syntax.ts'
+import { isAtprotoDid, isDid } from './syntax.ts'
 import { Throttle } from './throttle.ts'
 import { retryAfterOf } from './xrpc.ts'
 
@@ -256,12 +256,11 @@ function outage(did: string, response: HttpResponse): TransientError {
   return new TransientError(`${did}: ${response.url.host} answers ${response.status}`, { retryAfterMs })
 }
 
-/** did:web of a host alone; a port, percent-encoded, is for localhost only (DID specification, Blessed DID methods). There it is plain http. */
+/** Where a did:web has its document; undefined when it can have none (`isAtprotoDid`). Of localhost it is plain http. */
 function webUrl(did: string): URL | undefined {
-  const host = did.slice('did:web:'.length)
-  if (host.includes(':')) return undefined
-  const name = host.replace(/%3a/gi, ':')
+  if (!isAtprotoDid(did)) return undefined
+  const name = did.slice('did:web:'.length).replace(/%3a/i, ':')
   const isLocal = name === 'localhost' || name.startsWith('localhost:')
   const url = `${isLocal ? 'http' : 'https'}://${name}/.well-known/did.json`
-  return /^(?:localhost:\d+|[a-zA-Z0-9.-]+)$/.test(name) && URL.canParse(url) ? new URL(url) : undefined
+  return URL.canParse(url) ? new URL(url) : undefined
 }

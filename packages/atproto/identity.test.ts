@@ -1,4 +1,5 @@
 import { parseToAtprotoDocument } from '@atproto/identity'
+import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { encodeBase58 } from './base58.ts'
 import { MemoryIdentityCache } from './identity-cache.ts'
@@ -86,6 +87,11 @@ describe('a DID document', () => {
       'signingKey',
     ],
     ['a key that is not base58', { verificationMethod: [method('#atproto', 'z0000')] }, 'signingKey'],
+    ...['constructor', '__proto__', 'toString', 'Multi'].map((type): [string, Record<string, unknown>, string] => [
+      `a key of the type ${type}`,
+      { verificationMethod: [method('#atproto', k256Key.multibase, type)] },
+      'signingKey',
+    ]),
     ['a key of another name', { verificationMethod: [method('#other', k256Key.multibase)] }, 'signingKey'],
     ['an endpoint that is no URL', { service: [{ ...PDS, serviceEndpoint: 'nowhere' }] }, 'pds'],
     ['an endpoint of another scheme', { service: [{ ...PDS, serviceEndpoint: 'ftp://pds.example.com' }] }, 'pds'],
@@ -95,11 +101,29 @@ describe('a DID document', () => {
       { service: [{ ...PDS, serviceEndpoint: `https://${'a'.repeat(chars - 4)}.com` }] },
       'pds',
     ]),
+    // Of the name too: 64,000 Chinese characters were read for two seconds.
+    ['an endpoint with a long path', { service: [{ ...PDS, serviceEndpoint: `https://a.test/${'a'.repeat(2_000)}` }] }, 'pds'], // prettier-ignore
     ['an endpoint that is a list', { service: [{ ...PDS, serviceEndpoint: ['https://pds.example.com'] }] }, 'pds'],
   ])('with %s has none', (_, change, field) => {
     const identity = parseDidDocument(DID, document(change))
     expect(identity).not.toHaveProperty(field)
     expect(Object.keys(identity).length).toBeGreaterThanOrEqual(3)
+  })
+
+  test('whatever else is in it, it is read', () => {
+    const word = fc.constantFrom('constructor', 'toString', '__proto__', '#atproto', '#atproto_pds', 'Multikey', 'at://a.test', k256Key.multibase) // prettier-ignore
+    const any = fc.oneof(word, fc.jsonValue({ maxDepth: 2 }))
+    const entry = fc.record(
+      { id: word, type: any, publicKeyMultibase: any, serviceEndpoint: any },
+      { requiredKeys: [] },
+    )
+    const list = fc.oneof(any, fc.array(fc.oneof(entry, any), { maxLength: 3 }))
+    fc.assert(
+      fc.property(list, list, list, (alsoKnownAs, verificationMethod, service) => {
+        expect(parseDidDocument(DID, { id: DID, alsoKnownAs, verificationMethod, service }).did).toBe(DID)
+      }),
+      { numRuns: 10_000 },
+    )
   })
 
   test.each([

@@ -31,11 +31,14 @@ export type Resolution =
 export const IDENTITY_REFUSALS = ['identity-bad-document'] as const
 export type IdentityRefusal = (typeof IDENTITY_REFUSALS)[number]
 
-const LEGACY_CURVE: Record<string, Curve> = {
-  EcdsaSecp256k1VerificationKey2019: 'k256',
-  EcdsaSecp256r1VerificationKey2019: 'p256',
-}
+/** Not an object, which has a `constructor`: the name is whatever a stranger writes. */
+const LEGACY_CURVE: ReadonlyMap<string, Curve> = new Map([
+  ['EcdsaSecp256k1VerificationKey2019', 'k256'],
+  ['EcdsaSecp256r1VerificationKey2019', 'p256'],
+])
 const HOST_CHARS = 253
+/** A name that is not ASCII takes time by the square of its length: 64,000 characters 2 s. */
+const ENDPOINT_CHARS = 1_024
 const CODEC: Record<Curve, number[]> = { k256: [0xe7, 0x01], p256: [0x80, 0x24] }
 
 /**
@@ -69,7 +72,7 @@ function handleOf(names: unknown): string | undefined {
 function endpointOf(doc: Record<string, unknown>, id: string, type: string): string | undefined {
   const service = entryOf(doc, 'service', id)
   const endpoint = service?.type === type ? service.serviceEndpoint : undefined
-  if (typeof endpoint !== 'string' || !URL.canParse(endpoint)) return undefined
+  if (typeof endpoint !== 'string' || endpoint.length > ENDPOINT_CHARS || !URL.canParse(endpoint)) return undefined
   const url = new URL(endpoint)
   // As long as a name may be: the endpoint is kept in the identity cache for days, and its host in keys of Redis for ever.
   if (url.hostname.length > HOST_CHARS) return undefined
@@ -80,7 +83,7 @@ function keyOf(doc: Record<string, unknown>, id: string): string | undefined {
   const method = entryOf(doc, 'verificationMethod', id)
   const { type, publicKeyMultibase: multibase } = method ?? {}
   if (typeof multibase !== 'string' || !multibase.startsWith('z') || typeof type !== 'string') return undefined
-  const didKey = type === 'Multikey' ? `did:key:${multibase}` : legacyKey(LEGACY_CURVE[type], multibase)
+  const didKey = type === 'Multikey' ? `did:key:${multibase}` : legacyKey(LEGACY_CURVE.get(type), multibase)
   if (didKey === undefined) return undefined
   try {
     parseDidKey(didKey)

@@ -1,7 +1,15 @@
 import { describe, expect, test } from 'vitest'
 import { encodeCbor } from './cbor-encode.ts'
 import { formatCid, parseCid, type Cid } from './cid.ts'
-import { EMPTY_TREE, encodeNode, heightOf, parseNode, sharedPrefix, type MstRefusal } from './mst-node.ts'
+import {
+  EMPTY_TREE,
+  encodeNode,
+  heightOf,
+  parseNode,
+  sharedPrefix,
+  type MstRefusal,
+  type NodeView,
+} from './mst-node.ts'
 import { PartialTree } from './mst.ts'
 import { hasInterop, interopJson, interopLines } from './testing/interop.ts'
 
@@ -36,7 +44,7 @@ describe('a node', () => {
 
   test('is parsed, and encodes to the same bytes', () => {
     const block = encodeCbor(good)
-    const { keys, values, trees } = parseNode(block)
+    const { keys, values, trees } = parsed(block)
     expect(keys).toEqual(['com.example.record/a', 'com.example.record/b', 'd'])
     expect(trees.map((at) => at === -1)).toEqual([true, true, false, true])
     expect(values).toHaveLength(3)
@@ -68,7 +76,7 @@ describe('a node', () => {
     ['mst-bad-node', 'something else', { $type: 'app.bsky.feed.post' }],
     ['mst-bad-node', 'nothing', ''],
   ])('%s: %s', (reason, _, node) => {
-    expect(() => parseNode(encodeCbor(node))).toThrow(expect.objectContaining({ reason }))
+    expect(() => parsed(encodeCbor(node))).toThrow(expect.objectContaining({ reason }))
   })
 
   test.each([
@@ -79,22 +87,22 @@ describe('a node', () => {
     const hex = encodeCbor(good).toString('hex')
     expect(hex).toContain(short)
     const block = Buffer.from(hex.replace(short, long), 'hex')
-    expect(() => parseNode(block)).toThrow(expect.objectContaining({ reason: 'mst-bad-node' }))
+    expect(() => parsed(block)).toThrow(expect.objectContaining({ reason: 'mst-bad-node' }))
   })
 
   test('a byte more, a byte less, a flipped bit are refused or another node', () => {
     const block = encodeCbor(good)
-    expect(() => parseNode(Buffer.concat([block, Uint8Array.of(0)]))).toThrow(
+    expect(() => parsed(Buffer.concat([block, Uint8Array.of(0)]))).toThrow(
       expect.objectContaining({ reason: 'mst-bad-node' }),
     )
     for (let end = 0; end < block.length; end++) {
-      expect(() => parseNode(block.subarray(0, end))).toThrow(expect.objectContaining({ reason: 'mst-bad-node' }))
+      expect(() => parsed(block.subarray(0, end))).toThrow(expect.objectContaining({ reason: 'mst-bad-node' }))
     }
     for (let bit = 0; bit < block.length * 8; bit++) {
       const flipped = Buffer.from(block)
       flipped[bit >> 3]! ^= 1 << (bit & 7)
       const reread = attempt(() => {
-        const { keys, values, trees } = parseNode(flipped)
+        const { keys, values, trees } = parsed(flipped)
         const cid = (at: number) => (at === -1 ? null : (flipped.toString('latin1', at, at + 36) as Cid))
         return encodeNode(
           keys,
@@ -106,6 +114,10 @@ describe('a node', () => {
     }
   })
 })
+
+function parsed(block: Buffer): NodeView {
+  return parseNode(block, 1_000_000)
+}
 
 /** What `work` gives, or undefined when it is refused by a reason of a tree. */
 function attempt<T>(work: () => T): T | undefined {

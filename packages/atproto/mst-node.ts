@@ -22,6 +22,7 @@ export const MST_REFUSALS = [
   'mst-empty-node',
   'mst-incomplete',
   'mst-op-mismatch',
+  'mst-too-large',
 ] as const
 export type MstRefusal = (typeof MST_REFUSALS)[number]
 
@@ -36,6 +37,8 @@ export interface NodeView {
   bytes: number
 }
 
+/** What a node takes beside its entries: an object and its lists. */
+const NODE_BYTES = 256
 /** What an entry takes beside its key: the head of a string, its places in the lists, and itself in the block. */
 const ENTRY_BYTES = 128
 /** The longest key, in bytes: a path of 317 + 1 + 512 characters fits. */
@@ -48,15 +51,19 @@ let headEnd = 0
 
 /**
  * The node that `block` encodes.
+ *
+ * The specification advises a limit on the entries of a node. That would bound nothing here, since many nodes of a few entries unfold as one of many does, and
+ * whoever wants them finds the keys of higher layers that it takes in a second. So memory is what is limited, over all nodes that are held together.
  * @param bytesMax what it may take of memory: 35,000 keys that differ in their last bytes are a block of 2 MB, and 36 MB when they are written out
  * @throws RefusedError<MstRefusal>
  */
-export function parseNode(block: Buffer, bytesMax = Infinity): NodeView {
+export function parseNode(block: Buffer, bytesMax: number): NodeView {
   let at = expect(block, 0, 0xa2, 0x61, 0x65) // map of 2, "e"
   const count = readHead(block, at, 4)
   if (count > block.length) throw refuseMst('mst-bad-node', 'more entries than bytes')
   at = headEnd
-  const view: NodeView = { keys: [], values: [], trees: [-1], bytes: 0 }
+  const view: NodeView = { keys: [], values: [], trees: [-1], bytes: NODE_BYTES }
+  if (view.bytes > bytesMax) throw tooLarge()
   let keyLength = 0
   for (let i = 0; i < count; i++) {
     at = expect(block, at, 0xa4, 0x61, 0x6b) // map of 4, "k"
@@ -67,7 +74,7 @@ export function parseNode(block: Buffer, bytesMax = Infinity): NodeView {
     checkPrefix(i, prefix, keyLength, block[suffix]!, length)
     keyLength = prefix + length
     view.bytes += ENTRY_BYTES + keyLength
-    if (view.bytes > bytesMax) throw refuseMst('mst-bad-node', 'its keys take too much memory')
+    if (view.bytes > bytesMax) throw tooLarge()
     block.copy(key, prefix, suffix, suffix + length)
     view.keys.push(key.toString('latin1', 0, keyLength))
     at = expect(block, headEnd, 0x61, 0x74) // "t"
@@ -84,6 +91,10 @@ export function parseNode(block: Buffer, bytesMax = Infinity): NodeView {
   if ((left === -1 ? at + 1 : left + CID_BYTES) !== block.length)
     throw refuseMst('mst-bad-node', 'bytes after the node')
   return view
+}
+
+function tooLarge(): RefusedError<MstRefusal> {
+  return refuseMst('mst-too-large', 'its keys and nodes take more memory than those of any tree that people have')
 }
 
 /**

@@ -6,13 +6,19 @@
  * place, and only those that changed are encoded and hashed again.
  *
  * Every node present and reachable is checked when the tree is loaded: canonical, on its layer, in order, not empty. A
- * change that needs a node which is not there throws `mst-incomplete`, and leaves the tree unusable.
+ * change that needs a node which is not there throws `mst-incomplete`, and leaves the tree unusable. What all nodes take of memory is limited (`mst-too-large`).
  *
  * Measured on commits to a repository of 2,000 records (`commit.bench.ts`; load, undo, root): 45 µs, of which hashing keys is
  * a third, against 880 µs by `@atproto/repo`, the oracle of the tests.
  */
 import { readCid, cidOf, type Cid } from './cid.ts'
 import { encodeNode, heightOf, keyOf, parseNode, refuseMst, type NodeView } from './mst-node.ts'
+
+/**
+ * What the nodes of a tree may take. The 2 MB of blocks that a commit may have come to less with keys of 100 bytes, even if they hold nothing but nodes, and
+ * to 36 MB with keys of 1,000 that differ in their last bytes. A chain of nodes without keys counts for each way to it.
+ */
+const TREE_BYTES = 8 * 1024 * 1024
 
 /** A subtree: in memory, known by its CID only, or none. */
 type Tree = Node | Cid | null
@@ -54,7 +60,7 @@ export class PartialTree {
    * @throws RefusedError<MstRefusal>
    */
   constructor(blocks: Blocks, root: Cid) {
-    this.#root = loadRoot(blocks, root)
+    this.#root = new Loader(blocks).root(root)
   }
 
   /** The value of `path`, or null. */
@@ -76,7 +82,7 @@ export class PartialTree {
     const key = keyOf(path)
     const height = heightOf(key)
     const root = present(this.#root)
-    if (cid === null && prev === null) throw refuseMst('mst-op-mismatch', `${path}: nothing before and after`)
+    if (cid === null && prev === null) throw refuseMst('mst-op-mismatch', `${brief(path)}: nothing before and after`)
     if (cid === null) this.#root = insertAtRoot(root, key, prev!, height)
     else if (prev === null) this.#root = trimmed(remove(root, key, cid, height))
     else replace(root, key, cid, prev, height)
@@ -97,48 +103,64 @@ interface Place {
   before: string | undefined
 }
 
-function loadRoot(blocks: Blocks, root: Cid): Node | Cid {
-  const block = blocks.get(root)
-  if (block === undefined) return root
-  const view = parseNode(block)
-  const [first] = view.keys
-  if (first !== undefined)
-    return load(blocks, root, block, view, { layer: heightOf(first), after: '', before: undefined })
-  if (view.trees[0] !== -1) throw refuseMst('mst-empty-node', 'the root has a subtree and no key')
-  return new Node(0, [], [], [null], root)
-}
+/** Blocks → nodes, those that are there. */
+class Loader {
+  readonly #blocks: Blocks
+  #bytesLeft = TREE_BYTES
 
-function load(blocks: Blocks, cid: Cid, block: Buffer, view: NodeView, { layer, after, before }: Place): Node {
-  const { keys, values, trees } = view
-  if (keys.length > 0 && (keys[0]! <= after || (before !== undefined && keys.at(-1)! >= before))) {
-    throw refuseMst('mst-wrong-order', 'a subtree has keys beyond its neighbours')
+  constructor(blocks: Blocks) {
+    this.#blocks = blocks
   }
-  for (const key of keys) {
-    if (heightOf(key) !== layer) throw refuseMst('mst-wrong-layer', `a key of layer ${heightOf(key)} on layer ${layer}`)
-  }
-  const children = trees.map((at, i): Tree => {
-    if (at === -1) return null
-    if (layer === 0) throw refuseMst('mst-wrong-layer', 'a subtree below layer 0')
-    const place = { layer: layer - 1, after: i === 0 ? after : keys[i - 1]!, before: keys[i] ?? before }
-    return loadChild(blocks, readCid(block, at)!, place)
-  })
-  return new Node(
-    layer,
-    keys,
-    values.map((at) => readCid(block, at)!),
-    children,
-    cid,
-  )
-}
 
-function loadChild(blocks: Blocks, cid: Cid, place: Place): Tree {
-  const block = blocks.get(cid)
-  if (block === undefined) return cid
-  const view = parseNode(block)
-  if (view.keys.length === 0 && view.trees[0] === -1) {
-    throw refuseMst('mst-empty-node', 'a node below the root holds nothing')
+  root(root: Cid): Node | Cid {
+    const block = this.#blocks.get(root)
+    if (block === undefined) return root
+    const view = this.#parse(block)
+    const [first] = view.keys
+    if (first !== undefined)
+      return this.#node(root, block, view, { layer: heightOf(first), after: '', before: undefined })
+    if (view.trees[0] !== -1) throw refuseMst('mst-empty-node', 'the root has a subtree and no key')
+    return new Node(0, [], [], [null], root)
   }
-  return load(blocks, cid, block, view, place)
+
+  #node(cid: Cid, block: Buffer, { keys, values, trees }: NodeView, { layer, after, before }: Place): Node {
+    if (keys.length > 0 && (keys[0]! <= after || (before !== undefined && keys.at(-1)! >= before))) {
+      throw refuseMst('mst-wrong-order', 'a subtree has keys beyond its neighbours')
+    }
+    for (const key of keys) {
+      if (heightOf(key) !== layer)
+        throw refuseMst('mst-wrong-layer', `a key of layer ${heightOf(key)} on layer ${layer}`)
+    }
+    const children = trees.map((at, i): Tree => {
+      if (at === -1) return null
+      if (layer === 0) throw refuseMst('mst-wrong-layer', 'a subtree below layer 0')
+      const place = { layer: layer - 1, after: i === 0 ? after : keys[i - 1]!, before: keys[i] ?? before }
+      return this.#child(readCid(block, at)!, place)
+    })
+    return new Node(
+      layer,
+      keys,
+      values.map((at) => readCid(block, at)!),
+      children,
+      cid,
+    )
+  }
+
+  #child(cid: Cid, place: Place): Tree {
+    const block = this.#blocks.get(cid)
+    if (block === undefined) return cid
+    const view = this.#parse(block)
+    if (view.keys.length === 0 && view.trees[0] === -1) {
+      throw refuseMst('mst-empty-node', 'a node below the root holds nothing')
+    }
+    return this.#node(cid, block, view, place)
+  }
+
+  #parse(block: Buffer): NodeView {
+    const view = parseNode(block, this.#bytesLeft)
+    this.#bytesLeft -= view.bytes
+    return view
+  }
 }
 
 /** How many keys sort before `key`: its place, or the subtree it belongs to. */
@@ -234,7 +256,7 @@ function insert(node: Node, key: string, cid: Cid, height: number): Node {
     node.trees[at] = insert(target, key, cid, height)
     return node
   }
-  if (node.keys[at] === key) throw refuseMst('mst-op-mismatch', `${key} is deleted and still there`)
+  if (node.keys[at] === key) throw refuseMst('mst-op-mismatch', `${brief(key)} is deleted and still there`)
   const [left, right] = split(node.trees[at]!, key)
   node.keys.splice(at, 0, key)
   node.values.splice(at, 0, cid)
@@ -269,5 +291,10 @@ function cidOfTree(tree: Node | Cid): Cid {
 }
 
 function absent(key: string) {
-  return refuseMst('mst-op-mismatch', `${key} does not have the value that the op names`)
+  return refuseMst('mst-op-mismatch', `${brief(key)} does not have the value that the op names`)
+}
+
+/** Of a path that an op names, which may have megabytes. */
+function brief(path: string): string {
+  return path.slice(0, 100)
 }

@@ -49,6 +49,8 @@ test('an operation of either form is the document that the directory would show'
     pds: 'https://pds.example.com',
     signingKey: KEY,
   })
+  const odd = { ...first, handle: { toString: 'no function' } }
+  expect(parsePlcLine(line(odd))!.document).toMatchObject({ id: DID, alsoKnownAs: [] })
 })
 
 test('an ended DID has no document; what was made void is nothing', () => {

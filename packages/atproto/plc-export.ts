@@ -44,7 +44,7 @@ function documentOf(did: string, operation: Record<string, unknown>): Record<str
       const { handle, service, signingKey } = operation
       return document(
         did,
-        [`at://${String(handle)}`],
+        typeof handle === 'string' ? [`at://${handle}`] : [],
         { atproto: signingKey },
         { atproto_pds: { type: PDS, endpoint: service } },
       )

@@ -4,7 +4,6 @@ import { CarStore } from './car-store.ts'
 import { encodeCbor } from './cbor-encode.ts'
 import { cidOf, formatCid, parseCid, type Cid } from './cid.ts'
 import { encodeNode, heightOf } from './mst-node.ts'
-import { TreeWalk } from './mst-walk.ts'
 import { readRepoExport, verifyExport, EXPORT_LIMITS, type ExportedRecord, type ExportRefusal } from './repo-export.ts'
 import { writeCar } from './testing/car-write.ts'
 import { highS, testKey } from './testing/keys.ts'
@@ -225,54 +224,6 @@ describe('an export that is not true is refused by name', () => {
     await expect(read(car, repo, {}, { ...SMALL, bytes: car.length - 1 })).rejects.toThrow(refusing('car-too-large'))
     await expect(read(car, repo, {}, { ...SMALL, blocks: 10 })).rejects.toThrow(refusing('car-too-many-blocks'))
     await expect(read(car, repo, {}, { ...SMALL, blockBytes: 10 })).rejects.toThrow(refusing('car-block-too-large'))
-  })
-})
-
-test('what the records of one block come to under many keys is limited as the CAR is', async () => {
-  const paths = Array.from({ length: 100 }, (_, i) => `com.example.record/${i}`)
-  const written = (paths: readonly string[]) => {
-    const repo = new TestRepo(testDid('one for all'))
-    repo.write(paths.map((path) => ({ path, record: { same: 'x'.repeat(50_000) } })))
-    return { repo, car: writeCar(repo.commit!, new Map(repo.blocks())) }
-  }
-  const limits = { ...SMALL, bytes: 1_000_000 }
-  const many = written(paths)
-  expect(many.car.length).toBeLessThan(100_000)
-  await expect(read(many.car, many.repo, {}, limits)).rejects.toThrow(refusing('car-too-large'))
-  const few = written(paths.slice(0, 19))
-  expect((await read(few.car, few.repo, {}, limits)).recordCount).toBe(19)
-})
-
-describe('the nodes that a walk holds at once are limited in memory', () => {
-  test('keys that a block shortens count as they are', async () => {
-    const prefix = `com.example.record/${'x'.repeat(1_000)}`
-    const keys = Array.from({ length: 25_000 }, (_, i) => prefix + i.toString(36).padStart(4, '0')).filter(
-      (key) => heightOf(key) === 0,
-    )
-    const root = encodeNode(
-      keys,
-      keys.map(() => [...repo.records.values()][0]!.cid),
-      Array<null>(keys.length + 1).fill(null),
-    )
-    expect(root.length).toBeLessThan(2_000_000)
-    const unsigned = { did: repo.did, version: 3, rev: repo.rev, prev: null, data: link(cidOf(root)) }
-    const commit = signedCommit(repo.key, unsigned)
-    const car = writeCar(cidOf(commit), [[cidOf(commit), commit], [cidOf(root), root], ...repo.blocks()])
-    await expect(read(car, repo, {}, EXPORT_LIMITS)).rejects.toThrow(refusing('mst-bad-node'))
-  })
-
-  test('a node that was left counts no more', () => {
-    const walked = (pathBytes: number): number => {
-      using store = new CarStore(SMALL)
-      store.push(repo.export())
-      const walk = new TreeWalk(store, store.findCid(repo.data), { check: true, pathBytes })
-      let keys = 0
-      while (walk.advance()) keys++
-      return keys
-    }
-    // All nodes together take 200 · (128 + 38) bytes and more.
-    expect(walked(15_000)).toBe(200)
-    expect(() => walked(1_000)).toThrow(refusing('mst-bad-node'))
   })
 })
 

@@ -13,6 +13,7 @@ import { createPublicKey, hash, verify, type KeyObject } from 'node:crypto'
 import { createRequire } from 'node:module'
 import { RefusedError } from '@sluice/runtime/errors.ts'
 import { decodeBase58 } from './base58.ts'
+import { Recent } from './recent.ts'
 
 export const KEY_REFUSALS = ['key-unsupported'] as const
 export type KeyRefusal = (typeof KEY_REFUSALS)[number]
@@ -59,9 +60,12 @@ interface Checker {
   check(bytes: Uint8Array, signature: Uint8Array): boolean
 }
 
-const CACHED_KEYS = 100_000
-/** Oldest first; a key that is used moves to the end. */
-const checkers = new Map<string, Checker>()
+/**
+ * Keys that were read. One for libsecp256k1 takes half a kilobyte, one of `node:crypto` 6.5: anybody may have any number of accounts, each with a key of p256,
+ * and 100,000 of these were 650 MB of each thread. Reading one again takes 12 and 100 µs.
+ */
+const addonCheckers = new Recent<Checker>(100_000)
+const nodeCheckers = new Recent<Checker>(10_000)
 
 /**
  * Whether `signature` over `bytes` was made by `didKey`.
@@ -106,15 +110,12 @@ export function isLowS(curve: Curve, signature: Uint8Array): boolean {
 }
 
 function checkerOf(didKey: string): Checker {
-  const known = checkers.get(didKey)
-  if (known !== undefined) {
-    checkers.delete(didKey)
-    checkers.set(didKey, known)
-    return known
-  }
+  const known = addonCheckers.get(didKey) ?? nodeCheckers.get(didKey)
+  if (known !== undefined) return known
   const key = parseDidKey(didKey)
-  const checker = key.curve === 'k256' && addon ? addonChecker(addon, key.point, didKey) : nodeChecker(key)
-  if (checkers.size >= CACHED_KEYS) checkers.delete(checkers.keys().next().value!)
+  const byAddon = key.curve === 'k256' ? addon : undefined
+  const checker = byAddon ? addonChecker(byAddon, key.point, didKey) : nodeChecker(key)
+  const checkers = byAddon ? addonCheckers : nodeCheckers
   checkers.set(didKey, checker)
   return checker
 }

@@ -39,7 +39,8 @@ export function parseSignedCommit(block: Buffer): SignedCommit {
   if (typeof did !== 'string' || typeof rev !== 'string' || !(data instanceof Link) || !Buffer.isBuffer(sig)) {
     throw refuse('commit-bad-block', 'did, rev, data or sig is missing or of the wrong type')
   }
-  if (version !== VERSION) throw refuse('commit-wrong-version', JSON.stringify(version))
+  if (version !== VERSION)
+    throw refuse('commit-wrong-version', typeof version === 'number' ? String(version) : 'not a number')
   return { did, rev, data: data.cid, unsigned: withoutSig(block, sig), signature: sig }
 }
 

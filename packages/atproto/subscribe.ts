@@ -8,6 +8,7 @@
  * - The cursor is asked for at every connect, so that a reconnect goes on behind what is durable, not behind what was read.
  * - A connection without data for `idleMs` is replaced; a pause of our own does not count as silence. Pings find a dead peer
  *   on a quiet stream (`idleMs` off).
+ * - What came with a piece of a frame from the socket is kept until the frame is whole. So the pieces are limited, and what may lie between them.
  * - Reconnects back off with full jitter, and start from the base again only after the stream has been healthy. After a
  *   `FutureCursor` the wait is long: only an operator can help, and asking again at once would be a hot loop.
  */
@@ -31,10 +32,10 @@ export type SubscriptionItem =
 export type CloseReason = (typeof CLOSE_REASONS)[number]
 export const CLOSE_REASONS = [
   'refused', // the handshake failed: the host is down, or answers something else
-  'idle', // no data for `idleMs`
+  'idle', // no data for `idleMs`, or nothing but pings and pongs
   'no-pong', // the peer does not answer pings
   'error-frame', // it said why, and closed
-  'frame-too-large', // beyond `frameBytes`
+  'frame-too-large', // beyond `frameBytes`, or in more pieces than that is good for
   'closed', // the peer closed, or the connection broke
 ] as const
 
@@ -64,6 +65,19 @@ export interface SubscriptionOptions {
 export const FUTURE_CURSOR_MS = 30_000
 
 const HANDSHAKE_MS = 10_000
+/** A server that sends a frame in pieces does so when its buffer is full, and these have 4 kB and more. */
+const FRAGMENT_BYTES = 1024
+const FRAGMENTS = 64
+/** Of a frame, as the network hands them over: each is an object of its own, however little is in it. */
+const CHUNK_BYTES = 64
+const CHUNKS = 1024
+/**
+ * Of pings and pongs without a frame: days of them. 2,000 pieces of a byte, each with 64 KiB of pongs behind it, held 131 MB of a frame of 2 kB.
+ */
+const CONTROL_BYTES = 128 * 1024
+const CONTROL_HEAD_BYTES = 2
+/** What `ws` calls a frame that is too large, and one in too many pieces. */
+const TOO_LARGE = new Set(['WS_ERR_UNSUPPORTED_MESSAGE_LENGTH', 'WS_ERR_TOO_MANY_BUFFERED_PARTS'])
 
 const DEFAULTS = {
   bufferBytes: 8 * 1024 * 1024,
@@ -129,6 +143,8 @@ class Connection {
   #lastDataAt = performance.now()
   #lastPingAt = performance.now()
   #unanswered = 0
+  /** Since the last frame. */
+  #controlBytes = 0
   #cause: Partial<CloseOf> = {}
   /** What the last item that waits is a view of. */
   #chunk: ArrayBufferLike | undefined
@@ -138,6 +154,8 @@ class Connection {
     this.#socket = new WebSocket(urlOf(options, cursor), {
       handshakeTimeout: HANDSHAKE_MS,
       maxPayload: options.frameBytes,
+      maxFragments: Math.max(FRAGMENTS, options.frameBytes / FRAGMENT_BYTES),
+      maxBufferedChunks: Math.max(CHUNKS, options.frameBytes / CHUNK_BYTES),
       perMessageDeflate: false,
       ...(options.publicOnly && { lookup: publicLookup }),
     })
@@ -151,9 +169,13 @@ class Connection {
       this.#queue.push({ type: 'open', cursor }, 0)
     })
     this.#socket.on('message', (data: Buffer) => this.#receive(data))
-    this.#socket.on('pong', () => (this.#unanswered = 0))
+    this.#socket.on('ping', (payload: Buffer) => this.#control(payload))
+    this.#socket.on('pong', (payload: Buffer) => {
+      this.#unanswered = 0
+      this.#control(payload)
+    })
     this.#socket.on('error', (error: Error & { code?: string }) => {
-      const tooLarge = error.code === 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH'
+      const tooLarge = TOO_LARGE.has(error.code ?? '')
       const refused = this.#socket.readyState === WebSocket.CONNECTING || !this.#queue.hadItems
       this.#blame(tooLarge ? 'frame-too-large' : refused ? 'refused' : 'closed', describeError(error))
     })
@@ -185,15 +207,23 @@ class Connection {
   }
 
   #receive(bytes: Buffer): void {
-    // An error frame is the last: a host that goes on after it is not heard, or it could send as many as it likes.
-    if (this.#cause.why === 'error-frame') return
+    // An error frame is the last, and whom we have closed is not heard, though what came with it goes on: a host could send as many as it likes.
+    if (this.#cause.why !== undefined) return
     this.#lastDataAt = performance.now()
+    this.#controlBytes = 0
     const item = itemOf(bytes)
     // It keeps all that came with it from the socket, 64 KiB; what else came may be nothing that waits.
     this.#queue.push(item, bytes.buffer === this.#chunk ? 0 : bytes.buffer.byteLength)
     this.#chunk = bytes.buffer
     if (item.type !== 'error') return
     this.#blame('error-frame', item.error, item.error === 'FutureCursor')
+    this.#socket.terminate()
+  }
+
+  #control(payload: Buffer): void {
+    this.#controlBytes += CONTROL_HEAD_BYTES + payload.length
+    if (this.#controlBytes <= CONTROL_BYTES) return
+    this.#blame('idle', `more than ${CONTROL_BYTES} bytes of pings and pongs, and no frame`)
     this.#socket.terminate()
   }
 

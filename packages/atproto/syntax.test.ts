@@ -48,10 +48,12 @@ describe.each(PREDICATES)('$name', ({ name, ours, theirs }) => {
 })
 
 test('a DID that may have a repository is of a method that atproto uses, in the form of that method', () => {
-  const good = ['did:plc:z72i7hdynmk6r22z27h6tvur', 'did:web:a.b', 'did:web:a-b.example', 'did:web:localhost%3A2583']
+  const good = ['did:plc:z72i7hdynmk6r22z27h6tvur', 'did:web:a.b', 'did:web:a-b.example', 'did:web:localhost', 'did:web:localhost%3A2583', `did:web:${'a'.repeat(63)}.b`] // prettier-ignore
   expect(good.filter((did) => !isAtprotoDid(did) || !official.isValidDid(did))).toEqual([])
   const bad = ['did:plc:', 'did:plc:abc', 'did:plc:z72i7hdynmk6r22z27h6tvu1', 'did:key:zQ3sh', 'did:web:', 'did:web:a.b:c', 'did:web:-a', 'did:web:a.b%2Fc', 'did:web:a.b%3A443', `did:web:${'a'.repeat(2_048)}`] // prettier-ignore
-  expect(bad.filter(isAtprotoDid)).toEqual([])
+  // No name that DNS could have, or an address: asking would fail for ever, and say nothing of the account.
+  const nameless = ['did:web:com', 'did:web:a..b', 'did:web:a.b.', 'did:web:.b', 'did:web:1.2.3.4', 'did:web:0x7f.1', `did:web:${'a'.repeat(64)}.b`, `did:web:${'a.'.repeat(127)}b`] // prettier-ignore
+  expect([...bad, ...nameless].filter(isAtprotoDid)).toEqual([])
 })
 
 test('a path is a collection and a record key', () => {

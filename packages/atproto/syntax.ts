@@ -12,8 +12,9 @@ const NSID =
 const RECORD_KEY = /^[a-zA-Z0-9_~.:-]{1,512}$/
 /** `did:plc` is by far the most common method; its form is fixed. */
 const DID_PLC = /^did:plc:[a-z2-7]{24}$/
-/** Of a host alone, as atproto has it; a port, percent-encoded, is for localhost only: URIs of `did:web:a.test%3A1` are none to the AppView, whose pages they would break. */
-const DID_WEB = /^did:web:(?:localhost%3[aA]\d{1,5}|[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?)$/
+const WEB = 'did:web:'
+/** A port, percent-encoded, is for localhost only: URIs of `did:web:a.test%3A1` are none to the AppView, whose pages they would break. */
+const DID_WEB_LOCAL = /^did:web:localhost(?:%3[aA]\d{1,5})?$/
 const UTC_MILLISECONDS = /^\d{4}-(?:0\d|1[0-2])-(?:[0-2]\d|3[01])T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{3}Z$/
 
 const DID_CHARS = 2048
@@ -25,9 +26,13 @@ export function isDid(text: string): boolean {
   return DID_PLC.test(text) || (text.length <= DID_CHARS && DID.test(text))
 }
 
-/** A DID of a method that atproto uses, and of the form that the method gives it: others cannot be resolved, and have no repository. */
+/**
+ * A DID of a method that atproto uses, and of the form that the method gives it: others cannot be resolved, and have no repository. Of did:web that is
+ * a host alone, with a name as handles are: DNS has no other, and an answer about those would be waited for as in an outage.
+ */
 export function isAtprotoDid(text: string): boolean {
-  return DID_PLC.test(text) || (text.length <= DID_CHARS && DID_WEB.test(text))
+  if (DID_PLC.test(text) || DID_WEB_LOCAL.test(text)) return true
+  return text.length <= DID_CHARS && text.startsWith(WEB) && isHandle(text.slice(WEB.length))
 }
 
 /** https://atproto.com/specs/handle; upper case is allowed, as in a document. */

@@ -86,6 +86,33 @@ describe('answers', () => {
     ).toEqual(head)
   })
 
+  test('a host whose name is longer than names are is left out', async () => {
+    const hosts = await call(
+      (_, response) => json(response, { hosts: [{ hostname: `${'a'.repeat(1_000)}.test` }, { hostname: 'a.test' }] }),
+      (client, url) => client.listHosts(url),
+    )
+    expect(hosts).toEqual({ cursor: undefined, items: [{ hostname: 'a.test' }], refused: 1 })
+  })
+
+  test('an error whose name is that of something else is one that nobody knows', async () => {
+    for (const name of ['constructor', '__proto__', 'toString']) {
+      const answered = call(
+        (_, response) => json(response, { error: name }, 400),
+        (client, url) => client.getLatestCommit(url, DID),
+      )
+      await expect(answered).rejects.toMatchObject({ reason: 'xrpc-refused', error: name })
+    }
+  })
+
+  test('an error has as much of the text of a host as a line of a log can take', async () => {
+    const error = await call(
+      (_, response) => json(response, { error: 'e'.repeat(10_000), message: 'm'.repeat(10_000) }, 400),
+      (client, url) => client.listHosts(url),
+    ).catch((caught: unknown) => caught as Error)
+    expect(error).toMatchObject({ reason: 'xrpc-refused' })
+    expect((error as Error).message.length).toBeLessThan(500)
+  })
+
   test('a page with a cursor that is too long to be kept is refused', async () => {
     const page = (chars: number) =>
       call(

@@ -20,19 +20,20 @@ export const XRPC_REFUSALS = [
 ] as const
 export type XrpcRefusal = (typeof XRPC_REFUSALS)[number]
 
-const REASON_OF_ERROR: Record<string, XrpcRefusal> = {
-  RepoNotFound: 'repo-not-found',
-  RepoTakendown: 'repo-takendown',
-  RepoSuspended: 'repo-suspended',
-  RepoDeactivated: 'repo-deactivated',
-  MethodNotImplemented: 'not-implemented',
-}
+/** Not an object, which has a `constructor`: the name is whatever a host writes. */
+const REASON_OF_ERROR: ReadonlyMap<string, XrpcRefusal> = new Map([
+  ['RepoNotFound', 'repo-not-found'],
+  ['RepoTakendown', 'repo-takendown'],
+  ['RepoSuspended', 'repo-suspended'],
+  ['RepoDeactivated', 'repo-deactivated'],
+  ['MethodNotImplemented', 'not-implemented'],
+])
 
 /** A host's definite answer that is not what was asked for. */
 export class XrpcRefusedError extends RefusedError<XrpcRefusal> {
   override name = 'XrpcRefusedError'
   readonly status: number
-  /** The error's name as the host wrote it, when it did. */
+  /** The error's name as the host wrote it, when it did; the beginning of it. */
   readonly error: string | undefined
   constructor(reason: XrpcRefusal, detail: string, { status, error }: { status: number; error?: string }) {
     super(reason, detail)
@@ -104,6 +105,10 @@ const DEFAULT_RETRY_MS = 60_000
 const LEAST_RETRY_MS = 1_000
 /** Of an error's body. */
 const ERROR_BYTES = 64 * 1024
+/** Of the name and the message in it. */
+const ERROR_CHARS = 200
+/** A name of 253 characters, a scheme and a port. */
+const HOST_CHARS = 270
 /** Far more than a DID, a time or a number, which is what hosts hand out. */
 const CURSOR_CHARS = 2_048
 /** No host may keep us away for longer, whatever it says: a day, or milliseconds where seconds are meant. The hosts' windows are 300 s. */
@@ -212,15 +217,15 @@ async function failureOf(response: HttpResponse, nsid: string, rateLimit: RateLi
   const { status, url } = response
   // Not within the limits of what was asked for: an error page may not be as large as a repository.
   const answer = parseObject(await response.bytes(ERROR_BYTES).catch(() => Buffer.alloc(0)))
-  const error = typeof answer?.error === 'string' ? answer.error : undefined
-  const text = typeof answer?.message === 'string' ? answer.message.slice(0, 200) : ''
+  const error = typeof answer?.error === 'string' ? answer.error.slice(0, ERROR_CHARS) : undefined
+  const text = typeof answer?.message === 'string' ? answer.message.slice(0, ERROR_CHARS) : ''
   const detail = `${nsid} at ${url.host}: ${status} ${error ?? ''} ${text}`.trim()
   const retryAfterMs = retryAfterOf(response.headers, Date.now())
   if (status === 429) {
     const waitMs = retryAfterMs ?? rateLimit?.resetMs ?? DEFAULT_RETRY_MS
     return new RateLimitedError(detail, { retryAfterMs: Math.max(LEAST_RETRY_MS, waitMs) })
   }
-  const named = error === undefined ? undefined : REASON_OF_ERROR[error]
+  const named = error === undefined ? undefined : REASON_OF_ERROR.get(error)
   if (status === 501) return new XrpcRefusedError('not-implemented', detail, { status, error })
   if (status >= 500 || status < 400 || status === 408) return new TransientError(detail, { retryAfterMs })
   if (named !== undefined) return new XrpcRefusedError(named, detail, { status, error })
@@ -280,7 +285,7 @@ function listedDid({ did }: Record<string, unknown>): { did: string } | undefine
 }
 
 function listedHost({ hostname, status, seq, accountCount }: Record<string, unknown>): ListedHost | undefined {
-  if (typeof hostname !== 'string') return undefined
+  if (typeof hostname !== 'string' || hostname.length > HOST_CHARS) return undefined
   return { hostname, ...only({ status }, 'string'), ...only({ seq, accountCount }, 'number') }
 }
 

@@ -48,14 +48,15 @@ export interface LabelerObserver {
 }
 
 const NSID = 'com.atproto.label.subscribeLabels'
-const INCIDENTS: Record<string, 'outdated-cursor' | 'future-cursor'> = {
-  OutdatedCursor: 'outdated-cursor',
-  FutureCursor: 'future-cursor',
-}
+/** Not an object, which has a `constructor`: the name is whatever a host writes, and one of a stranger's ended the process with it. */
+const INCIDENTS: ReadonlyMap<string, 'outdated-cursor' | 'future-cursor'> = new Map([
+  ['OutdatedCursor', 'outdated-cursor'],
+  ['FutureCursor', 'future-cursor'],
+])
 
 /**
- * Nobody knows the labelers that declared themselves, and there may be INGESTER_LABELERS_MAX of them: what one of them has us hold is a third of a
- * megabyte at most (what waits, what is worked on, and a frame that is not whole). A label has some hundred bytes, and comes alone.
+ * Nobody knows the labelers that declared themselves, and there may be INGESTER_LABELERS_MAX of them: what one of them has us hold is half a
+ * megabyte at most (what waits, what is worked on, and a frame that is not whole, with what came between its pieces). A label has some hundred bytes, and comes alone.
  */
 const STRANGERS_LIMITS = { bufferBytes: 64 * 1024, frameBytes: 64 * 1024 }
 
@@ -253,7 +254,7 @@ export class Labeler {
     const { refusals, upstream, futureCursorReset, recordIncident } = this.#options
     const { host } = upstream
     refusals.hear(host, name, text)
-    const kind = INCIDENTS[name]
+    const kind = INCIDENTS.get(name)
     if (kind === undefined) return
     const isReset = kind === 'future-cursor' && futureCursorReset
     const what = `labeler ${host}: ${name} at our cursor ${this.#cursor}: ${text ?? ''}`

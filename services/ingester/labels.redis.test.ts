@@ -148,6 +148,18 @@ test('a labeler that sends garbage and talks much does not fill the log', async 
   expect(log.match(/"count":1000,"sample":"127/g)?.length).toBe(2)
 })
 
+test('what a labeler calls its news is its own affair, and so is what its document calls a key', async ({ tools }) => {
+  await using relay = await labeler()
+  const odd = testDid('odd labeler')
+  const key = { id: '#atproto_label', type: 'constructor', publicKeyMultibase: KEY.multibase }
+  relay.directory.documents.set(odd, { id: odd, verificationMethod: [key], service: [] })
+  for (const name of ['constructor', '__proto__', 'toString']) relay.send(encodeFrame('#info', { name }))
+  relay.message('#labels', { labels: [label('plain', { src: odd })] })
+  await tools.ingest(relay, { ...ENV, LABELER_HOSTS: relay.url })
+  await expect.poll(() => vals(tools), WAIT).toEqual(['plain'])
+  expect(await tools.incidents()).toEqual([])
+})
+
 test('without labelers there is nothing to do, and that is well', async ({ tools }) => {
   await using relay = await labeler()
   const ingester = await tools.ingest(relay, ENV)
