@@ -91,6 +91,22 @@ const TROUBLES: readonly Trouble[] = [
     id: 'vacuum-behind',
     induce: async ({ sql }) => void (await sql('alter table bsky.post_agg set (autovacuum_enabled = false)')),
   },
+  {
+    id: 'accounts-behind',
+    induce: async ({ sql }) => {
+      // No indexer gets hold of it.
+      await sql(`create function bsky.refuse() returns trigger language plpgsql as 'begin return null; end'`)
+      await sql('create trigger refuse before update on bsky.account_check for each row execute function bsky.refuse()')
+      const dueAt = new Date(Date.now() - 7_200_000).toISOString()
+      await sql(
+        `insert into bsky.account_check values ('did:plc:aaaaaaaaaaaaaaaaaaaaaaaa', 'new', '${dueAt}', null, 0)`,
+      )
+    },
+    mend: async ({ sql }) => {
+      await sql('delete from bsky.account_check')
+      await sql('drop function bsky.refuse() cascade')
+    },
+  },
   { id: 'redis-away', induce: async () => {}, mend: async () => {}, env: { REDIS_URL: 'redis://127.0.0.1:1' } },
   {
     id: 'postgres-away',

@@ -12,6 +12,7 @@ import type { DatabasePool } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
 import { bulkPhase } from '@sluice/indexing/bulk/phase.ts'
 import { TransientError } from '@sluice/runtime/errors.ts'
+import { readOverdue, type OverdueState } from './overdue-state.ts'
 
 export interface TableState {
   name: string
@@ -77,6 +78,8 @@ export interface PostgresState {
   pendingMigrations: string[]
   /** A first load is under way: its indexes and counters are made at its end. */
   bulkPhase: string | undefined
+  /** For how long accounts have been due to be asked about; undefined: their tables are yet to be made, or somebody holds them. */
+  overdue: OverdueState | undefined
   /** Why text does not sort by its bytes; undefined: it does. */
   wrongTextOrder: string | undefined
   tables: TableState[]
@@ -120,6 +123,7 @@ export async function inspectPostgres(
   const pending = await pendingMigrations(db, tableScripts())
   const order = await textOrder(db, schema)
   const bulk = pending.length > 0 ? undefined : await bulkPhase(db)
+  const overdue = pending.length > 0 ? undefined : await readOverdue(db)
   return {
     ...server,
     schema,
@@ -136,6 +140,7 @@ export async function inspectPostgres(
     tables,
     sequences,
     bulkPhase: bulk,
+    overdue,
     missingIndexes: pending.length > 0 || bulk !== undefined ? [] : missingOf(indexes, schema),
     longTransactions,
     blocked,

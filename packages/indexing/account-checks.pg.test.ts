@@ -6,12 +6,14 @@ import { Random } from '@sluice/sandbox/random.ts'
 import {
   claimAccountChecks,
   failAccountCheck,
+  overdueAccountChecks,
   settleAccountCheck,
   type AccountClaim,
   type AccountQueue,
 } from './account-checks.ts'
 import { applyBatch, type Index } from './apply-batch.ts'
 import { indexOn } from './testing/index-on.ts'
+import { rowsRead } from './testing/rows-read.ts'
 
 const SEEDS = process.env.SEEDS ? process.env.SEEDS.split(',').map(Number) : [1, 2, 3, 4, 5, 6]
 const LIVES = 15
@@ -161,6 +163,28 @@ test('A2 news of an account that was purged are asked about, and its absence is 
   expect(await answer(index, (await claim(index))!, undefined, T0)).toBe('differs')
   const { rows } = await index.db.query('select state from account_deletion')
   expect(rows).toEqual([{ state: 'returned' }])
+})
+
+/** 20,000 that are to be asked about, as many whose hosts gave no answer, and some that wait to be forgotten; each a second behind the one before. */
+const MANY = `
+  insert into account_check (did, state, "dueAt", tries)
+  select 'did:plc:' || n, (array['new', 'failing', 'asked'])[n % 3 + 1], to_char(timestamp '2026-01-01' + n * interval '1 second', 'YYYY-MM-DD"T"HH24:MI:SS".000Z"'), 1
+  from generate_series(0, 60000) n;
+  analyze account_check`
+
+test('O1 how overdue the questions are is known from the first of each kind, however many there are', async ({
+  database,
+}) => {
+  await using index = indexOn(database, { size: 1 })
+  const { db } = index
+  expect(await overdueAccountChecks(db, new Date())).toEqual({ new: 0, failing: 0 })
+  await db.query(MANY)
+  const before = await rowsRead(db, 'account_check')
+  expect(await overdueAccountChecks(db, new Date(T0 + 10_000))).toEqual({ new: 10, failing: 9 })
+  expect((await rowsRead(db, 'account_check')) - before).toBeLessThan(10)
+  // Who is claimed is due when the claim ends.
+  await db.query(`update account_check set "dueAt" = $1 where state = 'new'`, [new Date(T0 + 11_000).toISOString()])
+  expect(await overdueAccountChecks(db, new Date(T0 + 10_000))).toEqual({ new: 0, failing: 9 })
 })
 
 /** What a host does and says, by a clock of its own; what we find out meanwhile, by ours; all of it late, twice and in any order; and questions that cross it. */

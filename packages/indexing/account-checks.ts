@@ -12,13 +12,15 @@
  *
  * Locks: the account (`actor_sync`), then its row here, as in a batch. Claims wait for nobody.
  */
-import type { DatabasePool } from '@sluice/database/pool.ts'
+import type { DatabasePool, Session } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
 import { SEQ_BACKFILL, type AccountEvent } from '@sluice/events/stream-event.ts'
 import { applyAccounts, HELD_STATUS, upstreamStatus } from './accounts.ts'
+import { oldestOf, overdueSeconds } from './overdue.ts'
 
 /** Those that are to be asked about, and those whose host gave no answer so far. A third state, `asked`, is of those that only wait to be forgotten. */
-export type AccountQueue = 'new' | 'failing'
+export const ACCOUNT_QUEUES = ['new', 'failing'] as const
+export type AccountQueue = (typeof ACCOUNT_QUEUES)[number]
 
 export interface AccountClaim {
   did: string
@@ -52,6 +54,16 @@ const CLAIM = {
     )
     update account_check held set "dueAt" = $2, claim = $2, tries = tries + 1 from due where held.did = due.did
     returning held.did, held.claim, held.tries::int as tries`,
+}
+
+/** How overdue each queue is, in seconds; 0: nothing is due. Reads one row of each. @throws TransientError, FatalError */
+export async function overdueAccountChecks(db: Session, now: Date): Promise<Record<AccountQueue, number>> {
+  return overdueSeconds(db, { queues: ACCOUNT_QUEUES, oldest: OLDEST }, now)
+}
+
+const OLDEST = {
+  name: 'oldest-account-checks',
+  text: oldestOf('account_check', { new: `state = 'new'`, failing: `state = 'failing'` }),
 }
 
 /** `overtaken`: something was said after the question, or the claim has ended; it is asked about again. */

@@ -2,10 +2,11 @@
 import type { AccountEvent } from '@sluice/events/stream-event.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { applyBatch, type Index } from './apply-batch.ts'
-import { claimDeletions, DELETION_QUEUES, failDeletion } from './deletion-queue.ts'
+import { claimDeletions, DELETION_QUEUES, failDeletion, overdueDeletions } from './deletion-queue.ts'
 import { purgeAccount } from './purge.ts'
 import { indexOn } from './testing/index-on.ts'
 import { abortedAtLook } from './testing/aborted.ts'
+import { rowsRead } from './testing/rows-read.ts'
 
 const [ANN, BOB, CAT, DAN] = ['ann', 'bob', 'cat', 'dan'].map((name) => `did:plc:${name.padEnd(24, '2')}`) as [
   string,
@@ -13,6 +14,7 @@ const [ANN, BOB, CAT, DAN] = ['ann', 'bob', 'cat', 'dan'].map((name) => `did:plc
   string,
   string,
 ]
+const TABLE = 'account_deletion'
 const ever = { now: '9', until: '9', limit: 10 }
 
 const deleted = (did: string, day = 1): AccountEvent => {
@@ -64,30 +66,36 @@ test('A2 who came back while nobody answered does not wait for the next question
   expect(await queues(index)).toEqual({ returned: [ANN], new: [], failing: [] })
 })
 
-/** 20,000 that are due, and as many that are due and have failed. */
+/** 20,000 that are due, and as many that are due and have failed, each a second behind the one before. */
 const MANY = `
   insert into account_deletion (did, state, "deletedAt", "dueAt", tries)
-  select 'did:plc:' || n, case when n % 3 = 0 then 'purging' else 'reported' end, '1', lpad(n::text, 8, '0'), n % 2 from generate_series(1, 40000) n;
-  insert into account_deletion (did, state, "deletedAt", "dueAt", tries) values ('did:plc:back', 'returned', '1', '2', 0);
+  select 'did:plc:' || n, case when n % 3 = 0 then 'purging' else 'reported' end, '1', to_char(timestamp '2026-01-01' + n * interval '1 second', 'YYYY-MM-DD"T"HH24:MI:SS".000Z"'), n % 2
+  from generate_series(1, 40000) n;
+  insert into account_deletion (did, state, "deletedAt", "dueAt", tries) values
+    ('did:plc:back', 'returned', '1', '2026-01-01T00:00:00.000Z', 0), ('did:plc:gone', 'purged', '1', '1', 0);
   analyze account_deletion`
-
-/** Rows of the queue that were read so far by the one connection. */
-async function rowsRead({ db }: Index): Promise<number> {
-  await db.query('select pg_stat_force_next_flush()')
-  const { rows } = await db.query<{ n: number }>(
-    `select (seq_tup_read + idx_tup_fetch)::int as n from pg_stat_user_tables where relname = 'account_deletion'`,
-  )
-  return rows[0]!.n
-}
 
 test.for(DELETION_QUEUES)(
   'A2 a claim of those that are %s reads what it takes, however many are due',
   async (queue, { database }) => {
     await using index = indexOn(database, { size: 1 })
     await index.db.query(MANY)
-    const before = await rowsRead(index)
+    const before = await rowsRead(index.db, TABLE)
     const claims = await claimDeletions(index.db, { ...ever, limit: 1, queue })
     expect(claims).toHaveLength(1)
-    expect((await rowsRead(index)) - before).toBeLessThan(10)
+    expect((await rowsRead(index.db, TABLE)) - before).toBeLessThan(10)
   },
 )
+
+test('O1 how overdue the deletions are is known from the first of each kind, however many are due', async ({
+  database,
+}) => {
+  await using index = indexOn(database, { size: 1 })
+  const { db } = index
+  expect(await overdueDeletions(db, new Date())).toEqual({ returned: 0, new: 0, failing: 0 })
+  await db.query(MANY)
+  const before = await rowsRead(db, TABLE)
+  const at = new Date('2026-01-01T00:00:10.000Z')
+  expect(await overdueDeletions(db, at)).toEqual({ returned: 10, new: 8, failing: 9 })
+  expect((await rowsRead(db, TABLE)) - before).toBeLessThan(10)
+})

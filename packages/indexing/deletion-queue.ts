@@ -3,8 +3,9 @@
  *
  * A claim is a time until which nobody else looks at the account. Who dies with it loses nothing: it is due again when the claim ends.
  */
-import type { DatabasePool } from '@sluice/database/pool.ts'
+import type { DatabasePool, Session } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
+import { oldestOf, overdueSeconds } from './overdue.ts'
 
 /**
  * `reported` → confirmed → `purging` → `purged`; from any of them to `returned` when the account is heard of again.
@@ -53,6 +54,13 @@ function claim(queue?: DeletionQueue): { name: string; text: string } {
       returning held.did, held.state, held."deletedAt", held.tries::int as tries`,
   }
 }
+
+/** How overdue each queue is, in seconds; 0: nothing is due. Reads one row of each. @throws TransientError, FatalError */
+export async function overdueDeletions(db: Session, now: Date): Promise<Record<DeletionQueue, number>> {
+  return overdueSeconds(db, { queues: DELETION_QUEUES, oldest: OLDEST }, now)
+}
+
+const OLDEST = { name: 'oldest-deletions', text: oldestOf('account_deletion', OF_QUEUE) }
 
 /** Ends a claim: it is due again at `dueAt`. */
 export async function postponeDeletion(db: DatabasePool, did: string, dueAt: string): Promise<void> {

@@ -3,21 +3,13 @@
  * each of these was hidden, or shown, until its next change.
  */
 import { populatedRepo } from '@sluice/atproto/testing/world.ts'
-import { HttpClient } from '@sluice/atproto/http.ts'
-import { MemoryIdentityCache } from '@sluice/atproto/identity-cache.ts'
-import { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
-import { XrpcClient } from '@sluice/atproto/xrpc.ts'
 import { SEQ_BACKFILL, type AccountEvent } from '@sluice/events/stream-event.ts'
-import { applyBatch } from '@sluice/indexing/apply-batch.ts'
-import { indexOn } from '@sluice/indexing/testing/index-on.ts'
-import { createLogger } from '@sluice/runtime/log.ts'
-import { Metrics } from '@sluice/runtime/metrics.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { queryOnce } from '@sluice/sandbox/postgres.ts'
 import type { FakeAccount } from '@sluice/sandbox/testing/fake-account.ts'
 import { FakeNetwork } from '@sluice/sandbox/testing/fake-network.ts'
-import { AccountChecks } from './check-accounts.ts'
-import { account, did, poll, startWorld } from './testing/deletion-scene.ts'
+import { checking } from './testing/checking.ts'
+import { account, poll } from './testing/deletion-scene.ts'
 import { append, drained, openRedis, startIndexer } from './testing/indexers.ts'
 
 const LIVE = 'firehose_live'
@@ -141,42 +133,6 @@ test('A1 A2 A3 what a host with a slow clock says last holds, whatever we found 
     .toBe(0)
   expect(await statusOf()).toEqual(new Map(all.map(({ name, wanted }) => [name, wanted])))
 })
-
-/** The service at work on an index, with a host that says what a test wants. */
-async function checking(database: string) {
-  await using stack = new AsyncDisposableStack()
-  const world = await startWorld()
-  stack.use(world.server)
-  const index = stack.use(indexOn(database))
-  const http = stack.adopt(new HttpClient({ allowPrivate: true }), (client) => client.close())
-  const cache = new MemoryIdentityCache()
-  const metrics = new Metrics({ role: 'test', build: 'test' })
-  const checks = new AccountChecks({
-    db: index.db,
-    identities: new IdentityResolver({ plcUrl: world.server.url, http, cache, refreshEveryMs: 0 }),
-    xrpc: new XrpcClient(http),
-    log: createLogger({ role: 'test', build: 'test', level: 'fatal', secrets: [] }),
-    metrics,
-    pollMs: 20,
-    retryMs: 20,
-  })
-  const stopping = new AbortController()
-  const running = checks.run(stopping.signal)
-  stack.defer(async () => {
-    stopping.abort()
-    await running
-  })
-  const read = async (text: string) => (await index.db.query(text, [did])).rows
-  const resources = stack.move()
-  return {
-    world,
-    apply: async (...events: AccountEvent[]) => await applyBatch(index, events),
-    status: async () => await read('select "upstreamStatus" from actor where did = $1'),
-    check: async () => await read('select state from account_check where did = $1'),
-    metrics: async () => await metrics.render(),
-    [Symbol.asyncDispose]: () => resources.disposeAsync(),
-  }
-}
 
 const at = (minute: number): string => new Date(FOUND_MS + minute * 60_000).toISOString()
 

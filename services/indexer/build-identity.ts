@@ -17,6 +17,7 @@ import { shardOfSetting } from '@sluice/streams/spread.ts'
 import { AccountChecks } from './check-accounts.ts'
 import type { IndexerConfig } from './config.ts'
 import { Deletions } from './delete-accounts.ts'
+import { HostPace } from './host-pace.ts'
 import { Handles } from './resolve-handles.ts'
 
 /** Of a test network, where nobody's DNS knows them. */
@@ -58,9 +59,9 @@ export function buildIdentity(context: RoleContext<IndexerConfig>, index: Index,
     onRetry: ({ error, delayMs }) => logRetry(log, delayMs, `asking for a repository in ${stream} failed`, error),
   })
   const shard = shardOfSetting(config.shard)
-  const xrpc = new XrpcClient(http)
-  const deletions = new Deletions({ index, redis, producer, identities, xrpc, log, metrics, shard })
-  const checks = new AccountChecks({ db: index.db, identities, xrpc, log, metrics, shard })
+  const asking = { identities, xrpc: new XrpcClient(http), pace: new HostPace() }
+  const deletions = new Deletions({ index, redis, producer, ...asking, log, metrics, shard })
+  const checks = new AccountChecks({ db: index.db, ...asking, log, metrics, shard })
   if (!config.handles) return [deletions, checks]
   const handles = new HandleResolver({
     http,

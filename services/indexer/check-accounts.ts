@@ -6,8 +6,10 @@ import type { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import type { AccountEvent } from '@sluice/events/stream-event.ts'
 import {
+  ACCOUNT_QUEUES,
   claimAccountChecks,
   failAccountCheck,
+  overdueAccountChecks,
   settleAccountCheck,
   type AccountClaim,
   type AccountQueue,
@@ -19,13 +21,16 @@ import type { Logger } from '@sluice/runtime/log.ts'
 import type { Metrics } from '@sluice/runtime/metrics.ts'
 import type { Service } from '@sluice/runtime/service.ts'
 import { isInShard, WHOLE, type Shard } from '@sluice/streams/spread.ts'
+import { HostPace, SlowHostError } from './host-pace.ts'
 import { servePlaces } from './places.ts'
-import { whereabouts, type StatusSources } from './whereabouts.ts'
+import { whereabouts, type Asking, type StatusSources } from './whereabouts.ts'
 
 export interface AccountChecksOptions extends StatusSources {
   identities: Pick<IdentityResolver, 'refresh' | 'purge'>
   /** Of whose accounts the news purge the cache of identities that we use; default: of all. */
   shard?: Shard
+  /** Default: one of its own. */
+  pace?: HostPace
   db: DatabasePool
   log: Logger
   metrics: Metrics
@@ -37,8 +42,8 @@ export interface AccountChecksOptions extends StatusSources {
 
 type Answer = Pick<AccountEvent, 'active' | 'status'>
 
-const OUTCOMES = ['as-held', 'differs', 'overtaken', 'unknown'] as const
-/** How many are asked about at a time. Hosts that never answer keep out only others that do not. */
+const OUTCOMES = ['as-held', 'differs', 'overtaken', 'put-off', 'unknown'] as const
+/** How many are asked about at a time. Hosts that never answer, or slowly, keep out only others that do so. */
 const PLACES: Record<AccountQueue, number> = { new: 3, failing: 1 }
 const RETRY_CAP_MS = 6 * 3_600_000
 
@@ -48,11 +53,20 @@ export class AccountChecks implements Service {
   readonly #outcomes
 
   constructor(options: AccountChecksOptions) {
-    this.#options = { pollMs: 1_000, retryMs: 10_000, claimMs: 120_000, shard: WHOLE, ...options }
+    this.#options = { pollMs: 1_000, retryMs: 10_000, claimMs: 120_000, shard: WHOLE, pace: new HostPace(), ...options }
     this.#outcomes = options.metrics.counter({
       name: 'sluice_account_checks_total',
-      help: 'Questions to hosts how an account stands of which different things were said. as-held: the index had it right; differs: it has now; overtaken: more was said meanwhile, asked again; unknown: nobody answered, asked again.',
+      help: 'Questions to hosts how an account stands of which different things were said. as-held: the index had it right; differs: it has now; overtaken: more was said meanwhile, asked again; put-off: its host was slow of late, asked in the place of those; unknown: nobody answered, asked again.',
       labels: { outcome: OUTCOMES },
+    })
+    options.metrics.gauge({
+      name: 'sluice_account_check_overdue_seconds',
+      help: 'For how long the account that waits longest has been due to be asked about. new rising: more differ than can be asked about, see accounts-behind in DATAPLANE_DEBUG.md; failing: hosts do not answer, or slowly.',
+      labels: { queue: ACCOUNT_QUEUES },
+      collect: async (gauge) => {
+        const overdue = await overdueAccountChecks(options.db, new Date())
+        for (const queue of ACCOUNT_QUEUES) gauge.set(overdue[queue], { queue })
+      },
     })
   }
 
@@ -65,18 +79,19 @@ export class AccountChecks implements Service {
         claimMs,
         claim: async (queue, now, until) =>
           (await claimAccountChecks(this.#options.db, { now, until, limit: 1, queue }))[0],
-        work: (claim, ends) => this.#work(claim, ends),
+        work: (claim, queue, ends) => this.#work(claim, queue, ends),
       },
       signal,
     )
   }
 
-  async #work(claim: AccountClaim, signal: AbortSignal): Promise<void> {
+  async #work(claim: AccountClaim, queue: AccountQueue, signal: AbortSignal): Promise<void> {
     const askedAtMs = Date.now()
     let said: Answer
     try {
-      said = await this.#ask(claim.did, signal)
+      said = await this.#ask(claim.did, { pace: this.#options.pace, inHaste: queue === 'new', signal })
     } catch (error) {
+      if (error instanceof SlowHostError) return await this.#putOff(claim)
       if (!(error instanceof TransientError)) throw error
       return await this.#askAgain(claim, error)
     }
@@ -91,11 +106,11 @@ export class AccountChecks implements Service {
   }
 
   /** @throws TransientError when there is no answer */
-  async #ask(did: string, signal: AbortSignal): Promise<Answer> {
+  async #ask(did: string, asking: Asking): Promise<Answer> {
     const { identities, shard } = this.#options
     // Asked a minute after the last time, the cache answers: of others' accounts it may have the host that they have left since.
     if (!isInShard(did, shard)) await identities.purge(did)
-    const found = await whereabouts(this.#options, did, signal)
+    const found = await whereabouts(this.#options, did, asking)
     switch (found.kind) {
       case 'hosted':
         return { active: found.active, ...(found.status !== undefined && { status: found.status }) }
@@ -107,6 +122,12 @@ export class AccountChecks implements Service {
         // It would be purged upon this, though nobody may have said that it was deleted: only its host may, or a tombstone.
         throw new TransientError(`${did} has no host that could be asked`)
     }
+  }
+
+  /** It is asked at once, in the place of those that do not answer. */
+  async #putOff(claim: AccountClaim): Promise<void> {
+    this.#outcomes.inc(1, { outcome: 'put-off' })
+    await failAccountCheck(this.#options.db, claim, new Date().toISOString())
   }
 
   /** Later, and ever later: there was no answer, or none that can be used. */

@@ -9,8 +9,10 @@ import { applyBatch, type Index } from '@sluice/indexing/apply-batch.ts'
 import { bulkPhase } from '@sluice/indexing/bulk/phase.ts'
 import {
   claimDeletions,
+  DELETION_QUEUES,
   failDeletion,
   forgetDeletion,
+  overdueDeletions,
   postponeDeletion,
   type DeletionClaim,
   type DeletionQueue,
@@ -25,6 +27,7 @@ import { readChains, moveChain, UNKNOWN_CHAIN } from '@sluice/streams/chain-stat
 import type { Redis } from '@sluice/streams/connection.ts'
 import { StateConflictError, type Producer } from '@sluice/streams/producer.ts'
 import { isInShard, WHOLE, type Shard } from '@sluice/streams/spread.ts'
+import { HostPace, SlowHostError } from './host-pace.ts'
 import { servePlaces } from './places.ts'
 import { whereabouts, type StatusSources, type Whereabouts } from './whereabouts.ts'
 
@@ -33,6 +36,8 @@ export interface DeletionsOptions extends StatusSources {
   redis: Redis
   /** Whose chain records and requests are in this Redis; default: of all accounts. */
   shard?: Shard
+  /** Default: one of its own. */
+  pace?: HostPace
   /** Of the stream of repositories to fetch. */
   producer: Producer<BackfillEvent>
   log: Logger
@@ -44,10 +49,10 @@ export interface DeletionsOptions extends StatusSources {
   batchRecords?: number
 }
 
-const OUTCOMES = ['purged', 'hosted', 'returned', 'unknown'] as const
+const OUTCOMES = ['purged', 'hosted', 'returned', 'put-off', 'unknown'] as const
 /**
- * How many are worked on at a time. Whoever has a thousand accounts at a host that never answers keeps out only others that fail, and a purge of millions of records
- * nobody who is back.
+ * How many are worked on at a time. Whoever has a thousand accounts at a host that never answers, or slowly, keeps out only others of that kind, and a purge of millions of
+ * records nobody who is back.
  */
 const PLACES: Record<DeletionQueue, number> = { returned: 1, new: 3, failing: 1 }
 /** When one that an indexer of another shard must see to is looked at again, about: that one should find it first. */
@@ -63,12 +68,22 @@ export class Deletions implements Service {
   readonly #outcomes
 
   constructor(options: DeletionsOptions) {
-    this.#options = { pollMs: 1_000, retryMs: 10_000, claimMs: 900_000, batchRecords: 500, shard: WHOLE, ...options }
+    const defaults = { pollMs: 1_000, retryMs: 10_000, claimMs: 900_000, batchRecords: 500, shard: WHOLE }
+    this.#options = { ...defaults, pace: new HostPace(), ...options }
     this.#db = options.index.db
     this.#outcomes = options.metrics.counter({
       name: 'sluice_account_deletions_total',
-      help: 'Reported deletions. purged: confirmed and carried out; hosted: the account is still there; returned: its repository was asked for; unknown: nobody answered.',
+      help: 'Reported deletions. purged: confirmed and carried out; hosted: the account is still there; returned: its repository was asked for; put-off: its host was slow of late, asked in the place of those; unknown: nobody answered.',
       labels: { outcome: OUTCOMES },
+    })
+    options.metrics.gauge({
+      name: 'sluice_account_deletion_overdue_seconds',
+      help: 'For how long the deletion that waits longest has been due. new rising: more are reported than can be confirmed and carried out; returned: accounts that are back are not asked for, see accounts-behind in DATAPLANE_DEBUG.md; failing: hosts do not answer, or slowly.',
+      labels: { queue: DELETION_QUEUES },
+      collect: async (gauge) => {
+        const overdue = await overdueDeletions(options.index.db, new Date())
+        for (const queue of DELETION_QUEUES) gauge.set(overdue[queue], { queue })
+      },
     })
   }
 
@@ -80,24 +95,25 @@ export class Deletions implements Service {
         pollMs,
         claimMs,
         claim: async (queue, now, until) => (await claimDeletions(this.#db, { now, until, limit: 1, queue }))[0],
-        work: (claim, ends) => this.#work(claim, ends),
+        work: (claim, queue, ends) => this.#work(claim, queue, ends),
       },
       signal,
     )
   }
 
   /** One that nobody can be asked about waits; what else fails is a fault of ours or of our stores. */
-  async #work(claim: DeletionClaim, signal: AbortSignal): Promise<void> {
+  async #work(claim: DeletionClaim, queue: DeletionQueue, signal: AbortSignal): Promise<void> {
     const { did, state, deletedAt } = claim
-    const { shard } = this.#options
+    const { shard, pace } = this.#options
     if (!isInShard(did, shard)) return await postponeDeletion(this.#db, did, inMs(OTHERS_MS * (0.5 + Math.random())))
     if (state === 'returned') return await this.#bringBack(claim, signal)
     if ((await bulkPhase(this.#db)) === 'loading') return await postponeDeletion(this.#db, did, inMs(LOADING_MS))
     const askedAtMs = Date.now()
     let found: Whereabouts
     try {
-      found = await whereabouts(this.#options, did, signal)
+      found = await whereabouts(this.#options, did, { pace, inHaste: queue === 'new', signal })
     } catch (error) {
+      if (error instanceof SlowHostError) return await this.#putOff(claim)
       if (!(error instanceof TransientError)) throw error
       return await this.#askAgain(claim, error)
     }
@@ -128,6 +144,12 @@ export class Deletions implements Service {
     }
     await postponeDeletion(this.#db, did, inMs(0))
     this.#outcomes.inc(1, { outcome: kind })
+  }
+
+  /** Its host is asked at once, in the place of those that do not answer. */
+  async #putOff({ did }: DeletionClaim): Promise<void> {
+    this.#outcomes.inc(1, { outcome: 'put-off' })
+    await failDeletion(this.#db, did, inMs(0))
   }
 
   /** Later, and ever later: there was no answer, or none that can be used. */

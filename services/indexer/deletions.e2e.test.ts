@@ -103,7 +103,7 @@ test('A2 an account of another shard is left to the indexers that have its chain
   const own = { index: shardOf(did, 2), of: 2 }
   const nowhere = { index: 1 - own.index, of: 2 }
   {
-    await using it = await scene(database, redisUrl, nowhere)
+    await using it = await scene(database, redisUrl, { shard: nowhere })
     it.world.says = 'gone'
     await applyBatch(it.index, [account(deletedAt, false, 'deleted')])
     await expect.poll(it.isPutOff, poll).toBe(true)
@@ -112,7 +112,7 @@ test('A2 an account of another shard is left to the indexers that have its chain
     expect(chain?.record).toMatchObject({ exported: true, rev: events[0]!.rev })
     await it.redis.flushDb()
   }
-  await using it = await scene(database, redisUrl, own)
+  await using it = await scene(database, redisUrl, { shard: own })
   it.world.says = 'gone'
   await expect.poll(it.records, poll).toBe(0)
   await expect.poll(async () => (await readChains(it.redis, [did]))[0]?.record.exported, poll).toBe(false)

@@ -9,7 +9,7 @@ export interface PlacesOptions<Queue extends string, Claim> {
   places: Record<Queue, number>
   /** Takes the next that is due and nobody else's until `until` (ISO 8601). */
   claim: (queue: Queue, now: string, until: string) => Promise<Claim | undefined>
-  work: (claim: Claim, signal: AbortSignal) => Promise<void>
+  work: (claim: Claim, queue: Queue, signal: AbortSignal) => Promise<void>
   claimMs: number
   /** From a queue in which nothing is due to the next look at it. */
   pollMs: number
@@ -28,8 +28,9 @@ export async function servePlaces<Queue extends string, Claim>(
   let first: { error: unknown } | undefined
   const queues = Object.entries(options.places) as [Queue, number][]
   const places = queues.flatMap(([queue, count]) => Array.from({ length: count }, () => queue))
+  const next = oneAtATime(options, ends)
   const ended = places.map((queue) =>
-    serve(options, queue, ends).catch((error: unknown) => {
+    serve(options, queue, next, ends).catch((error: unknown) => {
       first ??= { error }
       failed.abort()
     }),
@@ -40,16 +41,34 @@ export async function servePlaces<Queue extends string, Claim>(
   if (!signal.aborted || !(isAbort(error) || error instanceof TransientError)) throw error
 }
 
+/**
+ * Takes the next of a queue. Places that all look at once, as at the start, would each take a connection at that moment, and keep others waiting for one. After a
+ * failure nobody looks any more.
+ */
+function oneAtATime<Queue extends string, Claim>(
+  { claim, claimMs }: PlacesOptions<Queue, Claim>,
+  signal: AbortSignal,
+): (queue: Queue) => Promise<Claim | undefined> {
+  let last: Promise<Claim | undefined> = Promise.resolve(undefined)
+  return async (queue) => {
+    last = last.then(() => {
+      signal.throwIfAborted()
+      const nowMs = Date.now()
+      return claim(queue, new Date(nowMs).toISOString(), new Date(nowMs + claimMs).toISOString())
+    })
+    return await last
+  }
+}
+
 async function serve<Queue extends string, Claim>(
-  { claim, work, claimMs, pollMs }: PlacesOptions<Queue, Claim>,
+  { work, pollMs }: PlacesOptions<Queue, Claim>,
   queue: Queue,
+  next: (queue: Queue) => Promise<Claim | undefined>,
   signal: AbortSignal,
 ): Promise<void> {
   while (!signal.aborted) {
-    const nowMs = Date.now()
-    const [now, until] = [nowMs, nowMs + claimMs].map((ms) => new Date(ms).toISOString())
-    const taken = await claim(queue, now!, until!)
-    if (taken) await work(taken, signal)
+    const taken = await next(queue)
+    if (taken) await work(taken, queue, signal)
     else await sleep(pollMs, signal)
   }
 }

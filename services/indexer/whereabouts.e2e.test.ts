@@ -12,7 +12,8 @@ import { createLogger } from '@sluice/runtime/log.ts'
 import { Metrics } from '@sluice/runtime/metrics.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { AccountChecks } from './check-accounts.ts'
-import { whereabouts, type StatusSources, type Whereabouts } from './whereabouts.ts'
+import { HostPace, SlowHostError } from './host-pace.ts'
+import { whereabouts, type Asking, type StatusSources, type Whereabouts } from './whereabouts.ts'
 
 const did = testDid('of an old host')
 
@@ -46,6 +47,10 @@ function sourcesOf(stack: AsyncDisposableStack, { url: plcUrl }: TestServer): Ol
   return { identities: new IdentityResolver({ plcUrl, http, cache: new MemoryIdentityCache() }), xrpc: new XrpcClient(http) } // prettier-ignore
 }
 
+const asking = (options: Partial<Asking> = {}): Asking => {
+  return { pace: new HostPace(), inHaste: true, signal: new AbortController().signal, ...options }
+}
+
 const HEAD = { cid: 'bafyreib2rxk3rh6kzwq6tnxgvqnpdjqjmfjxqzq4v2kbh5y3hbhcpx2f6a', rev: '3kabcdefghijk' }
 
 test.for<[string, string | object, (host: string) => Whereabouts]>([
@@ -55,7 +60,7 @@ test.for<[string, string | object, (host: string) => Whereabouts]>([
   ['does not know', 'RepoNotFound', () => ({ kind: 'gone' })],
 ])('A1 an account that an old host %s', async ([, latest, wanted]) => {
   await using old = await oldHost(latest)
-  expect(await whereabouts(old.sources, did, new AbortController().signal)).toEqual(wanted(old.server.host))
+  expect(await whereabouts(old.sources, did, asking())).toEqual(wanted(old.server.host))
   expect(old.server.requests.slice(1)).toEqual([
     expect.stringContaining('.getRepoStatus?'),
     expect.stringContaining('.getLatestCommit?'),
@@ -92,8 +97,26 @@ test('D9 a stop does not wait for a directory that keeps silent', async () => {
   const asked = Promise.withResolvers<void>()
   const server = stack.use(await httpServer(() => asked.resolve()))
   const stopping = new AbortController()
-  const found = whereabouts(sourcesOf(stack, server), did, stopping.signal)
+  const found = whereabouts(sourcesOf(stack, server), did, asking({ signal: stopping.signal }))
   await asked.promise
   stopping.abort()
   await expect(found).rejects.toMatchObject({ name: 'AbortError' })
+})
+
+test('A1 the host of a did:web that was slow to say who it is is not asked where others wait', async () => {
+  await using stack = new AsyncDisposableStack()
+  let nowMs = 0
+  const server = stack.use(
+    await httpServer((_, response) => {
+      nowMs += 9_900
+      response.writeHead(503).end()
+    }),
+  )
+  const of = `did:web:localhost%3A${server.host.split(':')[1]}`
+  const pace = new HostPace(() => nowMs)
+  const ask = (inHaste: boolean) => whereabouts(sourcesOf(stack, server), of, asking({ pace, inHaste }))
+  await expect(ask(true)).rejects.toThrow('answers 503')
+  await expect(ask(true)).rejects.toThrow(SlowHostError)
+  expect(server.requests.length).toBe(1)
+  await expect(ask(false)).rejects.toThrow('answers 503')
 })

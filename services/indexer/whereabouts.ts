@@ -6,6 +6,7 @@ import type { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
 import { XrpcRefusedError, type XrpcClient } from '@sluice/atproto/xrpc.ts'
 import { DELETED } from '@sluice/indexing/accounts.ts'
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
+import type { HostPace } from './host-pace.ts'
 
 export type Whereabouts =
   | { kind: 'gone' }
@@ -21,47 +22,65 @@ export interface StatusSources {
   xrpc: Pick<XrpcClient, 'getRepoStatus' | 'getLatestCommit'>
 }
 
+/** How it is asked. */
+export interface Asking {
+  pace: HostPace
+  /** Others wait for this place: a host that was slow of late is not asked in it. */
+  inHaste: boolean
+  signal: AbortSignal
+}
+
 /** A host that is slower than this counts as one that does not answer: it is asked again. */
 const ANSWER_MS = 10_000
 const LIMITS = { headersMs: ANSWER_MS, idleMs: ANSWER_MS, totalMs: ANSWER_MS }
 
-/** @throws TransientError when it could not be found out: then nothing may be deleted, nor changed; the signal's reason */
+/** @throws SlowHostError in haste; TransientError when it could not be found out: then nothing may be deleted, nor changed; the signal's reason */
 export async function whereabouts(
   { identities, xrpc }: StatusSources,
   did: string,
-  signal: AbortSignal,
+  { pace, inHaste, signal }: Asking,
 ): Promise<Whereabouts> {
   // A directory may have asked for minutes of quiet: a stop does not wait for them.
-  const { resolution } = await untilAborted(identities.refresh(did), signal)
+  const resolve = async () => (await untilAborted(identities.refresh(did), signal)).resolution
+  const web = webHost(did)
+  const resolution = await (web === undefined ? resolve() : pace.ask(web, inHaste, resolve))
   if (resolution.status === 'tombstoned') return { kind: 'gone' }
   if (resolution.status !== 'found') {
     // The directory forgets nobody: one that says so is a mirror that is behind, or the wrong one. The host of a did:web may well.
-    if (resolution.status === 'missing' && did.startsWith('did:web:')) return { kind: 'homeless' }
+    if (resolution.status === 'missing' && web !== undefined) return { kind: 'homeless' }
     throw new TransientError(`${did} does not resolve (${resolution.status}): its host cannot be asked`)
   }
   const { pds } = resolution.identity
   if (pds === undefined) return { kind: 'homeless' }
   const { host } = new URL(pds)
+  return await pace.ask(host, inHaste, () => saidAt({ xrpc, pds, host, did, signal }))
+}
+
+/** Who keeps the document of a did:web, as `URL.host` writes it; undefined for other methods. */
+function webHost(did: string): string | undefined {
+  return /^did:web:(.*)$/s.exec(did)?.[1]?.replace(/%3a/gi, ':').toLowerCase()
+}
+
+interface Question extends Pick<StatusSources, 'xrpc'> {
+  pds: string
+  host: string
+  did: string
+  signal: AbortSignal
+}
+
+async function saidAt(question: Question): Promise<Whereabouts> {
+  const { xrpc, pds, host, did, signal } = question
   try {
     const { active, status } = await xrpc.getRepoStatus(pds, did, { signal, limits: LIMITS })
     if (!active && status === DELETED) return { kind: 'gone' }
     return { kind: 'hosted', host, active, ...(status !== undefined && { status }) }
   } catch (error) {
     if (!(error instanceof XrpcRefusedError)) throw asTransient(did, error)
-    return await refusedAs(error, { xrpc, pds, host, did, signal })
+    return await refusedAs(error, question)
   }
 }
 
-async function refusedAs(
-  error: XrpcRefusedError,
-  {
-    xrpc,
-    pds,
-    host,
-    did,
-    signal,
-  }: Pick<StatusSources, 'xrpc'> & { pds: string; host: string; did: string; signal: AbortSignal },
-): Promise<Whereabouts> {
+async function refusedAs(error: XrpcRefusedError, { xrpc, pds, host, did, signal }: Question): Promise<Whereabouts> {
   if (error.reason !== 'not-implemented') return saidBy(error, host, did)
   // Of an old host: an older question.
   try {

@@ -1,8 +1,17 @@
 /** Whose host answers is asked how its accounts stand, however many hosts there are that never answer. */
+import { HttpClient } from '@sluice/atproto/http.ts'
+import type { CachedResolution } from '@sluice/atproto/identity-cache.ts'
 import { TestRepo } from '@sluice/atproto/testing/repo.ts'
 import { testDid } from '@sluice/atproto/testing/world.ts'
+import { XrpcClient } from '@sluice/atproto/xrpc.ts'
+import { createLogger } from '@sluice/runtime/log.ts'
 import { FakeRelay } from '@sluice/sandbox/fake-relay.ts'
 import { expect } from '@sluice/sandbox/fixtures.ts'
+import { HighWater } from '@sluice/streams/high-water.ts'
+import { RedisIdentityCache } from '@sluice/streams/identity-cache.ts'
+import { Producer } from '@sluice/streams/producer.ts'
+import { AccountCheck } from './account-check.ts'
+import { SigningKeys } from './signing-keys.ts'
 import { test, WAIT } from './testing/run.ts'
 import { Stranger } from './testing/stranger.ts'
 
@@ -10,23 +19,39 @@ const TIME = '2026-01-01T00:00:00.000Z'
 const CHECKS = 'sluice_ingester_account_checks_total'
 const SILENT = 200
 
-/** Hosts that take a request and say nothing. */
-async function silentHosts() {
-  const hosts = await Promise.all(Array.from({ length: SILENT }, () => Stranger.start(() => {})))
+/** Hosts that are asked how an account stands, and say nothing. @param says what they say to anything else; default: nothing */
+async function silentHosts(says?: (host: Stranger) => object) {
+  const hosts: Stranger[] = []
+  for (let i = 0; i < SILENT; i++) {
+    const host = await Stranger.start(({ pathname }, response) => {
+      if (says && !pathname.startsWith('/xrpc/')) response.end(JSON.stringify(says(host)))
+    })
+    hosts.push(host)
+  }
+  const isKept = ({ requests }: Stranger) => requests.some(({ pathname }) => !says || pathname.startsWith('/xrpc/'))
   const end = async () => void (await Promise.all(hosts.map((host) => host[Symbol.asyncDispose]())))
-  return { hosts, asked: () => hosts.filter(({ requests }) => requests.length > 0).length, [Symbol.asyncDispose]: end }
+  return { hosts, asked: () => hosts.filter(isKept).length, [Symbol.asyncDispose]: end }
 }
 
 const webDid = ({ host }: Stranger) => `did:web:localhost%3A${host.split(':')[1]}`
 
+const documentOf = (id: string, serviceEndpoint: string) => {
+  return { id, service: [{ id: '#atproto_pds', type: 'AtprotoPersonalDataServer', serviceEndpoint }] }
+}
+
 test.for([
   { name: 'are the directory of their account', didOf: webDid },
   { name: 'are what a document names', didOf: ({ host }: Stranger) => testDid(host) },
+  {
+    name: 'say who their account is, and no more',
+    didOf: webDid,
+    says: (host: Stranger) => documentOf(webDid(host), host.url.replace('127.0.0.1', 'localhost')),
+  },
 ])(
   'hundreds of silent hosts that $name keep no account of another from being asked about',
-  async ({ didOf }, { tools }) => {
+  async ({ didOf, says }, { tools }) => {
     await using relay = await FakeRelay.start()
-    await using silent = await silentHosts()
+    await using silent = await silentHosts(says)
     const [alice, bob] = ['alice', 'bob'].map((name) => new TestRepo(testDid(name)))
     relay.register(alice!, bob!)
     const inactive = (did: string) =>
@@ -36,8 +61,7 @@ test.for([
     inactive(alice!.did)
     await expect.poll(differs, WAIT).toBe(1)
     for (const host of silent.hosts) {
-      const service = [{ id: '#atproto_pds', type: 'AtprotoPersonalDataServer', serviceEndpoint: host.url }]
-      relay.directory.documents.set(didOf(host), { id: didOf(host), service })
+      relay.directory.documents.set(didOf(host), documentOf(didOf(host), host.url))
       inactive(didOf(host))
     }
     await expect.poll(silent.asked, WAIT).toBeGreaterThanOrEqual(8)
@@ -47,3 +71,29 @@ test.for([
     expect(silent.asked()).toBeLessThan(SILENT / 2)
   },
 )
+
+test('a fault of ours ends it at once, though no other account is suspected', async ({ tools }) => {
+  const { redis } = tools
+  await using relay = await FakeRelay.start()
+  const alice = new TestRepo(testDid('alice'))
+  relay.register(alice)
+  const http = new HttpClient({ allowPrivate: true })
+  const [stream, repoStream] = ['firehose_live', 'repo_backfill']
+  const highWater = new HighWater({ redis, stream, entriesMax: 1e6 })
+  const checks = new AccountCheck({
+    redis,
+    producer: new Producer({ redis, stream, codec: { encode: (event: string) => ({ event }) }, highWater }),
+    repoStream,
+    xrpc: new XrpcClient(http),
+    keys: new SigningKeys({ plcUrl: relay.url, http, cache: new RedisIdentityCache<CachedResolution>({ redis }) }),
+    log: createLogger({ role: 'ingester', build: 'test', destination: { write: () => {} } }),
+    onAnswer() {
+      throw new Error('a fault of ours')
+    },
+  })
+  const running = checks.run(new AbortController().signal)
+  checks.suspect([alice.did])
+  await expect(running).rejects.toThrow('a fault of ours')
+  expect(relay.directory.asked('/xrpc/com.atproto.sync.getRepoStatus')).toBe(1)
+  await http.close()
+})

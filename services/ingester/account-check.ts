@@ -4,7 +4,7 @@
  *
  * Runs beside the data path and delays nothing. Each account is asked about once in a while, and few at a time: of each host one, and hosts that never answer in places of
  * their own (`host-places.ts`), or hundreds of accounts at such hosts would hold up all others. The host of a did:web is asked twice: for its document, and, mostly, for
- * the status. If the host disagrees with what we hold, its answer goes to the stream as an account event,
+ * the status, by whose answer it is judged. If the host disagrees with what we hold, its answer goes to the stream as an account event,
  * dated just before the question, and changes the chain record as a relay's event does.
  */
 import type { RepoStatus, XrpcClient } from '@sluice/atproto/xrpc.ts'
@@ -52,6 +52,7 @@ export class AccountCheck implements Service {
   /** When each account was asked about, oldest first. */
   readonly #asked = new Map<string, number>()
   #waiting = new Set<string>()
+  #fault: { error: unknown } | undefined
   readonly #resolving = new KeyedQueue({ concurrency: CONCURRENCY, capacity: 2 * CONCURRENCY })
   readonly #places = new HostPlaces()
   #wake: (() => void) | undefined
@@ -81,6 +82,7 @@ export class AccountCheck implements Service {
           this.#note(did)
           await this.#check(did, signal)
         }
+        if (this.#fault) throw this.#fault.error
         if (this.#waiting.size > 0 || signal.aborted) continue
         await new Promise<void>((resolve) => (this.#wake = resolve))
         this.#wake = undefined
@@ -102,14 +104,14 @@ export class AccountCheck implements Service {
 
   async #check(did: string, signal: AbortSignal): Promise<void> {
     const host = webHost(did)
-    const resolve = (): Promise<void> => this.#resolve(did, signal)
-    if (host === undefined) await this.#resolving.push(did, resolve, signal)
-    else this.#add(did, host, resolve)
+    const ask = (): Promise<void> => this.#resolve(did, signal)
+    if (host === undefined) await this.#resolving.push(did, ask, signal)
+    else this.#add(did, host, { ask, isFirst: true })
   }
 
   /** One that finds no room is left for the next time that it is suspected. */
-  #add(did: string, host: string, ask: Question['ask']): void {
-    this.#places.add(host, { ask, drop: () => void this.#asked.delete(did) })
+  #add(did: string, host: string, question: Omit<Question, 'drop'>): void {
+    this.#places.add(host, { ...question, drop: () => void this.#asked.delete(did) })
   }
 
   async #resolve(did: string, signal: AbortSignal): Promise<void> {
@@ -118,7 +120,7 @@ export class AccountCheck implements Service {
       const { pds } = await (webHost(did) === undefined ? keys.resolve(did, signal) : this.#inTime(did, signal))
       if (pds === undefined) return onAnswer('no-answer')
       const { host } = new URL(pds)
-      this.#add(did, host, (answered) => this.#ask({ did, pds, host, answered }, signal))
+      this.#add(did, host, { ask: (answered) => this.#ask({ did, pds, host, answered }, signal) })
     })
   }
 
@@ -158,10 +160,17 @@ export class AccountCheck implements Service {
       // A refusal may be the host's answer or what our client makes of it: a redirect to nowhere, a private address, too many bytes.
       const isTheirs =
         error instanceof TransientError || error instanceof RefusedError || error instanceof IdentityUnavailableError
-      if (!isTheirs) throw error
+      if (!isTheirs) throw this.#end(error)
       log.debug({ did, error: error.message }, 'the status of an account could not be asked for')
       onAnswer('no-answer')
     }
+  }
+
+  /** A fault of ours ends the run now, and not when the next account is suspected. @returns it */
+  #end(error: unknown): unknown {
+    this.#fault ??= { error }
+    this.#wake?.()
+    return error
   }
 
   /** @returns whether the host's word is another than what we held */

@@ -45,7 +45,7 @@ test('a relay that talks much does not fill the log', async ({ tools }) => {
   expect(ingester.log.join('')).toMatch(/"told":\{"other":\{"count":1000,"sample":"127[^"]{1,200}"/)
 })
 
-test('a relay that repeats on one connection that it has lost events is one incident and one sweep, on the next another', async ({
+test('a relay that repeats on one connection that it has lost events is one incident and one sweep, and on the next ones another when something has come since', async ({
   tools,
 }) => {
   await using relay = await FakeRelay.start()
@@ -54,21 +54,39 @@ test('a relay that repeats on one connection that it has lost events is one inci
   const ingester = await tools.ingest(relay)
   const told = (count: number) =>
     expect.poll(() => ingester.metric('sluice_ingester_frames_total', { type: 'info' }), WAIT).toBe(count)
+  const something = async () => {
+    relay.message('#account', { did: testDid('alice'), time: '2026-01-01T00:00:00.000Z', active: true })
+    await caughtUp(tools, relay)
+  }
   relay.send(outdated)
   await expect.poll(demand, WAIT).toMatch(/^outdated-cursor/)
   const first = await demand()
   for (let i = 0; i < 20; i++) relay.send(outdated)
-  await told(21)
-  relay.message('#account', { did: testDid('alice'), time: '2026-01-01T00:00:00.000Z', active: true })
-  await caughtUp(tools, relay)
+  await something()
+  relay.send(outdated)
+  await told(22)
   expect(await tools.incidents()).toEqual(['outdated-cursor'])
   expect(await demand()).toBe(first)
+
+  // What has no position is sent again to each connection that begins before it.
   relay.disconnect()
-  await expect.poll(() => relay.cursors.length, WAIT).toBe(2)
-  relay.send(outdated)
+  await told(23)
   await expect.poll(demand, WAIT).not.toBe(first)
-  expect(await demand()).toMatch(/^outdated-cursor/)
+  const second = await demand()
+  expect(second).toMatch(/^outdated-cursor/)
+  for (const count of [24, 25]) {
+    relay.disconnect()
+    await told(count)
+  }
   expect(await tools.incidents()).toEqual(['outdated-cursor', 'outdated-cursor'])
+  expect(await demand()).toBe(second)
+
+  await something()
+  relay.disconnect()
+  await expect.poll(() => relay.cursors.at(-1), WAIT).toBe(2)
+  relay.send(outdated)
+  await expect.poll(demand, WAIT).not.toBe(second)
+  expect(await tools.incidents()).toEqual(['outdated-cursor', 'outdated-cursor', 'outdated-cursor'])
 })
 
 test('where the cursor was taken away the age is that of nothing, whatever time was left', async ({ tools }) => {
@@ -77,4 +95,30 @@ test('where the cursor was taken away the age is that of nothing, whatever time 
   const ingester = await tools.ingest(relay)
   await expect.poll(() => ingester.metric('sluice_ingester_connected'), WAIT).toBe(1)
   expect(await ingester.metric(AGE)).toBe(0)
+})
+
+test('a relay that is down holds up no other, before that is known and after, and is read when it is back', async ({
+  tools,
+}) => {
+  await using relay = await FakeRelay.start()
+  await using away = await FakeRelay.start()
+  away.refuses = true
+  const [alice, bob] = ['alice', 'bob'].map((name) => ({ did: testDid(name), time: '2026-01-01T00:00:00.000Z' }))
+  for (const [of, account] of [
+    [relay, alice],
+    [away, bob],
+  ] as const)
+    of.message('#account', { ...account, active: true })
+  // The one that is down is the first of them.
+  const ingester = await tools.ingest(relay, { RELAY_HOSTS: `${away.url},${relay.url}` })
+  await caughtUp(tools, relay)
+  const refused = { host: away.host, reason: 'refused' }
+  await expect.poll(() => ingester.metric('sluice_ingester_reconnects_total', refused), WAIT).toBeGreaterThan(1)
+  relay.message('#account', { ...alice, active: true })
+  await caughtUp(tools, relay)
+  expect(relay.cursors).toEqual([0])
+  expect(await tools.cursor(away)).toBeNull()
+  away.refuses = false
+  await caughtUp(tools, away)
+  expect([await tools.ledger(relay), await tools.ledger(away)]).toEqual([{ appended: 2 }, { appended: 1 }])
 })

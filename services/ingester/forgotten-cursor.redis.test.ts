@@ -170,3 +170,32 @@ test('one that fails at the same place again is told of each time, hours apart, 
   await expect.poll(() => tools.redis.get(sweepKey(host)), WAIT).toBe(INGESTER_DONE)
   expect(await tools.redis.exists(stuckKey(host))).toBe(0)
 })
+
+test('a relay that fails on a cursor of its list of hosts gives that from the start, and no host is listed twice; one that is down is waited for', async ({
+  tools,
+}) => {
+  await using one = await FakeRelay.start()
+  await using two = await FakeRelay.start()
+  for (const host of [one, two]) {
+    const repo = new TestRepo(testDid(host.host))
+    repo.write([])
+    host.register(repo)
+  }
+  // It has forgotten what it gave out first, and is down for a while when it is asked from the start.
+  const asked = (): (string | null)[] => relay.requests.map(({ searchParams }) => searchParams.get('cursor'))
+  await using relay = await Stranger.start(({ searchParams }, response) => {
+    const cursor = searchParams.get('cursor')
+    const times = asked().filter((other) => other === cursor).length
+    const isDown = cursor === null && times > 1 && times <= 30
+    if (cursor === 'forgotten' || isDown) return void response.writeHead(503).end()
+    const first = { hosts: [{ hostname: one.host }], cursor: times === 1 ? 'forgotten' : 'new' }
+    response.end(JSON.stringify(cursor === null ? first : { hosts: [{ hostname: two.host }] }))
+  })
+  await using process = sweeping(tools, { source: 'hosts', upstreams: [parseUpstream(relay.url)!] })
+  await expect.poll(() => tools.redis.get(`repo_backfill:cursor:${relay.host}`), WAIT).toBe(INGESTER_DONE)
+  expect(asked()).toEqual([null, ...Array(10).fill('forgotten'), ...Array(30).fill(null), 'new'])
+  expect((await tools.requests()).length).toBe(2)
+  for (const host of [one, two]) expect(host.directory.asked('/xrpc/com.atproto.sync.listRepos')).toBe(1)
+  expect(process.seen.failures).toBe(1)
+  expect(process.seen.log).toContain('fails on a cursor of its list of hosts')
+})

@@ -8,8 +8,9 @@ function stage() {
   const open = new Map<string, (() => void)[]>()
   const begun: string[] = []
   const dropped: string[] = []
-  const ask = (host: string): void =>
+  const ask = (host: string, { isFirst = false } = {}): void =>
     places.add(host, {
+      isFirst,
       ask(answered) {
         begun.push(host)
         const { promise, resolve } = Promise.withResolvers<void>()
@@ -76,6 +77,23 @@ test('of each host one at a time, in the places of what it is by now', async () 
   expect(underWay()).toEqual(['silent 2', 'host'])
   await answer(['host'], 10)
   expect(underWay().sort()).toEqual(['host', 'silent 0', 'silent 2'])
+})
+
+test('who says who it is, and then nothing, is no quick one: not before it was silent, and not after', async () => {
+  const { ask, answer, underWay } = stage()
+  const silent = names('silent', 3)
+  const known = async (): Promise<void> => {
+    for (const host of silent) ask(host, { isFirst: true })
+    for (const host of silent) await answer([host], 10)
+    for (const host of silent) ask(host)
+  }
+  await known()
+  // Were they quick, all of the new ones would be under way beside them.
+  for (const host of names('new', 8)) ask(host)
+  expect(underWay()).toEqual([...silent, ...names('new', 5)])
+  await answer(silent, 10_000)
+  await known()
+  expect(underWay().filter((host) => silent.includes(host))).toEqual(silent.slice(0, 2))
 })
 
 test('what we do with an answer does not make its host a slow one', async () => {

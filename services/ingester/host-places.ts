@@ -1,6 +1,7 @@
 /**
  * Questions to strangers' hosts: of each host one at a time, and few in all. Hosts are asked in places of their kind, by how soon the last answer of each came: those that
- * never answer keep only each other waiting, and those of which nothing is known, each of them once. A host that was quick waits for no silent one, however many there are.
+ * never answer keep only each other waiting, and those of which nothing is known, each of them once. A host that was quick waits for no silent one, however many there are. Quick is who
+ * soon answers the question that all this is for: a host that tells who it is, and then nothing, stays what it was.
  *
  * Hosts of a kind take turns. Bounded: what waits, so that the slow do not take the room of the others, and how many hosts are remembered.
  */
@@ -8,6 +9,8 @@
 export interface Question {
   /** Must not reject for a fault of the host. @param answered to be called when the host has answered, or failed: what follows is ours */
   ask: (answered: () => void) => Promise<void>
+  /** Another one follows from the answer, and shows what the host is like; default: it is the one that all is for. */
+  isFirst?: boolean
   /** There is no room for it. */
   drop: () => void
 }
@@ -81,16 +84,18 @@ export class HostPlaces {
 
   async #ask(kind: Kind, host: string): Promise<void> {
     const waiting = this.#waiting.get(host)!
+    const { ask, isFirst = false } = waiting.shift()!
     const began = this.#now()
     let tookMs: number | undefined
     const answered = (): void => void (tookMs ??= this.#now() - began)
     try {
-      await waiting.shift()!.ask(answered)
+      await ask(answered)
     } catch (error) {
       this.#fail(error)
     }
     answered()
-    this.#remember(host, tookMs! <= QUICK_MS ? 'quick' : 'slow')
+    const isQuick = tookMs! <= QUICK_MS
+    if (!isQuick || !isFirst) this.#remember(host, isQuick ? 'quick' : 'slow')
     this.#trim(host, waiting)
     this.#running[kind]--
     if (waiting.length > 0) this.#line(host)

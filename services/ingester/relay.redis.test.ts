@@ -134,17 +134,6 @@ test('two relays that send the same are absorbed by rev, each with its own curso
   expect(await tools.requests()).toEqual([])
 })
 
-test('a relay that is down holds up no other', async ({ tools }) => {
-  await using one = await stage('alice')
-  await using two = await stage('bob')
-  two.relay.refuses = true
-  one.relay.commit(one.repos[0]!, [post()])
-  const ingester = await tools.ingest(one.relay, { RELAY_HOSTS: `${one.relay.url},${two.relay.url}` })
-  await caughtUp(tools, one.relay)
-  const refused = { host: two.relay.host, reason: 'refused' }
-  await expect.poll(() => ingester.metric('sluice_ingester_reconnects_total', refused), WAIT).toBeGreaterThan(0)
-})
-
 test('what is not wanted is left out, and the chain goes on; prefixes end at a dot', async ({ tools }) => {
   await using at = await stage('alice')
   const { relay, repos } = at

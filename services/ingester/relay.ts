@@ -5,8 +5,8 @@
  * - A frame that cannot be read is refused and counted, and stops nothing. One whose seq does not rise is left out: the chain shows
  *   whether anything is missing.
  * - While there is no room the socket is not read; if that lasts, the connection is closed, and resumed when there is room.
- * - Events that the relay no longer has (`OutdatedCursor`) are an incident, and ask for a sweep, once a connection. A cursor ahead of the relay (`FutureCursor`) waits for
- *   an operator, unless they have allowed starting over.
+ * - Events that the relay no longer has (`OutdatedCursor`) are an incident, and ask for a sweep, unless it only repeats that. A cursor ahead of the relay (`FutureCursor`)
+ *   waits for an operator, unless they have allowed starting over.
  */
 import { COMMIT_LIMITS } from '@sluice/atproto/commit.ts'
 import { decodeFrame, type Frame, type FrameRefusal, type RepoFrame } from '@sluice/atproto/frame.ts'
@@ -18,6 +18,7 @@ import type { Incident } from '@sluice/streams/incidents.ts'
 import { isInShard, type Shard } from '@sluice/streams/spread.ts'
 import { eventTime } from './event-time.ts'
 import { refused, type Refusal } from './outcome.ts'
+import { Outdated } from './outdated.ts'
 import type { Pipeline } from './pipeline.ts'
 import type { Slot } from './progress.ts'
 import type { Source } from './source.ts'
@@ -70,8 +71,7 @@ export class Relay {
   /** Frames in a row whose seq was not above the highest. */
   #notRising = 0
   #isAhead = false
-  /** Whether this connection has said that our cursor is outdated. Each time that it repeats it would be another incident, and, during a sweep, the demand of another. */
-  #isOutdated = false
+  readonly #outdated = new Outdated()
   /** How long nobody is to be asked after this connection. */
   #restMs = 0
 
@@ -143,7 +143,7 @@ export class Relay {
       case 'frame':
         return this.#frame(item.bytes, signal)
       case 'open':
-        this.#isOutdated = false
+        this.#outdated.connected()
         observer.connected(this.host)
         log.info({ host: this.host, cursor: item.cursor ?? 'none' }, 'connected to relay')
         break
@@ -231,9 +231,9 @@ export class Relay {
   async #info(name: string, text: string | undefined, signal: AbortSignal): Promise<void> {
     const { observer, source } = this.#options
     observer.told(this.host, name, text)
-    if (name !== 'OutdatedCursor' || this.#isOutdated) return
-    this.#isOutdated = true
-    const what = `${this.host} no longer has all that followed our cursor ${source.progress.highest}: ${text ?? name}`
+    const { highest } = source.progress
+    if (name !== 'OutdatedCursor' || !this.#outdated.isNews(highest, performance.now())) return
+    const what = `${this.host} no longer has all that followed our cursor ${highest}: ${text ?? name}`
     await this.#incident({ kind: 'outdated-cursor', what, action: 'a sweep finds what is missing' }, true, signal)
   }
 

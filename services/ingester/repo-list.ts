@@ -141,8 +141,8 @@ async function askInstead(
   }
 }
 
-/** A limit of the host is about its requests; a refusal says what is wrong. */
-function isOfCursor(error: unknown): error is TransientError {
+/** Whether the cursor may be what the host fails on: a limit of the host is about its requests; a refusal says what is wrong. */
+export function isOfCursor(error: unknown): error is TransientError {
   return error instanceof TransientError && !(error instanceof RateLimitedError)
 }
 

@@ -8,7 +8,7 @@
 import PQueue from 'p-queue'
 import type { ListedHost, XrpcClient } from '@sluice/atproto/xrpc.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
-import { retry, sleep, type BackoffPolicy, type Retry } from '@sluice/runtime/backoff.ts'
+import { sleep, type BackoffPolicy, type Retry } from '@sluice/runtime/backoff.ts'
 import { describeError, type TransientError } from '@sluice/runtime/errors.ts'
 import { logRetry, type Logger } from '@sluice/runtime/log.ts'
 import type { Service } from '@sluice/runtime/service.ts'
@@ -16,7 +16,8 @@ import type { Redis } from '@sluice/streams/connection.ts'
 import { cursorKey, INGESTER_DONE, readCursor } from '@sluice/streams/cursors.ts'
 import type { Producer } from '@sluice/streams/producer.ts'
 import type { Shard } from '@sluice/streams/spread.ts'
-import { GivenUpError, isHostFault, listRepos } from './repo-list.ts'
+import { listHosts } from './host-list.ts'
+import { isHostFault, listRepos } from './repo-list.ts'
 import type { ListingOutcome } from './listing.ts'
 import { stuckKey } from './stuck-cursor.ts'
 import { demandedAt, SweepSchedule } from './sweep-demand.ts'
@@ -62,8 +63,6 @@ const HOST_TRIES = 5
 const HOST_PAGES = 5_000
 /** Of one host in a pass. Slow answers would hold one of the places of `HOST_CONCURRENCY` for days; at its cursor it goes on in the next pass. */
 const HOST_ANSWERS_MS = 3_600_000
-/** Of the hosts that a relay knows: a million. */
-const LISTS_OF_HOSTS = 1_000
 const BACKOFF: BackoffPolicy = { baseMs: 1_000, capMs: 60_000, healthyAfterMs: 0 }
 /** Hosts that a relay has given up. */
 const DEAD_STATUS = new Set(['offline', 'banned'])
@@ -216,18 +215,15 @@ export class Repos implements Service {
   }
 
   /** @throws RefusedError, GivenUpError: see `isHostFault` */
-  async *#hosts(relay: Upstream, signal: AbortSignal): AsyncGenerator<ListedHost> {
-    const { xrpc } = this.#options
-    let cursor: string | undefined
-    for (let pages = 0; pages < LISTS_OF_HOSTS; pages++) {
-      const query = { limit: 1_000, ...(cursor !== undefined && { cursor }) }
-      const ask = async () => xrpc.listHosts(relay.webUrl, query, { signal })
-      const page = await retry(signal, this.#backoff, ask, (wait) => this.#onWait(relay.host, wait))
-      yield* page.items
-      if (page.cursor === undefined || page.cursor === cursor) return
-      cursor = page.cursor
+  #hosts(relay: Upstream, signal: AbortSignal): AsyncGenerator<ListedHost> {
+    const { xrpc, observer, log } = this.#options
+    const { host } = relay
+    const onWait = (wait: Retry): void => this.#onWait(host, wait)
+    const onAnew = (error: TransientError): void => {
+      observer.hostFailed()
+      log.warn({ host, error: describeError(error) }, 'a relay fails on a cursor of its list of hosts: begun anew')
     }
-    throw new GivenUpError(`${relay.host}: its list of hosts has no end after ${LISTS_OF_HOSTS} pages`)
+    return listHosts({ xrpc, relay, backoff: this.#backoff, onWait, onAnew }, signal)
   }
 
   async #list({ upstream, relay, cursorKey }: Lister, pass: Pass, signal: AbortSignal): Promise<void> {

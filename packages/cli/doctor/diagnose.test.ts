@@ -63,6 +63,7 @@ const POSTGRES: PostgresState = {
   pendingMigrations: [],
   wrongTextOrder: undefined,
   bulkPhase: undefined,
+  overdue: { checks: { new: 0, failing: 0 }, deletions: { returned: 0, new: 0, failing: 0 } },
   tables: [],
   sequences: [],
   missingIndexes: [],
@@ -146,6 +147,22 @@ test.each<[FindingId, Parameters<typeof ids>[0]]>([
   ],
 ])('%s is named', (id, given) => {
   expect(ids(given)).toEqual([id])
+})
+
+test('accounts that wait for a question are named when they wait for long, and not those whose hosts do not answer', () => {
+  const overdue = (checks: number[], deletions: number[]): PostgresState['overdue'] => ({
+    checks: { new: checks[0]!, failing: checks[1]! },
+    deletions: { returned: deletions[0]!, new: deletions[1]!, failing: deletions[2]! },
+  })
+  const found = (state: PostgresState['overdue']) =>
+    diagnose(stateOf({ postgres: { overdue: state } })).map(({ id, what }) => `${id}: ${what}`)
+  expect(found(overdue([3_500, 1e6], [3_500, 3_500, 1e6]))).toEqual([])
+  expect(found(undefined)).toEqual([])
+  expect(found(overdue([7_200, 0], [0, 0, 0]))).toEqual([
+    'accounts-behind: accounts of which different things were said have not been asked about for 2.0 h',
+  ])
+  expect(found(overdue([0, 0], [7_200, 0, 0]))).toEqual([expect.stringContaining('accounts that are back')])
+  expect(found(overdue([0, 0], [0, 7_200, 0]))).toEqual([expect.stringContaining('deletions that were reported')])
 })
 
 test('a stuck entry is one that was handed out before; what a backfiller holds is not stuck', () => {

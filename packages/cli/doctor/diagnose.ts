@@ -1,4 +1,5 @@
 /** Every rule, in the order of the data path: the first finding is likely to be the cause of those behind it. Pure. */
+import { accountsBehind } from './account-rules.ts'
 import { LIMITS, type Finding, type Limits, type Rule } from './finding.ts'
 import { poolStarved, postgres, postgresAway } from './postgres-rules.ts'
 import { clocks, redisAway, redisSettings, redisSpeed } from './redis-rules.ts'
@@ -46,6 +47,7 @@ const RULES: readonly Rule[] = [
   cursorOld,
   labelerSilent,
   backfillStalled,
+  accountsBehind,
   deadLetters,
   unknownGroups,
   daemons,

@@ -42,6 +42,7 @@ export const FINDINGS = [
   'vacuum-behind',
   'long-transaction',
   'lock-waits',
+  'accounts-behind',
   'config-streams',
   'config-collections',
   'config-unknown',
@@ -72,6 +73,8 @@ export interface Limits {
   deadSeconds: number
   /** Relays keep some days of events. */
   cursorSeconds: number
+  /** How overdue a question to the host of an account is. */
+  accountSeconds: number
   roundTripMs: number
   clockMs: number
 }
@@ -80,6 +83,7 @@ export const LIMITS: Limits = {
   lagSeconds: 300,
   deadSeconds: 15,
   cursorSeconds: 86_400,
+  accountSeconds: 3_600,
   roundTripMs: 250,
   clockMs: 5_000,
 }

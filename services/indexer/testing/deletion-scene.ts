@@ -21,6 +21,7 @@ import { HighWater } from '@sluice/streams/high-water.ts'
 import { Producer } from '@sluice/streams/producer.ts'
 import { WHOLE, type Shard } from '@sluice/streams/spread.ts'
 import { Deletions } from '../delete-accounts.ts'
+import { HostPace } from '../host-pace.ts'
 import { openRedis } from './indexers.ts'
 
 export const STREAM = 'repo_backfill'
@@ -41,16 +42,19 @@ export interface World {
   says: Says
   /** By whom it was asked and said nothing so far: each answers when it is called. */
   later: ((says: Says) => void)[]
+  /** Of whom the directory says that they were ended: no host is asked. */
+  ended: Set<string>
   server: TestServer
 }
 
 /** Directory and host in one. */
 export async function startWorld(): Promise<World> {
-  const world = { says: 'nothing', later: [] as World['later'] } as World
+  const world = { says: 'nothing', later: [] as World['later'], ended: new Set<string>() } as World
   world.server = await httpServer((request, response) => {
     const url = new URL(request.url!, 'http://host')
     const asked = url.searchParams.get('did') ?? url.pathname.slice(1)
     if (!url.pathname.startsWith('/xrpc/')) {
+      if (world.ended.has(asked)) return json(response, { message: `DID not available: ${asked}` }, 410)
       const service = { id: '#atproto_pds', type: 'AtprotoPersonalDataServer', serviceEndpoint: world.server.url }
       return json(response, { id: asked, alsoKnownAs: [], service: world.says === 'homeless' ? [] : [service] })
     }
@@ -100,8 +104,15 @@ export interface Scene extends AsyncDisposable {
   outcomes: (outcome: string) => Promise<number>
 }
 
+/** By its clock no host is slow, however long a test takes. */
+export const PATIENT = new HostPace(() => 0)
+
 /** An index with records of the account, its deletion reported, and the service at work. */
-export async function scene(database: string, redisUrl: string, shard: Shard = WHOLE): Promise<Scene> {
+export async function scene(
+  database: string,
+  redisUrl: string,
+  { shard = WHOLE, pace = PATIENT }: { shard?: Shard; pace?: HostPace } = {},
+): Promise<Scene> {
   await using stack = new AsyncDisposableStack()
   const world = await startWorld()
   stack.use(world.server)
@@ -128,6 +139,7 @@ export async function scene(database: string, redisUrl: string, shard: Shard = W
       pollMs: 20,
       retryMs: 20,
       shard,
+      pace,
     })
   await applyBatch(index, events)
   const chain = {

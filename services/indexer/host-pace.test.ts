@@ -1,0 +1,64 @@
+import { expect, test } from 'vitest'
+import { HostPace, SlowHostError } from './host-pace.ts'
+
+/** A host that takes as long as it is told, and whether it was asked. */
+function hosts() {
+  let nowMs = 0
+  const pace = new HostPace(() => nowMs)
+  const asked = async (host: string, tookMs: number, { inHaste = true } = {}): Promise<boolean> => {
+    let wasAsked = false
+    const ask = async (): Promise<void> => {
+      wasAsked = true
+      nowMs += tookMs
+    }
+    await pace.ask(host, inHaste, ask).catch((error: unknown) => expect(error).toBeInstanceOf(SlowHostError))
+    return wasAsked
+  }
+  return { pace, asked, pass: (ms: number) => void (nowMs += ms), nowMs: () => nowMs }
+}
+
+test('a host that answers just in time has a tenth of a place that others wait for, and an unlimited one of its own kind', async () => {
+  const { asked, pass, nowMs } = hosts()
+  let heldMs = 0
+  while (nowMs() < 3_600_000) {
+    if (await asked('slow', 9_900)) heldMs += 9_900
+    else pass(1_000)
+  }
+  expect(heldMs / nowMs()).toBeGreaterThan(0.05)
+  expect(heldMs / nowMs()).toBeLessThan(0.12)
+  expect(await asked('slow', 9_900, { inHaste: false })).toBe(true)
+})
+
+test('one that answers soon every second time has no more', async () => {
+  const { asked, pass, nowMs } = hosts()
+  let heldMs = 0
+  while (nowMs() < 3_600_000) {
+    if (await asked('moody', 9_900)) heldMs += 9_900
+    else pass(500)
+    await asked('moody', 500, { inHaste: false })
+  }
+  expect(heldMs / nowMs()).toBeLessThan(0.12)
+})
+
+test('one that answers soon is asked each time, whatever others owe; one that was slow for once is soon asked again', async () => {
+  const { asked, pass } = hosts()
+  expect(await asked('slow', 9_900)).toBe(true)
+  for (let i = 0; i < 10_000; i++) expect(await asked('good', 900)).toBe(true)
+  expect(await asked('slow', 9_900)).toBe(true)
+  expect(await asked('slow', 9_900)).toBe(false)
+  for (let i = 0; i < 100; i++) await asked('slow', 9_900, { inHaste: false })
+  expect(await asked('slow', 100)).toBe(false)
+  pass(600_000)
+  expect(await asked('slow', 100)).toBe(true)
+})
+
+test('a host that fails late owes as much as one that answers late', async () => {
+  let nowMs = 0
+  const pace = new HostPace(() => nowMs)
+  const fail = async (): Promise<never> => {
+    nowMs += 10_000
+    throw new Error('no answer')
+  }
+  await expect(pace.ask('silent', true, fail)).rejects.toThrow('no answer')
+  await expect(pace.ask('silent', true, fail)).rejects.toThrow(SlowHostError)
+})

@@ -1,0 +1,76 @@
+/** A1, A2: a host that answers, and each time only just in time, keeps nobody else's account from being asked about, however many it has; and its own are asked about. */
+import type { AccountEvent } from '@sluice/events/stream-event.ts'
+import { applyBatch } from '@sluice/indexing/apply-batch.ts'
+import { expect, test } from '@sluice/sandbox/fixtures.ts'
+import { HostPace } from './host-pace.ts'
+import { checking } from './testing/checking.ts'
+import { account, deletedAt, did, poll, scene, type World } from './testing/deletion-scene.ts'
+
+const THEIRS = Array.from({ length: 8 }, (_, i) => `did:plc:${'abcdefgh'[i]!.repeat(24)}`)
+/** In places that others wait for. */
+const AT_ONCE = 3
+
+/** Ten seconds pass until the host answers by this clock. */
+function slowly() {
+  let nowMs = 0
+  const pace = new HostPace(() => nowMs)
+  const answer = ({ later }: World, count: number): void => {
+    nowMs += 9_900
+    for (const one of later.splice(0, count)) one('active')
+  }
+  return { pace, answer }
+}
+
+test('A1 one that is slow about many accounts whose status differs leaves the places to others after one round', async ({
+  database,
+}) => {
+  const { pace, answer } = slowly()
+  await using it = await checking(database, pace)
+  const { world } = it
+  const differing = (of: string): AccountEvent[] => [
+    account('2026-06-01T12:00:00.000Z', true, undefined, of),
+    account('2026-06-01T12:00:01.000Z', false, 'deactivated', of),
+  ]
+  world.says = 'later'
+  await it.apply(...THEIRS.flatMap(differing))
+  await expect.poll(() => world.later.length, poll).toBe(AT_ONCE)
+  answer(world, AT_ONCE)
+  // From now on it is asked where those that do not answer are.
+  await expect.poll(() => world.later.length, poll).toBe(1)
+  world.ended.add(did)
+  await it.apply(...differing(did))
+  await expect.poll(it.status, poll).toEqual([{ upstreamStatus: 'deleted' }])
+  expect(world.later.length).toBe(1)
+  expect(await it.metrics()).toContain(`account_checks_total{outcome="put-off"} ${THEIRS.length - AT_ONCE}`)
+  for (let i = AT_ONCE; i < THEIRS.length; i++) {
+    await expect.poll(() => world.later.length, poll).toBe(1)
+    answer(world, 1)
+  }
+  await expect.poll(it.metrics, poll).toContain(`account_checks_total{outcome="differs"} ${THEIRS.length + 1}`)
+})
+
+test('A2 one that is slow about many accounts whose deletion was reported leaves the places to others after one round', async ({
+  database,
+  redisUrl,
+}) => {
+  const { pace, answer } = slowly()
+  await using it = await scene(database, redisUrl, { pace })
+  const { world } = it
+  world.says = 'later'
+  await applyBatch(
+    it.index,
+    THEIRS.map((of) => account(deletedAt, false, 'deleted', of)),
+  )
+  await expect.poll(() => world.later.length, poll).toBe(AT_ONCE)
+  answer(world, AT_ONCE)
+  await expect.poll(() => world.later.length, poll).toBe(1)
+  world.ended.add(did)
+  await applyBatch(it.index, [account(deletedAt, false, 'deleted')])
+  await expect.poll(it.records, poll).toBe(0)
+  expect(world.later.length).toBe(1)
+  for (let i = AT_ONCE; i < THEIRS.length; i++) {
+    await expect.poll(() => world.later.length, poll).toBe(1)
+    answer(world, 1)
+  }
+  await expect.poll(() => it.outcomes('hosted'), poll).toBe(THEIRS.length)
+})
