@@ -173,14 +173,40 @@ export interface Touched<R = unknown> {
   entry?: Entry<R>
   /** Its columns were derived with the batch. */
   derived: boolean
-  /** It came with its own commit, and after what the index held of the path, which was in force until then. */
+  /** Nothing was known of its path. */
+  first?: boolean
+  /** It is the newest, or it came with its own commit, and after what the index held of the path, which was in force until then. */
   follows?: boolean
   /** Of one that was derived again: false when nothing changed on which other records hang. */
   passesOn?: boolean
+  /** It was derived again and found to be as it was. */
+  same?: boolean
 }
 
-/** What other transactions wrote that a batch may not have seen: what is younger than a Postgres xid (null: than anything), or nothing at all. */
-export type Unseen = { since: string | null } | 'nothing'
+/**
+ * What other transactions wrote that one of ours may not have seen: what is younger than a Postgres xid (null: than anything), or nothing at all. `own`: the
+ * xid of ours.
+ */
+export type Unseen = { since: string | null; own?: string } | 'nothing'
+
+/** What may hang on some versions. */
+export interface Affected {
+  uris: string[]
+  /** Of these versions not all was looked at, and of what hangs on them nothing need be in `uris`. */
+  beyond: Beyond[]
+}
+
+/** How many records are looked at: `all` for all versions together; when that does not do, `each` for each of them. */
+export interface Room {
+  all: number
+  each: number
+}
+
+/** A record, and from when on what hangs on it was written (TID; '': at any time). */
+export interface Beyond {
+  uri: string
+  since: string
+}
 
 /** What is remembered of a version that is no longer in force, for what arrives late. Never the record's content. */
 export interface Fact {
@@ -231,8 +257,10 @@ export interface Collection<R = unknown> {
   derive?: (sql: Sql, written: readonly Written<R>[]) => Promise<ReadonlyMap<string, Notification[]> | void>
   /** Versions that are superseded leave this fact behind. */
   remembers?: (entry: Entry<R>) => Fact
-  /** The records in the index whose derived columns or notifications may hang on these versions. Asked after the commit. */
-  affects?: (sql: Sql, touched: readonly Touched<R>[], unseen: Unseen) => Promise<string[]>
+  /**
+   * The records in the index whose derived columns or notifications may hang on these versions. Asked after the commit. `room` undefined: it looks at as many as there are. A version that was deleted at `rev` may stand for all that hangs on the record since then.
+   */
+  affects?: (sql: Sql, touched: readonly Touched<R>[], unseen: Unseen, room?: Room) => Promise<Affected>
 }
 
 type Spec<R> = Pick<Collection<R>, 'rows'> & Partial<Omit<Collection<R>, 'nsid' | 'rows'>>

@@ -56,6 +56,20 @@ export interface PastFactTable {
   fact: Json<unknown>
 }
 
+/** Ours: a record on which more hangs than a batch settles itself. */
+export interface SettleLaterTable {
+  uri: string
+  /** TID: what was written since then hangs on it, and nobody works on that; '': ever; null: nothing. */
+  since: string | null
+  /** The same, of what somebody works on. */
+  working: string | null
+  dueAt: string
+  /** Names the claim that holds; null: nobody works on it. */
+  claim: string | null
+  /** How often it was claimed. */
+  tries: number
+}
+
 /** Ours: a deleted record, kept until no older event about it can be queued. */
 export interface TombstoneTable {
   uri: string

@@ -13,6 +13,7 @@ import type {
   GatedReplyTable,
   HandleCheckTable,
   PastFactTable,
+  SettleLaterTable,
   TombstoneTable,
 } from './own-tables.ts'
 
@@ -57,6 +58,7 @@ export interface Schema {
   bulk_step: BulkStepTable
   gated_reply: GatedReplyTable
   past_fact: PastFactTable
+  settle_later: SettleLaterTable
   verification: VerificationTable
 }
 

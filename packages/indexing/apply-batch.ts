@@ -30,8 +30,9 @@ import { ownAccounts, type KnownActors } from './own.ts'
 import { prepare, prepareRanges, type Prepared, type Range, type Refused } from './prepare.ts'
 import { rememberEnded, rememberFacts } from './remember.ts'
 import { removeRows, type Going, type Removed } from './remove.ts'
-import { BEGAN, settle, unsettled, type Began } from './settle.ts'
+import { settle, unsettled, type BatchRoom } from './settle.ts'
 import { sqlOf } from './sql.ts'
+import { BEGAN, type Began } from './unseen.ts'
 import { fold, type Past, type Version } from './version.ts'
 
 export interface Applied {
@@ -49,6 +50,8 @@ export interface Index {
   db: DatabasePool
   collections: CollectionSet
   actors: KnownActors
+  /** How much of what hangs on a batch is settled with it. Default: `ROOM`. */
+  room?: BatchRoom
 }
 
 export interface ApplyOptions {
@@ -94,7 +97,7 @@ export async function applyBatch(
 
 /** In one transaction, whole or not at all; then settles. */
 async function applyPrepared(
-  { db, collections, actors }: Index,
+  { db, collections, actors, room }: Index,
   prepared: Prepared,
   { byBytes, clearLeftovers }: { byBytes: boolean; clearLeftovers: boolean },
 ): Promise<Applied> {
@@ -121,7 +124,7 @@ async function applyPrepared(
   })
   actors.add(prepared.heads.map(({ did }) => did))
   crashPoint('settle.before')
-  const settled = open ? await settle(db, collections, open) : 0
+  const settled = open ? await settle(db, collections, open, room) : 0
   return { ...summary(decisions, prepared.refused), settled }
 }
 

@@ -6,6 +6,7 @@ import { describe } from 'vitest'
 import { applyBatch, type Index } from './apply-batch.ts'
 import { indexOn } from './testing/index-on.ts'
 import { history } from './testing/history.ts'
+import { settleAll } from './testing/settle-all.ts'
 import { differences, snapshot, type Snapshot } from './testing/snapshot.ts'
 
 const SEEDS = process.env.SEEDS ? process.env.SEEDS.split(',').map(Number) : [1, 2, 3, 4]
@@ -34,6 +35,31 @@ describe.each(SEEDS)('seed %i', (seed) => {
     const random = new Random(seed)
     await using index = indexOn(otherDatabase)
     await apply(index, events, () => 1 + random.below(random.pick([3, 30, 300])))
+    expect(differences(expected, await snapshot(index.db))).toEqual([])
+  })
+
+  test('what is put off, nearly all, and worked off while batches go on, gives the same rows', async ({
+    database,
+    otherDatabase,
+  }) => {
+    const expected = await natural(database, events)
+    const random = new Random(seed + 2_000)
+    const delivered = random.shuffled([...events, ...events.filter(() => random.chance(0.3))])
+    await using index = { ...indexOn(otherDatabase), room: { base: 0, each: random.below(2), own: 0 } }
+    const lanes = [0, 1, 2].map((lane) => delivered.filter((_, i) => i % 3 === lane))
+    const applied = lanes.map((lane) => apply(index, lane, () => 1 + random.below(40)))
+    let isApplied = false
+    let claims = 0
+    const settled = [0, 1].map(async () => {
+      for (let isLast = false; !isLast;) {
+        isLast = isApplied
+        claims += await settleAll(index)
+      }
+    })
+    await Promise.all(applied)
+    isApplied = true
+    await Promise.all(settled)
+    expect(claims).toBeGreaterThan(5)
     expect(differences(expected, await snapshot(index.db))).toEqual([])
   })
 

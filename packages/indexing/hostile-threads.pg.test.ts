@@ -93,10 +93,13 @@ test('C5 many answer at once below a post that was edited 100 times, with 10,000
     entry: {} as never,
   }))
   const found = await index.db.session((session) => affectedByPosts(sqlOf(session), touched, EVER))
-  expect(found.sort()).toEqual(replies.map(uriOf).sort())
+  expect(found.uris.sort()).toEqual(replies.map(uriOf).sort())
   const now = await index.db.query<{ next: string }>('select pg_snapshot_xmax(pg_current_snapshot())::text as next')
   const since = now.rows[0]!.next
-  expect(await index.db.session((session) => affectedByPosts(sqlOf(session), touched, { since }))).toEqual([])
+  expect(await index.db.session((session) => affectedByPosts(sqlOf(session), touched, { since }))).toEqual({
+    uris: [],
+    beyond: [],
+  })
 })
 
 test('C5 a deleted post that was edited 20,000 times is liked by 1,000, and its author has muted its thread', async ({
@@ -126,8 +129,8 @@ test('C5 a follow that was ended 20,000 times ends once more, between two who ha
   const replies = await gatedReplies(index, 2_000)
   const follow = `at://${MALLORY}/app.bsky.graph.follow/again`
   await remember(index, { uri: follow, key: `'follow ${MALLORY} ${ANN}'`, facts: 20_000 })
-  const found = await index.db.session((session) => affectedByFollows(sqlOf(session), [ended(follow)]))
-  expect(found.sort()).toEqual(replies)
+  const found = await index.db.session((session) => affectedByFollows(sqlOf(session), [ended(follow)], 'nothing'))
+  expect(found.uris.sort()).toEqual(replies)
 })
 
 test('C5 a list item that was ended 20,000 times ends once more, of a member who has 2,000 gated replies', async ({
@@ -149,11 +152,11 @@ test('C5 a list item that was ended 20,000 times ends once more, of a member who
   const before = await moment()
   const item = `at://${ANN}/app.bsky.graph.listitem/again`
   await remember(index, { uri: item, key: `'listitem ${list} ${MALLORY}'`, facts: 20_000 })
-  const found = await index.db.session((session) => affectedByListItems(sqlOf(session), [ended(item)]))
-  expect(found.sort()).toEqual(replies)
+  const found = await index.db.session((session) => affectedByListItems(sqlOf(session), [ended(item)], 'nothing'))
+  expect(found.uris.sort()).toEqual(replies)
   const touched = replies.map((uri) => ({ uri, did: MALLORY, rev: '', derived: true, entry: {} as never }))
-  const overtaken = (since: string): Promise<string[]> =>
-    index.db.session((session) => affectedByPosts(sqlOf(session), touched, { since }))
+  const overtaken = async (since: string): Promise<string[]> =>
+    (await index.db.session((session) => affectedByPosts(sqlOf(session), touched, { since }))).uris
   expect((await overtaken(before)).sort()).toEqual(replies)
   expect(await overtaken(await moment())).toEqual([])
 })
@@ -177,8 +180,8 @@ test('C5 8,000 follows of one pair, made or ended in one batch, are asked for th
   const ends = await manyTimes(index, 'app.bsky.graph.follow', `follow ${MALLORY} ${ANN}`)
   const made = ends.map((end) => ({ ...end, entry: { ...end, live: true, record: { subject: ANN } } as never }))
   for (const touched of [made, ends]) {
-    const found = await index.db.session((session) => affectedByFollows(sqlOf(session), touched))
-    expect(found.sort()).toEqual(replies)
+    const found = await index.db.session((session) => affectedByFollows(sqlOf(session), touched, 'nothing'))
+    expect(found.uris.sort()).toEqual(replies)
   }
 })
 
@@ -190,8 +193,8 @@ test('C5 8,000 list items of one member, made or ended in one batch, are asked f
   const ends = await manyTimes(index, 'app.bsky.graph.listitem', `listitem list ${MALLORY}`)
   const made = ends.map((end) => ({ ...end, entry: { ...end, live: true, record: { subject: MALLORY } } as never }))
   for (const touched of [made, ends]) {
-    const found = await index.db.session((session) => affectedByListItems(sqlOf(session), touched))
-    expect(found.sort()).toEqual(replies)
+    const found = await index.db.session((session) => affectedByListItems(sqlOf(session), touched, 'nothing'))
+    expect(found.uris.sort()).toEqual(replies)
   }
 })
 

@@ -9,11 +9,13 @@ import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { Random } from '@sluice/sandbox/random.ts'
 import { describe } from 'vitest'
 import { applyBatch, type Index } from './apply-batch.ts'
+import { ROOM } from './settle.ts'
 import { indexOn } from './testing/index-on.ts'
 import { expectedNotifications } from './testing/expected-notifications.ts'
 import { exportOf, firstVersions, repositoryOf } from './testing/exports.ts'
 import { history } from './testing/history.ts'
 import { wrongCounters } from './testing/recount.ts'
+import { settleAll } from './testing/settle-all.ts'
 import { differences, snapshot, type Snapshot } from './testing/snapshot.ts'
 import { ref, Story } from './testing/story.ts'
 
@@ -58,28 +60,34 @@ describe.each(SEEDS)('seed %i', (seed) => {
   const random = new Random(seed * 7_919)
   const told = history({ seed: seed + 500, events: EVENTS })
 
-  test('live events and exports, interleaved, redelivered, by three at once, end as the natural order', async ({
-    database,
-    otherDatabase,
-  }) => {
-    const events = firstVersions(told)
-    await using natural = indexOn(database)
-    for (let at = 0; at < events.length; at += 20) await applyBatch(natural, events.slice(at, at + 20))
-    await using index = indexOn(otherDatabase)
-    const exports = exportsOf(events, random)
-    expect(exports.some((event) => event.type === 'repo' && event.keys!.length > 0)).toBe(true)
-    const delivered = random.shuffled([
-      ...events,
-      ...exports,
-      ...events.filter(() => random.chance(0.2)),
-      ...exports.filter(() => random.chance(0.2)),
-    ])
-    await applyAll(index, delivered, random)
-    expect(differences(await rowsOf(natural), await rowsOf(index))).toEqual([])
-    const { rows } = await index.db.query<{ did: string; rev: string }>('select did, "repoRev" as rev from actor_sync')
-    for (const { did, rev } of rows) expect(rev).toBe(lastRev(events, did))
-    expect(await wrongCounters(index.db, set)).toEqual([])
-  })
+  test.for([
+    { settled: 'at once', room: ROOM },
+    { settled: 'later', room: { base: 0, each: 0, own: 0 } },
+  ])(
+    'live events and exports, interleaved, redelivered, by three at once, settled $settled, end as the natural order',
+    async ({ room }, { database, otherDatabase }) => {
+      const events = firstVersions(told)
+      await using natural = indexOn(database)
+      for (let at = 0; at < events.length; at += 20) await applyBatch(natural, events.slice(at, at + 20))
+      await using index = { ...indexOn(otherDatabase), room }
+      const exports = exportsOf(events, random)
+      expect(exports.some((event) => event.type === 'repo' && event.keys!.length > 0)).toBe(true)
+      const delivered = random.shuffled([
+        ...events,
+        ...exports,
+        ...events.filter(() => random.chance(0.2)),
+        ...exports.filter(() => random.chance(0.2)),
+      ])
+      await applyAll(index, delivered, random)
+      expect((await settleAll(index)) > 0).toBe(room !== ROOM)
+      expect(differences(await rowsOf(natural), await rowsOf(index))).toEqual([])
+      const { rows } = await index.db.query<{ did: string; rev: string }>(
+        'select did, "repoRev" as rev from actor_sync',
+      )
+      for (const { did, rev } of rows) expect(rev).toBe(lastRev(events, did))
+      expect(await wrongCounters(index.db, set)).toEqual([])
+    },
+  )
 
   test('C6: whatever was missed, after an export of its head the index holds what the repository holds', async ({
     database,

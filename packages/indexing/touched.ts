@@ -3,23 +3,31 @@ import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import type { Entry, Touched } from '@sluice/collections/define.ts'
 import type { Version } from './version.ts'
 
-/**
- * Of these versions those that may affect others: most are likes.
- * @param held by URI, the rev of what stood there before the batch
- */
+export interface TouchedOptions {
+  /** Their columns were derived with the batch. */
+  derived?: boolean
+  /** They are deletions, and nothing came after them. */
+  newest?: boolean
+  /** By URI, the rev of what stood there before the batch. */
+  held?: ReadonlyMap<string, string>
+  /** Those of whose path nothing was known. */
+  first?: ReadonlySet<Version>
+}
+
+/** Of these versions those that may affect others: most are likes. */
 export function touchedBy(
   collections: CollectionSet,
   versions: readonly Version[],
-  derived: boolean,
-  held?: ReadonlyMap<string, string>,
+  { derived = false, newest = false, held, first }: TouchedOptions,
 ): Touched[] {
   const touched: Touched[] = []
-  for (const { uri, did, collection, rev, content } of versions) {
+  for (const version of versions) {
+    const { uri, did, collection, rev, content } = version
     if (!collections.plugin(collection)?.affects) continue
     const entry = content?.indexed?.entry
     const before = held?.get(uri)
-    const follows = entry?.live === true && before !== undefined && before < rev
-    touched.push({ uri, did, rev, derived, follows, ...(entry ? { entry } : {}) })
+    const follows = entry ? entry.live && before !== undefined && before < rev : newest && !content
+    touched.push({ uri, did, rev, derived, first: first?.has(version) === true, follows, ...(entry ? { entry } : {}) })
   }
   return touched
 }
@@ -27,4 +35,14 @@ export function touchedBy(
 /** A record that was derived again, as something that others may hang on. */
 export function again(entry: Entry, passesOn: boolean): Touched {
   return { uri: entry.uri, did: entry.did, rev: entry.rev, derived: true, passesOn, entry }
+}
+
+/** One that was derived again and found to be as it was. */
+export function same(entry: Entry): Touched {
+  return { ...again(entry, false), same: true }
+}
+
+/** A record that others have written meanwhile: whatever hung on what it was may have been left undone. */
+export function left(uri: string): Touched {
+  return { uri, did: uri.split('/', 3)[2]!, rev: '', derived: false, passesOn: true }
 }

@@ -4,6 +4,7 @@ import { killersIn, type Mutant } from './mutant.ts'
 const at = (path: string): string => `packages/collections/${path}.ts`
 const unit = killersIn('packages/collections')
 const edited = (test: string) => ({ file: 'packages/indexing/edited-threads.pg.test.ts', test })
+const deep = (test: string) => ({ file: 'packages/indexing/deep-threads.pg.test.ts', test })
 const engine = (test: string) => ({ file: 'packages/indexing/engine.pg.test.ts', test })
 
 export const pluginMutants: readonly Mutant[] = [
@@ -190,10 +191,10 @@ export const pluginMutants: readonly Mutant[] = [
     killedBy: edited('none is looked at'),
   },
   {
-    name: 'a version says the same as one that had ended by then',
+    name: 'a version is in the place of one that had ended by then',
     file: at('threads/replies'),
-    find: '!says || until < version.rev',
-    replace: '!says',
+    find: '!isPlace || until < version.rev',
+    replace: '!isPlace',
     killedBy: edited('had ended by then'),
   },
   {
@@ -202,5 +203,26 @@ export const pluginMutants: readonly Mutant[] = [
     find: '!alike.has(version) && version.passesOn !== false',
     replace: '!alike.has(version)',
     killedBy: edited('a gate is made'),
+  },
+  {
+    name: 'whom a root mentions counts for the replies next to it alone',
+    file: at('threads/affected'),
+    find: 'touched.length > 0 && affectedByMentions',
+    replace: 'touched.length > 1e9 && affectedByMentions',
+    killedBy: deep('whom the gate lets in then'),
+  },
+  {
+    name: 'what is gone is a level of a thread like any other',
+    file: at('threads/replies'),
+    find: 'then 4 else 0 end',
+    replace: 'then 4 else 1 end',
+    killedBy: deep('above five that are gone'),
+  },
+  {
+    name: 'what a gate judges for the first time is taken for judged by all',
+    file: at('threads/affected'),
+    find: 'return [...others!, ...gated.map(({ uri }) => uri)]',
+    replace: 'return others!.slice(0, others!.length + gated.length)',
+    killedBy: deep('as the follows say'),
   },
 ]

@@ -23,6 +23,7 @@ import { indexStream } from './index-stream.ts'
 import { LabelIndex } from './label-index.ts'
 import { Precedence } from './precedence.ts'
 import { RecordIndex } from './record-index.ts'
+import { LaterSettling } from './settle-later.ts'
 import { watchStreams } from './stream-watch.ts'
 import type { Outages } from './waiting.ts'
 
@@ -66,6 +67,7 @@ export async function buildIndexer(context: RoleContext<IndexerConfig>): Promise
     ...consumers.map((consumer) => indexStream(consumer, records, lanes)),
     indexStream(labelConsumer, labels, 1),
     watchStreams({ ...context, redis, streams }),
+    new LaterSettling({ ...context, index: { ...index, db: forOthers } }),
     ...buildIdentity(context, { ...index, db: forOthers }, redis),
   ]
 }

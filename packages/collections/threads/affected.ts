@@ -6,49 +6,102 @@
  */
 import { didOfUri } from '@sluice/events/stream-event.ts'
 import type { Post } from '../app.bsky.feed/post.ts'
-import type { Entry, Sql, Statement, Touched, Unseen } from '../define.ts'
+import type { Affected, Entry, Room, Sql, Statement, Touched, Unseen } from '../define.ts'
 import { LoadedFacts } from './facts.ts'
 import { listItemKey } from './gates.ts'
 import { loadGates } from './load-facts.ts'
-import { affectedReplies, type Found } from './replies.ts'
+import { affectedByMentions } from './mentioned.ts'
+import { affectedReplies } from './replies.ts'
+import { all, lookedAt, type Found, type Look } from './room.ts'
 import { claimOfDate, claimOfKey, timeOf, writtenAt } from './when.ts'
 
 /**
- * For posts: replies below a new one, replies written after one that was deleted or written anew, and posts of the batch whose parent or gate came into being
- * meanwhile.
+ * For posts: replies below a new one, replies written after one that was deleted or written anew, those that a gate lets in because somebody is mentioned, and posts of the batch
+ * whose ancestors or gates came into being meanwhile.
  */
-export async function affectedByPosts(sql: Sql, touched: readonly Touched<Post>[], unseen: Unseen): Promise<string[]> {
-  const living = touched.filter(({ entry }) => entry)
-  const uris = living.map(({ uri }) => uri)
+export async function affectedByPosts(
+  sql: Sql,
+  touched: readonly Touched<Post>[],
+  unseen: Unseen,
+  room?: Room,
+): Promise<Affected> {
+  const judged = unseen === 'nothing' ? [] : await judgedBeside(sql, touched, unseen)
+  const since = unseen === 'nothing' ? null : unseen.since
   return collect([
-    touched.length > 0 && affectedReplies(sql, touched),
-    living.length > 0 && unseen !== 'nothing' && sql.query<Found>(OVERTAKEN, [uris, unseen.since]),
-    living.length > 0 && unseen !== 'nothing' && overtakenOnLists(sql, uris, unseen.since),
+    touched.length > 0 && affectedReplies(sql, touched, room),
+    touched.length > 0 && affectedByMentions(sql, touched, room),
+    judged.length > 0 && all(sql.query<Found>(OVERTAKEN, [judged, since])),
+    judged.length > 0 && all(overtakenOnLists(sql, judged, since)),
   ])
 }
 
+/**
+ * Those that may have been judged without seeing what others wrote at the same moment, who did not see them: what is new or changed; and what a gate judged for the first time, since
+ * whoever makes a follow or ends it finds it by that alone.
+ */
+async function judgedBeside(
+  sql: Sql,
+  touched: readonly Touched[],
+  { own }: Exclude<Unseen, 'nothing'>,
+): Promise<string[]> {
+  const [same, others] = [true, false].map((is) =>
+    touched.flatMap((version) => (version.entry && (version.same === true) === is ? [version.uri] : [])),
+  )
+  if (same!.length === 0 || own === undefined) return others!
+  const gated = await sql.query<Found>(GATED_NOW, [same, own])
+  return [...others!, ...gated.map(({ uri }) => uri)]
+}
+
 /** For thread gates: their posts, and replies in the thread that were written after the gate was made, changed or removed. */
-export async function affectedByThreadGates(sql: Sql, touched: readonly Touched[]): Promise<string[]> {
-  const posts = touched.map(gatedPost)
-  return collect([sql.query<Found>(IN_THREAD_AFTER, [posts, touched.map(gateTime)]), sql.query<Found>(POSTS, [posts])])
+export async function affectedByThreadGates(
+  sql: Sql,
+  touched: readonly Touched[],
+  _unseen: Unseen,
+  room?: Room,
+): Promise<Affected> {
+  return affectedByGates(sql, IN_THREAD_AFTER, touched, room)
 }
 
 /** For post gates: their posts, and quotes of them that were written after. */
-export async function affectedByPostGates(sql: Sql, touched: readonly Touched[]): Promise<string[]> {
+export async function affectedByPostGates(
+  sql: Sql,
+  touched: readonly Touched[],
+  _unseen: Unseen,
+  room?: Room,
+): Promise<Affected> {
+  return affectedByGates(sql, QUOTES_AFTER, touched, room)
+}
+
+async function affectedByGates(
+  sql: Sql,
+  after: Statement,
+  touched: readonly Touched[],
+  room: Room | undefined,
+): Promise<Affected> {
   const posts = touched.map(gatedPost)
-  return collect([sql.query<Found>(QUOTES_AFTER, [posts, touched.map(gateTime)]), sql.query<Found>(POSTS, [posts])])
+  const most = room?.each ?? null
+  const looks = sql.query<Look>(after, [touched.map(({ uri }) => uri), touched.map(gateTime), posts, most])
+  return collect([looks.then((found) => lookedAt(found, most)), all(sql.query<Found>(POSTS, [posts]))])
 }
 
 /** For follows: gated replies between the two accounts that were judged by whether they follow each other. */
-export async function affectedByFollows(sql: Sql, touched: readonly Touched<{ subject: string }>[]): Promise<string[]> {
-  const made = touched.flatMap(({ entry }) =>
-    entry ? [{ a: entry.did, b: entry.record.subject, since: keyTime(entry) }] : [],
+export async function affectedByFollows(
+  sql: Sql,
+  touched: readonly Touched<{ subject: string }>[],
+  _unseen: Unseen,
+  room?: Room,
+): Promise<Affected> {
+  const made = touched.flatMap(({ uri, entry }) =>
+    entry ? [{ uri, a: entry.did, b: entry.record.subject, since: keyTime(entry) }] : [],
   )
   const ended = touched.filter(({ entry }) => !entry)
+  const most = room?.each ?? null
+  const [a, b] = [made.map((m) => m.a), made.map((m) => m.b)]
+  const look = (statement: Statement, values: unknown[]): Promise<Affected> =>
+    sql.query<Look>(statement, values).then((looks) => lookedAt(looks, most))
   return collect([
-    made.length > 0 &&
-      sql.query<Found>(BETWEEN, [made.map(({ a }) => a), made.map(({ b }) => b), made.map((m) => m.since)]),
-    ended.length > 0 && sql.query<Found>(BETWEEN_ENDED, [ended.map(({ uri }) => uri), ended.map(({ rev }) => rev)]),
+    made.length > 0 && look(BETWEEN, [made.map((m) => m.uri), made.map((m) => m.since), a, b, most]),
+    ended.length > 0 && look(BETWEEN_ENDED, [ended.map(({ uri }) => uri), ended.map(({ rev }) => rev), most]),
   ])
 }
 
@@ -56,12 +109,20 @@ export async function affectedByFollows(sql: Sql, touched: readonly Touched<{ su
 export async function affectedByListItems(
   sql: Sql,
   touched: readonly Touched<{ subject: string }>[],
-): Promise<string[]> {
-  const made = touched.flatMap(({ entry }) => (entry ? [{ member: entry.record.subject, since: keyTime(entry) }] : []))
+  _unseen: Unseen,
+  room?: Room,
+): Promise<Affected> {
+  const made = touched.flatMap(({ uri, entry }) =>
+    entry ? [{ uri, member: entry.record.subject, since: keyTime(entry) }] : [],
+  )
   const ended = touched.filter(({ entry }) => !entry)
+  const most = room?.each ?? null
+  const look = (statement: Statement, values: unknown[]): Promise<Affected> =>
+    sql.query<Look>(statement, values).then((looks) => lookedAt(looks, most))
   return collect([
-    made.length > 0 && sql.query<Found>(BY_MEMBER, [made.map((m) => m.member), made.map((m) => m.since)]),
-    ended.length > 0 && sql.query<Found>(BY_MEMBER_ENDED, [ended.map(({ uri }) => uri), ended.map(({ rev }) => rev)]),
+    made.length > 0 &&
+      look(BY_MEMBER, [made.map((m) => m.uri), made.map((m) => m.since), made.map((m) => m.member), most]),
+    ended.length > 0 && look(BY_MEMBER_ENDED, [ended.map(({ uri }) => uri), ended.map(({ rev }) => rev), most]),
   ])
 }
 
@@ -96,9 +157,9 @@ interface GatedReply {
   at: string
 }
 
-async function collect(queries: (Promise<Found[]> | false)[]): Promise<string[]> {
-  const found = await Promise.all(queries.filter((query) => query !== false))
-  return found.flat().map(({ uri }) => uri)
+async function collect(asked: (Promise<Affected> | false)[]): Promise<Affected> {
+  const found = await Promise.all(asked.filter((each) => each !== false))
+  return { uris: found.flatMap(({ uris }) => uris), beyond: found.flatMap(({ beyond }) => beyond) }
 }
 
 /** A gate has the record key of its post. */
@@ -114,10 +175,6 @@ function keyTime(entry: Entry): string {
   return writtenAt(entry, claimOfKey(entry.uri, entry.createdAt))
 }
 
-/** Of several versions of one thing in a batch the first: what was written after a later one was written after that. */
-const earliest = (key: string): string =>
-  `(select ${key}, min(time) as time from unnest($1::text[], $2::text[]) as version (${key}, time) group by ${key})`
-
 /**
  * Whether a row may have been written since that moment: an xid is young when its age is low; frozen rows are the oldest of all. Moments are xid8, whose text an xid
  * refuses after the server's first 2^32 transactions.
@@ -127,13 +184,18 @@ const since = (row: string): string => `($2::text is null or age(${row}.xmin) <=
 /**
  * Posts of the batch of whose ancestors, gates or follows another transaction wrote or ended one that the batch may not have seen. What many of them share
  * (a parent, a gate, an owner) is looked at once for all, since there is a past fact for each of its edits: so the recursion takes its posts together at
- * each level, which PostgreSQL allows one query further in.
+ * each level, which PostgreSQL allows one query further in. Whom the root mentions counts where a gate judges, however far above it is.
  */
 const OVERTAKEN: Statement = {
   name: 'affected-overtaken',
   text: `
-    with recursive above (uris, parent, depth) as (
-      select array_agg(uri), "replyParent", 1 from post where uri = any($1::text[]) and "replyParent" is not null group by "replyParent"
+    with recursive gated as materialized (
+      select uri, creator, owner from gated_reply where uri = any($1::text[])
+    ), above (uris, parent, depth) as (
+      (
+        select array_agg(uri), "replyParent", 1 from post where uri = any($1::text[]) and "replyParent" is not null group by "replyParent"
+        union all select array_agg(uri), "replyRoot", 5 from gated join post using (uri) where "replyRoot" is not null group by "replyRoot"
+      )
       union
       select below.uris, known.parent, depth + 1 from (
         select array_agg(distinct uri) as uris, parent, depth from (
@@ -144,8 +206,6 @@ const OVERTAKEN: Statement = {
         union select fact ->> 'parent' from past_fact past where past.uri = below.parent
         offset 0
       ) known where known.parent is not null
-    ), gated as materialized (
-      select uri, creator, owner from gated_reply where uri = any($1::text[])
     ), asked (uris, key) as materialized (
       select array_agg(uri), key from (
         select uri, 'threadgate ' || coalesce("replyRoot", uri) as key from post where uri = any($1::text[])
@@ -173,6 +233,11 @@ const OVERTAKEN: Statement = {
     where ${since('follow')}`,
 }
 
+const GATED_NOW: Statement = {
+  name: 'affected-gated-now',
+  text: `select uri from gated_reply where uri = any($1::text[]) and xmin = $2::xid8::xid`,
+}
+
 const GATED: Statement = {
   name: 'affected-gated',
   text: `
@@ -196,56 +261,80 @@ const OVERTAKEN_ON_LISTS: Statement = {
 
 const POSTS: Statement = { name: 'affected-posts', text: `select uri from post where uri = any($1::text[])` }
 
+/** Of several versions of one thing in a batch the first: what was written after a later one was written after that. */
+const GATES = `(
+      select min(uri) as uri, min(time) as time, post from unnest($1::text[], $2::text[], $3::text[]) as version (uri, time, post) group by post
+    )`
+
 const IN_THREAD_AFTER: Statement = {
   name: 'affected-in-thread-after',
   text: `
-    select post.uri from ${earliest('post')} gate
-    join post on post."replyRoot" = gate.post where ${timeOf('post.uri')} >= gate.time`,
+    select gate.uri, time, reply.uris, reply.looked from ${GATES} gate cross join lateral (
+      select array_agg(uri) filter (where ${timeOf('reply.uri')} >= time) as uris, count(*)::int as looked
+      from (select post.uri from post where post."replyRoot" = gate.post limit $4::bigint + 1) reply
+    ) reply`,
 }
 
 const QUOTES_AFTER: Statement = {
   name: 'affected-quotes-after',
   text: `
-    select quote.uri from ${earliest('post')} gate
-    join quote on quote.subject = gate.post where ${timeOf('quote.uri')} >= gate.time`,
+    select gate.uri, time, quoting.uris, quoting.looked from ${GATES} gate cross join lateral (
+      select array_agg(uri) filter (where ${timeOf('quoting.uri')} >= time) as uris, count(*)::int as looked
+      from (select quote.uri from quote where quote.subject = gate.post limit $4::bigint + 1) quoting
+    ) quoting`,
 }
+
+/** Of pairs, with what is remembered of which follow they are asked for. */
+const repliesBetween = (most: string): string => `
+    select pair.uri, time, reply.uris, reply.looked from pair cross join lateral (
+      select array_agg(distinct uri) filter (where at >= time) as uris, count(*)::int as looked from (
+        (select uri, at from gated_reply where creator = a and owner = b limit ${most}::bigint + 1)
+        union all (select uri, at from gated_reply where creator = b and owner = a limit ${most}::bigint + 1)
+      ) reply
+    ) reply`
 
 /** Each pair once, with its first time: 8,000 follows of one pair, each of another key, times 10,000 replies were eighty million rows. So with list items. */
 const BETWEEN: Statement = {
   name: 'affected-between',
   text: `
-    with made as materialized (
-      select a, b, min(time) as time from unnest($1::text[], $2::text[], $3::text[]) as follow (a, b, time) group by a, b
-    )
-    select reply.uri from made join gated_reply reply on reply.creator = a and reply.owner = b where reply.at >= made.time
-    union select reply.uri from made join gated_reply reply on reply.creator = b and reply.owner = a where reply.at >= made.time`,
+    with pair as materialized (
+      select a, b, min(time) as time, min(uri) as uri
+      from unnest($1::text[], $2::text[], $3::text[], $4::text[]) as follow (uri, time, a, b) group by a, b
+    ) ${repliesBetween('$5')}`,
 }
+
+/** Of several ends of one record the first. */
+const ENDS = `(select uri, min(time) as time from unnest($1::text[], $2::text[]) as version (uri, time) group by uri)`
 
 /** Ended follows and list items are named by what is remembered of them: `follow <follower> <followed>`, `listitem <list> <member>`. */
 const BETWEEN_ENDED: Statement = {
   name: 'affected-between-ended',
   text: `
-    with ended as materialized (
-      select split_part(past.key, ' ', 2) as a, split_part(past.key, ' ', 3) as b, min(gone.time) as rev
-      from ${earliest('uri')} gone join past_fact past on past.uri = gone.uri group by 1, 2
-    )
-    select reply.uri from ended join gated_reply reply on reply.creator = a and reply.owner = b where reply.at >= ended.rev
-    union select reply.uri from ended join gated_reply reply on reply.creator = b and reply.owner = a where reply.at >= ended.rev`,
+    with pair as materialized (
+      select split_part(past.key, ' ', 2) as a, split_part(past.key, ' ', 3) as b, min(gone.time) as time, min(gone.uri) as uri
+      from ${ENDS} gone join past_fact past on past.uri = gone.uri group by 1, 2
+    ) ${repliesBetween('$3')}`,
 }
+
+const repliesOf = (most: string): string => `
+    select item.uri, time, reply.uris, reply.looked from item cross join lateral (
+      select array_agg(uri) filter (where at >= time) as uris, count(*)::int as looked
+      from (select uri, at from gated_reply where creator = member limit ${most}::bigint + 1) reply
+    ) reply`
 
 const BY_MEMBER: Statement = {
   name: 'affected-by-member',
   text: `
-    select reply.uri from ${earliest('member')} item
-    join gated_reply reply on reply.creator = item.member where reply.at >= item.time`,
+    with item as materialized (
+      select member, min(time) as time, min(uri) as uri from unnest($1::text[], $2::text[], $3::text[]) as item (uri, time, member) group by member
+    ) ${repliesOf('$4')}`,
 }
 
 const BY_MEMBER_ENDED: Statement = {
   name: 'affected-by-member-ended',
   text: `
-    with ended as materialized (
-      select split_part(past.key, ' ', 3) as member, min(gone.time) as rev
-      from ${earliest('uri')} gone join past_fact past on past.uri = gone.uri group by 1
-    )
-    select reply.uri from ended join gated_reply reply on reply.creator = member where reply.at >= ended.rev`,
+    with item as materialized (
+      select split_part(past.key, ' ', 3) as member, min(gone.time) as time, min(gone.uri) as uri
+      from ${ENDS} gone join past_fact past on past.uri = gone.uri group by 1
+    ) ${repliesOf('$3')}`,
 }

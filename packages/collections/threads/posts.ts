@@ -3,7 +3,7 @@ import { didOfUri } from '@sluice/events/stream-event.ts'
 import type { Post } from '../app.bsky.feed/post.ts'
 import { quoted } from '../app.bsky.feed/post-embeds.ts'
 import { notify, type Entry, type Fact, type Notification, type Sql, type Statement, type Written } from '../define.ts'
-import { LoadedFacts } from './facts.ts'
+import { LoadedFacts, type PastPost } from './facts.ts'
 import { loadAncestors, loadFacts, mentionsOf } from './load-facts.ts'
 import { judge, type Judged, type Verdict } from './judge.ts'
 import { claimOfKey, writtenAt } from './when.ts'
@@ -190,10 +190,11 @@ export function factOfPost({ uri, rev, live, record, createdAt }: Entry<Post>): 
   return {
     key: uri,
     since: writtenAt({ rev, live }, claimOfKey(uri, createdAt)),
-    fact: {
-      root: record.reply?.root.uri ?? null,
-      parent: record.reply?.parent.uri ?? null,
-      mentions: [...new Set(mentionsOf(record))],
-    },
+    fact: { ...placeOf(record), mentions: [...new Set(mentionsOf(record))] },
   }
+}
+
+/** Its place in a thread, as it is remembered. */
+export function placeOf({ reply }: Post): PastPost {
+  return { root: reply?.root.uri ?? null, parent: reply?.parent.uri ?? null }
 }

@@ -11,6 +11,7 @@ import { purgeRevs } from './0009-purge-revs.ts'
 import { unreadIndexes } from './0010-unread-indexes.ts'
 import { accountChecks, ACCOUNT_CHECKS } from './0011-account-checks.ts'
 import { deletionQueues, DELETION_INDEXES } from './0012-deletion-queues.ts'
+import { settleLater, SETTLE_LATER } from './0013-settle-later.ts'
 import type { Migration } from './migration.ts'
 
 export const MIGRATIONS: readonly Migration[] = [
@@ -26,7 +27,8 @@ export const MIGRATIONS: readonly Migration[] = [
   unreadIndexes,
   accountChecks,
   deletionQueues,
+  settleLater,
 ]
 
 /** How our own tables and indexes are made: what `doctor` looks for. */
-export const OWN_STATEMENTS = [THREADS, ACCOUNTS, FINDERS, ACCOUNT_CHECKS, DELETION_INDEXES].join('\n')
+export const OWN_STATEMENTS = [THREADS, ACCOUNTS, FINDERS, ACCOUNT_CHECKS, DELETION_INDEXES, SETTLE_LATER].join('\n')

@@ -12,8 +12,8 @@ import { transaction } from '@sluice/database/transaction.ts'
 import { crashPoint } from '@sluice/runtime/crash-points.ts'
 import { RefusedError } from '@sluice/runtime/errors.ts'
 import { shared, sideBySide } from '@sluice/runtime/side-by-side.ts'
+import { deriveOnward } from '../derive-onward.ts'
 import { aggregatesOf, recountStep } from '../recount.ts'
-import { deriveOnward } from '../settle.ts'
 import { tellApart } from './duplicates.ts'
 import { buildIndexes, buildUniqueIndexes, vacuumTables } from './indexes.ts'
 import { bulkPhase, FINISHER_UNLOCK, stopBatches, TRY_FINISHER_LOCK, type BulkPhase } from './phase.ts'
@@ -158,7 +158,7 @@ async function deriveAll({ db, collections, signal, onProgress, jobs }: Finish):
         [after],
       )
       const uris = rows.map(({ uri }) => uri)
-      const onward = { since: began[0]!.oldest, resumes: resumed > 0 }
+      const onward = { found: began[0]!, resumes: resumed > 0 }
       await sideBySide(shared(uris, jobs), jobs, (part) => deriveOnward(db, collections, part, onward))
       resumed -= uris.length
       after = uris.length < DERIVE_PAGE * jobs ? undefined : uris.at(-1)

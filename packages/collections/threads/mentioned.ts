@@ -1,0 +1,84 @@
+/** Which replies have to be judged again, because of whom a post mentioned that they name as their root. A gate may let those in, however deep below it they answer. */
+import type { Post } from '../app.bsky.feed/post.ts'
+import type { Affected, Room, Sql, Statement, Touched } from '../define.ts'
+import { mentionsOf } from './load-facts.ts'
+import { lookedAt, type Look } from './room.ts'
+
+/** Replies that a gate judged, by accounts that one of these versions mentions and the one before it does not, or the other way round. Not those that were derived with the batch. */
+export async function affectedByMentions(
+  sql: Sql,
+  touched: readonly Touched<Post>[],
+  room: Room | undefined,
+): Promise<Affected> {
+  const versions = touched.filter(({ passesOn }) => passesOn === undefined)
+  const [known, others] = [true, false].map((is) => versions.filter((version) => isBeforeKnown(version) === is))
+  const told = known!
+    .map((version) => ({ ...version, mentions: [...new Set(mentionsOf(version.entry?.record ?? {}))] }))
+    .filter(({ first, mentions }) => !first || mentions.length > 0)
+  const most = room?.each ?? null
+  const looks: Look[] = []
+  if (told.length > 0) {
+    const mentions = told.map((version) => JSON.stringify(version.mentions))
+    const lives = told.map(({ entry }) => String(entry !== undefined))
+    const [uris, revs] = [told.map(({ uri }) => uri), told.map(({ rev }) => rev)]
+    looks.push(...(await sql.query<Look>(MENTIONED, [uris, revs, lives, mentions, most])))
+  }
+  if (others!.length > 0) {
+    const from = others!.map(({ entry, rev }) => (entry ? '' : rev))
+    looks.push(...(await sql.query<Look>(GATED_IN_THREAD, [others!.map(({ uri }) => uri), from, most])))
+  }
+  const { uris, beyond } = lookedAt(looks, most)
+  const derived = new Set(versions.flatMap((version) => (version.entry && version.derived ? [version.uri] : [])))
+  return { uris: uris.filter((uri) => !derived.has(uri)), beyond }
+}
+
+/** Whether what it stands against is the one that is remembered before it, or nobody. Otherwise it may be what comes after it, too. */
+function isBeforeKnown({ first, follows }: Touched): boolean {
+  return first === true || follows === true
+}
+
+/**
+ * By the account, since most threads are never gated and none of their replies stands there; and of posts that have any, since a batch may end thousands that mention thousands each. Of the version before only if it was in force until then; written so that the
+ * index on `key` cannot match: it would read all that is remembered of the post.
+ */
+const MENTIONED: Statement = {
+  name: 'affected-mentioned',
+  text: `
+    with told as materialized (
+      select uri, min(time) as time, array_agg(did) as dids from (
+        select distinct version.uri, whom.did, case when version.lives = 'false' then rev when before.until is null then '' else least(before.until, rev) end as time
+        from (
+          select uri, rev, lives, mentions from unnest($1::text[], $2::text[], $3::text[], $4::text[]) as version (uri, rev, lives, mentions)
+          where exists (select from post where post."replyRoot" = version.uri) offset 0
+        ) version
+        left join lateral (
+          select until, fact -> 'mentions' as mentions from past_fact past
+          where past.uri = version.uri and past.since < version.rev and past.key || '' = version.uri order by since desc limit 1
+        ) before on true
+        cross join lateral (
+          select did from (
+            select jsonb_array_elements_text(version.mentions::jsonb) as did
+            union all select jsonb_array_elements_text(case when before.until >= version.rev then before.mentions else '[]' end)
+          ) either group by did having count(*) = 1
+        ) whom
+      ) version group by uri
+    )
+    select told.uri, told.time, reply.uris, reply.looked from told cross join lateral (
+      select array_agg(distinct uri) filter (where at >= told.time and root = told.uri) as uris, count(*)::int as looked from (
+        select reply.uri, reply.at, (select "replyRoot" from post where post.uri = reply.uri) as root
+        from unnest(told.dids) as did join gated_reply reply on reply.creator = did and reply.owner = split_part(told.uri, '/', 3)
+        limit $5::bigint + 1
+      ) reply
+    ) reply`,
+}
+
+const GATED_IN_THREAD: Statement = {
+  name: 'affected-gated-in-thread',
+  text: `
+    select root.uri, root.time, reply.uris, reply.looked from (
+      select uri, min(time) as time from unnest($1::text[], $2::text[]) as root (uri, time) group by uri
+    ) root cross join lateral (
+      select array_agg(uri) filter (where (select at from gated_reply gated where gated.uri = post.uri) >= root.time) as uris, count(*)::int as looked
+      from (select uri from post where "replyRoot" = root.uri limit $3::bigint + 1) post
+    ) reply`,
+}

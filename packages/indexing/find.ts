@@ -1,0 +1,25 @@
+/** Asks the plugins what hangs on records. */
+import type { CollectionSet } from '@sluice/collections/collection-set.ts'
+import { collectionOfUri, type Affected, type Room, type Touched, type Unseen } from '@sluice/collections/define.ts'
+import type { Session } from '@sluice/database/pool.ts'
+import { sqlOf } from './sql.ts'
+
+/** What may hang on these records, of whichever collections. @param roomFor so many of one collection; default: what it takes */
+export async function find(
+  session: Session,
+  collections: CollectionSet,
+  touched: readonly Touched[],
+  unseen: Unseen,
+  roomFor?: (versions: number) => Room,
+): Promise<Affected> {
+  if (touched.length === 0) return { uris: [], beyond: [] }
+  const byCollection = Map.groupBy(touched, ({ uri }) => collectionOfUri(uri))
+  const sql = sqlOf(session)
+  const found = await Promise.all(
+    collections.plugins.flatMap(({ nsid, affects }) => {
+      const ofCollection = byCollection.get(nsid)
+      return ofCollection && affects ? [affects(sql, ofCollection, unseen, roomFor?.(ofCollection.length))] : []
+    }),
+  )
+  return { uris: found.flatMap(({ uris }) => uris), beyond: found.flatMap(({ beyond }) => beyond) }
+}

@@ -1,0 +1,155 @@
+/**
+ * The durable queue of records on which more hangs than a batch has the time to settle (`settle.ts`), and how it is worked off: all that hangs on such a record is derived again, as if
+ * nothing of it had been.
+ *
+ * A claim is a time until which nobody else takes the record. Who dies with it loses nothing: it is due again when the claim ends, and settled from the beginning. What is put off
+ * while somebody works on the record waits beside the claim, in `since`, and is looked at after its end: so a stranger who edits a post each second has what is below it judged as often as that takes, not as
+ * often as they like. `working` is what the claim took.
+ */
+import type { CollectionSet } from '@sluice/collections/collection-set.ts'
+import { collectionOfUri, type Beyond, type Touched } from '@sluice/collections/define.ts'
+import type { DatabasePool, Session } from '@sluice/database/pool.ts'
+import { transaction } from '@sluice/database/transaction.ts'
+import { deriveOnward } from './derive-onward.ts'
+import { loadEntries } from './entry.ts'
+import { find } from './find.ts'
+import { oldestNow } from './unseen.ts'
+
+/** Those that wait for the first time, and those that were put off again while somebody worked on them, or with whom somebody died. */
+export const LATER_QUEUES = ['first', 'again'] as const
+export type LaterQueue = (typeof LATER_QUEUES)[number]
+
+/** Enters these records, or more of what hangs on them. Durable when it resolves. @throws TransientError, FatalError */
+export async function putOff(db: DatabasePool, beyond: readonly Beyond[]): Promise<void> {
+  if (beyond.length === 0) return
+  const now = new Date().toISOString()
+  await transaction(db, { doing: 'putting off what is to be settled' }, (tx) =>
+    tx.query(PUT_OFF, [beyond.map(({ uri }) => uri), beyond.map(({ since }) => since), now]),
+  )
+}
+
+/** In one order, so that two indexers cannot deadlock. */
+const PUT_OFF = {
+  name: 'put-off',
+  text: `
+    insert into settle_later as held (uri, since, "dueAt", tries)
+    select uri, min(since), $3, 0 from unnest($1::text[], $2::text[]) as beyond (uri, since) group by uri order by uri
+    on conflict (uri) do update set since = least(held.since, excluded.since)`,
+}
+
+export interface LaterClaim extends Beyond {
+  /** Names the claim: until when it holds. */
+  claim: string
+}
+
+/** Takes what is due, the longest overdue first; nobody else gets it before `until`. @throws TransientError, FatalError */
+export async function claimLater(
+  db: DatabasePool,
+  { now, until, limit, queue }: { now: string; until: string; limit: number; queue: LaterQueue },
+): Promise<LaterClaim[]> {
+  const { rows } = await transaction(db, { doing: 'claiming what is to be settled' }, (tx) =>
+    tx.query<LaterClaim>(CLAIM[queue], [now, until, limit]),
+  )
+  return rows
+}
+
+/** Each with an index of its own (0013). */
+const OF_QUEUE: Record<LaterQueue, string> = { first: 'tries = 0', again: 'tries > 0' }
+
+const CLAIM = {
+  first: claim('first'),
+  again: claim('again'),
+}
+
+function claim(queue: LaterQueue): { name: string; text: string } {
+  return {
+    name: `claim-later-${queue}`,
+    text: `
+      with due as (
+        select uri from settle_later where ${OF_QUEUE[queue]} and "dueAt" <= $1 order by "dueAt" limit $3 for update skip locked
+      )
+      update settle_later held
+      set "dueAt" = $2, claim = $2, tries = tries + 1, since = null, working = least(held.working, held.since)
+      from due where held.uri = due.uri returning held.uri, held.working as since, held.claim`,
+  }
+}
+
+/**
+ * Settles all of a claim, and ends it. What was put off meanwhile is due at `againAt`. Returns how many records changed.
+ * @throws TransientError, FatalError, or the signal's reason; then the claim is held until its end
+ */
+export async function settleClaim(
+  db: DatabasePool,
+  collections: CollectionSet,
+  { uri, since, claim }: LaterClaim,
+  { signal, againMs = 0 }: { signal?: AbortSignal; againMs?: number } = {},
+): Promise<number> {
+  const oldest = await db.session(oldestNow)
+  const touched = await touchedSince(db, collections, { uri, since })
+  const { uris } = await db.session((session) => find(session, collections, touched, 'nothing'))
+  // What somebody who died with it has changed does not change again.
+  const resumes = collections.plugin(collectionOfUri(uri))?.derive !== undefined
+  const { changes } = await deriveOnward(db, collections, uris, {
+    found: { oldest },
+    resumes,
+    ...(signal && { signal }),
+  })
+  await endClaim(db, { uri, claim }, againMs)
+  return changes
+}
+
+/** All versions of the record since then, as two that stand for them: one that ended then, and where what hangs on it is found by what it says, the one that lives. */
+async function touchedSince(db: DatabasePool, collections: CollectionSet, { uri, since }: Beyond): Promise<Touched[]> {
+  const version = { uri, did: uri.split('/', 3)[2]!, rev: since, derived: false }
+  if (collections.plugin(collectionOfUri(uri))?.derive) return [version]
+  const { entries } = await db.session((session) => loadEntries(session, collections, [uri]))
+  return [version, ...entries.map(({ entry }) => ({ ...version, entry: { ...entry, rev: since, live: true } }))]
+}
+
+async function endClaim(db: DatabasePool, { uri, claim }: Omit<LaterClaim, 'since'>, againMs: number): Promise<void> {
+  await db.session(async (session) => {
+    if ((await session.query(DONE, [uri, claim])).rowCount === 1) return
+    await session.query(AGAIN, [uri, claim, new Date(Date.now() + againMs).toISOString()])
+  })
+}
+
+const DONE = { name: 'settled-later', text: `delete from settle_later where uri = $1 and claim = $2 and since is null` }
+
+const AGAIN = {
+  name: 'settle-again',
+  text: `update settle_later set claim = null, working = null, "dueAt" = $3 where uri = $1 and claim = $2 and since is not null`,
+}
+
+/** Ends a claim with which nothing was done: it is due at once. */
+export async function giveBack(db: DatabasePool, { uri, claim }: LaterClaim): Promise<void> {
+  await db.query(GIVE_BACK, [uri, claim, new Date().toISOString()])
+}
+
+const GIVE_BACK = {
+  name: 'give-back-later',
+  text: `update settle_later set claim = null, since = least(since, working), working = null, "dueAt" = $3 where uri = $1 and claim = $2`,
+}
+
+export interface LaterState {
+  /** How many records wait, or are worked on; 10,000 at most, beyond which nobody counts. */
+  waiting: number
+  /** How long the first of each queue has been due, in seconds. */
+  overdueSeconds: Record<LaterQueue, number>
+}
+
+/** @throws TransientError, FatalError */
+export async function laterState(db: Session, now: Date): Promise<LaterState> {
+  const { rows } = await db.query<{ waiting: number } & Record<LaterQueue, string | null>>(STATE)
+  const { waiting, ...dueAt } = rows[0]!
+  const seconds = (due: string | null): number =>
+    due === null ? 0 : Math.max(0, (now.getTime() - Date.parse(due)) / 1_000)
+  return { waiting, overdueSeconds: { first: seconds(dueAt.first), again: seconds(dueAt.again) } }
+}
+
+const STATE = {
+  name: 'later-state',
+  text: `
+    select (select count(*) from (select from settle_later limit 10000) counted)::int as waiting,
+      (select min("dueAt") from settle_later where ${OF_QUEUE.first}) as first,
+      (select min("dueAt") from settle_later where ${OF_QUEUE.again}) as again`,
+}

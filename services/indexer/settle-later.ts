@@ -1,0 +1,91 @@
+/**
+ * Settles, beside the data path, what batches have put off: below a post with more replies than a batch judges itself. Soon after: what readers see meanwhile is what was so before. Every step is durable, and a process
+ * that dies leaves a claim that runs out; whoever takes it then begins anew.
+ */
+import type { Index } from '@sluice/indexing/apply-batch.ts'
+import {
+  claimLater,
+  giveBack,
+  laterState,
+  LATER_QUEUES,
+  settleClaim,
+  type LaterClaim,
+  type LaterQueue,
+} from '@sluice/indexing/settle-later.ts'
+import type { Logger } from '@sluice/runtime/log.ts'
+import type { Metrics } from '@sluice/runtime/metrics.ts'
+import type { Service } from '@sluice/runtime/service.ts'
+import { servePlaces } from './places.ts'
+
+export interface LaterSettlingOptions {
+  index: Index
+  log: Logger
+  metrics: Metrics
+  pollMs?: number
+  /** 200,000 replies took 25 s; what takes longer than this is done twice. */
+  claimMs?: number
+  /** From the end of a claim to the next on the same record. */
+  againMs?: number
+}
+
+/**
+ * How many are worked on at a time. Who edits a post all the time keeps out only others that do. No more, since each takes a connection all the time, and a walk through 200,000 replies holds it for
+ * seconds; labels and accounts share them.
+ */
+const PLACES: Record<LaterQueue, number> = { first: 1, again: 1 }
+
+export class LaterSettling implements Service {
+  readonly name = 'settling'
+  readonly #options: Required<LaterSettlingOptions>
+  readonly #settled
+
+  constructor(options: LaterSettlingOptions) {
+    this.#options = { pollMs: 500, claimMs: 300_000, againMs: 10_000, ...options }
+    const { index, metrics } = this.#options
+    metrics.gauge({
+      name: 'sluice_settle_later_waiting',
+      help: 'Records on which so much hangs that batches left it to be settled beside them, 10,000 at most. Readers see what was so before. Rising for long: somebody edits posts with many replies, or PostgreSQL is slow.',
+      collect: async (gauge) => gauge.set((await laterState(index.db, new Date())).waiting),
+    })
+    metrics.gauge({
+      name: 'sluice_settle_later_overdue_seconds',
+      help: 'How long the longest waiting of these has been due. again: those that were put off once more while they were settled.',
+      labels: { queue: LATER_QUEUES },
+      collect: async (gauge) => {
+        const { overdueSeconds } = await laterState(index.db, new Date())
+        for (const queue of LATER_QUEUES) gauge.set(overdueSeconds[queue], { queue })
+      },
+    })
+    this.#settled = metrics.counter({
+      name: 'sluice_settled_later_total',
+      help: 'Posts that were judged otherwise when that was done.',
+    })
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const { pollMs, claimMs, index } = this.#options
+    await servePlaces(
+      {
+        places: PLACES,
+        pollMs,
+        claimMs,
+        claim: async (queue, now, until) => (await claimLater(index.db, { now, until, limit: 1, queue }))[0],
+        work: (claim, _queue, ends) => this.#work(claim, ends),
+      },
+      signal,
+    )
+  }
+
+  async #work(claim: LaterClaim, signal: AbortSignal): Promise<void> {
+    const { index, log, againMs } = this.#options
+    try {
+      const changes = await settleClaim(index.db, index.collections, claim, { signal, againMs })
+      this.#settled.inc(changes)
+      log.debug({ uri: claim.uri, since: claim.since, changes }, 'settled what was put off')
+    } catch (error) {
+      // At a stop, the next one need not wait for the claim's end.
+      if (signal.aborted) await giveBack(index.db, claim)
+      throw error
+    }
+  }
+}
