@@ -107,6 +107,21 @@ const TROUBLES: readonly Trouble[] = [
       await sql('drop function bsky.refuse() cascade')
     },
   },
+  {
+    id: 'settling-behind',
+    induce: async ({ sql }) => {
+      await sql(`create function bsky.refuse() returns trigger language plpgsql as 'begin return null; end'`)
+      await sql('create trigger refuse before update on bsky.settle_later for each row execute function bsky.refuse()')
+      const dueAt = new Date(Date.now() - 7_200_000).toISOString()
+      await sql(
+        `insert into bsky.settle_later values ('at://did:plc:aaaaaaaaaaaaaaaaaaaaaaaa/app.bsky.feed.post/3kaaaaaaaaa2a', '', null, '${dueAt}', null, 0)`,
+      )
+    },
+    mend: async ({ sql }) => {
+      await sql('delete from bsky.settle_later')
+      await sql('drop function bsky.refuse() cascade')
+    },
+  },
   { id: 'redis-away', induce: async () => {}, mend: async () => {}, env: { REDIS_URL: 'redis://127.0.0.1:1' } },
   {
     id: 'postgres-away',

@@ -1,13 +1,16 @@
-/** For how long the hosts of accounts have been due to be asked: by queue, in seconds; 0 when nothing is due. */
+/** For how long what is done beside the data path has been due: by queue, in seconds; 0 when nothing is due. */
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
 import { overdueAccountChecks, type AccountQueue } from '@sluice/indexing/account-checks.ts'
 import { overdueDeletions, type DeletionQueue } from '@sluice/indexing/deletion-queue.ts'
+import { laterState, type LaterQueue } from '@sluice/indexing/settle-later.ts'
 import { TransientError } from '@sluice/runtime/errors.ts'
 
 export interface OverdueState {
   checks: Record<AccountQueue, number>
   deletions: Record<DeletionQueue, number>
+  /** Posts and other records below which batches left much to be settled. */
+  later: Record<LaterQueue, number>
 }
 
 /** How long it is worth waiting for: a migration, or whoever is in the way of everything else, may hold the tables. */
@@ -18,7 +21,11 @@ export async function readOverdue(db: DatabasePool): Promise<OverdueState | unde
   const now = new Date()
   const look = transaction(db, { doing: 'looking at what is due', attempts: 1 }, async (tx) => {
     await tx.query(`set local lock_timeout to ${LOCK_MS}`)
-    return { checks: await overdueAccountChecks(tx, now), deletions: await overdueDeletions(tx, now) }
+    return {
+      checks: await overdueAccountChecks(tx, now),
+      deletions: await overdueDeletions(tx, now),
+      later: (await laterState(tx, now)).overdueSeconds,
+    }
   })
   return await look.catch((error: unknown) => {
     if (!(error instanceof TransientError)) throw error

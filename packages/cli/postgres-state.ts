@@ -78,7 +78,7 @@ export interface PostgresState {
   pendingMigrations: string[]
   /** A first load is under way: its indexes and counters are made at its end. */
   bulkPhase: string | undefined
-  /** For how long accounts have been due to be asked about; undefined: their tables are yet to be made, or somebody holds them. */
+  /** For how long what is done beside the data path has been due; undefined: their tables are yet to be made, or somebody holds them. */
   overdue: OverdueState | undefined
   /** Why text does not sort by its bytes; undefined: it does. */
   wrongTextOrder: string | undefined

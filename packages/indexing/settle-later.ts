@@ -2,7 +2,7 @@
  * The durable queue of records on which more hangs than a batch has the time to settle (`settle.ts`), and how it is worked off: all that hangs on such a record is derived again, as if
  * nothing of it had been.
  *
- * A claim is a time until which nobody else takes the record. Who dies with it loses nothing: it is due again when the claim ends, and settled from the beginning. What is put off
+ * A claim is a time until which nobody else takes the record, and is held anew while somebody works on it. Who dies with it loses nothing: it is due again when the claim ends, and settled from the beginning. What is put off
  * while somebody works on the record waits beside the claim, in `since`, and is looked at after its end: so a stranger who edits a post each second has what is below it judged as often as that takes, not as
  * often as they like. `working` is what the claim took.
  */
@@ -119,6 +119,13 @@ const AGAIN = {
   name: 'settle-again',
   text: `update settle_later set claim = null, working = null, "dueAt" = $3 where uri = $1 and claim = $2 and since is not null`,
 }
+
+/** Holds a claim until then, if it is not ended. Without it, what takes longer than a claim would be begun again by others, each time before anybody is done. @throws TransientError, FatalError */
+export async function holdClaim(db: DatabasePool, { uri, claim }: LaterClaim, until: string): Promise<void> {
+  await db.query(HOLD, [uri, claim, until])
+}
+
+const HOLD = { name: 'hold-later', text: `update settle_later set "dueAt" = $3 where uri = $1 and claim = $2` }
 
 /** Ends a claim with which nothing was done: it is due at once. */
 export async function giveBack(db: DatabasePool, { uri, claim }: LaterClaim): Promise<void> {

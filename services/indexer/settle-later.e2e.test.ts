@@ -5,8 +5,11 @@ import { applyBatch } from '@sluice/indexing/apply-batch.ts'
 import { indexOn } from '@sluice/indexing/testing/index-on.ts'
 import { differences, snapshot } from '@sluice/indexing/testing/snapshot.ts'
 import { Story } from '@sluice/indexing/testing/story.ts'
+import { createLogger } from '@sluice/runtime/log.ts'
+import { Metrics } from '@sluice/runtime/metrics.ts'
 import type { Daemon } from '@sluice/sandbox/daemon.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
+import { LaterSettling } from './settle-later.ts'
 import { append, drained, openRedis, rowsOf, startIndexer, type Place } from './testing/indexers.ts'
 
 const LIVE = 'firehose_live'
@@ -94,6 +97,38 @@ test('D3 an indexer killed while it settles what was put off leaves it to anothe
   await using _ = await startIndexer({ database, redisUrl }, 'two')
   await expect.poll(() => count(index.db, 'settle_later'), poll).toBe(0)
   expect(differences(await naturally(otherDatabase), await rowsOf(database))).toEqual([])
+})
+
+test('C5 a claim is held for as long as the work on it takes, so that nobody begins it again', async ({ database }) => {
+  await using index = indexOn(database)
+  await applyBatch(index, replies)
+  await applyBatch(index, [root])
+  const claimMs = 600
+  const metrics = new Metrics({ role: 'test', build: 'test' })
+  const log = createLogger({ role: 'test', build: 'test', level: 'fatal' })
+  const stop = new AbortController()
+  const held = async (): Promise<{ ms: number; tries: number }> => {
+    const { rows } = await index.db.query<{ dueAt: string; claim: string | null; tries: string }>(
+      'select "dueAt", claim, tries from settle_later',
+    )
+    const [row] = rows
+    return { ms: row?.claim ? Date.parse(row.dueAt) - Date.parse(row.claim) : 0, tries: Number(row?.tries) }
+  }
+  const holder = await index.db.acquire()
+  await holder.query('begin')
+  await holder.query('select from post where uri = $1 for update', [uriOf(replies[0]!)])
+  const settling = new LaterSettling({ index, log, metrics, pollMs: 20, claimMs }).run(stop.signal)
+  try {
+    await expect.poll(async () => (await held()).ms, poll).toBeGreaterThan(3 * claimMs)
+    expect((await held()).tries).toBe(1)
+  } finally {
+    await holder.query('rollback')
+    holder.release()
+  }
+  await expect.poll(() => count(index.db, 'settle_later'), poll).toBe(0)
+  expect(await count(index.db, INVALID)).toBe(0)
+  stop.abort()
+  await settling
 })
 
 test('D9 an indexer that is stopped while it settles what was put off gives it back, due at once', async ({

@@ -6,6 +6,7 @@ import type { Index } from '@sluice/indexing/apply-batch.ts'
 import {
   claimLater,
   giveBack,
+  holdClaim,
   laterState,
   LATER_QUEUES,
   settleClaim,
@@ -22,7 +23,7 @@ export interface LaterSettlingOptions {
   log: Logger
   metrics: Metrics
   pollMs?: number
-  /** 200,000 replies took 25 s; what takes longer than this is done twice. */
+  /** Held anew while the work takes; who dies with it keeps others waiting for so long. */
   claimMs?: number
   /** From the end of a claim to the next on the same record. */
   againMs?: number
@@ -77,7 +78,8 @@ export class LaterSettling implements Service {
   }
 
   async #work(claim: LaterClaim, signal: AbortSignal): Promise<void> {
-    const { index, log, againMs } = this.#options
+    const { index, log, againMs, claimMs } = this.#options
+    const hold = setInterval(() => void this.#hold(claim), claimMs / 3)
     try {
       const changes = await settleClaim(index.db, index.collections, claim, { signal, againMs })
       this.#settled.inc(changes)
@@ -86,6 +88,20 @@ export class LaterSettling implements Service {
       // At a stop, the next one need not wait for the claim's end.
       if (signal.aborted) await giveBack(index.db, claim)
       throw error
+    } finally {
+      clearInterval(hold)
+    }
+  }
+
+  async #hold(claim: LaterClaim): Promise<void> {
+    const { index, log, claimMs } = this.#options
+    try {
+      await holdClaim(index.db, claim, new Date(Date.now() + claimMs).toISOString())
+    } catch (err) {
+      log.warn(
+        { err, uri: claim.uri },
+        'the claim of what is being settled is not held: somebody else may begin it too',
+      )
     }
   }
 }

@@ -63,7 +63,11 @@ const POSTGRES: PostgresState = {
   pendingMigrations: [],
   wrongTextOrder: undefined,
   bulkPhase: undefined,
-  overdue: { checks: { new: 0, failing: 0 }, deletions: { returned: 0, new: 0, failing: 0 } },
+  overdue: {
+    checks: { new: 0, failing: 0 },
+    deletions: { returned: 0, new: 0, failing: 0 },
+    later: { first: 0, again: 0 },
+  },
   tables: [],
   sequences: [],
   missingIndexes: [],
@@ -153,6 +157,7 @@ test('accounts that wait for a question are named when they wait for long, and n
   const overdue = (checks: number[], deletions: number[]): PostgresState['overdue'] => ({
     checks: { new: checks[0]!, failing: checks[1]! },
     deletions: { returned: deletions[0]!, new: deletions[1]!, failing: deletions[2]! },
+    later: { first: 0, again: 0 },
   })
   const found = (state: PostgresState['overdue']) =>
     diagnose(stateOf({ postgres: { overdue: state } })).map(({ id, what }) => `${id}: ${what}`)
@@ -163,6 +168,17 @@ test('accounts that wait for a question are named when they wait for long, and n
   ])
   expect(found(overdue([0, 0], [7_200, 0, 0]))).toEqual([expect.stringContaining('accounts that are back')])
   expect(found(overdue([0, 0], [0, 7_200, 0]))).toEqual([expect.stringContaining('deletions that were reported')])
+})
+
+test('what was put off is named when it waits for long, and not what is put off again all the time', () => {
+  const found = (first: number, again: number) => {
+    const overdue = { ...POSTGRES.overdue!, later: { first, again } }
+    return diagnose(stateOf({ postgres: { overdue } })).map(({ id, what }) => `${id}: ${what}`)
+  }
+  expect(found(800, 1e6)).toEqual([])
+  expect(found(7_200, 0)).toEqual([
+    'settling-behind: what hangs on records with many replies has not been settled for 2.0 h',
+  ])
 })
 
 test('a stuck entry is one that was handed out before; what a backfiller holds is not stuck', () => {

@@ -3,6 +3,7 @@ import { accountsBehind } from './account-rules.ts'
 import { LIMITS, type Finding, type Limits, type Rule } from './finding.ts'
 import { poolStarved, postgres, postgresAway } from './postgres-rules.ts'
 import { clocks, redisAway, redisSettings, redisSpeed } from './redis-rules.ts'
+import { settlingBehind } from './settling-rules.ts'
 import { collectionsAgree, daemons, streamsAgree, unknownVariables, versions } from './setup-rules.ts'
 import {
   backfillStalled,
@@ -48,6 +49,7 @@ const RULES: readonly Rule[] = [
   labelerSilent,
   backfillStalled,
   accountsBehind,
+  settlingBehind,
   deadLetters,
   unknownGroups,
   daemons,

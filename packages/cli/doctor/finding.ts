@@ -43,6 +43,7 @@ export const FINDINGS = [
   'long-transaction',
   'lock-waits',
   'accounts-behind',
+  'settling-behind',
   'config-streams',
   'config-collections',
   'config-unknown',
@@ -75,6 +76,8 @@ export interface Limits {
   cursorSeconds: number
   /** How overdue a question to the host of an account is. */
   accountSeconds: number
+  /** How overdue what batches put off is. */
+  settlingSeconds: number
   roundTripMs: number
   clockMs: number
 }
@@ -84,6 +87,7 @@ export const LIMITS: Limits = {
   deadSeconds: 15,
   cursorSeconds: 86_400,
   accountSeconds: 3_600,
+  settlingSeconds: 900,
   roundTripMs: 250,
   clockMs: 5_000,
 }
