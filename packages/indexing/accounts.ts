@@ -9,6 +9,7 @@
  * "Deleted" hides at once, and asks for the deletion to be confirmed and carried out beside the data path (`purge.ts`). Whatever else comes later takes
  * that back, and asks for the repository again. `takedownRef` is the AppView's own moderation, and never touched.
  */
+import { keyed } from '@sluice/collections/by-key.ts'
 import type { Transaction } from '@sluice/database/transaction.ts'
 import type { AccountEvent } from '@sluice/events/stream-event.ts'
 import type { Prepared } from './prepare.ts'
@@ -81,12 +82,14 @@ const APPLY_ACCOUNTS = {
   text: `
     with news as (
       update actor_sync held set "accountAt" = news.at
-      from unnest($1::text[], $2::text[], $3::text[]) as news (did, at, status)
-        left join account_deletion gone on gone.did = news.did
-        left join actor on actor.did = news.did
-      where held.did = news.did and (held."accountAt" is null or held."accountAt" < news.at
-        or (held."accountAt" = news.at and coalesce(actor."upstreamStatus", '') < coalesce(news.status, '')))
-      returning held.did, news.at, news.status, gone.state
+      from (
+        select did, at, status,
+          (select state from account_deletion where did = said.did) as state, (select "upstreamStatus" from actor where did = said.did) as before
+        from unnest($1::text[], $2::text[], $3::text[]) as said (did, at, status) offset 0
+      ) news
+      where ${keyed('held.did', 'news.did')} and (held."accountAt" is null or held."accountAt" < news.at
+        or (held."accountAt" = news.at and coalesce(news.before, '') < coalesce(news.status, '')))
+      returning held.did, news.at, news.status, news.state
     ), reported as (
       insert into account_deletion as held (did, state, "deletedAt", "dueAt", tries)
       select did, 'reported', at, $4, 0 from news where status = '${DELETED}' order by did
@@ -95,7 +98,7 @@ const APPLY_ACCOUNTS = {
       where held."deletedAt" < excluded."deletedAt"
     ), returned as (
       update account_deletion held set state = 'returned', "dueAt" = case when held.state = 'purging' then held."dueAt" else $4 end
-      from news where held.did = news.did and news.status is distinct from '${DELETED}'
+      from news where ${keyed('held.did', 'news.did')} and news.status is distinct from '${DELETED}'
     ), asked as (
       insert into handle_check (did, queue, "dueAt", "askedAt", tries)
       select did, 'new', $4, '', 0 from news
@@ -104,10 +107,10 @@ const APPLY_ACCOUNTS = {
       insert into account_check as held (did, state, "dueAt", tries)
       select said.did, 'new', ($6::text[])[1], 0
       from unnest($1::text[], $3::text[]) as said (did, status)
-        join actor_sync sync on sync.did = said.did
-        left join account_check due on due.did = said.did and due.state <> 'asked'
-        left join account_deletion gone on gone.did = said.did
-        left join actor on actor.did = said.did
+        cross join lateral (select "accountAt" from actor_sync where did = said.did offset 0) sync
+        left join lateral (select did from account_check where did = said.did and state <> 'asked' offset 0) due on true
+        left join lateral (select state from account_deletion where did = said.did offset 0) gone on true
+        left join lateral (select "upstreamStatus" from actor where did = said.did offset 0) actor on true
       where due.did is not null or said.did = any($5::text[])
         or (sync."accountAt" is not null and said.status is distinct from ${HELD_STATUS})
       order by said.did

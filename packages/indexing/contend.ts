@@ -6,6 +6,7 @@
  * arrival: a lower one that arrives late takes the rows over. All contenders belong to one account, which the batch owns.
  */
 import type { Transaction } from '@sluice/database/transaction.ts'
+import { oneOfKey } from '@sluice/collections/by-key.ts'
 import type { Collection, Entry, Notification, Row, Written } from '@sluice/collections/define.ts'
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { mapEntries } from './entry.ts'
@@ -141,21 +142,32 @@ async function findHolders(
 ): Promise<Map<string, Holder[]>> {
   if (keys.length === 0) return new Map()
   const [primary] = plugin.tables
-  const columns = plugin.unique.map((column) => `"${column}"`)
   const { rows } = await tx.query<Record<string, unknown> & Holder>(
-    {
-      name: `holders-${primary!.name}`,
-      text: `
-        select uri, cid, "indexedAt", ${columns.join(', ')}
-        from unnest(${columns.map((_, i) => `$${i + 1}::text[]`).join(', ')}) as key (${columns.join(', ')})
-        join "${primary!.name}" using (${columns.join(', ')})`,
-    },
+    holdersOf(primary!.name, plugin.unique),
     plugin.unique.map((column) => keys.map((values) => values[column])),
   )
   const byKey = Map.groupBy(rows, (row) => keyOf(plugin, row))
   return new Map(
     [...byKey].map(([key, held]) => [key, held.map(({ uri, cid, indexedAt }) => ({ uri, cid, indexedAt }))]),
   )
+}
+
+/** More than one of a key only while a bulk load is being finished; its tables have just been counted then. */
+function holdersOf(table: string, unique: readonly string[]): { name: string; text: string } {
+  const columns = unique.map((column) => `"${column}"`)
+  const key = Object.fromEntries(columns.map((column) => [`held.${column}`, `key.${column}`]))
+  const held = `select held.uri, held.cid, held."indexedAt" from "${table}" as held`
+  return {
+    name: `holders-${table}`,
+    text: `
+      select held.uri, held.cid, held."indexedAt", ${columns.map((column) => `key.${column}`).join(', ')}
+      from unnest(${columns.map((_, i) => `$${i + 1}::text[]`).join(', ')}) as key (${columns.join(', ')})
+      cross join lateral (
+        select one.uri, one.cid, one."indexedAt" from (${held} ${oneOfKey(key)}) one where not exists (select from bulk_load)
+        union all
+        ${held} where ${columns.map((column) => `held.${column} = key.${column}`).join(' and ')} and exists (select from bulk_load)
+      ) held`,
+  }
 }
 
 async function findWaiting(

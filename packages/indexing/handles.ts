@@ -10,6 +10,7 @@
  *
  * Locks: one writer of handles at a time, then actors by DID, then their checks by DID.
  */
+import { keyed } from '@sluice/collections/by-key.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import { transaction, type Transaction } from '@sluice/database/transaction.ts'
 import type { IdentityEvent } from '@sluice/events/stream-event.ts'
@@ -68,7 +69,7 @@ const CLAIM = {
     )`,
     ).join(',')},
     due as (${CHECK_QUEUES.map((queue) => `select did from "${queue}"`).join(' union all ')})
-    update handle_check held set "dueAt" = $2 from due where held.did = due.did
+    update handle_check held set "dueAt" = $2 from due where ${keyed('held.did', 'due.did')}
     returning held.did, held.queue, held."askedAt", held.tries,
       case when held.queue = 'new' and held."askedAt" = '' then (select doc from did_cache where did_cache.did = held.did) end as imported`,
 }
@@ -146,7 +147,13 @@ const ONE_WRITER = { name: 'one-writer-of-handles', text: `select pg_advisory_xa
 const LOCK_ACTORS = {
   name: 'lock-actors-by-handle',
   text: `
-    select did, handle, "upstreamStatus" from actor where did = any($1::text[]) or handle = any($2::text[]) order by did for update`,
+    select held.did, held.handle, held."upstreamStatus" from (
+      select distinct did from (
+        select unnest($1::text[]) as did union all select did from actor where handle = any($2::text[]) offset 0
+      ) either order by did
+    ) named cross join lateral (
+      select did, handle, "upstreamStatus" from actor where did = named.did offset 0 for update
+    ) held`,
 }
 
 /** Those whose claim still holds. */
@@ -163,8 +170,8 @@ const LOCK_CLAIMS = {
   name: 'lock-handle-claims',
   text: `
     select held.did from handle_check held join unnest($1::text[], $2::text[]) as claim (did, until)
-      on held.did = claim.did and held."dueAt" = claim.until
-    order by held.did for update of held`,
+      on ${keyed('held.did', 'claim.did')} and held."dueAt" = claim.until
+    order by claim.did for update of held`,
 }
 
 /**
@@ -234,7 +241,7 @@ const SET = {
   text: `
     update actor set handle = coalesce(news.handle, actor.handle), "indexedAt" = greatest(actor."indexedAt", news.at)
     from unnest($1::text[], $2::text[], $3::text[]) as news (did, handle, at)
-    where actor.did = news.did and (news.handle is not null or news.at > actor."indexedAt")`,
+    where ${keyed('actor.did', 'news.did')} and (news.handle is not null or news.at > actor."indexedAt")`,
 }
 
 const RESCHEDULE = {
@@ -242,7 +249,7 @@ const RESCHEDULE = {
   text: `
     update handle_check held set queue = news.queue, "dueAt" = news.due, tries = news.tries
     from unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) as news (did, queue, due, tries)
-    where held.did = news.did`,
+    where ${keyed('held.did', 'news.did')}`,
 }
 
 /** The first wait of an account that lost its handle to another; each time in a row doubles it, up to most of a day. */
@@ -279,7 +286,7 @@ const ASK = {
   text: `
     insert into handle_check as held (did, queue, "dueAt", "askedAt", tries)
     select did, 'new', $3, at, 0 from unnest($1::text[], $2::text[]) as event (did, at)
-    where exists (select from actor where actor.did = event.did)
+    where (select true from actor where did = event.did)
     on conflict (did) do update set queue = 'new', "dueAt" = excluded."dueAt", "askedAt" = excluded."askedAt"
     where held."askedAt" < excluded."askedAt"`,
 }

@@ -1,6 +1,7 @@
 /** Puts records, tombstones and collection rows into the index. */
 import type { CopyRow, CopyValue } from '@sluice/database/copy.ts'
 import type { Transaction } from '@sluice/database/transaction.ts'
+import { keyed } from '@sluice/collections/by-key.ts'
 import type { Row, Table } from '@sluice/collections/define.ts'
 import type { Decisions } from './decide.ts'
 import type { Version } from './version.ts'
@@ -81,13 +82,14 @@ const REPLACE_RECORDS = {
       "fromExport" = news."fromExport"
     from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::boolean[])
       as news (uri, cid, json, "indexedAt", rev, "fromExport")
-    where record.uri = news.uri`,
+    where ${keyed('record.uri', 'news.uri')}`,
 }
 const CONFIRM_RECORDS = {
   name: 'confirm-records',
   text: `
     update record set rev = news.rev, "fromExport" = news."fromExport"
-    from unnest($1::text[], $2::text[], $3::boolean[]) as news (uri, rev, "fromExport") where record.uri = news.uri`,
+    from unnest($1::text[], $2::text[], $3::boolean[]) as news (uri, rev, "fromExport")
+    where ${keyed('record.uri', 'news.uri')}`,
 }
 
 /**

@@ -164,10 +164,9 @@ export function recordsInRanges(byBytes: boolean): { name: string; text: string 
     text: `
       select r.n::int as n, held.uri
       from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[]) with ordinality as r (did, "from", "to", rev, most, n)
-      left join actor_sync sync on sync.did = r.did
       cross join lateral (
         select uri from record where ${between} and (record.rev is null or record.rev <= r.rev)
-        order by ${uriInOrder(byBytes)} limit case when sync."resyncRev" > r.rev then 0 else r.most end
+        order by ${uriInOrder(byBytes)} limit case when (select "resyncRev" from actor_sync where did = r.did) > r.rev then 0 else r.most end
       ) held`,
   }
 }

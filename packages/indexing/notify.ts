@@ -2,6 +2,7 @@
  * Notifications of one batch: each once, only for records whose rows are in the index, and not for threads that the receiver has muted.
  */
 import type { CopyRow } from '@sluice/database/copy.ts'
+import { oneOfKey } from '@sluice/collections/by-key.ts'
 import type { Transaction } from '@sluice/database/transaction.ts'
 import type { Collection, Entry, Notification } from '@sluice/collections/define.ts'
 
@@ -67,21 +68,25 @@ const MUTING = {
   name: 'muting-accounts',
   text: `
     select did from unnest($1::text[]) as receiver (did)
-    where exists (select from thread_mute mute where mute."mutedByDid" = receiver.did)`,
+    where (select true from thread_mute mute where mute."mutedByDid" = receiver.did limit 1)`,
 }
 
-/** Of a subject that is gone the last fact is read, by its primary key, however often it was edited; a planner that takes few facts for fitting sorts them all. */
+/**
+ * Of a subject that is gone the last fact is read, by its primary key, however often it was edited; a planner that takes few facts for fitting sorts them all. A mute is looked for by
+ * thread and account: somebody may have muted thousands.
+ */
 const MUTED = {
   name: 'muted-notifications',
   text: `
-    with mutes as materialized (
-      select mute."rootUri", mute."mutedByDid", notice.index, notice.subject
+    select about.index from (
+      select notice.index, notice.did, coalesce(post."replyRoot", past.root, notice.subject) as root
       from unnest($1::int[], $2::text[], $3::text[]) as notice (index, did, subject)
-      join thread_mute mute on mute."mutedByDid" = notice.did
-    )
-    select distinct mutes.index from mutes left join post on post.uri = mutes.subject
-    left join lateral (
-      select fact ->> 'root' as root from past_fact where uri = mutes.subject and key <> 'gap' order by since desc limit 1
-    ) past on post.uri is null
-    where coalesce(post."replyRoot", past.root, mutes.subject) = mutes."rootUri"`,
+      left join lateral (select uri, "replyRoot" from post where uri = notice.subject offset 0) post on true
+      left join lateral (
+        select fact ->> 'root' as root from past_fact
+        where post.uri is null and uri = notice.subject and key <> 'gap' order by since desc limit 1
+      ) past on true
+      offset 0
+    ) about
+    where (select true from thread_mute mute ${oneOfKey({ 'mute."rootUri"': 'about.root', 'mute."mutedByDid"': 'about.did' })})`,
 }

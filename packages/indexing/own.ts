@@ -45,12 +45,12 @@ const INSERT_ACTORS = {
   text: `
     with seen as (
       select * from unnest($1::text[], $2::text[]) as seen (did, at)
-      where not exists (select from account_deletion gone where gone.did = seen.did and gone.state = 'purged')
+      where (select state from account_deletion gone where gone.did = seen.did) is distinct from 'purged'
     ), made as (
       insert into actor (did, "indexedAt") select did, at from seen on conflict (did) do nothing
     )
     insert into handle_check (did, queue, "dueAt", "askedAt", tries)
-    select did, case when exists (select from actor where actor.did = seen.did and handle is not null) then 'again' else 'new' end,
+    select did, case when (select handle from actor where actor.did = seen.did) is not null then 'again' else 'new' end,
       $3, '', 0
     from seen on conflict (did) do nothing`,
 }

@@ -26,7 +26,7 @@ export async function reopenAccount(
   const { rows } = await db.query<{ purgeRevs: string[] | null }>(PURGE_REVS, [did])
   // A version that did not write them down used the time of the deletion.
   const revs = [...(rows[0]?.purgeRevs ?? []), revOfDeletion(deletedAt)]
-  await forEachBatch(db, DELETE_PURGE_MARKS, [...urisOf(did), revs, BATCH_RECORDS], signal)
+  await deleteInOrder(db, DELETE_PURGE_MARKS, [...urisOf(did), revs, BATCH_RECORDS], signal)
   await db.query(REOPEN, [did, revs])
 }
 
@@ -80,9 +80,9 @@ export async function purgeAccount(
     done = range[1]
     crashPoint('purge.between')
   }
-  await forEachBatch(db, DELETE_TOLD, [did, batchRecords], signal)
-  await forEachBatch(db, deleteFarewells(byBytes), [did, from, to, batchRecords], signal)
-  await forEachBatch(db, DELETE_TOMBSTONES, [...urisOf(did), rev, batchRecords], signal)
+  await deleteInOrder(db, DELETE_TOLD, ['', did, batchRecords], signal)
+  await deleteInOrder(db, deleteFarewells(byBytes), [from, to, did, batchRecords], signal)
+  await deleteInOrder(db, DELETE_TOMBSTONES, [from, to, did, rev, batchRecords], signal)
   const purged = await finish(db, did, deletedAt)
   if (purged) index.actors.forget(did)
   return purged
@@ -108,11 +108,16 @@ async function beginPurge(db: DatabasePool, did: string, deletedAt: string): Pro
   return rowCount === 0 ? undefined : rev
 }
 
+/** Written so that no index on the state can match: of an account that is named, there is one row. With plans from when few were deleted all that were would be read. */
+function isState(states: string, column = 'state'): string {
+  return `${column} || '' in ${states}`
+}
+
 const HELD_BY_DELETED = {
   name: 'held-by-deleted',
   text: `
     select sync."repoRev", sync."resyncRev", gone."purgeRevs" from account_deletion gone left join actor_sync sync on sync.did = gone.did
-    where gone.did = $1 and gone."deletedAt" = $2 and gone.state in ('reported', 'purging')`,
+    where gone.did = $1 and gone."deletedAt" = $2 and ${isState("('reported', 'purging')", 'gone.state')}`,
 }
 
 const BEGIN_PURGE = {
@@ -120,12 +125,12 @@ const BEGIN_PURGE = {
   text: `
     update account_deletion set state = 'purging', tries = 0,
       "purgeRevs" = case when $3 = any("purgeRevs") then "purgeRevs" else array_append("purgeRevs", $3) end
-    where did = $1 and "deletedAt" = $2 and state in ('reported', 'purging')`,
+    where did = $1 and "deletedAt" = $2 and ${isState("('reported', 'purging')")}`,
 }
 
 const UNDER_WAY = {
   name: 'purge-under-way',
-  text: `select from account_deletion where did = $1 and "deletedAt" = $2 and state = 'purging'`,
+  text: `select from account_deletion where did = $1 and "deletedAt" = $2 and ${isState("('purging')")}`,
 }
 
 /** Of none: '', before every rev. */
@@ -157,48 +162,72 @@ function nothingIn(did: string, rev: string, time: string, range: [string, strin
   return { type: 'repo', time, did, commit: '', rev, range, keys: [] }
 }
 
-async function forEachBatch(
+/**
+ * Deletes in batches, in order. Each goes on where the one before it ended: what was deleted stays in its index until a vacuum, and each would read it again.
+ * @param values the first says from where on; a statement answers how far it has come, null at the end
+ */
+async function deleteInOrder(
   db: DatabasePool,
   statement: { name: string; text: string },
-  values: unknown[],
+  [start, ...values]: [string, ...unknown[]],
   signal: AbortSignal,
 ): Promise<void> {
+  let from = start
   for (;;) {
     signal.throwIfAborted()
-    const { rowCount } = await db.query({ ...statement, values })
-    if (rowCount === 0) return
+    const { rows } = await db.query<{ last: string | null }>({ ...statement, values: [from, ...values] })
+    const { last } = rows[0]!
+    if (last === null) return
+    from = last
   }
+}
+
+/** By an array, not IN: two relations may be joined, and the planner may read all of one for that. */
+function deleteSome(table: string, key: string, position: string, some: string): string {
+  return `
+    with gone as (
+      delete from ${table} where ${key} = any(array(
+        select ${key} from ${table} where ${some}
+      )) returning ${position} as position
+    )
+    select max(position) as last from gone`
 }
 
 const DELETE_TOLD = {
   name: 'delete-notifications-of-deleted',
-  text: `
-    delete from notification where id in (select id from notification where did = $1 limit $2)`,
+  text: deleteSome('notification', 'id', '"sortAt"', `did = $2 and "sortAt" >= $1 order by "sortAt" limit $3`),
 }
 
 /** Those that outlived their records. */
 function deleteFarewells(byBytes: boolean): { name: string; text: string } {
-  const own = recordsBetween(byBytes, ['$1', '$2', '$3'], { account: 'author', uri: '"recordUri"' })
+  const own = recordsBetween(byBytes, ['$3', '$1', '$2'], { account: 'author', uri: '"recordUri"' })
+  const inOrder = byBytes ? '"recordUri"' : '"recordUri" collate "C"'
   return {
     name: 'delete-farewells-of-deleted',
-    text: `delete from notification where id in (select id from notification where ${own} limit $4)`,
+    text: deleteSome('notification', 'id', inOrder, `${own} order by ${inOrder} limit $4`),
   }
 }
 
 /** The watermark says the same for all of them. */
 const DELETE_TOMBSTONES = {
   name: 'delete-tombstones-of-deleted',
-  text: `
-    delete from tombstone where uri in (
-      select uri from tombstone where uri >= $1 and uri < $2 and did = $3 and rev <= $4 limit $5)`,
+  text: deleteSome(
+    'tombstone',
+    'uri',
+    'uri',
+    'uri >= $1 and uri < $2 and did = $3 and rev <= $4 order by uri limit $5',
+  ),
 }
 
 /** Those that the purge itself has made, and no others. */
 const DELETE_PURGE_MARKS = {
   name: 'delete-marks-of-purge',
-  text: `
-    delete from tombstone where uri in (
-      select uri from tombstone where uri >= $1 and uri < $2 and did = $3 and rev = any($4::text[]) limit $5)`,
+  text: deleteSome(
+    'tombstone',
+    'uri',
+    'uri',
+    'uri >= $1 and uri < $2 and did = $3 and rev = any($4::text[]) order by uri limit $5',
+  ),
 }
 
 /** The account itself, when it has no records left. Whoever applies events of it waits here, and finds it gone. */
@@ -230,5 +259,5 @@ function recordsLeft(byBytes: boolean): { name: string; text: string } {
 
 const NOTE_PURGE = {
   name: 'note-purge',
-  text: `update account_deletion set state = 'purged' where did = $1 and "deletedAt" = $2 and state = 'purging'`,
+  text: `update account_deletion set state = 'purged' where did = $1 and "deletedAt" = $2 and ${isState("('purging')")}`,
 }

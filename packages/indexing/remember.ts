@@ -2,6 +2,7 @@
  * What stays of versions that are no longer in force: facts for posts that arrive late, places in a thread, farewells. The same whether a version was in
  * the index when it ended, was superseded within its batch, or arrives after its end. So the order of arrival leaves no trace.
  */
+import { keyed } from '@sluice/collections/by-key.ts'
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import type { Collection, Entry, Fact, Notification, Row, Statement, Table } from '@sluice/collections/define.ts'
 import type { Transaction } from '@sluice/database/transaction.ts'
@@ -167,7 +168,9 @@ const CUT_AT_GAPS = {
     with cut as materialized (
       select held.uri, held.since, gap.since as until
       from (select distinct uri, rev from unnest($1::text[], $2::text[]) as news (uri, rev)) news
-      join past_fact gap on gap.uri = news.uri and gap.since = news.rev and ${isGap('gap')}
+      cross join lateral (
+        select uri, since from past_fact gap where gap.uri = news.uri and gap.since = news.rev and ${isGap('gap')} offset 0
+      ) gap
       cross join lateral (
         select coalesce(max(since), '') as since from past_fact past
         where past.uri = gap.uri and past.since < gap.since and ${isGap('past')} offset 0
@@ -177,7 +180,7 @@ const CUT_AT_GAPS = {
         where past.uri = gap.uri and past.since >= before.since and past.since < gap.since and past.until > gap.since offset 0
       ) held
     )
-    update past_fact as held set until = cut.until from cut where held.uri = cut.uri and held.since = cut.since`,
+    update past_fact as held set until = cut.until from cut where ${keyed('held.uri', 'cut.uri')} and held.since = cut.since`,
 }
 
 const REMEMBER = {
@@ -226,10 +229,12 @@ function keepStatement({ name, columns, owner }: Table, { deletedAt, key }: NonN
         from unnest(${[...names, 'since', 'at'].map((_, i) => `$${i + 1}::text[]`).join(', ')}) as version (${names.join(', ')}, since, at)
         order by ${keys.join(', ')}, since desc
       ) ended
-      left join ${quoted(name)} as newer on ${keys.map((column) => `newer.${column} = ended.${column}`).join(' and ')}
-        and exists (
-          select from past_fact later where later.uri = ended.${quoted(owner)} and later.since > ended.since and not (${isGap('later')})
-        )
+      left join lateral (
+        select ${[...names, end].join(', ')} from ${quoted(name)} as newer where ${keys.map((column) => `newer.${column} = ended.${column}`).join(' and ')}
+          and (
+            select true from past_fact later where later.uri = ended.${quoted(owner)} and later.since > ended.since and not (${isGap('later')}) limit 1
+          ) offset 0
+      ) newer on true
       on conflict (${keys.join(', ')}) do update set ${[
         `${end} = greatest(held.${end}, excluded.${end})`,
         ...others.map((column) => `${column} = excluded.${column}`),

@@ -1,5 +1,6 @@
 /** Takes the rows of replaced and deleted records out of the index, and what they counted for. */
 import type { Transaction } from '@sluice/database/transaction.ts'
+import { keyed } from '@sluice/collections/by-key.ts'
 import { collectionOfUri, type Collection, type Table } from '@sluice/collections/define.ts'
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import type { Deltas } from './deltas.ts'
@@ -90,6 +91,6 @@ function markDeleted({ name, owner }: Table, deletedAt: string): { name: string;
     name: `mark-deleted-${name}`,
     text: `
       update "${name}" set "${deletedAt}" = gone.at from unnest($1::text[], $2::text[]) as gone (uri, at)
-      where "${name}"."${owner}" = gone.uri and "${deletedAt}" is null`,
+      where ${keyed(`"${name}"."${owner}"`, 'gone.uri')} and "${deletedAt}" is null`,
   }
 }

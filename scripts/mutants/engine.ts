@@ -6,6 +6,27 @@ const pg = killersIn('packages/indexing', 'pg')
 
 export const engineMutants: readonly Mutant[] = [
   {
+    name: 'rows that are looked for by key may be merged with all there are',
+    file: 'packages/collections/by-key.ts',
+    find: '${column} = any(array[${value}])',
+    replace: '${column} = ${value}',
+    killedBy: pg('plans', 'no statement may read'),
+  },
+  {
+    name: 'who holds a like is looked for among all likes of its post',
+    file: 'packages/collections/by-key.ts',
+    find: ' order by ${columns} limit 1',
+    replace: ' limit 1',
+    killedBy: pg('plans', 'a key of several columns'),
+  },
+  {
+    name: 'an index whose order is only the beginning may serve',
+    file: 'packages/database/pool.ts',
+    find: "'mergejoin', 'incremental_sort'",
+    replace: "'mergejoin'",
+    killedBy: pg('plans', 'a key of several columns'),
+  },
+  {
     name: 'a tombstone stays when the record is written anew',
     file: 'packages/indexing/insert.ts',
     find: 'if (exhumed.length > 0)',
@@ -193,6 +214,20 @@ export const engineMutants: readonly Mutant[] = [
     find: "if (pds === undefined) return { kind: 'homeless' }",
     replace: "if (pds === undefined) return { kind: 'gone' }",
     killedBy: { file: 'services/indexer/account-clocks.e2e.test.ts', test: 'no host' },
+  },
+  {
+    name: 'a host that answers just in time holds the places that others wait for',
+    file: 'services/indexer/host-pace.ts',
+    find: 'if (inHaste && this.#owedMs(host) > OWED_MS)',
+    replace: 'if (inHaste && this.#owedMs(host) > OWED_MAX_MS)',
+    killedBy: { file: 'services/indexer/slow-hosts.e2e.test.ts' },
+  },
+  {
+    name: 'an account of another shard is asked about at the host that our cache has',
+    file: 'services/indexer/check-accounts.ts',
+    find: 'if (!isInShard(did, shard)) await identities.purge(did)',
+    replace: '',
+    killedBy: { file: 'services/indexer/other-shards.e2e.test.ts' },
   },
   {
     name: 'an active account is hidden by its status',

@@ -1,0 +1,236 @@
+/** Everything that an indexer does with its database, once: so that each of its statements is asked. */
+import { tidFromMicros, tidMicros } from '@sluice/atproto/tid.ts'
+import { DatabasePool } from '@sluice/database/pool.ts'
+import type { LabelStreamEvent } from '@sluice/events/label-event.ts'
+import {
+  uriOf,
+  type AccountEvent,
+  type CreateEvent,
+  type IdentityEvent,
+  type RecordEvent,
+  type StreamEvent,
+} from '@sluice/events/stream-event.ts'
+import { Random } from '@sluice/sandbox/random.ts'
+import { claimAccountChecks, failAccountCheck, settleAccountCheck } from '../account-checks.ts'
+import { applyBatch, type Index } from '../apply-batch.ts'
+import { applyLabels } from '../apply-labels.ts'
+import { claimDeletions, DELETION_QUEUES, failDeletion, forgetDeletion, postponeDeletion } from '../deletion-queue.ts'
+import { claimChecks, overdueSeconds, settleChecks, type HandleClaim } from '../handles.ts'
+import { KnownActors } from '../own.ts'
+import { purgeAccount, reopenAccount } from '../purge.ts'
+import {
+  claimLater,
+  giveBack,
+  holdClaim,
+  laterState,
+  putOff,
+  settleClaim,
+  type LaterClaim,
+  type LaterQueue,
+} from '../settle-later.ts'
+import { mention } from './embeds.ts'
+import { exportOf } from './exports.ts'
+import { Story } from './story.ts'
+
+/** After all that the events say. */
+const LATER = '2026-09-01T00:00:00.000Z'
+const SECOND_LATER = '2026-09-01T00:00:01.000Z'
+const TWO_LATER = '2026-09-01T00:00:02.000Z'
+const MUCH_LATER = '2027-01-01T00:00:00.000Z'
+const UNTIL = '2027-01-01T00:01:00.000Z'
+const NEVER = new AbortController().signal
+
+export interface Lived {
+  /** Where the index is: a transaction of another is left open there for some of the time. */
+  url: string
+  index: Index
+  /** A history of several accounts in its natural order; `before` has been applied already. */
+  before: readonly RecordEvent[]
+  events: readonly RecordEvent[]
+}
+
+/** What an index holds before: the events, threads that are muted, accounts that are in the queues. */
+export async function beginLife(index: Index, events: readonly RecordEvent[]): Promise<void> {
+  for (let at = 0; at < events.length; at += 20) await applyBatch(index, events.slice(at, at + 20))
+  const [purged, back, away] = ['purged', 'back', 'away'].map((name) => new Story().did(name)) as [
+    string,
+    string,
+    string,
+  ]
+  await tell(index, [purged, back, away], { active: false, status: 'deleted' })
+  await tell(index, [back], { active: true })
+  await purgeAccount(index, { did: purged, deletedAt: SECOND_LATER }, { signal: NEVER })
+  await putOff(index.db, [{ uri: `at://${away}/app.bsky.feed.post/1`, since: '' }])
+  await applyLabels(index.db, [label(away)])
+  await muteThreads(index, events)
+}
+
+/** Applies the events as they come and as they may come, resyncs, works all queues off, purges an account and takes it back. */
+export async function liveThrough(lived: Lived): Promise<void> {
+  const { url, index, before, events } = lived
+  const half = Math.ceil(events.length / 2)
+  await apply(index, events.slice(0, half))
+  await besideAnother(url, async () => {
+    // Some are left to the exports.
+    const some = events.slice(half).filter((event, i) => event.type !== 'create' || i % 8 > 0)
+    const cramped = { ...index, room: { base: 1, each: 0, own: 1 } }
+    await apply(cramped, new Random(1).shuffled(some))
+    for (const part of inTheWrongOrder()) await apply(index, part)
+    await apply(index, events.slice(half - 20, half))
+  })
+  await settleLater(index)
+  const all = [...before, ...events]
+  await resync(index, all)
+  await apply(index, [...saidAgain(all), ...deletedBeforeTheExport(all)])
+  const dids = [...new Set(all.map(({ did }) => did))]
+  await checkHandles(index, dids)
+  await checkAccounts(index, dids)
+  await purge(index, dids[0]!)
+  await applyLabels(index.db, [label(dids[0]!)])
+}
+
+/** A few at a time, each time by an indexer that has just begun and knows no account. */
+async function apply(index: Index, events: readonly StreamEvent[]): Promise<void> {
+  for (let at = 0; at < events.length; at += 10) {
+    await applyBatch({ ...index, actors: new KnownActors() }, events.slice(at, at + 10))
+  }
+}
+
+/** What is settled after a batch must then look for what another transaction has done meanwhile. */
+async function besideAnother(url: string, act: () => Promise<void>): Promise<void> {
+  await using other = new DatabasePool({ url, schema: 'bsky', size: 1, role: 'other' })
+  await other.session(async (session) => {
+    await session.query('begin')
+    await session.query('select pg_current_xact_id()')
+    await act()
+    await session.query('rollback')
+  })
+}
+
+/** Some mute some of the threads: what others have written is theirs alone to mute. */
+async function muteThreads({ db }: Index, events: readonly RecordEvent[]): Promise<void> {
+  const roots = events.filter(({ type, collection }) => type === 'create' && collection === 'app.bsky.feed.post')
+  const dids = [...new Set(events.map(({ did }) => did))].slice(1)
+  await db.query(
+    `insert into thread_mute ("rootUri", "mutedByDid", "createdAt") select uri, did, '' from unnest($1::text[]) as uri, unnest($2::text[]) as did on conflict do nothing`,
+    [roots.slice(-20).map(uriOf), dids],
+  )
+}
+
+/** A reply that comes when the post that let its author in, by mentioning them, has been edited; a quote that comes before the gate that forbids it. */
+function inTheWrongOrder(): StreamEvent[][] {
+  const story = new Story()
+  const facets = [mention(story.did('bob'))]
+  const root = story.post('ann', 'a post', { facets })
+  const list = `at://${story.did('eve')}/app.bsky.graph.list/friends`
+  const rules = [
+    { $type: 'app.bsky.feed.threadgate#mentionRule' },
+    { $type: 'app.bsky.feed.threadgate#listRule', list },
+  ]
+  const gate = story.put('ann', 'app.bsky.feed.threadgate', { post: uriOf(root), allow: rules }, root.rkey)
+  const reply = story.reply('bob', root)
+  const embeddingRules = [{ $type: 'app.bsky.feed.postgate#disableRule' }]
+  const closed = story.put('ann', 'app.bsky.feed.postgate', { post: uriOf(root), embeddingRules }, root.rkey)
+  const quote = story.quote('cat', root)
+  const edited = story.put('ann', root.collection, { text: 'edited' }, root.rkey)
+  return [[root, gate, quote], [closed], [edited], [reply]]
+}
+
+/** What there was no room for: some of it once more, because more was put off meanwhile, and some by another. */
+async function settleLater({ db, collections }: Index): Promise<void> {
+  const claim = async (queue: LaterQueue): Promise<LaterClaim> => {
+    const [taken] = await claimLater(db, { now: MUCH_LATER, until: UNTIL, limit: 1, queue })
+    return taken!
+  }
+  const taken = await claim('first')
+  await holdClaim(db, taken, UNTIL)
+  await putOff(db, [{ uri: taken.uri, since: '' }])
+  await settleClaim(db, collections, taken)
+  await settleClaim(db, collections, await claim('again'))
+  await giveBack(db, await claim('first'))
+  await laterState(db, new Date(MUCH_LATER))
+}
+
+async function resync(index: Index, until: readonly RecordEvent[]): Promise<void> {
+  const random = new Random(2)
+  for (const did of new Set(until.map((event) => event.did))) {
+    for (const chunk of exportOf({ until, did, time: LATER, random })) await applyBatch(index, chunk)
+  }
+}
+
+/** Likes that are written once more as they are. */
+function saidAgain(events: readonly RecordEvent[]): CreateEvent[] {
+  const likes = living(events).slice(0, 5)
+  return likes.map((event) => ({ ...event, type: 'create', rev: '3zzzzzzzzzzzz' }))
+}
+
+/** Deletions below the watermark of what the export has. */
+function deletedBeforeTheExport(events: readonly RecordEvent[]): RecordEvent[] {
+  const likes = living(events).slice(5)
+  return likes.map(({ seq, time, did, commit, collection, rkey, rev }) => {
+    return { type: 'delete', seq, time, did, commit, collection, rkey, rev: tidFromMicros(tidMicros(rev) + 1, 1) }
+  })
+}
+
+function living(events: readonly RecordEvent[]): CreateEvent[] {
+  const newest = new Map(events.map((event) => [uriOf(event), event]))
+  return [...newest.values()].filter(
+    (event): event is CreateEvent => event.type === 'create' && event.collection.endsWith('.like'),
+  )
+}
+
+async function checkHandles(index: Index, dids: readonly string[]): Promise<void> {
+  const identities = dids.map((did): IdentityEvent => ({ type: 'identity', seq: 1, time: LATER, did }))
+  await applyBatch(index, identities)
+  const shares = { new: 10, again: 10, failing: 10 }
+  const verify = async (handleOf: (claim: HandleClaim) => string | null): Promise<void> => {
+    const claims = await claimChecks(index.db, { now: MUCH_LATER, until: UNTIL, shares })
+    const next = { queue: 'again', dueAt: LATER, tries: 0 } as const
+    await settleChecks(
+      index.db,
+      claims.map((claim) => ({ claim, handle: handleOf(claim), checkedAt: LATER, next })),
+    )
+  }
+  await verify(({ did }) => `${did.slice(-5)}.test`)
+  // All but one lose theirs.
+  await verify(() => `${dids[1]!.slice(-5)}.test`)
+  await verify(() => null)
+  await overdueSeconds(index.db, new Date(MUCH_LATER))
+}
+
+async function checkAccounts(index: Index, dids: readonly string[]): Promise<void> {
+  await tell(index, dids.slice(0, 4), { active: false, status: 'takendown' })
+  await tell(index, dids.slice(0, 4), { active: true })
+  for (const queue of ['new', 'failing'] as const) {
+    const claims = await claimAccountChecks(index.db, { now: MUCH_LATER, until: UNTIL, limit: 2, queue })
+    for (const [i, claim] of claims.entries()) {
+      if (queue === 'new' && i === 0) await failAccountCheck(index.db, claim, UNTIL)
+      else await settleAccountCheck(index.db, claim, { active: false, status: 'suspended' }, Date.parse(MUCH_LATER))
+    }
+  }
+}
+
+function label(uri: string): LabelStreamEvent {
+  return { type: 'label', seq: 1, label: { src: 'did:plc:labeler222222222222222222', uri, val: 'spam', cts: LATER } }
+}
+
+async function tell(index: Index, dids: readonly string[], says: Pick<AccountEvent, 'active' | 'status'>) {
+  const time = says.active ? TWO_LATER : SECOND_LATER
+  const events = dids.map((did): AccountEvent => ({ type: 'account', seq: 1, time, did, ...says }))
+  await applyBatch(index, events)
+}
+
+async function purge(index: Index, did: string): Promise<void> {
+  const { db } = index
+  const told = (time: string, says: Pick<AccountEvent, 'active' | 'status'>): Promise<unknown> =>
+    applyBatch(index, [{ type: 'account', seq: 1, time, did, ...says }])
+  await told('2026-10-01T00:00:00.000Z', { active: false, status: 'deleted' })
+  for (const queue of DELETION_QUEUES) await claimDeletions(db, { now: MUCH_LATER, until: UNTIL, limit: 2, queue })
+  await postponeDeletion(db, did, UNTIL)
+  await failDeletion(db, did, UNTIL)
+  const deletion = { did, deletedAt: '2026-10-01T00:00:00.000Z' }
+  await purgeAccount(index, deletion, { signal: NEVER, batchRecords: 10 })
+  await told('2026-10-02T00:00:00.000Z', { active: true })
+  await reopenAccount(db, deletion, NEVER)
+  await forgetDeletion(db, did)
+}
