@@ -12,6 +12,7 @@
  *
  * Locks: the account (`actor_sync`), then its row here, as in a batch. Claims wait for nobody.
  */
+import { keyed } from '@sluice/collections/by-key.ts'
 import type { DatabasePool, Session } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
 import { SEQ_BACKFILL, type AccountEvent } from '@sluice/events/stream-event.ts'
@@ -48,11 +49,11 @@ const CLAIM = {
     with old as (
       select did from account_check where state = 'asked' and "dueAt" <= $1 order by "dueAt" limit 100 for update skip locked
     ), forgotten as (
-      delete from account_check held using old where held.did = old.did
+      delete from account_check held using old where ${keyed('held.did', 'old.did')}
     ), due as (
       select did from account_check where state = $4 and "dueAt" <= $1 order by "dueAt" limit $3 for update skip locked
     )
-    update account_check held set "dueAt" = $2, claim = $2, tries = tries + 1 from due where held.did = due.did
+    update account_check held set "dueAt" = $2, claim = $2, tries = tries + 1 from due where ${keyed('held.did', 'due.did')}
     returning held.did, held.claim, held.tries::int as tries`,
 }
 

@@ -3,6 +3,7 @@
  *
  * A claim is a time until which nobody else looks at the account. Who dies with it loses nothing: it is due again when the claim ends.
  */
+import { keyed } from '@sluice/collections/by-key.ts'
 import type { DatabasePool, Session } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
 import { oldestOf, overdueSeconds } from './overdue.ts'
@@ -50,7 +51,7 @@ function claim(queue?: DeletionQueue): { name: string; text: string } {
         select did from account_deletion where ${queue ? OF_QUEUE[queue] : `state <> 'purged'`} and "dueAt" <= $1
         order by "dueAt" limit $3 for update skip locked
       )
-      update account_deletion held set "dueAt" = $2 from due where held.did = due.did
+      update account_deletion held set "dueAt" = $2 from due where ${keyed('held.did', 'due.did')}
       returning held.did, held.state, held."deletedAt", held.tries::int as tries`,
   }
 }
@@ -84,4 +85,8 @@ export async function forgetDeletion(db: DatabasePool, did: string): Promise<voi
   await db.query(FORGET, [did])
 }
 
-const FORGET = { name: 'forget-deletion', text: `delete from account_deletion where did = $1 and state = 'returned'` }
+/** Written so that no index on the state can match. */
+const FORGET = {
+  name: 'forget-deletion',
+  text: `delete from account_deletion where did = $1 and state || '' = 'returned'`,
+}

@@ -2,6 +2,7 @@
  * Derives records again: their columns, counters and notifications, from what the index says now. Each is locked first, so whoever derives it last has seen everything before; what
  * does not change is not written.
  */
+import { keyed } from '@sluice/collections/by-key.ts'
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { collectionOfUri, type Collection, type Entry, type Written } from '@sluice/collections/define.ts'
 import type { Transaction } from '@sluice/database/transaction.ts'
@@ -101,7 +102,7 @@ function updateDerived(tx: Transaction, { tables: [primary], derived }: Collecti
       text: `
         update "${primary!.name}" set ${names.map((name) => `${name} = news.${name}`).join(', ')}
         from unnest($1::text[], ${names.map((_, i) => `$${i + 2}::boolean[]`).join(', ')}) as news (uri, ${names.join(', ')})
-        where "${primary!.name}"."${primary!.owner}" = news.uri`,
+        where ${keyed(`"${primary!.name}"."${primary!.owner}"`, 'news.uri')}`,
     },
     [
       changed.map(({ entry }) => entry.uri),
@@ -141,8 +142,10 @@ async function renotify(
 const STORED = {
   name: 'stored-notifications',
   text: `
-    select id, did, "recordUri", "recordCid", author, reason, "reasonSubject", "sortAt"
-    from notification where "recordUri" = any($1::text[]) order by id`,
+    select id, did, "recordUri", "recordCid", author, reason, "reasonSubject", "sortAt" from (
+      select id, did, "recordUri", "recordCid", author, reason, "reasonSubject", "sortAt"
+      from notification where "recordUri" = any($1::text[]) offset 0
+    ) stored order by id`,
 }
 
 function pick(values: Record<string, unknown>, columns: readonly string[]): Record<string, unknown> {

@@ -1,4 +1,5 @@
 /** Down a thread: what hangs on records that are derived again. */
+import { keyed } from '@sluice/collections/by-key.ts'
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import type { Beyond, Room, Touched, Unseen } from '@sluice/collections/define.ts'
 import type { DatabasePool, Session } from '@sluice/database/pool.ts'
@@ -103,7 +104,7 @@ async function leftSince(
 const LEFT = {
   name: 'left-since',
   text: `
-    select asked.uri, record.xmin::text as version from unnest($1::text[]) as asked (uri) left join record on record.uri = asked.uri
+    select asked.uri, record.xmin::text as version from unnest($1::text[]) as asked (uri) left join record on ${keyed('record.uri', 'asked.uri')}
     where record.uri is null or (age(record.xmin) <= age($2::text::xid8::xid) and record.xmin is distinct from $3::text::xid8::xid)`,
 }
 

@@ -6,6 +6,7 @@
  * while somebody works on the record waits beside the claim, in `since`, and is looked at after its end: so a stranger who edits a post each second has what is below it judged as often as that takes, not as
  * often as they like. `working` is what the claim took.
  */
+import { keyed } from '@sluice/collections/by-key.ts'
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { collectionOfUri, type Beyond, type Touched } from '@sluice/collections/define.ts'
 import type { DatabasePool, Session } from '@sluice/database/pool.ts'
@@ -70,7 +71,7 @@ function claim(queue: LaterQueue): { name: string; text: string } {
       )
       update settle_later held
       set "dueAt" = $2, claim = $2, tries = tries + 1, since = null, working = least(held.working, held.since)
-      from due where held.uri = due.uri returning held.uri, held.working as since, held.claim`,
+      from due where ${keyed('held.uri', 'due.uri')} returning held.uri, held.working as since, held.claim`,
   }
 }
 

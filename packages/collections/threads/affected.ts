@@ -6,6 +6,7 @@
  */
 import { didOfUri } from '@sluice/events/stream-event.ts'
 import type { Post } from '../app.bsky.feed/post.ts'
+import { keyed, oneOfKey } from '../by-key.ts'
 import type { Affected, Entry, Room, Sql, Statement, Touched, Unseen } from '../define.ts'
 import { LoadedFacts } from './facts.ts'
 import { listItemKey } from './gates.ts'
@@ -189,12 +190,15 @@ const since = (row: string): string => `($2::text is null or age(${row}.xmin) <=
 const OVERTAKEN: Statement = {
   name: 'affected-overtaken',
   text: `
-    with recursive gated as materialized (
-      select uri, creator, owner from gated_reply where uri = any($1::text[])
-    ), above (uris, parent, depth) as (
+    with recursive judged as materialized (select uri, "replyParent", "replyRoot" from post where uri = any($1::text[])),
+    quoting as materialized (select uri, subject from quote where uri = any($1::text[])),
+    gated as materialized (select uri, creator, owner from gated_reply where uri = any($1::text[])),
+    above (uris, parent, depth) as (
       (
-        select array_agg(uri), "replyParent", 1 from post where uri = any($1::text[]) and "replyParent" is not null group by "replyParent"
-        union all select array_agg(uri), "replyRoot", 5 from gated join post using (uri) where "replyRoot" is not null group by "replyRoot"
+        select array_agg(uri), "replyParent", 1 from judged where "replyParent" is not null group by "replyParent"
+        union all select array_agg(gated.uri), post."replyRoot", 5 from gated
+          cross join lateral (select "replyRoot" from post where post.uri = gated.uri offset 0) post
+          where post."replyRoot" is not null group by post."replyRoot"
       )
       union
       select below.uris, known.parent, depth + 1 from (
@@ -202,14 +206,16 @@ const OVERTAKEN: Statement = {
           select uri, parent, depth from above cross join unnest(uris) as uri where depth < 5 offset 0
         ) level group by parent, depth
       ) below cross join lateral (
-        select "replyParent" as parent from post where post.uri = below.parent
-        union select fact ->> 'parent' from past_fact past where past.uri = below.parent
-        offset 0
+        select distinct parent from (
+          select "replyParent" as parent, "replyRoot" as root from post where post.uri = below.parent
+          union all select fact ->> 'parent', null from past_fact past where past.uri = below.parent
+          offset 0
+        ) version
       ) known where known.parent is not null
     ), asked (uris, key) as materialized (
       select array_agg(uri), key from (
-        select uri, 'threadgate ' || coalesce("replyRoot", uri) as key from post where uri = any($1::text[])
-        union all select uri, 'postgate ' || subject from quote where uri = any($1::text[])
+        select uri, 'threadgate ' || coalesce("replyRoot", uri) as key from judged
+        union all select uri, 'postgate ' || subject from quoting
         union all select uri, 'follow ' || owner || ' ' || creator from gated
         union all select uri, 'follow ' || creator || ' ' || owner from gated
       ) judged_by group by key
@@ -224,12 +230,13 @@ const OVERTAKEN: Statement = {
     union select unnest(asked.uris) from asked cross join lateral (
       select from past_fact past where past.key = asked.key and ${since('past')} limit 1
     ) young
-    union select post.uri from post join thread_gate gate on gate."postUri" = coalesce(post."replyRoot", post.uri)
-    where post.uri = any($1::text[]) and ${since('gate')}
-    union select quote.uri from quote join post_gate gate on gate."postUri" = quote.subject
-    where quote.uri = any($1::text[]) and ${since('gate')}
+    union select judged.uri from judged join thread_gate gate on ${keyed('gate."postUri"', 'coalesce(judged."replyRoot", judged.uri)')}
+    where ${since('gate')}
+    union select quoting.uri from quoting join post_gate gate on ${keyed('gate."postUri"', 'quoting.subject')}
+    where ${since('gate')}
     union select gated.uri from gated
-    join follow on (follow.creator, follow."subjectDid") in ((gated.owner, gated.creator), (gated.creator, gated.owner))
+    cross join lateral (values (gated.owner, gated.creator), (gated.creator, gated.owner)) as pair (a, b)
+    cross join lateral (select xmin from follow ${oneOfKey({ 'follow.creator': 'pair.a', 'follow."subjectDid"': 'pair.b' })}) follow
     where ${since('follow')}`,
 }
 
@@ -241,7 +248,8 @@ const GATED_NOW: Statement = {
 const GATED: Statement = {
   name: 'affected-gated',
   text: `
-    select gated.uri, gated.creator, post."replyRoot" as root, gated.at from gated_reply gated join post using (uri)
+    select gated.uri, gated.creator, post."replyRoot" as root, gated.at from gated_reply gated
+    cross join lateral (select "replyRoot" from post where post.uri = gated.uri offset 0) post
     where gated.uri = any($1::text[]) and post."replyRoot" is not null`,
 }
 
@@ -253,7 +261,9 @@ const OVERTAKEN_ON_LISTS: Statement = {
       select array_agg(uri) as uris, list, member, key
       from unnest($1::text[], $3::text[], $4::text[], $5::text[]) as named (uri, list, member, key) group by list, member, key
     ) asked cross join lateral (
-      select from list_item item where item."listUri" = asked.list and item."subjectDid" = asked.member and ${since('item')}
+      select from (
+        select xmin from list_item item ${oneOfKey({ 'item."listUri"': 'asked.list', 'item."subjectDid"': 'asked.member' })}
+      ) item where ${since('item')}
       union all select from past_fact past where past.key = asked.key and ${since('past')}
       limit 1
     ) young`,
@@ -312,7 +322,7 @@ const BETWEEN_ENDED: Statement = {
   text: `
     with pair as materialized (
       select split_part(past.key, ' ', 2) as a, split_part(past.key, ' ', 3) as b, min(gone.time) as time, min(gone.uri) as uri
-      from ${ENDS} gone join past_fact past on past.uri = gone.uri group by 1, 2
+      from ${ENDS} gone join past_fact past on ${keyed('past.uri', 'gone.uri')} group by 1, 2
     ) ${repliesBetween('$3')}`,
 }
 
@@ -335,6 +345,6 @@ const BY_MEMBER_ENDED: Statement = {
   text: `
     with item as materialized (
       select split_part(past.key, ' ', 3) as member, min(gone.time) as time, min(gone.uri) as uri
-      from ${ENDS} gone join past_fact past on past.uri = gone.uri group by 1
+      from ${ENDS} gone join past_fact past on ${keyed('past.uri', 'gone.uri')} group by 1
     ) ${repliesOf('$3')}`,
 }

@@ -3,6 +3,7 @@
  * no more (a deleted parent, an earlier gate, an ended follow).
  */
 import { didOfUri } from '@sluice/events/stream-event.ts'
+import { keyed, oneOfKey } from '../by-key.ts'
 import type { Sql, Statement } from '../define.ts'
 import { PAST_LEVELS_MAX, type LoadedFacts, type Span } from './facts.ts'
 import { followKey, listItemKey, postGateKey, readPostGate, readThreadGate, threadGateKey } from './gates.ts'
@@ -110,13 +111,15 @@ function gateSpan<T>({ json, ...dated }: GateRow, read: (record: object) => T): 
 const THREAD_GATES: Statement = {
   name: 'thread-gates',
   text: `
-    select gate."postUri", record.json, ${DATED}, gate."createdAt" from thread_gate gate join record using (uri)
+    select gate."postUri", record.json, ${DATED}, gate."createdAt" from thread_gate gate
+    join record on ${keyed('record.uri', 'gate.uri')}
     where gate."postUri" = any($1::text[])`,
 }
 const POST_GATES: Statement = {
   name: 'post-gates',
   text: `
-    select gate."postUri", record.json, ${DATED}, gate."createdAt" from post_gate gate join record using (uri)
+    select gate."postUri", record.json, ${DATED}, gate."createdAt" from post_gate gate
+    join record on ${keyed('record.uri', 'gate.uri')}
     where gate."postUri" = any($1::text[])`,
 }
 
@@ -188,16 +191,20 @@ const FOLLOWS: Statement = {
   text: `
     select pair.index::int, follow.uri, follow."createdAt", ${DATED}
     from unnest($1::text[], $2::text[]) with ordinality as pair (creator, subject, index)
-    join follow on follow.creator = pair.creator and follow."subjectDid" = pair.subject
-    join record on record.uri = follow.uri`,
+    cross join lateral (
+      select uri, "createdAt" from follow ${oneOfKey({ 'follow.creator': 'pair.creator', 'follow."subjectDid"': 'pair.subject' })}
+    ) follow
+    join record on ${keyed('record.uri', 'follow.uri')}`,
 }
 const LIST_ITEMS: Statement = {
   name: 'thread-list-items',
   text: `
     select pair.index::int, item.uri, item."createdAt", ${DATED}
     from unnest($1::text[], $2::text[]) with ordinality as pair (list, member, index)
-    join list_item item on item."listUri" = pair.list and item."subjectDid" = pair.member
-    join record on record.uri = item.uri`,
+    cross join lateral (
+      select uri, "createdAt" from list_item item ${oneOfKey({ 'item."listUri"': 'pair.list', 'item."subjectDid"': 'pair.member' })}
+    ) item
+    join record on ${keyed('record.uri', 'item.uri')}`,
 }
 
 export interface Facetted {

@@ -3,6 +3,7 @@
  * a post leaves a span with each edit, thousands when that is meant to do harm, and each may hold ten thousand mentions.
  */
 import { didOfUri } from '@sluice/events/stream-event.ts'
+import { keyed } from '../by-key.ts'
 import type { Sql, Statement } from '../define.ts'
 import type { LoadedFacts, PastPost, Span } from './facts.ts'
 import { postGateKey, threadGateKey } from './gates.ts'
@@ -139,7 +140,7 @@ const PAST_POSTS: Statement = {
           (${BEGUN}
           ) union all (
             select since, until, fact from past_fact past
-            where past.uri = asked.uri and past.key = asked.key and past.since > asked.at order by since limit 1
+            where past.uri = asked.uri and past.key || '' = asked.key and past.since > asked.at order by since limit 1
           )
         ) candidate order by since limit 1
       ) held
@@ -155,13 +156,13 @@ const PAST_GATES: Statement = {
     ) held`,
 }
 
-/** Of several records that say the same any may be in force. */
+/** Of several records that say the same any may be in force. Written so that the primary key cannot match: it begins with the record. */
 const PAST_RELATIONS: Statement = {
   name: 'past-relations',
   text: `
     select distinct asked.key, held.since, held.until, true as fact from ${ASKED} cross join lateral (
       select since, until from past_fact past
-      where past.key = asked.key and past.since <= asked.at and past.until > asked.at order by since desc limit 1
+      where past.key = asked.key and past.since || '' <= asked.at and past.until > asked.at order by since desc limit 1
     ) held`,
 }
 
@@ -169,5 +170,5 @@ const PAST_MENTIONS: Statement = {
   name: 'past-mentions',
   text: `
     select asked.uri, asked.since, asked.did from unnest($1::text[], $2::text[], $3::text[]) as asked (uri, since, did)
-    join past_fact past on past.uri = asked.uri and past.since = asked.since where past.fact -> 'mentions' ? asked.did`,
+    join past_fact past on ${keyed('past.uri', 'asked.uri')} and past.since = asked.since where past.fact -> 'mentions' ? asked.did`,
 }

@@ -49,7 +49,7 @@ const MENTIONED: Statement = {
         select distinct version.uri, whom.did, case when version.lives = 'false' then rev when before.until is null then '' else least(before.until, rev) end as time
         from (
           select uri, rev, lives, mentions from unnest($1::text[], $2::text[], $3::text[], $4::text[]) as version (uri, rev, lives, mentions)
-          where exists (select from post where post."replyRoot" = version.uri) offset 0
+          where (select true from post where post."replyRoot" = version.uri limit 1) offset 0
         ) version
         left join lateral (
           select until, fact -> 'mentions' as mentions from past_fact past
@@ -66,7 +66,9 @@ const MENTIONED: Statement = {
     select told.uri, told.time, reply.uris, reply.looked from told cross join lateral (
       select array_agg(distinct uri) filter (where at >= told.time and root = told.uri) as uris, count(*)::int as looked from (
         select reply.uri, reply.at, (select "replyRoot" from post where post.uri = reply.uri) as root
-        from unnest(told.dids) as did join gated_reply reply on reply.creator = did and reply.owner = split_part(told.uri, '/', 3)
+        from unnest(told.dids) as did cross join lateral (
+          select uri, at from gated_reply where creator = did and owner = split_part(told.uri, '/', 3) offset 0
+        ) reply
         limit $5::bigint + 1
       ) reply
     ) reply`,

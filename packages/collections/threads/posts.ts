@@ -99,12 +99,11 @@ async function markGated(sql: Sql, written: readonly Written<Post>[]): Promise<v
 const GATED: Statement = {
   name: 'gated-posts',
   text: `
-    select "postUri" as uri, thread_gate.uri is not null as thread, post_gate.uri is not null as post
-    from (
-      select "postUri" from thread_gate where "postUri" = any($1::text[])
-      union select "postUri" from post_gate where "postUri" = any($1::text[])
-    ) gated
-    left join thread_gate using ("postUri") left join post_gate using ("postUri")`,
+    select uri, bool_or(gate = 'thread') as thread, bool_or(gate = 'post') as post from (
+      select "postUri" as uri, 'thread' as gate from thread_gate where "postUri" = any($1::text[])
+      union all select "postUri", 'post' from post_gate where "postUri" = any($1::text[])
+      offset 0
+    ) gated group by uri`,
 }
 
 function isGated(post: Judged, facts: LoadedFacts): boolean {
