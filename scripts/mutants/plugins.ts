@@ -60,8 +60,8 @@ export const pluginMutants: readonly Mutant[] = [
   {
     name: 'who was put on a list in the same moment is not looked for',
     file: at('threads/affected'),
-    find: 'item."subjectDid" = asked.member and',
-    replace: 'item."subjectDid" <> asked.member and',
+    find: `'item."subjectDid"': 'asked.member'`,
+    replace: `'item."subjectDid"': 'asked.list'`,
     killedBy: { file: 'packages/indexing/interleaving.pg.test.ts', test: 'put on' },
   },
   {
