@@ -3,7 +3,7 @@ import type { DatabasePool } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
 import { overdueAccountChecks, type AccountQueue } from '@sluice/indexing/account-checks.ts'
 import { overdueDeletions, type DeletionQueue } from '@sluice/indexing/deletion-queue.ts'
-import { laterState, type LaterQueue } from '@sluice/indexing/settle-later.ts'
+import { overdueLater, type LaterQueue } from '@sluice/indexing/settle-later.ts'
 import { TransientError } from '@sluice/runtime/errors.ts'
 
 export interface OverdueState {
@@ -24,7 +24,7 @@ export async function readOverdue(db: DatabasePool): Promise<OverdueState | unde
     return {
       checks: await overdueAccountChecks(tx, now),
       deletions: await overdueDeletions(tx, now),
-      later: (await laterState(tx, now)).overdueSeconds,
+      later: await overdueLater(tx, now),
     }
   })
   return await look.catch((error: unknown) => {

@@ -13,6 +13,7 @@ import { KnownActors } from './own.ts'
 import { sqlOf } from './sql.ts'
 import { indexOn } from './testing/index-on.ts'
 import { settleAll } from './testing/settle-all.ts'
+import { looksOf } from './testing/rows-read.ts'
 import { differences, snapshot, type Snapshot } from './testing/snapshot.ts'
 import { Story } from './testing/story.ts'
 
@@ -88,18 +89,6 @@ test('of 3,000 replies none is judged again when a gate is made for those to com
   const { rows } = await index.db.query('select uri from post where "violatesThreadGate"')
   expect(rows).toEqual([{ uri: uriOf(refused) }])
 })
-
-/** How many rows and index entries are looked at while `act` runs. Of an index with one connection: a session's counts show when it has told them. */
-async function looksOf({ db }: Index, act: () => Promise<unknown>): Promise<number> {
-  const looks = async (): Promise<number> => {
-    await db.query('select pg_stat_force_next_flush()')
-    const sum = 'select sum(seq_tup_read + coalesce(idx_scan + idx_tup_fetch, 0))::int as n from pg_stat_user_tables'
-    return (await db.query<{ n: number }>(sum)).rows[0]!.n
-  }
-  const before = await looks()
-  await act()
-  return (await looks()) - before
-}
 
 test('C5 of 3,000 replies none is looked at when what they answer is edited in its text, by commits of now and by such as say that they are of before the replies', async ({
   database,

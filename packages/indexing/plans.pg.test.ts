@@ -70,12 +70,8 @@ async function planEach({ db }: Watched, statements: ReadonlyMap<string, Asked>)
 /** Several looks for each thing that is asked for or comes of it: those that a post's ancestors or a range's records take are some. Of these tables 3,000 rows are many. */
 const isTooMuch = ({ read, for: asked, rows }: Reading): boolean => read > 100 + 20 * (asked + rows)
 
-/** Counts rows for a gauge, no more than a limit. */
-const COUNTING = ['later-state']
-
 function excessOf(asked: ReadonlyMap<string, Asked>): string[] {
   return [...asked].flatMap(([name, { times }]) => {
-    if (COUNTING.includes(name)) return []
     const [worst] = times.filter(isTooMuch).sort((a, b) => b.read - a.read)
     return worst ? [`${name}: read ${worst.read} for ${worst.for}, of which came ${worst.rows}`] : []
   })
@@ -124,8 +120,7 @@ describe.for([
     expect(scans).toContain('bulk-phase: all of bulk_load')
     // One row at most.
     const isBulkLoad = (scan: string): boolean => / bulk_load(_pkey)?$/.test(scan)
-    const isCounting = (scan: string): boolean => COUNTING.some((name) => scan.startsWith(name))
-    expect(scans.filter((scan) => !isBulkLoad(scan) && !isCounting(scan))).toEqual([])
+    expect(scans.filter((scan) => !isBulkLoad(scan))).toEqual([])
   })
 })
 
@@ -214,7 +209,7 @@ test('a unique key is named in the order of its index, by which alone it is look
 })
 
 /** Asked by other services than the indexer, or for a gauge. */
-const ELSEWHERE = ['store-identities', 'oldest-deletions', 'oldest-account-checks']
+const ELSEWHERE = ['store-identities', 'oldest-deletions', 'oldest-account-checks', 'oldest-later', 'waiting-later']
 
 test('the statements that are tried here are all of the data path', async ({ otherDatabase }) => {
   const asked = [...(await statementsOf(otherDatabase)).keys()]

@@ -3,9 +3,18 @@ import { uriOf, type CreateEvent, type RecordEvent } from '@sluice/events/stream
 import { TransientError } from '@sluice/runtime/errors.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { applyBatch, type Index } from './apply-batch.ts'
-import { claimLater, giveBack, laterState, putOff, settleClaim, type LaterClaim } from './settle-later.ts'
+import {
+  claimLater,
+  giveBack,
+  overdueLater,
+  putOff,
+  settleClaim,
+  waitingLater,
+  type LaterClaim,
+} from './settle-later.ts'
 import { indexOn } from './testing/index-on.ts'
 import { settleAll } from './testing/settle-all.ts'
+import { looksOf } from './testing/rows-read.ts'
 import { differences, snapshot, type Snapshot } from './testing/snapshot.ts'
 import { Story } from './testing/story.ts'
 
@@ -18,18 +27,6 @@ const GATE = 'app.bsky.feed.threadgate'
 async function rowsOf({ db }: Index): Promise<Snapshot> {
   const { actor_sync: _, ...rows } = await snapshot(db, { withoutTimes: true })
   return rows
-}
-
-/** How many rows and index entries are looked at while `act` runs. Of an index with one connection: a session's counts show when it has told them. */
-async function looksOf({ db }: Index, act: () => Promise<unknown>): Promise<number> {
-  const looks = async (): Promise<number> => {
-    await db.query('select pg_stat_force_next_flush()')
-    const sum = 'select sum(seq_tup_read + coalesce(idx_scan + idx_tup_fetch, 0))::int as n from pg_stat_user_tables'
-    return (await db.query<{ n: number }>(sum)).rows[0]!.n
-  }
-  const before = await looks()
-  await act()
-  return (await looks()) - before
 }
 
 async function waiting({ db }: Index): Promise<{ uri: string; since: string | null; working: string | null }[]> {
@@ -273,7 +270,8 @@ test('a claim reads what it takes, however many wait; how long the first of each
   database,
 }) => {
   await using index = indexOn(database, { size: 1 })
-  expect(await laterState(index.db, new Date(now))).toEqual({ waiting: 0, overdueSeconds: { first: 0, again: 0 } })
+  expect(await waitingLater(index.db)).toBe(0)
+  expect(await overdueLater(index.db, new Date(now))).toEqual({ first: 0, again: 0 })
   await index.db.query(
     `insert into settle_later (uri, since, "dueAt", tries)
     select 'at://did:plc:aaa/app.bsky.feed.post/' || n, '', $1, n % 2 from generate_series(1, 12000) n`,
@@ -284,6 +282,6 @@ test('a claim reads what it takes, however many wait; how long the first of each
     const looks = await looksOf(index, () => claim(index, soon, later, queue))
     expect(looks).toBeLessThan(20)
   }
-  const state = await laterState(index.db, new Date(soon))
-  expect(state).toEqual({ waiting: 10_000, overdueSeconds: { first: 300, again: 300 } })
+  expect(await waitingLater(index.db)).toBe(10_000)
+  expect(await overdueLater(index.db, new Date(soon))).toEqual({ first: 300, again: 300 })
 })

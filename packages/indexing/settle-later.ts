@@ -14,6 +14,7 @@ import { transaction } from '@sluice/database/transaction.ts'
 import { deriveOnward } from './derive-onward.ts'
 import { loadEntries } from './entry.ts'
 import { find } from './find.ts'
+import { oldestOf, overdueSeconds } from './overdue.ts'
 import { oldestNow } from './unseen.ts'
 
 /** Those that wait for the first time, and those that were put off again while somebody worked on them, or with whom somebody died. */
@@ -138,26 +139,20 @@ const GIVE_BACK = {
   text: `update settle_later set claim = null, since = least(since, working), working = null, "dueAt" = $3 where uri = $1 and claim = $2`,
 }
 
-export interface LaterState {
-  /** How many records wait, or are worked on; 10,000 at most, beyond which nobody counts. */
-  waiting: number
-  /** How long the first of each queue has been due, in seconds. */
-  overdueSeconds: Record<LaterQueue, number>
+/** How many records wait, or are worked on; 10,000 at most, beyond which nobody counts. @throws TransientError, FatalError */
+export async function waitingLater(db: Session): Promise<number> {
+  const { rows } = await db.query<{ waiting: number }>(WAITING)
+  return rows[0]!.waiting
 }
 
-/** @throws TransientError, FatalError */
-export async function laterState(db: Session, now: Date): Promise<LaterState> {
-  const { rows } = await db.query<{ waiting: number } & Record<LaterQueue, string | null>>(STATE)
-  const { waiting, ...dueAt } = rows[0]!
-  const seconds = (due: string | null): number =>
-    due === null ? 0 : Math.max(0, (now.getTime() - Date.parse(due)) / 1_000)
-  return { waiting, overdueSeconds: { first: seconds(dueAt.first), again: seconds(dueAt.again) } }
+const WAITING = {
+  name: 'waiting-later',
+  text: `select count(*)::int as waiting from (select from settle_later limit 10000) counted`,
 }
 
-const STATE = {
-  name: 'later-state',
-  text: `
-    select (select count(*) from (select from settle_later limit 10000) counted)::int as waiting,
-      (select min("dueAt") from settle_later where ${OF_QUEUE.first}) as first,
-      (select min("dueAt") from settle_later where ${OF_QUEUE.again}) as again`,
+/** How overdue each queue is, in seconds; 0: nothing is due. Reads one row of each. @throws TransientError, FatalError */
+export async function overdueLater(db: Session, now: Date): Promise<Record<LaterQueue, number>> {
+  return overdueSeconds(db, { queues: LATER_QUEUES, oldest: OLDEST }, now)
 }
+
+const OLDEST = { name: 'oldest-later', text: oldestOf('settle_later', OF_QUEUE) }

@@ -7,9 +7,10 @@ import {
   claimLater,
   giveBack,
   holdClaim,
-  laterState,
   LATER_QUEUES,
+  overdueLater,
   settleClaim,
+  waitingLater,
   type LaterClaim,
   type LaterQueue,
 } from '@sluice/indexing/settle-later.ts'
@@ -46,15 +47,15 @@ export class LaterSettling implements Service {
     metrics.gauge({
       name: 'sluice_settle_later_waiting',
       help: 'Records on which so much hangs that batches left it to be settled beside them, 10,000 at most. Readers see what was so before. Rising for long: somebody edits posts with many replies, or PostgreSQL is slow.',
-      collect: async (gauge) => gauge.set((await laterState(index.db, new Date())).waiting),
+      collect: async (gauge) => gauge.set(await waitingLater(index.db)),
     })
     metrics.gauge({
       name: 'sluice_settle_later_overdue_seconds',
       help: 'How long the longest waiting of these has been due. again: those that were put off once more while they were settled.',
       labels: { queue: LATER_QUEUES },
       collect: async (gauge) => {
-        const { overdueSeconds } = await laterState(index.db, new Date())
-        for (const queue of LATER_QUEUES) gauge.set(overdueSeconds[queue], { queue })
+        const overdue = await overdueLater(index.db, new Date())
+        for (const queue of LATER_QUEUES) gauge.set(overdue[queue], { queue })
       },
     })
     this.#settled = metrics.counter({

@@ -81,8 +81,13 @@ async function affectedByGates(
 ): Promise<Affected> {
   const posts = touched.map(gatedPost)
   const most = room?.each ?? null
-  const looks = sql.query<Look>(after, [touched.map(({ uri }) => uri), touched.map(gateTime), posts, most])
-  return collect([looks.then((found) => lookedAt(found, most)), all(sql.query<Found>(POSTS, [posts]))])
+  const gates = [touched.map(({ uri }) => uri), touched.map(gateTime), posts]
+  return collect([look(sql, after, gates, most), all(sql.query<Found>(POSTS, [posts]))])
+}
+
+/** Asks for at most so many of each: the last value of these statements. */
+async function look(sql: Sql, statement: Statement, values: unknown[], most: number | null): Promise<Affected> {
+  return lookedAt(await sql.query<Look>(statement, [...values, most]), most)
 }
 
 /** For follows: gated replies between the two accounts that were judged by whether they follow each other. */
@@ -98,11 +103,9 @@ export async function affectedByFollows(
   const ended = touched.filter(({ entry }) => !entry)
   const most = room?.each ?? null
   const [a, b] = [made.map((m) => m.a), made.map((m) => m.b)]
-  const look = (statement: Statement, values: unknown[]): Promise<Affected> =>
-    sql.query<Look>(statement, values).then((looks) => lookedAt(looks, most))
   return collect([
-    made.length > 0 && look(BETWEEN, [made.map((m) => m.uri), made.map((m) => m.since), a, b, most]),
-    ended.length > 0 && look(BETWEEN_ENDED, [ended.map(({ uri }) => uri), ended.map(({ rev }) => rev), most]),
+    made.length > 0 && look(sql, BETWEEN, [made.map((m) => m.uri), made.map((m) => m.since), a, b], most),
+    ended.length > 0 && look(sql, BETWEEN_ENDED, [ended.map(({ uri }) => uri), ended.map(({ rev }) => rev)], most),
   ])
 }
 
@@ -118,12 +121,10 @@ export async function affectedByListItems(
   )
   const ended = touched.filter(({ entry }) => !entry)
   const most = room?.each ?? null
-  const look = (statement: Statement, values: unknown[]): Promise<Affected> =>
-    sql.query<Look>(statement, values).then((looks) => lookedAt(looks, most))
   return collect([
     made.length > 0 &&
-      look(BY_MEMBER, [made.map((m) => m.uri), made.map((m) => m.since), made.map((m) => m.member), most]),
-    ended.length > 0 && look(BY_MEMBER_ENDED, [ended.map(({ uri }) => uri), ended.map(({ rev }) => rev), most]),
+      look(sql, BY_MEMBER, [made.map((m) => m.uri), made.map((m) => m.since), made.map((m) => m.member)], most),
+    ended.length > 0 && look(sql, BY_MEMBER_ENDED, [ended.map(({ uri }) => uri), ended.map(({ rev }) => rev)], most),
   ])
 }
 

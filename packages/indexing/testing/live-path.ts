@@ -22,7 +22,6 @@ import {
   claimLater,
   giveBack,
   holdClaim,
-  laterState,
   putOff,
   settleClaim,
   type LaterClaim,
@@ -148,7 +147,6 @@ async function settleLater({ db, collections }: Index): Promise<void> {
   await settleClaim(db, collections, taken)
   await settleClaim(db, collections, await claim('again'))
   await giveBack(db, await claim('first'))
-  await laterState(db, new Date(MUCH_LATER))
 }
 
 async function resync(index: Index, until: readonly RecordEvent[]): Promise<void> {

@@ -1,6 +1,8 @@
+/** What PostgreSQL reads, as it counts it itself. Only of an index with one connection: a session's counts show when it has told them. */
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 
-/** How many rows of a table were read so far, when all is read by the one connection of the pool. */
+/** How many rows of a table were read so far. */
 export async function rowsRead(db: DatabasePool, table: string): Promise<number> {
   await db.query('select pg_stat_force_next_flush()')
   const { rows } = await db.query<{ n: number }>(
@@ -8,4 +10,22 @@ export async function rowsRead(db: DatabasePool, table: string): Promise<number>
     [table],
   )
   return rows[0]!.n
+}
+
+/**
+ * How many rows and index entries are looked at while `act` runs. Not before all that ran on the server has ended, other tests' too: what was written since the oldest of them began would be taken
+ * for unseen, and what hangs on it looked at.
+ */
+export async function looksOf({ db }: { db: DatabasePool }, act: () => Promise<unknown>): Promise<number> {
+  const looks = async (): Promise<number> => {
+    await db.query('select pg_stat_force_next_flush()')
+    const sum = 'select sum(seq_tup_read + coalesce(idx_scan + idx_tup_fetch, 0))::int as n from pg_stat_user_tables'
+    return (await db.query<{ n: number }>(sum)).rows[0]!.n
+  }
+  const own = (await db.query<{ own: string }>('select pg_current_xact_id()::text as own')).rows[0]!.own
+  const older = 'select pg_snapshot_xmin(pg_current_snapshot()) <= $1::text::xid8 as still'
+  while ((await db.query<{ still: boolean }>(older, [own])).rows[0]!.still) await sleep(20)
+  const before = await looks()
+  await act()
+  return (await looks()) - before
 }
