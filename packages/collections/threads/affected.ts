@@ -13,7 +13,7 @@ import { listItemKey } from './gates.ts'
 import { loadGates } from './load-facts.ts'
 import { affectedByMentions } from './mentioned.ts'
 import { affectedReplies } from './replies.ts'
-import { all, lookedAt, type Found, type Look } from './room.ts'
+import { type Found, all, look } from './room.ts'
 import { claimOfDate, claimOfKey, timeOf, writtenAt } from './when.ts'
 
 /**
@@ -83,11 +83,6 @@ async function affectedByGates(
   const most = room?.each ?? null
   const gates = [touched.map(({ uri }) => uri), touched.map(gateTime), posts]
   return collect([look(sql, after, gates, most), all(sql.query<Found>(POSTS, [posts]))])
-}
-
-/** Asks for at most so many of each: the last value of these statements. */
-async function look(sql: Sql, statement: Statement, values: unknown[], most: number | null): Promise<Affected> {
-  return lookedAt(await sql.query<Look>(statement, [...values, most]), most)
 }
 
 /** For follows: gated replies between the two accounts that were judged by whether they follow each other. */

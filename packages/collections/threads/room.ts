@@ -1,5 +1,5 @@
 /** How much is looked at for what hangs on one version, when there may be any number: a stranger's post may have a million replies. */
-import type { Affected } from '../define.ts'
+import type { Affected, Sql, Statement } from '../define.ts'
 
 export interface Found {
   uri: string
@@ -22,6 +22,11 @@ export function lookedAt(looks: readonly Look[], most: number | null): Affected 
     else for (const affectedUri of uris ?? []) affected.uris.push(affectedUri)
   }
   return affected
+}
+
+/** Asks for at most so many of each: the last value of these statements. */
+export async function look(sql: Sql, statement: Statement, values: unknown[], most: number | null): Promise<Affected> {
+  return lookedAt(await sql.query<Look>(statement, [...values, most]), most)
 }
 
 export async function all(found: Promise<Found[]>): Promise<Affected> {
