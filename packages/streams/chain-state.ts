@@ -25,6 +25,7 @@
  * Half a digest cannot be forged either: whoever finds a second tree with the same 128 bits fools only their own repository.
  */
 import { classifyRedisError, type Redis } from './connection.ts'
+import { fnv1a } from './fnv.ts'
 import type { Step } from './producer.ts'
 import { runBinaryScript, scripts } from './scripts.ts'
 
@@ -159,9 +160,7 @@ export function markInactive(did: string): Step {
 function bucketOf(field: Buffer): number {
   // DIDs of plc are hashes already; of others the text is mixed (FNV-1a).
   if (field.length === 15) return field.readUIntBE(0, 3) % BUCKETS
-  let hash = 0x811c9dc5
-  for (const byte of field) hash = Math.imul(hash ^ byte, 0x01000193)
-  return (hash >>> 0) % BUCKETS
+  return fnv1a(field) % BUCKETS
 }
 
 function plcBytes(did: string): Buffer {

@@ -181,6 +181,15 @@ export function classifyRedisError(error: unknown): Error {
   return new TransientError(`Redis: ${error.message || code || error.constructor.name}`, { cause: error })
 }
 
+/** The answer of a command. @throws what `classifyRedisError` makes of an error */
+export async function classified<T>(answer: Promise<T>): Promise<T> {
+  try {
+    return await answer
+  } catch (error) {
+    throw classifyRedisError(error)
+  }
+}
+
 function classifyReply(cause: ErrorReply): Error {
   const { message } = cause
   const [code = ''] = message.split(' ', 1)

@@ -6,7 +6,7 @@
  */
 import type { EntryFields } from '@sluice/events/codec.ts'
 import { TransientError } from '@sluice/runtime/errors.ts'
-import { classifyRedisError, type Redis } from './connection.ts'
+import { classified, type Redis } from './connection.ts'
 import { runScript, scripts } from './scripts.ts'
 
 export interface DeadLetter {
@@ -239,13 +239,5 @@ function parseFields(payload = '{}'): EntryFields {
     return Object.fromEntries(Object.entries(fields).map(([field, value]) => [field, String(value)]))
   } catch {
     return {}
-  }
-}
-
-async function classified<T>(answer: Promise<T>): Promise<T> {
-  try {
-    return await answer
-  } catch (error) {
-    throw classifyRedisError(error)
   }
 }

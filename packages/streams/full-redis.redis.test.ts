@@ -1,5 +1,5 @@
 import { expect } from '@sluice/sandbox/fixtures.ts'
-import { startRedis } from '@sluice/sandbox/redis.ts'
+import { redisVersion, startRedis } from '@sluice/sandbox/redis.ts'
 import type { Redis } from './connection.ts'
 import { countDeadLetters } from './dead-letters.ts'
 import { listIncidents } from './incidents.ts'
@@ -46,10 +46,10 @@ test('at maxmemory, whoever may have filled it, consumers start, reclaim, bury a
   // Less than an empty Redis needs: it stays full however much is drained.
   await redis.configSet('maxmemory', '500kb')
   expect(await refusesWrites(redis)).toBe(true)
-  await expect(
-    redis.multi().xAck(stream, group, '1-1').exec(),
-    'the trap that ours must not fall into',
-  ).rejects.toThrow()
+  // The trap that ours must not fall into: full, Redis 7.0 refuses every transaction. Redis 8 and Valkey 9 do not.
+  if (redisVersion().startsWith('7.0.')) {
+    await expect(redis.multi().xAck(stream, group, '1-1').exec()).rejects.toThrow()
+  }
 
   const full = appended
   const { acked } = tools.consume({ redis, reader: await tools.connect(server.url()) })

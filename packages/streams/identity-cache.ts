@@ -9,6 +9,7 @@
  * fill counts only when it names the epoch that the slot has.
  */
 import { classifyRedisError, RedisFullError, type Redis } from './connection.ts'
+import { fnv1a } from './fnv.ts'
 import { runScript, scripts } from './scripts.ts'
 
 export interface IdentityCacheOptions {
@@ -74,9 +75,7 @@ export class RedisIdentityCache<V> {
   }
 
   #key(did: string): string {
-    let hash = 0x811c9dc5
-    for (let i = 0; i < did.length; i++) hash = Math.imul(hash ^ did.charCodeAt(i), 0x01000193)
-    return IDENTITY_PREFIX + ((hash >>> 0) % this.#slots).toString(36)
+    return IDENTITY_PREFIX + (fnv1a(did) % this.#slots).toString(36)
   }
 }
 

@@ -2,7 +2,7 @@
  * Incidents: everything that may have lost or delayed data, kept durably until an operator has seen it. They live in one capped Redis stream,
  * because each daemon can write there, and nothing else of ours expires silently.
  */
-import { classifyRedisError, type Redis } from './connection.ts'
+import { classified, classifyRedisError, type Redis } from './connection.ts'
 import { runScript, scripts } from './scripts.ts'
 
 export const INCIDENTS_STREAM = 'sluice:incidents'
@@ -52,9 +52,7 @@ export async function recordIncident(redis: Redis, incident: Incident): Promise<
 
 /** The newest incidents first. @throws TransientError */
 export async function listIncidents(redis: Redis, count: number): Promise<RecordedIncident[]> {
-  const entries = await redis.xRevRange(INCIDENTS_STREAM, '+', '-', { COUNT: count }).catch((error: unknown) => {
-    throw classifyRedisError(error)
-  })
+  const entries = await classified(redis.xRevRange(INCIDENTS_STREAM, '+', '-', { COUNT: count }))
   return (entries ?? []).map(({ id, message }) => ({
     id,
     time: new Date(Number(id.split('-')[0])).toISOString(),

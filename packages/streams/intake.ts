@@ -6,7 +6,7 @@
  */
 import type { EntryCodec, EntryFields } from '@sluice/events/codec.ts'
 import { sleep } from '@sluice/runtime/backoff.ts'
-import { classifyRedisError, type Redis } from './connection.ts'
+import { classified, type Redis } from './connection.ts'
 import type { ConsumerLimits, ConsumerObserver, Refusal } from './consumer.ts'
 import { ensureGroup, readNew, retireConsumers, type Delivered, type Entry, type GroupAddress } from './entries.ts'
 import type { Lanes } from './lanes.ts'
@@ -174,7 +174,7 @@ export class Intake<E extends object> {
     const { redis, address } = this.#options
     const known = new Map<string, boolean>([[address.consumer, false]])
     return async (consumer) => {
-      const dead = known.get(consumer) ?? (await redis.exists(leaseKey({ ...address, consumer })).catch(rethrow)) === 0
+      const dead = known.get(consumer) ?? (await classified(redis.exists(leaseKey({ ...address, consumer })))) === 0
       known.set(consumer, dead)
       return dead
     }
@@ -242,8 +242,4 @@ function bytesOf(fields: EntryFields): number {
   let bytes = 0
   for (const key in fields) bytes += fields[key]!.length
   return bytes
-}
-
-function rethrow(error: unknown): never {
-  throw classifyRedisError(error)
 }

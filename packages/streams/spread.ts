@@ -8,6 +8,7 @@
  * `i/2n` and `(i+n)/2n`.
  */
 import { crc32 } from 'node:zlib'
+import { fnv1a } from './fnv.ts'
 
 /** A part of the network: the accounts with `shardOf(did, of) === index`. */
 export interface Shard {
@@ -29,7 +30,7 @@ const SHARDS_MAX = 1_024
 export function laneOf(key: string, lanes: number): number {
   if (lanes === 1) return 0
   const place = placeOfPlc(key)
-  return place === undefined ? hashOf(key) % lanes : Math.floor(place * lanes)
+  return place === undefined ? fnv1a(key) % lanes : Math.floor(place * lanes)
 }
 
 const PLC = 'did:plc:'
@@ -47,12 +48,6 @@ function placeOfPlc(key: string): number | undefined {
     place = place * 32 + digit
   }
   return place / 32 ** PLACE_CHARS
-}
-
-function hashOf(key: string): number {
-  let hash = 0x811c9dc5
-  for (let i = 0; i < key.length; i++) hash = Math.imul(hash ^ key.charCodeAt(i), 0x01000193)
-  return hash >>> 0
 }
 
 /** Which of `shards` an account is in (CRC-32 of its DID in UTF-8); 0.1 µs. */

@@ -171,7 +171,9 @@ test('a consumer that went away is forgotten, but only with nothing pending', as
     observer,
     limits: { retireIdleMs: 100 },
   })
-  await expect.poll(names, { timeout: 5_000 }).toEqual(['loaded', 'quiet'])
+  // Before 7.2 the one that waits is not listed until it is handed something.
+  const others = async () => (await names()).filter((name) => name !== 'one')
+  await expect.poll(others, { timeout: 5_000 }).toEqual(['loaded', 'quiet'])
   await delay(1_000)
   expect(gone).toEqual(['idle'])
   await redis.del(lease)

@@ -51,7 +51,7 @@ export const streamsMutants: readonly Mutant[] = [
   {
     name: 'idle entries are taken from a consumer that is alive',
     file: 'packages/streams/intake.ts',
-    find: '(await redis.exists(leaseKey({ ...address, consumer })).catch(rethrow)) === 0',
+    find: '(await classified(redis.exists(leaseKey({ ...address, consumer })))) === 0',
     replace: "consumer !== ''",
     killedBy: redis('takeover', 'a consumer that cannot touch its entries'),
   },

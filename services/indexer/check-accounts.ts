@@ -15,12 +15,12 @@ import {
   type AccountQueue,
 } from '@sluice/indexing/account-checks.ts'
 import { DELETED } from '@sluice/indexing/accounts.ts'
-import { retryAfterMs } from '@sluice/runtime/backoff.ts'
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import type { Logger } from '@sluice/runtime/log.ts'
 import type { Metrics } from '@sluice/runtime/metrics.ts'
 import type { Service } from '@sluice/runtime/service.ts'
 import { isInShard, WHOLE, type Shard } from '@sluice/streams/spread.ts'
+import { waitToAskAgainMs } from './ask-again.ts'
 import { HostPace, SlowHostError } from './host-pace.ts'
 import { servePlaces } from './places.ts'
 import { whereabouts, type Asking, type StatusSources } from './whereabouts.ts'
@@ -45,7 +45,6 @@ type Answer = Pick<AccountEvent, 'active' | 'status'>
 const OUTCOMES = ['as-held', 'differs', 'overtaken', 'put-off', 'unknown'] as const
 /** How many are asked about at a time. Hosts that never answer, or slowly, keep out only others that do so. */
 const PLACES: Record<AccountQueue, number> = { new: 3, failing: 1 }
-const RETRY_CAP_MS = 6 * 3_600_000
 
 export class AccountChecks implements Service {
   readonly name = 'account-checks'
@@ -135,8 +134,7 @@ export class AccountChecks implements Service {
     const { db, log, retryMs } = this.#options
     this.#outcomes.inc(1, { outcome: 'unknown' })
     log.debug({ did: claim.did, error: error.message }, 'how an account stands could not be found out')
-    const waitMs = Math.min(RETRY_CAP_MS, retryMs * 2 ** Math.min(claim.tries - 1, 30))
-    const toldMs = error instanceof TransientError ? retryAfterMs(error) : 0
-    await failAccountCheck(db, claim, new Date(Date.now() + Math.max(waitMs, toldMs)).toISOString())
+    const waitMs = waitToAskAgainMs(retryMs, claim.tries - 1, error)
+    await failAccountCheck(db, claim, new Date(Date.now() + waitMs).toISOString())
   }
 }

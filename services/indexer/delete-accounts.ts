@@ -18,7 +18,6 @@ import {
   type DeletionQueue,
 } from '@sluice/indexing/deletion-queue.ts'
 import { purgeAccount, reopenAccount } from '@sluice/indexing/purge.ts'
-import { retryAfterMs } from '@sluice/runtime/backoff.ts'
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import type { Logger } from '@sluice/runtime/log.ts'
 import type { Metrics } from '@sluice/runtime/metrics.ts'
@@ -27,6 +26,7 @@ import { readChains, moveChain, UNKNOWN_CHAIN } from '@sluice/streams/chain-stat
 import type { Redis } from '@sluice/streams/connection.ts'
 import { StateConflictError, type Producer } from '@sluice/streams/producer.ts'
 import { isInShard, WHOLE, type Shard } from '@sluice/streams/spread.ts'
+import { waitToAskAgainMs } from './ask-again.ts'
 import { HostPace, SlowHostError } from './host-pace.ts'
 import { servePlaces } from './places.ts'
 import { whereabouts, type StatusSources, type Whereabouts } from './whereabouts.ts'
@@ -59,7 +59,6 @@ const PLACES: Record<DeletionQueue, number> = { returned: 1, new: 3, failing: 1 
 const OTHERS_MS = 2_000
 /** A first load has dropped the indexes by which a purge finds what others were told: it waits for its end. The account is hidden meanwhile. */
 const LOADING_MS = 5_000
-const RETRY_CAP_MS = 6 * 3_600_000
 
 export class Deletions implements Service {
   readonly name = 'deletions'
@@ -157,9 +156,7 @@ export class Deletions implements Service {
     const { log, retryMs } = this.#options
     this.#outcomes.inc(1, { outcome: 'unknown' })
     log.debug({ did, error: error.message }, 'a deletion could not be confirmed')
-    const waitMs = Math.min(RETRY_CAP_MS, retryMs * 2 ** Math.min(tries, 30))
-    const askedMs = error instanceof TransientError ? retryAfterMs(error) : 0
-    await failDeletion(this.#db, did, inMs(Math.max(waitMs, askedMs)))
+    await failDeletion(this.#db, did, inMs(waitToAskAgainMs(retryMs, tries, error)))
   }
 
   async #bringBack(claim: DeletionClaim, signal: AbortSignal): Promise<void> {

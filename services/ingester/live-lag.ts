@@ -1,5 +1,5 @@
 /** How far the live stream is behind, as any process can read it from Redis: a sweep must not take for missing what is still on its way. */
-import { classifyRedisError, type Redis } from '@sluice/streams/connection.ts'
+import { classified, type Redis } from '@sluice/streams/connection.ts'
 import { timeKey } from '@sluice/streams/cursors.ts'
 
 /**
@@ -8,9 +8,7 @@ import { timeKey } from '@sluice/streams/cursors.ts'
  * @throws TransientError
  */
 export async function liveLagMs(redis: Redis, stream: string, host: string): Promise<number> {
-  const time = await redis.get(timeKey(stream, host)).catch((error: unknown) => {
-    throw classifyRedisError(error)
-  })
+  const time = await classified(redis.get(timeKey(stream, host)))
   const ageMs = Date.now() - Date.parse(time ?? '')
   return Number.isNaN(ageMs) ? 0 : Math.max(0, ageMs)
 }

@@ -5,7 +5,7 @@
  * Kept in Redis, and by its clock: a host of a relay's list is asked a few times in each sweep only, and no process need live for hours. What is kept is of the cursor that
  * failed last; a cursor that was taken, or moved, or removed by an operator, leaves nothing that counts, and a host that nobody lists any more is forgotten.
  */
-import { classifyRedisError, redisTimeMs, type Redis } from '@sluice/streams/connection.ts'
+import { classified, redisTimeMs, type Redis } from '@sluice/streams/connection.ts'
 import { hostOf } from '@sluice/streams/cursors.ts'
 
 /** Longer than most outages, and shorter than the day between two sweeps. */
@@ -60,6 +60,6 @@ export class StuckCursor {
   }
 
   async #ask<T>(ask: (redis: Redis, key: string) => Promise<T>): Promise<T> {
-    return ask(this.#redis, this.#key).catch((error: unknown) => Promise.reject(classifyRedisError(error)))
+    return classified(ask(this.#redis, this.#key))
   }
 }

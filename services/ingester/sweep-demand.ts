@@ -1,7 +1,7 @@
 /** When sweeps are due: at an interval, and when a process or an operator finds that something may be missing, by a key that says why. */
 import { sleep } from '@sluice/runtime/backoff.ts'
 import { sweepDemandKey, sweptKey } from '@sluice/streams/backfill-queue.ts'
-import { classifyRedisError, type Redis } from '@sluice/streams/connection.ts'
+import { classified, classifyRedisError, type Redis } from '@sluice/streams/connection.ts'
 
 export interface SweepScheduleOptions {
   redis: Redis
@@ -44,9 +44,7 @@ export class SweepSchedule {
   async untilDue(signal: AbortSignal): Promise<string> {
     const { redis, repoStream, sweepIntervalMs, pollMs = POLL_MS, againMs = AGAIN_MS } = this.#options
     for (;;) {
-      const [demand, swept] = await redis
-        .mGet([sweepDemandKey(repoStream), sweptKey(repoStream)])
-        .catch((error: unknown) => Promise.reject(classifyRedisError(error)))
+      const [demand, swept] = await classified(redis.mGet([sweepDemandKey(repoStream), sweptKey(repoStream)]))
       const sinceMs = Date.now() - Date.parse(swept ?? '')
       if (demand && (demand !== this.#unmet || !(sinceMs < againMs))) return demand
       // The first listing counts as one.

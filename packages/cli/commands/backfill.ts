@@ -4,7 +4,7 @@ import { backfillEventCodec } from '@sluice/events/codec.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { priorityStream, retriesByDidKey, retryKey, sweepDemandKey, sweptKey } from '@sluice/streams/backfill-queue.ts'
 import { ingesterClientName } from '@sluice/streams/client-names.ts'
-import { classifyRedisError, type Redis } from '@sluice/streams/connection.ts'
+import { classified, type Redis } from '@sluice/streams/connection.ts'
 import { cursorKey } from '@sluice/streams/cursors.ts'
 import type { CursorState } from '@sluice/streams/inspect.ts'
 import { linesOf, requestDids, requestHost, type QueueOptions } from '../backfill-requests.ts'
@@ -248,12 +248,4 @@ async function sweep(session: Session, statusOnly: boolean): Promise<number> {
     out.line('no ingester is connected that can do it: start one with INGESTER_MODE all or backfill')
   out.line(`the last one ended ${ended ?? 'never'}`)
   return EXIT.done
-}
-
-async function classified<T>(answer: Promise<T>): Promise<T> {
-  try {
-    return await answer
-  } catch (error) {
-    throw classifyRedisError(error)
-  }
 }

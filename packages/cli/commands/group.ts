@@ -5,7 +5,7 @@
  * From the end: what waits is never applied. The accounts that it is about are queued to be fetched anew, which brings back the outcome.
  */
 import { underWayKey } from '@sluice/streams/backfill-queue.ts'
-import { classifyRedisError, type Redis } from '@sluice/streams/connection.ts'
+import { classified, type Redis } from '@sluice/streams/connection.ts'
 import { suspectsKey } from '@sluice/streams/suspects.ts'
 import { CannotError, EXIT, examples, type Add } from '../cli.ts'
 import { readingNamed, type Reading } from '../config.ts'
@@ -112,16 +112,16 @@ async function skip(session: Session, redis: Redis, { stream, role }: Reading): 
   const isEvents = role === 'indexer' && stream !== session.settings.indexedLabels
   const asked = new Set<string>()
   // Producers may go on meanwhile: what they add is not dropped.
-  const [last] = (await redis.xRevRange(stream, '+', '-', { COUNT: 1 }).catch(rethrow)) ?? []
+  const [last] = (await classified(redis.xRevRange(stream, '+', '-', { COUNT: 1 }))) ?? []
   for (;;) {
-    const page = last ? await redis.xRange(stream, '-', last.id, { COUNT: PAGE }).catch(rethrow) : null
+    const page = last ? await classified(redis.xRange(stream, '-', last.id, { COUNT: PAGE })) : null
     if (page === null || page.length === 0) return asked.size
     const dids = isEvents ? page.flatMap(({ message }) => subjectOf(message).did ?? []) : []
     const news = [...new Set(dids)].filter((did) => !asked.has(did))
     // Without waiting for room: nobody drains while the consumers are stopped, and the page that goes is larger than what it asks for.
     await requestRepos(redis, session.settings.backfilled, news.map((did) => ({ did }))) // prettier-ignore
     for (const did of news) asked.add(did)
-    await redis.xDel(stream, page.map(({ id }) => id)).catch(rethrow) // prettier-ignore
+    await classified(redis.xDel(stream, page.map(({ id }) => id))) // prettier-ignore
   }
 }
 
@@ -129,13 +129,9 @@ async function skip(session: Session, redis: Redis, { stream, role }: Reading): 
 async function regroup(redis: Redis, reading: Reading): Promise<void> {
   const { stream, group } = reading
   const deaths = [suspectsKey(reading), underWayKey(reading)]
-  await redis.multi().xGroupDestroy(stream, group).xGroupCreate(stream, group, '0').del(deaths).exec().catch(rethrow)
+  await classified(redis.multi().xGroupDestroy(stream, group).xGroupCreate(stream, group, '0').del(deaths).exec())
 }
 
 async function lengthOf(redis: Redis, stream: string): Promise<number> {
-  return redis.xLen(stream).catch(rethrow)
-}
-
-function rethrow(error: unknown): never {
-  throw classifyRedisError(error)
+  return classified(redis.xLen(stream))
 }

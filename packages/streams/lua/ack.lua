@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Acks entries and deletes them: KEYS stream · ARGV group, id… · returns how many were pending in the group.
--- A script and not MULTI, because Redis at maxmemory refuses to queue anything in a MULTI, the XACK included, and a queue
+-- A script and not MULTI, because Redis 7.0 at maxmemory refuses to queue anything in a MULTI, the XACK included, and a queue
 -- that cannot be acked can never drain.
 local acked = 0
 for first = 2, #ARGV, 1000 do
