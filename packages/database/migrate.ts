@@ -15,6 +15,7 @@ import { MIGRATIONS } from './migrations/list.ts'
 import type { Migration } from './migrations/migration.ts'
 import { assertSchemaName } from './pool.ts'
 import type { DatabasePool } from './pool.ts'
+import { assertServerVersion } from './server-version.ts'
 
 /** What `migrate` did. */
 export interface MigrationReport {
@@ -91,6 +92,7 @@ async function migrateOnce(url: string, schema: string, migrations: readonly Mig
   client.on('error', () => {}) // told to the statement that waits
   try {
     await client.connect()
+    await assertServerVersion(client)
     const applied = await applyPending(client, schema, migrations)
     return applied
   } finally {
@@ -149,8 +151,9 @@ export async function pendingMigrations(
   return pendingOf(withScripts(scripts), rows).map(({ name }) => name)
 }
 
-/** @throws FatalError naming the command, when migrations are pending */
+/** @throws FatalError naming the command, when migrations are pending; and when the server is too old */
 export async function assertMigrated(pool: DatabasePool, scripts: readonly MigrationScript[] = []): Promise<void> {
+  await assertServerVersion(pool)
   const pending = await pendingMigrations(pool, scripts)
   if (pending.length === 0) return
   throw new FatalError(

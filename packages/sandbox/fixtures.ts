@@ -36,7 +36,7 @@ let databases = 0
 async function ownDatabase(template: string, onCleanup: OnCleanup): Promise<string> {
   const admin = inject('postgresUrl')
   const name = `test_${process.pid}_${++databases}`
-  await queryOnce(admin, createDatabaseStatement(name, template, true))
+  await queryOnce(admin, createDatabaseStatement(name, template, { fast: true, major: inject('postgresMajor') }))
   onCleanup(async () => {
     const left = await settled(() => openConnections(admin, name))
     await queryOnce(admin, `DROP DATABASE ${name} WITH (FORCE)`)

@@ -8,6 +8,8 @@ declare module 'vitest' {
   interface ProvidedContext {
     /** Superuser's connection string of the run's PostgreSQL. */
     postgresUrl: string
+    /** Its version, such as 18. */
+    postgresMajor: number
   }
 }
 
@@ -18,5 +20,6 @@ export default async function setup(project: TestProject): Promise<() => Promise
     return server
   })
   project.provide('postgresUrl', value.url())
+  project.provide('postgresMajor', value.major)
   return release
 }

@@ -4,7 +4,7 @@ import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:f
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, vi } from 'vitest'
 import { expect, test } from './fixtures.ts'
-import { dataDirectory, postgresHome, reachableCopy, throwawayDirectory } from './postgres-home.ts'
+import { dataDirectory, findHome, postgresHome, reachableCopy, throwawayDirectory } from './postgres-home.ts'
 
 describe.skipIf(process.getuid?.() !== 0)('under umask 077', () => {
   let folder: string
@@ -70,4 +70,21 @@ describe.skipIf(process.getuid?.() !== 0)('under umask 077', () => {
       expect(said('sh', '-c', `echo written > ${directory}/file && cat ${directory}/file`)).toBe('written\n')
     }
   })
+})
+
+test('programs that are named are taken, with the version that they report, and never replaced by others', () => {
+  const folder = mkdtempSync('/tmp/sluice-home-')
+  try {
+    chmodSync(folder, 0o755)
+    writeFileSync(join(folder, 'postgres'), '#!/bin/sh\necho "postgres (PostgreSQL) 14.7 (Debian 14.7-1)"\n', {
+      mode: 0o755,
+    })
+    expect(findHome(folder)).toMatchObject({ bin: folder, major: 14 })
+    chmodSync(folder, 0o700)
+    if (process.getuid?.() === 0)
+      expect(() => findHome(folder)).toThrow(/no PostgreSQL that user \d+ can run: correct SLUICE_TEST_POSTGRES_BIN/)
+    expect(() => findHome('/nowhere')).toThrow('/nowhere/postgres is no PostgreSQL')
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
 })

@@ -1,5 +1,6 @@
 /**
- * Where the embedded PostgreSQL lives and as whom it runs.
+ * Where PostgreSQL's programs are and as whom they run: the embedded one, or that in the folder which `SLUICE_TEST_POSTGRES_BIN` names,
+ * so that the tests can be run on another version.
  *
  * PostgreSQL refuses to run as root. As root we therefore run it as `postgres` or, where there is none, as `nobody`; and
  * since that user often cannot reach our tree (`/root`, a private home, a umask that keeps others out) or our TMPDIR, binaries and data then live
@@ -25,8 +26,10 @@ import { dirname, join } from 'node:path'
 import { FatalError } from '@sluice/runtime/errors.ts'
 
 export interface PostgresHome {
-  /** Holds bin/, lib/ and share/. */
-  native: string
+  /** Holds `initdb` and `postgres`. */
+  bin: string
+  /** Such as 18. */
+  major: number
   /** Undefined: as ourselves. */
   user: PostgresUser | undefined
 }
@@ -65,12 +68,24 @@ export function throwawayDirectory(user: PostgresUser | undefined, reachable = R
   return directory
 }
 
-function findHome(): PostgresHome {
+/** `named`: the folder of the programs, instead of the embedded ones. @throws FatalError when they are not there, or their user cannot run them */
+export function findHome(named = process.env.SLUICE_TEST_POSTGRES_BIN): PostgresHome {
+  const user = process.getuid?.() === 0 ? findUser() : undefined
+  const bin = named || embeddedBin(user)
+  const program = join(bin, 'postgres')
+  // As its user: installed by hand, it may be out of reach for anyone else than root.
+  const { stdout, error } = spawnSync(program, ['--version'], { ...user, cwd: '/', encoding: 'utf8' })
+  const major = Number(/^postgres \(PostgreSQL\) (\d+)/.exec(stdout ?? '')?.[1])
+  if (major) return { bin, major, user }
+  const who = `user ${user?.uid ?? process.getuid?.()}`
+  const mend = named ? 'correct SLUICE_TEST_POSTGRES_BIN, or unset it' : 'run the install again'
+  throw new FatalError(`${program} is no PostgreSQL that ${who} can run: ${mend}`, { cause: error })
+}
+
+function embeddedBin(user: PostgresUser | undefined): string {
   const { native, version } = findBinaries()
-  if (process.getuid?.() !== 0) return { native, user: undefined }
-  const user = findUser()
-  if (canRun(native, user)) return { native, user }
-  return { native: reachableCopy(native, join(REACHABLE, `postgresql-${version}`), user), user }
+  if (!user || canRun(native, user)) return join(native, 'bin')
+  return join(reachableCopy(native, join(REACHABLE, `postgresql-${version}`), user), 'bin')
 }
 
 /** The binaries at `copy`, brought there from `native` the first time. @throws FatalError when `user` cannot run them there either */

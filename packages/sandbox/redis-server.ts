@@ -1,4 +1,7 @@
-/** Finds a Redis server program: `redis-server` or `valkey-server` from the PATH; as root, installed by apt when missing. */
+/**
+ * Finds a Redis server program: the one that `SLUICE_TEST_REDIS` names, so that the tests can be run on another version; else `redis-server` or
+ * `valkey-server` from the PATH; as root, installed by apt when missing.
+ */
 import { spawnSync } from 'node:child_process'
 import { existsSync, rmSync, writeFileSync } from 'node:fs'
 import { FatalError } from '@sluice/runtime/errors.ts'
@@ -11,12 +14,21 @@ let found: { command: string } | undefined
 
 /** @throws FatalError that says what to install */
 export function redisServer(): { command: string } {
-  found ??= { command: onPath() ?? installByApt() }
+  found ??= { command: named() ?? onPath() ?? installByApt() }
   return found
 }
 
+function named(): string | undefined {
+  const command = process.env.SLUICE_TEST_REDIS
+  if (!command) return undefined
+  if (runs(command)) return command
+  throw new FatalError(`${command} is no Redis server that can be run: correct SLUICE_TEST_REDIS, or unset it`)
+}
+
+const runs = (program: string): boolean => spawnSync(program, ['--version']).status === 0
+
 function onPath(): string | undefined {
-  const command = PROGRAMS.find((program) => spawnSync(program, ['--version']).status === 0)
+  const command = PROGRAMS.find(runs)
   if (!command) return undefined
   const output = spawnSync(command, ['--version'], { encoding: 'utf8' }).stdout
   const major = Number(/v=(\d+)\./.exec(output)?.[1])

@@ -95,7 +95,7 @@ export class Bed implements AsyncDisposable {
   async database(template = TEMPLATE): Promise<{ name: string; url: string }> {
     const name = `bench_${this.#databases++}`
     // Copied as files: through the WAL, as the sandbox does for a durable server, a large one would take minutes.
-    await this.postgres.query(createDatabaseStatement(name, template, true))
+    await this.postgres.query(createDatabaseStatement(name, template, { fast: true, major: this.postgres.major }))
     await this.postgres.query(PREWARM, [SCHEMA], name)
     return { name, url: this.postgres.url(name) }
   }
