@@ -45,6 +45,11 @@ export class CarStore implements Disposable {
     this.#slabs.add(this.#slab)
   }
 
+  /** Whether the header of a CAR has come. */
+  get hasHeader(): boolean {
+    return this.#root !== undefined
+  }
+
   /** Bytes taken so far. */
   get bytes(): number {
     return this.#bytes

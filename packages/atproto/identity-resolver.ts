@@ -12,11 +12,14 @@
  * - While a refresh fails, an identity that is known stays valid.
  * - Requests for the same DID share one fetch. A purge parts from it: who asks after the purge gets what is true after it.
  * - A forced refresh (after a bad signature) is limited per DID, or forged commits would become requests to the directory.
+ * - The hosts of did:webs are asked in places that their owners share (`host-owner.ts`): of each an eighth of them at once, in turn, or any number of hosts that never
+ *   answer, below one wildcard domain, would keep all others waiting.
  *
  * Written on our own HTTP client, and not on `DidResolver` of `@atproto/identity`: there a did:web host that answers 500 is
  * "does not exist", and a DID that was ended an error like an outage.
  */
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
+import { ownerOf } from './host-owner.ts'
 import type { HttpClient, HttpResponse } from './http.ts'
 import type { CachedResolution, IdentityCache } from './identity-cache.ts'
 import { parseDidDocument, type Identity, type Resolution } from './identity.ts'
@@ -38,7 +41,10 @@ export interface IdentityResolverOptions {
   timeoutMs?: number
   plcConcurrency?: number
   plcPerSecond?: number
+  /** Hosts of did:webs at once; those of one owner have an eighth of that. */
   webConcurrency?: number
+  /** Of did:webs, how many may wait; one more is turned away. Few, where whoever waits holds a place that others want. */
+  webWaiting?: number
   now?: () => number
 }
 
@@ -50,10 +56,13 @@ const DEFAULTS = {
   plcConcurrency: 32,
   plcPerSecond: 200,
   webConcurrency: 32,
+  webWaiting: 20_000,
   now: Date.now,
 }
 
-const WAITING = 20_000
+const PLC_WAITING = 20_000
+/** Of the places for did:webs, that the hosts of one owner may hold at once; or one place. */
+const PART_OF_WEB = 8
 const REFRESHES_REMEMBERED = 100_000
 const DOCUMENT_BYTES = 512 * 1024
 const ACCEPT = { accept: 'application/did+ld+json, application/json' }
@@ -88,13 +97,14 @@ export class IdentityResolver {
       name: 'PLC directory',
       concurrency: options.plcConcurrency,
       perSecond: options.plcPerSecond,
-      waiting: WAITING,
+      waiting: PLC_WAITING,
     })
     this.#web = new Throttle({
       name: 'did:web',
       concurrency: options.webConcurrency,
+      concurrencyOfOne: Math.max(1, Math.floor(options.webConcurrency / PART_OF_WEB)),
       perSecond: 1_000,
-      waiting: WAITING,
+      waiting: options.webWaiting,
     })
   }
 
@@ -186,7 +196,7 @@ export class IdentityResolver {
     }
     const url = did.startsWith('did:web:') ? webUrl(did) : undefined
     if (url === undefined) return { status: 'invalid', detail: 'not a DID of a method that atproto uses' }
-    return this.#web.run(() => this.#askHost(did, url))
+    return this.#web.run(() => this.#askHost(did, url), ownerOf(url.host))
   }
 
   async #askDirectory(did: string): Promise<Resolution> {

@@ -64,4 +64,47 @@ describe('a throttle', () => {
     await expect(run).rejects.toThrow('failed')
     await throttle.run(async () => undefined)
   })
+
+  test.each([
+    // Of a third place a has nothing.
+    [3, ['a1', 'a2', 'b1', 'b2', 'c1', 'a3', 'a4']],
+    [2, ['a1', 'a2', 'b1', 'c1', 'a3', 'b2', 'a4']],
+  ])(
+    'of one runs so many at once, and those that have work take turns, whoever has more of it: %i places',
+    async (concurrency, order) => {
+      const throttle = new Throttle({ name: 'test', concurrency, concurrencyOfOne: 2, perSecond: 1e6, waiting: 1_000 })
+      const began: string[] = []
+      const ends = new Map<string, () => void>()
+      const run = async (whose: string, name: string): Promise<void> => {
+        const { promise, resolve } = Promise.withResolvers<void>()
+        ends.set(name, resolve)
+        await throttle.run(() => (began.push(name), promise), whose)
+      }
+      const runs = ['a1', 'a2', 'a3', 'a4', 'b1', 'b2', 'c1'].map((name) => run(name[0]!, name))
+      for (const name of order) {
+        await new Promise(setImmediate)
+        ends.get(name)!()
+      }
+      await Promise.all(runs)
+      expect(began).toEqual(order)
+    },
+  )
+
+  test('of one lets so many wait that there is room for the others, however many those are', async () => {
+    const throttle = new Throttle({ name: 'test', concurrency: 1, concurrencyOfOne: 1, perSecond: 1e6, waiting: 160 })
+    const first = gate()
+    const runs = [throttle.run(first.work, 'a')]
+    let refused = 0
+    for (const whose of ['a', 'b', 'c', 'd', 'e']) {
+      for (let i = 0; i < 100; i++) {
+        const run = throttle.run(async () => undefined, whose)
+        runs.push(run.catch((error: unknown) => (expect(error).toBeInstanceOf(CrowdedError), void refused++)))
+      }
+    }
+    await new Promise(setImmediate)
+    // A sixteenth of what the others have left.
+    expect(500 - refused).toBe(10 + 10 + 9 + 9 + 8)
+    first.open()
+    await Promise.all(runs)
+  })
 })

@@ -48,6 +48,8 @@ export interface BackfillerOptions {
 
 /** Exports verified and appended at once: while one waits for Redis the others use the processor. */
 const PARSERS = 4
+/** Whoever waits for a did:web holds one of the dispatcher's 64 places for identities; one that is turned away comes again by the schedule. */
+const WEB_WAITING = 32
 /** Of the memory: chunks as text and as bytes, of all parsers. */
 const CHUNKS_BYTES = 32 * 1024 ** 2
 /** The indexer mends it only where it is the streams that are large. */
@@ -135,6 +137,7 @@ export class Backfiller implements Service {
       plcUrl: config.plcUrl,
       http,
       cache: new RedisIdentityCache<CachedResolution>({ redis }),
+      webWaiting: WEB_WAITING,
     })
     return {
       redis,

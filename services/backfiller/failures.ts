@@ -4,7 +4,7 @@
  *
  * | class           | what happened                                                       | first wait   | given up after |
  * |-----------------|---------------------------------------------------------------------|--------------|----------------|
- * | `unavailable`   | network, timeouts, 5xx, no room here: says nothing about the repository | 1 ×          | never          |
+ * | `unavailable`   | network, timeouts, 5xx, a web page, no room here: says nothing of it    | 1 ×          | never          |
  * | `incomplete`    | parts of the export are missing: cut short, or never whole            | 2 ×          | 8 tries        |
  * | `disabled`      | 501: "disabled for new repositories", or a host that cannot            | 12 h         | 14 tries       |
  * | `invalid`       | the export is not what it claims to be: hash, signature, tree, …       | 20 ×         | 5 tries        |

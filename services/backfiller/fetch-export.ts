@@ -3,14 +3,18 @@
  *
  * The host's permit is given back as soon as the last byte has arrived, before anything is verified. A redirect leads to another
  * host, which needs a permit of its own.
+ *
+ * A web page instead of a CAR says nothing of the repository: somebody answers in place of the host (a portal, whoever has its domain by now, a proxy in front of it), or it
+ * is in trouble. It is one by what its head says, and by its beginning: a CAR that is called a page is a CAR.
  */
 import { blocksWithin } from '@sluice/atproto/block-index.ts'
 import { CarStore } from '@sluice/atproto/car-store.ts'
+import type { HttpResponse } from '@sluice/atproto/http.ts'
 import { EXPORT_LIMITS } from '@sluice/atproto/repo-export.ts'
 import { NoRoomError } from '@sluice/atproto/slabs.ts'
 import { RateLimitedError, type XrpcClient } from '@sluice/atproto/xrpc.ts'
 import type { Budget } from '@sluice/runtime/budget.ts'
-import { isAbort, TransientError } from '@sluice/runtime/errors.ts'
+import { isAbort, RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import type { PdsLimits, Permit, Report } from './pds-limits.ts'
 import type { RepoMemory } from './repo-memory.ts'
 
@@ -45,6 +49,11 @@ export interface FetchedExport extends Disposable {
   store: CarStore
   /** When the host began to answer (ISO 8601): everything it did later is not in there. */
   time: string
+}
+
+/** 200, and a web page. */
+export class WebPageError extends TransientError {
+  override name = 'WebPageError'
 }
 
 const FETCH_MS_MAX = 2 * 3_600_000
@@ -117,11 +126,20 @@ async function download(context: FetchContext, target: FetchTarget, { memory, si
       store.push(chunk)
       await memory.hold(store.memoryBytes, signal)
     }
+    if (isPage(response) && !store.hasHeader) throw webPage(response)
   } catch (error) {
     store[Symbol.dispose]()
-    throw error
+    throw error instanceof RefusedError && isPage(response) && !store.hasHeader ? webPage(response, error) : error
   }
   return { store, time, [Symbol.dispose]: () => store[Symbol.dispose]() }
+}
+
+function isPage({ headers }: HttpResponse): boolean {
+  return /^\s*(?:text\/html|application\/xhtml\+xml)\b/i.test(String(headers['content-type'] ?? ''))
+}
+
+function webPage({ url }: HttpResponse, cause?: unknown): WebPageError {
+  return new WebPageError(`${url.host} answers with a web page instead of a repository`, { cause })
 }
 
 /** What a failure says of the host. A definite answer, whatever it is, means that the host works; that we have no room means nothing. */

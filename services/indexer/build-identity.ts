@@ -40,6 +40,8 @@ export function buildIdentity(context: RoleContext<IndexerConfig>, index: Index,
     plcConcurrency: concurrency,
     plcPerSecond: perSecond,
     webConcurrency: concurrency,
+    // Whoever waits holds a place of a queue: one that is turned away is asked about again later.
+    webWaiting: concurrency,
   })
   const stream = config.repoStream
   const producer = new Producer({

@@ -62,3 +62,32 @@ test('a host that fails late owes as much as one that answers late', async () =>
   await expect(pace.ask('silent', true, fail)).rejects.toThrow('no answer')
   await expect(pace.ask('silent', true, fail)).rejects.toThrow(SlowHostError)
 })
+
+test('any number of hosts of one domain have half of a place together, and the hosts of others their own', async () => {
+  const { asked, pass, nowMs } = hosts()
+  let heldMs = 0
+  for (let i = 0; nowMs() < 3_600_000; i++) {
+    if (await asked(`h${i}.evil.example:8443`, 9_900)) heldMs += 9_900
+    else pass(1_000)
+    expect(await asked('good.example', 100)).toBe(true)
+  }
+  expect(heldMs / nowMs()).toBeGreaterThan(0.4)
+  expect(heldMs / nowMs()).toBeLessThan(0.6)
+  expect(await asked('new.evil.example', 100)).toBe(false)
+  expect(await asked('new.evil.example', 9_900, { inHaste: false })).toBe(true)
+  pass(360_000)
+  expect(await asked('new.evil.example', 100)).toBe(true)
+})
+
+test('four hosts that never answer leave the others of their owner as they are, however often they are asked', async () => {
+  const { asked, pass, nowMs } = hosts()
+  let silences = 0
+  while (nowMs() < 3_600_000) {
+    for (const i of [1, 2, 3, 4]) {
+      if (await asked(`silent${i}.host.example`, 10_000)) silences++
+      pass(1_000)
+      expect(await asked('good.host.example', 500)).toBe(true)
+    }
+  }
+  expect(silences).toBeGreaterThan(100)
+})

@@ -5,56 +5,90 @@
  * So a host has a tenth of a place of that kind, and once more as many questions as were under way at the same time, however many accounts it has: one that never answers,
  * one that answers just in time, and one that does so every second time, since answers that come soon pay nothing off. Who was slow for once is back within ten minutes.
  *
+ * What a host owes of its questions in such places, its owner (`host-owner.ts`) owes as well, and pays off five times as fast: all hosts below one domain have half of a
+ * place, or each new one would have a slow question. That is as much as four hosts take that never answer, so that the others of a large owner do not suffer for a few.
+ *
  * Kept by each process for itself. Bounded: the hosts that are remembered.
  */
+import { ownerOf } from '@sluice/atproto/host-owner.ts'
 import { TransientError } from '@sluice/runtime/errors.ts'
 
-/** The host owes too much time to be asked in a place that others wait for: it was not asked. */
+/** The host, or its owner with all hosts together, owes too much time to be asked in a place that others wait for: it was not asked. */
 export class SlowHostError extends TransientError {
   override name = 'SlowHostError'
 }
 
+interface Terms {
+  /** With more it is not asked in haste. */
+  owedMs: number
+  /** At most. */
+  owedMaxMs: number
+  /** Paid off, of each second. */
+  paid: number
+}
+
 /** What an answer may take. */
 const SOON_MS = 1_000
-/** With more it is not asked in haste: about half of one question that it never answers. */
-const OWED_MS = 5_000
-/** At most; so a host that answers again is asked in haste after nine minutes. */
-const OWED_MAX_MS = 60_000
-/** Paid off, of each second. */
-const PAID = 0.1
-/** Hosts; about 100 bytes each. */
+/** Half of one question that it never answers; a host that answers again is asked in haste after nine minutes. */
+const OF_HOST: Terms = { owedMs: 5_000, owedMaxMs: 60_000, paid: 0.1 }
+/** As many of these as are asked at once, of checks and deletions together, all of one host; back after six minutes. */
+const OF_OWNER: Terms = { owedMs: 60_000, owedMaxMs: 240_000, paid: 0.5 }
+/** Hosts, and as many owners; about 100 bytes each. */
 const REMEMBERED = 10_000
 
 export class HostPace {
   readonly #now: () => number
-  /** What each host owed at a time (ms, monotonic). The latest at the end. */
-  readonly #debts = new Map<string, { owedMs: number; atMs: number }>()
+  readonly #hosts: Debts
+  readonly #owners: Debts
 
   constructor(now = () => performance.now()) {
     this.#now = now
+    this.#hosts = new Debts(OF_HOST, now)
+    this.#owners = new Debts(OF_OWNER, now)
   }
 
   /** Asks the host. @param inHaste others wait for this place @throws SlowHostError; what `ask` throws */
   async ask<T>(host: string, inHaste: boolean, ask: () => Promise<T>): Promise<T> {
-    if (inHaste && this.#owedMs(host) > OWED_MS) throw new SlowHostError(`${host} was slow of late`)
+    const owner = ownerOf(host)
+    if (inHaste && this.#hosts.owesTooMuch(host)) throw new SlowHostError(`${host} was slow of late`)
+    if (inHaste && this.#owners.owesTooMuch(owner)) throw new SlowHostError(`hosts of ${owner} were slow of late`)
     const began = this.#now()
     try {
       return await ask()
     } finally {
       const lateMs = this.#now() - began - SOON_MS
-      if (lateMs > 0) this.#owe(host, lateMs)
+      if (lateMs > 0) {
+        this.#hosts.owe(host, lateMs)
+        if (inHaste) this.#owners.owe(owner, lateMs)
+      }
     }
   }
+}
 
-  #owedMs(host: string): number {
-    const debt = this.#debts.get(host)
-    return debt === undefined ? 0 : Math.max(0, debt.owedMs - (this.#now() - debt.atMs) * PAID)
+class Debts {
+  readonly #terms: Terms
+  readonly #now: () => number
+  /** What each owed at a time (ms, monotonic). The latest at the end. */
+  readonly #debts = new Map<string, { owedMs: number; atMs: number }>()
+
+  constructor(terms: Terms, now: () => number) {
+    this.#terms = terms
+    this.#now = now
   }
 
-  #owe(host: string, ms: number): void {
-    const owedMs = Math.min(OWED_MAX_MS, this.#owedMs(host) + ms)
-    this.#debts.delete(host)
-    this.#debts.set(host, { owedMs, atMs: this.#now() })
+  owesTooMuch(name: string): boolean {
+    return this.#owedMs(name) > this.#terms.owedMs
+  }
+
+  owe(name: string, ms: number): void {
+    const owedMs = Math.min(this.#terms.owedMaxMs, this.#owedMs(name) + ms)
+    this.#debts.delete(name)
+    this.#debts.set(name, { owedMs, atMs: this.#now() })
     if (this.#debts.size > REMEMBERED) this.#debts.delete(this.#debts.keys().next().value!)
+  }
+
+  #owedMs(name: string): number {
+    const debt = this.#debts.get(name)
+    return debt === undefined ? 0 : Math.max(0, debt.owedMs - (this.#now() - debt.atMs) * this.#terms.paid)
   }
 }

@@ -1,4 +1,5 @@
 /** A1, A2: a host that answers, and each time only just in time, keeps nobody else's account from being asked about, however many it has; and its own are asked about. */
+import { httpServer, json } from '@sluice/atproto/testing/servers.ts'
 import type { AccountEvent } from '@sluice/events/stream-event.ts'
 import { applyBatch } from '@sluice/indexing/apply-batch.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
@@ -9,6 +10,11 @@ import { account, deletedAt, did, poll, scene, type World } from './testing/dele
 const THEIRS = Array.from({ length: 8 }, (_, i) => `did:plc:${'abcdefgh'[i]!.repeat(24)}`)
 /** In places that others wait for. */
 const AT_ONCE = 3
+
+const differing = (of: string): AccountEvent[] => [
+  account('2026-06-01T12:00:00.000Z', true, undefined, of),
+  account('2026-06-01T12:00:01.000Z', false, 'deactivated', of),
+]
 
 /** Ten seconds pass until the host answers by this clock. */
 function slowly() {
@@ -27,10 +33,6 @@ test('A1 one that is slow about many accounts whose status differs leaves the pl
   const { pace, answer } = slowly()
   await using it = await checking(database, pace)
   const { world } = it
-  const differing = (of: string): AccountEvent[] => [
-    account('2026-06-01T12:00:00.000Z', true, undefined, of),
-    account('2026-06-01T12:00:01.000Z', false, 'deactivated', of),
-  ]
   world.says = 'later'
   await it.apply(...THEIRS.flatMap(differing))
   await expect.poll(() => world.later.length, poll).toBe(AT_ONCE)
@@ -73,4 +75,38 @@ test('A2 one that is slow about many accounts whose deletion was reported leaves
     answer(world, 1)
   }
   await expect.poll(() => it.outcomes('hosted'), poll).toBe(THEIRS.length)
+})
+
+test('A1 any number of hosts of one owner, each of them slow at its first question, leave the places to others after one round', async ({
+  database,
+}) => {
+  let nowMs = 0
+  await using it = await checking(database, new HostPace(() => nowMs))
+  await using stack = new AsyncDisposableStack()
+  const { world } = it
+  const later: (() => void)[] = []
+  for (const of of THEIRS) {
+    const host = stack.use(
+      await httpServer((_, response) =>
+        later.push(() => json(response, { did: of, active: true, rev: '3kabcdefghijk' })),
+      ),
+    )
+    world.homes.set(of, host.url)
+  }
+  await it.apply(...THEIRS.flatMap(differing))
+  await expect.poll(() => later.length, poll).toBe(AT_ONCE)
+  // What they owe together is more than one owner may; none of the others was ever asked.
+  nowMs += 30_000
+  for (const answer of later.splice(0)) answer()
+  await expect.poll(() => later.length, poll).toBe(1)
+  world.ended.add(did)
+  await it.apply(...differing(did))
+  await expect.poll(it.status, poll).toEqual([{ upstreamStatus: 'deleted' }])
+  expect(later.length).toBe(1)
+  expect(await it.metrics()).toContain(`account_checks_total{outcome="put-off"} ${THEIRS.length - AT_ONCE}`)
+  for (let i = AT_ONCE; i < THEIRS.length; i++) {
+    await expect.poll(() => later.length, poll).toBe(1)
+    later.pop()!()
+  }
+  await expect.poll(it.metrics, poll).toContain(`account_checks_total{outcome="differs"} ${THEIRS.length + 1}`)
 })

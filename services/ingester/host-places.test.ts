@@ -131,6 +131,31 @@ test('what waits is bounded, and those that are silent leave room for the others
   expect(underWay()).toContain('new')
 })
 
+test('hosts of one domain, of each of which nothing is known, leave places and room to those of others', async () => {
+  const { ask, answer, underWay, dropped } = stage()
+  const evil = Array.from({ length: 6_000 }, (_, i) => `h${i}.evil.example`)
+  for (const host of evil) ask(host)
+  expect(underWay()).toEqual(evil.slice(0, 4))
+  expect(dropped.length).toBe(6_000 - 2_500)
+  const others = Array.from({ length: 5 }, (_, i) => `${i}.org`)
+  for (const host of others) ask(host)
+  expect(underWay()).toEqual([...evil.slice(0, 4), ...others.slice(0, 4)])
+  // A place of theirs is for one more of them, though others wait that came later.
+  await answer(evil.slice(0, 1), 10_000)
+  expect(underWay()).toContain(evil[4])
+  await answer(others.slice(0, 1), 100)
+  expect(underWay()).toContain(others[4])
+  // Those that were quick as well.
+  const good = Array.from({ length: 5 }, (_, i) => `good${i}.evil.example`)
+  const { ask: askThem, answer: answerFor, underWay: asked } = stage()
+  for (const host of good) {
+    askThem(host)
+    await answerFor([host], 100)
+  }
+  for (const host of good) askThem(host)
+  expect(asked()).toEqual(good.slice(0, 3))
+})
+
 test('a fault of ours ends it: nothing more is begun, and whoever asks or waits is told', async () => {
   const { places, ask, answer, begun } = stage()
   ask('good')

@@ -3,8 +3,10 @@
  * never answer keep only each other waiting, and those of which nothing is known, each of them once. A host that was quick waits for no silent one, however many there are. Quick is who
  * soon answers the question that all this is for: a host that tells who it is, and then nothing, stays what it was.
  *
- * Hosts of a kind take turns. Bounded: what waits, so that the slow do not take the room of the others, and how many hosts are remembered.
+ * Hosts of a kind take turns. Those of one owner (`host-owner.ts`) have a part of its places, and half of the room: below one wildcard domain there is always one more of which
+ * nothing is known. Bounded: what waits, so that the slow do not take the room of the others, and how many hosts are remembered.
  */
+import { ownerOf } from '@sluice/atproto/host-owner.ts'
 
 export interface Question {
   /** Must not reject for a fault of the host. @param answered to be called when the host has answered, or failed: what follows is ours */
@@ -18,13 +20,24 @@ export interface Question {
 type Kind = 'quick' | 'unknown' | 'slow'
 
 const PLACES: Record<Kind, number> = { quick: 4, unknown: 8, slow: 2 }
+/** Of these, for the hosts of one owner. */
+const PLACES_PER_OWNER: Record<Kind, number> = { quick: 3, unknown: 4, slow: 1 }
 /** Of a kind nothing more is taken when so much waits in all; slow ones work off some 700 in an hour. */
 const WAITING: Record<Kind, number> = { quick: 10_000, unknown: 5_000, slow: 2_500 }
 const WAITING_PER_HOST: Record<Kind, number> = { quick: 1_000, unknown: 1_000, slow: 100 }
+/** Of the room, for the hosts of one owner. */
+const PART_PER_OWNER = 1 / 2
 /** An answer that took longer is slow, whatever it was: less than a connection that comes to nothing takes (5 s). A host that refuses at once holds no place. */
 const QUICK_MS = 3_000
 /** Hosts; about 100 bytes each. */
 const REMEMBERED = 10_000
+
+/** Whose hosts some are; as long as anything of them waits or is under way. */
+interface Owner {
+  /** Questions. */
+  size: number
+  running: Record<Kind, number>
+}
 
 export class HostPlaces {
   readonly #now: () => number
@@ -33,6 +46,7 @@ export class HostPlaces {
   /** Hosts with a question that waits and none under way; the next one comes first. */
   readonly #ready = { quick: new Set<string>(), unknown: new Set<string>(), slow: new Set<string>() }
   readonly #running = { quick: 0, unknown: 0, slow: 0 }
+  readonly #owners = new Map<string, Owner>()
   /** The latest at the end. */
   readonly #kinds = new Map<string, Kind>()
   readonly #onIdle: (() => void)[] = []
@@ -48,12 +62,20 @@ export class HostPlaces {
     if (this.#failure) throw this.#failure.error
     const waiting = this.#waiting.get(host)
     const kind = this.#kindOf(host)
-    if (this.#size >= WAITING[kind] || (waiting?.length ?? 0) >= WAITING_PER_HOST[kind]) return question.drop()
+    const room = WAITING[kind]
+    const name = ownerOf(host)
+    const owner = this.#owners.get(name) ?? { size: 0, running: { quick: 0, unknown: 0, slow: 0 } }
+    const isFull = this.#size >= room || owner.size >= room * PART_PER_OWNER
+    if (isFull || (waiting?.length ?? 0) >= WAITING_PER_HOST[kind]) return question.drop()
     this.#size++
+    owner.size++
+    this.#owners.set(name, owner)
     if (waiting) waiting.push(question)
     else {
       this.#waiting.set(host, [question])
-      this.#line(host)
+      this.#ready[kind].add(host)
+      // What is ready beside it waits for its owner's places, or for any.
+      this.#beginOf(kind, host)
     }
   }
 
@@ -67,19 +89,20 @@ export class HostPlaces {
     return this.#kinds.get(host) ?? 'unknown'
   }
 
-  #line(host: string): void {
-    const kind = this.#kindOf(host)
-    this.#ready[kind].add(host)
-    this.#begin(kind)
-  }
-
   #begin(kind: Kind): void {
     for (const host of this.#ready[kind]) {
       if (this.#running[kind] >= PLACES[kind]) return
-      this.#ready[kind].delete(host)
-      this.#running[kind]++
-      void this.#ask(kind, host)
+      this.#beginOf(kind, host)
     }
+  }
+
+  #beginOf(kind: Kind, host: string): void {
+    const { running } = this.#owners.get(ownerOf(host))!
+    if (this.#running[kind] >= PLACES[kind] || running[kind] >= PLACES_PER_OWNER[kind]) return
+    this.#ready[kind].delete(host)
+    this.#running[kind]++
+    running[kind]++
+    void this.#ask(kind, host)
   }
 
   async #ask(kind: Kind, host: string): Promise<void> {
@@ -98,11 +121,20 @@ export class HostPlaces {
     if (!isQuick || !isFirst) this.#remember(host, isQuick ? 'quick' : 'slow')
     this.#trim(host, waiting)
     this.#running[kind]--
-    if (waiting.length > 0) this.#line(host)
+    this.#owners.get(ownerOf(host))!.running[kind]--
+    if (waiting.length > 0) this.#ready[this.#kindOf(host)].add(host)
     else this.#waiting.delete(host)
-    this.#begin(kind)
-    this.#size--
+    for (const each of new Set([this.#kindOf(host), kind])) this.#begin(each)
+    this.#leave(host, 1)
     if (this.#size === 0) for (const resolve of this.#onIdle.splice(0)) resolve()
+  }
+
+  #leave(host: string, count: number): void {
+    const name = ownerOf(host)
+    const owner = this.#owners.get(name)!
+    this.#size -= count
+    owner.size -= count
+    if (owner.size === 0) this.#owners.delete(name)
   }
 
   #remember(host: string, kind: Kind): void {
@@ -115,7 +147,7 @@ export class HostPlaces {
   #trim(host: string, waiting: Question[]): void {
     const kind = this.#kindOf(host)
     const dropped = waiting.splice(this.#size > WAITING[kind] ? 0 : WAITING_PER_HOST[kind])
-    this.#size -= dropped.length
+    this.#leave(host, dropped.length)
     for (const { drop } of dropped) drop()
   }
 
@@ -123,6 +155,6 @@ export class HostPlaces {
   #fail(error: unknown): void {
     this.#failure ??= { error }
     for (const hosts of Object.values(this.#ready)) hosts.clear()
-    for (const waiting of this.#waiting.values()) this.#size -= waiting.splice(0).length
+    for (const [host, waiting] of this.#waiting) this.#leave(host, waiting.splice(0).length)
   }
 }

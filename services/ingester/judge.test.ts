@@ -3,33 +3,57 @@ import { decodeFrame, type CommitFrame } from '@sluice/atproto/frame.ts'
 import { TestRepo } from '@sluice/atproto/testing/repo.ts'
 import { testDid } from '@sluice/atproto/testing/world.ts'
 import { expect, test } from 'vitest'
+import { roomFor } from './event-room.ts'
 import { textBytes } from './journal.ts'
-import { Judge, type Judgement } from './judge.ts'
+import { Judge, type Judgement, type TrueCommit } from './judge.ts'
 
 const NOW_MS = Date.UTC(2026, 0, 2)
 
-/** Of a commit whose ops all name one record of so many bytes that are six each in JSON. */
-function judged(ops: number, bytes: number): { judgement: Judgement; frameBytes: number } {
+/** Of a commit whose ops all name one record. */
+function judged(ops: number, content: object): { judgement: Judgement; frame: CommitFrame; frameBytes: number } {
   const repo = new TestRepo(testDid('amplifier'))
-  const record = { $type: 'app.bsky.feed.post', text: '\u0001'.repeat(bytes), createdAt: '2026-01-01T00:00:00Z' }
+  const record = { $type: 'app.bsky.feed.post', createdAt: '2026-01-01T00:00:00Z', ...content }
   const writes = Array.from({ length: ops }, (_, i) => ({ path: `app.bsky.feed.post/${1_000 + i}`, record }))
-  const frame = repo.write(writes).bytes
+  const { bytes } = repo.write(writes)
+  const frame = decodeFrame(bytes) as CommitFrame
   const judge = new Judge({ level: 'full', collections: ['app.bsky.feed.post'] })
-  const judgement = judge.judge(decodeFrame(frame) as CommitFrame, repo.key.did, NOW_MS)
-  return { judgement, frameBytes: frame.length }
+  return { judgement: judge.judge(frame, repo.key.did, NOW_MS), frame, frameBytes: bytes.length }
 }
 
 test('a record that many ops name counts once for each of them', () => {
-  const { judgement, frameBytes } = judged(200, 20_000)
+  const { judgement, frameBytes } = judged(200, { text: '\u0001'.repeat(20_000) })
   expect(frameBytes).toBeLessThan(100_000)
   expect(judgement).toMatchObject({ kind: 'refused', reason: 'records-too-large' })
-  expect(judged(3, 700_000).judgement).toMatchObject({ kind: 'refused', reason: 'records-too-large' })
+  expect(judged(3, { text: '\u0001'.repeat(700_000) }).judgement).toMatchObject({
+    kind: 'refused',
+    reason: 'records-too-large',
+  })
 })
 
-test('records that many ops name are judged as others within the limit, and their events are six times as long at most', () => {
-  const { judgement } = judged(100, 19_000)
-  if (judgement.kind !== 'commit') throw new Error(judgement.kind)
-  expect(judgement.entries.length).toBe(100)
-  expect(textBytes(judgement)).toBeGreaterThan(5 * COMMIT_LIMITS.blocksBytes)
-  expect(textBytes(judgement)).toBeLessThan(6 * COMMIT_LIMITS.blocksBytes)
+test.each([
+  ['U+0001, which is six characters in JSON', 5.9, { text: '\u0001'.repeat(19_000) }],
+  ['empty byte strings, which are fourteen', 13.9, { facets: Array.from({ length: 19_000 }, () => new Uint8Array()) }],
+])(
+  'records that many ops name are judged as others within the limit, and their events find the room that is taken for them: %s',
+  (_, times, content) => {
+    const { judgement, frame, frameBytes } = judged(104, content)
+    if (judgement.kind !== 'commit') throw new Error(JSON.stringify(judgement))
+    expect(judgement.entries.length).toBe(104)
+    expect(frameBytes).toBeLessThan(50_000)
+    expect(textBytes(judgement)).toBeGreaterThan(0.95 * times * COMMIT_LIMITS.blocksBytes)
+    expect(textBytes(judgement)).toBeLessThanOrEqual(roomFor(frame, frameBytes))
+  },
+)
+
+test('no more room is taken for records that repeat than a commit may have of them, and none for a commit of too many ops', () => {
+  const repeated = judged(200, { text: 'x'.repeat(9_000) })
+  expect(roomFor(repeated.frame, repeated.frameBytes)).toBeLessThan(
+    14 * (repeated.frameBytes + COMMIT_LIMITS.blocksBytes) + 200 * 500,
+  )
+  const small = judged(2, { text: 'x' })
+  expect(roomFor(small.frame, small.frameBytes)).toBeLessThan(14 * 2 * small.frameBytes + 2 * 500)
+  expect(textBytes(small.judgement as TrueCommit)).toBeLessThanOrEqual(roomFor(small.frame, small.frameBytes))
+  const many = judged(201, { text: 'x' })
+  expect(many.judgement).toMatchObject({ kind: 'refused', reason: 'too-many-ops' })
+  expect(roomFor(many.frame, many.frameBytes)).toBe(0)
 })

@@ -99,6 +99,17 @@ test('the rev that a PDS lists asks for a repository, and does not say what its 
   expect(consider({ rev: rev(120) }, at(2_000)).records.get(DID)!.resync!.need).toBe(rev(120))
 })
 
+test.for(['', '3', 'zzzzzzzzzzzzz', 'z'.repeat(1_000_000), '3KZZZZZZZZZZ2'])(
+  'a rev that is none asks for a repository, and does not say what its export must have: %#',
+  (listed) => {
+    for (const status of [{ active: false, status: 'deactivated' }, {}]) {
+      const { outcomes, requests } = consider({ rev: listed, ...status }, undefined, { isSweep: false })
+      expect(outcomes).toEqual(['asked'])
+      expect(requests).toEqual([{ did: DID, host: 'host', rev: '', reason: 'listed', ...status }])
+    }
+  },
+)
+
 test('an account of another shard is left out, whatever is known of it', () => {
   const own = { index: shardOf(DID, 3), of: 3 }
   const other = { index: (own.index + 1) % 3, of: 3 }

@@ -117,28 +117,35 @@ function considerInactive(
     return 'status-differs'
   }
   const { host } = options
-  const rev = options.isPds ? '' : repo.rev
+  const rev = revOf(repo, options)
   decision.requests.push({ did, host, rev, active: false, ...(status !== undefined && { status }), reason: 'listed' })
   if (!options.isPds) decision.records.set(did, { ...UNKNOWN_CHAIN, inactive: true })
   return 'asked'
 }
 
 function ask(
-  { did, rev, status, active }: ListedRepo,
+  repo: ListedRepo,
   record: ChainRecord,
   reason: BackfillReason,
-  { host, isPds, nowMs }: ListingOptions,
+  options: ListingOptions,
   decision: ListingDecision,
 ): void {
+  const { did, status, active } = repo
+  const { host, isPds, nowMs } = options
+  const rev = revOf(repo, options)
   decision.requests.push({
     did,
     host,
-    rev: isPds ? '' : rev,
+    rev,
     ...(status !== undefined && { status }),
     ...(active !== undefined && { active }),
     reason,
   })
-  const listed = isTid(rev) ? rev : ''
-  const need = isPds ? (record.resync?.need ?? record.rev) : listed
+  const need = isPds ? (record.resync?.need ?? record.rev) : rev
   decision.records.set(did, { ...record, resync: { need, askedAt: Math.floor(nowMs / 1_000) } })
+}
+
+/** What the export must have at least. A relay vouches for it, but may pass on what is no rev: text that comes after any would make every true export too old. */
+function revOf({ rev }: ListedRepo, { isPds }: ListingOptions): string {
+  return isPds || !isTid(rev) ? '' : rev
 }

@@ -15,6 +15,7 @@ import { KeyedQueue } from '@sluice/runtime/keyed-queue.ts'
 import { AccountBacklogs } from './account-backlogs.ts'
 import type { Chains } from './chains.ts'
 import type { Finding } from './decide.ts'
+import { roomFor } from './event-room.ts'
 import { eventTime } from './event-time.ts'
 import { textBytes, type Entry, type Journal } from './journal.ts'
 import type { Judgement, TrueCommit } from './judge.ts'
@@ -60,8 +61,6 @@ const FRAME_OVERHEAD_BYTES = 1_024
  * this share a frame gets memory of its own: 3 µs, spent for nothing where none waits.
  */
 const VIEWS_SHARE = 1 / 64
-/** What a byte of a frame may become in an event at worst: U+0001 is one byte there, and `\u0001` in JSON. */
-const TEXT_PER_BYTE = 6
 
 export class Pipeline {
   readonly #options: PipelineOptions
@@ -131,7 +130,8 @@ export class Pipeline {
     try {
       if (isLeft) return
       const what = await this.#look(taken)
-      const held = { frame: costOf(bytes), text: what.kind === 'commit' ? keptOf(what, bytes) : 0 }
+      const text = what.kind === 'commit' && frame.type === 'commit' ? keptOf(what, frame, bytes) : 0
+      const held = { frame: costOf(bytes), text }
       journal.add({ finding: { host: source.host, did, what }, source, slot, held })
     } catch (error) {
       isLeft = isAbort(error)
@@ -191,12 +191,12 @@ export class Pipeline {
 
   /** The judgement, with room for the events that it holds; what they turn out not to need is given back. */
   async #verdict(frame: CommitFrame | SyncFrame, bytes: Buffer, key: string | undefined): Promise<Judgement> {
-    const room = roomFor(bytes)
+    const room = roomFor(frame, bytes.length)
     if (!this.#texts.tryAcquire(room)) await this.#texts.acquire(room, this.#options.signal)
     let kept = 0
     try {
       const judgement = await this.#options.judging.judge(frame, bytes, key)
-      if (judgement.kind === 'commit') kept = keptOf(judgement, bytes)
+      if (judgement.kind === 'commit') kept = keptOf(judgement, frame, bytes)
       return judgement
     } finally {
       this.#texts.release(room - kept)
@@ -240,12 +240,8 @@ function costOf(bytes: Buffer): number {
   return bytes.length + FRAME_OVERHEAD_BYTES
 }
 
-function roomFor(bytes: Buffer): number {
-  return bytes.length * TEXT_PER_BYTE
-}
-
-function keptOf(commit: TrueCommit, bytes: Buffer): number {
-  return Math.min(textBytes(commit), roomFor(bytes))
+function keptOf(commit: TrueCommit, frame: CommitFrame | SyncFrame, bytes: Buffer): number {
+  return Math.min(textBytes(commit), roomFor(frame, bytes.length))
 }
 
 function isKeyProblem(judgement: Judgement): boolean {

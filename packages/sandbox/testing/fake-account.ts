@@ -16,6 +16,8 @@ export type Fault = { times?: number } & (
   | { kind: 'cut'; afterBytes: number }
   /** A proper end, too early. */
   | { kind: 'truncate'; afterBytes: number }
+  /** 200, and what is said to be a web page. */
+  | { kind: 'page'; body: string | Buffer }
   /** Other bytes than the repository's. */
   | { kind: 'car'; bytes: (account: FakeAccount) => Buffer }
   /** The account has moved to another host by the time this one answers, with nothing. */

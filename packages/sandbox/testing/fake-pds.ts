@@ -181,6 +181,10 @@ export class FakePds implements AsyncDisposable {
     if (account === undefined) return sendError(response, 400, 'RepoNotFound')
     const fault = account.takeFault(this)
     if (fault?.kind === 'status') return sendFault(response, fault)
+    if (fault?.kind === 'page') {
+      response.writeHead(200, { 'content-type': 'text/html; charset=utf-8' }).end(fault.body)
+      return
+    }
     if (fault?.kind === 'redirect') {
       response.writeHead(302, { location: `${fault.to}${request.url}` }).end()
       return

@@ -66,6 +66,11 @@ const cutAt =
 const TROUBLES: Record<string, Trouble> = {
   'server error': faulty({ kind: 'status', status: 500, error: 'InternalServerError', times: 2 }),
   'bad gateway page': faulty({ kind: 'status', status: 502, times: 3 }),
+  // More often than a repository that is broken by itself is asked for.
+  'a web page': faulty({ kind: 'page', body: `<!doctype html>${' '.repeat(2_000)}`, times: 6 }),
+  'always a short web page': faulty({ kind: 'page', body: '<html>' }, { kind: 'later', failure: 'unavailable' }),
+  'said to be a web page': (account, living, random) =>
+    faulty({ kind: 'page', body: account.car() })(account, living, random),
   'always down': faulty({ kind: 'status', status: 503 }, { kind: 'later', failure: 'unavailable' }),
   'disabled for new repositories': faulty(
     { kind: 'status', status: 501, error: 'MethodNotImplemented', message: 'disabled for 12 hours' },

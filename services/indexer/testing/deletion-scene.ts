@@ -44,18 +44,21 @@ export interface World {
   later: ((says: Says) => void)[]
   /** Of whom the directory says that they were ended: no host is asked. */
   ended: Set<string>
+  /** Where accounts are that are not here. */
+  homes: Map<string, string>
   server: TestServer
 }
 
 /** Directory and host in one. */
 export async function startWorld(): Promise<World> {
-  const world = { says: 'nothing', later: [] as World['later'], ended: new Set<string>() } as World
+  const world = { says: 'nothing', later: [] as World['later'], ended: new Set(), homes: new Map() } as unknown as World
   world.server = await httpServer((request, response) => {
     const url = new URL(request.url!, 'http://host')
     const asked = url.searchParams.get('did') ?? url.pathname.slice(1)
     if (!url.pathname.startsWith('/xrpc/')) {
       if (world.ended.has(asked)) return json(response, { message: `DID not available: ${asked}` }, 410)
-      const service = { id: '#atproto_pds', type: 'AtprotoPersonalDataServer', serviceEndpoint: world.server.url }
+      const serviceEndpoint = world.homes.get(asked) ?? world.server.url
+      const service = { id: '#atproto_pds', type: 'AtprotoPersonalDataServer', serviceEndpoint }
       return json(response, { id: asked, alsoKnownAs: [], service: world.says === 'homeless' ? [] : [service] })
     }
     answer(world, { asked, url: request.url!, response })
