@@ -192,6 +192,8 @@ export type Unseen = { since: string | null; own?: string } | 'nothing'
 /** What may hang on some versions. */
 export interface Affected {
   uris: string[]
+  /** More of them: a mark for readers is all that may change with these versions, and nothing hangs on that. */
+  marked?: string[]
   /** Of these versions not all was looked at, and of what hangs on them nothing need be in `uris`. */
   beyond: Beyond[]
 }
@@ -255,6 +257,11 @@ export interface Collection<R = unknown> {
    * other records, by record URI; records that are not in it get those of `notifications`.
    */
   derive?: (sql: Sql, written: readonly Written<R>[]) => Promise<ReadonlyMap<string, Notification[]> | void>
+  /**
+   * Of the rows of the primary table after $1 and up to $2, by their owner, those that may be worth something else than they say when they were written without `derive`: with nothing in their derived
+   * columns, and no notifications. Of all others `derive` leaves that as it is, whatever stands in the index. Resolves to `uri`, in order. Default: all rows.
+   */
+  derivable?: Statement
   /** Versions that are superseded leave this fact behind. */
   remembers?: (entry: Entry<R>) => Fact
   /**

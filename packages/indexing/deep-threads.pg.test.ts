@@ -2,9 +2,11 @@
 import { uriOf, type CreateEvent, type RecordEvent, type StreamEvent } from '@sluice/events/stream-event.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { applyBatch, type Index } from './apply-batch.ts'
+import { deriveOnward } from './derive-onward.ts'
 import { indexOn } from './testing/index-on.ts'
 import { differences, snapshot, type Snapshot } from './testing/snapshot.ts'
 import { Story } from './testing/story.ts'
+import { oldestNow } from './unseen.ts'
 
 async function apply(index: Index, events: readonly StreamEvent[]): Promise<void> {
   for (const event of events) await applyBatch(index, [event])
@@ -146,6 +148,22 @@ async function whileHeld(
   await Promise.all(begun)
 }
 
+test('a late root counts down to the last reply, through more rounds than one goes round in a circle', async ({
+  database,
+}) => {
+  const story = new Story()
+  const root = story.post('ann', 'root')
+  const line = lineBelow(story, root, 100)
+  await using index = indexOn(database)
+  await applyBatch(index, line)
+  await applyBatch({ ...index, room: { base: 0, each: 0, own: 0 } }, [root])
+  const oldest = await index.db.session(oldestNow)
+  const [first] = line.map(uriOf)
+  await deriveOnward(index.db, index.collections, [first!], { found: { oldest }, idleRounds: 3 })
+  const { rows } = await index.db.query('select from post where "invalidReplyRoot"')
+  expect(rows).toEqual([])
+})
+
 test('a reply deep in a thread ends as its root says, though both are written at the same moment', async ({
   database,
   otherDatabase,
@@ -170,6 +188,40 @@ test('a reply deep in a thread ends as its root says, though both are written at
   })
   expect(differences(await rowsOf(natural), await rowsOf(index))).toEqual([])
 })
+
+test.for([
+  ['six that are gone', 0],
+  ['six that are gone, the last of which has answered 1,500 others since', 1_500],
+] as const)(
+  'a reply below %s, and its late root end as in time, though both are written at the same moment',
+  async ([, moves], { database, otherDatabase }) => {
+    const story = new Story()
+    const root = story.post('ann', 'root')
+    const line = lineBelow(story, root, 6)
+    const before = [story.post('bob', 'counted'), ...line]
+    const reply = story.reply('bob', line.at(-1)!)
+    const moved = Array.from({ length: moves }, (_, n): RecordEvent => {
+      const parent = story.post('cat', `never heard of ${n}`)
+      const { collection, record } = story.reply('ann', parent)
+      return story.put('ann', collection, record, line.at(-1)!.rkey)
+    })
+    const gone = line.map((post) => story.delete(post))
+    await using natural = indexOn(database)
+    for (const batch of [[root], before, [reply], moved, gone]) await applyBatch(natural, batch)
+    await using index = indexOn(otherDatabase)
+    for (const batch of [before, moved, gone]) await applyBatch(index, batch)
+    const counter: [string, string] = ['select from profile_agg where did = $1 for update', reply.did]
+    await whileHeld(index, counter, async (waiting) => {
+      const judged = applyBatch(index, [reply])
+      await waiting(1)
+      await applyBatch(index, [root])
+      return [judged]
+    })
+    const wanted = await rowsOf(natural)
+    expect(wanted.post!.filter((row) => row.includes('"invalidReplyRoot":true'))).toEqual([])
+    expect(differences(wanted, await rowsOf(index))).toEqual([])
+  },
+)
 
 test('a reply that is judged by a late gate ends as the follows say that change at the same moment', async ({
   database,

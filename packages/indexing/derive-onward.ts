@@ -16,6 +16,8 @@ export interface OnwardOptions {
   resumes?: boolean
   /** How many more are looked for below these. Default: what it takes. */
   room?: number
+  /** Ends after so many rounds that came upon nothing new: in a circle. */
+  idleRounds?: number
   /** Given up between two transactions. */
   signal?: AbortSignal
 }
@@ -32,7 +34,7 @@ export async function deriveOnward(
   db: DatabasePool,
   collections: CollectionSet,
   uris: readonly string[],
-  { found, resumes = false, room, signal }: OnwardOptions,
+  { found, resumes = false, room, idleRounds = IDLE_ROUNDS_MAX, signal }: OnwardOptions,
 ): Promise<Onward> {
   let affected = new Set(uris)
   const onward: Onward = { changes: 0, beyond: [] }
@@ -40,11 +42,13 @@ export async function deriveOnward(
   // Replies may stand in a circle, and then nothing but this ends it.
   const seen = new Set<string>()
   const passed = new Set<string>()
-  // Each round goes at least one level down a thread; a thread deeper than this would be settled by the next event in it.
-  for (let round = 0; affected.size > 0 && round < ROUNDS_MAX; round++) {
+  // Each round goes at least one level down a thread, and threads are as deep as anybody likes.
+  for (let idle = 0; affected.size > 0 && idle < idleRounds;) {
     const next = new Set<string>()
-    const resuming = resumes && seen.size < SEEN_MAX
-    if (resuming) for (const uri of affected) seen.add(uri)
+    const before = seen.size
+    const resuming = resumes && before < SEEN_MAX
+    if (before < SEEN_MAX) for (const uri of affected) seen.add(uri)
+    if (seen.size === before) idle++
     const parts = [...chunks([...affected].sort(), DERIVE_MAX)]
     for (const part of parts) {
       signal?.throwIfAborted()
@@ -108,9 +112,9 @@ const LEFT = {
     where record.uri is null or (age(record.xmin) <= age($2::text::xid8::xid) and record.xmin is distinct from $3::text::xid8::xid)`,
 }
 
-const ROUNDS_MAX = 1_000
+const IDLE_ROUNDS_MAX = 1_000
 const DERIVE_MAX = 1_000
-/** Of one that resumes: 30 MB. In what is larger it goes on from what changes alone. */
+/** 30 MB. In what is larger, one that resumes goes on from what changes alone. */
 const SEEN_MAX = 250_000
 
 function* chunks<T>(items: readonly T[], size: number): Generator<T[]> {

@@ -11,8 +11,8 @@ export async function find(
   touched: readonly Touched[],
   unseen: Unseen,
   roomFor?: (versions: number) => Room,
-): Promise<Affected> {
-  if (touched.length === 0) return { uris: [], beyond: [] }
+): Promise<Required<Affected>> {
+  if (touched.length === 0) return { uris: [], marked: [], beyond: [] }
   const byCollection = Map.groupBy(touched, ({ uri }) => collectionOfUri(uri))
   const sql = sqlOf(session)
   const found = await Promise.all(
@@ -21,5 +21,9 @@ export async function find(
       return ofCollection && affects ? [affects(sql, ofCollection, unseen, roomFor?.(ofCollection.length))] : []
     }),
   )
-  return { uris: found.flatMap(({ uris }) => uris), beyond: found.flatMap(({ beyond }) => beyond) }
+  return {
+    uris: found.flatMap(({ uris }) => uris),
+    marked: found.flatMap(({ marked = [] }) => marked),
+    beyond: found.flatMap(({ beyond }) => beyond),
+  }
 }

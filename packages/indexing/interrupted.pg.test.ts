@@ -3,7 +3,9 @@ import { uriOf, type CreateEvent, type RecordEvent, type StreamEvent } from '@sl
 import { TransientError } from '@sluice/runtime/errors.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { applyBatch, type Index } from './apply-batch.ts'
+import { ROOM } from './settle.ts'
 import { indexOn } from './testing/index-on.ts'
+import { settleAll } from './testing/settle-all.ts'
 import { differences, snapshot } from './testing/snapshot.ts'
 import { Story } from './testing/story.ts'
 
@@ -92,3 +94,63 @@ test('a root that arrives late counts down to the last reply, though settling fa
   await apply(index, [edited, root])
   expect(differences(await snapshot(natural.db), await snapshot(index.db))).toEqual([])
 })
+
+async function validOf({ db }: Index, posts: readonly CreateEvent[]): Promise<number> {
+  const valid = `select from post where uri = any($1::text[]) and "invalidReplyRoot" is not true`
+  return (await db.query(valid, [posts.slice(1).map(uriOf)])).rows.length
+}
+
+/** Writers of this post fail from now on, until the answer is called. */
+async function diskFullFor({ db }: Index, post: CreateEvent): Promise<() => Promise<unknown>> {
+  await db.query('create table trouble (uri text)')
+  await db.query('insert into trouble values ($1)', [uriOf(post)])
+  await db.query(`
+    create function disk_full() returns trigger language plpgsql as $$ begin
+      if exists (select from trouble where uri = new.uri) then raise exception 'full' using errcode = '53100'; end if;
+      return new;
+    end $$`)
+  await db.query('create trigger disk_full before update on post for each row execute function disk_full()')
+  return () => db.query('delete from trouble')
+}
+
+test.for(['by its batch', 'later'])(
+  'what a follow has judged again, settled %s, at the very moment when a late root came that far, counts down to the last reply, though that failed halfway',
+  async (when, { database, otherDatabase }) => {
+    const story = new Story()
+    const root = story.post('ann', 'root')
+    const allow = [{ $type: 'app.bsky.feed.threadgate#followingRule' }]
+    const gate = story.put('ann', 'app.bsky.feed.threadgate', { post: uriOf(root), allow }, root.rkey)
+    const follow = story.follow('ann', 'bob')
+    const line = [root]
+    for (const by of 'aaaaaaaabbbbaaaa') line.push(story.reply(by === 'a' ? 'ann' : 'bob', line.at(-1)!))
+    // Not looked for before the line is judged down to the eighth; locked before all of bob's.
+    const held = story.reply('aaa', line[8]!)
+    const replies = [...line.slice(1), held]
+    await using natural = indexOn(database)
+    await apply(natural, [root, gate, follow, ...replies])
+    await using index = { ...indexOn(otherDatabase), ...(when === 'later' && { room: { base: 0, each: 0, own: 0 } }) }
+    await apply({ ...index, room: ROOM }, [gate, ...replies])
+    const mended = await diskFullFor(index, line[13]!)
+    const followed = async (): Promise<unknown> => {
+      await applyBatch(index, [follow])
+      return when === 'later' && (await settleAll(index))
+    }
+    const holder = await index.db.acquire()
+    await holder.query('begin')
+    await holder.query('select from post where uri = $1 for update', [uriOf(held)])
+    const settled = applyBatch({ ...index, room: ROOM }, [root])
+    try {
+      const locked = `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`
+      await expect.poll(async () => (await index.db.query(locked)).rows.length).toBe(1)
+      await expect(followed()).rejects.toBeInstanceOf(TransientError)
+      expect(await validOf(index, line)).toBe(12)
+      await mended()
+    } finally {
+      await holder.query('rollback')
+      holder.release()
+      await settled
+    }
+    await followed()
+    expect(differences(await snapshot(natural.db), await snapshot(index.db))).toEqual([])
+  },
+)

@@ -88,14 +88,16 @@ export async function settleClaim(
 ): Promise<number> {
   const oldest = await db.session(oldestNow)
   const touched = await touchedSince(db, collections, { uri, since })
-  const { uris } = await db.session((session) => find(session, collections, touched, 'nothing'))
+  const { uris, marked } = await db.session((session) => find(session, collections, touched, 'nothing'))
+  let changes = 0
   // What somebody who died with it has changed does not change again.
-  const resumes = collections.plugin(collectionOfUri(uri))?.derive !== undefined
-  const { changes } = await deriveOnward(db, collections, uris, {
-    found: { oldest },
-    resumes,
-    ...(signal && { signal }),
-  })
+  for (const [affected, resumes] of [
+    [marked, false],
+    [uris, true],
+  ] as const) {
+    const options = { found: { oldest }, resumes, ...(signal && { signal }) }
+    changes += (await deriveOnward(db, collections, affected, options)).changes
+  }
   await endClaim(db, { uri, claim }, againMs)
   return changes
 }

@@ -12,7 +12,7 @@
  * whoever looks last sees most.
  */
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
-import type { Affected, Touched, Unseen } from '@sluice/collections/define.ts'
+import type { Touched, Unseen } from '@sluice/collections/define.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import type { Decisions } from './decide.ts'
 import { deriveOnward } from './derive-onward.ts'
@@ -73,39 +73,28 @@ export async function settle(
 ): Promise<number> {
   const touch = (versions: readonly Version[], options: TouchedOptions = {}): Touched[] =>
     touchedBy(collections, versions, options)
-  // What hangs on gates, follows and lists passes nothing on: nothing below it can have been left undone.
-  const [passing, others] = [true, false].map((passes) => {
-    const isOne = ({ collection }: Version): boolean =>
-      (collections.plugin(collection)?.derive !== undefined) === passes
-    return { late: touch(late.filter(isOne), { held }), repeated: touch(repeated.filter(isOne)) }
-  }) as [Old, Old]
   const { news, again } = await db.session(async (session) => {
     const unseen = await whatElse(session, began)
-    const look = (touched: Touched[], since: Unseen): Promise<Affected> =>
+    const look = (touched: Touched[], since: Unseen): ReturnType<typeof find> =>
       find(session, collections, touched, since, (versions) => {
         const all = spaceOf(room, versions)
         return { all, each: Math.max(room.own, Math.floor(all / versions)) }
       })
-    const findAll = async (touched: Touched[], old: Old): Promise<Affected[]> => [
-      await look([...touched, ...old.late], unseen),
-      await look(old.repeated, { since: null }),
-    ]
     const now = [...touch(derived, { derived: true, held, first }), ...touch(ended, { newest: true })]
-    return { news: await findAll(now, others), again: await findAll([], passing) }
+    return {
+      news: await look(now, unseen),
+      again: [await look(touch(late, { held }), unseen), await look(touch(repeated), { since: null })],
+    }
   })
-  const beyond = [...news, ...again].flatMap((found) => found.beyond)
+  const all = [news, ...again]
+  const beyond = all.flatMap((found) => found.beyond)
   const space = spaceOf(room, derived.length + ended.length + late.length + repeated.length)
   let changes = 0
-  for (const [found, resumes] of [
-    [news, false],
-    [again, true],
-  ] as const) {
-    const onward = await deriveOnward(
-      db,
-      collections,
-      found.flatMap(({ uris }) => uris),
-      { found: began, resumes, room: space },
-    )
+  for (const { uris, resumes } of [
+    { uris: [...news.uris, ...all.flatMap(({ marked }) => marked)], resumes: false },
+    { uris: again.flatMap((found) => found.uris), resumes: true },
+  ]) {
+    const onward = await deriveOnward(db, collections, uris, { found: began, resumes, room: space })
     changes += onward.changes
     beyond.push(...onward.beyond)
   }
@@ -115,10 +104,4 @@ export async function settle(
 
 function spaceOf({ base, each }: BatchRoom, versions: number): number {
   return base + each * versions
-}
-
-/** Versions that are no news. */
-interface Old {
-  late: Touched[]
-  repeated: Touched[]
 }

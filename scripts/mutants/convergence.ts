@@ -99,9 +99,37 @@ export const convergenceMutants: readonly Mutant[] = [
   {
     name: 'settling that was cut short goes on from what changes alone',
     file: 'packages/indexing/derive-onward.ts',
-    find: 'const resuming = resumes && seen.size < SEEN_MAX',
-    replace: 'const resuming = resumes && seen.size < 0',
+    find: 'const resuming = resumes && before < SEEN_MAX',
+    replace: 'const resuming = resumes && before < 0',
     killedBy: pg('interrupted'),
+  },
+  {
+    name: 'what a follow has judged again before somebody died is not gone on from',
+    file: 'packages/indexing/settle.ts',
+    find: '{ uris: again.flatMap((found) => found.uris), resumes: true },',
+    replace: '{ uris: again.flatMap((found) => found.uris), resumes: false },',
+    killedBy: pg('interrupted', 'what a follow has judged again'),
+  },
+  {
+    name: 'what is gone is a level to a reply that looks up',
+    file: 'packages/collections/threads/overtaken.ts',
+    find: `select fact ->> 'parent', 0, null from past_fact`,
+    replace: `select fact ->> 'parent', 1, null from past_fact`,
+    killedBy: pg('deep-threads', 'and its late root end as in time'),
+  },
+  {
+    name: 'what stands above more than is looked at is left as it is',
+    file: 'packages/collections/threads/overtaken.ts',
+    find: 'where (select count(*) from looked) >=',
+    replace: 'where 0 * (select count(*) from looked) >=',
+    killedBy: pg('deep-threads', 'and its late root end as in time'),
+  },
+  {
+    name: 'whoever comes after one that died takes only what was put off since',
+    file: 'packages/indexing/settle-later.ts',
+    find: 'working = least(held.working, held.since)',
+    replace: 'working = held.since',
+    killedBy: pg('put-off'),
   },
   {
     name: 'tombstones are ignored',
@@ -141,9 +169,16 @@ export const convergenceMutants: readonly Mutant[] = [
   {
     name: 'a batch in the same order settles nothing beyond one round',
     file: 'packages/indexing/derive-onward.ts',
-    find: 'const ROUNDS_MAX = 1_000',
-    replace: 'const ROUNDS_MAX = 1',
+    find: 'if (seen.size === before) idle++',
+    replace: 'idle = idleRounds',
     killedBy: pg('interleaving', 'a thread that arrives from its end'),
+  },
+  {
+    name: 'a thread is settled only so many rounds down',
+    file: 'packages/indexing/derive-onward.ts',
+    find: 'if (seen.size === before) idle++',
+    replace: 'idle++',
+    killedBy: pg('deep-threads', 'through more rounds'),
   },
   {
     name: 'the rederived counters keep what the record counted before',

@@ -59,7 +59,7 @@ export const pluginMutants: readonly Mutant[] = [
   },
   {
     name: 'who was put on a list in the same moment is not looked for',
-    file: at('threads/affected'),
+    file: at('threads/overtaken'),
     find: `'item."subjectDid"': 'asked.member'`,
     replace: `'item."subjectDid"': 'asked.list'`,
     killedBy: { file: 'packages/indexing/interleaving.pg.test.ts', test: 'put on' },
@@ -178,7 +178,7 @@ export const pluginMutants: readonly Mutant[] = [
   },
   {
     name: 'a moment is taken for a transaction id of 32 bits',
-    file: 'packages/collections/threads/affected.ts',
+    file: 'packages/collections/threads/overtaken.ts',
     find: '$2::text::xid8::xid',
     replace: '$2::text::xid',
     killedBy: { file: 'packages/indexing/finders.pg.test.ts', test: 'C5' },
@@ -207,8 +207,8 @@ export const pluginMutants: readonly Mutant[] = [
   {
     name: 'whom a root mentions counts for the replies next to it alone',
     file: at('threads/affected'),
-    find: 'touched.length > 0 && affectedByMentions',
-    replace: 'touched.length > 1e9 && affectedByMentions',
+    find: 'affectedByMentions(sql, touched, room)',
+    replace: 'affectedByMentions(sql, touched.slice(0, 0), room)',
     killedBy: deep('whom the gate lets in then'),
   },
   {
@@ -220,7 +220,7 @@ export const pluginMutants: readonly Mutant[] = [
   },
   {
     name: 'what a gate judges for the first time is taken for judged by all',
-    file: at('threads/affected'),
+    file: at('threads/overtaken'),
     find: 'return [...others!, ...gated.map(({ uri }) => uri)]',
     replace: 'return others!.slice(0, others!.length + gated.length)',
     killedBy: deep('as the follows say'),

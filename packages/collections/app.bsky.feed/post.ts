@@ -1,7 +1,7 @@
 import { didOfUri } from '@sluice/events/stream-event.ts'
 import { collection, count, table, type StrongRef } from '../define.ts'
 import type { Facetted } from '../threads/load-facts.ts'
-import { derivePosts, factOfPost } from '../threads/posts.ts'
+import { DERIVABLE_POSTS, derivePosts, factOfPost } from '../threads/posts.ts'
 import { affectedByPosts } from '../threads/affected.ts'
 import { refuseUnreadable } from '../unreadable-names.ts'
 import { feedItem } from './feed-item.ts'
@@ -99,6 +99,7 @@ export default collection<Post>('app.bsky.feed.post', {
   derived: ['invalidReplyRoot', 'violatesThreadGate', 'violatesEmbeddingRules', 'hasThreadGate', 'hasPostGate'],
   passedOn: ['invalidReplyRoot'],
   derive: derivePosts,
+  derivable: DERIVABLE_POSTS,
   remembers: factOfPost,
   affects: affectedByPosts,
 })

@@ -39,6 +39,24 @@ export async function derivePosts(sql: Sql, written: readonly Written<Post>[]): 
   return notifyOfPosts(sql, written, judged, facts)
 }
 
+/**
+ * Posts of which `derivePosts` may make something. There is a verdict on replies and quotes alone (`judge.ts`); a post that has a gate is marked; and of a post hear those whom it mentions, the author of what
+ * it quotes, and authors above a reply. About half of a network's posts are nothing of that. A record may write a name of its JSON with escapes, so whichever has any is looked at. Not by EXISTS: all quotes and all gates would be read for each page, to be hashed.
+ */
+export const DERIVABLE_POSTS: Statement = {
+  name: 'derivable-posts',
+  text: `
+    select uri from post where uri > $1 and uri <= $2 and (
+      "replyRoot" is not null or "replyParent" is not null
+      or "invalidReplyRoot" is not null or "violatesThreadGate" is not null or "violatesEmbeddingRules" is not null
+      or "hasThreadGate" is not null or "hasPostGate" is not null
+      or (select true from quote where quote.uri = post.uri limit 1)
+      or (select true from thread_gate gate where gate."postUri" = post.uri limit 1)
+      or (select true from post_gate gate where gate."postUri" = post.uri limit 1)
+      or (select position('#mention' in json) > 0 or position('\\u' in json) > 0 from record where record.uri = post.uri)
+    ) order by uri`,
+}
+
 /** @param remembered when it was written, where that is known */
 export function judgedOf(
   { uri, did, rev, live, record, createdAt }: Entry<Post>,

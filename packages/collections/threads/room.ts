@@ -28,7 +28,3 @@ export function lookedAt(looks: readonly Look[], most: number | null): Affected 
 export async function look(sql: Sql, statement: Statement, values: unknown[], most: number | null): Promise<Affected> {
   return lookedAt(await sql.query<Look>(statement, [...values, most]), most)
 }
-
-export async function all(found: Promise<Found[]>): Promise<Affected> {
-  return { uris: (await found).map(({ uri }) => uri), beyond: [] }
-}

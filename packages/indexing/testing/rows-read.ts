@@ -2,9 +2,23 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 
+/** Half a second is how often a session before 15 tells what it has read, at the end of a transaction, and how old what is read of that may be. */
+const TOLD_MS = 600
+
+/** The session tells what it has read so far. */
+async function tell(db: DatabasePool): Promise<void> {
+  const { rows } = await db.query<{ atOnce: boolean }>(
+    `select to_regproc('pg_stat_force_next_flush') is not null as "atOnce"`,
+  )
+  if (rows[0]!.atOnce) return void (await db.query('select pg_stat_force_next_flush()'))
+  await sleep(TOLD_MS)
+  await db.query('select')
+  await sleep(TOLD_MS)
+}
+
 /** How many rows of a table were read so far. */
 export async function rowsRead(db: DatabasePool, table: string): Promise<number> {
-  await db.query('select pg_stat_force_next_flush()')
+  await tell(db)
   const { rows } = await db.query<{ n: number }>(
     `select (seq_tup_read + idx_tup_fetch)::int as n from pg_stat_user_tables where relname = $1`,
     [table],
@@ -18,7 +32,7 @@ export async function rowsRead(db: DatabasePool, table: string): Promise<number>
  */
 export async function looksOf({ db }: { db: DatabasePool }, act: () => Promise<unknown>): Promise<number> {
   const looks = async (): Promise<number> => {
-    await db.query('select pg_stat_force_next_flush()')
+    await tell(db)
     const sum = 'select sum(seq_tup_read + coalesce(idx_scan + idx_tup_fetch, 0))::int as n from pg_stat_user_tables'
     return (await db.query<{ n: number }>(sum)).rows[0]!.n
   }
