@@ -73,6 +73,7 @@ export class DatabasePool implements AsyncDisposable {
   readonly schema: string
   readonly size: number
   readonly onRetry: PoolOptions['onRetry']
+  readonly #options: PoolOptions
   readonly #pool: Pool
   readonly #acquireMs: number
 
@@ -86,6 +87,7 @@ export class DatabasePool implements AsyncDisposable {
     this.schema = options.schema
     this.size = options.size
     this.onRetry = options.onRetry
+    this.#options = options
     this.#acquireMs = acquireMs
     this.#pool = new Pool({
       connectionString: options.url,
@@ -155,6 +157,11 @@ export class DatabasePool implements AsyncDisposable {
     } finally {
       client.release(failure)
     }
+  }
+
+  /** Another pool of the same database, whose connections are other ones. The caller closes it. */
+  alike(changes: Partial<PoolOptions>): DatabasePool {
+    return new DatabasePool({ ...this.#options, ...changes })
   }
 
   gauges(): PoolGauges {

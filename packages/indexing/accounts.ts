@@ -21,12 +21,13 @@ export function applyAccounts(tx: Transaction, { accounts }: Pick<Prepared, 'acc
   const events = latestOf(accounts)
   if (events.length === 0) return
   const nowMs = Date.now()
+  const doubted = contradicted(accounts)
   void tx.query(APPLY_ACCOUNTS, [
     events.map((e) => e.did),
     events.map((e) => e.time),
     events.map(upstreamStatus),
     new Date(nowMs).toISOString(),
-    contradicted(accounts),
+    events.map(({ did }) => doubted.has(did)),
     askTimes(nowMs),
   ])
 }
@@ -42,9 +43,9 @@ function askTimes(nowMs: number): string[] {
 }
 
 /** Of whom these say different things. */
-function contradicted(accounts: readonly AccountEvent[]): string[] {
+function contradicted(accounts: readonly AccountEvent[]): ReadonlySet<string> {
   const said = Map.groupBy(accounts, ({ did }) => did)
-  return [...said].filter(([, events]) => new Set(events.map(upstreamStatus)).size > 1).map(([did]) => did)
+  return new Set([...said].flatMap(([did, events]) => (new Set(events.map(upstreamStatus)).size > 1 ? [did] : [])))
 }
 
 /** One event for each account, by DID: the order of locks. */
@@ -106,12 +107,12 @@ const APPLY_ACCOUNTS = {
     ), doubted as (
       insert into account_check as held (did, state, "dueAt", tries)
       select said.did, 'new', ($6::text[])[1], 0
-      from unnest($1::text[], $3::text[]) as said (did, status)
+      from unnest($1::text[], $3::text[], $5::boolean[]) as said (did, status, contradicted)
         cross join lateral (select "accountAt" from actor_sync where did = said.did offset 0) sync
         left join lateral (select did from account_check where did = said.did and state <> 'asked' offset 0) due on true
         left join lateral (select state from account_deletion where did = said.did offset 0) gone on true
         left join lateral (select "upstreamStatus" from actor where did = said.did offset 0) actor on true
-      where due.did is not null or said.did = any($5::text[])
+      where due.did is not null or said.contradicted
         or (sync."accountAt" is not null and said.status is distinct from ${HELD_STATUS})
       order by said.did
       on conflict (did) do update set claim = null, state = case held.state when 'asked' then 'new' else held.state end,

@@ -4,9 +4,14 @@ import { collections as plugins } from '@sluice/collections/collections.ts'
 import { DatabasePool } from '@sluice/database/pool.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { Load } from '@sluice/sandbox/load.ts'
-import { applyBatch } from './apply-batch.ts'
+import { uriOf } from '@sluice/events/stream-event.ts'
+import { describe } from 'vitest'
+import { applyBatch, type Index } from './apply-batch.ts'
+import { beginBulkLoad } from './bulk/begin.ts'
 import { KnownActors } from './own.ts'
 import { aggregatesOf, recountKeys, recountStep, type Aggregate, type WrongCounter } from './recount.ts'
+import { indexOn } from './testing/index-on.ts'
+import { Story } from './testing/story.ts'
 
 const EVENTS = Number(process.env.EVENTS ?? 6_000)
 const BATCH = 150
@@ -65,6 +70,75 @@ test('whoever has a list has a row, though nothing of them is counted', async ({
   await recountAll(db, false)
   const { rows } = await db.query('select did, "postsCount"::int as posts from profile_agg')
   expect(rows).toEqual([{ did: 'did:plc:a', posts: 0 }])
+})
+
+describe('C2 what is counted for the first time is right, whatever a batch writes meanwhile', () => {
+  const posts = aggregates.find(({ table }) => table === 'post_agg')!
+  const story = new Story()
+  const [post, other] = [story.post('ann', 'liked'), story.post('ann', 'liked too')]
+  const likes = [story.like('bob', post), story.like('cat', post), story.like('bob', other)]
+  const late = story.like('dan', post)
+
+  async function loaded(url: string): Promise<Index & AsyncDisposable> {
+    const index = indexOn(url, { size: 6, statementMs: 0 })
+    await beginBulkLoad(index.db, index.collections)
+    await applyBatch(index, [post, other, ...likes])
+    await index.db.query(`update bulk_load set phase = 'finishing'`)
+    return index
+  }
+
+  const waiting = (db: DatabasePool) => async (): Promise<number> => {
+    const text = `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`
+    return (await db.query(text)).rows.length
+  }
+
+  async function likesOf({ db }: Index): Promise<number[]> {
+    const { rows } = await db.query<{ n: number }>('select "likeCount"::int as n from post_agg order by uri')
+    return rows.map(({ n }) => n)
+  }
+
+  test('by one that has not counted yet', async ({ database }) => {
+    await using index = await loaded(database)
+    const { db } = index
+    // Its rows are written, and its deltas wait for the table.
+    const holder = await db.acquire()
+    await holder.query('begin')
+    await holder.query('lock table post_agg in share row exclusive mode')
+    const batch = applyBatch(index, [late])
+    await expect.poll(waiting(db)).toBe(1)
+    const step = recountStep(db, posts, { byKey: db })
+    await expect.poll(waiting(db)).toBe(2)
+    await holder.query('commit')
+    holder.release()
+    await Promise.all([batch, step])
+    expect(await likesOf(index)).toEqual([3, 1])
+  })
+
+  test('by one that has counted and is not durable yet', async ({ database }) => {
+    await using index = await loaded(database)
+    const { db } = index
+    const client = await db.acquire()
+    await client.query('begin')
+    await client.query(`insert into post_agg (uri, "likeCount") values ($1, 1)`, [uriOf(post)])
+    await client.query(
+      `insert into "like" (uri, cid, creator, subject, "subjectCid", "createdAt", "indexedAt") values ($1, '', $2, $3, '', '', '')`,
+      [uriOf(late), late.did, uriOf(post)],
+    )
+    const step = recountStep(db, posts, { byKey: db })
+    await expect.poll(waiting(db)).toBe(1)
+    await client.query('commit')
+    client.release()
+    expect((await step).keys).toBe(2)
+    expect(await likesOf(index)).toEqual([3, 1])
+  })
+
+  test('by one that took away what had not been counted', async ({ database }) => {
+    await using index = await loaded(database)
+    await applyBatch(index, [story.delete(likes[2]!)])
+    expect(await likesOf(index)).toEqual([-1])
+    await recountStep(index.db, posts, { byKey: index.db })
+    expect(await likesOf(index)).toEqual([2, 0])
+  })
 })
 
 async function recountAll(db: DatabasePool, check: boolean): Promise<WrongCounter[]> {

@@ -48,6 +48,8 @@ export interface RecountOptions {
   jobs?: number
   /** Says what is wrong, and leaves it; takes no locks. */
   check?: boolean
+  /** Most keys have no counter row yet. Then `keys` are found and counted on connections that find their rows by key. */
+  byKey?: DatabasePool
 }
 
 const KEYS = 500
@@ -67,18 +69,56 @@ export function aggregatesOf(collections: CollectionSet): Aggregate[] {
 export async function recountStep(
   db: DatabasePool,
   aggregate: Aggregate,
-  { after = '', keys = KEYS, jobs = 1, check = false }: RecountOptions = {},
+  { after = '', keys = KEYS, jobs = 1, check = false, byKey }: RecountOptions = {},
 ): Promise<RecountStep> {
-  const found = await db.query<{ key: string }>(nextKeys(aggregate), [after, keys])
+  const found = await (byKey ?? db).query<{ key: string }>(nextKeys(aggregate), [after, keys])
   const own = found.rows.map(({ key }) => key)
   if (own.length === 0) return { table: aggregate.table, after: undefined, keys: 0, wrong: [] }
-  const wrong = await sideBySide(shared(own, jobs), jobs, (part) => recountKeys(db, aggregate, part, { check }))
+  const wrong = await sideBySide(shared(own, jobs), jobs, async (part) => {
+    const rest = byKey ? await countNew(byKey, aggregate, part) : part
+    return rest.length > 0 ? await recountKeys(db, aggregate, rest, { check }) : []
+  })
   return {
     table: aggregate.table,
     after: own.length < keys ? undefined : own.at(-1),
     keys: own.length,
     wrong: wrong.flat(),
   }
+}
+
+/**
+ * Counts those of these keys that have no counter row, and makes it; returns the others. One pass over the rows in the order of the index, where a recount looks for each key and writes its
+ * row three times.
+ *
+ * A batch that commits before this statement begins has left a row for what it counted, and one that commits before the row is made does too: these keys are among the others. For one that
+ * commits later the row stands there already, without what that batch counts, and it adds to it.
+ *
+ * @param keys in their order, and all that there are between the first and the last of them
+ */
+async function countNew(db: DatabasePool, aggregate: Aggregate, keys: readonly string[]): Promise<string[]> {
+  const { rows } = await transaction(db, { doing: 'counting' }, (tx) =>
+    tx.query<{ key: string }>(countRange(aggregate), [keys[0], keys.at(-1)]),
+  )
+  const counted = new Set(rows.map(({ key }) => key))
+  return keys.filter((key) => !counted.has(key))
+}
+
+/** In byte order, as batches take their locks. */
+function countRange({ table, key, counters, rows }: Aggregate): string {
+  const between = (by: string): string => `"${by}" >= $1 and "${by}" <= $2`
+  const numbers = (n: (i: number) => string): string => counters.map((_, i) => `${n(i)} as n${i}`).join(', ')
+  const counted = counters.map(
+    ({ of, by, unless }, one) =>
+      `select "${by}" as key, ${numbers((i) => (i === one ? 'count(*)' : '0'))} from "${of.name}" where ${between(by)}` +
+      `${unless === undefined ? '' : ` and "${unless}" is not true`} group by "${by}"`,
+  )
+  const needed = rows.map(
+    ({ of, by }) => `select "${by}", ${numbers(() => '0')} from "${of.name}" where ${between(by)} group by "${by}"`,
+  )
+  return `
+    insert into "${table}" ("${key}", ${counters.map(({ column }) => `"${column}"`).join(', ')})
+    select key, ${counters.map((_, i) => `sum(n${i})`).join(', ')} from (${[...counted, ...needed].join(' union all ')}) as part
+    group by key order by key collate "C" on conflict ("${key}") do nothing returning "${key}" as key`
 }
 
 /** These keys only. @throws TransientError, FatalError */

@@ -27,6 +27,13 @@ export const engineMutants: readonly Mutant[] = [
     killedBy: pg('plans', 'a key of several columns'),
   },
   {
+    name: 'a PostgreSQL of any age is taken',
+    file: 'packages/database/server-version.ts',
+    find: 'number >= LEAST_MAJOR * 10_000',
+    replace: 'number >= LEAST_MAJOR',
+    killedBy: killersIn('packages/database')('server-version', 'a PostgreSQL before 14'),
+  },
+  {
     name: 'a tombstone stays when the record is written anew',
     file: 'packages/indexing/insert.ts',
     find: 'if (exhumed.length > 0)',
@@ -176,7 +183,7 @@ export const engineMutants: readonly Mutant[] = [
   {
     name: 'what one batch says of an account is not compared',
     file: 'packages/indexing/accounts.ts',
-    find: 'or said.did = any($5::text[])',
+    find: 'or said.contradicted',
     replace: '',
     killedBy: pg('account-checks', 'one batch'),
   },
@@ -218,8 +225,8 @@ export const engineMutants: readonly Mutant[] = [
   {
     name: 'a host that answers just in time holds the places that others wait for',
     file: 'services/indexer/host-pace.ts',
-    find: 'if (inHaste && this.#owedMs(host) > OWED_MS)',
-    replace: 'if (inHaste && this.#owedMs(host) > OWED_MAX_MS)',
+    find: 'if (inHaste && this.#hosts.owesTooMuch(host))',
+    replace: 'if (inHaste && !host)',
     killedBy: { file: 'services/indexer/slow-hosts.e2e.test.ts' },
   },
   {
@@ -291,12 +298,5 @@ export const engineMutants: readonly Mutant[] = [
     find: ' && !isJson(cut)) return',
     replace: " && cut === '') return",
     killedBy: { file: 'packages/events/codec.test.ts' },
-  },
-  {
-    name: 'duplicates are told apart while others change them',
-    file: 'packages/indexing/bulk/duplicates.ts',
-    find: 'keys.map((key) => key[OWNER])',
-    replace: 'keys.map((key) => key.creator)',
-    killedBy: pg('bulk/bulk', 'C4'),
   },
 ]

@@ -1,15 +1,19 @@
 /** Every mutant, by the part of the house that it is in. */
+import { bulkMutants } from './bulk.ts'
 import { convergenceMutants } from './convergence.ts'
 import { engineMutants } from './engine.ts'
 import { intakeMutants } from './intake.ts'
 import type { Mutant } from './mutant.ts'
 import { pluginMutants } from './plugins.ts'
+import { strangerMutants } from './strangers.ts'
 import { streamsMutants } from './streams.ts'
 
 export const MUTANTS: readonly Mutant[] = [
   ...convergenceMutants,
   ...engineMutants,
+  ...bulkMutants,
   ...pluginMutants,
   ...streamsMutants,
   ...intakeMutants,
+  ...strangerMutants,
 ]

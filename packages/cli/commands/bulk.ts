@@ -3,13 +3,8 @@ import { collections } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { DatabasePool } from '@sluice/database/pool.ts'
 import { beginBulkLoad } from '@sluice/indexing/bulk/begin.ts'
-import {
-  bulkStatus,
-  finishBulkLoad,
-  finishConnections,
-  JOBS_MAX,
-  type FinishProgress,
-} from '@sluice/indexing/bulk/finish.ts'
+import { bulkStatus, finishBulkLoad, finishConnections, type FinishProgress } from '@sluice/indexing/bulk/finish.ts'
+import { JOBS_MAX } from '@sluice/indexing/bulk/jobs.ts'
 import { CannotError, EXIT, examples, type Add } from '../cli.ts'
 import type { Session } from '../session.ts'
 

@@ -4,7 +4,7 @@ import { collections, tableScripts } from '@sluice/collections/collections.ts'
 import { compareCatalogs, readCatalog, type Catalog } from '@sluice/database/catalog.ts'
 import { migrate } from '@sluice/database/migrate.ts'
 import { DatabasePool, type Session } from '@sluice/database/pool.ts'
-import { uriOf, type StreamEvent } from '@sluice/events/stream-event.ts'
+import { uriOf, type CreateEvent, type StreamEvent } from '@sluice/events/stream-event.ts'
 import { TransientError } from '@sluice/runtime/errors.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { Random } from '@sluice/sandbox/random.ts'
@@ -12,12 +12,13 @@ import { SCHEMA } from '@sluice/sandbox/template.ts'
 import { describe } from 'vitest'
 import { applyBatch, type Index } from '../apply-batch.ts'
 import { indexOn as openIndex } from '../testing/index-on.ts'
+import { mention } from '../testing/embeds.ts'
 import { history } from '../testing/history.ts'
 import { differences, snapshot } from '../testing/snapshot.ts'
 import { Story } from '../testing/story.ts'
 import { beginBulkLoad } from './begin.ts'
 import { tellApart } from './duplicates.ts'
-import { finishBulkLoad } from './finish.ts'
+import { finishBulkLoad, type FinishProgress } from './finish.ts'
 import { bulkPhase } from './phase.ts'
 
 const set = new CollectionSet(collections)
@@ -152,12 +153,14 @@ test('C5 a verdict that is found at the end of a load goes down its thread, thou
   await using index = indexOn(database)
   await beginBulkLoad(index.db, set)
   const story = new Story()
-  // In the order of their URIs, which is that of the pages: the lower half of the thread, a page of others, the upper half. Of the root nothing is known.
+  // In the order of their URIs, in which they are derived: the lower half of the thread, as many others as one transaction takes, the upper half. Of the root nothing is known.
   const thread = [story.post('ann', 'root')]
   for (const name of ['cat', 'cleo', 'coco', 'cora', 'abe', 'ada', 'al', 'amy', 'art'])
     thread.push(story.reply(name, thread.at(-1)!))
   const replies = thread.slice(1)
-  await applyBatch(index, [...replies, ...Array.from({ length: 1_000 }, (_, n) => story.post('bob', `post ${n}`))])
+  const hello = { facets: [mention(story.did('ann'))] }
+  const others = Array.from({ length: 1_000 }, (_, n) => story.post('bob', `post ${n}`, hello))
+  await applyBatch(index, [...replies, ...others])
   await index.db.query(`
     create function disk_full() returns trigger language plpgsql as $$ begin raise exception 'full' using errcode = '53100'; end $$`)
   await index.db.query(`
@@ -169,6 +172,50 @@ test('C5 a verdict that is found at the end of a load goes down its thread, thou
   const { rows } = await index.db.query<{ uri: string }>('select uri from post where "invalidReplyRoot" order by uri')
   expect(rows.map(({ uri }) => uri)).toEqual(replies.map(uriOf).sort())
 })
+
+test.for([
+  { what: 'deleted', end: (story: Story, post: CreateEvent): StreamEvent => story.delete(post) },
+  {
+    what: 'made a post that answers nothing',
+    end: (story: Story, post: CreateEvent): StreamEvent => ({
+      ...story.post('zed', 'no reply'),
+      type: 'update',
+      rkey: post.rkey,
+    }),
+  },
+])(
+  'C5 what was judged at the end of a load goes by the post above it as it was, though that is $what before it is its turn',
+  async ({ end }, { database, otherDatabase }) => {
+    const story = new Story()
+    const missing = story.post('zoe', 'never indexed')
+    const above = story.reply('zed', missing)
+    const below = story.reply('ann', above)
+    // More than a page lie between them.
+    const others = Array.from({ length: 2_500 }, (_, n) => story.post('bob', `post ${n}`))
+    const ended = end(story, above)
+    await using naturally = indexOn(database)
+    for (const event of [above, below, ended]) await applyBatch(naturally, [event])
+    await using index = indexOn(otherDatabase)
+    await beginBulkLoad(index.db, set)
+    await applyBatch(index, [above, below, ...others])
+    const stop = new AbortController()
+    const onProgress = ({ step, at }: FinishProgress): void => {
+      if (step === 'posts' && at !== '') stop.abort()
+    }
+    await expect(finishBulkLoad(index.db, set, { signal: stop.signal, onProgress, jobs: 1 })).rejects.toThrow('abort')
+    const judged = async ({ db }: Index): Promise<unknown[]> => {
+      const { rows } = await db.query('select uri, "invalidReplyRoot" as invalid from post where uri = $1', [
+        uriOf(below),
+      ])
+      return rows
+    }
+    expect(await judged(index)).toEqual([{ uri: uriOf(below), invalid: null }])
+    await applyBatch(index, [ended])
+    await finishBulkLoad(index.db, set, { signal: new AbortController().signal, jobs: 1 })
+    expect(await judged(naturally)).toEqual([{ uri: uriOf(below), invalid: true }])
+    expect(await judged(index)).toEqual(await judged(naturally))
+  },
+)
 
 test('a bulk load is of the schema that it is told, however that is written', async ({ emptyDatabase }) => {
   const schema = 'Bsky'

@@ -4,19 +4,19 @@
  * Steps, each resumed where it stopped: **vacuum** (what has been read over once need not be looked up for each row that is counted) → **indexes**
  * (concurrently; those of unique keys as plain ones first) → **switch** (from here on batches do
  * everything, with duplicates among the rows tolerated) → **duplicates** → **unique indexes** → **counters** → **posts** (verdicts, gates
- * and who hears of them) → done. What a step does twice does not show: each ends in what the rows say.
+ * and who hears of them, where there is any: `posts.ts`) → done. What a step does twice does not show: each ends in what the rows say.
  */
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
 import { crashPoint } from '@sluice/runtime/crash-points.ts'
 import { RefusedError } from '@sluice/runtime/errors.ts'
-import { shared, sideBySide } from '@sluice/runtime/side-by-side.ts'
-import { deriveOnward } from '../derive-onward.ts'
 import { aggregatesOf, recountStep } from '../recount.ts'
 import { tellApart } from './duplicates.ts'
 import { buildIndexes, buildUniqueIndexes, vacuumTables } from './indexes.ts'
 import { bulkPhase, FINISHER_UNLOCK, stopBatches, TRY_FINISHER_LOCK, type BulkPhase } from './phase.ts'
+import { isDone, positionOf, savePosition } from './position.ts'
+import { deriveAll } from './posts.ts'
 
 export interface FinishProgress {
   step: string
@@ -51,12 +51,10 @@ export interface FinishOptions {
   jobs?: number
 }
 
-/** The most jobs: each is a connection, and a build has parallel workers of its own. */
-export const JOBS_MAX = 64
 /** The finisher's lock, and where it has got to. */
 const CONNECTIONS_BESIDE = 2
 
-/** Connections that a finish with that many jobs needs. */
+/** Connections that a finish with that many jobs needs of its pool. Counters and posts take as many others as there are jobs. */
 export function finishConnections(jobs: number): number {
   return jobs + CONNECTIONS_BESIDE
 }
@@ -124,72 +122,16 @@ async function switchPhase({ db }: Finish): Promise<void> {
 const RECOUNT_KEYS = 2_000
 
 async function countAll({ db, collections, signal, onProgress, jobs }: Finish): Promise<void> {
+  await using byKey = db.alike({ byKey: true, size: jobs })
   for (const aggregate of aggregatesOf(collections)) {
     const name = `counters ${aggregate.table}`
     let after = await positionOf(db, name)
     while (after !== undefined) {
       signal.throwIfAborted()
-      const step = await recountStep(db, aggregate, { after, keys: RECOUNT_KEYS * jobs, jobs })
+      const step = await recountStep(db, aggregate, { after, keys: RECOUNT_KEYS * jobs, jobs, byKey })
       after = step.after
       await savePosition(db, name, after ?? '', after === undefined)
       onProgress({ step: 'counters', at: `${aggregate.table} ${after ?? 'done'}` })
     }
   }
-}
-
-const DERIVE_PAGE = 1_000
-
-async function deriveAll({ db, collections, signal, onProgress, jobs }: Finish): Promise<void> {
-  const { rows: began } = await db.query<{ oldest: string }>(
-    `select pg_snapshot_xmin(pg_current_snapshot())::text as oldest`,
-  )
-  for (const plugin of collections.plugins) {
-    const [primary] = plugin.tables
-    if (!plugin.derive || !primary) continue
-    const name = `posts ${plugin.nsid}`
-    // The page that was under way when this was cut short, of a run with as many jobs as may be: what it has changed does not change again.
-    let resumed = (await isBegun(db, name)) ? DERIVE_PAGE * JOBS_MAX : 0
-    if (resumed === 0) await savePosition(db, name, '', false)
-    let after = await positionOf(db, name)
-    while (after !== undefined) {
-      signal.throwIfAborted()
-      const { rows } = await db.query<{ uri: string }>(
-        `select "${primary.owner}" as uri from "${primary.name}" where "${primary.owner}" > $1 order by 1 limit ${DERIVE_PAGE * jobs}`,
-        [after],
-      )
-      const uris = rows.map(({ uri }) => uri)
-      const onward = { found: began[0]!, resumes: resumed > 0 }
-      await sideBySide(shared(uris, jobs), jobs, (part) => deriveOnward(db, collections, part, onward))
-      resumed -= uris.length
-      after = uris.length < DERIVE_PAGE * jobs ? undefined : uris.at(-1)
-      await savePosition(db, name, after ?? '', after === undefined)
-      onProgress({ step: 'posts', at: after ?? 'done' })
-    }
-  }
-}
-
-async function isBegun(db: DatabasePool, name: string): Promise<boolean> {
-  return (await db.query('select from bulk_step where name = $1', [name])).rows.length > 0
-}
-
-async function isDone(db: DatabasePool, name: string): Promise<boolean> {
-  const { rows } = await db.query<{ done: boolean }>('select done from bulk_step where name = $1', [name])
-  return rows[0]?.done === true
-}
-
-/** Where to go on; undefined when it is done. */
-async function positionOf(db: DatabasePool, name: string): Promise<string | undefined> {
-  const { rows } = await db.query<{ position: string; done: boolean }>(
-    'select position, done from bulk_step where name = $1',
-    [name],
-  )
-  return rows[0]?.done ? undefined : (rows[0]?.position ?? '')
-}
-
-async function savePosition(db: DatabasePool, name: string, position: string, done: boolean): Promise<void> {
-  await db.query(
-    `insert into bulk_step (name, position, done) values ($1, $2, $3)
-     on conflict (name) do update set position = excluded.position, done = excluded.done`,
-    [name, position, done],
-  )
 }

@@ -22,16 +22,21 @@ export async function vacuumTables({ db, signal, onProgress, jobs }: Building): 
   })
 }
 
-/** Plain ones, and for each unique key a plain index in the place of the unique one. */
+/**
+ * Plain ones, and for each unique key a plain index in the place of the unique one: no unique index can be built beside batches that add duplicates, and none can be made of a plain one. And
+ * counts for the planner what the tables hold, table by table: one statement for all reads one after the other, and took as long as all builds.
+ */
 export async function buildIndexes({ db, signal, onProgress, jobs }: Building): Promise<void> {
-  await sideBySide(await droppedIndexes(db), jobs, async (ofTable) => {
-    for (const index of ofTable) {
+  const dropped = new Map((await droppedIndexes(db)).map((ofTable) => [ofTable[0].table, ofTable]))
+  const others = (await tablesOf(db)).filter((table) => !dropped.has(table))
+  await sideBySide([...dropped.keys(), ...others], jobs, async (table) => {
+    for (const index of dropped.get(table) ?? []) {
       signal.throwIfAborted()
       onProgress({ step: 'indexes', at: index.name })
       await build(db, index.isUnique ? standIn(index) : index)
     }
+    await db.query(`analyze "${table}"`)
   })
-  await db.query('analyze')
 }
 
 /** Those of unique keys. By now no key is there twice, and no batch adds one. */
@@ -77,6 +82,14 @@ async function isConstraint(db: DatabasePool, { table, name }: DroppedIndex): Pr
     name,
   ])
   return rows.length > 0
+}
+
+async function tablesOf(db: DatabasePool): Promise<string[]> {
+  const { rows } = await db.query<{ name: string }>(
+    `select relname as name from pg_class where relnamespace = quote_ident($1)::regnamespace and relkind = 'r' order by relpages desc`,
+    [db.schema],
+  )
+  return rows.map(({ name }) => name)
 }
 
 /** By table, for two indexes of one table cannot be built at once; the largest first, so that the last to end is a small one. */

@@ -16,6 +16,7 @@ import { applyBatch, type Index } from '../apply-batch.ts'
 import { applyLabels } from '../apply-labels.ts'
 import { claimDeletions, DELETION_QUEUES, failDeletion, forgetDeletion, postponeDeletion } from '../deletion-queue.ts'
 import { claimChecks, overdueSeconds, settleChecks, type HandleClaim } from '../handles.ts'
+import { urisOf } from '../look-up.ts'
 import { KnownActors } from '../own.ts'
 import { purgeAccount, reopenAccount } from '../purge.ts'
 import {
@@ -86,6 +87,12 @@ export async function liveThrough(lived: Lived): Promise<void> {
   await checkAccounts(index, dids)
   await purge(index, dids[0]!)
   await applyLabels(index.db, [label(dids[0]!)])
+  await findDerivable(index, dids[1]!)
+}
+
+/** What the end of a first load asks for, page by page: here, an account is one. */
+async function findDerivable({ db, collections }: Index, did: string): Promise<void> {
+  for (const { derivable } of collections.plugins) if (derivable) await db.query(derivable, urisOf(did).slice(0, 2))
 }
 
 /** A few at a time, each time by an indexer that has just begun and knows no account. */
