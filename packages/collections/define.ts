@@ -215,6 +215,7 @@ export interface Fact {
   key: string
   /** From when on it held (TID). */
   since: string
+  /** `true`: what another version of the record says ends it, whatever its key; for facts that are looked for by key alone. */
   fact: unknown
 }
 

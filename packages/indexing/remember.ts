@@ -17,6 +17,8 @@ interface Ended extends Past {
   entry: Omit<Entry, 'record'>
   /** From when on it held (TID). */
   since: string
+  /** That is known, and what the record said before ended then. */
+  ends: boolean
   /** Its rows in tables that outlive their records. */
   places: Row[]
   /** What was to be told of its life, and what is of its end. */
@@ -48,9 +50,13 @@ export async function rememberFacts(
   if (gaps.length > 0) void tx.query(REMEMBER_GAPS, columnsOf(gaps))
   const facts = new Facts(tx)
   const all: Ended[] = []
+  /** Paths of which a version comes late; in the natural order none. */
+  const late = new Set<string>()
   for (const past of [...folded, ...decisions.past]) {
     const indexed = past.version.content?.indexed
-    if (indexed && matters(indexed.plugin)) all.push(await ended(past, indexed, facts))
+    if (!indexed || !matters(indexed.plugin)) continue
+    late.add(past.version.uri)
+    all.push(await ended(past, indexed, facts))
   }
   const going = goingOf(collections, decisions)
   for await (const loaded of eachEntry(tx, collections, [...going.keys()])) {
@@ -62,6 +68,9 @@ export async function rememberFacts(
     all.push(await ended({ version, until: next.rev, endedAt: next.time, deleted: !next.content }, loaded, facts))
   }
   void facts.flush()
+  const cutting = all.filter(({ ends, entry }) => ends && late.has(entry.uri))
+  if (cutting.length > 0)
+    void tx.query(CUT_AT_VERSIONS, [cutting.map(({ entry }) => entry.uri), cutting.map(({ since }) => since)])
   if (gaps.length > 0) void tx.query(CUT_AT_GAPS, [gaps.map(({ uri }) => uri), gaps.map(({ rev }) => rev)])
   return all
 }
@@ -88,6 +97,7 @@ async function ended(past: Past, { entry, plugin }: Loaded, facts: Facts): Promi
     plugin,
     entry: rest,
     since: fact?.since ?? past.version.rev,
+    ends: fact?.fact === true,
     places: outlives ? plugin.rows(entry).filter(({ table }) => table.outlives) : [],
     told: says ? [...plugin.notifications(entry), ...farewells] : [],
   }
@@ -183,12 +193,35 @@ const CUT_AT_GAPS = {
     update past_fact as held set until = cut.until from cut where ${keyed('held.uri', 'cut.uri')} and held.since = cut.since`,
 }
 
+/** Found by key alone, of a time that is known (`Fact`). */
+const isKnown = (row: string): string => `${row}.fact = 'true'::jsonb`
+
+/**
+ * What these end: of what is known to have begun before each the last, unless a gap has ended that. All others have been cut at what came after them, when that or they were written.
+ */
+const CUT_AT_VERSIONS = {
+  name: 'cut-at-versions',
+  text: `
+    with cut as materialized (
+      select before.uri, before.since, news.since as until
+      from (select distinct uri, since from unnest($1::text[], $2::text[]) as late (uri, since)) news
+      cross join lateral (
+        select uri, since, until, fact from past_fact past
+        where past.uri = news.uri and past.since < news.since and (${isGap('past')} or ${isKnown('past')})
+        order by since desc limit 1
+      ) before
+      where ${isKnown('before')} and before.until > news.since
+    )
+    update past_fact as held set until = cut.until from cut where ${keyed('held.uri', 'cut.uri')} and held.since = cut.since`,
+}
+
 const REMEMBER = {
   name: 'remember',
   text: `
     insert into past_fact as held (uri, did, key, since, until, fact)
     select distinct on (uri, since) uri, did, key, since, least(until, (
-      select min(gap.since) from past_fact gap where gap.uri = ended.uri and gap.since > ended.since and gap.since < ended.until and ${isGap('gap')}
+      select min(later.since) from past_fact later where later.uri = ended.uri and later.since > ended.since and later.since < ended.until
+        and (${isGap('later')} or (ended.fact = 'true' and ${isKnown('later')}))
     )), fact::jsonb
     from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
       as ended (uri, did, key, since, until, fact)

@@ -97,6 +97,27 @@ export const convergenceMutants: readonly Mutant[] = [
     killedBy: pg('adoption', 'ends when it is deleted'),
   },
   {
+    name: 'a follow that names somebody else lasts beside the one after it that came first',
+    file: 'packages/indexing/remember.ts',
+    find: "or (ended.fact = 'true' and ${isKnown('later')})",
+    replace: '',
+    killedBy: pg('edited-relations'),
+  },
+  {
+    name: 'a version of a follow that comes late does not end the one before it',
+    file: 'packages/indexing/remember.ts',
+    find: 'ends && late.has(entry.uri)',
+    replace: 'ends && late.size < 0',
+    killedBy: pg('edited-relations'),
+  },
+  {
+    name: 'of a follow that is edited only whom it names now is looked for',
+    file: 'packages/collections/threads/affected.ts',
+    find: '!(entry && first)',
+    replace: '!entry',
+    killedBy: pg('edited-relations'),
+  },
+  {
     name: 'settling that was cut short goes on from what changes alone',
     file: 'packages/indexing/derive-onward.ts',
     find: 'const resuming = resumes && before < SEEN_MAX',

@@ -65,7 +65,10 @@ async function affectedByGates(
   return { ...replies, marked: marked.map(({ uri }) => uri) }
 }
 
-/** For follows: gated replies between the two accounts that were judged by whether they follow each other. */
+/**
+ * For follows: gated replies between the two accounts that were judged by whether they follow each other. Of what stood there before, that of another account may end with a version: of those two,
+ * too.
+ */
 export async function affectedByFollows(
   sql: Sql,
   touched: readonly Touched<{ subject: string }>[],
@@ -75,16 +78,16 @@ export async function affectedByFollows(
   const made = touched.flatMap(({ uri, entry }) =>
     entry ? [{ uri, a: entry.did, b: entry.record.subject, since: keyTime(entry) }] : [],
   )
-  const ended = touched.filter(({ entry }) => !entry)
-  const most = room?.each ?? null
-  const [a, b] = [made.map((m) => m.a), made.map((m) => m.b)]
-  return collect([
-    made.length > 0 && look(sql, BETWEEN, [made.map((m) => m.uri), made.map((m) => m.since), a, b], most),
-    ended.length > 0 && look(sql, BETWEEN_ENDED, [ended.map(({ uri }) => uri), ended.map(({ rev }) => rev)], most),
-  ])
+  const of = [
+    made.map(({ uri }) => uri),
+    made.map(({ since }) => since),
+    made.map(({ a }) => a),
+    made.map(({ b }) => b),
+  ]
+  return look(sql, BETWEEN, [...of, ...ending(touched)], room?.each ?? null)
 }
 
-/** For list items: gated replies of the member. */
+/** For list items: gated replies of the member, and of who was the member before. */
 export async function affectedByListItems(
   sql: Sql,
   touched: readonly Touched<{ subject: string }>[],
@@ -94,13 +97,8 @@ export async function affectedByListItems(
   const made = touched.flatMap(({ uri, entry }) =>
     entry ? [{ uri, member: entry.record.subject, since: keyTime(entry) }] : [],
   )
-  const ended = touched.filter(({ entry }) => !entry)
-  const most = room?.each ?? null
-  return collect([
-    made.length > 0 &&
-      look(sql, BY_MEMBER, [made.map((m) => m.uri), made.map((m) => m.since), made.map((m) => m.member)], most),
-    ended.length > 0 && look(sql, BY_MEMBER_ENDED, [ended.map(({ uri }) => uri), ended.map(({ rev }) => rev)], most),
-  ])
+  const of = [made.map(({ uri }) => uri), made.map(({ since }) => since), made.map(({ member }) => member)]
+  return look(sql, BY_MEMBER, [...of, ...ending(touched)], room?.each ?? null)
 }
 
 async function collect(asked: (Promise<Affected> | false)[]): Promise<Affected> {
@@ -115,6 +113,12 @@ function gatedPost({ uri }: Touched): string {
 
 function gateTime({ entry, rev }: Touched): string {
   return entry ? writtenAt(entry, claimOfDate(entry.createdAt)) : rev
+}
+
+/** Paths, and when these end what stood there before: all but those of whose path nothing was known. */
+function ending(touched: readonly Touched[]): [uris: string[], times: string[]] {
+  const all = touched.filter(({ entry, first }) => !(entry && first))
+  return [all.map(({ uri }) => uri), all.map(({ entry, rev }) => (entry ? keyTime(entry) : rev))]
 }
 
 function keyTime(entry: Entry): string {
@@ -147,57 +151,41 @@ const QUOTES_AFTER: Statement = {
     ) quoting`,
 }
 
-/** Of pairs, with what is remembered of which follow they are asked for. */
-const repliesBetween = (most: string): string => `
-    select pair.uri, time, reply.uris, reply.looked from pair cross join lateral (
-      select array_agg(distinct uri) filter (where at >= time) as uris, count(*)::int as looked from (
-        (select uri, at from gated_reply where creator = a and owner = b limit ${most}::bigint + 1)
-        union all (select uri, at from gated_reply where creator = b and owner = a limit ${most}::bigint + 1)
-      ) reply
-    ) reply`
+/** What is remembered of the records that end or are written anew: `follow <follower> <followed>`, `listitem <list> <member>`. Of several ends of one record the first. */
+const remembered = (uris: string, times: string): string => `
+        select gone.uri, gone.time, split_part(past.key, ' ', 2) as a, split_part(past.key, ' ', 3) as b
+        from (select uri, min(time) as time from unnest(${uris}::text[], ${times}::text[]) as version (uri, time) group by uri) gone
+        join past_fact past on ${keyed('past.uri', 'gone.uri')}`
 
 /** Each pair once, with its first time: 8,000 follows of one pair, each of another key, times 10,000 replies were eighty million rows. So with list items. */
 const BETWEEN: Statement = {
   name: 'affected-between',
   text: `
     with pair as materialized (
-      select a, b, min(time) as time, min(uri) as uri
-      from unnest($1::text[], $2::text[], $3::text[], $4::text[]) as follow (uri, time, a, b) group by a, b
-    ) ${repliesBetween('$5')}`,
+      select a, b, min(time) as time, min(uri) as uri from (
+        select * from unnest($1::text[], $2::text[], $3::text[], $4::text[]) as follow (uri, time, a, b)
+        union all ${remembered('$5', '$6')}
+      ) follow group by a, b
+    )
+    select pair.uri, time, reply.uris, reply.looked from pair cross join lateral (
+      select array_agg(distinct uri) filter (where at >= time) as uris, count(*)::int as looked from (
+        (select uri, at from gated_reply where creator = a and owner = b limit $7::bigint + 1)
+        union all (select uri, at from gated_reply where creator = b and owner = a limit $7::bigint + 1)
+      ) reply
+    ) reply`,
 }
-
-/** Of several ends of one record the first. */
-const ENDS = `(select uri, min(time) as time from unnest($1::text[], $2::text[]) as version (uri, time) group by uri)`
-
-/** Ended follows and list items are named by what is remembered of them: `follow <follower> <followed>`, `listitem <list> <member>`. */
-const BETWEEN_ENDED: Statement = {
-  name: 'affected-between-ended',
-  text: `
-    with pair as materialized (
-      select split_part(past.key, ' ', 2) as a, split_part(past.key, ' ', 3) as b, min(gone.time) as time, min(gone.uri) as uri
-      from ${ENDS} gone join past_fact past on ${keyed('past.uri', 'gone.uri')} group by 1, 2
-    ) ${repliesBetween('$3')}`,
-}
-
-const repliesOf = (most: string): string => `
-    select item.uri, time, reply.uris, reply.looked from item cross join lateral (
-      select array_agg(uri) filter (where at >= time) as uris, count(*)::int as looked
-      from (select uri, at from gated_reply where creator = member limit ${most}::bigint + 1) reply
-    ) reply`
 
 const BY_MEMBER: Statement = {
   name: 'affected-by-member',
   text: `
     with item as materialized (
-      select member, min(time) as time, min(uri) as uri from unnest($1::text[], $2::text[], $3::text[]) as item (uri, time, member) group by member
-    ) ${repliesOf('$4')}`,
-}
-
-const BY_MEMBER_ENDED: Statement = {
-  name: 'affected-by-member-ended',
-  text: `
-    with item as materialized (
-      select split_part(past.key, ' ', 3) as member, min(gone.time) as time, min(gone.uri) as uri
-      from ${ENDS} gone join past_fact past on ${keyed('past.uri', 'gone.uri')} group by 1
-    ) ${repliesOf('$3')}`,
+      select member, min(time) as time, min(uri) as uri from (
+        select * from unnest($1::text[], $2::text[], $3::text[]) as item (uri, time, member)
+        union all select uri, time, b from (${remembered('$4', '$5')}) remembered
+      ) item group by member
+    )
+    select item.uri, time, reply.uris, reply.looked from item cross join lateral (
+      select array_agg(uri) filter (where at >= time) as uris, count(*)::int as looked
+      from (select uri, at from gated_reply where creator = member limit $6::bigint + 1) reply
+    ) reply`,
 }

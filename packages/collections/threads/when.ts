@@ -11,6 +11,13 @@ export interface Dated {
   live: boolean
 }
 
+/**
+ * What is remembered of a follow or a list item: whether it is known when it began. One that is known to begin ends what the record said before, which may have been of other accounts; one that an
+ * export brought claims a beginning, that of the record as a rule.
+ */
+export const KNOWN = true
+export const CLAIMED = 'claimed'
+
 /** The time of a record version. @param claimed a TID: what the record says itself */
 export function writtenAt({ rev, live }: Dated, claimed: string | undefined): string {
   return live || claimed === undefined || (rev !== '' && claimed > rev) ? rev : claimed
