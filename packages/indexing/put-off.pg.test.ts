@@ -27,6 +27,7 @@ const SEEDS = process.env.SEEDS ? process.env.SEEDS.split(',').map(Number) : [1,
 const EVENTS = Number(process.env.EVENTS ?? 400)
 const LANES = 3
 const SETTLERS = 3
+const ROUNDS_MAX = 10
 
 /** Who answers whom, and who may. */
 const THREADS = /\.(post|threadgate|postgate|follow|list|listitem)$/
@@ -103,7 +104,7 @@ async function settleOne({ db, collections }: Index, random: Random, fared: Fare
 }
 
 /** All at once, until all is applied and nothing is put off any more. */
-async function fare(url: string, delivered: readonly StreamEvent[], random: Random): Promise<Fared> {
+async function fare(url: string, delivered: readonly StreamEvent[], random: Random, fared: Fared): Promise<void> {
   const dawdling = random.pick([0, 0.01, 0.05])
   const indexWith = (size: number, lost: number): Index & AsyncDisposable => {
     const options = { url, schema: 'bsky', size, role: 'test', byKey: true }
@@ -112,7 +113,6 @@ async function fare(url: string, delivered: readonly StreamEvent[], random: Rand
   }
   await using index = indexWith(2 * LANES, random.pick([0.05, 0.1]))
   await using later = indexWith(2 * SETTLERS, random.pick([0.05, 0.1, 0.2]))
-  const fared: Fared = { interrupted: 0, claims: 0, abandoned: 0, inherited: 0 }
   let applying = LANES
   const lanes = Array.from({ length: LANES }, async (_, n) => {
     const events = delivered.filter((_event, i) => i % LANES === n)
@@ -121,7 +121,11 @@ async function fare(url: string, delivered: readonly StreamEvent[], random: Rand
   })
   const settlers = Array.from({ length: SETTLERS }, () => settler(later, random, fared, () => applying === 0))
   await Promise.all([...lanes, ...settlers])
-  return fared
+}
+
+/** Whether all has happened that is to be outlived. */
+function isThrough({ claims, ...times }: Fared): boolean {
+  return claims > 20 && Object.values(times).every((count) => count > 0)
 }
 
 /** Rows that do not tell the way they came. */
@@ -152,13 +156,15 @@ describe.each(SEEDS)('seed %i', (seed) => {
       await using natural = indexOn(database)
       for (let at = 0; at < events.length; at += 20) await applyBatch(natural, events.slice(at, at + 20))
       const again = [...events, ...exports].filter(() => random.chance(0.2))
-      const fared = await fare(otherDatabase, random.shuffled([...events, ...exports, ...again]), random)
+      const fared: Fared = { interrupted: 0, claims: 0, abandoned: 0, inherited: 0 }
+      // What happens depends on the moment too: when something has not, all of it comes once more.
+      for (let round = 0; round < ROUNDS_MAX && !isThrough(fared); round++)
+        await fare(otherDatabase, random.shuffled([...events, ...exports, ...again]), random, fared)
       await using index = indexOn(otherDatabase)
       const wanted = await rowsOf(natural, how !== 'live')
       expect(differences(wanted, await rowsOf(index, how !== 'live'))).toEqual([])
       expect(await wrongCounters(index.db, set)).toEqual([])
-      expect(fared.claims).toBeGreaterThan(20)
-      for (const times of Object.values(fared)) expect(times).toBeGreaterThan(0)
+      expect(fared).toSatisfy(isThrough)
     },
   )
 })
