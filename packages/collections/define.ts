@@ -215,9 +215,13 @@ export interface Fact {
   key: string
   /** From when on it held (TID). */
   since: string
-  /** `true`: what another version of the record says ends it, whatever its key; for facts that are looked for by key alone. */
   fact: unknown
 }
+
+/**
+ * A fact that is looked for by its key alone, and of which it is known from when on it held: so what another such version of the record says ends it, whatever its key. Remembered as this text.
+ */
+export const KNOWN_FROM = 'known'
 
 /** A step of the schema that a plugin brings: for tables that are not the AppView's. */
 export interface TableScript {

@@ -16,7 +16,7 @@ export interface OnwardOptions {
   resumes?: boolean
   /** How many more are looked for below these. Default: what it takes. */
   room?: number
-  /** Ends after so many rounds that came upon nothing new: in a circle. */
+  /** Ends after so many rounds in all that came upon nothing new: in a circle, or beyond what is kept of what was seen. */
   idleRounds?: number
   /** Given up between two transactions. */
   signal?: AbortSignal
@@ -114,7 +114,7 @@ const LEFT = {
 
 const IDLE_ROUNDS_MAX = 1_000
 const DERIVE_MAX = 1_000
-/** 30 MB. In what is larger, one that resumes goes on from what changes alone. */
+/** 30 MB. In what is larger, one that resumes goes on from what changes alone, and nothing is gone on from for more than `idleRounds`. */
 const SEEN_MAX = 250_000
 
 function* chunks<T>(items: readonly T[], size: number): Generator<T[]> {

@@ -103,3 +103,25 @@ test.for(['each alone', 'some together'])(
     expect(cases.filter(({ told }) => told.isAllowed).length).toBeGreaterThan(100)
   },
 )
+
+test('C5 of what an older build remembered it is not known when it began, and a late version does not end it', async ({
+  database,
+}) => {
+  const story = new Story()
+  const made = story.put('ann', 'app.bsky.graph.follow', { subject: story.did('cat') })
+  const late = story.put('ann', 'app.bsky.graph.follow', { subject: story.did('dan') }, made.rkey)
+  const ended = story.delete(made)
+  await using index = indexOn(database)
+  await applyBatch(index, [ended])
+  const fact = [uriOf(made), made.did, `follow ${made.did} ${story.did('bob')}`, made.rkey, ended.rev]
+  await index.db.query(
+    `insert into past_fact (uri, did, key, since, until, fact) values ($1, $2, $3, $4, $5, 'true')`,
+    fact,
+  )
+  await applyBatch(index, [late])
+  const { rows } = await index.db.query('select since, until from past_fact where uri = $1 order by since', [fact[0]])
+  expect(rows).toEqual([
+    { since: made.rkey, until: ended.rev },
+    { since: late.rev, until: ended.rev },
+  ])
+})

@@ -5,7 +5,7 @@
  * deltas that were committed in between. So each step is one statement in one transaction that locks counter rows first, in key order, as batches do, and
  * then counts under a snapshot taken after the locks: a batch that committed before is in the count and in the counter, one that is under way waits for
  * the lock with its delta, which counts rows that the snapshot does not see yet. Keys without a counter row are given one
- * before, with zeros, so that there is something to lock.
+ * before, with zeros, so that there is something to lock. The end of a bulk load, of which nothing is counted yet, counts keys without a row in one pass and without locks (`countNew`).
  *
  * Keys are taken in their order, some hundred at a time, so that no batch waits for long; the last key done is where a later run goes on.
  */
@@ -75,7 +75,7 @@ export async function recountStep(
   const own = found.rows.map(({ key }) => key)
   if (own.length === 0) return { table: aggregate.table, after: undefined, keys: 0, wrong: [] }
   const wrong = await sideBySide(shared(own, jobs), jobs, async (part) => {
-    const rest = byKey ? await countNew(byKey, aggregate, part) : part
+    const rest = byKey && !check ? await countNew(byKey, aggregate, part) : part
     return rest.length > 0 ? await recountKeys(db, aggregate, rest, { check }) : []
   })
   return {

@@ -4,7 +4,16 @@
  */
 import { keyed } from '@sluice/collections/by-key.ts'
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
-import type { Collection, Entry, Fact, Notification, Row, Statement, Table } from '@sluice/collections/define.ts'
+import {
+  KNOWN_FROM,
+  type Collection,
+  type Entry,
+  type Fact,
+  type Notification,
+  type Row,
+  type Statement,
+  type Table,
+} from '@sluice/collections/define.ts'
 import type { Transaction } from '@sluice/database/transaction.ts'
 import type { Decisions } from './decide.ts'
 import { eachEntry, type Loaded } from './entry.ts'
@@ -97,7 +106,7 @@ async function ended(past: Past, { entry, plugin }: Loaded, facts: Facts): Promi
     plugin,
     entry: rest,
     since: fact?.since ?? past.version.rev,
-    ends: fact?.fact === true,
+    ends: fact?.fact === KNOWN_FROM,
     places: outlives ? plugin.rows(entry).filter(({ table }) => table.outlives) : [],
     told: says ? [...plugin.notifications(entry), ...farewells] : [],
   }
@@ -193,8 +202,8 @@ const CUT_AT_GAPS = {
     update past_fact as held set until = cut.until from cut where ${keyed('held.uri', 'cut.uri')} and held.since = cut.since`,
 }
 
-/** Found by key alone, of a time that is known (`Fact`). */
-const isKnown = (row: string): string => `${row}.fact = 'true'::jsonb`
+/** `KNOWN_FROM`, of a row of the table or of one on its way to it. */
+const isKnown = (row: string): string => `${row}.fact::text = '${JSON.stringify(KNOWN_FROM)}'`
 
 /**
  * What these end: of what is known to have begun before each the last, unless a gap has ended that. All others have been cut at what came after them, when that or they were written.
@@ -221,7 +230,7 @@ const REMEMBER = {
     insert into past_fact as held (uri, did, key, since, until, fact)
     select distinct on (uri, since) uri, did, key, since, least(until, (
       select min(later.since) from past_fact later where later.uri = ended.uri and later.since > ended.since and later.since < ended.until
-        and (${isGap('later')} or (ended.fact = 'true' and ${isKnown('later')}))
+        and (${isGap('later')} or (${isKnown('ended')} and ${isKnown('later')}))
     )), fact::jsonb
     from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
       as ended (uri, did, key, since, until, fact)

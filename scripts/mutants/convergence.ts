@@ -99,7 +99,7 @@ export const convergenceMutants: readonly Mutant[] = [
   {
     name: 'a follow that names somebody else lasts beside the one after it that came first',
     file: 'packages/indexing/remember.ts',
-    find: "or (ended.fact = 'true' and ${isKnown('later')})",
+    find: " or (${isKnown('ended')} and ${isKnown('later')})",
     replace: '',
     killedBy: pg('edited-relations'),
   },
@@ -144,6 +144,13 @@ export const convergenceMutants: readonly Mutant[] = [
     find: 'where (select count(*) from looked) >=',
     replace: 'where 0 * (select count(*) from looked) >=',
     killedBy: pg('deep-threads', 'and its late root end as in time'),
+  },
+  {
+    name: 'what stands above many is looked at, however much it is',
+    file: 'packages/collections/threads/overtaken.ts',
+    find: 'from above limit (select',
+    replace: 'from above limit 1000 * (select',
+    killedBy: pg('hostile-threads', '300 answer at once'),
   },
   {
     name: 'whoever comes after one that died takes only what was put off since',

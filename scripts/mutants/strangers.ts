@@ -50,17 +50,24 @@ export const strangerMutants: readonly Mutant[] = [
     killedBy: ingester('host-places'),
   },
   {
+    name: 'a second fault of ours is counted out once more',
+    file: 'services/ingester/host-places.ts',
+    find: '    if (this.#failure) return\n',
+    replace: '',
+    killedBy: ingester('host-places', 'several faults'),
+  },
+  {
     name: 'text that is no rev makes every export of a listed account too old',
     file: 'services/ingester/listing.ts',
-    find: "return isPds || !isTid(rev) ? '' : rev",
-    replace: "return isPds ? '' : rev",
+    find: "return isTid(rev) && tidMicros(rev) / 1_000 <= nowMs + FUTURE_MS ? rev : ''",
+    replace: 'return rev',
     killedBy: ingester('listing'),
   },
   {
     name: 'a record that many ops name needs room for one event',
     file: 'services/ingester/event-room.ts',
-    find: 'TEXT_PER_BYTE * (frameBytes + repeatedBytes)',
-    replace: 'TEXT_PER_BYTE * (frameBytes + 0 * repeatedBytes)',
+    find: '(again + 1) * blocks.length',
+    replace: 'blocks.length',
     killedBy: ingester('judge'),
   },
   {
@@ -69,6 +76,13 @@ export const strangerMutants: readonly Mutant[] = [
     find: 'const TEXT_PER_BYTE = 14',
     replace: 'const TEXT_PER_BYTE = 6',
     killedBy: ingester('judge'),
+  },
+  {
+    name: 'a did:web that was turned away here has failed',
+    file: 'services/backfiller/failures.ts',
+    find: "  if (failure.class === 'crowded') return { act: 'retry', delayMs, entry }\n",
+    replace: '',
+    killedBy: { file: 'services/backfiller/failures.test.ts', test: 'turned away' },
   },
   {
     name: 'a web page in place of a repository is a fault of the repository',

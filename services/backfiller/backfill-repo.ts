@@ -12,6 +12,7 @@ import { setImmediate } from 'node:timers/promises'
 import { verifyExport, type RepoExport } from '@sluice/atproto/repo-export.ts'
 import type { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
 import type { Identity } from '@sluice/atproto/identity.ts'
+import { CrowdedError } from '@sluice/atproto/throttle.ts'
 import { tidMicros } from '@sluice/atproto/tid.ts'
 import { XrpcRefusedError, type RepoStatus } from '@sluice/atproto/xrpc.ts'
 import type { CollectionFilter } from '@sluice/collections/patterns.ts'
@@ -19,7 +20,7 @@ import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { SEQ_BACKFILL, type AccountEvent } from '@sluice/events/stream-event.ts'
 import type { Budget } from '@sluice/runtime/budget.ts'
 import { crashPoint } from '@sluice/runtime/crash-points.ts'
-import { RefusedError } from '@sluice/runtime/errors.ts'
+import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import {
   beginExport,
   encodeChain,
@@ -125,11 +126,16 @@ async function verifyWithFreshKey(
     return await verifyExport(store, { did, signingKey }, signal)
   } catch (error) {
     if (!(error instanceof RefusedError) || error.reason !== 'export-bad-signature') throw error
-    const { resolution } = await context.identities.refresh(did)
+    const { resolution } = await context.identities.refresh(did).catch(afterFetch)
     const fresh = identityOf(did, resolution).signingKey
     if (fresh === undefined || fresh === signingKey) throw error
     return verifyExport(store, { did, signingKey: fresh }, signal)
   }
+}
+
+/** What was fetched for it is lost: whoever is turned away now waits as for a host that does not answer, and not for seconds only. */
+function afterFetch(error: unknown): never {
+  throw error instanceof CrowdedError ? new TransientError(error.message, { cause: error }) : error
 }
 
 function checkRev({ rev }: RepoExport, entry: BackfillEvent): void {

@@ -48,8 +48,12 @@ export interface BackfillerOptions {
 
 /** Exports verified and appended at once: while one waits for Redis the others use the processor. */
 const PARSERS = 4
-/** Whoever waits for a did:web holds one of the dispatcher's 64 places for identities; one that is turned away comes again by the schedule. */
-const WEB_WAITING = 32
+/**
+ * Did:webs that are asked at once, and that wait for it. Each holds one of the dispatcher's 64 places for identities: 16 + 16 = 32 leave half of them to did:plc, however many
+ * hosts are silent. One that is turned away comes again within seconds (`crowded` in failures.ts).
+ */
+const WEB_CONCURRENCY = 16
+const WEB_WAITING = 16
 /** Of the memory: chunks as text and as bytes, of all parsers. */
 const CHUNKS_BYTES = 32 * 1024 ** 2
 /** The indexer mends it only where it is the streams that are large. */
@@ -137,6 +141,7 @@ export class Backfiller implements Service {
       plcUrl: config.plcUrl,
       http,
       cache: new RedisIdentityCache<CachedResolution>({ redis }),
+      webConcurrency: WEB_CONCURRENCY,
       webWaiting: WEB_WAITING,
     })
     return {

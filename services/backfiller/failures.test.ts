@@ -1,3 +1,4 @@
+import { CrowdedError, Throttle } from '@sluice/atproto/throttle.ts'
 import { expect, test } from 'vitest'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
@@ -75,4 +76,24 @@ test('an export that live commits have overtaken is fetched again at once: what 
 test('what a host disabled for new repositories is asked again after 12 hours or more, and what it asks for is kept', () => {
   expect(judged(new RefusedError('not-implemented', ''))).toMatchObject({ delayMs: 12 * HOUR_MS })
   expect(judged(new TransientError('x', { retryAfterMs: 7 * HOUR_MS }))).toMatchObject({ delayMs: 7 * HOUR_MS })
+})
+
+/** What a throttle throws whose queue is full. */
+async function turnedAway(): Promise<unknown> {
+  const error = await new Throttle({ name: 'test', concurrency: 1, perSecond: 1, waiting: 0 }).run(async () => undefined).catch((thrown: unknown) => thrown) // prettier-ignore
+  expect(error).toBeInstanceOf(CrowdedError)
+  return error
+}
+
+test('who is turned away is asked again within seconds, however often, and keeps the failures that it had', async () => {
+  const error = await turnedAway()
+  expect(failureOf(error).class).toBe('crowded')
+  for (const entry of [
+    ENTRY,
+    { ...ENTRY, attempts: 4, failure: 'identity' },
+    { ...ENTRY, attempts: 100, failure: 'crowded' },
+  ]) {
+    expect(judged(error, entry)).toEqual({ act: 'retry', delayMs: 10_000, entry })
+    expect(judged(error, entry, 1)).toMatchObject({ delayMs: 15_000 })
+  }
 })

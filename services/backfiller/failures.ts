@@ -5,6 +5,7 @@
  * | class           | what happened                                                       | first wait   | given up after |
  * |-----------------|---------------------------------------------------------------------|--------------|----------------|
  * | `unavailable`   | network, timeouts, 5xx, a web page, no room here: says nothing of it    | 1 ×          | never          |
+ * | `crowded`       | too many wait here for their did:webs: nothing was tried               | 10 s         | never          |
  * | `incomplete`    | parts of the export are missing: cut short, or never whole            | 2 ×          | 8 tries        |
  * | `disabled`      | 501: "disabled for new repositories", or a host that cannot            | 12 h         | 14 tries       |
  * | `invalid`       | the export is not what it claims to be: hash, signature, tree, …       | 20 ×         | 5 tries        |
@@ -15,17 +16,20 @@
  * | `unacceptable`  | too large, a private address, a redirect that leads nowhere            | 60 ×         | 3 tries        |
  * | `bug`           | an error of ours                                                     | 20 ×         | 3 tries        |
  *
- * Waits are multiples of BACKFILLER_RETRY_MS that double with each failure of the same class, up to BACKFILLER_RETRY_MAX_MS; `disabled` always waits 12 h. All are
- * stretched at random by up to a half, and are never shorter than what the host asked for.
+ * Waits are multiples of BACKFILLER_RETRY_MS that double with each failure of the same class, up to BACKFILLER_RETRY_MAX_MS; `disabled` always waits 12 h, `crowded` always
+ * 10 s. All are stretched at random by up to a half, and are never shorter than what the host asked for. `crowded` is charged to nobody: the entry keeps the failures that it
+ * had.
  */
 import { HTTP_REFUSALS } from '@sluice/atproto/http.ts'
 import { EXPORT_REFUSALS } from '@sluice/atproto/repo-export.ts'
 import { XRPC_REFUSALS } from '@sluice/atproto/xrpc.ts'
+import { CrowdedError } from '@sluice/atproto/throttle.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { describeError, RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 
 export const FAILURE_CLASSES = [
   'unavailable',
+  'crowded',
   'incomplete',
   'disabled',
   'invalid',
@@ -50,6 +54,7 @@ const HOUR_MS = 3_600_000
 
 const RULES: Record<FailureClass, Rule> = {
   unavailable: { factor: 1, tries: Infinity },
+  crowded: { firstMs: 10_000, tries: Infinity },
   incomplete: { factor: 2, tries: 8 },
   disabled: { firstMs: 12 * HOUR_MS, tries: 14 },
   invalid: { factor: 20, tries: 5 },
@@ -80,7 +85,7 @@ export function refuse(reason: RepoRefusal, detail: string): RefusedError<RepoRe
   return new RefusedError(reason, detail)
 }
 
-/** Every reason a dead letter of this service can have; `unavailable` is never one. */
+/** Every reason a dead letter of this service can have; `unavailable` and `crowded` are never one. */
 export const DEAD_REASONS = [
   ...REPO_REFUSALS,
   ...EXPORT_REFUSALS,
@@ -99,7 +104,7 @@ const HTTP = new Set<string>(HTTP_REFUSALS)
 
 export interface Failure {
   class: FailureClass
-  reason: DeadReason | 'unavailable'
+  reason: DeadReason | 'unavailable' | 'crowded'
   detail: string
   /** What the other side asked for. */
   retryAfterMs: number
@@ -123,6 +128,7 @@ export function failureOf(error: unknown): Failure {
     detail,
     retryAfterMs: error instanceof TransientError ? (error.retryAfterMs ?? 0) : 0,
   })
+  if (error instanceof CrowdedError) return failure('crowded', 'crowded')
   if (error instanceof TransientError) return failure('unavailable', 'unavailable')
   if (!(error instanceof RefusedError)) return failure('bug', 'bug')
   const { reason } = error
@@ -148,6 +154,8 @@ export function judge(entry: BackfillEvent, failure: Failure, limits: RetryLimit
     return { act: 'bury', reason: failure.reason as DeadReason, detail: failure.detail, attempts }
   }
   const delayMs = Math.max(waitMs(rule, attempts, limits) * (1 + random() / 2), failure.retryAfterMs)
+  // Nothing was tried. As a try it would begin a row of failures anew, and give the next export more time.
+  if (failure.class === 'crowded') return { act: 'retry', delayMs, entry }
   return { act: 'retry', delayMs, entry: { ...entry, attempts, failure: failure.class } }
 }
 

@@ -1,8 +1,12 @@
-/** When an account that nobody answered for is asked about again. */
+/** When an account is asked about again that nobody answered for, or that nobody was asked about. */
+import { CrowdedError } from '@sluice/atproto/throttle.ts'
 import { retryAfterMs } from '@sluice/runtime/backoff.ts'
 import { TransientError, type RefusedError } from '@sluice/runtime/errors.ts'
+import { SlowHostError } from './host-pace.ts'
 
 const CAP_MS = 6 * 3_600_000
+/** A silent host holds its place for 5 s: after twice that others have it. */
+const TURNED_AWAY_MS = 10_000
 
 /**
  * How long to wait after a question without an answer, or with one that cannot be used: twice as long each time, up to six hours, and no less than its host asked for.
@@ -12,4 +16,18 @@ export function waitToAskAgainMs(retryMs: number, failures: number, error: Trans
   // 2³⁰ is beyond the cap; more would end in Infinity.
   const waitMs = Math.min(CAP_MS, retryMs * 2 ** Math.min(failures, 30))
   return Math.max(waitMs, error instanceof TransientError ? retryAfterMs(error) : 0)
+}
+
+/**
+ * How long to wait after being turned away (`CrowdedError`): 10 to 15 s, however often, since nothing was tried; not all at the same moment.
+ * @param random draws from 0 to 1
+ */
+export function turnedAwayMs(random: () => number): number {
+  return TURNED_AWAY_MS * (1 + random() / 2)
+}
+
+/** How long an account is put off that was not asked about: its host was slow of late, or too many wait. Undefined of any other error. */
+export function putOffMs(error: unknown, random = Math.random): number | undefined {
+  if (error instanceof SlowHostError) return 0
+  return error instanceof CrowdedError ? turnedAwayMs(random) : undefined
 }

@@ -39,9 +39,10 @@ export function buildIdentity(context: RoleContext<IndexerConfig>, index: Index,
     cache: tolerant(new RedisIdentityCache<CachedResolution>({ redis })),
     plcConcurrency: concurrency,
     plcPerSecond: perSecond,
-    webConcurrency: concurrency,
-    // Whoever waits holds a place of a queue: one that is turned away is asked about again later.
-    webWaiting: concurrency,
+    // Whoever asks a did:web, or waits for that, holds a place of a queue: together they are three in eight, so that many domains with silent hosts leave places to did:plc. One
+    // that is turned away is asked about again soon.
+    webConcurrency: Math.max(1, concurrency >> 2),
+    webWaiting: Math.max(1, concurrency >> 3),
   })
   const stream = config.repoStream
   const producer = new Producer({

@@ -20,8 +20,8 @@ import type { Logger } from '@sluice/runtime/log.ts'
 import type { Metrics } from '@sluice/runtime/metrics.ts'
 import type { Service } from '@sluice/runtime/service.ts'
 import { isInShard, WHOLE, type Shard } from '@sluice/streams/spread.ts'
-import { waitToAskAgainMs } from './ask-again.ts'
-import { HostPace, SlowHostError } from './host-pace.ts'
+import { putOffMs, waitToAskAgainMs } from './ask-again.ts'
+import { HostPace } from './host-pace.ts'
 import { servePlaces } from './places.ts'
 import { whereabouts, type Asking, type StatusSources } from './whereabouts.ts'
 
@@ -55,7 +55,7 @@ export class AccountChecks implements Service {
     this.#options = { pollMs: 1_000, retryMs: 10_000, claimMs: 120_000, shard: WHOLE, pace: new HostPace(), ...options }
     this.#outcomes = options.metrics.counter({
       name: 'sluice_account_checks_total',
-      help: 'Questions to hosts how an account stands of which different things were said. as-held: the index had it right; differs: it has now; overtaken: more was said meanwhile, asked again; put-off: its host was slow of late, asked in the place of those; unknown: nobody answered, asked again.',
+      help: 'Questions to hosts how an account stands of which different things were said. as-held: the index had it right; differs: it has now; overtaken: more was said meanwhile, asked again; put-off: its host was slow of late, or too many wait for their did:webs, asked in the place of those that do not answer; unknown: nobody answered, asked again.',
       labels: { outcome: OUTCOMES },
     })
     options.metrics.gauge({
@@ -90,7 +90,8 @@ export class AccountChecks implements Service {
     try {
       said = await this.#ask(claim.did, { pace: this.#options.pace, inHaste: queue === 'new', signal })
     } catch (error) {
-      if (error instanceof SlowHostError) return await this.#putOff(claim)
+      const waitMs = putOffMs(error)
+      if (waitMs !== undefined) return await this.#putOff(claim, waitMs)
       if (!(error instanceof TransientError)) throw error
       return await this.#askAgain(claim, error)
     }
@@ -123,10 +124,10 @@ export class AccountChecks implements Service {
     }
   }
 
-  /** It is asked at once, in the place of those that do not answer. */
-  async #putOff(claim: AccountClaim): Promise<void> {
+  /** It is asked at once, or as soon as there may be room, in the place of those that do not answer. */
+  async #putOff(claim: AccountClaim, waitMs: number): Promise<void> {
     this.#outcomes.inc(1, { outcome: 'put-off' })
-    await failAccountCheck(this.#options.db, claim, new Date().toISOString())
+    await failAccountCheck(this.#options.db, claim, new Date(Date.now() + waitMs).toISOString())
   }
 
   /** Later, and ever later: there was no answer, or none that can be used. */

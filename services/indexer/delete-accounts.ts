@@ -26,8 +26,8 @@ import { readChains, moveChain, UNKNOWN_CHAIN } from '@sluice/streams/chain-stat
 import type { Redis } from '@sluice/streams/connection.ts'
 import { StateConflictError, type Producer } from '@sluice/streams/producer.ts'
 import { isInShard, WHOLE, type Shard } from '@sluice/streams/spread.ts'
-import { waitToAskAgainMs } from './ask-again.ts'
-import { HostPace, SlowHostError } from './host-pace.ts'
+import { putOffMs, waitToAskAgainMs } from './ask-again.ts'
+import { HostPace } from './host-pace.ts'
 import { servePlaces } from './places.ts'
 import { whereabouts, type StatusSources, type Whereabouts } from './whereabouts.ts'
 
@@ -72,7 +72,7 @@ export class Deletions implements Service {
     this.#db = options.index.db
     this.#outcomes = options.metrics.counter({
       name: 'sluice_account_deletions_total',
-      help: 'Reported deletions. purged: confirmed and carried out; hosted: the account is still there; returned: its repository was asked for; put-off: its host was slow of late, asked in the place of those; unknown: nobody answered.',
+      help: 'Reported deletions. purged: confirmed and carried out; hosted: the account is still there; returned: its repository was asked for; put-off: its host was slow of late, or too many wait for their did:webs, asked in the place of those that do not answer; unknown: nobody answered.',
       labels: { outcome: OUTCOMES },
     })
     options.metrics.gauge({
@@ -112,7 +112,8 @@ export class Deletions implements Service {
     try {
       found = await whereabouts(this.#options, did, { pace, inHaste: queue === 'new', signal })
     } catch (error) {
-      if (error instanceof SlowHostError) return await this.#putOff(claim)
+      const waitMs = putOffMs(error)
+      if (waitMs !== undefined) return await this.#putOff(claim, waitMs)
       if (!(error instanceof TransientError)) throw error
       return await this.#askAgain(claim, error)
     }
@@ -145,10 +146,10 @@ export class Deletions implements Service {
     this.#outcomes.inc(1, { outcome: kind })
   }
 
-  /** Its host is asked at once, in the place of those that do not answer. */
-  async #putOff({ did }: DeletionClaim): Promise<void> {
+  /** Its host is asked at once, or as soon as there may be room, in the place of those that do not answer. */
+  async #putOff({ did }: DeletionClaim, waitMs: number): Promise<void> {
     this.#outcomes.inc(1, { outcome: 'put-off' })
-    await failDeletion(this.#db, did, inMs(0))
+    await failDeletion(this.#db, did, inMs(waitMs))
   }
 
   /** Later, and ever later: there was no answer, or none that can be used. */

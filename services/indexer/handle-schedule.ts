@@ -1,5 +1,6 @@
-/** When an account's handle is checked next: a verified one when it is old, any other after a wait that doubles. Pure. */
+/** When an account's handle is checked next: a verified one when it is old, any other after a wait that doubles; who was turned away within seconds. Pure. */
 import type { HandleCheck, HandleClaim } from '@sluice/indexing/handles.ts'
+import { turnedAwayMs } from './ask-again.ts'
 
 export interface HandleSchedule {
   /** How long a verified handle is taken as it is. */
@@ -18,10 +19,12 @@ export type HandleFinding =
   | { outcome: 'none' }
   /** A directory, name server or host did not answer, or wants to be asked later. */
   | { outcome: 'unknown'; retryAfterMs: number }
+  /** Nobody was asked: too many wait. */
+  | { outcome: 'turned-away' }
 
 /** @param random draws from 0 to 1 */
 export function nextCheck(
-  { tries }: HandleClaim,
+  { queue, tries }: HandleClaim,
   finding: HandleFinding,
   schedule: HandleSchedule,
   nowMs: number,
@@ -32,6 +35,7 @@ export function nextCheck(
     // Accounts that came together, as from an export, do not come together for ever.
     return { queue: 'again', dueAt: due(schedule.refreshMs * (0.9 + 0.2 * random())), tries: 0 }
   }
+  if (finding.outcome === 'turned-away') return { queue, dueAt: due(turnedAwayMs(random)), tries }
   const firstMs = finding.outcome === 'none' ? schedule.noneMs : schedule.retryMs
   const waitMs = Math.min(schedule.capMs, firstMs * 2 ** Math.min(tries, 30)) * (0.5 + 0.5 * random())
   const askedMs = finding.outcome === 'unknown' ? finding.retryAfterMs : 0

@@ -4,11 +4,12 @@
  *
  * - New accounts and identity events go first, then handles whose check is old, then what failed. Each kind has places of its own, so broken
  *   accounts cost their own share and nothing more.
- * - "Could not be asked" changes no handle. While the directory answers nobody, single accounts probe it and the others wait untouched.
+ * - "Could not be asked" changes no handle. Who is turned away, since too many wait for their did:webs, was not tried: it keeps its queue. While the directory answers nobody, single accounts probe it and the others wait untouched.
  */
 import type { HandleResolver } from '@sluice/atproto/handle-resolver.ts'
 import type { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
 import { parseDidDocument, type Identity, type Resolution } from '@sluice/atproto/identity.ts'
+import { CrowdedError } from '@sluice/atproto/throttle.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import {
   CHECK_QUEUES,
@@ -46,7 +47,7 @@ export interface HandlesOptions {
   outage?: BackoffPolicy
 }
 
-const OUTCOMES = ['verified', 'none', 'unknown'] as const
+const OUTCOMES = ['verified', 'none', 'unknown', 'turned-away'] as const
 /** So many failures of the directory in a row are an outage of it. */
 const OUTAGE_FAILURES = 16
 const OUTAGE_BACKOFF: BackoffPolicy = { baseMs: 2_000, capMs: 20_000, healthyAfterMs: 0 }
@@ -148,6 +149,7 @@ export class Handles implements Service {
     } catch (error) {
       if (!(error instanceof TransientError)) throw error
       this.#options.log.debug({ did, error: error.message }, 'a handle could not be verified')
+      if (error instanceof CrowdedError) return { outcome: 'turned-away' }
       return { outcome: 'unknown', retryAfterMs: retryAfterMs(error) }
     }
   }
@@ -168,7 +170,7 @@ export class Handles implements Service {
       if (isOfDirectory && refreshed) this.#answered()
       return resolution
     } catch (error) {
-      if (isOfDirectory && error instanceof TransientError) this.#unanswered()
+      if (isOfDirectory && error instanceof TransientError && !(error instanceof CrowdedError)) this.#unanswered()
       throw error
     }
   }
@@ -239,6 +241,7 @@ function handleOf(finding: HandleFinding): { handle?: string | null } {
     case 'none':
       return { handle: null }
     case 'unknown':
+    case 'turned-away':
       return {}
   }
 }
@@ -256,7 +259,7 @@ function declareMetrics(metrics: Metrics, db: DatabasePool) {
   return {
     checks: metrics.counter({
       name: 'sluice_handle_checks_total',
-      help: 'Checks of handles. unknown: a directory, name server or host did not answer; nothing was changed, it is tried again.',
+      help: 'Checks of handles. unknown: a directory, name server or host did not answer; nothing was changed, it is tried again. turned-away: nobody was asked, since too many wait for their did:webs; due again within 15 s, and no failure of it.',
       labels: { queue: CHECK_QUEUES, outcome: OUTCOMES },
     }),
     dispossessed: metrics.counter({

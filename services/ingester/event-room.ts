@@ -12,13 +12,15 @@ const TEXT_PER_BYTE = 14
 /** What an event has beside its record, its path and its DID. */
 const HEAD_CHARS = 400
 
-/** @param frameBytes the whole frame */
-export function roomFor(frame: CommitFrame | SyncFrame, frameBytes: number): number {
-  // With more ops it is refused.
-  if (frame.type !== 'commit' || frame.ops.length > COMMIT_LIMITS.ops) return 0
+/** At most what the events of a commit that is accepted may come to; 0 for what has none. */
+export function roomFor(frame: CommitFrame | SyncFrame): number {
+  if (frame.type !== 'commit') return 0
   const { ops, blocks, did } = frame
+  // With more it is refused.
+  if (ops.length > COMMIT_LIMITS.ops || blocks.length > COMMIT_LIMITS.blocksBytes) return 0
   const named = ops.flatMap(({ cid }) => cid ?? [])
   const again = named.length < 2 ? 0 : named.length - new Set(named).size
-  const repeatedBytes = Math.min(COMMIT_LIMITS.blocksBytes, again * blocks.length)
-  return TEXT_PER_BYTE * (frameBytes + repeatedBytes) + ops.length * (HEAD_CHARS + did.length)
+  const recordBytes = Math.min(COMMIT_LIMITS.blocksBytes, (again + 1) * blocks.length)
+  const pathChars = ops.reduce((sum, { path }) => sum + path.length, 0)
+  return TEXT_PER_BYTE * (recordBytes + pathChars) + ops.length * (HEAD_CHARS + did.length)
 }

@@ -156,6 +156,27 @@ test('hosts of one domain, of each of which nothing is known, leave places and r
   expect(asked()).toEqual(good.slice(0, 3))
 })
 
+test('of several faults of ours the first is told, when all that was under way has ended', async () => {
+  const places = new HostPlaces()
+  const faults = names('bad', 3).map((host) => {
+    const fault = Promise.withResolvers<void>()
+    places.add(host, { ask: () => fault.promise, drop: () => {} })
+    return fault
+  })
+  // Those of the others that find no place wait.
+  const others = names('other', 8).map((host) => {
+    const answer = Promise.withResolvers<void>()
+    places.add(host, { ask: () => answer.promise, drop: () => {} })
+    return answer
+  })
+  const drained = places.drained()
+  faults[1]!.reject(new Error('the first fault'))
+  await Promise.resolve()
+  for (const fault of faults) fault.reject(new Error('another fault'))
+  for (const answer of others) answer.resolve()
+  await expect(drained).rejects.toThrow('the first fault')
+})
+
 test('a fault of ours ends it: nothing more is begun, and whoever asks or waits is told', async () => {
   const { places, ask, answer, begun } = stage()
   ask('good')

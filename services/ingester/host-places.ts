@@ -153,7 +153,8 @@ export class HostPlaces {
 
   /** A fault of ours: nothing more is begun. */
   #fail(error: unknown): void {
-    this.#failure ??= { error }
+    if (this.#failure) return
+    this.#failure = { error }
     for (const hosts of Object.values(this.#ready)) hosts.clear()
     for (const [host, waiting] of this.#waiting) this.#leave(host, waiting.splice(0).length)
   }

@@ -99,8 +99,8 @@ test('the rev that a PDS lists asks for a repository, and does not say what its 
   expect(consider({ rev: rev(120) }, at(2_000)).records.get(DID)!.resync!.need).toBe(rev(120))
 })
 
-test.for(['', '3', 'zzzzzzzzzzzzz', 'z'.repeat(1_000_000), '3KZZZZZZZZZZ2'])(
-  'a rev that is none asks for a repository, and does not say what its export must have: %#',
+test.for(['', '3', 'zzzzzzzzzzzzz', 'z'.repeat(1_000_000), '3KZZZZZZZZZZ2', 'jzzzzzzzzzzzz', rev(-301)])(
+  'a rev that no commit may have asks for a repository, and does not say what its export must have: %#',
   (listed) => {
     for (const status of [{ active: false, status: 'deactivated' }, {}]) {
       const { outcomes, requests } = consider({ rev: listed, ...status }, undefined, { isSweep: false })

@@ -10,6 +10,9 @@ import { UNKNOWN_CHAIN, type ChainRecord } from '@sluice/streams/chain-state.ts'
 import { isInShard, type Shard } from '@sluice/streams/spread.ts'
 import { isPending } from './decide.ts'
 
+/** A host's clock may be so much ahead, as in the rule for commits (`commit.ts`). */
+const FUTURE_MS = 5 * 60_000
+
 export interface ListingOptions {
   host: string
   /**
@@ -90,7 +93,7 @@ function consider(
     return 'status-differs'
   }
   if (isPending(record.resync, options.nowMs / 1_000)) return 'pending'
-  const rev = isTid(repo.rev) ? repo.rev : ''
+  const rev = possibleRev(repo, options)
   const isComplete = record.exported && record.resync === undefined
   if (isComplete && rev <= record.rev) return 'known'
   const madeMs = tidMicros(rev) / 1_000
@@ -145,7 +148,12 @@ function ask(
   decision.records.set(did, { ...record, resync: { need, askedAt: Math.floor(nowMs / 1_000) } })
 }
 
-/** What the export must have at least. A relay vouches for it, but may pass on what is no rev: text that comes after any would make every true export too old. */
-function revOf({ rev }: ListedRepo, { isPds }: ListingOptions): string {
-  return isPds || !isTid(rev) ? '' : rev
+/** What the export must have at least: a relay vouches for it. */
+function revOf(repo: ListedRepo, options: ListingOptions): string {
+  return options.isPds ? '' : possibleRev(repo, options)
+}
+
+/** Nothing, of what can be no commit's: a relay may pass it on, and what comes after any rev would make every true export too old. */
+function possibleRev({ rev }: ListedRepo, { nowMs }: ListingOptions): string {
+  return isTid(rev) && tidMicros(rev) / 1_000 <= nowMs + FUTURE_MS ? rev : ''
 }

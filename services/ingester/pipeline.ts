@@ -130,7 +130,7 @@ export class Pipeline {
     try {
       if (isLeft) return
       const what = await this.#look(taken)
-      const text = what.kind === 'commit' && frame.type === 'commit' ? keptOf(what, frame, bytes) : 0
+      const text = what.kind === 'commit' && frame.type === 'commit' ? keptOf(what, frame) : 0
       const held = { frame: costOf(bytes), text }
       journal.add({ finding: { host: source.host, did, what }, source, slot, held })
     } catch (error) {
@@ -191,12 +191,12 @@ export class Pipeline {
 
   /** The judgement, with room for the events that it holds; what they turn out not to need is given back. */
   async #verdict(frame: CommitFrame | SyncFrame, bytes: Buffer, key: string | undefined): Promise<Judgement> {
-    const room = roomFor(frame, bytes.length)
+    const room = roomFor(frame)
     if (!this.#texts.tryAcquire(room)) await this.#texts.acquire(room, this.#options.signal)
     let kept = 0
     try {
       const judgement = await this.#options.judging.judge(frame, bytes, key)
-      if (judgement.kind === 'commit') kept = keptOf(judgement, frame, bytes)
+      if (judgement.kind === 'commit') kept = keptOf(judgement, frame)
       return judgement
     } finally {
       this.#texts.release(room - kept)
@@ -240,8 +240,8 @@ function costOf(bytes: Buffer): number {
   return bytes.length + FRAME_OVERHEAD_BYTES
 }
 
-function keptOf(commit: TrueCommit, frame: CommitFrame | SyncFrame, bytes: Buffer): number {
-  return Math.min(textBytes(commit), roomFor(frame, bytes.length))
+function keptOf(commit: TrueCommit, frame: CommitFrame | SyncFrame): number {
+  return Math.min(textBytes(commit), roomFor(frame))
 }
 
 function isKeyProblem(judgement: Judgement): boolean {

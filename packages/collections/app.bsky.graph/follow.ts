@@ -1,7 +1,7 @@
 import { collection, collectionOfUri, count, notify, table, type Entry, type StrongRef } from '../define.ts'
 import { affectedByFollows } from '../threads/affected.ts'
 import { followKey } from '../threads/gates.ts'
-import { CLAIMED, claimOfKey, KNOWN, writtenAt } from '../threads/when.ts'
+import { claimOfKey, relationFact, writtenAt } from '../threads/when.ts'
 import { refuseUnreadable } from '../unreadable-names.ts'
 
 interface Follow {
@@ -37,7 +37,7 @@ export default collection<Follow>('app.bsky.graph.follow', {
   remembers: ({ uri, did, rev, live, record, createdAt }: Entry<Follow>) => ({
     key: followKey(did, record.subject),
     since: writtenAt({ rev, live }, claimOfKey(uri, createdAt)),
-    fact: live ? KNOWN : CLAIMED,
+    fact: relationFact(live),
   }),
   affects: affectedByFollows,
 })

@@ -2,7 +2,7 @@ import { didOfUri } from '@sluice/events/stream-event.ts'
 import { collection, table, type Entry } from '../define.ts'
 import { affectedByListItems } from '../threads/affected.ts'
 import { listItemKey } from '../threads/gates.ts'
-import { CLAIMED, claimOfKey, KNOWN, writtenAt } from '../threads/when.ts'
+import { claimOfKey, relationFact, writtenAt } from '../threads/when.ts'
 
 interface ListItem {
   subject: string
@@ -30,7 +30,7 @@ export default collection<ListItem>('app.bsky.graph.listitem', {
   remembers: ({ uri, rev, live, record: { list, subject }, createdAt }: Entry<ListItem>) => ({
     key: listItemKey(list, subject),
     since: writtenAt({ rev, live }, claimOfKey(uri, createdAt)),
-    fact: live ? KNOWN : CLAIMED,
+    fact: relationFact(live),
   }),
   affects: affectedByListItems,
 })

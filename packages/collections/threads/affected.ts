@@ -151,11 +151,14 @@ const QUOTES_AFTER: Statement = {
     ) quoting`,
 }
 
-/** What is remembered of the records that end or are written anew: `follow <follower> <followed>`, `listitem <list> <member>`. Of several ends of one record the first. */
+/**
+ * What is remembered of the records that end or are written anew, as far as that may end it: `follow <follower> <followed>`, `listitem <list> <member>`. Of several ends of one record the first. What
+ * had ended before stays as it was, of however many accounts.
+ */
 const remembered = (uris: string, times: string): string => `
         select gone.uri, gone.time, split_part(past.key, ' ', 2) as a, split_part(past.key, ' ', 3) as b
         from (select uri, min(time) as time from unnest(${uris}::text[], ${times}::text[]) as version (uri, time) group by uri) gone
-        join past_fact past on ${keyed('past.uri', 'gone.uri')}`
+        join past_fact past on ${keyed('past.uri', 'gone.uri')} and past.until >= gone.time`
 
 /** Each pair once, with its first time: 8,000 follows of one pair, each of another key, times 10,000 replies were eighty million rows. So with list items. */
 const BETWEEN: Statement = {

@@ -4,6 +4,8 @@
  * A live commit's rev tells. An export gives every record the rev of its head, which may be years later: then what the record itself claims counts (its key
  * when that is a TID, else its `createdAt`), but never more than the rev. All times are TIDs and compare as strings.
  */
+import { KNOWN_FROM } from '../define.ts'
+
 /** What decides when a record was written. */
 export interface Dated {
   rev: string
@@ -13,10 +15,9 @@ export interface Dated {
 
 /**
  * What is remembered of a follow or a list item: whether it is known when it began. One that is known to begin ends what the record said before, which may have been of other accounts; one that an
- * export brought claims a beginning, that of the record as a rule.
+ * export brought claims a beginning, that of the record as a rule. (Of either kind are those that older builds remembered as `true`.)
  */
-export const KNOWN = true
-export const CLAIMED = 'claimed'
+export const relationFact = (live: boolean): unknown => (live ? KNOWN_FROM : true)
 
 /** The time of a record version. @param claimed a TID: what the record says itself */
 export function writtenAt({ rev, live }: Dated, claimed: string | undefined): string {

@@ -176,6 +176,11 @@ test('C5 a verdict that is found at the end of a load goes down its thread, thou
 test.for([
   { what: 'deleted', end: (story: Story, post: CreateEvent): StreamEvent => story.delete(post) },
   {
+    what: 'deleted, while a build finished that kept no account of when it began,',
+    end: (story: Story, post: CreateEvent): StreamEvent => story.delete(post),
+    isOlder: true,
+  },
+  {
     what: 'made a post that answers nothing',
     end: (story: Story, post: CreateEvent): StreamEvent => ({
       ...story.post('zed', 'no reply'),
@@ -185,7 +190,7 @@ test.for([
   },
 ])(
   'C5 what was judged at the end of a load goes by the post above it as it was, though that is $what before it is its turn',
-  async ({ end }, { database, otherDatabase }) => {
+  async ({ end, isOlder = false }, { database, otherDatabase }) => {
     const story = new Story()
     const missing = story.post('zoe', 'never indexed')
     const above = story.reply('zed', missing)
@@ -211,6 +216,7 @@ test.for([
     }
     expect(await judged(index)).toEqual([{ uri: uriOf(below), invalid: null }])
     await applyBatch(index, [ended])
+    if (isOlder) await index.db.query(`delete from bulk_step where name = 'since'`)
     await finishBulkLoad(index.db, set, { signal: new AbortController().signal, jobs: 1 })
     expect(await judged(naturally)).toEqual([{ uri: uriOf(below), invalid: true }])
     expect(await judged(index)).toEqual(await judged(naturally))

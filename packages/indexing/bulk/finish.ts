@@ -15,7 +15,7 @@ import { aggregatesOf, recountStep } from '../recount.ts'
 import { tellApart } from './duplicates.ts'
 import { buildIndexes, buildUniqueIndexes, vacuumTables } from './indexes.ts'
 import { bulkPhase, FINISHER_UNLOCK, stopBatches, TRY_FINISHER_LOCK, type BulkPhase } from './phase.ts'
-import { isDone, positionOf, savePosition } from './position.ts'
+import { isDone, positionOf, savePosition, SINCE } from './position.ts'
 import { deriveAll } from './posts.ts'
 
 export interface FinishProgress {
@@ -106,7 +106,8 @@ export async function bulkStatus(db: DatabasePool): Promise<BulkStatus> {
     db.query<{ phase: BulkPhase; startedAt: string }>('select phase, "startedAt" from bulk_load'),
     db.query<{ n: number }>('select count(*)::int as n from bulk_index'),
     db.query<{ name: string; position: string; done: boolean }>(
-      'select name, position, done from bulk_step order by name',
+      'select name, position, done from bulk_step where name <> $1 order by name',
+      [SINCE],
     ),
   ])
   return { ...load.rows[0], indexes: indexes.rows[0]!.n, steps: steps.rows }

@@ -1,6 +1,9 @@
 /** How far the end of a bulk load has come, step by step: what a later run goes on from. */
 import type { DatabasePool } from '@sluice/database/pool.ts'
 
+/** Not a step: since when the posts are derived. Its position is a transaction. */
+export const SINCE = 'since'
+
 export async function isBegun(db: DatabasePool, name: string): Promise<boolean> {
   return (await db.query('select from bulk_step where name = $1', [name])).rows.length > 0
 }

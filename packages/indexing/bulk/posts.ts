@@ -8,12 +8,13 @@
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import type { Collection } from '@sluice/collections/define.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
+import { transaction } from '@sluice/database/transaction.ts'
 import { shared, sideBySide } from '@sluice/runtime/side-by-side.ts'
 import { deriveOnward } from '../derive-onward.ts'
 import { oldestNow } from '../unseen.ts'
 import type { OnProgress } from './finish.ts'
 import { JOBS_MAX } from './jobs.ts'
-import { isBegun, positionOf, savePosition } from './position.ts'
+import { isBegun, positionOf, savePosition, SINCE } from './position.ts'
 
 interface Deriving {
   db: DatabasePool
@@ -23,44 +24,56 @@ interface Deriving {
   jobs: number
 }
 
-/** As it is called in `finish.ts`. Its position is from when on others may have run beside it. */
+/** As it is called in `finish.ts`. */
 const STEP = 'posts'
 
 /** Rows that are read at a time, for each job; about half of them are derived. */
 const PAGE_ROWS = 2_000
 
-/** Does so in every collection that derives. Cut short it is called again, and goes on. @throws TransientError, FatalError, or the signal's reason between two pages */
+/** Derives in every collection that does. Cut short it is called again, and goes on. @throws TransientError, FatalError, or the signal's reason between two pages */
 export async function deriveAll(deriving: Deriving): Promise<void> {
   const { db, collections, jobs } = deriving
   // The statements are those of the data path. Planned when `gated_reply` was empty, one of them read all of it for each thousand posts, and compared each row with each of them.
   await using byKey = db.alike({ byKey: true, size: jobs })
-  const oldest = await oldestAtBegin(db)
+  const begin = await beginOf(db)
   for (const plugin of collections.plugins) {
     if (!plugin.derive) continue
-    await derivePages(deriving, byKey, plugin, oldest)
-    await goOnFromEnded(deriving, byKey, plugin, oldest)
+    await derivePages(deriving, byKey, plugin, begin)
+    await goOnFromEnded(deriving, byKey, plugin, begin)
   }
 }
 
-/** The oldest transaction that was running when this was called for the first time. */
-async function oldestAtBegin(db: DatabasePool): Promise<string> {
-  const begun = await positionOf(db, STEP)
-  if (begun) return begun
+interface Begin {
+  /** The oldest transaction that was running when this was called for the first time. */
+  oldest: string
+  /** An older build had begun. From when on that ran nobody knows, so all is done again, and gone on from though it does not change. */
+  isAnew: boolean
+}
+
+async function beginOf(db: DatabasePool): Promise<Begin> {
   const oldest = await db.session(oldestNow)
-  await savePosition(db, STEP, oldest, false)
-  return oldest
+  return await transaction(db, { doing: 'beginning the posts of a bulk load' }, async (tx) => {
+    const { rows } = await tx.query<{ oldest: string }>('select position as oldest from bulk_step where name = $1', [
+      SINCE,
+    ])
+    if (rows[0]) return { oldest: rows[0].oldest, isAnew: false }
+    const older = await tx.query(`delete from bulk_step where name like '${STEP} %'`)
+    await tx.query('insert into bulk_step (name, position, done) values ($1, $2, false)', [SINCE, oldest])
+    return { oldest, isAnew: older.rowCount! > 0 }
+  })
 }
 
 async function derivePages(
   { db, collections, signal, onProgress, jobs }: Deriving,
   byKey: DatabasePool,
   plugin: Collection,
-  oldest: string,
+  { oldest, isAnew }: Begin,
 ): Promise<void> {
   const name = `${STEP} ${plugin.nsid}`
   // The page that was under way when this was cut short, of a run with as many jobs as may be: what it has changed does not change again.
-  let resumed = (await isBegun(db, name)) ? PAGE_ROWS * JOBS_MAX : 0
-  if (resumed === 0) await savePosition(db, name, '', false)
+  const begun = await isBegun(db, name)
+  let resumed = isAnew ? Infinity : begun ? PAGE_ROWS * JOBS_MAX : 0
+  if (!begun) await savePosition(db, name, '', false)
   let after = await positionOf(db, name)
   while (after !== undefined) {
     signal.throwIfAborted()
@@ -79,7 +92,7 @@ async function goOnFromEnded(
   { db, collections, signal, onProgress }: Deriving,
   byKey: DatabasePool,
   { nsid }: Collection,
-  oldest: string,
+  { oldest }: Begin,
 ): Promise<void> {
   const name = `ended ${nsid}`
   let after = await positionOf(db, name)

@@ -1,0 +1,89 @@
+/** An account whose did:web is turned away, since too many wait, was not asked about: it is due again within seconds, and that is no failure of it. */
+import { HandleResolver } from '@sluice/atproto/handle-resolver.ts'
+import { HttpClient } from '@sluice/atproto/http.ts'
+import { MemoryIdentityCache } from '@sluice/atproto/identity-cache.ts'
+import { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
+import { XrpcClient } from '@sluice/atproto/xrpc.ts'
+import { backfillEventCodec } from '@sluice/events/codec.ts'
+import { applyBatch } from '@sluice/indexing/apply-batch.ts'
+import { indexOn } from '@sluice/indexing/testing/index-on.ts'
+import { createLogger } from '@sluice/runtime/log.ts'
+import { Metrics } from '@sluice/runtime/metrics.ts'
+import { expect, test } from '@sluice/sandbox/fixtures.ts'
+import { HighWater } from '@sluice/streams/high-water.ts'
+import { Producer } from '@sluice/streams/producer.ts'
+import { AccountChecks } from './check-accounts.ts'
+import { Deletions } from './delete-accounts.ts'
+import { Handles } from './resolve-handles.ts'
+import { account, poll, STREAM } from './testing/deletion-scene.ts'
+import { openRedis } from './testing/indexers.ts'
+
+const did = 'did:web:crowded.example'
+const log = createLogger({ role: 'test', build: 'test', level: 'fatal', secrets: [] })
+
+/** Nobody can wait for a did:web: each one is turned away. */
+async function crowded(database: string, redisUrl: string) {
+  await using stack = new AsyncDisposableStack()
+  const redis = stack.use(await openRedis(redisUrl))
+  const highWater = new HighWater({ redis, stream: STREAM, entriesMax: 1_000 })
+  const producer = new Producer({ redis, stream: STREAM, codec: backfillEventCodec, highWater })
+  const index = stack.use(indexOn(database))
+  const http = stack.adopt(new HttpClient({ allowPrivate: true }), (client) => client.close())
+  const cache = new MemoryIdentityCache()
+  const identities = new IdentityResolver({ plcUrl: 'http://127.0.0.1:1', http, cache, webWaiting: 0 })
+  const metrics = new Metrics({ role: 'test', build: 'test' })
+  const shared = { db: index.db, identities, xrpc: new XrpcClient(http), log, metrics, pollMs: 20 }
+  const schedule = { refreshMs: 3_600_000, retryMs: 600_000, noneMs: 600_000, capMs: 3_600_000 }
+  const services = [
+    new AccountChecks({ ...shared, retryMs: 600_000 }),
+    new Deletions({ ...shared, index, redis, producer, retryMs: 600_000 }),
+    new Handles({ ...shared, handles: new HandleResolver({ http }), concurrency: 8, schedule }),
+  ]
+  const stopping = new AbortController()
+  const running = Promise.all(services.map((service) => service.run(stopping.signal)))
+  stack.defer(async () => {
+    stopping.abort()
+    await running
+  })
+  const resources = stack.move()
+  return { index, metrics, [Symbol.asyncDispose]: () => resources.disposeAsync() }
+}
+
+test('A4 the check of its handle comes again within seconds, in its own queue, and counts as no try', async ({
+  database,
+  redisUrl,
+}) => {
+  await using it = await crowded(database, redisUrl)
+  await applyBatch(it.index, [{ type: 'identity', seq: 1, time: '2026-06-01T00:00:00.000Z', did }])
+  const turnedAway = 'handle_checks_total{queue="new",outcome="turned-away"} 1'
+  await expect.poll(() => it.metrics.render(), poll).toContain(turnedAway)
+  const text = 'select queue, tries::int as tries, "dueAt" < $2 as soon from handle_check where did = $1'
+  const soon = new Date(Date.now() + 60_000).toISOString()
+  const held = async () => (await it.index.db.query(text, [did, soon])).rows
+  await expect.poll(held, poll).toEqual([{ queue: 'new', tries: 0, soon: true }])
+})
+
+test('A1 how it stands is asked again within seconds', async ({ database, redisUrl }) => {
+  await using it = await crowded(database, redisUrl)
+  await applyBatch(it.index, [
+    account('2026-06-01T12:00:00.000Z', true, undefined, did),
+    account('2026-06-01T12:00:01.000Z', false, 'deactivated', did),
+  ])
+  const putOff = 'account_checks_total{outcome="put-off"} 1'
+  await expect.poll(() => it.metrics.render(), poll).toContain(putOff)
+  const text = 'select state, "dueAt" < $2 as soon from account_check where did = $1'
+  const soon = new Date(Date.now() + 60_000).toISOString()
+  const held = async () => (await it.index.db.query(text, [did, soon])).rows
+  await expect.poll(held, poll).toEqual([{ state: 'failing', soon: true }])
+})
+
+test('A2 whether it is gone is asked again within seconds, and nothing is removed', async ({ database, redisUrl }) => {
+  await using it = await crowded(database, redisUrl)
+  await applyBatch(it.index, [account('2026-06-01T12:00:00.000Z', false, 'deleted', did)])
+  const putOff = 'account_deletions_total{outcome="put-off"} 1'
+  await expect.poll(() => it.metrics.render(), poll).toContain(putOff)
+  const text = 'select state, "dueAt" < $2 as soon from account_deletion where did = $1'
+  const soon = new Date(Date.now() + 60_000).toISOString()
+  const held = async () => (await it.index.db.query(text, [did, soon])).rows
+  await expect.poll(held, poll).toEqual([{ state: 'reported', soon: true }])
+})
