@@ -77,13 +77,14 @@ interface GatedReply {
  */
 const since = (row: string): string => `($2::text is null or age(${row}.xmin) <= age($2::text::xid8::xid))`
 
-/** So many ancestors of as many posts are looked at: more than one line of gone ones for each, as long as judging follows it. */
+/** So many ancestors of as many posts are looked at, those that two share counted twice: more than one line of gone ones for each, as long as judging follows it. */
 const ABOVE_MAX = `1000 + ${PAST_LEVELS_MAX + 10} * count(*)`
 
 /**
  * Posts of the batch of whose ancestors, gates or follows another transaction wrote or ended one that the batch may not have seen. What many of them share
  * (a parent, a gate, an owner) is looked at once for all, since there is a past fact for each of its edits: so the recursion takes its posts together at
- * each level, which PostgreSQL allows one query further in. Whom the root mentions counts where a gate judges, however far above it is.
+ * each level, which PostgreSQL allows one query further in. What comes of a level is a row for each post and what is above it: that is what the limit counts, and UNION holds
+ * in memory all rows that there have been. Whom the root mentions counts where a gate judges, however far above it is.
  *
  * Of each post the root is asked for as well: without it the index of answers tells all that is wanted, and is read from end to end where the planner believes it to be small.
  *
@@ -96,17 +97,17 @@ const OVERTAKEN: Statement = {
     with recursive judged as materialized (select uri, "replyParent", "replyRoot" from post where uri = any($1::text[])),
     quoting as materialized (select uri, subject from quote where uri = any($1::text[])),
     gated as materialized (select uri, creator, owner from gated_reply where uri = any($1::text[])),
-    above (uris, parent, depth) as (
+    above (uri, parent, depth) as (
       (
-        select array_agg(uri), "replyParent", 1 from judged where "replyParent" is not null group by "replyParent"
-        union all select array_agg(gated.uri), post."replyRoot", 5 from gated
+        select uri, "replyParent", 1 from judged where "replyParent" is not null
+        union all select gated.uri, post."replyRoot", 5 from gated
           cross join lateral (select "replyRoot" from post where post.uri = gated.uri offset 0) post
-          where post."replyRoot" is not null group by post."replyRoot"
+          where post."replyRoot" is not null
       )
       union
-      select below.uris, known.parent, depth + known.levels from (
-        select array_agg(distinct uri) as uris, parent, depth from (
-          select uri, parent, depth from above cross join unnest(uris) as uri where depth < 5 offset 0
+      select unnest(below.uris), known.parent, depth + known.levels from (
+        select array_agg(uri) as uris, parent, depth from (
+          select uri, parent, depth from above where depth < 5 offset 0
         ) level group by parent, depth
       ) below cross join lateral (
         select parent, min(levels) as levels from (
@@ -116,7 +117,7 @@ const OVERTAKEN: Statement = {
         ) version group by parent
       ) known where known.parent is not null
     ), looked as materialized (
-      select uris, parent from above limit (select ${ABOVE_MAX} from judged)
+      select uri, parent from above limit (select ${ABOVE_MAX} from judged)
     ), asked (uris, key) as materialized (
       select array_agg(uri), key from (
         select uri, 'threadgate ' || coalesce("replyRoot", uri) as key from judged
@@ -126,7 +127,7 @@ const OVERTAKEN: Statement = {
       ) judged_by group by key
     )
     select unnest(above.uris) as uri from (
-      select array_agg(distinct uri) as uris, parent from looked cross join unnest(uris) as uri group by parent
+      select array_agg(distinct uri) as uris, parent from looked group by parent
     ) above cross join lateral (
       select from post where post.uri = above.parent and ${since('post')}
       union all select from past_fact past where past.uri = above.parent and ${since('past')}
@@ -174,5 +175,3 @@ const OVERTAKEN_ON_LISTS: Statement = {
       limit 1
     ) young`,
 }
-
-/** With another column: the URI alone stands in the index of answers too, and before 17 that is read from end to end where the planner believes it to be small. */
