@@ -80,8 +80,8 @@ export const COMMIT_LIMITS = {
   syncBlocksBytes: 10_000,
   ops: 200,
 } as const
-/** How far a rev may be ahead of our clock. */
-const FUTURE_MS = 5 * 60_000
+/** How far a rev may be ahead of our clock: one of the far future would outlive everything that comes after it. */
+export const FUTURE_MS = 5 * 60_000
 
 export type CommitCheck =
   ({ kind: 'true' } & VerifiedCommit) | { kind: 'refused'; reason: CommitRefusal; detail: string }

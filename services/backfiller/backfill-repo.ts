@@ -9,6 +9,7 @@
  * - A bad signature may mean a new key: the identity is refreshed once, and the export at hand is checked again.
  */
 import { setImmediate } from 'node:timers/promises'
+import { FUTURE_MS } from '@sluice/atproto/commit.ts'
 import { verifyExport, type RepoExport } from '@sluice/atproto/repo-export.ts'
 import type { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
 import type { Identity } from '@sluice/atproto/identity.ts'
@@ -68,9 +69,6 @@ export type Outcome =
   | { kind: 'account'; status: string }
   /** Its host is another than the one that was asked: ask there. */
   | { kind: 'moved'; identity: Identity; url: string }
-
-/** A head may be that far ahead of our clock; else it would outlive everything that comes after it. */
-const FUTURE_MS = 300_000
 
 /**
  * Does all for one repository.

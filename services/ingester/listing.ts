@@ -3,15 +3,13 @@
  * those that are missing or behind, and nothing else.
  */
 import type { BackfillEvent, BackfillReason } from '@sluice/events/backfill-event.ts'
+import { FUTURE_MS } from '@sluice/atproto/commit.ts'
 import { isAtprotoDid } from '@sluice/atproto/syntax.ts'
 import { isTid, tidMicros } from '@sluice/atproto/tid.ts'
 import type { ListedRepo } from '@sluice/atproto/xrpc.ts'
 import { UNKNOWN_CHAIN, type ChainRecord } from '@sluice/streams/chain-state.ts'
 import { isInShard, type Shard } from '@sluice/streams/spread.ts'
 import { isPending } from './decide.ts'
-
-/** A host's clock may be so much ahead, as in the rule for commits (`commit.ts`). */
-const FUTURE_MS = 5 * 60_000
 
 export interface ListingOptions {
   host: string
