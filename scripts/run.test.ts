@@ -1,0 +1,95 @@
+/** How the programs are started on a machine that has not much: a copy of run.mjs in a folder of its own, with a PATH of its own. */
+import { spawnSync } from 'node:child_process'
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { root } from './roles.ts'
+
+const COMPILERS = ['python3', 'make', 'g++']
+
+let checkout = ''
+beforeEach(() => {
+  checkout = mkdtempSync(join(tmpdir(), 'sluice-run-'))
+  write('scripts/run.mjs', readFileSync(join(root, 'scripts/run.mjs'), 'utf8'))
+})
+afterEach(() => rmSync(checkout, { recursive: true }))
+
+test.each([
+  ['packages/sandbox/demo.ts --once', ['redis-server']],
+  ['packages/sandbox/start.ts', ['redis-server']],
+  ['packages/simulator/simulate.ts --seed 1', ['redis-server']],
+  ['scripts/test.ts', ['redis-server']],
+  ['scripts/test.ts --checks-only', []],
+  ['scripts/test.ts --project unit', []],
+  ['packages/cli/main.ts doctor', []],
+  ['--install-only', []],
+])('%s: what npm cannot bring is named at once, before anything is fetched', (command, stores) => {
+  const { status, stderr } = start(command.split(' '), machineWith([]))
+  const missing = [...COMPILERS, ...stores]
+  expect(stderr).toContain(`missing: ${missing.join(', ')}`)
+  expect(stderr).toContain(`apt-get install -y ${missing.join(' ')}\n`)
+  expect(stderr.includes('edis')).toBe(stores.length > 0)
+  expect(status).toBe(1)
+  expect(existsSync(join(checkout, '.toolchain'))).toBe(false)
+})
+
+test('a Redis, a Valkey or one that is named will do', () => {
+  const named = { SLUICE_TEST_REDIS: '/opt/redis/bin/redis-server' }
+  for (const [programs, env] of [[['redis-server']], [['valkey-server']], [[], named]] as const) {
+    const { stderr } = start(['packages/sandbox/demo.ts'], machineWith(programs), env)
+    expect(stderr).toContain(`missing: ${COMPILERS.join(', ')}. `)
+  }
+})
+
+test("a binding is built by pnpm's own node-gyp: Debian's, which its npm names, links it to the library of Debian's Node", () => {
+  const platform = `node-${process.platform}-${process.arch}`
+  const pins = readFileSync(join(root, 'scripts/run.mjs'), 'utf8')
+  const pin = (name: string): string => new RegExp(`const ${name} = '(.+)'`).exec(pins)![1]!
+  const node = join(checkout, '.toolchain/node_modules', platform, 'bin/node')
+  mkdirSync(dirname(node), { recursive: true })
+  symlinkSync(process.execPath, node)
+  write('.toolchain/pins', `${platform}@${pin('NODE_VERSION')} pnpm@${pin('PNPM_VERSION')}`)
+  write(
+    '.toolchain/node_modules/pnpm/bin/pnpm.mjs',
+    `import { writeFileSync } from 'node:fs'\nwriteFileSync('environment.json', JSON.stringify(process.env))`,
+  )
+  mkdirSync(join(checkout, 'node_modules'))
+
+  const debian = { npm_config_node_gyp: '/usr/share/nodejs/node-gyp/bin/node-gyp.js' }
+  const { status } = start(['--install-only'], machineWith(COMPILERS), debian)
+  expect(status).toBe(0)
+  const given = JSON.parse(readFileSync(join(checkout, 'environment.json'), 'utf8')) as Record<string, string>
+  expect(given.npm_config_node_gyp).toBeUndefined()
+  expect(given.npm_config_nodedir).toBe(join(checkout, '.toolchain/node_modules', platform))
+})
+
+/** A PATH with a shell and these programs, of which only the names count. There is no apt on it, so root is treated like anyone. */
+function machineWith(programs: readonly string[]): string {
+  const bin = mkdtempSync(join(checkout, 'bin-'))
+  symlinkSync('/bin/sh', join(bin, 'sh'))
+  for (const name of programs) copyFileSync('/bin/sh', join(bin, name))
+  return bin
+}
+
+function start(args: readonly string[], path: string, env: Record<string, string> = {}) {
+  return spawnSync(process.execPath, [join(checkout, 'scripts/run.mjs'), ...args], {
+    cwd: checkout,
+    env: { PATH: path, HOME: checkout, ...env },
+    encoding: 'utf8',
+  })
+}
+
+function write(path: string, text: string): void {
+  mkdirSync(dirname(join(checkout, path)), { recursive: true })
+  writeFileSync(join(checkout, path), text)
+}
