@@ -25,6 +25,18 @@ test('several hosts below one domain speak for all of it', () => {
   expect(pauses.leftMs('z.bsky.social')).toBe(0)
 })
 
+test('several do not while another one answers between them', () => {
+  const { pauses } = clock()
+  for (const name of ['a', 'b', 'c', 'd', 'e', 'f']) {
+    pauses.add(`${name}.co.uk`, 500)
+    pauses.answered(name === 'b' ? 'good.co.uk' : 'good.example.com')
+    if (name === 'd') pauses.answered('bbc.co.uk')
+  }
+  expect([pauses.leftMs('z.co.uk'), pauses.leftMs('f.co.uk')]).toEqual([0, 500])
+  pauses.add('g.co.uk', 500)
+  expect(pauses.leftMs('z.co.uk')).toBe(500)
+})
+
 test('names below a top-level domain have no domain in common', () => {
   const { pauses } = clock()
   for (const name of ['a', 'b', 'c', 'd']) pauses.add(`${name}.com`, 500)

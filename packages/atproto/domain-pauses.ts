@@ -1,6 +1,6 @@
 /**
- * Hosts that want to be left alone. When several below one domain say so, the whole domain is: millions of handles may be names of one host. A single
- * one speaks for itself alone, or anybody's host would silence all of `co.uk`.
+ * Hosts that want to be left alone. When several below one domain say so, and none there answers meanwhile, the whole domain is: millions of handles may be names of one host. A
+ * single one speaks for itself alone, or anybody's host would silence all of `co.uk`, and so would anybody's four if the others that are asked there did not count.
  */
 export interface DomainPausesOptions {
   /** How many hosts speak for their domain. */
@@ -12,7 +12,7 @@ export interface DomainPausesOptions {
 
 interface Pause {
   untilMs: number
-  /** Hosts below that said so since the last pause began. */
+  /** Hosts below that said so since the last pause began, or another answered. */
   hosts: Set<string>
 }
 
@@ -35,6 +35,12 @@ export class DomainPauses {
     hosts.add(host)
     const isWhole = hosts.size >= this.#options.hostsOfDomain
     this.#put(domain, isWhole ? { untilMs, hosts: new Set() } : { untilMs: before, hosts })
+  }
+
+  /** `host` has answered: what others said speaks for themselves alone. */
+  answered(host: string): void {
+    const domain = domainOf(host)
+    if (domain !== undefined) this.#pauses.get(domain)?.hosts.clear()
   }
 
   /** For how long nothing may be asked of `host`; 0: it may be asked. */

@@ -43,7 +43,7 @@ export interface HttpLimits {
   redirects: number
 }
 
-export const HTTP_LIMITS: HttpLimits = {
+const HTTP_LIMITS: HttpLimits = {
   headersMs: 30_000,
   idleMs: 30_000,
   totalMs: 60_000,

@@ -19,13 +19,14 @@
  * "does not exist", and a DID that was ended an error like an outage.
  */
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
+import { Flight, type AskingWatch } from './flight.ts'
 import { ownerOf } from './host-owner.ts'
 import type { HttpClient, HttpResponse } from './http.ts'
 import type { CachedResolution, IdentityCache } from './identity-cache.ts'
 import { parseDidDocument, type Identity, type Resolution } from './identity.ts'
+import { retryAfterOf } from './rate-limit.ts'
 import { isAtprotoDid, isDid } from './syntax.ts'
 import { Throttle } from './throttle.ts'
-import { retryAfterOf } from './xrpc.ts'
 
 export interface IdentityResolverOptions {
   /** The PLC directory, `https://plc.directory`. */
@@ -85,7 +86,7 @@ export class IdentityResolver {
   readonly #options: Required<IdentityResolverOptions>
   readonly #plc: Throttle
   readonly #web: Throttle
-  readonly #flights = new Map<string, Promise<Resolution>>()
+  readonly #flights = new Map<string, Flight<Resolution>>()
   /** When each DID was last refreshed by force, oldest first. */
   readonly #refreshes = new Map<string, number>()
   #plcAnswers = 0
@@ -118,14 +119,15 @@ export class IdentityResolver {
 
   /**
    * The identity of a DID, from the cache when that is fresh.
+   * @param watch told of the request to the directory or host, if there is one
    * @throws TransientError when it could not be checked and nothing is known
    */
-  async resolve(did: string): Promise<Resolution> {
+  async resolve(did: string, watch?: AskingWatch): Promise<Resolution> {
     if (!isDid(did)) return { status: 'invalid', detail: 'not a DID' }
     const { cached, epoch } = await this.#options.cache.get(did)
     if (cached !== undefined && this.#isFresh(cached)) return cached.resolution
     try {
-      return await this.#fly(did, epoch)
+      return await this.#fly(did, epoch, watch)
     } catch (error) {
       if (!(error instanceof TransientError) || cached?.resolution.status !== 'found') throw error
       await this.#keep(did, cached.resolution, epoch)
@@ -137,18 +139,18 @@ export class IdentityResolver {
    * As `resolve`, past the cache, unless this DID was refreshed a moment ago: `refreshed` says whether it was asked for anew.
    * @throws TransientError when it could not be checked
    */
-  async refresh(did: string): Promise<{ resolution: Resolution; refreshed: boolean }> {
+  async refresh(did: string, watch?: AskingWatch): Promise<{ resolution: Resolution; refreshed: boolean }> {
     const now = this.#options.now()
     const last = this.#refreshes.get(did)
     if (last !== undefined && now - last < this.#options.refreshEveryMs) {
-      return { resolution: await this.resolve(did), refreshed: false }
+      return { resolution: await this.resolve(did, watch), refreshed: false }
     }
     this.#refreshes.delete(did)
     this.#refreshes.set(did, now)
     if (this.#refreshes.size > REFRESHES_REMEMBERED) this.#refreshes.delete(this.#refreshes.keys().next().value!)
     try {
       const { epoch } = await this.#options.cache.get(did)
-      return { resolution: await this.#fly(did, epoch), refreshed: true }
+      return { resolution: await this.#fly(did, epoch, watch), refreshed: true }
     } catch (error) {
       this.#refreshes.delete(did) // it was not checked, so it may be asked again
       throw error
@@ -172,31 +174,35 @@ export class IdentityResolver {
     return now() - resolvedAt < (resolution.status === 'found' ? freshMs : negativeMs)
   }
 
-  #fly(did: string, epoch: number): Promise<Resolution> {
-    const underWay = this.#flights.get(did)
-    if (underWay !== undefined) return underWay
-    const flight = this.#fetch(did, epoch).finally(() => {
-      if (this.#flights.get(did) === flight) this.#flights.delete(did)
+  #fly(did: string, epoch: number, watch: AskingWatch | undefined): Promise<Resolution> {
+    const flight = this.#flights.get(did) ?? this.#begin(did, epoch)
+    if (watch !== undefined) flight.watch(watch)
+    return flight.landed
+  }
+
+  #begin(did: string, epoch: number): Flight<Resolution> {
+    const flight: Flight<Resolution> = new Flight(async (asking) => {
+      try {
+        const resolution = await this.#ask(did, asking)
+        await this.#options.cache.set(did, { resolution, resolvedAt: this.#options.now() }, epoch)
+        return resolution
+      } finally {
+        if (this.#flights.get(did) === flight) this.#flights.delete(did)
+      }
     })
     this.#flights.set(did, flight)
     return flight
   }
 
-  async #fetch(did: string, epoch: number): Promise<Resolution> {
-    const resolution = await this.#ask(did)
-    await this.#options.cache.set(did, { resolution, resolvedAt: this.#options.now() }, epoch)
-    return resolution
-  }
-
-  async #ask(did: string): Promise<Resolution> {
+  async #ask(did: string, asking: <T>(ask: () => Promise<T>) => Promise<T>): Promise<Resolution> {
     if (did.startsWith('did:plc:')) {
-      const resolution = await this.#plc.run(() => this.#askDirectory(did))
+      const resolution = await this.#plc.run(() => asking(() => this.#askDirectory(did)))
       this.#plcAnswers++
       return resolution
     }
     const url = did.startsWith('did:web:') ? webUrl(did) : undefined
     if (url === undefined) return { status: 'invalid', detail: 'not a DID of a method that atproto uses' }
-    return this.#web.run(() => this.#askHost(did, url), ownerOf(url.host))
+    return this.#web.run(() => asking(() => this.#askHost(did, url)), ownerOf(url.host))
   }
 
   async #askDirectory(did: string): Promise<Resolution> {

@@ -107,4 +107,64 @@ describe('a throttle', () => {
     first.open()
     await Promise.all(runs)
   })
+
+  test('of one who is quick runs half of what the others leave, and nothing that waits is turned away', async () => {
+    const throttle = new Throttle({ name: 'test', concurrency: 16, concurrencyOfSlow: 2, perSecond: 1e6, waiting: 40 })
+    const under = new Map<string, (() => void)[]>()
+    const runs = ['a', 'b', 'c', 'd'].flatMap((whose) =>
+      Array.from({ length: 12 }, async () => {
+        const { promise, resolve } = Promise.withResolvers<void>()
+        await throttle.run(() => (under.set(whose, [...(under.get(whose) ?? []), resolve]), promise), whose)
+      }),
+    )
+    const counts = () => [...under.values()].map((open) => open.length)
+    await new Promise(setImmediate)
+    // Nobody has fewer than one who is slow.
+    expect(counts()).toEqual([8, 4, 2, 2])
+    for (let left = 48; left > 0;) {
+      const open = [...under.values()].flatMap((ends) => ends.splice(0))
+      left -= open.length
+      for (const end of open) end()
+      await new Promise(setImmediate)
+    }
+    await Promise.all(runs)
+  })
+
+  test('who is slow has few places, and whoever finds none is turned away, also who waits; a minute after it has as many as before', async () => {
+    let now = 0
+    const options = { name: 'test', concurrency: 16, concurrencyOfSlow: 2, lateMs: 5, perSecond: 1e6, waiting: 40 }
+    const throttle = new Throttle(options, { now: () => now })
+    const open: (() => void)[] = []
+    const refusals: unknown[] = []
+    const ask = (): void => {
+      const { promise, resolve } = Promise.withResolvers<void>()
+      throttle.run(() => (open.push(resolve), promise), 'a').catch((error: unknown) => refusals.push(error))
+    }
+    const end = async (count: number): Promise<void> => {
+      for (const one of open.splice(0, count)) one()
+      await new Promise(setImmediate)
+    }
+    for (let i = 0; i < 12; i++) ask()
+    await expect.poll(() => refusals.length).toBe(4)
+    for (const error of refusals) expect(error).toMatchObject({ name: 'CrowdedError', retryAfterMs: 60_000 })
+    expect(open.length).toBe(8)
+    await throttle.run(async () => undefined, 'b')
+    ask()
+    await expect.poll(() => refusals.length).toBe(5)
+    await end(7)
+    for (let i = 0; i < 3; i++) ask()
+    await expect.poll(() => refusals.length).toBe(7)
+    expect(open.length).toBe(2)
+    await end(2)
+    now += 59_000
+    for (let i = 0; i < 3; i++) ask()
+    await expect.poll(() => refusals.length).toBe(8)
+    expect(open.length).toBe(2)
+    await end(2)
+    now += 120_000
+    for (let i = 0; i < 8; i++) ask()
+    await expect.poll(() => open.length).toBe(8)
+    await end(8)
+    expect(refusals.length).toBe(8)
+  })
 })

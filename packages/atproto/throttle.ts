@@ -3,6 +3,10 @@
  *
  * With `concurrencyOfOne` the places are shared between those that have work: one has so many at once at most, and of the queue a sixteenth of the room that is left. Those
  * that have something waiting take turns, so that one waits for the work of others, but never for all that waits of another.
+ *
+ * With `concurrencyOfSlow` it depends on how long the work takes, since most of it may be one's, who is quick: such a one has half of the places that the others leave. Who has
+ * so many under way that are late is slow: until a minute after the last of them has ended, that many is all that is begun of it, and what finds no place is turned away at
+ * once, with what waited for one. So one who is slow holds half of the places once, and then few.
  */
 import { TransientError } from '@sluice/runtime/errors.ts'
 
@@ -15,6 +19,10 @@ export interface ThrottleOptions {
   waiting: number
   /** How many at once of one (`whose` of `run`); default: whoever comes first has all. */
   concurrencyOfOne?: number
+  /** How many at once of one who is slow, and how many of its must be late for that; not with `concurrencyOfOne`. */
+  concurrencyOfSlow?: number
+  /** After so long what is under way is late. */
+  lateMs?: number
 }
 
 /** Turned away: nothing was tried, so nothing is known of the other side. */
@@ -24,19 +32,35 @@ export class CrowdedError extends TransientError {
 
 /** Of the room in the queue, that one may take; or one place. */
 const PART_OF_ROOM = 16
+/** By default: more than an answer takes on a bad day of the other side. */
+const LATE_MS = 3_000
+/** After its last late work ended one is slow. */
+const SLOW_MS = 60_000
+/** Of those that are slow; about 100 bytes each. */
+const REMEMBERED = 10_000
+
+interface Waiter {
+  begin: () => void
+  turnAway: (error: CrowdedError) => void
+}
 
 /** One of those whose work it is; as long as any waits or is under way. */
 interface Share {
-  waiting: (() => void)[]
+  readonly whose: string
+  waiting: Waiter[]
   running: number
+  /** Of what is under way. */
+  late: number
 }
 
 export class Throttle {
   readonly #options: ThrottleOptions
   readonly #now: () => number
   readonly #shares = new Map<string, Share>()
-  /** Shares with work that may begin; the next one comes first. */
+  /** Shares with work that waits; the next one comes first. */
   readonly #ready = new Set<Share>()
+  /** Until when each is slow (ms, monotonic); the latest at the end. */
+  readonly #slow = new Map<string, number>()
   #waiting = 0
   #running = 0
   #tokens: number
@@ -57,26 +81,24 @@ export class Throttle {
    * @throws CrowdedError when too many wait, and what `work` throws
    */
   async run<T>(work: () => Promise<T>, whose = ''): Promise<T> {
-    const { name } = this.#options
-    const share = this.#shares.get(whose) ?? { waiting: [], running: 0 }
-    if (share.waiting.length >= this.#roomOf(share)) {
-      const what = `${name}: ${this.#waiting} requests wait already, ${share.waiting.length} of them of the same`
-      throw new CrowdedError(what, { retryAfterMs: 1_000 })
-    }
+    const share = this.#shares.get(whose) ?? { whose, waiting: [], running: 0, late: 0 }
+    if (share.waiting.length >= this.#roomOf(share)) throw this.#crowded(share)
     this.#shares.set(whose, share)
-    await new Promise<void>((resolve) => {
-      share.waiting.push(resolve)
+    await new Promise<void>((begin, turnAway) => {
+      share.waiting.push({ begin, turnAway })
       this.#waiting++
-      this.#line(share)
+      this.#ready.add(share)
       this.#pump()
     })
+    const ended = this.#timed(share)
     try {
       return await work()
     } finally {
+      ended()
+      if (share.running >= this.#placesOf(share)) this.#toTheEnd(share)
       this.#running--
       share.running--
       if (share.running === 0 && share.waiting.length === 0) this.#shares.delete(whose)
-      this.#line(share)
       this.#pump()
     }
   }
@@ -92,46 +114,105 @@ export class Throttle {
   }
 
   /** How many of one may wait now. */
-  #roomOf({ waiting }: Share): number {
+  #roomOf(share: Share): number {
     const { waiting: all, concurrencyOfOne } = this.#options
-    const left = all - (this.#waiting - waiting.length)
+    if (this.#isSlow(share)) return share.running < this.#placesOf(share) ? 1 : 0
+    const left = all - (this.#waiting - share.waiting.length)
     if (concurrencyOfOne === undefined || left <= 0) return left
     return Math.max(1, left / PART_OF_ROOM)
   }
 
-  #line(share: Share): void {
-    const { concurrencyOfOne = Infinity } = this.#options
-    if (share.waiting.length > 0 && share.running < concurrencyOfOne) this.#ready.add(share)
+  /** How many of one may be under way now. */
+  #placesOf(share: Share): number {
+    const { concurrency, concurrencyOfOne = Infinity, concurrencyOfSlow } = this.#options
+    if (concurrencyOfSlow === undefined) return concurrencyOfOne
+    if (this.#isSlow(share)) return concurrencyOfSlow
+    return Math.max(concurrencyOfSlow, (concurrency - (this.#running - share.running)) / 2)
+  }
+
+  #isSlow({ whose, late }: Share): boolean {
+    const { concurrencyOfSlow } = this.#options
+    if (concurrencyOfSlow === undefined) return false
+    return late >= concurrencyOfSlow || (this.#slow.get(whose) ?? -Infinity) > this.#now()
+  }
+
+  /** Notices when the work that begins now is late. @returns to be called at its end */
+  #timed(share: Share): () => void {
+    const { concurrencyOfSlow, lateMs = LATE_MS } = this.#options
+    if (concurrencyOfSlow === undefined) return () => undefined
+    let isLate = false
+    const timer = setTimeout(() => {
+      isLate = true
+      share.late++
+      if (!this.#isSlow(share)) return
+      const turnedAway = share.waiting.splice(0)
+      this.#waiting -= turnedAway.length
+      this.#ready.delete(share)
+      for (const { turnAway } of turnedAway) turnAway(this.#crowded(share))
+    }, lateMs)
+    return () => {
+      clearTimeout(timer)
+      if (!isLate) return
+      if (this.#isSlow(share)) this.#remember(share.whose)
+      share.late--
+    }
+  }
+
+  #remember(whose: string): void {
+    this.#slow.delete(whose)
+    this.#slow.set(whose, this.#now() + SLOW_MS)
+    if (this.#slow.size > REMEMBERED) this.#slow.delete(this.#slow.keys().next().value!)
+  }
+
+  #crowded(share: Share): CrowdedError {
+    const { name } = this.#options
+    const { whose, waiting, running } = share
+    const what = `${name}: ${this.#waiting} requests wait already, ${waiting.length} of them of the same (${whose}), which has ${running} under way`
+    return new CrowdedError(what, { retryAfterMs: this.#isSlow(share) ? SLOW_MS : 1_000 })
   }
 
   #pump(): void {
     const now = this.#now()
     this.#tokens = Math.min(this.#burst, this.#tokens + ((now - this.#refilledAt) / 1000) * this.#options.perSecond)
     this.#refilledAt = now
-    for (const share of this.#ready) {
-      if (this.#running >= this.#options.concurrency || this.#tokens < 1 || now < this.#closedUntil) break
+    for (let share = this.#next(); share !== undefined; share = this.#next()) {
+      if (this.#tokens < 1 || now < this.#closedUntil) return this.#pumpLater(now)
       this.#begin(share)
     }
-    if (this.#ready.size > 0 && this.#running < this.#options.concurrency && this.#timer === undefined) {
-      const tokenMs = Math.max(0, ((1 - this.#tokens) / this.#options.perSecond) * 1000)
-      this.#timer = setTimeout(
-        () => {
-          this.#timer = undefined
-          this.#pump()
-        },
-        Math.max(1, Math.ceil(Math.max(tokenMs, this.#closedUntil - now))),
-      )
-    }
+  }
+
+  /** Whose turn it is. At their limit are no more than there are places. */
+  #next(): Share | undefined {
+    if (this.#running >= this.#options.concurrency) return undefined
+    for (const share of this.#ready) if (share.running < this.#placesOf(share)) return share
+    return undefined
+  }
+
+  #pumpLater(now: number): void {
+    if (this.#timer !== undefined) return
+    const tokenMs = Math.max(0, ((1 - this.#tokens) / this.#options.perSecond) * 1000)
+    this.#timer = setTimeout(
+      () => {
+        this.#timer = undefined
+        this.#pump()
+      },
+      Math.max(1, Math.ceil(Math.max(tokenMs, this.#closedUntil - now))),
+    )
   }
 
   /** The next of a share; if it has more, its turn comes again after the others. */
   #begin(share: Share): void {
-    this.#ready.delete(share)
     this.#waiting--
     this.#tokens--
     this.#running++
     share.running++
-    share.waiting.shift()!()
-    this.#line(share)
+    share.waiting.shift()!.begin()
+    this.#toTheEnd(share)
+  }
+
+  /** After all that wait, of those that may begin too. */
+  #toTheEnd(share: Share): void {
+    this.#ready.delete(share)
+    if (share.waiting.length > 0) this.#ready.add(share)
   }
 }

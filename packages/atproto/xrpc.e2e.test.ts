@@ -2,24 +2,17 @@ import { afterAll, describe, expect, test } from 'vitest'
 import { TransientError } from '@sluice/runtime/errors.ts'
 import { HttpClient } from './http.ts'
 import { readRepoExport } from './repo-export.ts'
+import { rateLimitOf, retryAfterOf, type RateLimit } from './rate-limit.ts'
 import { httpServer, json, type Handler } from './testing/servers.ts'
 import { populatedRepo } from './testing/world.ts'
-import {
-  rateLimitOf,
-  RateLimitedError,
-  retryAfterOf,
-  XrpcClient,
-  XrpcRefusedError,
-  type RateLimit,
-  type XrpcRefusal,
-} from './xrpc.ts'
+import { NotXrpcError, RateLimitedError, XrpcClient, XrpcRefusedError, type XrpcRefusal } from './xrpc.ts'
 
 const http = new HttpClient({ allowPrivate: true })
 afterAll(() => http.close())
 
 /** A 404 whose body ends early. */
 const breakingOff: Handler = (_, response) => {
-  response.writeHead(404, { 'content-length': '100' }).write('x')
+  response.writeHead(404, { 'content-length': '100' }).write('{"error":"RepoNotFound"')
   setTimeout(() => response.destroy(), 20)
 }
 
@@ -167,7 +160,6 @@ describe('answers', () => {
   })
 
   test.each([
-    ['not JSON', 'x'],
     ['a list', '[]'],
     ['another account', `{"did":"did:plc:other","active":true}`],
     ['a part', `{"did":"${DID}"}`],
@@ -186,9 +178,9 @@ describe('failures say what to do', () => {
     ['not-implemented', 501, 'MethodNotImplemented'],
     ['not-implemented', 501, undefined],
     ['unauthorized', 401, 'AuthMissing'],
-    ['unauthorized', 403, undefined],
+    ['unauthorized', 403, 'Forbidden'],
     ['xrpc-refused', 400, 'InvalidRequest'],
-    ['xrpc-refused', 404, undefined],
+    ['xrpc-refused', 404, 'NotFound'],
   ])('%s: %i %s', async (reason, status, error) => {
     const caught = await failure((_, response) => json(response, { error, message: 'because' }, status))
     expect(caught).toBeInstanceOf(XrpcRefusedError)
@@ -224,9 +216,31 @@ describe('failures say what to do', () => {
     }
   })
 
-  test('an error page without JSON, and one that breaks off, are still their status', async () => {
-    expect(await failure((_, response) => response.writeHead(502).end('<html>'))).toBeInstanceOf(TransientError)
-    expect(await failure(breakingOff)).toBeInstanceOf(XrpcRefusedError)
+  test('an error page with 5xx is still its status', async () => {
+    const caught = await failure((_, response) => response.writeHead(502).end('<html>'))
+    expect(caught).toBeInstanceOf(TransientError)
+    expect(caught).not.toBeInstanceOf(NotXrpcError)
+  })
+
+  test.each<[string, Handler]>([
+    ['the page of a proxy', (_, response) => response.writeHead(404, { 'retry-after': '7' }).end('<html>')],
+    ['nothing', (_, response) => response.writeHead(403, { 'retry-after': '7' }).end()],
+    ['a page that breaks off', breakingOff],
+    ['JSON without the name of an error', (_, response) => json(response, { message: 'Not Found' }, 400)],
+    ['an error that is no text', (_, response) => json(response, { error: { code: 404 } }, 401)],
+    ['a list', (_, response) => json(response, ['RepoNotFound'], 400)],
+  ])('4xx with %s is not the word of the host, and tried again', async (_, handler) => {
+    const caught = await failure(handler)
+    expect(caught).toBeInstanceOf(NotXrpcError)
+    expect(caught).toBeInstanceOf(TransientError)
+    expect([undefined, 7_000]).toContain((caught as NotXrpcError).retryAfterMs)
+  })
+
+  test('nor is a page where JSON was asked for', async () => {
+    const page: Handler = (_, response) => response.end('<html>Just a moment')
+    expect(await failure(page)).toBeInstanceOf(NotXrpcError)
+    const listed = call(page, (client, url) => client.listRepos(url))
+    await expect(listed).rejects.toBeInstanceOf(NotXrpcError)
   })
 })
 
@@ -240,7 +254,7 @@ test('the page that comes with an error is not read to its end, however large a 
     more()
   }
   const caught = await call(endless, (client, url) => client.getRepo(url, DID)).catch((error: unknown) => error)
-  expect(caught).toMatchObject({ reason: 'xrpc-refused', status: 404 })
+  expect(caught).toBeInstanceOf(NotXrpcError)
   expect(sent).toBeLessThan(20_000_000)
 })
 

@@ -3,10 +3,15 @@
  *
  * Errors say what to do: `RateLimitedError` (a TransientError) parks the host until `retryAfterMs`; a TransientError is
  * tried again; an `XrpcRefusedError` is the host's definite answer, with a reason from a closed list.
+ *
+ * An error of XRPC is JSON with its name in `error`. A 4xx without that, or a 200 that is no JSON where that was asked for, is no word of the host: a proxy or a CDN in front of
+ * it speaks, a portal, or whoever has its domain by now. It is a `NotXrpcError`, which is a TransientError: an outage, of which nothing follows for what was asked. But a host
+ * may always answer so, so whoever counts tries counts these. https://atproto.com/specs/xrpc#error-responses
  */
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import { accountStatus } from './account-status.ts'
 import type { GetOptions, HttpClient, HttpLimits, HttpResponse } from './http.ts'
+import { rateLimitOf, retryAfterOf, type RateLimit } from './rate-limit.ts'
 
 export const XRPC_REFUSALS = [
   'repo-not-found',
@@ -15,7 +20,7 @@ export const XRPC_REFUSALS = [
   'repo-deactivated',
   'not-implemented', // also "disabled for new repositories": ask again after 12 hours or more
   'unauthorized',
-  'xrpc-refused', // any other 4xx
+  'xrpc-refused', // any other 4xx with the name of an error
   'xrpc-bad-response',
 ] as const
 export type XrpcRefusal = (typeof XRPC_REFUSALS)[number]
@@ -42,16 +47,14 @@ export class XrpcRefusedError extends RefusedError<XrpcRefusal> {
   }
 }
 
+/** Somebody answers in place of the host: see above. */
+export class NotXrpcError extends TransientError {
+  override name = 'NotXrpcError'
+}
+
 /** 429: the host, not the request, is at its limit. */
 export class RateLimitedError extends TransientError {
   override name = 'RateLimitedError'
-}
-
-export interface RateLimit {
-  limit: number | undefined
-  remaining: number | undefined
-  /** From now until the window starts anew, or 330 s when the host says more. */
-  resetMs: number | undefined
 }
 
 export interface ListedRepo {
@@ -111,8 +114,6 @@ const ERROR_CHARS = 200
 const HOST_CHARS = 270
 /** Far more than a DID, a time or a number, which is what hosts hand out. */
 const CURSOR_CHARS = 2_048
-/** No host may keep us away for longer, whatever it says: a day, or milliseconds where seconds are meant. The hosts' windows are 300 s. */
-const MAX_RETRY_MS = 330_000
 
 export class XrpcClient {
   readonly #http: HttpClient
@@ -191,8 +192,9 @@ export class XrpcClient {
 
   async #json(host: string, nsid: string, query: Record<string, string | number | undefined>, options?: CallOptions) {
     const response = await this.#call(host, nsid, query, options, 'application/json')
-    const answer = parseObject(await response.bytes())
-    if (answer === undefined) throw badResponse(nsid, host)
+    const answer = parseJson(await response.bytes())
+    if (answer === undefined) throw new NotXrpcError(`${nsid} at ${response.url.host}: 200, and no JSON`)
+    if (!isObject(answer)) throw badResponse(nsid, host)
     return answer
   }
 
@@ -216,63 +218,36 @@ export class XrpcClient {
 async function failureOf(response: HttpResponse, nsid: string, rateLimit: RateLimit | undefined): Promise<Error> {
   const { status, url } = response
   // Not within the limits of what was asked for: an error page may not be as large as a repository.
-  const answer = parseObject(await response.bytes(ERROR_BYTES).catch(() => Buffer.alloc(0)))
-  const error = typeof answer?.error === 'string' ? answer.error.slice(0, ERROR_CHARS) : undefined
-  const text = typeof answer?.message === 'string' ? answer.message.slice(0, ERROR_CHARS) : ''
+  const body = parseJson(await response.bytes(ERROR_BYTES).catch(() => Buffer.alloc(0)))
+  const answer = isObject(body) ? body : {}
+  const error = typeof answer.error === 'string' ? answer.error.slice(0, ERROR_CHARS) : undefined
+  const text = typeof answer.message === 'string' ? answer.message.slice(0, ERROR_CHARS) : ''
   const detail = `${nsid} at ${url.host}: ${status} ${error ?? ''} ${text}`.trim()
   const retryAfterMs = retryAfterOf(response.headers, Date.now())
   if (status === 429) {
     const waitMs = retryAfterMs ?? rateLimit?.resetMs ?? DEFAULT_RETRY_MS
     return new RateLimitedError(detail, { retryAfterMs: Math.max(LEAST_RETRY_MS, waitMs) })
   }
-  const named = error === undefined ? undefined : REASON_OF_ERROR.get(error)
   if (status === 501) return new XrpcRefusedError('not-implemented', detail, { status, error })
   if (status >= 500 || status < 400 || status === 408) return new TransientError(detail, { retryAfterMs })
+  if (error === undefined) return new NotXrpcError(detail, { retryAfterMs })
+  const named = REASON_OF_ERROR.get(error)
   if (named !== undefined) return new XrpcRefusedError(named, detail, { status, error })
   if (status === 401 || status === 403) return new XrpcRefusedError('unauthorized', detail, { status, error })
   return new XrpcRefusedError('xrpc-refused', detail, { status, error })
 }
 
-/** The host's limits, from the `RateLimit-*` headers; a reset may be seconds from now or a time, and is never more than `MAX_RETRY_MS` away. */
-export function rateLimitOf(headers: HttpResponse['headers'], nowMs: number): RateLimit | undefined {
-  const limit = numberOf(headers['ratelimit-limit'])
-  const remaining = numberOf(headers['ratelimit-remaining'])
-  const reset = numberOf(headers['ratelimit-reset'])
-  if (limit === undefined && remaining === undefined && reset === undefined) return undefined
-  const isTime = reset !== undefined && reset > 1e9
-  const resetMs = reset === undefined ? undefined : withinReason(isTime ? reset * 1000 - nowMs : reset * 1000)
-  return { limit, remaining, resetMs }
-}
-
-/** As HTTP writes dates. `Date.parse` takes more for one: "1.5" is a day in 2001. */
-const HTTP_DATE = /^(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)/
-
-/** `Retry-After`: seconds, or a date. */
-export function retryAfterOf(headers: HttpResponse['headers'], nowMs: number): number | undefined {
-  const value = headers['retry-after']
-  if (typeof value !== 'string') return undefined
-  const seconds = numberOf(value)
-  const ms = seconds === undefined ? Date.parse(HTTP_DATE.test(value) ? value : '') - nowMs : seconds * 1000
-  return Number.isNaN(ms) ? undefined : withinReason(ms)
-}
-
-function withinReason(waitMs: number): number {
-  return Math.min(Math.max(0, waitMs), MAX_RETRY_MS)
-}
-
-function numberOf(value: string | string[] | undefined): number | undefined {
-  return typeof value === 'string' && /^\d+$/.test(value) ? Number(value) : undefined
-}
-
-function parseObject(bytes: Buffer): Record<string, unknown> | undefined {
+/** Undefined when it is no JSON. */
+function parseJson(bytes: Buffer): unknown {
   try {
-    const value: unknown = JSON.parse(bytes.toString())
-    return typeof value === 'object' && value !== null && !Array.isArray(value)
-      ? (value as Record<string, unknown>)
-      : undefined
+    return JSON.parse(bytes.toString())
   } catch {
     return undefined
   }
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 function listedRepo({ did, head, rev, active, status }: Record<string, unknown>): ListedRepo | undefined {

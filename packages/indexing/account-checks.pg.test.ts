@@ -7,6 +7,7 @@ import {
   claimAccountChecks,
   failAccountCheck,
   overdueAccountChecks,
+  returnAccountCheck,
   settleAccountCheck,
   type AccountClaim,
   type AccountQueue,
@@ -115,6 +116,27 @@ test('A3 whose host gives no answer is asked about later, among others of that k
   expect([await claim(index), await claim(index, 'failing')]).toEqual([undefined, undefined])
   await applyBatch(index, [said(T0 + 2, undefined)])
   expect(await claim(index, 'failing')).toMatchObject({ did, tries: 2 })
+})
+
+test('A3 of whom nobody was asked is due again as what it was, and that counts as no question', async ({
+  database,
+}) => {
+  await using index = indexOn(database)
+  await applyBatch(index, [said(T0, undefined), said(T0 + 1, 'deactivated')])
+  const due = async (queue: AccountQueue) => (await claim(index, queue)) ?? expect.fail(`nothing is ${queue}`)
+  for (let i = 0; i < 3; i++) await returnAccountCheck(index.db, await due('new'), '')
+  await failAccountCheck(index.db, await due('new'), '')
+  const failing = await due('failing')
+  expect(failing.tries).toBe(2)
+  await returnAccountCheck(index.db, failing, '')
+  expect(await claim(index)).toBe(undefined)
+  const taken = await due('failing')
+  expect(taken.tries).toBe(2)
+  // More is said: the claim has ended, and what follows from it is no affair of whoever held it.
+  await applyBatch(index, [said(T0 + 2, undefined)])
+  const { rows: before } = await index.db.query('select * from account_check')
+  await returnAccountCheck(index.db, taken, '')
+  expect((await index.db.query('select * from account_check')).rows).toEqual(before)
 })
 
 test('A3 who changes without end is asked about ever more rarely, and not put off by it; after an hour of quiet that is forgotten', async ({

@@ -130,3 +130,17 @@ const FAIL = {
     update account_check set state = 'failing', claim = null, "dueAt" = case when claim = $2 then $3 else "dueAt" end
     where did = $1 and state <> 'asked' and (claim = $2 or claim is null)`,
 }
+
+/** Ends a claim of which nobody was asked, for want of room: it is due again at `dueAt` as what it was, and that was no question. Not if more was said meanwhile. */
+export async function returnAccountCheck(
+  db: DatabasePool,
+  { did, claim }: Pick<AccountClaim, 'did' | 'claim'>,
+  dueAt: string,
+): Promise<void> {
+  await db.query(RETURN, [did, claim, dueAt])
+}
+
+const RETURN = {
+  name: 'return-account-check',
+  text: `update account_check set claim = null, "dueAt" = $3, tries = tries - 1 where did = $1 and claim = $2`,
+}

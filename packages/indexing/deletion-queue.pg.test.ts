@@ -2,7 +2,7 @@
 import type { AccountEvent } from '@sluice/events/stream-event.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { applyBatch, type Index } from './apply-batch.ts'
-import { claimDeletions, DELETION_QUEUES, failDeletion, overdueDeletions } from './deletion-queue.ts'
+import { claimDeletions, DELETION_QUEUES, failDeletion, overdueDeletions, returnDeletion } from './deletion-queue.ts'
 import { purgeAccount } from './purge.ts'
 import { indexOn } from './testing/index-on.ts'
 import { abortedAtLook } from './testing/aborted.ts'
@@ -64,6 +64,22 @@ test('A2 who came back while nobody answered does not wait for the next question
   await applyBatch(index, [back(ANN)])
   await failDeletion(index.db, ANN, '99')
   expect(await queues(index)).toEqual({ returned: [ANN], new: [], failing: [] })
+})
+
+test('A2 of whom nobody was asked waits where it was, and who came back meanwhile does not wait', async ({
+  database,
+}) => {
+  await using index = indexOn(database)
+  await applyBatch(
+    index,
+    [ANN, BOB, CAT].map((did) => deleted(did)),
+  )
+  await failDeletion(index.db, BOB, '3')
+  await claimDeletions(index.db, { ...ever, until: '99' })
+  await applyBatch(index, [back(CAT)])
+  for (const did of [ANN, BOB]) await returnDeletion(index.db, did, '3')
+  await returnDeletion(index.db, CAT, '99')
+  expect(await queues(index)).toEqual({ returned: [CAT], new: [ANN], failing: [BOB] })
 })
 
 /** 20,000 that are due, and as many that are due and have failed, each a second behind the one before. */

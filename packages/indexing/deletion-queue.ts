@@ -80,6 +80,16 @@ const FAIL = {
   text: `update account_deletion set "dueAt" = $2, tries = tries + 1 where did = $1 and state <> 'returned'`,
 }
 
+/** Ends a claim of which nobody was asked, for want of room: it is due again at `dueAt` as what it was. Not if the account came back meanwhile. */
+export async function returnDeletion(db: DatabasePool, did: string, dueAt: string): Promise<void> {
+  await db.query(RETURN, [did, dueAt])
+}
+
+const RETURN = {
+  name: 'return-deletion',
+  text: `update account_deletion set "dueAt" = $2 where did = $1 and state <> 'returned'`,
+}
+
 /** After its repository has been asked for. */
 export async function forgetDeletion(db: DatabasePool, did: string): Promise<void> {
   await db.query(FORGET, [did])

@@ -1,5 +1,13 @@
 import { expect, test } from 'vitest'
-import { chainAddress, DATA_CHARS, decodeChain, encodeChain, UNKNOWN_CHAIN, type ChainRecord } from './chain-state.ts'
+import {
+  chainAddress,
+  DATA_CHARS,
+  decodeChain,
+  encodeChain,
+  forgetListed,
+  UNKNOWN_CHAIN,
+  type ChainRecord,
+} from './chain-state.ts'
 
 const ROOT = `\x01\x71\x12\x20${'\xff\x00\x80'.repeat(11).slice(0, 32)}`
 const DATA = ROOT.slice(0, DATA_CHARS)
@@ -31,6 +39,20 @@ test('the bytes of a rev are ordered as the revs are, since scripts compare them
 test('an ordinary record takes 25 bytes, one that waits for a resync 37', () => {
   expect(encodeChain(records[2]!)).toHaveLength(25)
   expect(encodeChain(records.at(-1)!)).toHaveLength(37)
+})
+
+test('forgotten is only of whom nothing is known but that it was listed', () => {
+  const asked = { ...UNKNOWN_CHAIN, resync: { need: '', askedAt: 7 } }
+  const kept = [
+    ...records.slice(0, -1),
+    { ...asked, exported: true },
+    { ...asked, inactive: true },
+    { ...asked, rev: REVS[0]!, data: DATA },
+    { ...asked, resync: { need: REVS[0]!, askedAt: 7 } },
+  ]
+  const step = (record: ChainRecord) => forgetListed('did:web:a.b', { record, bytes: encodeChain(record) })
+  expect(kept.map(step)).toEqual(kept.map(() => undefined))
+  expect(step(asked)).toEqual({ step: 'swap', ...chainAddress('did:web:a.b'), from: encodeChain(asked), to: undefined })
 })
 
 test('every DID has an address of its own', () => {

@@ -157,6 +157,16 @@ export function markInactive(did: string): Step {
   return { step: 'mark', ...chainAddress(did), flags: INACTIVE }
 }
 
+/**
+ * Forgets an account of which nothing is known but that it was listed, and asked for; undefined of any other. To be moved as `moveChain`. Nothing is lost: who is not known is
+ * asked for when listed again, and a first commit is a beginning.
+ */
+export function forgetListed(did: string, { record, bytes }: StoredChain): Step | undefined {
+  const { rev, exported, inactive, resync } = record
+  if (rev !== '' || exported || inactive || resync === undefined || resync.need !== '') return undefined
+  return { step: 'swap', ...chainAddress(did), from: bytes, to: undefined }
+}
+
 function bucketOf(field: Buffer): number {
   // DIDs of plc are hashes already; of others the text is mixed (FNV-1a).
   if (field.length === 15) return field.readUIntBE(0, 3) % BUCKETS

@@ -9,16 +9,15 @@ export const strangerMutants: readonly Mutant[] = [
   {
     name: 'each host of a wildcard domain has places of its own where did:webs are asked',
     file: 'packages/atproto/identity-resolver.ts',
-    find: 'this.#askHost(did, url), ownerOf(url.host))',
-    replace: 'this.#askHost(did, url), url.host)',
+    find: 'this.#askHost(did, url)), ownerOf(url.host))',
+    replace: 'this.#askHost(did, url)), url.host)',
     killedBy: atproto('identity-places.e2e', 'any number of silent hosts'),
   },
   {
     name: 'whoever has more work has more turns',
     file: 'packages/atproto/throttle.ts',
-    find: 'this.#ready.delete(share)\n',
-    replace:
-      'if (share.waiting.length === 1 || share.running + 1 === this.#options.concurrencyOfOne) this.#ready.delete(share)\n',
+    find: 'share.waiting.shift()!.begin()\n    this.#toTheEnd(share)',
+    replace: 'share.waiting.shift()!.begin()\n    if (share.waiting.length === 0) this.#toTheEnd(share)',
     killedBy: atproto('throttle'),
   },
   {
@@ -27,6 +26,20 @@ export const strangerMutants: readonly Mutant[] = [
     find: 'return Math.max(1, left / PART_OF_ROOM)',
     replace: 'return left',
     killedBy: atproto('throttle'),
+  },
+  {
+    name: 'silent hosts of one domain hold half of the places for handles for ever',
+    file: 'packages/atproto/throttle.ts',
+    find: 'if (this.#isSlow(share)) return concurrencyOfSlow',
+    replace: '',
+    killedBy: atproto('throttle', 'who is slow'),
+  },
+  {
+    name: 'each handle of a wildcard domain has places of its own',
+    file: 'packages/atproto/handle-resolver.ts',
+    find: 'this.#byNetwork(handle), ownerOf(handle))',
+    replace: 'this.#byNetwork(handle), handle)',
+    killedBy: atproto('handle-places.e2e'),
   },
   {
     name: 'each new host of a domain has a slow question',
@@ -45,9 +58,37 @@ export const strangerMutants: readonly Mutant[] = [
   {
     name: 'hosts of one domain, of which nothing is known, take all places for such hosts',
     file: 'services/ingester/host-places.ts',
-    find: ' || running[kind] >= PLACES_PER_OWNER[kind]',
+    find: 'return free > 1 ? beyond : undefined',
+    replace: 'return beyond',
+    killedBy: ingester('host-places', 'hosts of one domain'),
+  },
+  {
+    name: 'what an owner has beyond its part it keeps, though others wait',
+    file: 'services/ingester/host-places.ts',
+    find: 'if (owner.running[kind] < PLACES_PER_OWNER[kind]) return owner',
+    replace: 'return owner',
+    killedBy: ingester('host-places', 'beyond its part'),
+  },
+  {
+    name: 'an owner has no more than its part, though nobody else wants the places',
+    file: 'services/ingester/host-places.ts',
+    find: 'return free > 1 ? beyond : undefined',
+    replace: 'return undefined',
+    killedBy: ingester('host-places', 'hosts of one domain'),
+  },
+  {
+    name: 'what a did:web waits for its turn makes its host a slow one',
+    file: 'services/indexer/host-pace.ts',
+    find: 'asked: () => void (askedAt ??= this.#now()),',
+    replace: 'asked: () => void (askedAt ??= 0),',
+    killedBy: indexer('host-pace', 'waited for before'),
+  },
+  {
+    name: 'a page that somebody has put in front of a host refuses its repositories',
+    file: 'packages/atproto/xrpc.ts',
+    find: '  if (error === undefined) return new NotXrpcError(detail, { retryAfterMs })\n',
     replace: '',
-    killedBy: ingester('host-places'),
+    killedBy: atproto('xrpc.e2e', 'not the word of the host'),
   },
   {
     name: 'a second fault of ours is counted out once more',
@@ -90,5 +131,26 @@ export const strangerMutants: readonly Mutant[] = [
     find: 'throw error instanceof RefusedError && isPage(response) && !store.hasHeader ? webPage(response, error) : error',
     replace: 'throw error',
     killedBy: { file: 'services/backfiller/broken-repos.e2e.test.ts', test: 'web page' },
+  },
+  {
+    name: 'what a host makes up stays in Redis',
+    file: 'services/backfiller/dispatcher.ts',
+    find: '      await forgetMadeUp(context, did, this.#signal)\n',
+    replace: '',
+    killedBy: { file: 'services/backfiller/account-status.e2e.test.ts', test: 'makes up' },
+  },
+  {
+    name: 'did:webs that are turned away come back all at once',
+    file: 'services/backfiller/settlement.ts',
+    find: "failure.class !== 'crowded' || !",
+    replace: "failure.class === 'crowded' || !",
+    killedBy: { file: 'services/backfiller/hearsay.e2e.test.ts', test: 'one after the other' },
+  },
+  {
+    name: 'one owner fills the room for labelers',
+    file: 'services/ingester/labeler-discovery.ts',
+    find: 'countOf(otherHosts, owner)) >= mostOfOwner',
+    replace: 'countOf(otherHosts, owner)) >= max',
+    killedBy: ingester('labeler-discovery.redis', 'leaves room to others'),
   },
 ]

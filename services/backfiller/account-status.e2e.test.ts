@@ -130,6 +130,16 @@ test('an account that a PDS makes up is passed over without a dead letter; one t
   const [madeUp, listed] = ['made up', 'listed'].map(testDid) as [string, string]
   const redis = await connectRedis({ url: redisUrl, name: 'test' })
   try {
+    // As the listing of a PDS, and of a relay, leaves them.
+    const asked = (need: string) => encodeChain({ ...UNKNOWN_CHAIN, resync: { need, askedAt: 1 } })
+    const wanted = [
+      [madeUp, ''],
+      [listed, '3kzzzzzzzzzz2'],
+    ] as const
+    for (const [did, need] of wanted) {
+      const { key, field } = chainAddress(did)
+      await redis.hSet(key, field, asked(need))
+    }
     await enqueue(redis, [
       { did: madeUp, host: 'pds.example', rev: '', reason: 'listed' },
       { did: madeUp, host: 'pds.example', rev: '', active: false, status: 'takendown', reason: 'listed' },
@@ -143,6 +153,9 @@ test('an account that a PDS makes up is passed over without a dead letter; one t
     await expect.poll(later, { timeout: 20_000 }).toEqual([{ did: listed, failure: 'identity' }])
     await expect.poll(() => daemon.metric('sluice_backfill_repos_total', { outcome: 'no-account' })).toBe(2)
     expect(await deadOf(redis)).toEqual(new Map())
+    const known = await readChains(redis, [madeUp, listed])
+    // It takes no memory any more, however many such accounts a host makes up.
+    expect(known.map((stored) => stored?.record.resync)).toEqual([undefined, { need: '3kzzzzzzzzzz2', askedAt: 1 }])
   } finally {
     redis.destroy()
   }

@@ -29,14 +29,6 @@ export async function resolvePatiently(
 }
 
 /**
- * Whether there is but one host's listing to say that the account exists: its PDS as that host claims (`isPds` in the ingester's listing.ts), which can
- * make up any number. A relay lists revs; one of its that is none that a commit may have counts as hearsay, too.
- */
-export function isHearsay({ reason, rev }: BackfillEvent): boolean {
-  return reason === 'listed' && rev === ''
-}
-
-/**
  * The identity, when there is one.
  * @throws RefusedError<RepoRefusal>
  */

@@ -18,6 +18,7 @@ test.for<[string, Fault]>([
   ['fail', { kind: 'status', status: 502, times: 3 }],
   // More often than a repository is tried that is broken by itself.
   ['are web pages', { kind: 'page', body: PAGE, times: 9 }],
+  ["are a proxy's 404", { kind: 'status', status: 404, times: 9 }],
 ])(
   'B2: two repositories that %s time and again, and are all that is left of their host, do not park it, and arrive',
   async ([, fault], { redisUrl }) => {

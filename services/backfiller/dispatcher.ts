@@ -8,17 +8,19 @@
  */
 import { NoRoomError } from '@sluice/atproto/slabs.ts'
 import { RateLimitedError } from '@sluice/atproto/xrpc.ts'
-import type { Identity } from '@sluice/atproto/identity.ts'
+import type { Identity, Resolution } from '@sluice/atproto/identity.ts'
+import { CrowdedError } from '@sluice/atproto/throttle.ts'
 import { SEQ_BACKFILL } from '@sluice/events/stream-event.ts'
 import { Budget } from '@sluice/runtime/budget.ts'
-import { FatalError, isAbort } from '@sluice/runtime/errors.ts'
+import { FatalError, isAbort, TransientError } from '@sluice/runtime/errors.ts'
 import { logRetry, type Logger } from '@sluice/runtime/log.ts'
 import { markInactive } from '@sluice/streams/chain-state.ts'
-import { identityOf, isHearsay, repoOrigin, resolvePatiently } from './account.ts'
+import { identityOf, repoOrigin, resolvePatiently } from './account.ts'
 import { backfillRepo, movedFrom, type BackfillContext, type Outcome } from './backfill-repo.ts'
 import { HELD_ENTRIES, type Claim } from './claims.ts'
 import { DEATHS_MAX, type CrashSuspects } from './crash-suspects.ts'
 import type { RetryLimits } from './failures.ts'
+import { forgetMadeUp, isHearsay, isWornOut } from './hearsay.ts'
 import type { HostTally } from './host-tally.ts'
 import { HostQueues } from './host-queues.ts'
 import type { Asked, Permit } from './pds-limits.ts'
@@ -157,7 +159,11 @@ export class Dispatcher {
     const { context, log, progress } = this.#options
     const resolution = await resolvePatiently(context.identities, did, this.#signal, ({ delayMs, error }) =>
       logRetry(log, delayMs, 'looking up an identity', error),
-    )
+    ).catch((error: unknown): Resolution => {
+      const isUnanswered = error instanceof TransientError && !(error instanceof CrowdedError)
+      if (isUnanswered && isWornOut(claim.entry)) return { status: 'missing' }
+      throw error
+    })
     if (resolution.status === 'tombstoned') {
       const time = new Date().toISOString()
       const event = { type: 'account', seq: SEQ_BACKFILL, time, did, active: false, status: 'deleted' } as const
@@ -165,8 +171,8 @@ export class Dispatcher {
       return this.#settle(claim, { kind: 'account', status: 'deleted' })
     }
     if (resolution.status === 'missing' && isHearsay(claim.entry)) {
-      // As letters, what one host makes up would fill the room for all, and stop the queue. Should it come to exist, a sweep finds it: the
-      // first one for which what the listing has asked for is not pending any more.
+      // As letters, what one host makes up would fill the room for all, and stop the queue. Should it come to exist, a sweep finds it.
+      await forgetMadeUp(context, did, this.#signal)
       await claim.done()
       return progress.outcome('no-account')
     }

@@ -1,4 +1,5 @@
 import { CrowdedError, Throttle } from '@sluice/atproto/throttle.ts'
+import { NotXrpcError } from '@sluice/atproto/xrpc.ts'
 import { expect, test } from 'vitest'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
@@ -47,6 +48,23 @@ test.each([
     reason,
     attempts: tries,
   })
+})
+
+test('what somebody says in place of a host is waited out for days, and not for ever', () => {
+  const error = new NotXrpcError('getRepo at pds.example: 404')
+  expect(triesOf(error)).toBe(14)
+  const daily = { retryMs: 30_000, retryMaxMs: 6 * HOUR_MS }
+  let waitedMs = 0
+  let entry = ENTRY
+  for (let verdict = judge(entry, failureOf(error), daily, () => 0); verdict.act === 'retry';) {
+    waitedMs += verdict.delayMs
+    entry = verdict.entry
+    verdict = judge(entry, failureOf(error), daily, () => 0)
+  }
+  expect(waitedMs).toBeGreaterThan(48 * HOUR_MS)
+  expect(judge(entry, failureOf(error), daily)).toMatchObject({ act: 'bury', reason: 'not-xrpc' })
+  // Its outage does not use up the tries of a repository that is broken by itself, and the other way round.
+  expect(judged(new RefusedError('car-wrong-hash', ''), entry)).toMatchObject({ act: 'retry', entry: { attempts: 1 } })
 })
 
 test('an error of ours is a bug, and is not tried for ever', () => {

@@ -6,6 +6,7 @@
  * |-----------------|---------------------------------------------------------------------|--------------|----------------|
  * | `unavailable`   | network, timeouts, 5xx, a web page, no room here: says nothing of it    | 1 ×          | never          |
  * | `crowded`       | too many wait here for their did:webs: nothing was tried               | 10 s         | never          |
+ * | `in-front`      | 4xx that is no XRPC error: somebody answers in place of the host     | 20 ×         | 14 tries       |
  * | `incomplete`    | parts of the export are missing: cut short, or never whole            | 2 ×          | 8 tries        |
  * | `disabled`      | 501: "disabled for new repositories", or a host that cannot            | 12 h         | 14 tries       |
  * | `invalid`       | the export is not what it claims to be: hash, signature, tree, …       | 20 ×         | 5 tries        |
@@ -16,13 +17,14 @@
  * | `unacceptable`  | too large, a private address, a redirect that leads nowhere            | 60 ×         | 3 tries        |
  * | `bug`           | an error of ours                                                     | 20 ×         | 3 tries        |
  *
- * Waits are multiples of BACKFILLER_RETRY_MS that double with each failure of the same class, up to BACKFILLER_RETRY_MAX_MS; `disabled` always waits 12 h, `crowded` always
- * 10 s. All are stretched at random by up to a half, and are never shorter than what the host asked for. `crowded` is charged to nobody: the entry keeps the failures that it
- * had.
+ * Waits are multiples of BACKFILLER_RETRY_MS that double with each failure of the same class, up to BACKFILLER_RETRY_MAX_MS; `disabled` always waits 12 h, `crowded` 10 s,
+ * and for its turn among those of its owner. All are stretched at random by up to a half, and are never shorter than what the host asked for. `crowded` is charged to nobody:
+ * the entry keeps the failures that it had. `in-front` is an outage, which says nothing of the repository, of hosts that may never end it: two to four days with the default
+ * waits, in which a CDN is set right, or the account is found to have moved.
  */
 import { HTTP_REFUSALS } from '@sluice/atproto/http.ts'
 import { EXPORT_REFUSALS } from '@sluice/atproto/repo-export.ts'
-import { XRPC_REFUSALS } from '@sluice/atproto/xrpc.ts'
+import { NotXrpcError, XRPC_REFUSALS } from '@sluice/atproto/xrpc.ts'
 import { CrowdedError } from '@sluice/atproto/throttle.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { describeError, RefusedError, TransientError } from '@sluice/runtime/errors.ts'
@@ -30,6 +32,7 @@ import { describeError, RefusedError, TransientError } from '@sluice/runtime/err
 export const FAILURE_CLASSES = [
   'unavailable',
   'crowded',
+  'in-front',
   'incomplete',
   'disabled',
   'invalid',
@@ -55,6 +58,7 @@ const HOUR_MS = 3_600_000
 const RULES: Record<FailureClass, Rule> = {
   unavailable: { factor: 1, tries: Infinity },
   crowded: { firstMs: 10_000, tries: Infinity },
+  'in-front': { factor: 20, tries: 14 },
   incomplete: { factor: 2, tries: 8 },
   disabled: { firstMs: 12 * HOUR_MS, tries: 14 },
   invalid: { factor: 20, tries: 5 },
@@ -91,6 +95,7 @@ export const DEAD_REASONS = [
   ...EXPORT_REFUSALS,
   ...XRPC_REFUSALS,
   ...HTTP_REFUSALS,
+  'not-xrpc',
   'crash-loop',
   'bug',
 ] as const
@@ -129,6 +134,7 @@ export function failureOf(error: unknown): Failure {
     retryAfterMs: error instanceof TransientError ? (error.retryAfterMs ?? 0) : 0,
   })
   if (error instanceof CrowdedError) return failure('crowded', 'crowded')
+  if (error instanceof NotXrpcError) return failure('in-front', 'not-xrpc')
   if (error instanceof TransientError) return failure('unavailable', 'unavailable')
   if (!(error instanceof RefusedError)) return failure('bug', 'bug')
   const { reason } = error

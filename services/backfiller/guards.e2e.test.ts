@@ -281,7 +281,7 @@ test('where the dead letters are full, what would become one waits for the opera
   const homeless = await world.accounts(Array.from({ length: 70 }, () => 1))
   for (const account of homeless) account.document = 'no-pds'
   const refused = (await Promise.all(Array.from({ length: 6 }, () => world.accounts([1])))).flat()
-  for (const account of refused) account.fault = { kind: 'status', status: 403 }
+  for (const account of refused) account.fault = { kind: 'status', status: 403, error: 'Forbidden' }
   const lastTry = (accounts: readonly FakeAccount[], failure: string) =>
     entriesOf(accounts).map((entry) => ({ ...entry, attempts: 4, failure }))
   await redis.eval("for i = 1, 100000 do redis.call('XADD', KEYS[1], '*', 'reason', 'bug') end", { keys: [DEAD] })

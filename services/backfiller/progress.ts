@@ -12,7 +12,7 @@ import type { ExportChunk } from './export-events.ts'
 import { DEAD_REASONS, FAILURE_CLASSES } from './failures.ts'
 import { HOST_WAITS } from './pds-limits.ts'
 
-export const OUTCOMES = [
+const OUTCOMES = [
   'exported',
   'resynced',
   'account',

@@ -32,6 +32,8 @@ export interface Turn {
   delayMs: number
   /** Between two entries of the host. */
   intervalMs: number
+  /** How long the host is remembered after its last turn; default: as one of repositories. */
+  keptMs?: number
 }
 
 export class RetrySchedule {
@@ -57,7 +59,7 @@ export class RetrySchedule {
   async defer(address: GroupAddress, id: string, entry: BackfillEvent, turn: Turn): Promise<boolean> {
     const { stream, group } = address
     const keys = [stream, retryKey(stream), retriesByDidKey(stream), hostKey(stream, turn.host)]
-    const numbers = [turn.delayMs, turn.intervalMs, this.#entriesMax, CLOSED_MS_MAX, HOST_KEPT_MS]
+    const numbers = [turn.delayMs, turn.intervalMs, this.#entriesMax, CLOSED_MS_MAX, turn.keptMs ?? HOST_KEPT_MS]
     const args = [group, id, entry.did, textOf(entry), ...numbers.map((n) => String(Math.round(n)))]
     return (await this.#run(scripts.putOff, keys, args)) !== 0
   }

@@ -3,12 +3,16 @@
  *
  * Only a FatalError concerns all, and a claim that cannot be given back: Redis refuses us, or we are wrong about something.
  */
+import { ownerOf } from '@sluice/atproto/host-owner.ts'
 import { describeError, FatalError, isAbort, TransientError } from '@sluice/runtime/errors.ts'
 import type { Logger } from '@sluice/runtime/log.ts'
 import type { Claim } from './claims.ts'
 import type { CrashSuspects } from './crash-suspects.ts'
 import { failureOf, judge, type DeadReason, type RetryLimits } from './failures.ts'
 import type { Progress } from './progress.ts'
+
+/** Between two of one owner. A silent host holds a place for 5 s, and two of them are asked at once. */
+const CROWDED_INTERVAL_MS = 500
 
 export interface SettlementOptions extends RetryLimits {
   suspects: CrashSuspects
@@ -79,9 +83,22 @@ export class Settlement {
     )
     const verdict = judge(claim.entry, failure, this.#options)
     if (verdict.act === 'bury') return this.bury(claim, verdict.reason, verdict.detail, verdict.attempts)
-    await claim.retry(verdict.entry, verdict.delayMs)
+    if (failure.class !== 'crowded' || !(await this.#deferCrowded(claim, verdict.delayMs)))
+      await claim.retry(verdict.entry, verdict.delayMs)
     progress.retries.inc(1, { class: failure.class })
     progress.outcome('retry')
+  }
+
+  /**
+   * Those of one owner that are turned away come back one after the other, as they find places: a host may list any number of did:webs below its domain, and all at once, every
+   * few seconds, they would keep the queue from moving. @returns false when too much is put off already, and of other DIDs
+   */
+  async #deferCrowded(claim: Claim, delayMs: number): Promise<boolean> {
+    const [, web] = /^did:web:(.*)$/s.exec(claim.entry.did) ?? []
+    if (web === undefined) return false
+    // Forgotten with its last turn: any number of domains can be made up, too.
+    const turn = { delayMs, intervalMs: CROWDED_INTERVAL_MS, keptMs: 0 }
+    return await claim.defer({ ...turn, host: `did:web:${ownerOf(web.replace(/%3a/i, ':'))}` })
   }
 
   async #bury(claim: Claim, reason: DeadReason, detail: string, attempts: number): Promise<void> {

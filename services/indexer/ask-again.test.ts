@@ -1,8 +1,6 @@
-import { Throttle } from '@sluice/atproto/throttle.ts'
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import { expect, test } from 'vitest'
-import { putOffMs, waitToAskAgainMs } from './ask-again.ts'
-import { SlowHostError } from './host-pace.ts'
+import { turnedAwayMs, waitToAskAgainMs } from './ask-again.ts'
 
 const HOUR_MS = 3_600_000
 const silence = new TransientError('nobody answers')
@@ -19,10 +17,8 @@ test('a host that asks for more gets it, and nothing less than the wait that is 
   expect(waitToAskAgainMs(10_000, 0, new RefusedError('invalid-value', 'not an answer'))).toBe(10_000)
 })
 
-test('who was not asked is put off: until there is a place, or some seconds, and not for longer each time', async () => {
-  const full = new Throttle({ name: 'test', concurrency: 1, perSecond: 1, waiting: 0 })
-  const turnedAway = await full.run(async () => undefined).catch((error: unknown) => error)
-  expect([0, 0.5, 1].map((random) => putOffMs(turnedAway, () => random))).toEqual([10_000, 12_500, 15_000])
-  expect(putOffMs(new SlowHostError('slow of late'))).toBe(0)
-  expect([silence, new RefusedError('invalid-value', ''), undefined].map((error) => putOffMs(error))).toEqual([undefined, undefined, undefined]) // prettier-ignore
+test('who was turned away is asked about again after some seconds, not all at once', () => {
+  expect([0, 0.5, 1].map((random) => turnedAwayMs(() => random))).toEqual([10_000, 12_500, 15_000])
+  expect([0, 1].map((random) => turnedAwayMs(() => random, 1_000))).toEqual([10_000, 15_000])
+  expect([0, 1].map((random) => turnedAwayMs(() => random, 60_000))).toEqual([60_000, 90_000])
 })

@@ -1,8 +1,6 @@
 /** When an account is asked about again that nobody answered for, or that nobody was asked about. */
-import { CrowdedError } from '@sluice/atproto/throttle.ts'
 import { retryAfterMs } from '@sluice/runtime/backoff.ts'
 import { TransientError, type RefusedError } from '@sluice/runtime/errors.ts'
-import { SlowHostError } from './host-pace.ts'
 
 const CAP_MS = 6 * 3_600_000
 /** A silent host holds its place for 5 s: after twice that others have it. */
@@ -19,15 +17,10 @@ export function waitToAskAgainMs(retryMs: number, failures: number, error: Trans
 }
 
 /**
- * How long to wait after being turned away (`CrowdedError`): 10 to 15 s, however often, since nothing was tried; not all at the same moment.
+ * How long to wait after being turned away (`CrowdedError`): 10 to 15 s, or for as long as that says and up to a half more, however often, since nothing was tried; not all at
+ * the same moment.
  * @param random draws from 0 to 1
  */
-export function turnedAwayMs(random: () => number): number {
-  return TURNED_AWAY_MS * (1 + random() / 2)
-}
-
-/** How long an account is put off that was not asked about: its host was slow of late, or too many wait. Undefined of any other error. */
-export function putOffMs(error: unknown, random = Math.random): number | undefined {
-  if (error instanceof SlowHostError) return 0
-  return error instanceof CrowdedError ? turnedAwayMs(random) : undefined
+export function turnedAwayMs(random: () => number, retryAfterMs = 0): number {
+  return Math.max(TURNED_AWAY_MS, retryAfterMs) * (1 + random() / 2)
 }

@@ -3,6 +3,7 @@
  * their DID document names it now: beside the data path, while no connection is held. Several indexers share the queue. While nobody answers, the times decide.
  */
 import type { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
+import { CrowdedError } from '@sluice/atproto/throttle.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import type { AccountEvent } from '@sluice/events/stream-event.ts'
 import {
@@ -10,6 +11,7 @@ import {
   claimAccountChecks,
   failAccountCheck,
   overdueAccountChecks,
+  returnAccountCheck,
   settleAccountCheck,
   type AccountClaim,
   type AccountQueue,
@@ -20,8 +22,8 @@ import type { Logger } from '@sluice/runtime/log.ts'
 import type { Metrics } from '@sluice/runtime/metrics.ts'
 import type { Service } from '@sluice/runtime/service.ts'
 import { isInShard, WHOLE, type Shard } from '@sluice/streams/spread.ts'
-import { putOffMs, waitToAskAgainMs } from './ask-again.ts'
-import { HostPace } from './host-pace.ts'
+import { turnedAwayMs, waitToAskAgainMs } from './ask-again.ts'
+import { HostPace, SlowHostError } from './host-pace.ts'
 import { servePlaces } from './places.ts'
 import { whereabouts, type Asking, type StatusSources } from './whereabouts.ts'
 
@@ -42,7 +44,7 @@ export interface AccountChecksOptions extends StatusSources {
 
 type Answer = Pick<AccountEvent, 'active' | 'status'>
 
-const OUTCOMES = ['as-held', 'differs', 'overtaken', 'put-off', 'unknown'] as const
+const OUTCOMES = ['as-held', 'differs', 'overtaken', 'put-off', 'turned-away', 'unknown'] as const
 /** How many are asked about at a time. Hosts that never answer, or slowly, keep out only others that do so. */
 const PLACES: Record<AccountQueue, number> = { new: 3, failing: 1 }
 
@@ -55,7 +57,7 @@ export class AccountChecks implements Service {
     this.#options = { pollMs: 1_000, retryMs: 10_000, claimMs: 120_000, shard: WHOLE, pace: new HostPace(), ...options }
     this.#outcomes = options.metrics.counter({
       name: 'sluice_account_checks_total',
-      help: 'Questions to hosts how an account stands of which different things were said. as-held: the index had it right; differs: it has now; overtaken: more was said meanwhile, asked again; put-off: its host was slow of late, or too many wait for their did:webs, asked in the place of those that do not answer; unknown: nobody answered, asked again.',
+      help: 'Questions to hosts how an account stands of which different things were said. as-held: the index had it right; differs: it has now; overtaken: more was said meanwhile, asked again; put-off: its host was slow of late, asked in the place of those that do not answer; turned-away: nobody was asked, since too many wait for their did:webs; due again within 15 s; unknown: nobody answered, asked again.',
       labels: { outcome: OUTCOMES },
     })
     options.metrics.gauge({
@@ -90,8 +92,8 @@ export class AccountChecks implements Service {
     try {
       said = await this.#ask(claim.did, { pace: this.#options.pace, inHaste: queue === 'new', signal })
     } catch (error) {
-      const waitMs = putOffMs(error)
-      if (waitMs !== undefined) return await this.#putOff(claim, waitMs)
+      if (error instanceof SlowHostError) return await this.#putOff(claim)
+      if (error instanceof CrowdedError) return await this.#turnedAway(claim)
       if (!(error instanceof TransientError)) throw error
       return await this.#askAgain(claim, error)
     }
@@ -124,10 +126,16 @@ export class AccountChecks implements Service {
     }
   }
 
-  /** It is asked at once, or as soon as there may be room, in the place of those that do not answer. */
-  async #putOff(claim: AccountClaim, waitMs: number): Promise<void> {
+  /** It is asked at once, in the place of those that do not answer. */
+  async #putOff(claim: AccountClaim): Promise<void> {
     this.#outcomes.inc(1, { outcome: 'put-off' })
-    await failAccountCheck(this.#options.db, claim, new Date(Date.now() + waitMs).toISOString())
+    await failAccountCheck(this.#options.db, claim, new Date().toISOString())
+  }
+
+  /** Nobody was asked: in the same place, as soon as there may be room. */
+  async #turnedAway(claim: AccountClaim): Promise<void> {
+    this.#outcomes.inc(1, { outcome: 'turned-away' })
+    await returnAccountCheck(this.#options.db, claim, new Date(Date.now() + turnedAwayMs(Math.random)).toISOString())
   }
 
   /** Later, and ever later: there was no answer, or none that can be used. */

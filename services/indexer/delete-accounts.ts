@@ -2,6 +2,7 @@
  * Carries out deletions, beside the data path: confirms what was reported, purges, and requests the repository of an account that is back. Every step
  * is durable before the next, so a process that dies leaves a claim that runs out, and whoever takes it then continues.
  */
+import { CrowdedError } from '@sluice/atproto/throttle.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { SEQ_BACKFILL, type AccountEvent } from '@sluice/events/stream-event.ts'
@@ -14,6 +15,7 @@ import {
   forgetDeletion,
   overdueDeletions,
   postponeDeletion,
+  returnDeletion,
   type DeletionClaim,
   type DeletionQueue,
 } from '@sluice/indexing/deletion-queue.ts'
@@ -26,8 +28,8 @@ import { readChains, moveChain, UNKNOWN_CHAIN } from '@sluice/streams/chain-stat
 import type { Redis } from '@sluice/streams/connection.ts'
 import { StateConflictError, type Producer } from '@sluice/streams/producer.ts'
 import { isInShard, WHOLE, type Shard } from '@sluice/streams/spread.ts'
-import { putOffMs, waitToAskAgainMs } from './ask-again.ts'
-import { HostPace } from './host-pace.ts'
+import { turnedAwayMs, waitToAskAgainMs } from './ask-again.ts'
+import { HostPace, SlowHostError } from './host-pace.ts'
 import { servePlaces } from './places.ts'
 import { whereabouts, type StatusSources, type Whereabouts } from './whereabouts.ts'
 
@@ -49,7 +51,7 @@ export interface DeletionsOptions extends StatusSources {
   batchRecords?: number
 }
 
-const OUTCOMES = ['purged', 'hosted', 'returned', 'put-off', 'unknown'] as const
+const OUTCOMES = ['purged', 'hosted', 'returned', 'put-off', 'turned-away', 'unknown'] as const
 /**
  * How many are worked on at a time. Whoever has a thousand accounts at a host that never answers, or slowly, keeps out only others of that kind, and a purge of millions of
  * records nobody who is back.
@@ -72,7 +74,7 @@ export class Deletions implements Service {
     this.#db = options.index.db
     this.#outcomes = options.metrics.counter({
       name: 'sluice_account_deletions_total',
-      help: 'Reported deletions. purged: confirmed and carried out; hosted: the account is still there; returned: its repository was asked for; put-off: its host was slow of late, or too many wait for their did:webs, asked in the place of those that do not answer; unknown: nobody answered.',
+      help: 'Reported deletions. purged: confirmed and carried out; hosted: the account is still there; returned: its repository was asked for; put-off: its host was slow of late, asked in the place of those that do not answer; turned-away: nobody was asked, since too many wait for their did:webs; due again within 15 s; unknown: nobody answered.',
       labels: { outcome: OUTCOMES },
     })
     options.metrics.gauge({
@@ -112,8 +114,8 @@ export class Deletions implements Service {
     try {
       found = await whereabouts(this.#options, did, { pace, inHaste: queue === 'new', signal })
     } catch (error) {
-      const waitMs = putOffMs(error)
-      if (waitMs !== undefined) return await this.#putOff(claim, waitMs)
+      if (error instanceof SlowHostError) return await this.#putOff(claim)
+      if (error instanceof CrowdedError) return await this.#turnedAway(claim)
       if (!(error instanceof TransientError)) throw error
       return await this.#askAgain(claim, error)
     }
@@ -146,10 +148,16 @@ export class Deletions implements Service {
     this.#outcomes.inc(1, { outcome: kind })
   }
 
-  /** Its host is asked at once, or as soon as there may be room, in the place of those that do not answer. */
-  async #putOff({ did }: DeletionClaim, waitMs: number): Promise<void> {
+  /** Its host is asked at once, in the place of those that do not answer. */
+  async #putOff({ did }: DeletionClaim): Promise<void> {
     this.#outcomes.inc(1, { outcome: 'put-off' })
-    await failDeletion(this.#db, did, inMs(waitMs))
+    await failDeletion(this.#db, did, inMs(0))
+  }
+
+  /** Nobody was asked: in the same place, as soon as there may be room. */
+  async #turnedAway({ did }: DeletionClaim): Promise<void> {
+    this.#outcomes.inc(1, { outcome: 'turned-away' })
+    await returnDeletion(this.#db, did, inMs(turnedAwayMs(Math.random)))
   }
 
   /** Later, and ever later: there was no answer, or none that can be used. */

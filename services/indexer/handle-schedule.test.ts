@@ -8,7 +8,7 @@ const CLAIM: HandleClaim = { did: 'did:web:a.example', queue: 'new', askedAt: ''
 test('who was turned away stays where it is and as often tried as it was, and is due within seconds', () => {
   for (const queue of ['new', 'again', 'failing'] as const) {
     const next = (random: number) =>
-      nextCheck({ ...CLAIM, queue }, { outcome: 'turned-away' }, SCHEDULE, 0, () => random)
+      nextCheck({ ...CLAIM, queue }, { outcome: 'turned-away', retryAfterMs: 1_000 }, SCHEDULE, 0, () => random)
     expect(next(0)).toEqual({ queue, tries: 3, dueAt: new Date(10_000).toISOString() })
     expect(next(1)).toEqual({ queue, tries: 3, dueAt: new Date(15_000).toISOString() })
   }

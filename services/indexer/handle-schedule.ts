@@ -1,4 +1,4 @@
-/** When an account's handle is checked next: a verified one when it is old, any other after a wait that doubles; who was turned away within seconds. Pure. */
+/** When an account's handle is checked next: a verified one when it is old, any other after a wait that doubles; who was turned away soon. Pure. */
 import type { HandleCheck, HandleClaim } from '@sluice/indexing/handles.ts'
 import { turnedAwayMs } from './ask-again.ts'
 
@@ -19,8 +19,8 @@ export type HandleFinding =
   | { outcome: 'none' }
   /** A directory, name server or host did not answer, or wants to be asked later. */
   | { outcome: 'unknown'; retryAfterMs: number }
-  /** Nobody was asked: too many wait. */
-  | { outcome: 'turned-away' }
+  /** Nobody was asked: too many wait, or the owner of the handle's host is slow. */
+  | { outcome: 'turned-away'; retryAfterMs: number }
 
 /** @param random draws from 0 to 1 */
 export function nextCheck(
@@ -35,7 +35,7 @@ export function nextCheck(
     // Accounts that came together, as from an export, do not come together for ever.
     return { queue: 'again', dueAt: due(schedule.refreshMs * (0.9 + 0.2 * random())), tries: 0 }
   }
-  if (finding.outcome === 'turned-away') return { queue, dueAt: due(turnedAwayMs(random)), tries }
+  if (finding.outcome === 'turned-away') return { queue, dueAt: due(turnedAwayMs(random, finding.retryAfterMs)), tries }
   const firstMs = finding.outcome === 'none' ? schedule.noneMs : schedule.retryMs
   const waitMs = Math.min(schedule.capMs, firstMs * 2 ** Math.min(tries, 30)) * (0.5 + 0.5 * random())
   const askedMs = finding.outcome === 'unknown' ? finding.retryAfterMs : 0

@@ -91,3 +91,20 @@ test('four hosts that never answer leave the others of their owner as they are, 
   }
   expect(silences).toBeGreaterThan(100)
 })
+
+test('what was waited for before a host was asked, or after its answer, nobody owes, nor what was answered without it', async () => {
+  let nowMs = 0
+  const pace = new HostPace(() => nowMs)
+  const asked = (beforeMs: number, itsMs: number, afterMs: number): Promise<void> =>
+    pace.askInTurn('good', true, async (watch) => {
+      nowMs += beforeMs
+      if (itsMs >= 0) watch.asked()
+      nowMs += Math.max(0, itsMs)
+      if (itsMs >= 0) watch.answered()
+      nowMs += afterMs
+    })
+  for (let i = 0; i < 100; i++) await asked(60_000, 900, 60_000)
+  for (let i = 0; i < 100; i++) await asked(0, -1, 60_000)
+  await asked(0, 9_900, 0)
+  await expect(asked(0, 0, 0)).rejects.toThrow(SlowHostError)
+})

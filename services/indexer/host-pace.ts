@@ -8,8 +8,11 @@
  * What a host owes of its questions in such places, its owner (`host-owner.ts`) owes as well, and pays off five times as fast: all hosts below one domain have half of a
  * place, or each new one would have a slow question. That is as much as four hosts take that never answer, so that the others of a large owner do not suffer for a few.
  *
+ * What is waited for before the host is asked, or after it has answered, is ours, and nobody owes it.
+ *
  * Kept by each process for itself. Bounded: the hosts that are remembered.
  */
+import type { AskingWatch } from '@sluice/atproto/flight.ts'
 import { ownerOf } from '@sluice/atproto/host-owner.ts'
 import { TransientError } from '@sluice/runtime/errors.ts'
 
@@ -49,14 +52,27 @@ export class HostPace {
 
   /** Asks the host. @param inHaste others wait for this place @throws SlowHostError; what `ask` throws */
   async ask<T>(host: string, inHaste: boolean, ask: () => Promise<T>): Promise<T> {
+    return await this.askInTurn(host, inHaste, (watch) => {
+      watch.asked()
+      return ask()
+    })
+  }
+
+  /** As `ask`, where the host is not asked at once, or not at all. @param ask tells when it is, and when it has answered */
+  async askInTurn<T>(host: string, inHaste: boolean, ask: (watch: AskingWatch) => Promise<T>): Promise<T> {
     const owner = ownerOf(host)
     if (inHaste && this.#hosts.owesTooMuch(host)) throw new SlowHostError(`${host} was slow of late`)
     if (inHaste && this.#owners.owesTooMuch(owner)) throw new SlowHostError(`hosts of ${owner} were slow of late`)
-    const began = this.#now()
+    let askedAt: number | undefined
+    let answeredAt: number | undefined
+    const watch: AskingWatch = {
+      asked: () => void (askedAt ??= this.#now()),
+      answered: () => void (answeredAt ??= this.#now()),
+    }
     try {
-      return await ask()
+      return await ask(watch)
     } finally {
-      const lateMs = this.#now() - began - SOON_MS
+      const lateMs = askedAt === undefined ? 0 : (answeredAt ?? this.#now()) - askedAt - SOON_MS
       if (lateMs > 0) {
         this.#hosts.owe(host, lateMs)
         if (inHaste) this.#owners.owe(owner, lateMs)

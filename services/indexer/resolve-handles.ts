@@ -4,7 +4,8 @@
  *
  * - New accounts and identity events go first, then handles whose check is old, then what failed. Each kind has places of its own, so broken
  *   accounts cost their own share and nothing more.
- * - "Could not be asked" changes no handle. Who is turned away, since too many wait for their did:webs, was not tried: it keeps its queue. While the directory answers nobody, single accounts probe it and the others wait untouched.
+ * - "Could not be asked" changes no handle. Who is turned away, since too many wait for their did:webs, or too many handles of its owner give no answer, was not tried: it keeps its
+ *   queue. While the directory answers nobody, single accounts probe it and the others wait untouched.
  */
 import type { HandleResolver } from '@sluice/atproto/handle-resolver.ts'
 import type { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
@@ -149,8 +150,7 @@ export class Handles implements Service {
     } catch (error) {
       if (!(error instanceof TransientError)) throw error
       this.#options.log.debug({ did, error: error.message }, 'a handle could not be verified')
-      if (error instanceof CrowdedError) return { outcome: 'turned-away' }
-      return { outcome: 'unknown', retryAfterMs: retryAfterMs(error) }
+      return { outcome: error instanceof CrowdedError ? 'turned-away' : 'unknown', retryAfterMs: retryAfterMs(error) }
     }
   }
 
@@ -259,7 +259,7 @@ function declareMetrics(metrics: Metrics, db: DatabasePool) {
   return {
     checks: metrics.counter({
       name: 'sluice_handle_checks_total',
-      help: 'Checks of handles. unknown: a directory, name server or host did not answer; nothing was changed, it is tried again. turned-away: nobody was asked, since too many wait for their did:webs; due again within 15 s, and no failure of it.',
+      help: 'Checks of handles. unknown: a directory, name server or host did not answer; nothing was changed, it is tried again. turned-away: nobody was asked, since too many wait for their did:webs, or the servers of one owner do not answer for too many handles; due again within 90 s, and no failure of it.',
       labels: { queue: CHECK_QUEUES, outcome: OUTCOMES },
     }),
     dispossessed: metrics.counter({

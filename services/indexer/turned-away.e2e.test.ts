@@ -63,27 +63,30 @@ test('A4 the check of its handle comes again within seconds, in its own queue, a
   await expect.poll(held, poll).toEqual([{ queue: 'new', tries: 0, soon: true }])
 })
 
-test('A1 how it stands is asked again within seconds', async ({ database, redisUrl }) => {
+test('A1 how it stands is asked again within seconds, as before, and that was no question', async ({
+  database,
+  redisUrl,
+}) => {
   await using it = await crowded(database, redisUrl)
   await applyBatch(it.index, [
     account('2026-06-01T12:00:00.000Z', true, undefined, did),
     account('2026-06-01T12:00:01.000Z', false, 'deactivated', did),
   ])
-  const putOff = 'account_checks_total{outcome="put-off"} 1'
-  await expect.poll(() => it.metrics.render(), poll).toContain(putOff)
-  const text = 'select state, "dueAt" < $2 as soon from account_check where did = $1'
+  const turnedAway = 'account_checks_total{outcome="turned-away"} 1'
+  await expect.poll(() => it.metrics.render(), poll).toContain(turnedAway)
+  const text = 'select state, tries::int as tries, "dueAt" < $2 as soon from account_check where did = $1'
   const soon = new Date(Date.now() + 60_000).toISOString()
   const held = async () => (await it.index.db.query(text, [did, soon])).rows
-  await expect.poll(held, poll).toEqual([{ state: 'failing', soon: true }])
+  await expect.poll(held, poll).toEqual([{ state: 'new', tries: 0, soon: true }])
 })
 
 test('A2 whether it is gone is asked again within seconds, and nothing is removed', async ({ database, redisUrl }) => {
   await using it = await crowded(database, redisUrl)
   await applyBatch(it.index, [account('2026-06-01T12:00:00.000Z', false, 'deleted', did)])
-  const putOff = 'account_deletions_total{outcome="put-off"} 1'
-  await expect.poll(() => it.metrics.render(), poll).toContain(putOff)
-  const text = 'select state, "dueAt" < $2 as soon from account_deletion where did = $1'
+  const turnedAway = 'account_deletions_total{outcome="turned-away"} 1'
+  await expect.poll(() => it.metrics.render(), poll).toContain(turnedAway)
+  const text = 'select state, tries::int as tries, "dueAt" < $2 as soon from account_deletion where did = $1'
   const soon = new Date(Date.now() + 60_000).toISOString()
   const held = async () => (await it.index.db.query(text, [did, soon])).rows
-  await expect.poll(held, poll).toEqual([{ state: 'reported', soon: true }])
+  await expect.poll(held, poll).toEqual([{ state: 'reported', tries: 0, soon: true }])
 })

@@ -1,4 +1,5 @@
 /** A1, A2: what the host of an account says of it, where that host is an old one, or nobody answers. */
+import type { ServerResponse } from 'node:http'
 import { HttpClient } from '@sluice/atproto/http.ts'
 import { MemoryIdentityCache } from '@sluice/atproto/identity-cache.ts'
 import { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
@@ -119,4 +120,32 @@ test('A1 the host of a did:web that was slow to say who it is is not asked where
   await expect(ask(true)).rejects.toThrow(SlowHostError)
   expect(server.requests.length).toBe(1)
   await expect(ask(false)).rejects.toThrow('answers 503')
+})
+
+test('A1 the host of a did:web that waited for the turn of others before it was asked was not slow', async () => {
+  await using stack = new AsyncDisposableStack()
+  let nowMs = 0
+  const open = new Map<string, ServerResponse>()
+  const server = stack.use(
+    await httpServer((request, response) => void open.set(request.url!.split('/')[1]!, response)),
+  )
+  const client = stack.adopt(new HttpClient({ allowPrivate: true }), (client) => client.close())
+  // Every name leads to this server.
+  const http: Pick<HttpClient, 'get'> = {
+    get: (url, options) => client.get(`${server.url}/${new URL(url).host}`, options),
+  }
+  const identities = new IdentityResolver({ plcUrl: server.url, http, cache: new MemoryIdentityCache(), webConcurrency: 1 }) // prettier-ignore
+  const pace = new HostPace(() => nowMs)
+  const ask = (host: string) => whereabouts({ identities, xrpc: new XrpcClient(client) }, `did:web:${host}`, asking({ pace })) // prettier-ignore
+  const silent = ask('silent.example')
+  await expect.poll(() => [...open.keys()]).toEqual(['silent.example'])
+  const waiting = ask('waiting.test')
+  nowMs += 60_000
+  open.get('silent.example')!.writeHead(503).end()
+  await expect(silent).rejects.toThrow('answers 503')
+  await expect.poll(() => open.has('waiting.test')).toBe(true)
+  open.get('waiting.test')!.writeHead(503).end()
+  await expect(waiting).rejects.toThrow('answers 503')
+  await expect(pace.ask('silent.example', true, async () => 'asked')).rejects.toThrow(SlowHostError)
+  expect(await pace.ask('waiting.test', true, async () => 'asked')).toBe('asked')
 })

@@ -2,6 +2,7 @@
  * What its own host says of an account: whether it is really gone, and how it stands. Asked is the host that its identity names now, because what was said may come from a
  * host that the account has left, or from an event of long ago.
  */
+import type { AskingWatch } from '@sluice/atproto/flight.ts'
 import type { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
 import { XrpcRefusedError, type XrpcClient } from '@sluice/atproto/xrpc.ts'
 import { DELETED } from '@sluice/indexing/accounts.ts'
@@ -41,9 +42,10 @@ export async function whereabouts(
   { pace, inHaste, signal }: Asking,
 ): Promise<Whereabouts> {
   // A directory may have asked for minutes of quiet: a stop does not wait for them.
-  const resolve = async () => (await untilAborted(identities.refresh(did), signal)).resolution
+  const resolve = async (watch?: AskingWatch) => (await untilAborted(identities.refresh(did, watch), signal)).resolution
   const web = webHost(did)
-  const resolution = await (web === undefined ? resolve() : pace.ask(web, inHaste, resolve))
+  // Before it is asked others' did:webs may have their turn, which is not its fault.
+  const resolution = await (web === undefined ? resolve() : pace.askInTurn(web, inHaste, resolve))
   if (resolution.status === 'tombstoned') return { kind: 'gone' }
   if (resolution.status !== 'found') {
     // The directory forgets nobody: one that says so is a mirror that is behind, or the wrong one. The host of a did:web may well.

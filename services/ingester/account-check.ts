@@ -4,9 +4,11 @@
  *
  * Runs beside the data path and delays nothing. Each account is asked about once in a while, and few at a time: of each host one, and hosts that never answer in places of
  * their own (`host-places.ts`), or hundreds of accounts at such hosts would hold up all others. The host of a did:web is asked twice: for its document, and, mostly, for
- * the status, by whose answer it is judged. If the host disagrees with what we hold, its answer goes to the stream as an account event,
- * dated just before the question, and changes the chain record as a relay's event does.
+ * the status, by whose answer it is judged. What others' did:webs keep it waiting is not its time. If the host disagrees with what we hold, its answer goes to the stream as an
+ * account event, dated just before the question, and changes the chain record as a relay's event does.
  */
+import type { AskingWatch } from '@sluice/atproto/flight.ts'
+import { CrowdedError } from '@sluice/atproto/throttle.ts'
 import type { RepoStatus, XrpcClient } from '@sluice/atproto/xrpc.ts'
 import { backfillEventCodec, streamEventCodec } from '@sluice/events/codec.ts'
 import { SEQ_BACKFILL, type AccountEvent } from '@sluice/events/stream-event.ts'
@@ -42,6 +44,8 @@ const EVERY_MS = 3_600_000
 const CONCURRENCY = 8
 const WAITING = 10_000
 const ANSWER_MS = 10_000
+/** That a did:web may wait until its host is asked, in a place that others wait for. */
+const TURN_MS = 3_000
 /** The answer is a line. */
 const LIMITS = { headersMs: ANSWER_MS, totalMs: ANSWER_MS, bytes: 64 * 1024 }
 const REMEMBERED = 100_000
@@ -104,9 +108,8 @@ export class AccountCheck implements Service {
 
   async #check(did: string, signal: AbortSignal): Promise<void> {
     const host = webHost(did)
-    const ask = (): Promise<void> => this.#resolve(did, signal)
-    if (host === undefined) await this.#resolving.push(did, ask, signal)
-    else this.#add(did, host, { ask, isFirst: true })
+    if (host === undefined) await this.#resolving.push(did, () => this.#resolve(did, signal), signal)
+    else this.#add(did, host, { ask: (watch) => this.#resolve(did, signal, watch), isFirst: true })
   }
 
   /** One that finds no room is left for the next time that it is suspected. */
@@ -114,38 +117,48 @@ export class AccountCheck implements Service {
     this.#places.add(host, { ...question, drop: () => void this.#asked.delete(did) })
   }
 
-  async #resolve(did: string, signal: AbortSignal): Promise<void> {
+  async #resolve(did: string, signal: AbortSignal, watch?: AskingWatch): Promise<void> {
     const { keys, onAnswer } = this.#options
     await this.#answering(did, signal, async () => {
-      const { pds } = await (webHost(did) === undefined ? keys.resolve(did, signal) : this.#inTime(did, signal))
+      const { pds } = await (watch === undefined ? keys.resolve(did, signal) : this.#inTime(did, signal, watch))
       if (pds === undefined) return onAnswer('no-answer')
       const { host } = new URL(pds)
-      this.#add(did, host, { ask: (answered) => this.#ask({ did, pds, host, answered }, signal) })
+      this.#add(did, host, { ask: (watch) => this.#ask({ did, pds, host, watch }, signal) })
     })
   }
 
-  /** Its commits wait for the document of a did:web for a minute; this is less, and holds a place that others wait for. */
-  async #inTime(did: string, signal: AbortSignal): Promise<Account> {
+  /**
+   * Its commits wait for the document of a did:web for a minute; this is less, and holds a place that others wait for.
+   * @throws CrowdedError when nobody was asked
+   */
+  async #inTime(did: string, signal: AbortSignal, watch: AskingWatch): Promise<Account> {
     const stop = new AbortController()
     const ends = AbortSignal.any([signal, stop.signal])
-    const over = sleep(ANSWER_MS, ends).then(() => {
+    let isAsked = false
+    // An answer that is none is followed by another question: all that is its host's time.
+    const asking = { asked: () => ((isAsked = true), watch.asked()), answered: () => {} }
+    const over = async (): Promise<never> => {
+      await sleep(TURN_MS, ends)
+      if (!isAsked) throw new CrowdedError(`${did} has not had its turn within ${TURN_MS} ms`)
+      await sleep(ANSWER_MS - TURN_MS, ends)
       throw new TransientError(`${did}: no document within ${ANSWER_MS} ms`)
-    })
+    }
     try {
-      return await Promise.race([this.#options.keys.resolve(did, ends), over])
+      return await Promise.race([this.#options.keys.resolve(did, ends, asking), over()])
     } finally {
       stop.abort()
     }
   }
 
   async #ask(
-    { did, pds, host, answered }: { did: string; pds: string; host: string; answered: () => void },
+    { did, pds, host, watch }: { did: string; pds: string; host: string; watch: AskingWatch },
     signal: AbortSignal,
   ): Promise<void> {
     const { xrpc, onAnswer } = this.#options
     await this.#answering(did, signal, async () => {
       const time = new Date().toISOString()
-      const status = await xrpc.getRepoStatus(pds, did, { signal, limits: LIMITS }).finally(answered)
+      watch.asked()
+      const status = await xrpc.getRepoStatus(pds, did, { signal, limits: LIMITS }).finally(() => watch.answered())
       onAnswer((await this.#settle(did, host, time, status, signal)) ? 'differs' : 'as-held')
     })
   }
@@ -157,6 +170,8 @@ export class AccountCheck implements Service {
       await ask()
     } catch (error) {
       if (isAbort(error) && signal.aborted) return
+      // Nobody was asked: it is when the account is next suspected.
+      if (error instanceof CrowdedError) return void this.#asked.delete(did)
       // A refusal may be the host's answer or what our client makes of it: a redirect to nowhere, a private address, too many bytes.
       const isTheirs =
         error instanceof TransientError || error instanceof RefusedError || error instanceof IdentityUnavailableError

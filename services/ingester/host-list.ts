@@ -7,7 +7,7 @@
 import type { ListedHost, Page, XrpcClient } from '@sluice/atproto/xrpc.ts'
 import { retry, type BackoffPolicy, type Retry } from '@sluice/runtime/backoff.ts'
 import type { TransientError } from '@sluice/runtime/errors.ts'
-import { GivenUpError, isOfCursor } from './repo-list.ts'
+import { givenUp, GivenUpError, isOfCursor, triesOf } from './repo-list.ts'
 import type { Upstream } from './upstream.ts'
 
 export interface HostListOptions {
@@ -47,6 +47,7 @@ async function pageAt(
   const ask = async (): Promise<Page<ListedHost>> => xrpc.listHosts(relay.webUrl, query, { signal })
   let failed: TransientError | undefined
   const page = retry(signal, backoff, ask, (wait) => {
+    if (cursor === undefined && wait.attempt >= triesOf(wait.error)) throw givenUp(relay.webUrl, wait)
     onWait(wait)
     if (cursor === undefined || wait.attempt < TRIES || !isOfCursor(wait.error)) return
     failed = wait.error

@@ -11,8 +11,9 @@ function stage() {
   const ask = (host: string, { isFirst = false } = {}): void =>
     places.add(host, {
       isFirst,
-      ask(answered) {
+      ask({ asked, answered }) {
         begun.push(host)
+        asked()
         const { promise, resolve } = Promise.withResolvers<void>()
         open.set(host, [...(open.get(host) ?? []), () => (answered(), resolve())])
         return promise
@@ -53,35 +54,35 @@ test('of which nothing is known waits for each that is silent once, whatever wai
   for (const host of silent) for (let i = 0; i < 100; i++) ask(host)
   ask('new')
   await answer(silent.slice(0, 8), 10_000)
-  expect(new Set(underWay())).toEqual(new Set(['silent 0', 'silent 1', ...silent.slice(8, 16)]))
+  expect(new Set(underWay())).toEqual(new Set([...silent.slice(0, 3), ...silent.slice(8, 16)]))
   await answer(silent.slice(8, 16), 10_000)
   expect(begun).toContain('new')
-  // The silent ones that are known have two places, and take turns there.
-  expect(underWay().sort()).toEqual(['new', 'silent 0', 'silent 1', ...silent.slice(16)].sort())
-  await answer(['silent 0', 'silent 1'], 10_000)
-  expect(begun.slice(-2)).toEqual(['silent 2', 'silent 3'])
+  // The silent ones that are known have three places, and take turns there.
+  expect(underWay().sort()).toEqual(['new', ...silent.slice(0, 3), ...silent.slice(16)].sort())
+  await answer(silent.slice(0, 2), 10_000)
+  expect(begun.slice(-2)).toEqual(['silent 3', 'silent 4'])
 })
 
 test('of each host one at a time, in the places of what it is by now', async () => {
   const { ask, answer, underWay } = stage()
-  const silent = names('silent', 3)
+  const silent = names('silent', 4)
   for (const host of silent) for (let i = 0; i < 3; i++) ask(host)
   await answer(silent, 10_000)
-  expect(underWay()).toEqual(['silent 0', 'silent 1'])
+  expect(underWay()).toEqual(silent.slice(0, 3))
   for (let i = 0; i < 4; i++) ask('host')
   await answer(['host'], 10)
-  expect(underWay()).toEqual(['silent 0', 'silent 1', 'host'])
+  expect(underWay()).toEqual([...silent.slice(0, 3), 'host'])
   await answer(['host'], 10_000)
-  expect(underWay()).toEqual(['silent 0', 'silent 1'])
-  await answer(['silent 0', 'silent 1'], 10_000)
-  expect(underWay()).toEqual(['silent 2', 'host'])
+  expect(underWay()).toEqual(silent.slice(0, 3))
+  await answer(silent.slice(0, 3), 10_000)
+  expect(underWay().sort()).toEqual(['host', 'silent 0', 'silent 3'])
   await answer(['host'], 10)
-  expect(underWay().sort()).toEqual(['host', 'silent 0', 'silent 2'])
+  expect(underWay().sort()).toEqual(['host', 'silent 0', 'silent 1', 'silent 3'])
 })
 
 test('who says who it is, and then nothing, is no quick one: not before it was silent, and not after', async () => {
   const { ask, answer, underWay } = stage()
-  const silent = names('silent', 3)
+  const silent = names('silent', 4)
   const known = async (): Promise<void> => {
     for (const host of silent) ask(host, { isFirst: true })
     for (const host of silent) await answer([host], 10)
@@ -90,23 +91,26 @@ test('who says who it is, and then nothing, is no quick one: not before it was s
   await known()
   // Were they quick, all of the new ones would be under way beside them.
   for (const host of names('new', 8)) ask(host)
-  expect(underWay()).toEqual([...silent, ...names('new', 5)])
+  expect(underWay()).toEqual([...silent, ...names('new', 4)])
   await answer(silent, 10_000)
   await known()
-  expect(underWay().filter((host) => silent.includes(host))).toEqual(silent.slice(0, 2))
+  expect(underWay().filter((host) => silent.includes(host))).toEqual(silent.slice(0, 3))
 })
 
-test('what we do with an answer does not make its host a slow one', async () => {
+test('what is waited for before a host is asked, or done with its answer, does not make it a slow one', async () => {
   let nowMs = 0
   const places = new HostPlaces(() => nowMs)
   const drop = (): void => expect.fail('there is room')
-  const silent = names('silent', 3)
-  places.add('good', { ask: async (answered) => (answered(), void (nowMs += 60_000)), drop })
-  for (const host of silent) places.add(host, { ask: async () => void (nowMs += 10_000), drop })
+  const silent = names('silent', 4)
+  const pass = (ms: number): void => void (nowMs += ms)
+  places.add('good', { ask: async (watch) => (pass(60_000), watch.asked(), watch.answered(), pass(60_000)), drop })
+  places.add('turned away', { isFirst: true, ask: async () => pass(60_000), drop })
+  for (const host of silent) places.add(host, { ask: async (watch) => (watch.asked(), pass(10_000)), drop })
   await places.drained()
   const begun: string[] = []
-  for (const host of [...silent, 'good']) places.add(host, { ask: async () => void begun.push(host), drop })
-  expect(begun).toEqual(['silent 0', 'silent 1', 'good'])
+  for (const host of [...silent, 'good', 'turned away'])
+    places.add(host, { ask: async () => void begun.push(host), drop })
+  expect(begun).toEqual([...silent.slice(0, 3), 'good', 'turned away'])
   await places.drained()
 })
 
@@ -131,29 +135,54 @@ test('what waits is bounded, and those that are silent leave room for the others
   expect(underWay()).toContain('new')
 })
 
+const below = (domain: string, count: number) => Array.from({ length: count }, (_, i) => `h${i}.${domain}`)
+
 test('hosts of one domain, of each of which nothing is known, leave places and room to those of others', async () => {
   const { ask, answer, underWay, dropped } = stage()
-  const evil = Array.from({ length: 6_000 }, (_, i) => `h${i}.evil.example`)
+  const evil = below('evil.example', 6_000)
   for (const host of evil) ask(host)
-  expect(underWay()).toEqual(evil.slice(0, 4))
+  // While nobody else asks it has all places but one.
+  expect(underWay()).toEqual(evil.slice(0, 7))
   expect(dropped.length).toBe(6_000 - 2_500)
-  const others = Array.from({ length: 5 }, (_, i) => `${i}.org`)
-  for (const host of others) ask(host)
-  expect(underWay()).toEqual([...evil.slice(0, 4), ...others.slice(0, 4)])
-  // A place of theirs is for one more of them, though others wait that came later.
-  await answer(evil.slice(0, 1), 10_000)
-  expect(underWay()).toContain(evil[4])
-  await answer(others.slice(0, 1), 100)
-  expect(underWay()).toContain(others[4])
-  // Those that were quick as well.
-  const good = Array.from({ length: 5 }, (_, i) => `good${i}.evil.example`)
-  const { ask: askThem, answer: answerFor, underWay: asked } = stage()
+  const others = Array.from({ length: 6 }, (_, i) => `${i}.org`)
+  ask(others[0]!)
+  expect(underWay()).toEqual([...evil.slice(0, 7), others[0]])
+  for (const host of others.slice(1)) ask(host)
+  await answer(evil.slice(0, 3), 10_000)
+  expect(underWay()).toEqual([...evil.slice(3, 7), ...others.slice(0, 4)])
+  // A place of its part is for one more of it when its turn comes, though others wait.
+  await answer(evil.slice(3, 5), 10_000)
+  expect(underWay().sort()).toEqual([...evil.slice(5, 8), ...others.slice(0, 5)].sort())
+})
+
+test('those of one domain that were quick have three of four places, as long as others ask as well or not', async () => {
+  const { ask, answer, underWay } = stage()
+  const good = [...below('good.example', 5), '0.org', '1.org']
   for (const host of good) {
-    askThem(host)
-    await answerFor([host], 100)
+    ask(host)
+    await answer([host], 100)
   }
-  for (const host of good) askThem(host)
-  expect(asked()).toEqual(good.slice(0, 3))
+  for (const host of good.slice(0, 5)) ask(host)
+  expect(underWay()).toEqual(good.slice(0, 3))
+  for (const host of good.slice(5)) ask(host)
+  expect(underWay()).toEqual([...good.slice(0, 3), '0.org'])
+  await answer(['0.org'], 100)
+  expect(underWay()).toEqual([...good.slice(0, 3), '1.org'])
+})
+
+test('what one owner has beyond its part goes to the others as its questions end, and to nobody else while they want it', async () => {
+  const { ask, answer, underWay } = stage()
+  const [one, two] = ['one.example', 'two.example'].map((domain) => below(domain, 20)) as [string[], string[]]
+  for (const host of one) ask(host)
+  for (const host of two) ask(host)
+  const count = () => underWay().filter((host) => one.includes(host)).length
+  const counts = [count()]
+  for (let i = 0; i < 6; i++) {
+    await answer([underWay().find((host) => one.includes(host))!], 100)
+    counts.push(count())
+    expect(underWay().length).toBe(8)
+  }
+  expect(counts).toEqual([7, 6, 5, 4, 4, 4, 4])
 })
 
 test('of several faults of ours the first is told, when all that was under way has ended', async () => {

@@ -83,6 +83,26 @@ test('a host may be that of several labelers, and each of them counts', async ({
   expect(host.cursors.slice(before)).toEqual([1])
 })
 
+test('who declares more labelers than are followed in all, at hosts below one domain or at one host, leaves room to others', async ({
+  tools,
+}) => {
+  await using relay = await FakeRelay.start()
+  await using host = await FakeRelay.start()
+  const at = (name: string, url: string) => {
+    const did = testDid(name)
+    declare(relay, did, { url } as FakeRelay, testKey(did))
+  }
+  for (let i = 0; i < 30; i++) at(`below ${i}`, `https://h${i}.evil.invalid`)
+  for (let i = 0; i < 30; i++) at(`at ${i}`, 'https://another.invalid')
+  declare(relay, ONE, host, testKey(ONE))
+  host.message('#labels', { labels: [label(ONE, 'of one')] })
+  const ingester = await tools.ingest(relay, { ...DISCOVERY, INGESTER_LABELERS_MAX: '40' })
+  await expect.poll(() => vals(tools), WAIT).toEqual(['of one'])
+  const log = ingester.log.join('')
+  for (const owner of ['evil.invalid', 'another.invalid']) expect(log).toContain(`16 labelers of ${owner} are followed`)
+  expect(log).not.toContain('INGESTER_LABELERS_MAX labelers are followed')
+})
+
 test('labels that were passed by come when their labeler is found later', async ({ tools }) => {
   await using relay = await FakeRelay.start()
   await using host = await FakeRelay.start()

@@ -1,8 +1,10 @@
 /**
  * Labelers that nobody configured: accounts that declare themselves by a record (`app.bsky.labeler.service`), as relays list them, and whose
  * DID document names the host of their labels and the key that signs them. Looked for at the start and every hour; each host is followed once,
- * for all labelers that name it; both hosts and labelers are limited in number.
+ * for all labelers that name it; both hosts and labelers are limited in number, and so are those of one owner (`host-owner.ts`): anybody can declare as many as are followed in
+ * all, and those that come later would find no room.
  */
+import { ownerOf } from '@sluice/atproto/host-owner.ts'
 import type { XrpcClient } from '@sluice/atproto/xrpc.ts'
 import { sleep } from '@sluice/runtime/backoff.ts'
 import { describeError, RefusedError, TransientError } from '@sluice/runtime/errors.ts'
@@ -34,6 +36,11 @@ export interface Found {
 const COLLECTION = 'app.bsky.labeler.service'
 const EVERY_MS = 3_600_000
 const PAGE = 1_000
+/** Of the room, that the labelers of one owner may have, and their hosts; but as many as few need anyway. */
+const PART_OF_OWNER = 8
+const LEAST_OF_OWNER = 16
+/** Owners of whom it is told that they have their part, each once. */
+const TOLD = 100
 /** Accounts that are resolved at once: a did:web whose host does not answer takes a minute. Those of live frames go by the same queue, which lets 32 through. */
 const RESOLVING = 16
 
@@ -41,8 +48,10 @@ const RESOLVING = 16
 export async function discoverLabelers(options: DiscoveryOptions, signal: AbortSignal): Promise<void> {
   const { relays, max, log, everyMs = EVERY_MS } = options
   const labelers = new Map<string, Labeler>()
-  const followed = new Set<string>()
-  let isTold = false
+  /** With whose hosts they are. */
+  const followed = new Map<string, string>()
+  const mostOfOwner = Math.max(LEAST_OF_OWNER, Math.floor(max / PART_OF_OWNER))
+  const told = new Set<string>()
   while (!signal.aborted) {
     for (const relay of relays) {
       for await (const dids of declared(options, relay, signal)) {
@@ -64,30 +73,47 @@ export async function discoverLabelers(options: DiscoveryOptions, signal: AbortS
   /** One that is followed is looked at again: it may have moved, or left and come back. */
   function isFull(did: string): boolean {
     if (followed.has(did) || followed.size < max) return false
-    if (!isTold)
-      log.warn({ max }, 'INGESTER_LABELERS_MAX labelers are followed: others that declare themselves are not')
-    isTold = true
+    tell('', 'INGESTER_LABELERS_MAX labelers are followed: others that declare themselves are not')
     return true
+  }
+
+  function tell(about: string, what: string): void {
+    if (told.has(about) || told.size >= TOLD) return
+    told.add(about)
+    log.warn({ max }, what)
   }
 
   function place(upstream: Upstream, did: string): void {
     const { known, labelerAt, follow } = options
     const { host } = upstream
+    const owner = ownerOf(host)
+    if (known.includes(host)) return
+    const others = [...followed].filter(([other]) => other !== did).map(([, of]) => of)
+    const otherHosts = [...labelers.keys()].filter((other) => other !== host).map(ownerOf)
+    if (Math.max(countOf(others, owner), countOf(otherHosts, owner)) >= mostOfOwner)
+      return tell(
+        owner,
+        `${mostOfOwner} labelers of ${owner} are followed: others there that declare themselves are not`,
+      )
     const labeler = labelers.get(host)
     if (labeler === undefined) {
       // As many hosts as labelers, or those that move would lead to ever more.
-      if (known.includes(host) || labelers.size >= max) return
+      if (labelers.size >= max) return
       const found = labelerAt({ upstream, did })
       if (!found.labeler.mayBeAsked) return
       labelers.set(host, found.labeler)
-      followed.add(did)
+      followed.set(did, owner)
       log.info({ did, host }, 'found a labeler')
       follow(found)
       return
     }
     if (labeler.include(did)) log.info({ did, host }, 'found a labeler at a host that is followed')
-    followed.add(did)
+    followed.set(did, owner)
   }
+}
+
+function countOf(owners: readonly string[], owner: string): number {
+  return owners.filter((one) => one === owner).length
 }
 
 /** What one relay lists, page by page; nothing when it cannot, until the next time. */

@@ -4,7 +4,7 @@
  *
  * A listing begins anew where its host does not know the cursor any more: when it refuses it, at once; when it only fails on it, after hours (`stuck-cursor.ts`).
  */
-import { RateLimitedError, type ListedRepo, type Page, type XrpcClient } from '@sluice/atproto/xrpc.ts'
+import { NotXrpcError, RateLimitedError, type ListedRepo, type Page, type XrpcClient } from '@sluice/atproto/xrpc.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { retry, type BackoffPolicy, type Retry } from '@sluice/runtime/backoff.ts'
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
@@ -43,6 +43,8 @@ const PAGE = 1_000
 /** A Redis that has gone back in time has lost seconds, by a failover perhaps minutes. */
 const PASSED = 1_000
 const BACKOFF: BackoffPolicy = { baseMs: 1_000, capMs: 60_000, healthyAfterMs: 0 }
+/** In a row, of answers that are no XRPC: a relay that has no such method, or a page in front of it. Seconds, for what a proxy says while its host starts. */
+const NOT_XRPC_TRIES = 4
 
 /**
  * Lists from the stored cursor, or from the start when that is done or absent, or is refused by the host. When Redis has gone back in time, it goes on from what that holds.
@@ -100,10 +102,18 @@ async function fetchPage(
     }
   }
   return retry(signal, backoff, ask, (wait) => {
-    if (wait.attempt >= triesMax)
-      throw new GivenUpError(`${url}: given up after ${wait.attempt} tries`, { cause: wait.error })
+    if (wait.attempt >= Math.min(triesMax, triesOf(wait.error))) throw givenUp(url, wait)
     onWait(wait)
   })
+}
+
+/** After so many failures in a row of which this is the last, nobody who lists is to be asked for now. */
+export function triesOf(error: TransientError): number {
+  return error instanceof NotXrpcError ? NOT_XRPC_TRIES : Infinity
+}
+
+export function givenUp(url: string, { attempt, error }: Retry): GivenUpError {
+  return new GivenUpError(`${url}: given up after ${attempt} tries`, { cause: error })
 }
 
 async function askPage(

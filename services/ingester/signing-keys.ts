@@ -6,6 +6,7 @@
  * and the caller requests a resync instead. A did:web is its own directory, and has that long in all. A web page, whatever its status, is not a
  * directory's answer: a wrong PLC_URL holds the cursor and gives up no account.
  */
+import type { AskingWatch } from '@sluice/atproto/flight.ts'
 import type { HttpClient } from '@sluice/atproto/http.ts'
 import { tolerant, type IdentityCache } from '@sluice/atproto/identity-cache.ts'
 import { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
@@ -79,9 +80,13 @@ export class SigningKeys {
     return found.account
   }
 
-  /** The account, as soon as it can be resolved. @throws IdentityUnavailableError; AbortError on the signal */
-  async resolve(did: string, signal: AbortSignal): Promise<Account> {
-    return this.peek(did) ?? this.#patiently(did, signal, () => this.#resolver.resolve(did))
+  /**
+   * The account, as soon as it can be resolved.
+   * @param watch told of each request to its directory or host
+   * @throws IdentityUnavailableError; AbortError on the signal
+   */
+  async resolve(did: string, signal: AbortSignal, watch?: AskingWatch): Promise<Account> {
+    return this.peek(did) ?? this.#patiently(did, signal, () => this.#resolver.resolve(did, watch))
   }
 
   /**

@@ -105,6 +105,41 @@ test('a relay that refuses to name its hosts is asked again later', async ({ too
   expect(await ingester.metric('sluice_ingester_listing_phase', { phase: 'listing' })).toBe(1)
 })
 
+const page: Answer = (_, response) => response.writeHead(404, { 'content-type': 'text/html' }).end('<html>Not found')
+
+test('a relay in front of which somebody answers with pages is asked again later, from where it was', async ({
+  tools,
+}) => {
+  await using relay = await Stranger.start(page)
+  await tools.redis.set(`repo_backfill:cursor:${relay.host}`, 'where it was')
+  await using named = await FakeRelay.start()
+  const ingester = await tools.ingest(named, { INGESTER_MODE: 'backfill', RELAY_HOSTS: relay.url })
+  await expect.poll(() => ingester.metric(FAILURES), WAIT).toBe(1)
+  expect(ingester.log.join('')).toContain('does not list its repositories, asked again in 10 min')
+  const cursors = relay.requests.map(({ searchParams }) => searchParams.get('cursor'))
+  expect(cursors.length).toBeGreaterThan(1)
+  expect(new Set(cursors)).toEqual(new Set(['where it was']))
+  expect(await cursorOf(tools, relay)).toBe('where it was')
+})
+
+test('a host in front of which somebody answers with pages is left for the next sweep, and so is who lists hosts', async ({
+  tools,
+}) => {
+  await using relay = await FakeRelay.start()
+  await using stranger = await Stranger.start(page)
+  await using host = await FakeRelay.start()
+  const alice = person('alice')
+  host.register(alice)
+  relay.directory.hosts = [{ hostname: stranger.host }, { hostname: host.host }]
+  const ingester = await tools.ingest(relay, HOSTS)
+  await listed(tools, relay)
+  expect(await tools.requests()).toMatchObject([{ did: alice.did, host: host.host }])
+  expect(await ingester.metric(FAILURES)).toBe(1)
+  const other = await tools.ingest(relay, { ...HOSTS, RELAY_HOSTS: stranger.url })
+  await expect.poll(() => other.metric(FAILURES), WAIT).toBe(1)
+  expect(other.log.join('')).toContain('does not list its hosts, asked again in 10 min')
+})
+
 test('a host that two relays name is listed once', async ({ tools }) => {
   await using one = await FakeRelay.start()
   await using two = await FakeRelay.start()

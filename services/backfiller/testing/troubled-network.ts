@@ -80,6 +80,9 @@ const TROUBLES: Record<string, Trouble> = {
     { kind: 'status', status: 403, error: 'Forbidden' },
     { kind: 'dead', reason: 'unauthorized' },
   ),
+  // More often than a refusal is forgiven.
+  "a proxy's 404": faulty({ kind: 'status', status: 404, times: 6 }),
+  'always the page of a CDN': faulty({ kind: 'status', status: 403 }, { kind: 'dead', reason: 'not-xrpc' }),
   // More often than any failure of its own is forgiven.
   'too many requests': faulty({
     kind: 'status',

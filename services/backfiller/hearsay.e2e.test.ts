@@ -1,0 +1,73 @@
+/** B2: did:webs that a host makes up, below its own domain, neither stay for ever nor come back all at once. */
+import { httpServer, type Handler } from '@sluice/atproto/testing/servers.ts'
+import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
+import { startDaemon } from '@sluice/sandbox/daemon.ts'
+import { expect, test } from '@sluice/sandbox/fixtures.ts'
+import { hostKey, retryKey } from '@sluice/streams/backfill-queue.ts'
+import { chainAddress, encodeChain, readChains, UNKNOWN_CHAIN } from '@sluice/streams/chain-state.ts'
+import { connectRedis } from '@sluice/streams/connection.ts'
+import { deadOf, enqueue, laterOf, QUEUE } from './testing/queue-view.ts'
+
+const WAIT = { timeout: 30_000, interval: 50 }
+
+function env(redisUrl: string) {
+  const waits = { BACKFILLER_RETRY_MS: '10ms', BACKFILLER_RETRY_MAX_MS: '50ms' }
+  return { REDIS_URL: redisUrl, PLC_URL: 'http://127.0.0.1:1', ALLOW_PRIVATE_HOSTS: 'true', BACKFILLER_CONSUMER: 'one', ...waits } // prettier-ignore
+}
+
+/** Accounts whose document is at hosts of their own, all of one owner. */
+async function dids(stack: AsyncDisposableStack, count: number, handler: Handler): Promise<string[]> {
+  const servers = await Promise.all(Array.from({ length: count }, () => httpServer(handler)))
+  return servers.map((server) => `did:web:localhost%3A${new URL(stack.use(server).url).port}`)
+}
+
+test('one whose host never says who it is, and that only a host lists, is passed over and forgotten after eight tries; one that a relay lists is not', async ({
+  redisUrl,
+}) => {
+  await using stack = new AsyncDisposableStack()
+  const [madeUp, listed] = (await dids(stack, 2, (_, response) => response.writeHead(503).end())) as [string, string]
+  const redis = stack.adopt(await connectRedis({ url: redisUrl, name: 'test' }), (client) => client.destroy())
+  const { key, field } = chainAddress(madeUp)
+  await redis.hSet(key, field, encodeChain({ ...UNKNOWN_CHAIN, resync: { need: '', askedAt: 1 } }))
+  await enqueue(redis, [
+    { did: madeUp, host: 'pds.example', rev: '', reason: 'listed' },
+    { did: listed, host: 'relay.example', rev: '3kzzzzzzzzzz2', reason: 'listed' },
+  ])
+  const daemon = stack.use(await startDaemon({ role: 'backfiller', env: env(redisUrl) }))
+  await expect.poll(() => daemon.metric('sluice_backfill_repos_total', { outcome: 'no-account' }), WAIT).toBe(1)
+  expect(await readChains(redis, [madeUp])).toEqual([undefined])
+  const attempts = async (): Promise<number> => {
+    const waiting = await redis.zRange(retryKey(QUEUE), 0, -1)
+    return Math.max(0, ...waiting.map((entry) => (JSON.parse(entry) as BackfillEvent).attempts ?? 0))
+  }
+  await expect.poll(attempts, WAIT).toBeGreaterThan(8)
+  expect([...(await laterOf(redis)).keys()]).toEqual([listed])
+  expect(await deadOf(redis)).toEqual(new Map())
+})
+
+test('those of one owner that are turned away come back one after the other', async ({ redisUrl }) => {
+  await using stack = new AsyncDisposableStack()
+  const open: (() => void)[] = []
+  const all = await dids(stack, 12, (_, response) => void open.push(() => response.writeHead(404).end()))
+  const redis = stack.adopt(await connectRedis({ url: redisUrl, name: 'test' }), (client) => client.destroy())
+  await enqueue(
+    redis,
+    all.map((did) => ({ did, host: 'pds.example', rev: '', reason: 'listed' })),
+  )
+  const daemon = stack.use(await startDaemon({ role: 'backfiller', env: env(redisUrl) }))
+  // Two are asked, and one waits.
+  await expect.poll(() => daemon.metric('sluice_backfill_retries_total', { class: 'crowded' }), WAIT).toBe(9)
+  expect(open.length).toBe(2)
+  const dues = (await redis.zRangeWithScores(retryKey(QUEUE), 0, -1)).map(({ score }) => score)
+  expect(dues.length).toBe(9)
+  for (const [i, due] of dues.entries()) if (i > 0) expect(due - dues[i - 1]!).toBeGreaterThanOrEqual(500)
+  // It is forgotten with its last turn.
+  const left = await redis.pTTL(hostKey(QUEUE, 'did:web:localhost'))
+  expect(left).toBeGreaterThan(0)
+  expect(left).toBeLessThan(60_000)
+  const done = async (): Promise<number> => {
+    for (const answer of open.splice(0)) answer()
+    return await daemon.metric('sluice_backfill_repos_total', { outcome: 'no-account' })
+  }
+  await expect.poll(done, { ...WAIT, timeout: 60_000 }).toBe(12)
+})
