@@ -35,7 +35,7 @@ export interface CarLimits {
 }
 
 /** Twice what a commit can need: 200 ops, each with a record and the nodes on its way. */
-export const SLICE_LIMITS: CarLimits = { blocks: 10_000, blockBytes: 2_000_000 }
+const SLICE_LIMITS: CarLimits = { blocks: 10_000, blockBytes: 2_000_000 }
 
 /**
  * The root and the blocks of a CAR.

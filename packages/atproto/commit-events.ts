@@ -23,7 +23,7 @@ export const OP_REFUSALS = [
 export type OpRefusal = (typeof OP_REFUSALS)[number]
 
 /** https://atproto.com/specs/sync: a record of more bytes may be refused. */
-export const RECORD_BYTES = 1_000_000
+const RECORD_BYTES = 1_000_000
 
 export interface CommitEvents {
   events: RecordEvent[]

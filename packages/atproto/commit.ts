@@ -15,6 +15,7 @@
  * the bare signature check by `node:crypto` took 452 in the same minute, and the official libraries (`commit.bench.ts`) 28
  * times as long as `full`.
  */
+import { isTid, tidMicros } from '@sluice/events/tid.ts'
 import { RefusedError } from '@sluice/runtime/errors.ts'
 import { CAR_REFUSALS, readCar, type Car } from './car.ts'
 import { CBOR_REFUSALS } from './cbor.ts'
@@ -26,7 +27,6 @@ import { PartialTree } from './mst.ts'
 import { KEY_REFUSALS } from './signature.ts'
 import { isSignedBy, parseSignedCommit, SIGNED_COMMIT_REFUSALS, type SignedCommit } from './signed-commit.ts'
 import { isDid } from './syntax.ts'
-import { isTid, tidMicros } from './tid.ts'
 
 /** Why a commit or a sync is refused; fit for a metric label. */
 export const COMMIT_REFUSALS = [

@@ -13,6 +13,7 @@
  * 5.3 s; with 64 MB in memory and the rest in a file it peaks at 209 MiB and takes 10 s.
  */
 import { setImmediate } from 'node:timers/promises'
+import { isTid } from '@sluice/events/tid.ts'
 import { RefusedError } from '@sluice/runtime/errors.ts'
 import { CarStore, type StoreLimits } from './car-store.ts'
 import { CAR_REFUSALS, refuseCar } from './car.ts'
@@ -25,7 +26,6 @@ import { KEY_REFUSALS } from './signature.ts'
 import { isSignedBy, parseSignedCommit, SIGNED_COMMIT_REFUSALS } from './signed-commit.ts'
 import type { Spool } from './slabs.ts'
 import { parsePath } from './syntax.ts'
-import { isTid } from './tid.ts'
 
 /** Why an export is refused; fit for a metric label. */
 export const EXPORT_REFUSALS = [

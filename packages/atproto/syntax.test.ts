@@ -1,9 +1,9 @@
 import * as official from '@atproto/syntax'
+import { isTid, tidFromMicros, tidMicros } from '@sluice/events/tid.ts'
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { hasInterop, interopLines } from './testing/interop.ts'
 import { isAtprotoDid, isDid, isHandle, isNsid, isRecordKey, normalizeTime, parsePath } from './syntax.ts'
-import { isTid, tidFromMicros, tidMicros } from './tid.ts'
 
 const PREDICATES = [
   { name: 'did', ours: isDid, theirs: official.isValidDid },

@@ -219,9 +219,17 @@ export interface Fact {
 }
 
 /**
- * A fact that is looked for by its key alone, and of which it is known from when on it held: so what another such version of the record says ends it, whatever its key. Remembered as this text.
+ * A fact that is looked for by its key alone, remembered from the rev of its version on: so what another version of the record says ends it, or ends by it, whatever the key of either. It is
+ * this text, of one that is known to have begun then.
  */
 export const KNOWN_FROM = 'known'
+/** Or an object with this property, of one that was there by then: when it says that it began (TID). */
+export const CLAIMED_FROM = 'from'
+
+/** Whether this is such a fact. */
+export function isOfRev({ fact }: Fact): boolean {
+  return fact === KNOWN_FROM || (typeof fact === 'object' && fact !== null && CLAIMED_FROM in fact)
+}
 
 /** A step of the schema that a plugin brings: for tables that are not the AppView's. */
 export interface TableScript {
@@ -267,12 +275,16 @@ export interface Collection<R = unknown> {
    * columns, and no notifications. Of all others `derive` leaves that as it is, whatever stands in the index. Resolves to `uri`, in order. Default: all rows.
    */
   derivable?: Statement
+  /** Of these records of the primary table, by owner ($1): `uri`, and as `above` the record by which `affects` finds it, or null. Who derives must have it. */
+  hangsFrom?: Statement
   /** Versions that are superseded leave this fact behind. */
   remembers?: (entry: Entry<R>) => Fact
   /**
    * The records in the index whose derived columns or notifications may hang on these versions. Asked after the commit. `room` undefined: it looks at as many as there are. A version that was deleted at `rev` may stand for all that hangs on the record since then.
    */
   affects?: (sql: Sql, touched: readonly Touched<R>[], unseen: Unseen, room?: Room) => Promise<Affected>
+  /** All that `affects` would find if nothing is unseen, but in parts of at most so many, for versions on which any number hangs. Each part is asked for when it is wanted. */
+  affectsInParts?: (sql: Sql, touched: readonly Touched<R>[], atOnce: number) => AsyncIterable<string[]>
 }
 
 type Spec<R> = Pick<Collection<R>, 'rows'> & Partial<Omit<Collection<R>, 'nsid' | 'rows'>>

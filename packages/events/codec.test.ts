@@ -7,7 +7,7 @@ import {
   recordText,
   streamEventCodec,
 } from './codec.ts'
-import { didOfUri, pathOf, uriOf, type CreateEvent, type StreamEvent } from './stream-event.ts'
+import { didOfUri, pathOf, rkeyOfUri, uriOf, type CreateEvent, type StreamEvent } from './stream-event.ts'
 
 const commit = { seq: 7, time: '2026-06-01T00:00:00.000Z', did: 'did:plc:a', commit: 'bafyc', rev: '3lz' }
 const path = { collection: 'app.bsky.feed.like', rkey: '3k' }
@@ -180,9 +180,10 @@ test('labels: each needs src, uri, val and cts', () => {
   }
 })
 
-test('names: path, URI and the DID of a URI', () => {
+test('names: path, URI, the DID and the record key of a URI', () => {
   expect(pathOf(created)).toBe('app.bsky.feed.like/3k')
   expect(uriOf(created)).toBe('at://did:plc:a/app.bsky.feed.like/3k')
   expect(didOfUri(uriOf(created))).toBe('did:plc:a')
   expect(didOfUri('at://did:plc:a')).toBe('did:plc:a')
+  expect(rkeyOfUri(uriOf(created))).toBe('3k')
 })

@@ -97,3 +97,8 @@ export function didOfUri(uri: string): string {
   const end = uri.indexOf('/', 5)
   return end === -1 ? uri.slice(5) : uri.slice(5, end)
 }
+
+/** The record key of an AT URI of a record; `at://did:plc:a/b/c` → `c`. */
+export function rkeyOfUri(uri: string): string {
+  return uri.slice(uri.lastIndexOf('/') + 1)
+}

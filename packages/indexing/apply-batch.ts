@@ -33,7 +33,7 @@ import { removeRows, type Going, type Removed } from './remove.ts'
 import { settle, unsettled, type BatchRoom } from './settle.ts'
 import { sqlOf } from './sql.ts'
 import { BEGAN, type Began } from './unseen.ts'
-import { fold, type Past, type Version } from './version.ts'
+import { endedBy, fold, type Past, type Version } from './version.ts'
 
 export interface Applied {
   inserted: number
@@ -107,8 +107,9 @@ async function applyPrepared(
     // Awaited only below: when a statement before that fails too, this must not end the process as an unhandled rejection.
     phase.catch(() => {})
     const resyncRevs = await ownAccounts(tx, prepared.heads, actors)
-    const vanished = prepared.ranges.length > 0 ? await findVanished(tx, prepared.ranges, byBytes) : []
-    const { newest, past } = fold([...vanished, ...prepared.versions])
+    const vanished = prepared.ranges.length > 0 ? await findVanished(tx, prepared.ranges, resyncRevs, byBytes) : []
+    const { newest, past: superseded } = fold([...vanished, ...prepared.versions])
+    const past = superseded.map((each) => endedBy(each, resyncRevs.get(each.version.did)))
     const known = await lookUp(
       tx,
       newest.map(({ uri }) => uri),

@@ -4,7 +4,7 @@
  * All collections share a database per behaviour, each with its own author; a failure names the collection.
  */
 import { cidOf, formatCid } from '@sluice/atproto/cid.ts'
-import { tidFromMicros } from '@sluice/atproto/tid.ts'
+import { tidFromMicros } from '@sluice/events/tid.ts'
 import { collections } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import type { Collection, Entry } from '@sluice/collections/define.ts'

@@ -4,7 +4,7 @@
  * The rule, for each record path: the highest rev seen wins, deletions included. So any order of live, exported and redelivered events ends
  * in the same rows.
  */
-import { past, type Past, type Version } from './version.ts'
+import { endedBy, past, type Past, type Version } from './version.ts'
 
 /** What the index knows of one path. */
 export type Known =
@@ -88,7 +88,7 @@ function decideOne(
   if (known && known.rev !== null && known.rev >= version.rev) {
     decisions.stale++
     if (known.rev === version.rev) decisions.repeated.push(version)
-    else decisions.past.push(supersededBy(version, known, known.rev))
+    else decisions.past.push(endedBy(supersededBy(version, known, known.rev), resyncRev))
     return
   }
   // A resync's export at this rev or a higher one tells what exists. What is dropped is taken to end there, unless a deletion says that it ended before; of what is not there

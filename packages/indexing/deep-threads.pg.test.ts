@@ -159,7 +159,7 @@ test('a late root counts down to the last reply, through more rounds than one go
   await applyBatch({ ...index, room: { base: 0, each: 0, own: 0 } }, [root])
   const oldest = await index.db.session(oldestNow)
   const [first] = line.map(uriOf)
-  await deriveOnward(index.db, index.collections, [first!], { found: { oldest }, idleRounds: 3 })
+  await deriveOnward(index.db, index.collections, [first!], { found: { oldest }, limits: { idleRounds: 3 } })
   const { rows } = await index.db.query('select from post where "invalidReplyRoot"')
   expect(rows).toEqual([])
 })

@@ -1,11 +1,15 @@
-/** Down a thread: what hangs on records that are derived again. */
+/**
+ * Down a thread: what hangs on records that are derived again, to its end or as far as there is room. What is further down is not given up: it is named, and to be put off (`settle-later.ts`), so that
+ * somebody goes on there.
+ */
 import { keyed } from '@sluice/collections/by-key.ts'
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
-import type { Beyond, Room, Touched, Unseen } from '@sluice/collections/define.ts'
+import { collectionOfUri, type Beyond, type Room, type Touched, type Unseen } from '@sluice/collections/define.ts'
 import type { DatabasePool, Session } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
 import { deriveAgain } from './derive-again.ts'
 import { find } from './find.ts'
+import { Seen } from './seen.ts'
 import { again, left, same } from './touched.ts'
 import { whatElse, type Began } from './unseen.ts'
 
@@ -16,16 +20,31 @@ export interface OnwardOptions {
   resumes?: boolean
   /** How many more are looked for below these. Default: what it takes. */
   room?: number
-  /** Ends after so many rounds in all that came upon nothing new: in a circle, or beyond what is kept of what was seen. */
-  idleRounds?: number
+  /** What has been come upon before, in another part of the same; and is from now on, here. */
+  seen?: Seen
+  limits?: Partial<OnwardLimits>
   /** Given up between two transactions. */
   signal?: AbortSignal
 }
 
+/** Beyond which it is left to others to go on, even where there is room. */
+export interface OnwardLimits {
+  /** Rounds in all that came upon nothing new. */
+  idleRounds: number
+  /** Records that were come upon. */
+  seen: number
+}
+
+/**
+ * Idle are replies that stand in a circle, and a change that comes down behind others, where all has been come upon already: 1,000 rounds go down 4,000 levels. Of what was come upon two million
+ * are 32 MB.
+ */
+export const ONWARD_LIMITS: OnwardLimits = { idleRounds: 1_000, seen: 2_000_000 }
+
 export interface Onward {
   /** How many changed. */
   changes: number
-  /** Those below which there was no room to look. */
+  /** Those below which it is to be gone on, as if by one that resumes. */
   beyond: Beyond[]
 }
 
@@ -34,20 +53,18 @@ export async function deriveOnward(
   db: DatabasePool,
   collections: CollectionSet,
   uris: readonly string[],
-  { found, resumes = false, room, idleRounds = IDLE_ROUNDS_MAX, signal }: OnwardOptions,
+  { found, resumes = false, room, seen = new Seen(), limits, signal }: OnwardOptions,
 ): Promise<Onward> {
+  const { idleRounds, seen: seenMax } = { ...ONWARD_LIMITS, ...limits }
   let affected = new Set(uris)
   const onward: Onward = { changes: 0, beyond: [] }
   let space = room
-  // Replies may stand in a circle, and then nothing but this ends it.
-  const seen = new Set<string>()
   const passed = new Set<string>()
   // Each round goes at least one level down a thread, and threads are as deep as anybody likes.
-  for (let idle = 0; affected.size > 0 && idle < idleRounds;) {
+  for (let idle = 0; affected.size > 0;) {
     const next = new Set<string>()
     const before = seen.size
-    const resuming = resumes && before < SEEN_MAX
-    if (before < SEEN_MAX) for (const uri of affected) seen.add(uri)
+    for (const uri of affected) seen.add(uri)
     if (seen.size === before) idle++
     const parts = [...chunks([...affected].sort(), DERIVE_MAX)]
     for (const part of parts) {
@@ -68,9 +85,9 @@ export async function deriveOnward(
         const unseen = await whatElse(session, began)
         const gone = await leftSince(session, part, found, passed)
         // Who resumes does not know what has been passed on of what changed before.
-        const touched = changed.map(({ entry, passesOn }) => again(entry, passesOn || resuming))
+        const touched = changed.map(({ entry, passesOn }) => again(entry, passesOn || resumes))
         await look([...touched, ...unchanged.map(same), ...gone.map(left)], unseen, () => true)
-        if (resuming)
+        if (resumes)
           await look(
             unchanged.map((entry) => again(entry, true)),
             'nothing',
@@ -79,8 +96,35 @@ export async function deriveOnward(
       })
     }
     affected = next
+    if (idle >= idleRounds || seen.size >= seenMax) affected = await leave(db, collections, next, onward.beyond)
   }
   return onward
+}
+
+/** Leaves these to whoever goes on from what they hang from, or from them if they are gone. Returns those that hang from nothing, on which nothing is passed. */
+async function leave(
+  db: DatabasePool,
+  collections: CollectionSet,
+  uris: ReadonlySet<string>,
+  beyond: Beyond[],
+): Promise<Set<string>> {
+  const from = new Set<string>()
+  const stay = new Set<string>()
+  for (const [nsid, ofCollection] of Map.groupBy(uris, collectionOfUri)) {
+    const plugin = collections.plugin(nsid)
+    if (!plugin?.hangsFrom) continue
+    for (const part of chunks(ofCollection, DERIVE_MAX)) {
+      const { rows } = await db.query<{ uri: string; above: string | null }>(plugin.hangsFrom, [part])
+      const above = new Map(rows.map((row) => [row.uri, row.above]))
+      for (const uri of part) {
+        const of = above.get(uri)
+        if (of === null) stay.add(uri)
+        else from.add(of ?? uri)
+      }
+    }
+  }
+  for (const uri of from) beyond.push({ uri, since: '' })
+  return stay
 }
 
 /** What is left of it is for all; where that does not do, for each its part. */
@@ -112,10 +156,7 @@ const LEFT = {
     where record.uri is null or (age(record.xmin) <= age($2::text::xid8::xid) and record.xmin is distinct from $3::text::xid8::xid)`,
 }
 
-const IDLE_ROUNDS_MAX = 1_000
 const DERIVE_MAX = 1_000
-/** 30 MB. In what is larger, one that resumes goes on from what changes alone, and nothing is gone on from for more than `idleRounds`. */
-const SEEN_MAX = 250_000
 
 function* chunks<T>(items: readonly T[], size: number): Generator<T[]> {
   for (let i = 0; i < items.length; i += size) yield items.slice(i, i + size)

@@ -1,5 +1,5 @@
-/** C1, C5: a follow or a list item that is edited to name somebody else lets replies through a gate while it names their author, whatever arrives first. */
-import { uriOf, type CreateEvent, type StreamEvent } from '@sluice/events/stream-event.ts'
+/** C1, C5: a follow or a list item that is edited to name somebody else lets replies through a gate while it names their author, whatever arrives first, with its own commit or with an export. */
+import { pathOf, SEQ_BACKFILL, uriOf, type CreateEvent, type StreamEvent } from '@sluice/events/stream-event.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { Random } from '@sluice/sandbox/random.ts'
 import { applyBatch } from './apply-batch.ts'
@@ -15,6 +15,22 @@ const LIVES = [
   ['cat', 'bob', null],
   ['bob', null, 'cat'],
 ]
+/** Of those with a star it is an export that tells; of a star alone, that it is not there. */
+const EXPORTED = [
+  ['bob', 'cat*', 'dan'],
+  ['cat', 'bob*', 'dan'],
+  ['bob', 'bob*', 'dan'],
+  ['cat', 'dan*', 'bob'],
+  ['bob*', 'cat', 'dan'],
+  ['bob', 'cat', 'dan*'],
+  ['bob', 'cat*', null],
+  ['bob', null, 'cat*'],
+  ['bob*', 'cat*', 'dan'],
+  ['cat*', 'bob*', 'dan'],
+  ['bob', '*', 'dan'],
+  ['cat', '*', 'bob'],
+  ['cat*', '*', 'bob'],
+]
 const KINDS = ['follow', 'list item'] as const
 
 /** Every order of so many things. */
@@ -27,8 +43,8 @@ function orders(count: number): number[][] {
 
 interface Case {
   first: CreateEvent[]
-  /** Its versions, and last the reply. */
-  events: StreamEvent[]
+  /** Its versions, and last the reply; what comes together. */
+  events: StreamEvent[][]
   reply: string
   told: { life: string; repliedAfter: number; isAllowed: boolean }
 }
@@ -51,25 +67,48 @@ function tell(
   const gate = story.put(ann, 'app.bsky.feed.threadgate', { post: uriOf(root), allow: [rule] }, root.rkey)
   const [collection, more] =
     kind === 'follow' ? ['app.bsky.graph.follow', {}] : ['app.bsky.graph.listitem', { list: uriOf(list) }]
-  const events: StreamEvent[] = []
+  const events: StreamEvent[][] = []
   let made: CreateEvent | undefined
   let reply: CreateEvent | undefined
   for (const [i, name] of life.entries()) {
-    if (name === null) events.push(story.delete(made!))
-    else events.push((made = story.put(ann, collection, { subject: did(name), ...more }, made?.rkey)))
+    if (name === null) events.push([story.delete(made!)])
+    else if (name === '*') events.push(exportOf(made!, story.post(ann, 'the head'), false))
+    else {
+      made = story.put(ann, collection, { subject: did(name.replace('*', '')), ...more }, made?.rkey)
+      events.push(name.endsWith('*') ? exportOf(made, story.post(ann, 'the head')) : [made])
+    }
     if (i === repliedAfter) reply = story.reply(`bob${n}x`, root)
   }
-  const told = { life: `${kind} ${life.join(' ')}`, repliedAfter, isAllowed: life[repliedAfter] === 'bob' }
-  return { first: [root, list, gate], events: [...events, reply!], reply: uriOf(reply!), told }
+  const told = { life: `${kind} ${life.join(' ')}`, repliedAfter, isAllowed: lets(life, repliedAfter) }
+  return { first: [root, list, gate], events: [...events, [reply!]], reply: uriOf(reply!), told }
 }
 
-test.for(['each alone', 'some together'])(
+/** That path of a repository, with this head. */
+function exportOf(made: CreateEvent, { time, did, commit, rev }: CreateEvent, isThere = true): StreamEvent[] {
+  const path = pathOf(made)
+  const range: [string, string] = [path, `${path}~`]
+  const create: CreateEvent = { ...made, seq: SEQ_BACKFILL, time, commit, rev }
+  const known: StreamEvent = { type: 'repo', time, did, commit, rev, range, keys: isThere ? [path] : [] }
+  return isThere ? [create, known] : [known]
+}
+
+/** Whom it named then; and whom an export says that it named later, since the export does not say from when on, and the record says from its first version on. */
+function lets(life: (string | null)[], repliedAfter: number): boolean {
+  return life[repliedAfter]?.replace('*', '') === 'bob' || life.slice(repliedAfter).includes('bob*')
+}
+
+test.for([
+  ['each alone', LIVES],
+  ['some together', LIVES],
+  ['each alone, some in exports', EXPORTED],
+  ['some together, some in exports', EXPORTED],
+] as const)(
   'C1 a reply goes by whom a follow or a list item named when it was written, in every order of its versions and the reply, %s',
-  async (how, { database }) => {
+  async ([how, lives], { database }) => {
     const story = new Story()
     const random = new Random(1)
     const cases = KINDS.flatMap((kind) =>
-      LIVES.flatMap((life) =>
+      lives.flatMap((life) =>
         life.flatMap((_, repliedAfter) =>
           orders(life.length + 1).map((order) => ({ kind, life, repliedAfter, order })),
         ),
@@ -78,8 +117,8 @@ test.for(['each alone', 'some together'])(
       const one = tell(story, kind, life, repliedAfter, String(n))
       // Which batch each comes with.
       let batch = 0
-      const batches = order.map(() => (how === 'each alone' || random.chance(0.5) ? batch++ : batch))
-      return { ...one, order, comes: order.map((i, at) => ({ event: one.events[i]!, batch: batches[at]! })) }
+      const batches = order.map(() => (how.startsWith('each alone') || random.chance(0.5) ? batch++ : batch))
+      return { ...one, order, comes: order.map((i, at) => ({ events: one.events[i]!, batch: batches[at]! })) }
     })
     await using index = indexOn(database)
     await applyBatch(
@@ -88,7 +127,7 @@ test.for(['each alone', 'some together'])(
     )
     for (let batch = 0; batch <= 4; batch++) {
       const events = cases.flatMap(({ comes }) =>
-        comes.filter((each) => each.batch === batch).map(({ event }) => event),
+        comes.filter((each) => each.batch === batch).flatMap((each) => each.events),
       )
       await applyBatch(index, events)
     }

@@ -13,7 +13,7 @@ import { KnownActors } from './own.ts'
 import { sqlOf } from './sql.ts'
 import { indexOn } from './testing/index-on.ts'
 import { settleAll } from './testing/settle-all.ts'
-import { looksOf } from './testing/rows-read.ts'
+import { looksOf, othersEnded } from './testing/rows-read.ts'
 import { differences, snapshot, type Snapshot } from './testing/snapshot.ts'
 import { Story } from './testing/story.ts'
 
@@ -27,11 +27,9 @@ async function rowsOf(index: Index): Promise<Snapshot> {
   return rows
 }
 
-/**
- * How many posts are judged again while `act` runs: each is locked for it, and a lock leaves its transaction's number. Before that, posts may have been judged again because another
- * transaction of the server, of whichever database, was running.
- */
+/** How many posts are judged again while `act` runs, when all else has ended: each is locked for it, and a lock leaves its transaction's number. */
 async function judgedAgain({ db }: Index, act: () => Promise<unknown>): Promise<number> {
+  await othersEnded(db)
   const now = await db.query<{ next: string }>('select pg_snapshot_xmax(pg_current_snapshot())::text as next')
   await act()
   const count = 'select count(*)::int as n from post where xmax::text::bigint >= $1::bigint'

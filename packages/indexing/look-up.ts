@@ -32,16 +32,26 @@ const KNOWN = {
 
 /**
  * Deletions, at each export's rev, of the records inside its range that are not among its keys and not newer; and those that the range removed last, which may not
- * have been settled. `fold` decides whether they survive the rest of the batch.
+ * have been settled; and those of which it was not known that they were gone in between, since something newer had come. `fold` decides whether they survive the rest of the batch.
+ * @param resyncRevs the watermarks of the accounts, with those of these ranges
  * @param byBytes whether the database sorts text by its bytes: then a range is read from the primary keys. Otherwise all of the account's records are read, and
- * nothing is known of what was removed: tombstones have no index by account
+ * nothing is known of what was removed or is remembered: tombstones and facts have no index by account
  */
-export async function findVanished(tx: Transaction, ranges: readonly Range[], byBytes: boolean): Promise<Version[]> {
-  const [held, removed] = await Promise.all([
+export async function findVanished(
+  tx: Transaction,
+  ranges: readonly Range[],
+  resyncRevs: ReadonlyMap<string, string>,
+  byBytes: boolean,
+): Promise<Version[]> {
+  const [held, removed, remembered] = await Promise.all([
     urisNotKept(tx, ranges, byBytes),
     byBytes ? urisRemovedLast(tx, ranges) : undefined,
+    byBytes ? urisRemembered(tx, ranges, resyncRevs) : undefined,
   ])
-  return ranges.flatMap((range, i) => [...held[i]!, ...(removed?.[i] ?? [])].map((uri) => vanished(range, uri)))
+  return ranges.flatMap((range, i) => {
+    const uris = new Set([...held[i]!, ...(removed?.[i] ?? []), ...(remembered?.[i] ?? [])])
+    return [...uris].map((uri) => vanished(range, uri))
+  })
 }
 
 /** Of each range the last tombstones at its rev, as many as one transaction leaves: parts go upwards, and each is settled before the next begins. */
@@ -67,6 +77,44 @@ const REMOVED_IN_RANGES = {
       select uri from tombstone where tombstone.did || '' = r.did and uri >= r."from" and uri < r."to" and tombstone.rev = r.rev
       order by uri desc limit $5
     ) gone`,
+}
+
+/**
+ * Of each range those of which something is remembered to have been so at its rev, though they are not among its keys: it ended before. Only what was written since the export was taken can
+ * have hidden that, so they are few, and of more than a transaction removes no more are looked for. Nothing below the account's watermark: what a newer export has brought may be of later than it says.
+ */
+async function urisRemembered(
+  tx: Transaction,
+  ranges: readonly Range[],
+  resyncRevs: ReadonlyMap<string, string>,
+): Promise<string[][]> {
+  const found: string[][] = ranges.map(() => [])
+  const last = ranges.flatMap((range, i) => (resyncRevs.get(range.did) === range.rev ? [{ ...range, n: i + 1 }] : []))
+  if (last.length === 0) return found
+  const { rows } = await tx.query<{ n: number; uri: string }>(REMEMBERED_IN_RANGES, [
+    last.map(({ n }) => n),
+    last.map(({ did }) => did),
+    last.map(firstUri),
+    last.map(endOf),
+    last.map(({ rev }) => rev),
+    REMOVED_MAX,
+  ])
+  for (const { n, uri } of rows) {
+    const range = ranges[n - 1]!
+    if (!range.keys.has(uri.slice(baseOf(range).length))) found[n - 1]!.push(uri)
+  }
+  return found
+}
+
+const REMEMBERED_IN_RANGES = {
+  name: 'remembered-in-ranges',
+  text: `
+    select r.n, past.uri
+    from unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::text[]) as r (n, did, "from", "to", rev)
+    cross join lateral (
+      select uri from past_fact where past_fact.did || '' = r.did and uri >= r."from" and uri < r."to" and since < r.rev and until > r.rev
+      order by uri limit $6
+    ) past`,
 }
 
 /**

@@ -1,5 +1,5 @@
 /** A1, A2, C2: a purge leaves what would be if the account had deleted everything itself; nothing that is still queued brings it back. */
-import { tidFromMicros } from '@sluice/atproto/tid.ts'
+import { tidFromMicros } from '@sluice/events/tid.ts'
 import type { AccountEvent, DeleteEvent, RecordEvent, StreamEvent } from '@sluice/events/stream-event.ts'
 import { SEQ_BACKFILL, uriOf } from '@sluice/events/stream-event.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'

@@ -7,7 +7,7 @@
  *
  * What stays: `actor_sync`, the counters that other accounts' records make, and which facts were true when (never content), by which replies were judged.
  */
-import { tidFromMicros, tidMicros } from '@sluice/atproto/tid.ts'
+import { tidFromMicros, tidMicros } from '@sluice/events/tid.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
 import { sortsByBytes } from '@sluice/database/collation.ts'

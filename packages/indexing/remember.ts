@@ -2,10 +2,9 @@
  * What stays of versions that are no longer in force: facts for posts that arrive late, places in a thread, farewells. The same whether a version was in
  * the index when it ended, was superseded within its batch, or arrives after its end. So the order of arrival leaves no trace.
  */
-import { keyed } from '@sluice/collections/by-key.ts'
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import {
-  KNOWN_FROM,
+  isOfRev,
   type Collection,
   type Entry,
   type Fact,
@@ -15,6 +14,7 @@ import {
   type Table,
 } from '@sluice/collections/define.ts'
 import type { Transaction } from '@sluice/database/transaction.ts'
+import { cutFacts, isGap, isVersion, type Gap } from './cut-facts.ts'
 import type { Decisions } from './decide.ts'
 import { eachEntry, type Loaded } from './entry.ts'
 import type { Notices } from './notify.ts'
@@ -24,21 +24,14 @@ import type { Past, Version } from './version.ts'
 interface Ended extends Past {
   plugin: Collection
   entry: Omit<Entry, 'record'>
-  /** From when on it held (TID). */
+  /** From when on it is remembered (TID). */
   since: string
-  /** That is known, and what the record said before ended then. */
+  /** What the record said before had ended then. */
   ends: boolean
   /** Its rows in tables that outlive their records. */
   places: Row[]
   /** What was to be told of its life, and what is of its end. */
   told: Notification[]
-}
-
-/** A path was emptied at this rev. A version of before that arrives even later ended there, and not when the next one began. */
-interface Gap {
-  uri: string
-  did: string
-  rev: string
 }
 
 /** Deletions that leave no tombstone, or may not, because the record was written anew since. */
@@ -77,10 +70,14 @@ export async function rememberFacts(
     all.push(await ended({ version, until: next.rev, endedAt: next.time, deleted: !next.content }, loaded, facts))
   }
   void facts.flush()
-  const cutting = all.filter(({ ends, entry }) => ends && late.has(entry.uri))
-  if (cutting.length > 0)
-    void tx.query(CUT_AT_VERSIONS, [cutting.map(({ entry }) => entry.uri), cutting.map(({ since }) => since)])
-  if (gaps.length > 0) void tx.query(CUT_AT_GAPS, [gaps.map(({ uri }) => uri), gaps.map(({ rev }) => rev)])
+  const lateOnes = all.filter(({ version }) => late.has(version.uri))
+  cutFacts(tx, {
+    gaps,
+    versions: lateOnes.filter(({ ends }) => ends).map(({ version: { uri }, since }) => ({ uri, since })),
+    exported: lateOnes
+      .filter(({ version, ends }) => version.fromExport && !ends)
+      .map(({ version: { uri, did, rev }, since }) => ({ uri, did, rev, since })),
+  })
   return all
 }
 
@@ -106,7 +103,7 @@ async function ended(past: Past, { entry, plugin }: Loaded, facts: Facts): Promi
     plugin,
     entry: rest,
     since: fact?.since ?? past.version.rev,
-    ends: fact?.fact === KNOWN_FROM,
+    ends: fact !== undefined && isOfRev(fact),
     places: outlives ? plugin.rows(entry).filter(({ table }) => table.outlives) : [],
     told: says ? [...plugin.notifications(entry), ...farewells] : [],
   }
@@ -174,63 +171,13 @@ const REMEMBER_GAPS = {
     on conflict (uri, since) do nothing`,
 }
 
-/** Written so that the index on `key` cannot match: gaps are found by their path. All gaps share one key, and a planner without statistics on it would scan every gap there is. */
-const isGap = (row: string): string => `${row}.key || '' = 'gap'`
-
-/**
- * These gaps alone, and of each only what began after the gap before it: whatever began earlier was cut there, when that gap or the fact was written. The
- * path's facts times its gaps took 19 s for each creation once a path had been emptied and written anew 10,000 times.
- */
-const CUT_AT_GAPS = {
-  name: 'cut-at-gaps',
-  text: `
-    with cut as materialized (
-      select held.uri, held.since, gap.since as until
-      from (select distinct uri, rev from unnest($1::text[], $2::text[]) as news (uri, rev)) news
-      cross join lateral (
-        select uri, since from past_fact gap where gap.uri = news.uri and gap.since = news.rev and ${isGap('gap')} offset 0
-      ) gap
-      cross join lateral (
-        select coalesce(max(since), '') as since from past_fact past
-        where past.uri = gap.uri and past.since < gap.since and ${isGap('past')} offset 0
-      ) before
-      cross join lateral (
-        select uri, since from past_fact past
-        where past.uri = gap.uri and past.since >= before.since and past.since < gap.since and past.until > gap.since offset 0
-      ) held
-    )
-    update past_fact as held set until = cut.until from cut where ${keyed('held.uri', 'cut.uri')} and held.since = cut.since`,
-}
-
-/** `KNOWN_FROM`, of a row of the table or of one on its way to it. */
-const isKnown = (row: string): string => `${row}.fact::text = '${JSON.stringify(KNOWN_FROM)}'`
-
-/**
- * What these end: of what is known to have begun before each the last, unless a gap has ended that. All others have been cut at what came after them, when that or they were written.
- */
-const CUT_AT_VERSIONS = {
-  name: 'cut-at-versions',
-  text: `
-    with cut as materialized (
-      select before.uri, before.since, news.since as until
-      from (select distinct uri, since from unnest($1::text[], $2::text[]) as late (uri, since)) news
-      cross join lateral (
-        select uri, since, until, fact from past_fact past
-        where past.uri = news.uri and past.since < news.since and (${isGap('past')} or ${isKnown('past')})
-        order by since desc limit 1
-      ) before
-      where ${isKnown('before')} and before.until > news.since
-    )
-    update past_fact as held set until = cut.until from cut where ${keyed('held.uri', 'cut.uri')} and held.since = cut.since`,
-}
-
 const REMEMBER = {
   name: 'remember',
   text: `
     insert into past_fact as held (uri, did, key, since, until, fact)
     select distinct on (uri, since) uri, did, key, since, least(until, (
       select min(later.since) from past_fact later where later.uri = ended.uri and later.since > ended.since and later.since < ended.until
-        and (${isGap('later')} or (${isKnown('ended')} and ${isKnown('later')}))
+        and (${isGap('later')} or (${isVersion('ended')} and ${isVersion('later')}))
     )), fact::jsonb
     from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
       as ended (uri, did, key, since, until, fact)

@@ -5,43 +5,60 @@
  * A claim is a time until which nobody else takes the record, and is held anew while somebody works on it. Who dies with it loses nothing: it is due again when the claim ends, and settled from the beginning. What is put off
  * while somebody works on the record waits beside the claim, in `since`, and is looked at after its end: so a stranger who edits a post each second has what is below it judged as often as that takes, not as
  * often as they like. `working` is what the claim took.
+ *
+ * What takes too much for one claim it leaves to others, as records that are put off for it (`deriveOnward`); before it ends, so that who dies in between begins anew.
  */
 import { keyed } from '@sluice/collections/by-key.ts'
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { collectionOfUri, type Beyond, type Touched } from '@sluice/collections/define.ts'
 import type { DatabasePool, Session } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
-import { deriveOnward } from './derive-onward.ts'
+import { deriveOnward, ONWARD_LIMITS, type OnwardLimits } from './derive-onward.ts'
 import { loadEntries } from './entry.ts'
 import { find } from './find.ts'
 import { oldestOf, overdueSeconds } from './overdue.ts'
+import { Seen } from './seen.ts'
+import { sqlOf } from './sql.ts'
 import { oldestNow } from './unseen.ts'
 
 /** Those that wait for the first time, and those that were put off again while somebody worked on them, or with whom somebody died. */
 export const LATER_QUEUES = ['first', 'again'] as const
 export type LaterQueue = (typeof LATER_QUEUES)[number]
 
-/** Enters these records, or more of what hangs on them. Durable when it resolves. @throws TransientError, FatalError */
-export async function putOff(db: DatabasePool, beyond: readonly Beyond[]): Promise<void> {
-  if (beyond.length === 0) return
-  const now = new Date().toISOString()
-  await transaction(db, { doing: 'putting off what is to be settled' }, (tx) =>
-    tx.query(PUT_OFF, [beyond.map(({ uri }) => uri), beyond.map(({ since }) => since), now]),
-  )
+/**
+ * Enters these records, or more of what hangs on them. Durable when it resolves.
+ * @param tries of the claim that leaves them to others; default: nobody has begun
+ * @throws TransientError, FatalError
+ */
+export async function putOff(
+  db: DatabasePool,
+  beyond: readonly Beyond[],
+  { dueAt = new Date().toISOString(), tries = 0 }: { dueAt?: string; tries?: number } = {},
+): Promise<void> {
+  for (let at = 0; at < beyond.length; at += PUT_OFF_MAX) {
+    const part = beyond.slice(at, at + PUT_OFF_MAX)
+    await transaction(db, { doing: 'putting off what is to be settled' }, (tx) =>
+      tx.query(PUT_OFF, [part.map(({ uri }) => uri), part.map(({ since }) => since), dueAt, tries]),
+    )
+  }
 }
+
+const PUT_OFF_MAX = 10_000
 
 /** In one order, so that two indexers cannot deadlock. */
 const PUT_OFF = {
   name: 'put-off',
   text: `
     insert into settle_later as held (uri, since, "dueAt", tries)
-    select uri, min(since), $3, 0 from unnest($1::text[], $2::text[]) as beyond (uri, since) group by uri order by uri
+    select uri, min(since), $3, $4::bigint from unnest($1::text[], $2::text[]) as beyond (uri, since) group by uri order by uri
     on conflict (uri) do update set since = least(held.since, excluded.since)`,
 }
 
 export interface LaterClaim extends Beyond {
   /** Names the claim: until when it holds. */
   claim: string
+  /** The how manieth it is, with those by which it was left to this one. */
+  tries: number
 }
 
 /** Takes what is due, the longest overdue first; nobody else gets it before `until`. @throws TransientError, FatalError */
@@ -72,35 +89,64 @@ function claim(queue: LaterQueue): { name: string; text: string } {
       )
       update settle_later held
       set "dueAt" = $2, claim = $2, tries = tries + 1, since = null, working = least(held.working, held.since)
-      from due where ${keyed('held.uri', 'due.uri')} returning held.uri, held.working as since, held.claim`,
+      from due where ${keyed('held.uri', 'due.uri')} returning held.uri, held.working as since, held.claim, held.tries::int`,
   }
 }
 
+export interface SettleOptions {
+  signal?: AbortSignal
+  /** From the end of the claim to when the rest of it is due. */
+  againMs?: number
+  limits?: Partial<OnwardLimits>
+  /** So many replies that a follow or a list item may concern are judged at a time. */
+  atOnce?: number
+}
+
 /**
- * Settles all of a claim, and ends it. What was put off meanwhile is due at `againAt`. Returns how many records changed.
+ * Settles all of a claim, or as much as one does, and ends it. What was put off meanwhile is due after `againMs`. Returns how many records changed.
  * @throws TransientError, FatalError, or the signal's reason; then the claim is held until its end
  */
 export async function settleClaim(
   db: DatabasePool,
   collections: CollectionSet,
-  { uri, since, claim }: LaterClaim,
-  { signal, againMs = 0 }: { signal?: AbortSignal; againMs?: number } = {},
+  claim: LaterClaim,
+  { signal, againMs = 0, limits, atOnce = AT_ONCE }: SettleOptions = {},
 ): Promise<number> {
   const oldest = await db.session(oldestNow)
-  const touched = await touchedSince(db, collections, { uri, since })
-  const { uris, marked } = await db.session((session) => find(session, collections, touched, 'nothing'))
+  const touched = await touchedSince(db, collections, claim)
+  const beyond: Beyond[] = []
   let changes = 0
-  // What somebody who died with it has changed does not change again.
-  for (const [affected, resumes] of [
-    [marked, false],
-    [uris, true],
-  ] as const) {
-    const options = { found: { oldest }, resumes, ...(signal && { signal }) }
-    changes += (await deriveOnward(db, collections, affected, options)).changes
+  let seen = new Seen()
+  const settle = async (uris: readonly string[], resumes: boolean): Promise<void> => {
+    if (seen.size >= (limits?.seen ?? ONWARD_LIMITS.seen)) seen = new Seen()
+    const options = { found: { oldest }, resumes, ...(limits && { limits }), ...(signal && { signal }) }
+    const onward = await deriveOnward(db, collections, uris, { ...options, ...(resumes && { seen }) })
+    changes += onward.changes
+    beyond.push(...onward.beyond)
   }
-  await endClaim(db, { uri, claim }, againMs)
+  // What somebody who died with it has changed does not change again, so from all that is found it is gone on; not from what is only marked.
+  const parts = collections.plugin(collectionOfUri(claim.uri))?.affectsInParts
+  if (parts) for await (const uris of parts(sqlOf(db), touched, atOnce)) await settle(uris, true)
+  else {
+    const { uris, marked } = await db.session((session) => find(session, collections, touched, 'nothing'))
+    await settle(marked, false)
+    await settle(uris, true)
+  }
+  await putOff(db, beyond, { dueAt: new Date(Date.now() + leftMs(claim, againMs)).toISOString(), tries: claim.tries })
+  await endClaim(db, claim, againMs)
   return changes
 }
+
+/** 1 MB of URIs. */
+const AT_ONCE = 10_000
+
+/** Later each time that it is left to another: a circle of more posts than one claim goes through has no end. */
+function leftMs({ tries }: LaterClaim, againMs: number): number {
+  return againMs * 2 ** Math.min(tries - 1, LEFT_DOUBLINGS_MAX)
+}
+
+/** Of ten seconds they make ten minutes. */
+const LEFT_DOUBLINGS_MAX = 6
 
 /** All versions of the record since then, as two that stand for them: one that ended then, and where what hangs on it is found by what it says, the one that lives. */
 async function touchedSince(db: DatabasePool, collections: CollectionSet, { uri, since }: Beyond): Promise<Touched[]> {
@@ -110,7 +156,7 @@ async function touchedSince(db: DatabasePool, collections: CollectionSet, { uri,
   return [version, ...entries.map(({ entry }) => ({ ...version, entry: { ...entry, rev: since, live: true } }))]
 }
 
-async function endClaim(db: DatabasePool, { uri, claim }: Omit<LaterClaim, 'since'>, againMs: number): Promise<void> {
+async function endClaim(db: DatabasePool, { uri, claim }: LaterClaim, againMs: number): Promise<void> {
   await db.session(async (session) => {
     if ((await session.query(DONE, [uri, claim])).rowCount === 1) return
     await session.query(AGAIN, [uri, claim, new Date(Date.now() + againMs).toISOString()])

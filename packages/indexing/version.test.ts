@@ -1,7 +1,7 @@
 import { collection, type Entry } from '@sluice/collections/define.ts'
 import { Random } from '@sluice/sandbox/random.ts'
 import { describe, expect, test } from 'vitest'
-import { fold, type Version } from './version.ts'
+import { endedBy, fold, type Version } from './version.ts'
 
 const plugin = collection('com.example.thing', { rows: () => [] })
 
@@ -76,6 +76,12 @@ describe('fold', () => {
       ['1', undefined, '2', false],
     ])
   })
+})
+
+test('what was there before an export had ended by then, or what the export has goes on', () => {
+  const untils = (rev: string | undefined): string[] =>
+    fold([version('2'), version('5')]).past.map((past) => endedBy(past, rev).until)
+  expect([undefined, '1', '2', '3', '5', '6'].map(untils)).toEqual([['5'], ['5'], ['5'], ['3'], ['5'], ['5']])
 })
 
 test('paths come in byte order of their URIs, in which rows are locked', () => {

@@ -73,6 +73,12 @@ export function past(version: Version, next: Version): Past {
   return { version, until: next.rev, endedAt: next.time, deleted: !next.content }
 }
 
+/** As it ended at the latest if there is an export of that rev: by then it was over, or went on as what that has. */
+export function endedBy(past: Past, exportRev: string | undefined): Past {
+  const isOver = exportRev !== undefined && past.version.rev < exportRev && exportRev < past.until
+  return isOver ? { ...past, until: exportRev } : past
+}
+
 function byUri(a: { uri: string }, b: { uri: string }): number {
   return a.uri < b.uri ? -1 : a.uri > b.uri ? 1 : 0
 }

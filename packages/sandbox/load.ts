@@ -4,8 +4,8 @@
  * 55 % likes, 12 % posts (40 % replies, 25 % with embeds), 12 % follows, 7 % reposts, 8 % deletions, 3 % blocks, the rest lists, list items, profiles and gates. Subjects
  * follow Zipf's law: the most liked post has 1–2 % of all likes. CIDs look like CIDs and are not the records' own: the indexer takes them as they are.
  */
-import { tidFromMicros } from '@sluice/atproto/tid.ts'
-import type { JsonRecord, RecordEvent } from '@sluice/events/stream-event.ts'
+import { rkeyOfUri, uriOf, type JsonRecord, type RecordEvent } from '@sluice/events/stream-event.ts'
+import { tidFromMicros } from '@sluice/events/tid.ts'
 import { Random } from './random.ts'
 
 export interface LoadOptions {
@@ -183,12 +183,7 @@ export class Load {
     const post = this.#posts.at(-1 - this.#random.below(50))
     if (!post || post.root || !this.#first(`gate ${post.uri}`)) return undefined
     const allow = [{ $type: 'app.bsky.feed.threadgate#followingRule' }]
-    return this.#create(
-      post.did,
-      'app.bsky.feed.threadgate',
-      { post: post.uri, allow },
-      post.uri.slice(post.uri.lastIndexOf('/') + 1),
-    )
+    return this.#create(post.did, 'app.bsky.feed.threadgate', { post: post.uri, allow }, rkeyOfUri(post.uri))
   }
 
   /** Mostly something recent is undone, sometimes at once. */
@@ -261,8 +256,4 @@ export class Load {
       .slice(0, Math.max(1, this.#random.below(chars * 2)))
       .trim()
   }
-}
-
-function uriOf({ did, collection, rkey }: RecordEvent): string {
-  return `at://${did}/${collection}/${rkey}`
 }

@@ -2,7 +2,7 @@
 import { encodeCbor } from '@sluice/atproto/cbor-encode.ts'
 import { cidOf, formatCid } from '@sluice/atproto/cid.ts'
 import { testDid } from '@sluice/atproto/testing/world.ts'
-import { tidFromMicros } from '@sluice/atproto/tid.ts'
+import { tidFromMicros } from '@sluice/events/tid.ts'
 import type { CreateEvent, DeleteEvent, JsonRecord, UpdateEvent } from '@sluice/events/stream-event.ts'
 
 const FIRST_MS = Date.UTC(2026, 3, 1)

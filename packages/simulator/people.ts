@@ -1,5 +1,5 @@
 /** What people write: posts, replies, likes, follows, reposts, blocks, profiles, changes and deletions, mostly about what is new. */
-import { tidFromMicros } from '@sluice/atproto/tid.ts'
+import { tidFromMicros } from '@sluice/events/tid.ts'
 import type { Write } from '@sluice/atproto/testing/repo.ts'
 import type { Random } from '@sluice/sandbox/random.ts'
 

@@ -68,7 +68,7 @@ export interface ConsumerLimits extends LaneLimits {
   deadLetters: number
 }
 
-export const CONSUMER_LIMITS: ConsumerLimits = {
+const CONSUMER_LIMITS: ConsumerLimits = {
   batchEvents: 2_000,
   batchBytes: 8 << 20,
   heldEntries: 10_000,

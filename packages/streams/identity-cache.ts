@@ -21,7 +21,7 @@ export interface IdentityCacheOptions {
 }
 
 export const IDENTITY_PREFIX = 'sluice:identity:'
-export const IDENTITY_SLOTS = 2 ** 18
+const IDENTITY_SLOTS = 2 ** 18
 const TTL_MS = 48 * 3_600_000
 const PURGE_MEMORY_MS = 600_000
 

@@ -13,7 +13,7 @@ const INCIDENTS_MAX = 10_000
  * group vanished. `cursor-behind`: Redis came back older than it was. `dead-letters`: entries were given up. `redis-settings`: Redis may
  * lose data as it is set up. `consumer-died`: entries of a dead consumer were taken over.
  */
-export const INCIDENT_KINDS = [
+const INCIDENT_KINDS = [
   'outdated-cursor',
   'future-cursor',
   'group-lost',

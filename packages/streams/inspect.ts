@@ -55,7 +55,7 @@ export interface BackfillQueueState {
   hosts: number
 }
 
-export const STREAMS = ['firehose_live', 'firehose_backfill', 'repo_backfill', 'label_live'] as const
+const STREAMS = ['firehose_live', 'firehose_backfill', 'repo_backfill', 'label_live'] as const
 
 const CURSOR = ':cursor:'
 const INCIDENTS_SHOWN = 20

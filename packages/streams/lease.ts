@@ -19,7 +19,7 @@ export interface LeaseOptions extends GroupAddress {
   signal: AbortSignal
 }
 
-export const LEASE_TTL_MS = 10_000
+const LEASE_TTL_MS = 10_000
 
 export const leaseKey = ({ stream, group, consumer }: GroupAddress): string => `${stream}:lease:${group}:${consumer}`
 

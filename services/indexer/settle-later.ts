@@ -1,6 +1,6 @@
 /**
  * Settles, beside the data path, what batches have put off: below a post with more replies than a batch judges itself. Soon after: what readers see meanwhile is what was so before. Every step is durable, and a process
- * that dies leaves a claim that runs out; whoever takes it then begins anew.
+ * that dies leaves a claim that runs out; whoever takes it then begins anew. What is too much for one claim is put off in its turn.
  */
 import type { Index } from '@sluice/indexing/apply-batch.ts'
 import {
@@ -51,7 +51,7 @@ export class LaterSettling implements Service {
     })
     metrics.gauge({
       name: 'sluice_settle_later_overdue_seconds',
-      help: 'How long the longest waiting of these has been due. again: those that were put off once more while they were settled.',
+      help: 'How long the longest waiting of these has been due. again: those that were put off once more while they were settled, and the rest of what was too much for once.',
       labels: { queue: LATER_QUEUES },
       collect: async (gauge) => {
         const overdue = await overdueLater(index.db, new Date())

@@ -1,7 +1,7 @@
 import type { ChainRecord } from '@sluice/streams/chain-state.ts'
 import type { Cid } from '@sluice/atproto/cid.ts'
 import { EMPTY_TREE } from '@sluice/atproto/mst-node.ts'
-import { tidFromMicros } from '@sluice/atproto/tid.ts'
+import { tidFromMicros } from '@sluice/events/tid.ts'
 import { expect, test } from 'vitest'
 import { decide, type Decision, type Finding, type Limits } from './decide.ts'
 import type { TrueCommit } from './judge.ts'

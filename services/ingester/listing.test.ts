@@ -1,4 +1,4 @@
-import { tidFromMicros } from '@sluice/atproto/tid.ts'
+import { tidFromMicros } from '@sluice/events/tid.ts'
 import type { ListedRepo } from '@sluice/atproto/xrpc.ts'
 import type { ChainRecord } from '@sluice/streams/chain-state.ts'
 import { shardOf, WHOLE } from '@sluice/streams/spread.ts'

@@ -5,7 +5,7 @@
 import type { BackfillEvent, BackfillReason } from '@sluice/events/backfill-event.ts'
 import { FUTURE_MS } from '@sluice/atproto/commit.ts'
 import { isAtprotoDid } from '@sluice/atproto/syntax.ts'
-import { isTid, tidMicros } from '@sluice/atproto/tid.ts'
+import { isTid, tidMicros } from '@sluice/events/tid.ts'
 import type { ListedRepo } from '@sluice/atproto/xrpc.ts'
 import { UNKNOWN_CHAIN, type ChainRecord } from '@sluice/streams/chain-state.ts'
 import { isInShard, type Shard } from '@sluice/streams/spread.ts'

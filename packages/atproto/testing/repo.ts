@@ -2,9 +2,9 @@
  * A repository for tests: real records, tree and signatures, deterministic. It makes the frames that its host would send
  * (with the blocks that inversion needs), its export, and, with `Tampering`, frames that are wrong in one named way.
  */
+import { tidFromMicros } from '@sluice/events/tid.ts'
 import { encodeCbor } from '../cbor-encode.ts'
 import { cidOf, formatCid, type Cid } from '../cid.ts'
-import { tidFromMicros } from '../tid.ts'
 import { writeCar } from './car-write.ts'
 import { encodeFrame } from './frames.ts'
 import { testKey, type TestKey } from './keys.ts'

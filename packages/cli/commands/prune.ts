@@ -5,7 +5,7 @@
  * than the oldest entry that waits, and than what is or was a dead letter, with a day to spare. Notifications, and what is remembered of ended records, go by age, when asked for.
  */
 import { setTimeout as delay } from 'node:timers/promises'
-import { tidFromMicros } from '@sluice/atproto/tid.ts'
+import { tidFromMicros } from '@sluice/events/tid.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import { inspect } from '@sluice/streams/inspect.ts'
 import { oldestLetterMs } from '@sluice/streams/letter-age.ts'
@@ -103,9 +103,10 @@ async function tombstones(session: Session, days: number): Promise<Rule> {
   const { streams } = await inspect(redis, { streams: streamsOf(session.settings) })
   const oldest = Math.max(0, ...streams.map(({ oldest: entry }) => entry?.ageSeconds ?? 0)) * 1_000
   const letters = await Promise.all(streamsOf(session.settings).map((stream) => oldestLetterMs(redis, stream)))
-  const letterMs = Math.min(Date.now(), ...letters.map((ms) => ms ?? Infinity))
-  const beforeMs = Date.now() - days * DAY_MS
-  if (beforeMs > Date.now() - oldest - DAY_MS) {
+  const nowMs = Date.now()
+  const letterMs = Math.min(nowMs, ...letters.map((ms) => ms ?? Infinity))
+  const beforeMs = nowMs - days * DAY_MS
+  if (beforeMs > nowMs - oldest - DAY_MS) {
     throw new CannotError(
       `tombstones of the last ${Math.ceil((oldest + DAY_MS) / DAY_MS)} days are needed: entries that old still wait in the streams, and would bring deleted records back`,
     )
@@ -140,28 +141,17 @@ interface Sample {
 /** No index leads to old rows, and to read all of a large table takes hours: what a dry run is for is whether anything objects, and how much it is about. */
 const LOOKED_MAX = 100_000
 
-/** Goes through the table by its key, as `remove` does. */
-async function sample(
-  db: DatabasePool,
-  { table, key, time, before, first }: Rule,
-  batch: number,
-  signal: AbortSignal,
-): Promise<Sample> {
+async function sample(db: DatabasePool, rule: Rule, batch: number, signal: AbortSignal): Promise<Sample> {
+  const { table, key, time } = rule
   const step = `
     select count(*) filter (where at < $2)::int as old, count(*)::int as looked, max(key) as last
       from (select "${key}" as key, "${time}" as at from ${table} where "${key}" > $1 order by "${key}" limit $3) page`
   let [old, looked] = [0, 0]
-  for (let after = first; looked < LOOKED_MAX && !signal.aborted;) {
-    const { rows } = await db.query<{ old: number; looked: number; last: string | number }>(step, [
-      after,
-      before,
-      batch,
-    ])
-    const page = rows[0]!
+  for await (const page of pages<{ old: number }>(db, step, rule, batch, signal)) {
     old += page.old
     looked += page.looked
     if (page.looked < batch) return { rows: old }
-    after = page.last
+    if (looked >= LOOKED_MAX) break
   }
   const { rows } = await db.query<{ of: number }>(
     'select reltuples::float8 as of from pg_class where oid = $1::regclass',
@@ -170,13 +160,9 @@ async function sample(
   return { rows: old, part: { looked, of: Math.max(looked, rows[0]!.of) } }
 }
 
-/** Goes through the table by its key: each step looks at so many rows. What a batch holds is left for the next time. */
-async function remove(
-  db: DatabasePool,
-  { table, key, time, before, first }: Rule,
-  batch: number,
-  signal: AbortSignal,
-): Promise<number> {
+/** What a batch holds is left for the next time. */
+async function remove(db: DatabasePool, rule: Rule, batch: number, signal: AbortSignal): Promise<number> {
+  const { table, key, time } = rule
   const step = `
     with looked as (
       select "${key}" as key, "${time}" as at from ${table} where "${key}" > $1 order by "${key}" limit $3
@@ -188,17 +174,32 @@ async function remove(
     )
     select (select count(*)::int from gone) as gone, (select count(*)::int from looked) as looked, (select max(key) from looked) as last`
   let removed = 0
-  for (let after = first; !signal.aborted;) {
-    const { rows } = await db.query<{ gone: number; looked: number; last: string | number }>(step, [
-      after,
-      before,
-      batch,
-    ])
-    const { gone, looked, last } = rows[0]!
+  for await (const { gone } of pages<{ gone: number }>(db, step, rule, batch, signal)) {
     removed += gone
-    if (looked < batch) return removed
-    after = last
     await delay(PAUSE_MS)
   }
   return removed
+}
+
+interface Page {
+  /** Fewer than a batch: the last ones. */
+  looked: number
+  last: string | number
+}
+
+/** What each step says of the next rows, in the order of the table's key. @param step its values: the key after which it begins, what is old, how many rows it looks at */
+async function* pages<Found>(
+  db: DatabasePool,
+  step: string,
+  { before, first }: Rule,
+  batch: number,
+  signal: AbortSignal,
+): AsyncGenerator<Page & Found> {
+  for (let after = first; !signal.aborted;) {
+    const { rows } = await db.query<Page & Found>(step, [after, before, batch])
+    const page = rows[0]!
+    yield page
+    if (page.looked < batch) return
+    after = page.last
+  }
 }

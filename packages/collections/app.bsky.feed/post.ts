@@ -1,7 +1,7 @@
 import { didOfUri } from '@sluice/events/stream-event.ts'
 import { collection, count, table, type StrongRef } from '../define.ts'
 import type { Facetted } from '../threads/load-facts.ts'
-import { DERIVABLE_POSTS, derivePosts, factOfPost } from '../threads/posts.ts'
+import { ABOVE_POSTS, DERIVABLE_POSTS, derivePosts, factOfPost } from '../threads/posts.ts'
 import { affectedByPosts } from '../threads/affected.ts'
 import { refuseUnreadable } from '../unreadable-names.ts'
 import { feedItem } from './feed-item.ts'
@@ -100,6 +100,7 @@ export default collection<Post>('app.bsky.feed.post', {
   passedOn: ['invalidReplyRoot'],
   derive: derivePosts,
   derivable: DERIVABLE_POSTS,
+  hangsFrom: ABOVE_POSTS,
   remembers: factOfPost,
   affects: affectedByPosts,
 })

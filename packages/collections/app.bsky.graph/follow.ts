@@ -1,7 +1,7 @@
 import { collection, collectionOfUri, count, notify, table, type Entry, type StrongRef } from '../define.ts'
-import { affectedByFollows } from '../threads/affected.ts'
+import { affectedByFollows, affectedByFollowsInParts } from '../threads/affected.ts'
 import { followKey } from '../threads/gates.ts'
-import { claimOfKey, relationFact, writtenAt } from '../threads/when.ts'
+import { relationFact } from '../threads/when.ts'
 import { refuseUnreadable } from '../unreadable-names.ts'
 
 interface Follow {
@@ -34,10 +34,7 @@ export default collection<Follow>('app.bsky.graph.follow', {
   notifications: ({ record: { subject } }) => [notify(subject, 'follow')],
   // As in the official AppView: who follows oneself hears of it.
   notifiesSelf: true,
-  remembers: ({ uri, did, rev, live, record, createdAt }: Entry<Follow>) => ({
-    key: followKey(did, record.subject),
-    since: writtenAt({ rev, live }, claimOfKey(uri, createdAt)),
-    fact: relationFact(live),
-  }),
+  remembers: (entry: Entry<Follow>) => ({ key: followKey(entry.did, entry.record.subject), ...relationFact(entry) }),
   affects: affectedByFollows,
+  affectsInParts: affectedByFollowsInParts,
 })

@@ -1,8 +1,8 @@
 import { didOfUri } from '@sluice/events/stream-event.ts'
 import { collection, table, type Entry } from '../define.ts'
-import { affectedByListItems } from '../threads/affected.ts'
+import { affectedByListItems, affectedByListItemsInParts } from '../threads/affected.ts'
 import { listItemKey } from '../threads/gates.ts'
-import { claimOfKey, relationFact, writtenAt } from '../threads/when.ts'
+import { relationFact } from '../threads/when.ts'
 
 interface ListItem {
   subject: string
@@ -27,10 +27,10 @@ export default collection<ListItem>('app.bsky.graph.listitem', {
     listItem.row({ uri, cid, creator: did, subjectDid: subject, listUri: list, createdAt, indexedAt }),
   ],
   unique: ['listUri', 'subjectDid'],
-  remembers: ({ uri, rev, live, record: { list, subject }, createdAt }: Entry<ListItem>) => ({
-    key: listItemKey(list, subject),
-    since: writtenAt({ rev, live }, claimOfKey(uri, createdAt)),
-    fact: relationFact(live),
+  remembers: (entry: Entry<ListItem>) => ({
+    key: listItemKey(entry.record.list, entry.record.subject),
+    ...relationFact(entry),
   }),
   affects: affectedByListItems,
+  affectsInParts: affectedByListItemsInParts,
 })

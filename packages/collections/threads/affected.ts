@@ -75,16 +75,33 @@ export async function affectedByFollows(
   _unseen: Unseen,
   room?: Room,
 ): Promise<Affected> {
+  return look(sql, BETWEEN, followsOf(touched), room?.each ?? null)
+}
+
+/** The same of follows, in parts. */
+export async function* affectedByFollowsInParts(
+  sql: Sql,
+  touched: readonly Touched<{ subject: string }>[],
+  atOnce: number,
+): AsyncGenerator<string[]> {
+  for (const { a, b, time } of await sql.query<Pair>(PAIRS, followsOf(touched))) {
+    yield* gatedRepliesOf(sql, { creator: a, owner: b, time }, atOnce)
+    yield* gatedRepliesOf(sql, { creator: b, owner: a, time }, atOnce)
+  }
+}
+
+/** Values of `BETWEEN` and `PAIRS`: URIs, times and accounts of those that are in force; URIs and times of those that end. */
+function followsOf(touched: readonly Touched<{ subject: string }>[]): unknown[] {
   const made = touched.flatMap(({ uri, entry }) =>
     entry ? [{ uri, a: entry.did, b: entry.record.subject, since: keyTime(entry) }] : [],
   )
-  const of = [
+  return [
     made.map(({ uri }) => uri),
     made.map(({ since }) => since),
     made.map(({ a }) => a),
     made.map(({ b }) => b),
+    ...ending(touched),
   ]
-  return look(sql, BETWEEN, [...of, ...ending(touched)], room?.each ?? null)
 }
 
 /** For list items: gated replies of the member, and of who was the member before. */
@@ -94,11 +111,46 @@ export async function affectedByListItems(
   _unseen: Unseen,
   room?: Room,
 ): Promise<Affected> {
+  return look(sql, BY_MEMBER, itemsOf(touched), room?.each ?? null)
+}
+
+/** The same of list items, in parts. */
+export async function* affectedByListItemsInParts(
+  sql: Sql,
+  touched: readonly Touched<{ subject: string }>[],
+  atOnce: number,
+): AsyncGenerator<string[]> {
+  for (const { member, time } of await sql.query<Member>(MEMBERS, itemsOf(touched)))
+    yield* gatedRepliesOf(sql, { creator: member, time }, atOnce)
+}
+
+/** Values of `BY_MEMBER` and `MEMBERS`, as those of follows. */
+function itemsOf(touched: readonly Touched<{ subject: string }>[]): unknown[] {
   const made = touched.flatMap(({ uri, entry }) =>
     entry ? [{ uri, member: entry.record.subject, since: keyTime(entry) }] : [],
   )
-  const of = [made.map(({ uri }) => uri), made.map(({ since }) => since), made.map(({ member }) => member)]
-  return look(sql, BY_MEMBER, [...of, ...ending(touched)], room?.each ?? null)
+  return [
+    made.map(({ uri }) => uri),
+    made.map(({ since }) => since),
+    made.map(({ member }) => member),
+    ...ending(touched),
+  ]
+}
+
+/** One account's replies since then that a gate has judged (one of `owner`, if there is one), in parts of which at most so many are looked at. */
+async function* gatedRepliesOf(
+  sql: Sql,
+  { creator, owner, time }: { creator: string; owner?: string; time: string },
+  atOnce: number,
+): AsyncGenerator<string[]> {
+  let [at, uri] = [time, '']
+  for (;;) {
+    const rows = await sql.query<Found & { at: string; owner: string }>(GATED_SINCE, [creator, at, uri, atOnce])
+    const uris = rows.flatMap((row) => (owner === undefined || row.owner === owner ? [row.uri] : []))
+    if (uris.length > 0) yield uris
+    if (rows.length < atOnce) return
+    ;({ at, uri } = rows.at(-1)!)
+  }
 }
 
 async function collect(asked: (Promise<Affected> | false)[]): Promise<Affected> {
@@ -160,15 +212,25 @@ const remembered = (uris: string, times: string): string => `
         from (select uri, min(time) as time from unnest(${uris}::text[], ${times}::text[]) as version (uri, time) group by uri) gone
         join past_fact past on ${keyed('past.uri', 'gone.uri')} and past.until >= gone.time`
 
+interface Pair {
+  a: string
+  b: string
+  time: string
+}
+
 /** Each pair once, with its first time: 8,000 follows of one pair, each of another key, times 10,000 replies were eighty million rows. So with list items. */
-const BETWEEN: Statement = {
-  name: 'affected-between',
-  text: `
-    with pair as materialized (
+const EACH_PAIR = `
       select a, b, min(time) as time, min(uri) as uri from (
         select * from unnest($1::text[], $2::text[], $3::text[], $4::text[]) as follow (uri, time, a, b)
         union all ${remembered('$5', '$6')}
-      ) follow group by a, b
+      ) follow group by a, b`
+
+const PAIRS: Statement = { name: 'affected-pairs', text: `select a, b, time from (${EACH_PAIR}) pair` }
+
+const BETWEEN: Statement = {
+  name: 'affected-between',
+  text: `
+    with pair as materialized (${EACH_PAIR}
     )
     select pair.uri, time, reply.uris, reply.looked from pair cross join lateral (
       select array_agg(distinct uri) filter (where at >= time) as uris, count(*)::int as looked from (
@@ -178,17 +240,43 @@ const BETWEEN: Statement = {
     ) reply`,
 }
 
-const BY_MEMBER: Statement = {
-  name: 'affected-by-member',
-  text: `
-    with item as materialized (
+interface Member {
+  member: string
+  time: string
+}
+
+const EACH_MEMBER = `
       select member, min(time) as time, min(uri) as uri from (
         select * from unnest($1::text[], $2::text[], $3::text[]) as item (uri, time, member)
         union all select uri, time, b from (${remembered('$4', '$5')}) remembered
-      ) item group by member
+      ) item group by member`
+
+const MEMBERS: Statement = { name: 'affected-members', text: `select member, time from (${EACH_MEMBER}) item` }
+
+/** One that is put on a list now has no replies since then, however many before: so by time, in the order of the index over both. */
+const BY_MEMBER: Statement = {
+  name: 'affected-by-member',
+  text: `
+    with item as materialized (${EACH_MEMBER}
     )
     select item.uri, time, reply.uris, reply.looked from item cross join lateral (
-      select array_agg(uri) filter (where at >= time) as uris, count(*)::int as looked
-      from (select uri, at from gated_reply where creator = member limit $6::bigint + 1) reply
+      select array_agg(uri) as uris, count(*)::int as looked from (
+        select uri from gated_reply where creator = member and at >= time order by at limit $6::bigint + 1
+      ) reply
     ) reply`,
+}
+
+/** In the order of the index (0014), one after the other: all of them at once would be all that there are, to be sorted, where the planner believes these to be a few. */
+const GATED_SINCE: Statement = {
+  name: 'gated-since',
+  text: `
+    with recursive part (uri, at, owner, n) as (
+      select null::varchar, $2::varchar, null::varchar, 0
+      union all
+      select next.uri, next.at, next.owner, n + 1 from part cross join lateral (
+        select uri, at, owner from gated_reply reply
+        where reply.creator = $1 and (reply.at, reply.uri || '') > (part.at, coalesce(part.uri, $3::text)) order by reply.at, reply.uri || '' limit 1
+      ) next where n < $4::bigint
+    )
+    select uri, at, owner from part where n > 0 order by n`,
 }

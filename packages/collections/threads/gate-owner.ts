@@ -1,9 +1,9 @@
 /** A gate belongs to one post: it has that post's author and record key. */
-import { didOfUri } from '@sluice/events/stream-event.ts'
+import { didOfUri, rkeyOfUri } from '@sluice/events/stream-event.ts'
 import type { Entry, Refusal } from '../define.ts'
 
 export function gateOwnsPost({ did, rkey, record }: Entry<{ post: string }>): Refusal | undefined {
   const { post } = record
-  if (didOfUri(post) === did && post.slice(post.lastIndexOf('/') + 1) === rkey) return undefined
+  if (didOfUri(post) === did && rkeyOfUri(post) === rkey) return undefined
   return { reason: 'wrong-owner', detail: `the gate is not of the author and record key of its post ${post}` }
 }

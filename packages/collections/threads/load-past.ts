@@ -2,9 +2,9 @@
  * Loads from `past_fact` what was true at a given time and is no more. Of each key the one span that can count then, and never all: whoever edits
  * a post leaves a span with each edit, thousands when that is meant to do harm, and each may hold ten thousand mentions.
  */
-import { didOfUri } from '@sluice/events/stream-event.ts'
+import { didOfUri, rkeyOfUri } from '@sluice/events/stream-event.ts'
 import { keyed } from '../by-key.ts'
-import type { Sql, Statement } from '../define.ts'
+import { CLAIMED_FROM, type Sql, type Statement } from '../define.ts'
 import type { LoadedFacts, PastPost, Span } from './facts.ts'
 import { postGateKey, threadGateKey } from './gates.ts'
 
@@ -57,7 +57,7 @@ export async function loadPastGates(
 
 /** A gate has the account and the record key of its post. */
 function gateOf(postUri: string, kind: string): string {
-  return `at://${didOfUri(postUri)}/app.bsky.feed.${kind}/${postUri.slice(postUri.lastIndexOf('/') + 1)}`
+  return `at://${didOfUri(postUri)}/app.bsky.feed.${kind}/${rkeyOfUri(postUri)}`
 }
 
 /** Adds the follow or the list item in force at each of these times, where it is one that has ended. */
@@ -156,13 +156,16 @@ const PAST_GATES: Statement = {
     ) held`,
 }
 
-/** Of several records that say the same any may be in force. Written so that the primary key cannot match: it begins with the record. */
+/** From when on a follow or a list item held, as far as is known. Written so that the primary key cannot match: it begins with the record. */
+const BEGAN = `coalesce(past.fact ->> '${CLAIMED_FROM}', past.since)`
+
+/** Of several records that say the same any may be in force. */
 const PAST_RELATIONS: Statement = {
   name: 'past-relations',
   text: `
     select distinct asked.key, held.since, held.until, true as fact from ${ASKED} cross join lateral (
-      select since, until from past_fact past
-      where past.key = asked.key and past.since || '' <= asked.at and past.until > asked.at order by since desc limit 1
+      select ${BEGAN} as since, until from past_fact past
+      where past.key = asked.key and ${BEGAN} <= asked.at and past.until > asked.at order by past.since desc limit 1
     ) held`,
 }
 

@@ -57,6 +57,12 @@ export const DERIVABLE_POSTS: Statement = {
     ) order by uri`,
 }
 
+/** A reply is found by what it answers. With a column that the index of answers lacks: PostgreSQL before 17 reads that from end to end where it believes it to be small. */
+export const ABOVE_POSTS: Statement = {
+  name: 'above-posts',
+  text: `select uri, "replyParent" as above, creator from post where uri = any($1::text[])`,
+}
+
 /** @param remembered when it was written, where that is known */
 export function judgedOf(
   { uri, did, rev, live, record, createdAt }: Entry<Post>,

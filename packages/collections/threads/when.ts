@@ -4,7 +4,9 @@
  * A live commit's rev tells. An export gives every record the rev of its head, which may be years later: then what the record itself claims counts (its key
  * when that is a TID, else its `createdAt`), but never more than the rev. All times are TIDs and compare as strings.
  */
-import { KNOWN_FROM } from '../define.ts'
+import { rkeyOfUri } from '@sluice/events/stream-event.ts'
+import { isTid, tidFromMicros } from '@sluice/events/tid.ts'
+import { CLAIMED_FROM, KNOWN_FROM, type Entry, type Fact } from '../define.ts'
 
 /** What decides when a record was written. */
 export interface Dated {
@@ -14,10 +16,15 @@ export interface Dated {
 }
 
 /**
- * What is remembered of a follow or a list item: whether it is known when it began. One that is known to begin ends what the record said before, which may have been of other accounts; one that an
- * export brought claims a beginning, that of the record as a rule. (Of either kind are those that older builds remembered as `true`.)
+ * What is remembered of a follow or a list item, and from when on. Each version ends what the record said before, which may have been of other accounts. Of one with its own commit it is known when that was; of one
+ * that an export brought, that it was no later than the export's head, and from when on it says to have been: from the time of the record's first version, as a rule. Of what another indexer wrote nothing is known but that. (Older
+ * builds remembered `true`, and of an export's the beginning that it claims: these end nothing, and are not ended by another version.)
  */
-export const relationFact = (live: boolean): unknown => (live ? KNOWN_FROM : true)
+export function relationFact({ uri, rev, live, createdAt }: Entry): Omit<Fact, 'key'> {
+  const since = writtenAt({ rev, live }, claimOfKey(uri, createdAt))
+  if (rev === '') return { since, fact: true }
+  return { since: rev, fact: live ? KNOWN_FROM : { [CLAIMED_FROM]: since } }
+}
 
 /** The time of a record version. @param claimed a TID: what the record says itself */
 export function writtenAt({ rev, live }: Dated, claimed: string | undefined): string {
@@ -26,7 +33,7 @@ export function writtenAt({ rev, live }: Dated, claimed: string | undefined): st
 
 /** The claim of a record whose key is made when it is made (posts, follows, list items). */
 export function claimOfKey(uri: string, createdAt: string): string | undefined {
-  const key = uri.slice(uri.lastIndexOf('/') + 1)
+  const key = rkeyOfUri(uri)
   return isTid(key) ? key : claimOfDate(createdAt)
 }
 
@@ -36,23 +43,7 @@ export function claimOfKey(uri: string, createdAt: string): string | undefined {
  */
 export function claimOfDate(createdAt: string): string | undefined {
   const micros = Date.parse(createdAt) * 1000
-  return micros > 0 && Number.isSafeInteger(micros) ? tidOfMicros(micros) : undefined
-}
-
-const DIGITS = '234567abcdefghijklmnopqrstuvwxyz'
-const TIME_DIGITS = 11
-
-/** With clock 0. (`TID.fromTime` of @atproto/common-web throws for times before September 2005: it does not pad.) */
-function tidOfMicros(micros: number): string {
-  let time = ''
-  for (let left = micros; time.length < TIME_DIGITS; left = Math.floor(left / 32)) time = DIGITS[left % 32]! + time
-  return `${time}22`
-}
-
-const TID_FORM = /^[2-7a-j][2-7a-z]{12}$/
-
-function isTid(text: string): boolean {
-  return TID_FORM.test(text)
+  return micros > 0 && Number.isSafeInteger(micros) ? tidFromMicros(micros) : undefined
 }
 
 /** For statements: when a post was written, by its commit's rev; of one that came with an export its key. A key that is no TID passes every comparison. */

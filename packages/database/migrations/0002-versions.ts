@@ -18,7 +18,8 @@ export const versions: Migration = {
 }
 
 /**
- * A record keeps the rev it was last written at; a tombstone keeps the rev of the deletion until no older event can be queued.
+ * A record keeps the rev it was last written at (null: it was here before us); a tombstone keeps the rev of the deletion until no older event can be queued. `actor_sync.resyncRev` is
+ * the rev of the last resync: live events at or below it are in the rows already.
  *
  * fillfactor 90: these rows are updated in place, over and over, on columns that no index holds. With room left on the page an update
  * is a HOT update, which writes no index and is cleaned up without vacuum.

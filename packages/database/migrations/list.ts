@@ -12,6 +12,7 @@ import { unreadIndexes } from './0010-unread-indexes.ts'
 import { accountChecks, ACCOUNT_CHECKS } from './0011-account-checks.ts'
 import { deletionQueues, DELETION_INDEXES } from './0012-deletion-queues.ts'
 import { settleLater, SETTLE_LATER } from './0013-settle-later.ts'
+import { gatedSince, GATED_SINCE } from './0014-gated-since.ts'
 import type { Migration } from './migration.ts'
 
 export const MIGRATIONS: readonly Migration[] = [
@@ -28,7 +29,16 @@ export const MIGRATIONS: readonly Migration[] = [
   accountChecks,
   deletionQueues,
   settleLater,
+  gatedSince,
 ]
 
 /** How our own tables and indexes are made: what `doctor` looks for. */
-export const OWN_STATEMENTS = [THREADS, ACCOUNTS, FINDERS, ACCOUNT_CHECKS, DELETION_INDEXES, SETTLE_LATER].join('\n')
+export const OWN_STATEMENTS = [
+  THREADS,
+  ACCOUNTS,
+  FINDERS,
+  ACCOUNT_CHECKS,
+  DELETION_INDEXES,
+  SETTLE_LATER,
+  GATED_SINCE,
+].join('\n')

@@ -74,6 +74,7 @@ export const ADDITIONS = [
   'index bulk_index_pkey',
   'index bulk_load_pkey',
   'index bulk_step_pkey',
+  'index gated_reply_creator_at_idx',
   'index gated_reply_creator_owner_idx',
   'index gated_reply_pkey',
   'index handle_check_pkey',

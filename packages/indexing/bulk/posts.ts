@@ -4,6 +4,8 @@
  *
  * While that goes on batches judge by what has not been derived yet, and so do pages. Whoever derives a record later goes on from it when it changes. What is gone by then, or is one of those that are left
  * out, nobody derives, and what hung on it was judged by what it never was: so in the end it goes on from all that has ended since this began.
+ *
+ * What is further down than one goes is put off, and settled beside the data path like what batches put off.
  */
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import type { Collection } from '@sluice/collections/define.ts'
@@ -11,6 +13,7 @@ import type { DatabasePool } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
 import { shared, sideBySide } from '@sluice/runtime/side-by-side.ts'
 import { deriveOnward } from '../derive-onward.ts'
+import { putOff } from '../settle-later.ts'
 import { oldestNow } from '../unseen.ts'
 import type { OnProgress } from './finish.ts'
 import { JOBS_MAX } from './jobs.ts'
@@ -79,7 +82,9 @@ async function derivePages(
     signal.throwIfAborted()
     const page = await nextPage(byKey, plugin, after, PAGE_ROWS * jobs)
     const onward = { found: { oldest }, resumes: resumed > 0 }
-    await sideBySide(shared(page.uris, jobs), jobs, (part) => deriveOnward(byKey, collections, part, onward))
+    await sideBySide(shared(page.uris, jobs), jobs, async (part) => {
+      await putOff(byKey, (await deriveOnward(byKey, collections, part, onward)).beyond)
+    })
     resumed -= page.rows
     after = page.rows < PAGE_ROWS * jobs ? undefined : page.last
     await savePosition(db, name, after ?? '', after === undefined)
@@ -101,7 +106,8 @@ async function goOnFromEnded(
     const { rows } = await byKey.query<{ uri: string }>(ENDED, [after, nsid, oldest, ENDED_AT_ONCE])
     const uris = rows.map(({ uri }) => uri)
     // This page may have been under way before, too.
-    await deriveOnward(byKey, collections, uris, { found: { oldest }, resumes: true })
+    const { beyond } = await deriveOnward(byKey, collections, uris, { found: { oldest }, resumes: true })
+    await putOff(byKey, beyond)
     after = uris.length < ENDED_AT_ONCE ? undefined : uris.at(-1)
     await savePosition(db, name, after ?? '', after === undefined)
     onProgress({ step: STEP, at: `${name} ${after ?? 'done'}` })

@@ -2,7 +2,7 @@
  * Random histories of a small network, as events in their natural order: what happens to whom, with valid records of every collection, edits, deletions, second likes
  * of the same post, gates of every kind, replies to what is gone. Few accounts, so that everything meets everything.
  */
-import { tidFromMicros } from '@sluice/atproto/tid.ts'
+import { tidFromMicros } from '@sluice/events/tid.ts'
 import type { DeleteEvent, JsonRecord, RecordEvent } from '@sluice/events/stream-event.ts'
 import { Random } from '@sluice/sandbox/random.ts'
 import { mediaEmbed, mention, recordEmbed } from './embeds.ts'

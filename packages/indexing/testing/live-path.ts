@@ -1,5 +1,5 @@
 /** Everything that an indexer does with its database, once: so that each of its statements is asked. */
-import { tidFromMicros, tidMicros } from '@sluice/atproto/tid.ts'
+import { tidFromMicros, tidMicros } from '@sluice/events/tid.ts'
 import { DatabasePool } from '@sluice/database/pool.ts'
 import type { LabelStreamEvent } from '@sluice/events/label-event.ts'
 import {
@@ -11,10 +11,17 @@ import {
   type StreamEvent,
 } from '@sluice/events/stream-event.ts'
 import { Random } from '@sluice/sandbox/random.ts'
-import { claimAccountChecks, failAccountCheck, settleAccountCheck } from '../account-checks.ts'
+import { claimAccountChecks, failAccountCheck, returnAccountCheck, settleAccountCheck } from '../account-checks.ts'
 import { applyBatch, type Index } from '../apply-batch.ts'
 import { applyLabels } from '../apply-labels.ts'
-import { claimDeletions, DELETION_QUEUES, failDeletion, forgetDeletion, postponeDeletion } from '../deletion-queue.ts'
+import {
+  claimDeletions,
+  DELETION_QUEUES,
+  failDeletion,
+  forgetDeletion,
+  postponeDeletion,
+  returnDeletion,
+} from '../deletion-queue.ts'
 import { claimChecks, overdueSeconds, settleChecks, type HandleClaim } from '../handles.ts'
 import { urisOf } from '../look-up.ts'
 import { KnownActors } from '../own.ts'
@@ -143,7 +150,8 @@ function inTheWrongOrder(): StreamEvent[][] {
 }
 
 /** What there was no room for: some of it once more, because more was put off meanwhile, and some by another. */
-async function settleLater({ db, collections }: Index): Promise<void> {
+async function settleLater(index: Index): Promise<void> {
+  const { db, collections } = index
   const claim = async (queue: LaterQueue): Promise<LaterClaim> => {
     const [taken] = await claimLater(db, { now: MUCH_LATER, until: UNTIL, limit: 1, queue })
     return taken!
@@ -154,6 +162,21 @@ async function settleLater({ db, collections }: Index): Promise<void> {
   await settleClaim(db, collections, taken)
   await settleClaim(db, collections, await claim('again'))
   await giveBack(db, await claim('first'))
+  await settleInParts(index)
+}
+
+/** What hangs on a follow and on a list item, part by part, and as much of a thread as is gone through at a time. */
+async function settleInParts(index: Index): Promise<void> {
+  const { db, collections } = index
+  const story = new Story()
+  const line = [story.post('fay', 'root')]
+  while (line.length < 7) line.push(story.reply('fay', line.at(-1)!))
+  await applyBatch(index, line)
+  const { rows } = await db.query<{ uri: string }>(
+    `(select uri from follow order by uri desc limit 1) union all (select uri from list_item order by uri desc limit 1)`,
+  )
+  for (const { uri } of [...rows, { uri: uriOf(line[0]!) }])
+    await settleClaim(db, collections, { uri, since: '', claim: UNTIL, tries: 1 }, { limits: { seen: 1 } })
 }
 
 async function resync(index: Index, until: readonly RecordEvent[]): Promise<void> {
@@ -207,9 +230,10 @@ async function checkAccounts(index: Index, dids: readonly string[]): Promise<voi
   await tell(index, dids.slice(0, 4), { active: false, status: 'takendown' })
   await tell(index, dids.slice(0, 4), { active: true })
   for (const queue of ['new', 'failing'] as const) {
-    const claims = await claimAccountChecks(index.db, { now: MUCH_LATER, until: UNTIL, limit: 2, queue })
+    const claims = await claimAccountChecks(index.db, { now: MUCH_LATER, until: UNTIL, limit: 3, queue })
     for (const [i, claim] of claims.entries()) {
       if (queue === 'new' && i === 0) await failAccountCheck(index.db, claim, UNTIL)
+      else if (queue === 'new' && i === 1) await returnAccountCheck(index.db, claim, UNTIL)
       else await settleAccountCheck(index.db, claim, { active: false, status: 'suspended' }, Date.parse(MUCH_LATER))
     }
   }
@@ -232,6 +256,7 @@ async function purge(index: Index, did: string): Promise<void> {
   await told('2026-10-01T00:00:00.000Z', { active: false, status: 'deleted' })
   for (const queue of DELETION_QUEUES) await claimDeletions(db, { now: MUCH_LATER, until: UNTIL, limit: 2, queue })
   await postponeDeletion(db, did, UNTIL)
+  await returnDeletion(db, did, UNTIL)
   await failDeletion(db, did, UNTIL)
   const deletion = { did, deletedAt: '2026-10-01T00:00:00.000Z' }
   await purgeAccount(index, deletion, { signal: NEVER, batchRecords: 10 })

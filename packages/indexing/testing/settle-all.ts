@@ -1,9 +1,9 @@
 /** Works off what was put off, as the indexer's service does, whether or not it is due. */
 import type { Index } from '../apply-batch.ts'
-import { claimLater, LATER_QUEUES, settleClaim } from '../settle-later.ts'
+import { claimLater, LATER_QUEUES, settleClaim, type SettleOptions } from '../settle-later.ts'
 
 /** Returns how many claims that took. */
-export async function settleAll({ db, collections }: Index): Promise<number> {
+export async function settleAll({ db, collections }: Index, options: SettleOptions = {}): Promise<number> {
   let claims = 0
   for (;;) {
     const before = claims
@@ -12,7 +12,7 @@ export async function settleAll({ db, collections }: Index): Promise<number> {
       const [claim] = await claimLater(db, { now: '9999-01-01T00:00:00.000Z', until, limit: 1, queue })
       if (!claim) continue
       claims++
-      await settleClaim(db, collections, claim)
+      await settleClaim(db, collections, claim, options)
     }
     if (claims === before) return claims
   }

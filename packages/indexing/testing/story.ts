@@ -1,6 +1,6 @@
 /** Events told one after the other, as short as a test wants to say them. Each record gets the next second. */
 import { cidOf, formatCid } from '@sluice/atproto/cid.ts'
-import { tidFromMicros } from '@sluice/atproto/tid.ts'
+import { tidFromMicros } from '@sluice/events/tid.ts'
 import { uriOf, type CreateEvent, type DeleteEvent, type JsonRecord } from '@sluice/events/stream-event.ts'
 
 const MICROS = Date.parse('2026-06-01T00:00:00.000Z') * 1000

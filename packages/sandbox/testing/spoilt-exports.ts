@@ -1,8 +1,8 @@
 /** Exports that are wrong in one named way each, made from a good repository with real keys: what a host must not get away with. */
 import { encodeCbor } from '@sluice/atproto/cbor-encode.ts'
-import { cidOf, formatCid, type Cid } from '@sluice/atproto/cid.ts'
+import { cidOf, type Cid } from '@sluice/atproto/cid.ts'
 import { encodeNode, heightOf } from '@sluice/atproto/mst-node.ts'
-import { tidFromMicros } from '@sluice/atproto/tid.ts'
+import { tidFromMicros } from '@sluice/events/tid.ts'
 import { writeCar } from '@sluice/atproto/testing/car-write.ts'
 import { highS, testKey, type TestKey } from '@sluice/atproto/testing/keys.ts'
 import { link, signedCommit, type TestRepo } from '@sluice/atproto/testing/repo.ts'
@@ -98,9 +98,4 @@ export function blockBoundaries(repo: TestRepo): number[] {
   const blocks = repo.blocks()
   for (let count = 0; count < blocks.length; count++) ends.push(writeCar(repo.commit!, blocks.slice(0, count)).length)
   return ends
-}
-
-/** The head of a repository, as an export of it would say. */
-export function headOf(repo: TestRepo): { commit: string; rev: string } {
-  return { commit: formatCid(repo.commit!), rev: repo.rev }
 }
