@@ -74,9 +74,6 @@ export interface Settings {
   collections: readonly string[]
   /** What the ingester lets through; empty: what the indexer indexes. */
   ingested: readonly string[]
-  reclaimIdleMs: number
-  poolSize: number
-  sweepIntervalMs: number
   daemons: { urls: readonly string[]; named: boolean }
 }
 
@@ -112,9 +109,6 @@ export function readSettings(env: Env): Settings {
     memoryPercent: { ingester: ingester.redisMemoryPercent!, backfiller: backfiller.redisMemoryPercent! },
     collections: indexer.collections!,
     ingested: ingester.collections!,
-    reclaimIdleMs: indexer.reclaimIdleMs!,
-    poolSize: indexer.poolSize!,
-    sweepIntervalMs: ingester.sweepIntervalMs!,
     daemons: daemons.length > 0 ? { urls: daemons, named: true } : { urls: localDaemons(env), named: false },
   }
 }

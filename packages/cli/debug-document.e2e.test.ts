@@ -10,8 +10,8 @@ import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
 import { bury } from '@sluice/streams/dead-letters.ts'
 import { ensureGroup, readNew } from '@sluice/streams/entries.ts'
 import { recordIncident } from '@sluice/streams/incidents.ts'
-import { anchorsOf, commandsOf, linksOf, type DocumentCommand } from './debug-document.ts'
 import { FINDINGS } from './doctor/finding.ts'
+import { anchorsOf, commandsOf, linksOf, type DocumentCommand } from './testing/debug-document.ts'
 import { runCli } from './testing/run.ts'
 
 const TEXT = readFileSync(new URL('../../DATAPLANE_DEBUG.md', import.meta.url), 'utf8')

@@ -4,6 +4,7 @@ import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { collectionOfUri } from '@sluice/collections/define.ts'
 import { sortsByBytes } from '@sluice/database/collation.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
+import { build, firstRowOf } from '@sluice/database/typed.ts'
 import { recordsBetween, urisOf } from '@sluice/indexing/look-up.ts'
 import type { Settings } from './config.ts'
 
@@ -39,13 +40,17 @@ export async function explainIndex(
   did: string,
   uri: string | undefined,
 ): Promise<IndexPlace> {
-  const one = async <T extends object>(text: string, value: string): Promise<T | undefined> =>
-    (await db.query<T & Record<string, unknown>>(text, [value])).rows[0]
   const set = new CollectionSet(collections, settings.collections)
   const nsid = uri === undefined ? '' : collectionOfUri(uri)
   const place: IndexPlace = {
-    actor: await one('select handle, "upstreamStatus", "takedownRef", "indexedAt" from actor where did = $1', did),
-    sync: await one('select "repoRev", "commitCid", "resyncRev" from actor_sync where did = $1', did),
+    actor: await firstRowOf(
+      db,
+      build.selectFrom('actor').select(['handle', 'upstreamStatus', 'takedownRef', 'indexedAt']).where('did', '=', did),
+    ),
+    sync: await firstRowOf(
+      db,
+      build.selectFrom('actor_sync').select(['repoRev', 'commitCid', 'resyncRev']).where('did', '=', did),
+    ),
     records: await countRecords(db, did),
     stored: set.stores(nsid),
     hasPlugin: (set.plugin(nsid)?.tables.length ?? 0) > 0,
@@ -60,13 +65,22 @@ export async function explainIndex(
   const rows = await rowsOf(db, set, uri)
   return {
     ...place,
-    record: await one('select cid, rev, "fromExport", "indexedAt", "takedownRef" from record where uri = $1', uri),
-    tombstone: await one('select rev, "deletedAt" from tombstone where uri = $1', uri),
-    duplicate: await one('select "duplicateOf" from duplicate_record where uri = $1', uri),
+    record: await firstRowOf(
+      db,
+      build
+        .selectFrom('record')
+        .select(['cid', 'rev', 'fromExport', 'indexedAt', 'takedownRef'])
+        .where('uri', '=', uri),
+    ),
+    tombstone: await firstRowOf(db, build.selectFrom('tombstone').select(['rev', 'deletedAt']).where('uri', '=', uri)),
+    duplicate: await firstRowOf(db, build.selectFrom('duplicate_record').select('duplicateOf').where('uri', '=', uri)),
     ...rows,
-    notifications: (await one<{ n: number }>(
-      'select count(*)::int as n from notification where "recordUri" = $1',
-      uri,
+    notifications: (await firstRowOf(
+      db,
+      build
+        .selectFrom('notification')
+        .select(({ fn }) => fn.countAll<number>().as('n'))
+        .where('recordUri', '=', uri),
     ))!.n,
   }
 }

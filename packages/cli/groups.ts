@@ -1,5 +1,5 @@
 /** The consumers of a group, and which of them live. */
-import { classifyRedisError, type Redis } from '@sluice/streams/connection.ts'
+import { classified, classifyRedisError, type Redis } from '@sluice/streams/connection.ts'
 import { leaseKey } from '@sluice/streams/lease.ts'
 import type { Reading } from './config.ts'
 
@@ -13,12 +13,8 @@ export interface Holder {
 
 /** Whether the stream has this group. @throws TransientError */
 export async function hasGroup(redis: Redis, stream: string, group: string): Promise<boolean> {
-  try {
-    if ((await redis.exists(stream)) === 0) return false
-    return (await redis.xInfoGroups(stream)).some(({ name }) => name === group)
-  } catch (error) {
-    throw classifyRedisError(error)
-  }
+  if ((await classified(redis.exists(stream))) === 0) return false
+  return (await classified(redis.xInfoGroups(stream))).some(({ name }) => name === group)
 }
 
 /** A process that lives under a consumer's name. */
@@ -62,14 +58,10 @@ export async function holdersOf(redis: Redis, reading: Reading): Promise<Holder[
   const { stream, group } = reading
   if (!(await hasGroup(redis, stream, group))) return []
   const living = new Map((await livingConsumers(redis, [reading])).map((lease) => [lease.consumer, lease.process]))
-  try {
-    const known = (await redis.xInfoConsumers(stream, group)).map(({ name, pending, idle }): Holder => {
-      const process = living.get(name)
-      living.delete(name)
-      return { consumer: name, pending, idleSeconds: idle / 1_000, process }
-    })
-    return [...known, ...[...living].map(([consumer, process]) => ({ consumer, pending: 0, idleSeconds: 0, process }))]
-  } catch (error) {
-    throw classifyRedisError(error)
-  }
+  const known = (await classified(redis.xInfoConsumers(stream, group))).map(({ name, pending, idle }): Holder => {
+    const process = living.get(name)
+    living.delete(name)
+    return { consumer: name, pending, idleSeconds: idle / 1_000, process }
+  })
+  return [...known, ...[...living].map(([consumer, process]) => ({ consumer, pending: 0, idleSeconds: 0, process }))]
 }

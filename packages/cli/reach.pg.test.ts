@@ -1,9 +1,10 @@
-/** What doctor sees when PostgreSQL refuses it, hides sessions from it, or has one connection left: all that can be seen still is. */
+/** What doctor sees when PostgreSQL refuses it, is too old, hides sessions from it, or has one connection left: all that can be seen still is. */
 import { DatabasePool } from '@sluice/database/pool.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { queryOnce, startPostgres } from '@sluice/sandbox/postgres.ts'
 import type { Finding } from './doctor/finding.ts'
 import { inspectPostgres } from './postgres-state.ts'
+import { olderPostgres } from './testing/older-postgres.ts'
 import { runCli } from './testing/run.ts'
 
 interface Doctor {
@@ -38,6 +39,19 @@ test('a server that refuses us hides nothing else', async ({ database }) => {
   }
 })
 
+test('a server that is too old is refused by name, whatever is asked of it', async ({ emptyDatabase }) => {
+  await using older = await olderPostgres(emptyDatabase, '130023')
+  const refusal = expect.stringMatching(/PostgreSQL .+ is too old: Sluice needs 14 or newer/) as string
+  const commands = ['migrate', 'migrate --check', 'recount --check', 'bulk status', 'identity import plc.jsonl']
+  for (const [i, command] of commands.entries()) {
+    const said = await runCli(command.split(' '), envOf(older.url))
+    expect({ command, ...said }).toEqual({ command, code: 78, stdout: '', stderr: refusal })
+    expect(older.told).toBe(i + 1)
+  }
+  const { findings } = await doctor(older.url)
+  expect(findings[1]).toMatchObject({ id: 'postgres-away', what: 'PostgreSQL refuses us', evidence: refusal })
+})
+
 test('with one connection left everything is looked at, with none that is told', async () => {
   await using server = await startPostgres({ fast: true, settings: { max_connections: '8', superuser_reserved_connections: '0' } }) // prettier-ignore
   const url = await server.createDatabase('appview')
@@ -50,7 +64,8 @@ test('with one connection left everything is looked at, with none that is told',
   }
   for (let taken = 0; taken < 7; taken++) await take()
   await expect.poll(async () => idsOf(await doctor(url))).toEqual(['redis-away', 'postgres-connections'])
-  await take()
+  // Of the last look the session may not have ended yet.
+  await expect.poll(() => take().then(() => 'taken', String)).toBe('taken')
   await expect(queryOnce(url, 'select 1')).rejects.toThrow('too many clients')
   const full = await doctor(url)
   expect(idsOf(full)).toEqual(['redis-away', 'postgres-away'])

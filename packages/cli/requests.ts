@@ -2,7 +2,7 @@
 import { backfillEventCodec } from '@sluice/events/codec.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { isAbort } from '@sluice/runtime/errors.ts'
-import { classifyRedisError, type Redis } from '@sluice/streams/connection.ts'
+import { classified, type Redis } from '@sluice/streams/connection.ts'
 import { HighWater } from '@sluice/streams/high-water.ts'
 import { count } from './output.ts'
 import type { Session } from './session.ts'
@@ -33,12 +33,8 @@ export async function requestRepos(
       const event: BackfillEvent = { did, host, rev, reason: 'requested' }
       return backfillEventCodec.encode(event)
     })
-    try {
-      await Promise.all(entries.map(async (entry) => redis.xAdd(stream, '*', entry)))
-      room?.took(entries, await redis.xLen(stream))
-    } catch (error) {
-      throw classifyRedisError(error)
-    }
+    await classified(Promise.all(entries.map(async (entry) => redis.xAdd(stream, '*', entry))))
+    room?.took(entries, await classified(redis.xLen(stream)))
     queued += chunk.length
   }
   return queued

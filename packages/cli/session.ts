@@ -4,6 +4,7 @@
  * again, as `status --watch` does, has it tried again.
  */
 import { DatabasePool } from '@sluice/database/pool.ts'
+import { assertServerVersion } from '@sluice/database/server-version.ts'
 import { FatalError, TransientError } from '@sluice/runtime/errors.ts'
 import type { Env } from '@sluice/runtime/config.ts'
 import { redact } from '@sluice/runtime/redact.ts'
@@ -12,7 +13,7 @@ import { readSettings, type Settings } from './config.ts'
 import type { Output } from './output.ts'
 
 /** Redis or PostgreSQL does not answer. */
-export class AwayError extends TransientError {
+class AwayError extends TransientError {
   override name = 'AwayError'
   readonly server: 'Redis' | 'PostgreSQL'
   constructor(server: 'Redis' | 'PostgreSQL', message: string, options?: ErrorOptions) {
@@ -67,7 +68,7 @@ export class Session implements AsyncDisposable {
     return placeOf(this.settings.postgresUrl ?? '')
   }
 
-  /** @throws FatalError when DB_POSTGRES_URL is not set, AwayError */
+  /** @throws FatalError when DB_POSTGRES_URL is not set or the server is too old, AwayError */
   async db(): Promise<DatabasePool> {
     this.#db ??= this.#open().catch((error: unknown) => {
       this.#db = undefined
@@ -84,9 +85,11 @@ export class Session implements AsyncDisposable {
       role: 'cli',
       acquireMs: CONNECT_MS,
       statementMs: STATEMENT_MS,
+      // Otherwise, by what the planner expects, `prune` may read an index from its beginning for each page, and `recount` whole tables for each 500 keys.
+      byKey: true,
     })
     try {
-      await db.query('select 1')
+      await assertServerVersion(db)
       this.#resources.use(db)
       return db
     } catch (error) {

@@ -8,11 +8,12 @@
  * an event at the export's head, by the stream of exports. So what arrives meanwhile by the live stream wins, as ever.
  */
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
+import { collectionOfUri } from '@sluice/collections/define.ts'
 import type { ExportedRecord, RepoExport } from '@sluice/atproto/repo-export.ts'
 import { sortsByBytes } from '@sluice/database/collation.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
-import { SEQ_BACKFILL, type CreateEvent, type StreamEvent } from '@sluice/events/stream-event.ts'
+import { rkeyOfUri, SEQ_BACKFILL, type CreateEvent, type StreamEvent } from '@sluice/events/stream-event.ts'
 import { recordsBetween, uriInOrder, urisOf } from '@sluice/indexing/look-up.ts'
 import { prepare } from '@sluice/indexing/prepare.ts'
 
@@ -119,7 +120,7 @@ async function findWithoutRows(
   uris: readonly string[],
 ): Promise<string[]> {
   const found: string[] = []
-  for (const [nsid, own] of Map.groupBy(uris, (uri) => uri.split('/', 4)[3]!)) {
+  for (const [nsid, own] of Map.groupBy(uris, collectionOfUri)) {
     const [primary] = collections.plugin(nsid)?.tables ?? []
     if (!primary || primary.outlives) continue
     for (let i = 0; i < own.length; i += PAGE) {
@@ -164,8 +165,8 @@ export function* repairEvents(repo: RepoExport, { differing }: Comparison, time:
   }
   for (const { uri, difference } of differing) {
     if (difference !== 'extra') continue
-    const [, , , collection = '', rkey = ''] = uri.split('/')
-    yield { type: 'delete', seq: SEQ_BACKFILL, time, did, commit, rev, collection, rkey }
+    const path = { collection: collectionOfUri(uri), rkey: rkeyOfUri(uri) }
+    yield { type: 'delete', seq: SEQ_BACKFILL, time, did, commit, rev, ...path }
   }
 }
 

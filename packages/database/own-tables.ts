@@ -91,7 +91,7 @@ export interface BulkIndexTable {
 /** Ours: the bulk load under way, if there is one. */
 export interface BulkLoadTable {
   id: number
-  phase: string
+  phase: 'loading' | 'finishing'
   startedAt: string
 }
 

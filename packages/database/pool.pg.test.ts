@@ -1,5 +1,6 @@
 import { Client } from 'pg'
 import { FatalError, TransientError } from '@sluice/runtime/errors.ts'
+import { createLogger } from '@sluice/runtime/log.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { PoolStarvedError, reasonOf } from './errors.ts'
 import { DatabasePool } from './pool.ts'
@@ -14,6 +15,15 @@ async function failure(promise: Promise<unknown>): Promise<Error> {
     () => expect.fail('it did not fail'),
     (error: Error) => error,
   )
+}
+
+/** As a daemon logs it. */
+function loggedLine(error: Error): string {
+  let line = ''
+  createLogger({ role: 'test', build: 'test', destination: { write: (text) => void (line += text) } }).warn({
+    err: error,
+  })
+  return line
 }
 
 test('every session is set up: schema, name, time zone, limits', async ({ database }) => {
@@ -82,7 +92,9 @@ test('a wait that is aborted ends at once and takes no connection with it', asyn
   await pool.query('select 1')
 })
 
-test('an idle connection that the server ends is told and replaced', async ({ emptyDatabase }) => {
+test('an idle connection that the server ends is told, in a line that can be read, and replaced', async ({
+  emptyDatabase,
+}) => {
   const told: Error[] = []
   await using pool = poolOf(emptyDatabase, { onIdleError: (error) => told.push(error) })
   await pool.query('select 1')
@@ -93,6 +105,9 @@ test('an idle connection that the server ends is told and replaced', async ({ em
   )
   await admin.end()
   await expect.poll(() => told.length).toBeGreaterThan(0)
+  const line = loggedLine(told[0]!)
+  expect(line).toContain('terminating connection due to administrator command')
+  expect(line.length).toBeLessThan(2_000)
   await expect.poll(() => pool.gauges().total).toBe(0)
   const { rows } = await pool.query('select 1 as one')
   expect(rows).toEqual([{ one: 1 }])

@@ -104,7 +104,11 @@ export class DatabasePool implements AsyncDisposable {
         client.query(sessionSettings(options, statementMs, idleInTransactionMs), (error) => done(error))
       },
     })
-    this.#pool.on('error', (error) => onIdleError?.(error))
+    this.#pool.on('error', (error: Error & { client?: unknown }) => {
+      // pg-pool hangs the broken connection on its error: whoever logs that would write down its socket, settings and every statement that it knew, 8 kB and more.
+      delete error.client
+      onIdleError?.(error)
+    })
     // Lent connections have no listener of the pool's; without one, a broken socket would be an uncaught exception.
     this.#pool.on('connect', (client) => client.on('error', () => {}))
   }

@@ -23,7 +23,7 @@ function declared(source: string): { tables: Map<string, string>; columns: Map<s
 
 /** Of a value's shape the database knows only that it is JSON, or text. */
 function plain(type: string): string {
-  return type.startsWith('Json<') ? 'Json' : type === `'post' | 'repost'` ? 'string' : type
+  return type.startsWith('Json<') ? 'Json' : /^'\w+'( \| '\w+')*$/.test(type) ? 'string' : type
 }
 
 /** What a column of the catalog looks like in TypeScript. */

@@ -1,5 +1,5 @@
 /**
- * The tables that we write, as types for kysely: `new Kysely<Schema>(…)`. For operator tools; the data path uses plain SQL.
+ * The tables that we write, as types for kysely: see typed.ts.
  *
  * All times are ISO 8601 text in UTC. `null` is SQL's null. Columns that PostgreSQL computes are `GeneratedAlways`.
  */

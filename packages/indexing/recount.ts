@@ -165,23 +165,19 @@ function lock({ table, key }: Aggregate): string {
   return `select from "${table}" where "${key}" = any($1::text[]) order by "${key}" collate "C" for update`
 }
 
+/** Each key is looked for by itself: of all at once the planner may think that they are most of a table, and read it from end to end for every 500. */
 async function compare(
   tx: Transaction,
   { table, key, counters }: Aggregate,
   keys: readonly string[],
 ): Promise<WrongCounter[]> {
-  const counts = counters.map(
-    ({ of, by, unless }, i) =>
-      `left join (select "${by}" as key, count(*) as n from "${of.name}" where "${by}" = any($1::text[])` +
-      `${unless === undefined ? '' : ` and "${unless}" is not true`} group by 1) as c${i} on c${i}.key = asked.key`,
-  )
-  const columns = counters.flatMap(({ column }, i) => [
+  const columns = counters.flatMap(({ column, of, by, unless }, i) => [
     `coalesce(total."${column}", 0) as "was${i}"`,
-    `coalesce(c${i}.n, 0) as "is${i}"`,
+    `(select count(*) from "${of.name}" as own where own."${by}" = asked.key${unless === undefined ? '' : ` and own."${unless}" is not true`}) as "is${i}"`,
   ])
   const { rows } = await tx.query<Record<string, string | number>>(
     `select asked.key, ${columns.join(', ')} from unnest($1::text[]) as asked (key)
-       left join "${table}" as total on total."${key}" = asked.key ${counts.join(' ')} order by 1`,
+       left join "${table}" as total on total."${key}" = asked.key order by 1`,
     [keys],
   )
   return rows.flatMap((row): WrongCounter[] => {

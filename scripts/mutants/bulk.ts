@@ -53,4 +53,11 @@ export const bulkMutants: readonly Mutant[] = [
     replace: 'on conflict ("${key}") do update set "${key}" = excluded."${key}" returning "${key}" as key`',
     killedBy: pg('recount', 'C2'),
   },
+  {
+    name: 'who waits for a place is looked for among all who wait, as long as they were none when that was planned',
+    file: 'packages/indexing/bulk/duplicates.ts',
+    find: "transaction(byKey, { doing: 'telling duplicates apart' }",
+    replace: "transaction(db, { doing: 'telling duplicates apart' }",
+    killedBy: pg('bulk/plans'),
+  },
 ]

@@ -1,8 +1,10 @@
 /** Every mutant, by the part of the house that it is in. */
 import { bulkMutants } from './bulk.ts'
+import { cliMutants } from './cli.ts'
 import { convergenceMutants } from './convergence.ts'
 import { engineMutants } from './engine.ts'
 import { intakeMutants } from './intake.ts'
+import { machineMutants } from './machines.ts'
 import type { Mutant } from './mutant.ts'
 import { pluginMutants } from './plugins.ts'
 import { strangerMutants } from './strangers.ts'
@@ -12,8 +14,10 @@ export const MUTANTS: readonly Mutant[] = [
   ...convergenceMutants,
   ...engineMutants,
   ...bulkMutants,
+  ...cliMutants,
   ...pluginMutants,
   ...streamsMutants,
   ...intakeMutants,
   ...strangerMutants,
+  ...machineMutants,
 ]

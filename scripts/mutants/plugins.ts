@@ -67,7 +67,7 @@ export const pluginMutants: readonly Mutant[] = [
   {
     name: 'a gate may be of another key than its post',
     file: at('threads/gate-owner'),
-    find: "didOfUri(post) === did && post.slice(post.lastIndexOf('/') + 1) === rkey",
+    find: 'didOfUri(post) === did && rkeyOfUri(post) === rkey',
     replace: 'didOfUri(post) === did && post.endsWith(rkey)',
     killedBy: unit('refusals'),
   },

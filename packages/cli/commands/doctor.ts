@@ -40,7 +40,8 @@ async function examine(session: Session, limits: Limits): Promise<number> {
     out.line(`    more   DATAPLANE_DEBUG.md#${id}`)
     out.line()
   }
-  if (findings.length > 0)
+  if (findings.length === 1) out.line('1 finding')
+  else if (findings.length > 1)
     out.line(`${findings.length} findings; the first is likely to be the cause of those behind it`)
   else out.line(out.paint('good', 'Nothing is wrong.'))
   if (notLookedAt.length > 0) out.line(`Not looked at: ${notLookedAt.join('; ')}.`)

@@ -90,7 +90,7 @@ async function atPds(session: Session, did: string, path: string | undefined): P
 }
 
 /** The first thing that holds it up, from the index backwards. Pure. */
-export function verdictOf({ pds, queued, index }: Explanation): string {
+function verdictOf({ pds, queued, index }: Explanation): string {
   const [entry] = queued.entries
   if (queued.deadLetters.length > 0) return `it was given up: sluice dlq show ${queued.deadLetters[0]!.id}`
   if (entry) {
@@ -118,7 +118,7 @@ export function verdictOf({ pds, queued, index }: Explanation): string {
   return pds.exists === false ? 'it does not exist' : 'it is nowhere here; its PDS could not be asked'
 }
 
-export function verdictOfAccount({ pds, queued, index }: Explanation): string {
+function verdictOfAccount({ pds, queued, index }: Explanation): string {
   if (queued.fetches.length > 0) return `its repository is to be fetched: ${queued.fetches[0]!.where}`
   if (queued.deadLetters.length > 0) return `something of it was given up: sluice dlq show ${queued.deadLetters[0]!.id}`
   if (!index.actor) return 'the index does not know it: sluice backfill did <did>'

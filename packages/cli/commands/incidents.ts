@@ -1,5 +1,5 @@
 /** `sluice incidents`: what may have lost or delayed data, kept until an operator has seen it. */
-import { classifyRedisError } from '@sluice/streams/connection.ts'
+import { classified } from '@sluice/streams/connection.ts'
 import { INCIDENTS_STREAM, listIncidents } from '@sluice/streams/incidents.ts'
 import { examples, type Add } from '../cli.ts'
 import { count, oneLine } from '../output.ts'
@@ -46,13 +46,9 @@ async function clear(session: Session, before: string | undefined): Promise<void
   const redis = await session.redis()
   // What comes while we look is not cleared unseen.
   const [newest] = before === undefined ? await listIncidents(redis, 1) : [{ id: before }]
-  let cleared = 0
-  try {
-    const ids = newest ? ((await redis.xRange(INCIDENTS_STREAM, '-', newest.id)) ?? []).map(({ id }) => id) : []
-    if (ids.length > 0) cleared = await redis.xDel(INCIDENTS_STREAM, ids)
-  } catch (error) {
-    throw classifyRedisError(error)
-  }
+  const found = newest ? await classified(redis.xRange(INCIDENTS_STREAM, '-', newest.id)) : null
+  const ids = (found ?? []).map(({ id }) => id)
+  const cleared = ids.length > 0 ? await classified(redis.xDel(INCIDENTS_STREAM, ids)) : 0
   session.out.document({ cleared })
   session.out.line(`${count(cleared)} incidents cleared`)
 }

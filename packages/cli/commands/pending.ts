@@ -6,7 +6,7 @@ import { count, duration, oneLine } from '../output.ts'
 import type { Session } from '../session.ts'
 import { describeSubject, subjectOf } from '../subject.ts'
 import { listPending, type PendingEntry } from '@sluice/streams/pending.ts'
-import { classifyRedisError, type Redis } from '@sluice/streams/connection.ts'
+import { classified, type Redis } from '@sluice/streams/connection.ts'
 
 const PAGE = 500
 
@@ -119,22 +119,8 @@ async function handOver(redis: Redis, { stream, group }: Reading, from: string, 
     const entries = await pendingOf(redis, stream, group, { idleMs: 0, count: PAGE, consumer: from })
     if (entries.length === 0) return moved
     const ids = entries.map(({ id }) => id)
-    try {
-      const claimed = await redis.sendCommand<string[]>([
-        'XCLAIM',
-        stream,
-        group,
-        heir.consumer,
-        '0',
-        ...ids,
-        'IDLE',
-        String(RESTED_MS),
-        'JUSTID',
-      ])
-      moved += claimed.length
-    } catch (error) {
-      throw classifyRedisError(error)
-    }
+    const claim = ['XCLAIM', stream, group, heir.consumer, '0', ...ids, 'IDLE', String(RESTED_MS), 'JUSTID']
+    moved += (await classified(redis.sendCommand<string[]>(claim))).length
   }
 }
 

@@ -72,7 +72,7 @@ async function traffic(session: Session): Promise<Traffic | undefined> {
   }
 }
 
-export function ratesOf(first: Traffic | undefined, second: Traffic | undefined): Map<string, Rate> {
+function ratesOf(first: Traffic | undefined, second: Traffic | undefined): Map<string, Rate> {
   if (!first || !second) return new Map()
   const seconds = Math.max(0.001, (second.atMs - first.atMs) / 1_000)
   return new Map(

@@ -5,7 +5,7 @@ import { collections } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { streamEventCodec } from '@sluice/events/codec.ts'
 import { bulkPhase } from '@sluice/indexing/bulk/phase.ts'
-import { classifyRedisError } from '@sluice/streams/connection.ts'
+import { classified } from '@sluice/streams/connection.ts'
 import { CannotError, EXIT, examples, type Add } from '../cli.ts'
 import { Network } from '../network.ts'
 import { count, oneLine } from '../output.ts'
@@ -89,13 +89,8 @@ const APPENDED = 200
 async function mend(session: Session, repo: RepoExport, comparison: Comparison, time: string): Promise<void> {
   const redis = await session.redis()
   await unsettle(await session.db(), comparison)
-  try {
-    for (const chunk of chunks(repairEvents(repo, comparison, time), APPENDED)) {
-      await Promise.all(
-        chunk.map(async (event) => redis.xAdd(session.settings.streams.backfill, '*', streamEventCodec.encode(event))),
-      )
-    }
-  } catch (error) {
-    throw classifyRedisError(error)
+  const { backfill } = session.settings.streams
+  for (const chunk of chunks(repairEvents(repo, comparison, time), APPENDED)) {
+    await classified(Promise.all(chunk.map(async (event) => redis.xAdd(backfill, '*', streamEventCodec.encode(event)))))
   }
 }

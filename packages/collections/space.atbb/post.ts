@@ -48,6 +48,8 @@ export default collection<ForumPost>('space.atbb.post', {
         create index atbb_post_forum_idx on atbb_post (forum, "sortAt") where "replyRoot" is null;
         create index atbb_post_topic_idx on atbb_post ("replyRoot", "sortAt") where "replyRoot" is not null;
         create index atbb_post_creator_idx on atbb_post (creator, "sortAt");
+        create index atbb_post_forum_count_idx on atbb_post (forum);
+        create index atbb_post_parent_count_idx on atbb_post ("replyParent") where "replyParent" is not null;
 
         create table atbb_post_agg (uri varchar primary key, "replyCount" bigint not null default 0) with (fillfactor = 90);
         create table atbb_forum_agg (uri varchar primary key, "postCount" bigint not null default 0) with (fillfactor = 90);`,

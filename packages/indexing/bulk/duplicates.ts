@@ -32,6 +32,8 @@ export async function tellApart(
   { db, collections, signal, onProgress }: Telling,
   heldKeys: number = HELD_KEYS,
 ): Promise<void> {
+  // The statements are those of the data path. The first of them are planned when nobody waits in `duplicate_record` yet, where to read all of it is as good as to look for each.
+  await using byKey = db.alike({ byKey: true, size: 1 })
   for (const plugin of collections.plugins.filter(({ unique }) => unique.length > 0)) {
     let keys: Record<string, string>[] = []
     let told = 0
@@ -41,7 +43,9 @@ export async function tellApart(
         signal.throwIfAborted()
         onProgress({ step: 'duplicates', at: `${plugin.nsid} ${told + at}` })
         const part = keys.slice(at, at + KEYS)
-        await transaction(db, { doing: 'telling duplicates apart' }, (tx) => keepLowest(tx, collections, plugin, part))
+        await transaction(byKey, { doing: 'telling duplicates apart' }, (tx) =>
+          keepLowest(tx, collections, plugin, part),
+        )
       }
       told += keys.length
     } while (keys.length === heldKeys)

@@ -9,6 +9,7 @@
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
+import { build, firstRowOf, rowsOf } from '@sluice/database/typed.ts'
 import { crashPoint } from '@sluice/runtime/crash-points.ts'
 import { RefusedError } from '@sluice/runtime/errors.ts'
 import { aggregatesOf, recountStep } from '../recount.ts'
@@ -54,7 +55,7 @@ export interface FinishOptions {
 /** The finisher's lock, and where it has got to. */
 const CONNECTIONS_BESIDE = 2
 
-/** Connections that a finish with that many jobs needs of its pool. Counters and posts take as many others as there are jobs. */
+/** Connections that a finish with that many jobs needs of its pool. Duplicates take one other, counters and posts as many as there are jobs. */
 export function finishConnections(jobs: number): number {
   return jobs + CONNECTIONS_BESIDE
 }
@@ -103,14 +104,17 @@ export interface BulkStatus {
 
 export async function bulkStatus(db: DatabasePool): Promise<BulkStatus> {
   const [load, indexes, steps] = await Promise.all([
-    db.query<{ phase: BulkPhase; startedAt: string }>('select phase, "startedAt" from bulk_load'),
-    db.query<{ n: number }>('select count(*)::int as n from bulk_index'),
-    db.query<{ name: string; position: string; done: boolean }>(
-      'select name, position, done from bulk_step where name <> $1 order by name',
-      [SINCE],
+    firstRowOf(db, build.selectFrom('bulk_load').select(['phase', 'startedAt'])),
+    firstRowOf(
+      db,
+      build.selectFrom('bulk_index').select(({ fn }) => fn.countAll<number>().as('n')),
+    ),
+    rowsOf(
+      db,
+      build.selectFrom('bulk_step').select(['name', 'position', 'done']).where('name', '<>', SINCE).orderBy('name'),
     ),
   ])
-  return { ...load.rows[0], indexes: indexes.rows[0]!.n, steps: steps.rows }
+  return { ...load, indexes: indexes!.n, steps }
 }
 
 async function switchPhase({ db }: Finish): Promise<void> {

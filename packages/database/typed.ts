@@ -1,0 +1,42 @@
+/**
+ * Statements whose tables, columns and rows the compiler checks, by kysely, for what is not on the data path: the command line, and the phases of a load. A column that `schema.ts` does not have is an error
+ * of `npm run check`, and the type of a row follows from the statement. On the data path statements are prepared by name and take arrays: plain SQL.
+ */
+import {
+  type Compilable,
+  DummyDriver,
+  Kysely,
+  PostgresAdapter,
+  PostgresIntrospector,
+  PostgresQueryCompiler,
+} from 'kysely'
+import type { QueryResultRow } from 'pg'
+import type { Session } from './pool.ts'
+import type { Schema } from './schema.ts'
+
+/** Builds statements and runs none: connections, limits and retries are the pool's, not a second driver's. */
+export const build = new Kysely<Schema>({
+  dialect: {
+    createAdapter: () => new PostgresAdapter(),
+    createDriver: () => new DummyDriver(),
+    createIntrospector: (db) => new PostgresIntrospector(db),
+    createQueryCompiler: () => new PostgresQueryCompiler(),
+  },
+})
+
+/**
+ * The rows of a statement made with `build`.
+ * @throws TransientError, FatalError
+ */
+export async function rowsOf<Row>(db: Pick<Session, 'query'>, statement: Compilable<Row>): Promise<Row[]> {
+  const { sql, parameters } = statement.compile()
+  return (await db.query<Row & QueryResultRow>(sql, [...parameters])).rows
+}
+
+/** Its first row, or undefined. */
+export async function firstRowOf<Row>(
+  db: Pick<Session, 'query'>,
+  statement: Compilable<Row>,
+): Promise<Row | undefined> {
+  return (await rowsOf(db, statement))[0]
+}
