@@ -54,6 +54,8 @@ const WARM = Number(values.warm)
 /** What PostgreSQL may take of the machine's memory: an index that is many times larger, as a whole network's is. */
 const POSTGRES_MB = values['postgres-mb'] === undefined ? undefined : Number(values['postgres-mb'])
 const PARTS = new Set(values.parts.split(','))
+/** Asked before anything is measured: where there is no git the command fails here, and not with the results. */
+const COMMIT = execFileSync('git', ['describe', '--always', '--dirty'], { encoding: 'utf8' }).trim()
 /** What the official indexer needs to be warm is less, and it would take minutes. */
 const PEER_WARM = 1_000
 const FILL_CHUNK = 20_000
@@ -243,7 +245,6 @@ function report(): void {
     console.log(`\nMB on disk per million events, at ${SIZES.at(-1)!.toLocaleString('en')}`)
     console.log(grid([['rows', 'table', 'heap', 'indexes'], ...use]))
   }
-  const commit = execFileSync('git', ['describe', '--always', '--dirty'], { encoding: 'utf8' }).trim()
   const dir = join(import.meta.dirname, '../../docs/benchmarks')
   mkdirSync(dir, { recursive: true })
   const machine = {
@@ -254,10 +255,10 @@ function report(): void {
     hugePages,
     postgresMb: POSTGRES_MB,
   }
-  const file = join(dir, `${commit}.json`)
+  const file = join(dir, `${COMMIT}.json`)
   writeFileSync(
     file,
-    `${JSON.stringify({ commit, machine, warm: WARM, rows, ratios, disk, bulk, latency, texts }, null, 2)}\n`,
+    `${JSON.stringify({ commit: COMMIT, machine, warm: WARM, rows, ratios, disk, bulk, latency, texts }, null, 2)}\n`,
   )
   console.log(`written to ${file}`)
 }
