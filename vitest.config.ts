@@ -71,7 +71,6 @@ export default defineConfig({
           globalSetup: [POSTGRES, REDIS],
           testTimeout: 300_000,
           hookTimeout: 120_000,
-          fileParallelism: false,
           sequence: { groupOrder: 3 },
         },
       },
