@@ -75,6 +75,9 @@ export function upstreamStatus({ active, status }: AccountEvent): string | null 
  * All parts see the tables as they were before the statement. While a purge is under way its claim stands, so that whoever purges has stopped before the
  * repository is asked for again. A deletion that is reported again is still one that nobody has confirmed so far.
  *
+ * The host of an account that is away answers for none of its names, so that no handle was verified meanwhile, perhaps for months, and the next check is as far off. Whoever is
+ * visible again is due at once, and a check that is under way is void. Not all hosts announce the identity again with it: a PDS does not when a takedown is lifted.
+ *
  * Doubted is who is said to be something else than is held, and, whatever is said, who is being asked about: the host may have answered before. That makes the claim void, and
  * puts nothing off: who is talked about without end is asked about all the same.
  */
@@ -90,7 +93,7 @@ const APPLY_ACCOUNTS = {
       ) news
       where ${keyed('held.did', 'news.did')} and (held."accountAt" is null or held."accountAt" < news.at
         or (held."accountAt" = news.at and coalesce(news.before, '') < coalesce(news.status, '')))
-      returning held.did, news.at, news.status, news.state
+      returning held.did, news.at, news.status, news.state, news.before
     ), reported as (
       insert into account_deletion as held (did, state, "deletedAt", "dueAt", tries)
       select did, 'reported', at, $4, 0 from news where status = '${DELETED}' order by did
@@ -104,6 +107,9 @@ const APPLY_ACCOUNTS = {
       insert into handle_check (did, queue, "dueAt", "askedAt", tries)
       select did, 'new', $4, '', 0 from news
       where status is distinct from '${DELETED}' and state = 'purged' order by did on conflict (did) do nothing
+    ), visible as (
+      update handle_check held set "dueAt" = case held.queue when 'again' then held."dueAt" else least(held."dueAt", $4) end
+      from news where ${keyed('held.did', 'news.did')} and news.status is null and news.before is not null
     ), doubted as (
       insert into account_check as held (did, state, "dueAt", tries)
       select said.did, 'new', ($6::text[])[1], 0

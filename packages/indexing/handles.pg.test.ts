@@ -2,7 +2,7 @@
 import { collections } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { DatabasePool } from '@sluice/database/pool.ts'
-import type { IdentityEvent } from '@sluice/events/stream-event.ts'
+import type { AccountEvent, IdentityEvent } from '@sluice/events/stream-event.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { Random } from '@sluice/sandbox/random.ts'
 import { applyBatch, type Index } from './apply-batch.ts'
@@ -19,6 +19,19 @@ function did(n: number): string {
 
 function event(n: number, second = 1): IdentityEvent {
   return { type: 'identity', seq: 1, time: `2026-06-01T00:00:0${second}.000Z`, did: did(n) }
+}
+
+/** @param status why it is hidden; undefined: it is not */
+function account(n: number, second: number, status?: string): AccountEvent {
+  const active = status === undefined
+  return {
+    type: 'account',
+    seq: 1,
+    time: `2026-06-01T00:00:0${second}.000Z`,
+    did: did(n),
+    active,
+    ...(status && { status }),
+  }
 }
 
 async function indexWith(url: string, actors: number): Promise<Index & AsyncDisposable> {
@@ -42,6 +55,11 @@ function found(
   checkedAt = '2026-06-02T00:00:00.000Z',
 ): HandleCheck {
   return { claim, checkedAt, next: { queue: 'again', dueAt: LATER, tries: 0 }, ...(handle !== undefined && { handle }) }
+}
+
+/** None, and so checked again far later. */
+function failed(claim: HandleClaim): HandleCheck {
+  return { ...found(claim, null), next: { queue: 'failing', dueAt: LATER, tries: claim.tries + 1 } }
 }
 
 async function handles(index: Index): Promise<(string | null)[]> {
@@ -127,6 +145,34 @@ test('of two that are verified for one handle in one breath the later check coun
     found(b!, 'x.test', '2026-06-02T00:00:01.000Z'),
   ])
   expect(await handles(index)).toEqual(['x.test', null])
+})
+
+test('whoever is visible again is looked at at once, if no handle was verified, and what was found out before counts for nothing', async ({
+  database,
+}) => {
+  await using index = await indexWith(database, 2)
+  const [a, b] = await claimAll(index)
+  await settleChecks(index.db, [failed(a!), found(b!, 'b.test')])
+  await applyBatch(
+    index,
+    [0, 1].map((n) => account(n, 2, 'takendown')),
+  )
+  expect(await claimAll(index, '8001')).toEqual([])
+
+  await applyBatch(
+    index,
+    [0, 1].map((n) => account(n, 3)),
+  )
+  const [again, ...others] = await claimAll(index, '8002')
+  expect(again).toMatchObject({ did: did(0), queue: 'failing', tries: 1 })
+  expect(others).toEqual([])
+
+  await applyBatch(index, [account(0, 4, 'deactivated')])
+  await applyBatch(index, [account(0, 5)])
+  expect(await settleChecks(index.db, [failed(again!)])).toMatchObject({ void: 1 })
+  const [last] = await claimAll(index, '8003')
+  await settleChecks(index.db, [found(last!, 'a.test')])
+  expect(await handles(index)).toEqual(['a.test', 'b.test'])
 })
 
 test('what could not be checked keeps its handle; what has none loses it', async ({ database }) => {

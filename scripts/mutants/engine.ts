@@ -27,6 +27,13 @@ export const engineMutants: readonly Mutant[] = [
     killedBy: pg('plans', 'a key of several columns'),
   },
   {
+    name: 'a connection that broke is written down with all that it held',
+    file: 'packages/database/pool.ts',
+    find: 'delete error.client',
+    replace: '',
+    killedBy: killersIn('packages/database', 'pg')('pool', 'a line that can be read'),
+  },
+  {
     name: 'a PostgreSQL of any age is taken',
     file: 'packages/database/server-version.ts',
     find: 'number >= LEAST_MAJOR * 10_000',
@@ -235,6 +242,13 @@ export const engineMutants: readonly Mutant[] = [
     find: 'if (!isInShard(did, shard)) await identities.purge(did)',
     replace: '',
     killedBy: { file: 'services/indexer/other-shards.e2e.test.ts' },
+  },
+  {
+    name: 'whoever is visible again waits for a handle as long as while they were away',
+    file: 'packages/indexing/accounts.ts',
+    find: 'news.status is null and news.before is not null',
+    replace: 'false',
+    killedBy: pg('handles', 'visible again'),
   },
   {
     name: 'an active account is hidden by its status',
