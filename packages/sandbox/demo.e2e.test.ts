@@ -36,7 +36,7 @@ test('the comparison names what is missing, other and too much', async () => {
     'appview',
   )
   await stores.postgres.query(`insert into ${SCHEMA}.post_agg (uri, "likeCount") values ('at://x', 3)`, [], 'appview')
-  const { differences, rows } = await compare(network, population, stores)
+  const { differences, rows } = await compare(network, population, (text) => stores.query(text))
   const posts = rows.find(({ what }) => what === 'app.bsky.feed.post')!
   expect(posts).toMatchObject({ found: 1 })
   expect(differences).toContain('at://did:plc:nobody/app.bsky.feed.post/1 is in PostgreSQL and should not be')

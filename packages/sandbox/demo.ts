@@ -89,7 +89,7 @@ async function watch(
 async function arrival(stores: Stores, network: Network, population: Population): Promise<Comparison> {
   const deadline = Date.now() + ARRIVAL_MS
   for (;;) {
-    const result = await compare(network, population, stores)
+    const result = await compare(network, population, (text) => stores.query(text))
     if (result.differences.length === 0 || Date.now() > deadline) return result
     await sleep(500)
   }

@@ -52,6 +52,8 @@ export class Population {
   readonly #network: Network
   /** Record number to what it became, deleted ones included. */
   readonly #written = new Map<number, { uri: string; cid: string }>()
+  /** The place in the second part of the plan that comes next. */
+  #next = 0
   #done = false
 
   private constructor(network: Network, decided: Plan, people: Person[]) {
@@ -84,12 +86,12 @@ export class Population {
     await inParallel(pending, (writes, who) => this.#commit(who, writes))
   }
 
-  /** The second part, one action a commit, `paceMs` apart; once. */
+  /** The second part, one action a commit, `paceMs` apart; once. The next call goes on where `signal` ended this one. */
   async traffic({ paceMs = 0, signal }: { paceMs?: number; signal?: AbortSignal } = {}): Promise<void> {
     if (this.#done) throw new Error('this plan has been carried out')
-    this.#done = true
-    for (const action of this.plan.during) {
+    while (this.#next < this.plan.during.length) {
       if (signal?.aborted) return
+      const action = this.plan.during[this.#next++]!
       if (action.kind === 'label') await this.#label(action)
       else {
         const write = await this.#prepare(action)
@@ -97,6 +99,7 @@ export class Population {
       }
       if (paceMs > 0) await sleep(paceMs)
     }
+    this.#done = true
   }
 
   /** Resolves an action to a write, and books its outcome. */

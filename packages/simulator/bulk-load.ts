@@ -1,10 +1,7 @@
 /** The bulk path in a run: begun before the daemons, ended under traffic by the operator's command, which is killed between two of its steps. */
-import { fileURLToPath } from 'node:url'
-import { Child, type Exit } from '@sluice/sandbox/children.ts'
-import { SCHEMA } from '@sluice/sandbox/template.ts'
-import { DATABASE, type System } from './system.ts'
+import { sluice } from './sluice.ts'
+import type { System } from './system.ts'
 
-const PROGRAM = fileURLToPath(new URL('../cli/main.ts', import.meta.url))
 /** `bulk finish` has seven steps. */
 const STEPS = 7
 
@@ -26,19 +23,4 @@ export async function finishBulkThroughCrash(system: System, pick: (limit: numbe
     // The other one's session may not have ended yet.
     if (tries > 20) throw child.error(`ended with ${exit.code}`)
   }
-}
-
-async function sluice(
-  { postgres, redis }: System,
-  args: string[],
-  more: Record<string, string> = {},
-): Promise<{ child: Child; exit: Exit }> {
-  const stores = { REDIS_URL: redis.url(), DB_POSTGRES_URL: postgres.url(DATABASE), DB_POSTGRES_SCHEMA: SCHEMA }
-  const child = await Child.start({
-    name: `sluice ${args.join(' ')}`,
-    command: process.execPath,
-    args: [PROGRAM, ...args],
-    env: { PATH: process.env.PATH, ...stores, ...more },
-  })
-  return { child, exit: await child.exited }
 }

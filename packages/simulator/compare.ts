@@ -112,7 +112,7 @@ async function statuses(db: DatabasePool, truth: Truth): Promise<string[]> {
 }
 
 /** What waits for ever: a duplicate of nothing, a purge that nobody carries out, a question that nobody asks. */
-async function farewells(db: DatabasePool): Promise<string[]> {
+export async function farewells(db: DatabasePool): Promise<string[]> {
   const { rows } = await db.query<{ line: string }>(
     `select 'account_deletion of ' || did || ' is ' || state as line from account_deletion where state <> 'purged'
      union all select 'account_check of ' || did from account_check where state <> 'asked'

@@ -7,12 +7,14 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Random } from '@sluice/sandbox/random.ts'
 import { poisonOf } from './poison.ts'
 import { having, proved, until, type Scene } from './scene.ts'
-import { DATABASE, type System } from './system.ts'
+import { DATABASE, type Slot, type System } from './system.ts'
 
-/** By name; each drawn at least once in a run. */
-export const FAULTS = {
+type Hands = Pick<Scene, 'system' | 'random' | 'locks'>
+
+/** Those of the daemons and their stores, whatever the daemons read from. */
+export const OWN_FAULTS = {
   'kill -9': async (scene) => {
-    const slot = scene.random.pick(scene.system.slots)
+    const slot = victimOf(scene)
     using _ = await scene.locks.take(slot.role)
     slot.isExpected = true
     await slot.daemon!.kill()
@@ -21,9 +23,10 @@ export const FAULTS = {
     await maybeLater(scene.random)
     await scene.system.startSlot(slot)
   },
-  'stop and continue': async ({ system, random, locks }) => {
-    const slot = random.pick(system.slots)
-    using _ = await locks.take(slot.role)
+  'stop and continue': async (scene) => {
+    const { random } = scene
+    const slot = victimOf(scene)
+    using _ = await scene.locks.take(slot.role)
     const daemon = slot.daemon!
     const { pid } = daemon
     daemon.pause()
@@ -32,12 +35,12 @@ export const FAULTS = {
     await delay(500 + random.below(3_000))
     daemon.resume()
   },
-  terminate: async ({ system, random, locks }) => {
-    const slot = random.pick(system.slots)
-    using _ = await locks.take(slot.role)
-    await system.stopSlot(slot)
-    await maybeLater(random)
-    await system.startSlot(slot)
+  terminate: async (scene) => {
+    const slot = victimOf(scene)
+    using _ = await scene.locks.take(slot.role)
+    await scene.system.stopSlot(slot)
+    await maybeLater(scene.random)
+    await scene.system.startSlot(slot)
   },
   'redis killed': having('redis', async ({ system, random }) => {
     const { pid } = system.redis
@@ -102,6 +105,11 @@ export const FAULTS = {
       disk.clear()
     }
   }),
+} satisfies Record<string, (hands: Hands) => Promise<void>>
+
+/** By name; each drawn at least once in a run. */
+export const FAULTS = {
+  ...OWN_FAULTS,
   'relay cut': having('relays', async ({ world }) => {
     await until(() => world.relays.some(({ connected }) => connected > 0), 'no relay was connected')
     for (const relay of world.relays) relay.disconnect()
@@ -173,6 +181,10 @@ export type FaultName = keyof typeof FAULTS
 /** Those that can be done here: only root can have a disk that becomes full. */
 export function possibleFaults({ disk }: System): FaultName[] {
   return (Object.keys(FAULTS) as FaultName[]).filter((name) => name !== 'postgres disk full' || disk !== undefined)
+}
+
+function victimOf({ system, random }: Hands): Slot {
+  return random.pick(system.slots.filter(({ isSpared }) => !isSpared))
 }
 
 function stateOf(pid: number): string | undefined {

@@ -45,10 +45,10 @@ export class Locks {
 }
 
 /** An action that has something to itself. */
-export function having(
+export function having<S extends Pick<Scene, 'locks'> = Scene>(
   needs: Need | readonly Need[],
-  act: (scene: Scene) => Promise<void>,
-): (scene: Scene) => Promise<void> {
+  act: (scene: S) => Promise<void>,
+): (scene: S) => Promise<void> {
   return async (scene) => {
     using _ = await scene.locks.take(...[needs].flat())
     await act(scene)

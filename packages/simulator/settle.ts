@@ -17,33 +17,55 @@ export async function settled(
   { withinMs, say }: { withinMs: number; say?: (line: string) => void },
 ): Promise<string[]> {
   await using db = system.openDatabase()
+  return await untilNone(() => problems(system, world, db), {
+    withinMs,
+    stillMs: STILL_MS,
+    // A look at a large index costs both of us.
+    everyMs: () => Math.min(200 + world.truth.records.size / 50, 5_000),
+    isOver: () => system.surprises.length > 0,
+    ...(say && { say }),
+  })
+}
+
+/** Looks until nothing is left, or what is left stays the same for `stillMs`, or for `withinMs`; what is left then. A look that fails is a line. */
+export async function untilNone(
+  look: () => Promise<string[]>,
+  options: {
+    withinMs: number
+    stillMs: number
+    everyMs: () => number
+    isOver: () => boolean
+    say?: (line: string) => void
+  },
+): Promise<string[]> {
+  const { withinMs, stillMs, everyMs, isOver, say } = options
   const deadline = Date.now() + withinMs
   let [last, sinceMs, saidMs] = ['', Date.now(), Date.now()]
   for (;;) {
-    const lines = await problems(system, world, db)
+    // A store may have just been cut off from us too; what stays so is reported.
+    const lines = await look().catch((error: unknown) => [`cannot look: ${String(error)}`])
     const text = lines.join('\n')
     if (text !== last) [last, sinceMs] = [text, Date.now()]
-    const isOver = Date.now() > deadline || Date.now() - sinceMs > STILL_MS
+    const isLate = Date.now() > deadline || Date.now() - sinceMs > stillMs
     if (lines.length > 0 && Date.now() - saidMs > SAY_MS) {
       saidMs = Date.now()
       say?.(`not settled: ${lines.slice(0, 4).join('; ')}`)
     }
-    if (lines.length === 0 || isOver || system.surprises.length > 0) return lines
-    // A look at a large index costs both of us.
-    await delay(Math.min(200 + world.truth.records.size / 50, 5_000))
+    if (lines.length === 0 || isLate || isOver()) return lines
+    await delay(everyMs())
   }
 }
 
 async function problems(system: System, world: World, db: DatabasePool): Promise<string[]> {
-  try {
-    // A claim of whoever died in a purge, or with a question, ends by the clock, after 15 or 2 minutes: here it ends now.
-    const later = new Date(Date.now() + 60_000).toISOString()
-    await db.query(`update account_deletion set "dueAt" = '' where state <> 'purged' and "dueAt" > $1`, [later])
-    await db.query(`update account_check set "dueAt" = '' where state <> 'asked' and "dueAt" > $1`, [later])
-    const left = await system.leftovers(world)
-    return left.length > 0 ? left : await differences(db, world.truth)
-  } catch (error) {
-    // A store may have just been cut off from us too; what stays so is reported.
-    return [`cannot look: ${String(error)}`]
-  }
+  await endClaims(db)
+  const left = await system.leftovers(world)
+  return left.length > 0 ? left : await differences(db, world.truth)
+}
+
+/** A claim of whoever died in a purge, or with a question, or looking at a handle, ends by the clock, after 15, 2 or 10 minutes: here it ends now. */
+export async function endClaims(db: DatabasePool): Promise<void> {
+  const [later, latest] = [60_000, 16 * 60_000].map((ms) => new Date(Date.now() + ms).toISOString())
+  await db.query(`update handle_check set "dueAt" = '' where "dueAt" > $1 and "dueAt" < $2`, [later, latest])
+  await db.query(`update account_deletion set "dueAt" = '' where state <> 'purged' and "dueAt" > $1`, [later])
+  await db.query(`update account_check set "dueAt" = '' where state <> 'asked' and "dueAt" > $1`, [later])
 }

@@ -7,6 +7,7 @@
  * | `--chaos --seed N`                     | a chaos run, told as it goes                                                              |
  * | `--chaos --seeds 1-200 --parallel N`   | many, N at a time (default: one a processor), a line each, the list of faults at the end  |
  * | `--soak --events N`                    | many events through two indexers, with the memory of each daemon                          |
+ * | `--network --minutes N --seed N`       | a real PDS instead of the world: kills and outages in rounds, each ending in a comparison |
  *
  * Ends with 0 when nothing differs, else with 1 and the differences.
  */
@@ -14,6 +15,7 @@ import { availableParallelism } from 'node:os'
 import { parseArgs } from 'node:util'
 import { chaosRun, missedPoints, tableOf, type ChaosReport } from './chaos.ts'
 import { endWithParent, manyRuns, sendReport } from './many.ts'
+import { networkSoak, told } from './network-soak.ts'
 import { soak } from './soak.ts'
 
 const { values } = parseArgs({
@@ -24,6 +26,8 @@ const { values } = parseArgs({
     faults: { type: 'string' },
     chaos: { type: 'boolean', default: false },
     soak: { type: 'boolean', default: false },
+    network: { type: 'boolean', default: false },
+    minutes: { type: 'string', default: '60' },
     parallel: { type: 'string', default: String(availableParallelism()) },
     verbose: { type: 'boolean', default: false },
     // One run of many.
@@ -37,9 +41,11 @@ if (values.child) {
   endWithParent()
   await sendReport(await run(Number(values.seed)))
 } else {
-  const problems = values.soak
-    ? await soak({ seed: Number(values.seed), events: events ?? 1_000_000, say })
-    : await runAll()
+  const problems = values.network
+    ? await runOnNetwork()
+    : values.soak
+      ? await soak({ seed: Number(values.seed), events: events ?? 1_000_000, say })
+      : await runAll()
   process.exitCode = problems.length > 0 ? 1 : 0
 }
 
@@ -52,6 +58,15 @@ function run(seed: number): Promise<ChaosReport> {
     ...(!values.chaos && { faults: 0, points: [] }),
     ...((values.verbose || !values.child) && { say: (line) => say(`${prefix}${line}`) }),
   })
+}
+
+async function runOnNetwork(): Promise<string[]> {
+  const minutes = Number(values.minutes)
+  const { problems, fired, guests, vitals } = await networkSoak({ seed: Number(values.seed), minutes, say })
+  for (const [name, value] of vitals.at(-1) ?? []) say(`  ${name.padEnd(60)} ${value.toFixed(1)}`)
+  say(`${minutes} minutes, ${vitals.length} quiet moments; faults: ${told(fired)}; guests: ${told(guests)}`)
+  for (const problem of problems) say(problem)
+  return problems
 }
 
 async function runAll(): Promise<string[]> {

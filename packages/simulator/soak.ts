@@ -2,12 +2,12 @@
  * A soak: very many events through an ingester, two backfillers and two indexers, without faults. Nothing may be missing at the end, and the memory of
  * each daemon is sampled all the way, and what it holds after a garbage collection: what grows with the number of events is a leak.
  */
-import { readFileSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import { noProcessLeft } from '@sluice/sandbox/leftovers.ts'
 import { heldMb, PROBED } from './held-memory.ts'
 import { settled } from './settle.ts'
 import { type Slot, System } from './system.ts'
+import { residentMb } from './vitals.ts'
 import { World } from './world.ts'
 
 export interface SoakOptions {
@@ -108,10 +108,6 @@ async function keptUp({ client, surprises }: System, { relays: [relay] }: World)
     if (relay!.seq - cursor < AHEAD_FRAMES || surprises.length > 0) return
     await delay(100)
   }
-}
-
-function residentMb(pid: number): number {
-  return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1]) / 1024
 }
 
 /** Quarters of what is resident, and the slope over the last three of them: the first one warms up. Then what is held at each probe. */

@@ -13,7 +13,6 @@ import { migrateAll, SCHEMA } from '@sluice/sandbox/template.ts'
 import { retryKey } from '@sluice/streams/backfill-queue.ts'
 import { connectRedis, type Redis as RedisClient } from '@sluice/streams/connection.ts'
 import { SmallDisk } from './small-disk.ts'
-import type { World } from './world.ts'
 
 export const DATABASE = 'simulated'
 export const STREAMS = ['firehose_live', 'firehose_backfill', 'label_live', 'repo_backfill'] as const
@@ -26,6 +25,21 @@ const GROUPS: Record<StreamName, string> = {
   repo_backfill: 'repo_backfill_group',
 }
 
+/** What the daemons read from: a simulated world, or a real network. */
+export interface Upstream {
+  relays: readonly UpstreamHost[]
+  labeler: UpstreamHost
+  network: { plcUrl: string }
+}
+
+interface UpstreamHost {
+  url: string
+  /** As in cursors. */
+  host: string
+  /** Of the last event that it has sent. */
+  seq: number
+}
+
 /** One place for a process, whoever lives in it. */
 export interface Slot {
   readonly name: string
@@ -34,12 +48,16 @@ export interface Slot {
   daemon: Daemon | undefined
   /** It is being ended, so its end is no news. */
   isExpected: boolean
+  /** It lives on, while others are ended. */
+  isSpared: boolean
 }
 
 export interface SystemOptions {
-  world: World
+  world: Upstream
   env?: Record<string, string>
   appendfsync?: 'always' | 'everysec'
+  /** Of Redis, such as `1gb`; default: no limit. */
+  maxmemory?: string
   nodeFlags?: readonly string[]
   /** The tables lie on a disk that can be made full, if this machine lets us. */
   smallDisk?: boolean
@@ -72,6 +90,7 @@ export class System implements AsyncDisposable {
       env: pickOwn(role, { ...common, ...own }),
       daemon: undefined,
       isExpected: false,
+      isSpared: false,
     })
     const indexer = { DB_POSTGRES_URL: postgres.url(DATABASE), DB_POSTGRES_SCHEMA: SCHEMA }
     this.slots = [
@@ -86,11 +105,11 @@ export class System implements AsyncDisposable {
   /** The stores; `startAll` starts the daemons. */
   static async start(options: SystemOptions): Promise<System> {
     await using started = new AsyncDisposableStack()
-    const { appendfsync = 'always', smallDisk = false } = options
+    const { appendfsync = 'always', maxmemory, smallDisk = false } = options
     const disk = smallDisk ? SmallDisk.mount() : undefined
     if (disk) started.use(disk)
     const [redis, postgres] = await Promise.all([
-      startRedis({ settings: { appendfsync } }).then((server) => started.use(server)),
+      startRedis({ ...(maxmemory && { maxmemory }), settings: { appendfsync } }).then((server) => started.use(server)),
       // What a killed server wrote is with the kernel: only a power cut, which nothing here does, asks for fsync.
       startPostgres({ settings: { fsync: 'off', shared_buffers: '64MB' }, takeOverMs: 120_000 }).then((server) =>
         started.use(server),
@@ -131,7 +150,7 @@ export class System implements AsyncDisposable {
   }
 
   /** What it still has to do, as lines; none: all is read, applied and acked. */
-  async leftovers(world: World): Promise<string[]> {
+  async leftovers(world: Upstream): Promise<string[]> {
     const redis = this.#client
     const lines: string[] = []
     for (const stream of STREAMS) {
@@ -190,7 +209,7 @@ export class System implements AsyncDisposable {
   }
 }
 
-function commonEnv({ relays, labeler, network }: World): Record<string, string> {
+function commonEnv({ relays, labeler, network }: Upstream): Record<string, string> {
   return {
     LOG_LEVEL: 'warn',
     // A start costs 0.6 s of a processor instead of 1.0 s, and a run has 20 of them.

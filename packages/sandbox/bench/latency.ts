@@ -1,7 +1,7 @@
 /** How long an event takes from XADD until its row is visible, at a steady rate, while a backfill runs beside it. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { streamEventCodec, type EntryFields } from '@sluice/events/codec.ts'
-import type { StreamEvent } from '@sluice/events/stream-event.ts'
+import { uriOf, type StreamEvent } from '@sluice/events/stream-event.ts'
 import { Client } from 'pg'
 import { SCHEMA } from '../template.ts'
 import type { Bed } from './bed.ts'
@@ -77,10 +77,6 @@ export async function measureLatency(
     await client.end()
     await indexer.kill()
   }
-}
-
-function uriOf(event: StreamEvent & { type: 'create' }): string {
-  return `at://${event.did}/${event.collection}/${event.rkey}`
 }
 
 function summary(values: readonly number[]) {

@@ -4,10 +4,10 @@
  */
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { collections } from '@sluice/collections/collections.ts'
+import type { PublishedLabel } from '../labeler.ts'
 import type { Network } from '../network.ts'
-import type { Population } from '../population.ts'
+import type { Account } from '../pds.ts'
 import { SCHEMA } from '../template.ts'
-import { DATABASE, type Stores } from './stack.ts'
 
 export interface Comparison {
   rows: ComparedRow[]
@@ -21,9 +21,26 @@ export interface ComparedRow {
   found: number
 }
 
-export async function compare(network: Network, population: Population, stores: Stores): Promise<Comparison> {
-  const query = <T extends object>(text: string): Promise<T[]> =>
-    stores.postgres.query<T & Record<string, unknown>>(text, [], DATABASE)
+/** Who lives on the PDS, and what was said of them. */
+export interface Inhabitants {
+  people: readonly Pick<Account, 'did' | 'handle'>[]
+  /** The newest label of each (uri, val). */
+  labels: ReadonlyMap<string, PublishedLabel>
+  /**
+   * Accounts that the PDS does not show, with what it showed last, CIDs by AT URI: that stays. Their handles are not compared, since one that was not verified before cannot be
+   * now.
+   */
+  away?: ReadonlyMap<string, ReadonlyMap<string, string>>
+}
+
+/** A statement in the database that is compared. */
+export type Query = <T extends object>(text: string) => Promise<T[]>
+
+export async function compare(
+  network: Pick<Network, 'pds'>,
+  population: Inhabitants,
+  query: Query,
+): Promise<Comparison> {
   const [records, labels, counters, accounts] = await Promise.all([
     compareRecords(network, population, query),
     compareLabels(population, query),
@@ -34,21 +51,29 @@ export async function compare(network: Network, population: Population, stores: 
   return { rows: all.flatMap(({ rows }) => rows), differences: all.flatMap(({ differences }) => differences) }
 }
 
-type Query = <T extends object>(text: string) => Promise<T[]>
-
 /** Each record by URI and CID, in both directions. */
-async function compareRecords(network: Network, population: Population, query: Query): Promise<Comparison> {
-  const set = new CollectionSet(collections)
+async function compareRecords(
+  { pds }: Pick<Network, 'pds'>,
+  { people, away }: Inhabitants,
+  query: Query,
+): Promise<Comparison> {
   const expected = new Map<string, string>()
-  for (const { did, agent } of population.people) {
-    const { data } = await agent.com.atproto.repo.describeRepo({ repo: did })
-    for (const collection of data.collections.filter((nsid) => set.stores(nsid))) {
-      for await (const { uri, cid } of listRecords(network.pds.url, did, collection)) expected.set(uri, cid)
-    }
-  }
+  for (const { did } of people) for (const [uri, cid] of await recordsOf(pds.url, did)) expected.set(uri, cid)
+  for (const records of away?.values() ?? []) for (const [uri, cid] of records) expected.set(uri, cid)
   const rows = await query<{ uri: string; cid: string }>(`select uri, cid from ${SCHEMA}.record`)
   const found = new Map(rows.map(({ uri, cid }) => [uri, cid]))
   return tally(expected, found, (uri) => uri.split('/')[3]!)
+}
+
+/** What the PDS lists of an account, of the collections that are stored: CIDs by AT URI. @throws Error when it does not show the account */
+export async function recordsOf(pds: string, did: string): Promise<Map<string, string>> {
+  const set = new CollectionSet(collections)
+  const found = new Map<string, string>()
+  const { collections: held } = await asked<{ collections: string[] }>(pds, 'describeRepo', { repo: did })
+  for (const collection of held.filter((nsid) => set.stores(nsid))) {
+    for await (const { uri, cid } of listRecords(pds, did, collection)) found.set(uri, cid)
+  }
+  return found
 }
 
 async function* listRecords(
@@ -58,16 +83,20 @@ async function* listRecords(
 ): AsyncGenerator<{ uri: string; cid: string }> {
   let cursor: string | undefined
   do {
-    const params = new URLSearchParams({ repo: did, collection, limit: '100', ...(cursor && { cursor }) })
-    const response = await fetch(`${pds}/xrpc/com.atproto.repo.listRecords?${params.toString()}`)
-    if (!response.ok) throw new Error(`listRecords of ${did} answered ${response.status}: ${await response.text()}`)
-    const page = (await response.json()) as { cursor?: string; records: { uri: string; cid: string }[] }
+    const params = { repo: did, collection, limit: '100', ...(cursor && { cursor }) }
+    const page = await asked<{ cursor?: string; records: { uri: string; cid: string }[] }>(pds, 'listRecords', params)
     yield* page.records
     cursor = page.records.length > 0 ? page.cursor : undefined
   } while (cursor)
 }
 
-async function compareLabels(population: Population, query: Query): Promise<Comparison> {
+async function asked<T>(pds: string, method: string, params: Record<string, string>): Promise<T> {
+  const response = await fetch(`${pds}/xrpc/com.atproto.repo.${method}?${new URLSearchParams(params).toString()}`)
+  if (!response.ok) throw new Error(`${method} of ${params.repo} answered ${response.status}: ${await response.text()}`)
+  return (await response.json()) as T
+}
+
+async function compareLabels(population: Inhabitants, query: Query): Promise<Comparison> {
   const rows = await query<{ uri: string; val: string; neg: boolean; cts: string }>(
     `select uri, val, neg, cts from ${SCHEMA}.label`,
   )
@@ -76,12 +105,13 @@ async function compareLabels(population: Population, query: Query): Promise<Comp
   return tally(expected, found, () => 'labels')
 }
 
-async function compareAccounts(population: Population, query: Query): Promise<Comparison> {
+async function compareAccounts(population: Inhabitants, query: Query): Promise<Comparison> {
   const rows = await query<{ did: string; handle: string | null }>(
     `select did, handle from ${SCHEMA}.actor where handle is not null`,
   )
   const expected = new Map(population.people.map(({ did, handle }) => [did, handle]))
-  return tally(expected, new Map(rows.map(({ did, handle }) => [did, handle!])), () => 'handles')
+  const compared = rows.filter(({ did }) => !population.away?.has(did))
+  return tally(expected, new Map(compared.map(({ did, handle }) => [did, handle!])), () => 'handles')
 }
 
 const COUNTED = {

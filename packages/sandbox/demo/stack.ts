@@ -35,6 +35,11 @@ export class Stores implements AsyncDisposable {
     return this.postgres.url(DATABASE)
   }
 
+  /** One statement in the AppView's database, over a connection of its own. */
+  async query<Row extends object>(text: string): Promise<Row[]> {
+    return await this.postgres.query<Row & Record<string, unknown>>(text, [], DATABASE)
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.redis[Symbol.asyncDispose]()
     await this.postgres[Symbol.asyncDispose]()
