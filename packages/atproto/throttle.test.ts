@@ -167,4 +167,53 @@ describe('a throttle', () => {
     await end(8)
     expect(refusals.length).toBe(8)
   })
+
+  const LATE_MS = 20
+  const OF_SLOW = { name: 'test', concurrency: 16, concurrencyOfSlow: 2, lateMs: LATE_MS, perSecond: 1e6, waiting: 400 }
+
+  /** Work of `whose` that goes on until it is ended. */
+  async function begin(throttle: Throttle, whose: string) {
+    const { promise, resolve: end } = Promise.withResolvers<void>()
+    const work = { state: 'waits', end }
+    throttle.run(() => ((work.state = 'begun'), promise), whose).catch((error: Error) => (work.state = error.name))
+    await new Promise(setImmediate)
+    return work
+  }
+
+  /** Timers end in their order: what is under way now is late. */
+  const untilLate = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 2 * LATE_MS))
+
+  test('a few that are late among many in time make nobody slow', async () => {
+    let now = 0
+    const throttle = new Throttle(OF_SLOW, { now: () => now })
+    const works = [await begin(throttle, 'a')]
+    await untilLate()
+    for (let i = 0; i < 2 * 16; i++) await throttle.run(async () => undefined, 'a')
+    works.push(await begin(throttle, 'a'))
+    await untilLate()
+    works.push(await begin(throttle, 'a'), await begin(throttle, 'a'))
+    expect(works.map(({ state }) => state)).toEqual(Array.from({ length: 4 }, () => 'begun'))
+    // Four are late now, and no more were in time.
+    await untilLate()
+    expect((await begin(throttle, 'a')).state).toBe('CrowdedError')
+    for (const { end } of works) end()
+    await new Promise(setImmediate)
+    now += 61_000
+    expect((await begin(throttle, 'a')).state).toBe('begun')
+  })
+
+  test('all who are slow hold half of the places, and one who is not finds one', async () => {
+    const throttle = new Throttle(OF_SLOW, { now: () => 0 })
+    const owners = ['a', 'b', 'c', 'd', 'e', 'f', 'g']
+    for (const whose of owners) {
+      const works = [await begin(throttle, whose), await begin(throttle, whose)]
+      await untilLate()
+      for (const { end } of works) end()
+    }
+    const states: string[] = []
+    for (const whose of [...owners, ...owners]) states.push((await begin(throttle, whose)).state)
+    expect(states.filter((state) => state === 'begun').length).toBe(8)
+    expect(states.filter((state) => state === 'CrowdedError').length).toBe(6)
+    expect((await begin(throttle, 'honest')).state).toBe('begun')
+  })
 })

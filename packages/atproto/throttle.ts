@@ -5,8 +5,9 @@
  * that have something waiting take turns, so that one waits for the work of others, but never for all that waits of another.
  *
  * With `concurrencyOfSlow` it depends on how long the work takes, since most of it may be one's, who is quick: such a one has half of the places that the others leave. Who has
- * so many under way that are late is slow: until a minute after the last of them has ended, that many is all that is begun of it, and what finds no place is turned away at
- * once, with what waited for one. So one who is slow holds half of the places once, and then few.
+ * so many under way that are late is slow, unless far more of its work ended in time meanwhile: a few in a thousand are late with whom has most of it. Until a minute after the last of them has ended, that
+ * many is all that is begun of it, and what finds no place is turned away at once, with what waited for one. So one who is slow holds half of the places once, and then few; and all who are slow hold half of
+ * the places together.
  */
 import { TransientError } from '@sluice/runtime/errors.ts'
 
@@ -38,9 +39,12 @@ const LATE_MS = 3_000
 const SLOW_MS = 60_000
 /** Of those that are slow; about 100 bytes each. */
 const REMEMBERED = 10_000
+/** So many in time for each that is late, and one is not slow. */
+const IN_TIME = 16
 
 interface Waiter {
-  begin: () => void
+  /** Told whether it is begun as of one who is slow. */
+  begin: (asSlow: boolean) => void
   turnAway: (error: CrowdedError) => void
 }
 
@@ -51,6 +55,8 @@ interface Share {
   running: number
   /** Of what is under way. */
   late: number
+  /** That ended in time since the first of these was late. */
+  inTime: number
 }
 
 export class Throttle {
@@ -63,6 +69,8 @@ export class Throttle {
   readonly #slow = new Map<string, number>()
   #waiting = 0
   #running = 0
+  /** Of what is under way, what was begun as of one who is slow. */
+  #ofSlow = 0
   #tokens: number
   #refilledAt: number
   #closedUntil = 0
@@ -81,10 +89,10 @@ export class Throttle {
    * @throws CrowdedError when too many wait, and what `work` throws
    */
   async run<T>(work: () => Promise<T>, whose = ''): Promise<T> {
-    const share = this.#shares.get(whose) ?? { whose, waiting: [], running: 0, late: 0 }
+    const share = this.#shares.get(whose) ?? { whose, waiting: [], running: 0, late: 0, inTime: 0 }
     if (share.waiting.length >= this.#roomOf(share)) throw this.#crowded(share)
     this.#shares.set(whose, share)
-    await new Promise<void>((begin, turnAway) => {
+    const asSlow = await new Promise<boolean>((begin, turnAway) => {
       share.waiting.push({ begin, turnAway })
       this.#waiting++
       this.#ready.add(share)
@@ -98,6 +106,7 @@ export class Throttle {
       if (share.running >= this.#placesOf(share)) this.#toTheEnd(share)
       this.#running--
       share.running--
+      if (asSlow) this.#ofSlow--
       if (share.running === 0 && share.waiting.length === 0) this.#shares.delete(whose)
       this.#pump()
     }
@@ -126,14 +135,20 @@ export class Throttle {
   #placesOf(share: Share): number {
     const { concurrency, concurrencyOfOne = Infinity, concurrencyOfSlow } = this.#options
     if (concurrencyOfSlow === undefined) return concurrencyOfOne
-    if (this.#isSlow(share)) return concurrencyOfSlow
+    if (this.#isSlow(share)) {
+      const left = Math.max(1, Math.floor(concurrency / 2)) - this.#ofSlow
+      return Math.min(concurrencyOfSlow, share.running + Math.max(0, left))
+    }
     return Math.max(concurrencyOfSlow, (concurrency - (this.#running - share.running)) / 2)
   }
 
-  #isSlow({ whose, late }: Share): boolean {
-    const { concurrencyOfSlow } = this.#options
-    if (concurrencyOfSlow === undefined) return false
-    return late >= concurrencyOfSlow || (this.#slow.get(whose) ?? -Infinity) > this.#now()
+  #isSlow(share: Share): boolean {
+    if (this.#options.concurrencyOfSlow === undefined) return false
+    return this.#isLate(share) || (this.#slow.get(share.whose) ?? -Infinity) > this.#now()
+  }
+
+  #isLate(share: Share): boolean {
+    return share.late >= this.#options.concurrencyOfSlow! && isMostlyLate(share)
   }
 
   /** Notices when the work that begins now is late. @returns to be called at its end */
@@ -143,7 +158,7 @@ export class Throttle {
     let isLate = false
     const timer = setTimeout(() => {
       isLate = true
-      share.late++
+      if (share.late++ === 0) share.inTime = 0
       if (!this.#isSlow(share)) return
       const turnedAway = share.waiting.splice(0)
       this.#waiting -= turnedAway.length
@@ -152,8 +167,11 @@ export class Throttle {
     }, lateMs)
     return () => {
       clearTimeout(timer)
-      if (!isLate) return
-      if (this.#isSlow(share)) this.#remember(share.whose)
+      if (!isLate) {
+        share.inTime++
+        return
+      }
+      if (this.#isSlow(share) && isMostlyLate(share)) this.#remember(share.whose)
       share.late--
     }
   }
@@ -206,7 +224,9 @@ export class Throttle {
     this.#tokens--
     this.#running++
     share.running++
-    share.waiting.shift()!.begin()
+    const asSlow = this.#isSlow(share)
+    if (asSlow) this.#ofSlow++
+    share.waiting.shift()!.begin(asSlow)
     this.#toTheEnd(share)
   }
 
@@ -215,4 +235,8 @@ export class Throttle {
     this.#ready.delete(share)
     if (share.waiting.length > 0) this.#ready.add(share)
   }
+}
+
+function isMostlyLate({ late, inTime }: Share): boolean {
+  return inTime < IN_TIME * late
 }

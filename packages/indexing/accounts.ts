@@ -108,7 +108,7 @@ const APPLY_ACCOUNTS = {
       select did, 'new', $4, '', 0 from news
       where status is distinct from '${DELETED}' and state = 'purged' order by did on conflict (did) do nothing
     ), visible as (
-      update handle_check held set "dueAt" = case held.queue when 'again' then held."dueAt" else least(held."dueAt", $4) end
+      update handle_check held set "dueAt" = least(held."dueAt", $4)
       from news where ${keyed('held.did', 'news.did')} and news.status is null and news.before is not null
     ), doubted as (
       insert into account_check as held (did, state, "dueAt", tries)

@@ -16,8 +16,8 @@ export const strangerMutants: readonly Mutant[] = [
   {
     name: 'whoever has more work has more turns',
     file: 'packages/atproto/throttle.ts',
-    find: 'share.waiting.shift()!.begin()\n    this.#toTheEnd(share)',
-    replace: 'share.waiting.shift()!.begin()\n    if (share.waiting.length === 0) this.#toTheEnd(share)',
+    find: 'share.waiting.shift()!.begin(asSlow)\n    this.#toTheEnd(share)',
+    replace: 'share.waiting.shift()!.begin(asSlow)\n    if (share.waiting.length === 0) this.#toTheEnd(share)',
     killedBy: atproto('throttle'),
   },
   {
@@ -30,9 +30,30 @@ export const strangerMutants: readonly Mutant[] = [
   {
     name: 'silent hosts of one domain hold half of the places for handles for ever',
     file: 'packages/atproto/throttle.ts',
-    find: 'if (this.#isSlow(share)) return concurrencyOfSlow',
-    replace: '',
+    find: 'if (this.#isSlow(share)) {\n      const left',
+    replace: 'if (Math.random() > 1) {\n      const left',
     killedBy: atproto('throttle', 'who is slow'),
+  },
+  {
+    name: 'a few late answers in a thousand slow a whole domain',
+    file: 'packages/atproto/throttle.ts',
+    find: 'return inTime < IN_TIME * late',
+    replace: 'return inTime < Infinity * late',
+    killedBy: atproto('throttle', 'a few that are late'),
+  },
+  {
+    name: 'sixteen silent domains hold all places',
+    file: 'packages/atproto/throttle.ts',
+    find: 'Math.max(1, Math.floor(concurrency / 2)) - this.#ofSlow',
+    replace: 'concurrency',
+    killedBy: atproto('throttle', 'all who are slow'),
+  },
+  {
+    name: 'whoever fails and is turned away is asked for anew each minute',
+    file: 'services/indexer/handle-schedule.ts',
+    find: 'Math.max(leastMs, turnedAwayMs(random, finding.retryAfterMs))',
+    replace: 'turnedAwayMs(random, finding.retryAfterMs)',
+    killedBy: indexer('handle-schedule', 'turned away stays'),
   },
   {
     name: 'each handle of a wildcard domain has places of its own',

@@ -1,4 +1,4 @@
-/** When an account's handle is checked next: a verified one when it is old, any other after a wait that doubles; who was turned away soon. Pure. */
+/** When an account's handle is checked next: a verified one when it is old, any other after a wait that doubles; who is new and was turned away, soon. Pure. */
 import type { HandleCheck, HandleClaim } from '@sluice/indexing/handles.ts'
 import { turnedAwayMs } from './ask-again.ts'
 
@@ -35,9 +35,18 @@ export function nextCheck(
     // Accounts that came together, as from an export, do not come together for ever.
     return { queue: 'again', dueAt: due(schedule.refreshMs * (0.9 + 0.2 * random())), tries: 0 }
   }
-  if (finding.outcome === 'turned-away') return { queue, dueAt: due(turnedAwayMs(random, finding.retryAfterMs)), tries }
+  if (finding.outcome === 'turned-away') {
+    // A new one's identity is in the cache; any other's is asked for anew, which costs the directory a question each time.
+    const firstMs = { new: 0, again: schedule.noneMs, failing: schedule.retryMs }[queue]
+    const leastMs = backoffMs(firstMs, tries, schedule, random)
+    return { queue, dueAt: due(Math.max(leastMs, turnedAwayMs(random, finding.retryAfterMs))), tries }
+  }
   const firstMs = finding.outcome === 'none' ? schedule.noneMs : schedule.retryMs
-  const waitMs = Math.min(schedule.capMs, firstMs * 2 ** Math.min(tries, 30)) * (0.5 + 0.5 * random())
+  const waitMs = backoffMs(firstMs, tries, schedule, random)
   const askedMs = finding.outcome === 'unknown' ? finding.retryAfterMs : 0
   return { queue: 'failing', dueAt: due(Math.max(waitMs, askedMs)), tries: tries + 1 }
+}
+
+function backoffMs(firstMs: number, tries: number, { capMs }: HandleSchedule, random: () => number): number {
+  return Math.min(capMs, firstMs * 2 ** Math.min(tries, 30)) * (0.5 + 0.5 * random())
 }

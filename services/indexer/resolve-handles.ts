@@ -7,6 +7,7 @@
  * - "Could not be asked" changes no handle. Who is turned away, since too many wait for their did:webs, or too many handles of its owner give no answer, was not tried: it keeps its
  *   queue. While the directory answers nobody, single accounts probe it and the others wait untouched.
  */
+import { setTimeout as delay } from 'node:timers/promises'
 import type { HandleResolver } from '@sluice/atproto/handle-resolver.ts'
 import type { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
 import { parseDidDocument, type Identity, type Resolution } from '@sluice/atproto/identity.ts'
@@ -51,6 +52,8 @@ export interface HandlesOptions {
 const OUTCOMES = ['verified', 'none', 'unknown', 'turned-away'] as const
 /** So many failures of the directory in a row are an outage of it. */
 const OUTAGE_FAILURES = 16
+/** As many times the places may be turned away before a pause. */
+const TURNED_AWAY_ROUNDS = 2
 const OUTAGE_BACKOFF: BackoffPolicy = { baseMs: 2_000, capMs: 20_000, healthyAfterMs: 0 }
 
 export class Handles implements Service {
@@ -63,6 +66,8 @@ export class Handles implements Service {
   #failure: { error: unknown } | undefined
   #wake: (() => void) | undefined
   #directoryFailures = 0
+  /** Checks since the last pause. */
+  #turnedAway = 0
   #pausedUntil = 0
 
   constructor(options: HandlesOptions) {
@@ -92,7 +97,11 @@ export class Handles implements Service {
     while (!signal.aborted) {
       await this.#settle()
       const begun = await this.#begin()
-      if (this.#done.length === 0 && begun === 0) await this.#sleep(signal)
+      if (this.#turnedAway >= TURNED_AWAY_ROUNDS * this.#options.concurrency) {
+        // Each ends at once: without a pause they would be claimed and written as fast as PostgreSQL can, as long as their owner is slow.
+        this.#turnedAway = 0
+        await delay(this.#options.pollMs, undefined, { signal }).catch(() => {})
+      } else if (this.#done.length === 0 && begun === 0) await this.#sleep(signal)
     }
   }
 
@@ -131,6 +140,7 @@ export class Handles implements Service {
       if (this.#inFlight.get(claim.did) !== claim) return // given back meanwhile
       const next = nextCheck(claim, finding, this.#options.schedule, Date.now(), Math.random)
       this.#metrics.checks.inc(1, { queue: claim.queue, outcome: finding.outcome })
+      if (finding.outcome === 'turned-away') this.#turnedAway++
       this.#done.push({ claim, checkedAt, next, ...handleOf(finding) })
       this.#inFlight.delete(claim.did)
     } catch (error) {
@@ -259,7 +269,7 @@ function declareMetrics(metrics: Metrics, db: DatabasePool) {
   return {
     checks: metrics.counter({
       name: 'sluice_handle_checks_total',
-      help: 'Checks of handles. unknown: a directory, name server or host did not answer; nothing was changed, it is tried again. turned-away: nobody was asked, since too many wait for their did:webs, or the servers of one owner do not answer for too many handles; due again within 90 s, and no failure of it.',
+      help: 'Checks of handles. unknown: a directory, name server or host did not answer; nothing was changed, it is tried again. turned-away: nobody was asked, since too many wait for their did:webs, or the servers of one owner do not answer for too many handles; no failure of it, and a new one is due again within 90 s.',
       labels: { queue: CHECK_QUEUES, outcome: OUTCOMES },
     }),
     dispossessed: metrics.counter({

@@ -31,7 +31,7 @@ export interface LaterSettlingOptions {
 }
 
 /**
- * How many are worked on at a time. Who edits a post all the time keeps out only others that do. No more, since each takes a connection all the time, and a walk through 200,000 replies holds it for
+ * How many are worked on at a time. Who edits a post all the time keeps out others that do, and the rest of what was too much for once. No more, since each takes a connection all the time, and a walk through 200,000 replies holds it for
  * seconds; labels and accounts share them.
  */
 const PLACES: Record<LaterQueue, number> = { first: 1, again: 1 }

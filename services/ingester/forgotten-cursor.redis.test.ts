@@ -20,17 +20,19 @@ const OLD = 'of long ago'
 const LONG_MS = 6 * 3_600_000
 /** Of one host of a relay's list, in one sweep. */
 const TRIES = 5
+/** With answers that are no XRPC. */
+const NOT_XRPC_TRIES = 4
 /** Between two tries. */
 const BACKOFF = { baseMs: 1, capMs: 5, healthyAfterMs: 0 }
 
 /** A host of one repository for each of its pages, and the cursors that it is asked for. */
-async function listing(pages = 1) {
+async function listing(pages = 1, failingWith = { status: 503, body: '' }) {
   const repos = Array.from({ length: pages }, (_, i) => new TestRepo(testDid(`of page ${i}`)))
   for (const repo of repos) repo.write([])
   const failing = new Set<string | null>([OLD])
   const host = await Stranger.start(({ searchParams }, response) => {
     const cursor = searchParams.get('cursor')
-    if (failing.has(cursor)) return void response.writeHead(503).end()
+    if (failing.has(cursor)) return void response.writeHead(failingWith.status).end(failingWith.body)
     const at = cursor === OLD || cursor === null ? 0 : Number(cursor)
     const { did, commit, rev } = repos[at]!
     const next = at + 1 < pages && { cursor: String(at + 1) }
@@ -112,6 +114,24 @@ test('one that fails on it for hours, whatever the sweep or process, and lists f
   expect(after.seen.log).toContain(`"times":1`)
   expect(await tools.redis.exists(stuckKey(host))).toBe(0)
 })
+
+test.for(['relay', 'hosts'] as const)(
+  'one that refuses it in a JSON of its own, as relays in Go do, is listed from the start at once (%s)',
+  async (source, { tools }) => {
+    await using at = await listing(1, { status: 400, body: '{"message":"invalid cursor: of long ago"}' })
+    const { host, repos, asked } = at
+    await using relay = await FakeRelay.start()
+    relay.directory.hosts = [{ hostname: host.host }]
+    await sweepAt(tools, host, relay)
+    const upstream = source === 'relay' ? host : relay
+    await using process = sweeping(tools, { source, upstreams: [parseUpstream(upstream.url)!] })
+    await demandSweep(tools.redis, 'repo_backfill', 'a test')
+    await expect.poll(() => tools.redis.get(sweepKey(host)), WAIT).toBe(INGESTER_DONE)
+    expect(asked()).toEqual([...Array(NOT_XRPC_TRIES).fill(OLD), null])
+    expect((await tools.requests()).map(({ did }) => did)).toEqual(repos.map(({ did }) => did))
+    expect(process.seen.failures).toBe(0)
+  },
+)
 
 test('one that has failed on it often, but not for hours, is waited for', async ({ tools }) => {
   await using at = await listing()

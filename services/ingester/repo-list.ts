@@ -64,8 +64,11 @@ export async function listRepos(options: RepoListOptions, signal: AbortSignal): 
     const began = performance.now()
     const page = await fetchPage(options, stuck, cursor, signal).catch((error: unknown) => {
       // Its software may be another by now, and would refuse a cursor of the former one in every pass to come.
-      if (pages > 0 || cursor === undefined || !(error instanceof RefusedError)) throw error
-      return fetchPage(options, stuck, undefined, signal)
+      if (pages > 0 || cursor === undefined) throw error
+      if (error instanceof RefusedError) return fetchPage(options, stuck, undefined, signal)
+      // Relays in Go refuse a cursor in JSON that is no XRPC error. If it is a page in front of them instead, the start is answered with it, too.
+      if (isNotXrpc(error)) return fetchPage({ ...options, triesMax: 1 }, stuck, undefined, signal)
+      throw error
     })
     answeredMs += performance.now() - began
     const next = page.cursor ?? INGESTER_DONE
@@ -110,6 +113,10 @@ async function fetchPage(
 /** After so many failures in a row of which this is the last, nobody who lists is to be asked for now. */
 export function triesOf(error: TransientError): number {
   return error instanceof NotXrpcError ? NOT_XRPC_TRIES : Infinity
+}
+
+function isNotXrpc(error: unknown): boolean {
+  return error instanceof GivenUpError && error.cause instanceof NotXrpcError
 }
 
 export function givenUp(url: string, { attempt, error }: Retry): GivenUpError {

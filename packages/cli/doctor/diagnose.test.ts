@@ -86,15 +86,21 @@ test('accounts that wait for a question are named when they wait for long, and n
   expect(found(overdue([0, 0], [0, 7_200, 0]))).toEqual([expect.stringContaining('deletions that were reported')])
 })
 
-test('what was put off is named when it waits for long, and not what is put off again all the time', () => {
+test('what was put off is named when it waits for long, and what is put off again when it waits for an hour', () => {
   const found = (first: number, again: number) => {
     const overdue = { ...POSTGRES.overdue!, later: { first, again } }
     return diagnose(stateOf({ postgres: { overdue } })).map(({ id, what }) => `${id}: ${what}`)
   }
-  expect(found(800, 1e6)).toEqual([])
-  expect(found(7_200, 0)).toEqual([
-    'settling-behind: what hangs on records with many replies has not been settled for 2.0 h',
-  ])
+  expect(found(800, 3_500)).toEqual([])
+  for (const [first, again] of [
+    [7_200, 0],
+    [7_200, 86_400],
+    [0, 7_200],
+  ] as const)
+    // prettier-ignore
+    expect(found(first, again)).toEqual([
+      'settling-behind: what hangs on records with many replies has not been settled for 2.0 h',
+    ])
 })
 
 test('a stuck entry is one that was handed out before; what a backfiller holds is not stuck', () => {

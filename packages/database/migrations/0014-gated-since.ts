@@ -11,8 +11,8 @@ export const gatedSince: Migration = {
 
 /**
  * With the URI, so that any number of one moment are read part by part too; as an expression, since whoever asks for URIs in a table that PostgreSQL believes to be small would read all of an index in which they stand. Few replies are
- * in a thread whose gate names somebody, and the table is locked for as long as they are read. Not instead of the index by (creator, owner), by which a follow between two finds theirs alone.
+ * in a thread whose gate names somebody, and the table is locked for as long as they are read; whoever has many builds it before, concurrently and by this name. Not instead of the index by (creator, owner), by which a follow between two finds theirs alone.
  */
 export const GATED_SINCE = `
-create index gated_reply_creator_at_idx on gated_reply (creator, at, (uri || ''));
+create index if not exists gated_reply_creator_at_idx on gated_reply (creator, at, (uri || ''));
 `
