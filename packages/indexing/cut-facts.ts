@@ -63,6 +63,10 @@ const CUT_AT_GAPS = {
     update past_fact as held set until = cut.until from cut where ${keyed('held.uri', 'cut.uri')} and held.since = cut.since`,
 }
 
+/** Whether a late version has got a fact: one that only repeats what is remembered has none, and ends nothing (`remember.ts`). */
+const isRemembered = (late: string): string =>
+  `(select true from past_fact own where own.uri = ${late}.uri and own.since = ${late}.since)`
+
 /** Whether it is remembered from its version's rev on (`isOfRev`), of a row of the table or of one on its way to it. By its first characters: a post's fact may have a third of a megabyte. */
 export const isVersion = (row: string): string =>
   `left(${row}.fact::text, 7) in ('"${KNOWN_FROM}"', '{"${CLAIMED_FROM}"')`
@@ -75,7 +79,9 @@ const CUT_AT_VERSIONS = {
   text: `
     with cut as materialized (
       select before.uri, before.since, news.since as until
-      from (select distinct uri, since from unnest($1::text[], $2::text[]) as late (uri, since)) news
+      from (
+        select distinct uri, since from unnest($1::text[], $2::text[]) as late (uri, since) where ${isRemembered('late')}
+      ) news
       cross join lateral (
         select uri, since, until, fact from past_fact past
         where past.uri = news.uri and past.since < news.since and (${isGap('past')} or ${isVersion('past')})
@@ -94,7 +100,7 @@ const CUT_AT_EXPORTS = {
       select held.uri, held.since, news.rev as until
       from (
         select uri, did, rev, since from unnest($1::text[], $2::text[], $3::text[], $4::text[]) as late (uri, did, rev, since)
-        where (select "resyncRev" from actor_sync where actor_sync.did = late.did) = rev offset 0
+        where (select "resyncRev" from actor_sync where actor_sync.did = late.did) = rev and ${isRemembered('late')} offset 0
       ) news
       cross join lateral (
         select uri, since from past_fact past

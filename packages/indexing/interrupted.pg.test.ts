@@ -1,5 +1,5 @@
 /** D3: settling that fails halfway, with a part of it committed, is made up for when the batch comes again. */
-import { uriOf, type CreateEvent, type RecordEvent, type StreamEvent } from '@sluice/events/stream-event.ts'
+import { pathOf, uriOf, type CreateEvent, type RecordEvent, type StreamEvent } from '@sluice/events/stream-event.ts'
 import { TransientError } from '@sluice/runtime/errors.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { applyBatch, type Index } from './apply-batch.ts'
@@ -75,6 +75,27 @@ test.for(Object.entries(LATE))(
     expect(differences(await snapshot(natural.db), await snapshot(index.db))).toEqual([])
   },
 )
+
+test('what answers a post that an export does not have is judged again, though something newer came before that and settling failed', async ({
+  database,
+}) => {
+  const story = new Story()
+  const root = story.post('ann', 'root')
+  const post = story.reply('cat', root)
+  const { time, did, commit, rev } = story.post('cat', 'the head of the export')
+  const range: [string, string] = [pathOf(post), `${pathOf(post)}~`]
+  const reply = story.reply('bob', post)
+  const anew = story.put('cat', post.collection, { text: 'a post of its own' }, post.rkey)
+  await using index = indexOn(database)
+  await apply(index, [root, post, reply, anew])
+  const exported: StreamEvent = { type: 'repo', time, did, commit, rev, range, keys: [] }
+  await whileDiskIsFull(index, reply, async () => {
+    await expect(applyBatch(index, [exported])).rejects.toBeInstanceOf(TransientError)
+  })
+  await applyBatch(index, [exported])
+  const { rows } = await index.db.query('select "invalidReplyRoot" from post where uri = $1', [uriOf(reply)])
+  expect(rows).toEqual([{ invalidReplyRoot: true }])
+})
 
 test('a root that arrives late counts down to the last reply, though settling failed halfway and the root was edited before it came again', async ({
   database,

@@ -1,6 +1,7 @@
 /** What the index knows of the paths that a batch names, and what a resync's export says is gone. */
 import type { DatabasePool, Session } from '@sluice/database/pool.ts'
 import type { Transaction } from '@sluice/database/transaction.ts'
+import { isGap } from './cut-facts.ts'
 import type { Deletion, Known } from './decide.ts'
 import type { Range } from './prepare.ts'
 import type { Version } from './version.ts'
@@ -81,7 +82,8 @@ const REMOVED_IN_RANGES = {
 
 /**
  * Of each range those of which something is remembered to have been so at its rev, though they are not among its keys: it ended before. Only what was written since the export was taken can
- * have hidden that, so they are few, and of more than a transaction removes no more are looked for. Nothing below the account's watermark: what a newer export has brought may be of later than it says.
+ * have hidden that, so they are few, and of more than a transaction removes no more are looked for. And those that are remembered to have been emptied at this very rev: by these ranges, which may not have been settled. Nothing below
+ * the account's watermark: what a newer export has brought may be of later than it says.
  */
 async function urisRemembered(
   tx: Transaction,
@@ -112,7 +114,7 @@ const REMEMBERED_IN_RANGES = {
     select r.n, past.uri
     from unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::text[]) as r (n, did, "from", "to", rev)
     cross join lateral (
-      select uri from past_fact where past_fact.did || '' = r.did and uri >= r."from" and uri < r."to" and since < r.rev and until > r.rev
+      select uri from past_fact where past_fact.did || '' = r.did and uri >= r."from" and uri < r."to" and (since < r.rev and until > r.rev or since = r.rev and ${isGap('past_fact')})
       order by uri limit $6
     ) past`,
 }

@@ -5,6 +5,7 @@
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import {
   isOfRev,
+  KNOWN_FROM,
   type Collection,
   type Entry,
   type Fact,
@@ -58,7 +59,7 @@ export async function rememberFacts(
     const indexed = past.version.content?.indexed
     if (!indexed || !matters(indexed.plugin)) continue
     late.add(past.version.uri)
-    all.push(await ended(past, indexed, facts))
+    all.push(await ended(past, indexed, facts, past.version.fromExport ? past.version.rev : ''))
   }
   const going = goingOf(collections, decisions)
   for await (const loaded of eachEntry(tx, collections, [...going.keys()])) {
@@ -91,10 +92,11 @@ function goingOf(collections: CollectionSet, decisions: Decisions): Map<string, 
   return going
 }
 
-async function ended(past: Past, { entry, plugin }: Loaded, facts: Facts): Promise<Ended> {
+/** Adds its fact. @param head of the export that brings it after its end */
+async function ended(past: Past, { entry, plugin }: Loaded, facts: Facts, head = ''): Promise<Ended> {
   const { record: _, ...rest } = entry
   const fact = plugin.remembers?.(entry)
-  if (fact && fact.since < past.until) await facts.add(past, fact)
+  if (fact && fact.since < past.until) await facts.add(past, fact, head)
   const outlives = plugin.tables.some((table) => table.outlives)
   const says = past.deleted && plugin.farewells !== undefined
   const farewells = says ? plugin.farewells!(entry).map((told) => ({ ...told, sortAt: past.endedAt })) : []
@@ -128,9 +130,14 @@ class Facts {
     this.#tx = tx
   }
 
-  async add({ version: { uri, did }, until }: Past, { key, since, fact }: Fact): Promise<void> {
+  /** @param head of the export that brings it after its end, or '' */
+  async add(
+    { version: { uri, did }, until, supersededAt = until }: Past,
+    { key, since, fact }: Fact,
+    head: string,
+  ): Promise<void> {
     const text = JSON.stringify(fact)
-    this.#rows.push([uri, did, key, since, until, text])
+    this.#rows.push([uri, did, key, since, until, text, supersededAt, head])
     this.#chars += text.length
     if (this.#chars >= PORTION_CHARS) await this.flush()
   }
@@ -171,16 +178,33 @@ const REMEMBER_GAPS = {
     on conflict (uri, since) do nothing`,
 }
 
+/**
+ * Whether it comes late, with an export that only repeats what is remembered to have been so at its head. A fact of its own would begin when the record says that it was made, and end the one that tells
+ * more. What is remembered of a relation by its own commit says the same if it has the same key.
+ */
+const isRepeated = (late: string): string => `(
+      select true from past_fact same where same.uri = ${late}.uri and same.since <> ${late}.since and same.since < ${late}.head and same.until > ${late}.head
+        and same.key || '' = ${late}.key and (same.fact = ${late}.fact::jsonb or (same.fact = '"${KNOWN_FROM}"' and ${isVersion(late)})) limit 1
+    ) is not null`
+
+/**
+ * Each ends at the gap after it, and a relation at its next version, where these came first. What is remembered already may have gone on beyond an export that repeated it, so when it comes again that
+ * export does not end it (`endedBy`). Written as scalar subqueries, each a look by key: a planner without statistics would hash the whole table for an EXISTS.
+ */
 const REMEMBER = {
   name: 'remember',
   text: `
     insert into past_fact as held (uri, did, key, since, until, fact)
-    select distinct on (uri, since) uri, did, key, since, least(until, (
-      select min(later.since) from past_fact later where later.uri = ended.uri and later.since > ended.since and later.since < ended.until
-        and (${isGap('later')} or (${isVersion('ended')} and ${isVersion('later')}))
-    )), fact::jsonb
-    from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
-      as ended (uri, did, key, since, until, fact)
+    select distinct on (uri, since) uri, did, key, since, least(
+      case when (select true from past_fact same where same.uri = ended.uri and same.since = ended.since) then "supersededAt" else until end,
+      (
+        select min(later.since) from past_fact later where later.uri = ended.uri and later.since > ended.since and later.since < ended."supersededAt"
+          and (${isGap('later')} or (${isVersion('ended')} and ${isVersion('later')}))
+      )
+    ), fact::jsonb
+    from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[])
+      as ended (uri, did, key, since, until, fact, "supersededAt", head)
+    where head = '' or not ${isRepeated('ended')}
     order by uri, since, until
     on conflict (uri, since) do update set until = least(held.until, excluded.until)`,
 }

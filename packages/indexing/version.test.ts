@@ -82,6 +82,8 @@ test('what was there before an export had ended by then, or what the export has 
   const untils = (rev: string | undefined): string[] =>
     fold([version('2'), version('5')]).past.map((past) => endedBy(past, rev).until)
   expect([undefined, '1', '2', '3', '5', '6'].map(untils)).toEqual([['5'], ['5'], ['5'], ['3'], ['5'], ['5']])
+  const [clipped] = fold([version('2'), version('5')]).past.map((past) => endedBy(past, '3'))
+  expect(clipped!.supersededAt).toBe('5')
 })
 
 test('paths come in byte order of their URIs, in which rows are locked', () => {

@@ -25,8 +25,10 @@ export interface Content {
 /** A version that is no longer in force, and the end of its time. Of a deletion: the path was empty until then. */
 export interface Past {
   version: Version
-  /** The rev that superseded it. */
+  /** The rev that superseded it, or the head of an export before that, by which it had ended at the latest (`endedBy`). */
   until: string
+  /** Where `until` is such a head: the rev that superseded it. */
+  supersededAt?: string
   /** When that was. */
   endedAt: string
   /** It was superseded by a deletion, not by another version. */
@@ -73,10 +75,13 @@ export function past(version: Version, next: Version): Past {
   return { version, until: next.rev, endedAt: next.time, deleted: !next.content }
 }
 
-/** As it ended at the latest if there is an export of that rev: by then it was over, or went on as what that has. */
+/**
+ * As it ended at the latest if there is an export of that rev: by then it was over, or went on as what that has. Not so where it is remembered already: then the export may have repeated it, which
+ * leaves no trace, and it comes again after it was superseded. So both ends go on, and what is remembered decides (`remember.ts`).
+ */
 export function endedBy(past: Past, exportRev: string | undefined): Past {
   const isOver = exportRev !== undefined && past.version.rev < exportRev && exportRev < past.until
-  return isOver ? { ...past, until: exportRev } : past
+  return isOver ? { ...past, until: exportRev, supersededAt: past.until } : past
 }
 
 function byUri(a: { uri: string }, b: { uri: string }): number {

@@ -174,6 +174,27 @@ export const convergenceMutants: readonly Mutant[] = [
     killedBy: pg('exported-threads'),
   },
   {
+    name: 'what comes again ends at the export that had repeated it',
+    file: 'packages/indexing/remember.ts',
+    find: 'then "supersededAt" else until end',
+    replace: 'then until else until end',
+    killedBy: pg('redelivered-exports', 'something comes again'),
+  },
+  {
+    name: 'an export that comes late ends what it repeats',
+    file: 'packages/indexing/remember.ts',
+    find: "where head = '' or not ${isRepeated('ended')}",
+    replace: 'where head is not null',
+    killedBy: pg('redelivered-exports', 'comes late'),
+  },
+  {
+    name: 'what ranges ended is not settled again',
+    file: 'packages/indexing/look-up.ts',
+    find: " or since = r.rev and ${isGap('past_fact')}",
+    replace: '',
+    killedBy: pg('interrupted', 'that an export does not have'),
+  },
+  {
     name: 'what a follow has judged again before somebody died is not gone on from',
     file: 'packages/indexing/settle.ts',
     find: '{ uris: again.flatMap((found) => found.uris), resumes: true },',

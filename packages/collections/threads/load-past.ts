@@ -118,7 +118,7 @@ const ASKED = `(
     ) asked`
 
 /**
- * The last version that had begun and was still to end, read backwards from the time. A gap ends all that began before it (`remember.ts`), so there is nothing
+ * The last version that had begun and was still to end, read backwards from the time. A gap ends all that began before it (`cut-facts.ts`), so there is nothing
  * to be found beyond one. Written so that the index on `key` cannot match: all gaps share that key.
  */
 const BEGUN = `

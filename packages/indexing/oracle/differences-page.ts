@@ -48,9 +48,11 @@ const TAIL = `## Not differences, but worth knowing
   \`dropped.e2e.test.ts\` and \`edits.e2e.test.ts\` show them.
 - Of a verification that was edited and then deleted, its last subject is told that it ended. When an older version arrives after the deletion and before the last one, it is that
   version's subject. Likewise the place of a reply in a thread of its author that an edit moved to another one: when it ended there, depends on which version arrives first. And
-  \`indexedAt\` of a record that was changed and changed back. And of two exports that have different versions of one post or gate, both of which claim to be of the same moment, the later one may be forgotten when a
-  third comes; a version that arrives after two exports, in neither of which it is, ends at the head of the second; and one that was brought both by its own commit and by an export with that commit as its head counts from that on or from when it says, by
-  which came first. No other case is known in which what we write
+  \`indexedAt\` of a record that was changed and changed back. And of two exports that have different versions of one post, or of a gate that keeps its \`createdAt\`, both claim to be of the same moment: which of them counts for the replies of
+  then, depends on which comes first. A version that arrives after two exports, in neither of which it is, ends at the head of the second; and one that was brought both by its own commit and by an export with that commit as its head counts from that on or from when it says, by
+  which came first. Where an export comes before the commit whose version it repeats, and the path was emptied before that commit (written, deleted, written anew, exported) or a later export tells of
+  it too (written, exported, edited, exported), replies may be judged as though that version had begun when it says and not with its commit, or as though an earlier one had gone on until that export.
+  No other case is known in which what we write
   depends on the order of arrival. Commits of one account arrive in order, save after a takeover or a resync.
 - Of a record that only an export has brought nobody knows when it was written, so it counts from when it says on, in whatever order things arrive: a follow, a list item or a post from the time of its key, which is that of its first version; a gate from its \`createdAt\`. So
   where one was edited, or deleted and written anew under its key, and our commit of that is missing, replies of before are judged as though it had said from its beginning what the export says: a follow lets in both whom it named then and whom it names in the
