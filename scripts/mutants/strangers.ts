@@ -49,6 +49,13 @@ export const strangerMutants: readonly Mutant[] = [
     killedBy: atproto('throttle', 'all who are slow'),
   },
   {
+    name: 'handles that are turned away go round as fast as they can be written',
+    file: 'services/indexer/resolve-handles.ts',
+    find: "if (finding.outcome === 'turned-away') this.#turnedAway++",
+    replace: '',
+    killedBy: indexer('turned-away.e2e', 'without a pause'),
+  },
+  {
     name: 'whoever fails and is turned away is asked for anew each minute',
     file: 'services/indexer/handle-schedule.ts',
     find: 'Math.max(leastMs, turnedAwayMs(random, finding.retryAfterMs))',

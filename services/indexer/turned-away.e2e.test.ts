@@ -1,10 +1,12 @@
-/** An account whose did:web is turned away, since too many wait, was not asked about: it is due again within seconds, and that is no failure of it. */
+/** An account whose did:web is turned away, since too many wait, was not asked about: it is due again within seconds, and that is no failure of it. Nor are they asked about without a pause. */
+import { setTimeout as delay } from 'node:timers/promises'
 import { HandleResolver } from '@sluice/atproto/handle-resolver.ts'
 import { HttpClient } from '@sluice/atproto/http.ts'
 import { MemoryIdentityCache } from '@sluice/atproto/identity-cache.ts'
 import { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
 import { XrpcClient } from '@sluice/atproto/xrpc.ts'
 import { backfillEventCodec } from '@sluice/events/codec.ts'
+import type { IdentityEvent } from '@sluice/events/stream-event.ts'
 import { applyBatch } from '@sluice/indexing/apply-batch.ts'
 import { indexOn } from '@sluice/indexing/testing/index-on.ts'
 import { createLogger } from '@sluice/runtime/log.ts'
@@ -21,23 +23,33 @@ import { openRedis } from './testing/indexers.ts'
 const did = 'did:web:crowded.example'
 const log = createLogger({ role: 'test', build: 'test', level: 'fatal', secrets: [] })
 
+const PLACES = 8
+
+interface Scene {
+  /** How long a service waits that has nothing to do. */
+  pollMs?: number
+  /** There before the services are. */
+  dids?: string[]
+}
+
 /** Nobody can wait for a did:web: each one is turned away. */
-async function crowded(database: string, redisUrl: string) {
+async function crowded(database: string, redisUrl: string, { pollMs = 20, dids = [] }: Scene = {}) {
   await using stack = new AsyncDisposableStack()
   const redis = stack.use(await openRedis(redisUrl))
   const highWater = new HighWater({ redis, stream: STREAM, entriesMax: 1_000 })
   const producer = new Producer({ redis, stream: STREAM, codec: backfillEventCodec, highWater })
   const index = stack.use(indexOn(database))
+  if (dids.length > 0) await applyBatch(index, dids.map(heardOf))
   const http = stack.adopt(new HttpClient({ allowPrivate: true }), (client) => client.close())
   const cache = new MemoryIdentityCache()
   const identities = new IdentityResolver({ plcUrl: 'http://127.0.0.1:1', http, cache, webWaiting: 0 })
   const metrics = new Metrics({ role: 'test', build: 'test' })
-  const shared = { db: index.db, identities, xrpc: new XrpcClient(http), log, metrics, pollMs: 20 }
+  const shared = { db: index.db, identities, xrpc: new XrpcClient(http), log, metrics, pollMs }
   const schedule = { refreshMs: 3_600_000, retryMs: 600_000, noneMs: 600_000, capMs: 3_600_000 }
   const services = [
     new AccountChecks({ ...shared, retryMs: 600_000 }),
     new Deletions({ ...shared, index, redis, producer, retryMs: 600_000 }),
-    new Handles({ ...shared, handles: new HandleResolver({ http }), concurrency: 8, schedule }),
+    new Handles({ ...shared, handles: new HandleResolver({ http }), concurrency: PLACES, schedule }),
   ]
   const stopping = new AbortController()
   const running = Promise.all(services.map((service) => service.run(stopping.signal)))
@@ -49,18 +61,36 @@ async function crowded(database: string, redisUrl: string) {
   return { index, metrics, [Symbol.asyncDispose]: () => resources.disposeAsync() }
 }
 
+function heardOf(of: string): IdentityEvent {
+  return { type: 'identity', seq: 1, time: '2026-06-01T00:00:00.000Z', did: of }
+}
+
 test('A4 the check of its handle comes again within seconds, in its own queue, and counts as no try', async ({
   database,
   redisUrl,
 }) => {
   await using it = await crowded(database, redisUrl)
-  await applyBatch(it.index, [{ type: 'identity', seq: 1, time: '2026-06-01T00:00:00.000Z', did }])
+  await applyBatch(it.index, [heardOf(did)])
   const turnedAway = 'handle_checks_total{queue="new",outcome="turned-away"} 1'
   await expect.poll(() => it.metrics.render(), poll).toContain(turnedAway)
   const text = 'select queue, tries::int as tries, "dueAt" < $2 as soon from handle_check where did = $1'
   const soon = new Date(Date.now() + 60_000).toISOString()
   const held = async () => (await it.index.db.query(text, [did, soon])).rows
   await expect.poll(held, poll).toEqual([{ queue: 'new', tries: 0, soon: true }])
+})
+
+test('A4 any number of handles that are turned away is not claimed and written without a pause, in which a stop is not waited for', async ({
+  database,
+  redisUrl,
+}) => {
+  const dids = Array.from({ length: 400 }, (_, i) => `did:web:n${i}.crowded.example`)
+  await using it = await crowded(database, redisUrl, { pollMs: 3_600_000, dids })
+  const turnedAway = async () =>
+    Number(/handle_checks_total\{queue="new",outcome="turned-away"\} (\d+)/.exec(await it.metrics.render())?.[1])
+  await expect.poll(turnedAway, poll).toBeGreaterThanOrEqual(2 * PLACES)
+  await delay(1_000)
+  // With what was under way when it noticed.
+  expect(await turnedAway()).toBeLessThanOrEqual(3 * PLACES)
 })
 
 test('A1 how it stands is asked again within seconds, as before, and that was no question', async ({
