@@ -5,7 +5,8 @@
 /** Told when the other side is asked, and when it has answered or failed. Neither, when nobody was asked. */
 export interface AskingWatch {
   asked: () => void
-  answered: () => void
+  /** @param isAnswer false: it failed; default: it has answered */
+  answered: (isAnswer?: boolean) => void
 }
 
 export class Flight<T> {
@@ -30,11 +31,14 @@ export class Flight<T> {
   async #asking<R>(ask: () => Promise<R>): Promise<R> {
     this.#isAsked = true
     for (const watch of this.#watches) watch.asked()
+    let isAnswer = false
     try {
-      return await ask()
+      const answer = await ask()
+      isAnswer = true
+      return answer
     } finally {
       this.#isAnswered = true
-      for (const watch of this.#watches) watch.answered()
+      for (const watch of this.#watches) watch.answered(isAnswer)
     }
   }
 }

@@ -93,3 +93,14 @@ test('what waits for them does not take the room of others', async () => {
   expect(await it.found('did:web:alice.example')).toMatchObject([{ status: 'found' }])
   expect(it.silent.size).toBe(4)
 })
+
+test('what is urgent waits for nothing else of its owner', async () => {
+  await using it = await world({ webConcurrency: 16, webWaiting: 16 })
+  it.ask('evil.example', 300)
+  await expect.poll(() => it.refusals.length).toBeGreaterThan(250)
+  const asked = it.resolver.resolve('did:web:mine.evil.example', undefined, { urgent: true })
+  await expect.poll(() => [...it.silent.keys()]).toContain('mine.evil.example')
+  document(it.silent.get('mine.evil.example')!, 'did:web:mine.evil.example')
+  expect(await asked).toMatchObject({ status: 'found' })
+  expect(it.silent.size).toBe(3)
+})

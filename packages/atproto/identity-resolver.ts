@@ -13,7 +13,7 @@
  * - Requests for the same DID share one fetch. A purge parts from it: who asks after the purge gets what is true after it.
  * - A forced refresh (after a bad signature) is limited per DID, or forged commits would become requests to the directory.
  * - The hosts of did:webs are asked in places that their owners share (`host-owner.ts`): of each an eighth of them at once, in turn, or any number of hosts that never
- *   answer, below one wildcard domain, would keep all others waiting.
+ *   answer, below one wildcard domain, would keep all others waiting. What is urgent, since a person waits for it, shares with nothing but what is urgent as well.
  *
  * Written on our own HTTP client, and not on `DidResolver` of `@atproto/identity`: there a did:web host that answers 500 is
  * "does not exist", and a DID that was ended an error like an outage.
@@ -82,6 +82,13 @@ const PLC_WORDS: [RegExp, Resolution][] = [
   [/^DID deleted\b/, { status: 'tombstoned' }],
 ]
 
+/** A request whose answer is stored. */
+interface Fill {
+  /** Of the cache, when it was asked. */
+  epoch: number
+  urgent: boolean
+}
+
 export class IdentityResolver {
   readonly #options: Required<IdentityResolverOptions>
   readonly #plc: Throttle
@@ -122,12 +129,12 @@ export class IdentityResolver {
    * @param watch told of the request to the directory or host, if there is one
    * @throws TransientError when it could not be checked and nothing is known
    */
-  async resolve(did: string, watch?: AskingWatch): Promise<Resolution> {
+  async resolve(did: string, watch?: AskingWatch, { urgent = false } = {}): Promise<Resolution> {
     if (!isDid(did)) return { status: 'invalid', detail: 'not a DID' }
     const { cached, epoch } = await this.#options.cache.get(did)
     if (cached !== undefined && this.#isFresh(cached)) return cached.resolution
     try {
-      return await this.#fly(did, epoch, watch)
+      return await this.#fly(did, { epoch, watch, urgent })
     } catch (error) {
       if (!(error instanceof TransientError) || cached?.resolution.status !== 'found') throw error
       await this.#keep(did, cached.resolution, epoch)
@@ -150,7 +157,7 @@ export class IdentityResolver {
     if (this.#refreshes.size > REFRESHES_REMEMBERED) this.#refreshes.delete(this.#refreshes.keys().next().value!)
     try {
       const { epoch } = await this.#options.cache.get(did)
-      return { resolution: await this.#fly(did, epoch, watch), refreshed: true }
+      return { resolution: await this.#fly(did, { epoch, watch, urgent: false }), refreshed: true }
     } catch (error) {
       this.#refreshes.delete(did) // it was not checked, so it may be asked again
       throw error
@@ -174,16 +181,16 @@ export class IdentityResolver {
     return now() - resolvedAt < (resolution.status === 'found' ? freshMs : negativeMs)
   }
 
-  #fly(did: string, epoch: number, watch: AskingWatch | undefined): Promise<Resolution> {
-    const flight = this.#flights.get(did) ?? this.#begin(did, epoch)
+  #fly(did: string, { watch, ...rest }: Fill & { watch: AskingWatch | undefined }): Promise<Resolution> {
+    const flight = this.#flights.get(did) ?? this.#begin(did, rest)
     if (watch !== undefined) flight.watch(watch)
     return flight.landed
   }
 
-  #begin(did: string, epoch: number): Flight<Resolution> {
+  #begin(did: string, { epoch, urgent }: Fill): Flight<Resolution> {
     const flight: Flight<Resolution> = new Flight(async (asking) => {
       try {
-        const resolution = await this.#ask(did, asking)
+        const resolution = await this.#ask(did, urgent, asking)
         await this.#options.cache.set(did, { resolution, resolvedAt: this.#options.now() }, epoch)
         return resolution
       } finally {
@@ -194,7 +201,7 @@ export class IdentityResolver {
     return flight
   }
 
-  async #ask(did: string, asking: <T>(ask: () => Promise<T>) => Promise<T>): Promise<Resolution> {
+  async #ask(did: string, urgent: boolean, asking: <T>(ask: () => Promise<T>) => Promise<T>): Promise<Resolution> {
     if (did.startsWith('did:plc:')) {
       const resolution = await this.#plc.run(() => asking(() => this.#askDirectory(did)))
       this.#plcAnswers++
@@ -202,7 +209,8 @@ export class IdentityResolver {
     }
     const url = did.startsWith('did:web:') ? webUrl(did) : undefined
     if (url === undefined) return { status: 'invalid', detail: 'not a DID of a method that atproto uses' }
-    return this.#web.run(() => asking(() => this.#askHost(did, url)), ownerOf(url.host))
+    const owner = ownerOf(url.host)
+    return this.#web.run(() => asking(() => this.#askHost(did, url)), urgent ? `${owner}, urgent` : owner)
   }
 
   async #askDirectory(did: string): Promise<Resolution> {

@@ -15,6 +15,8 @@ export interface BackfillEvent {
   attempts?: number
   /** Of which class those failures were; set with `attempts`. */
   failure?: string
+  /** When the first of them was (Unix ms), where they are borne with for so long. */
+  failingSince?: number
 }
 
 /**

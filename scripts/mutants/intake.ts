@@ -230,6 +230,13 @@ const ingesting: readonly Mutant[] = [
 
 const backfilling: readonly Mutant[] = [
   {
+    name: 'an outage of Redis is told with a stack, every five seconds',
+    file: 'services/backfiller/backfiller.ts',
+    find: "logRetry(this.#options.log, limits.renewMs, 'renewing permits failed', error)",
+    replace: "this.#options.log.warn({ err: error }, 'renewing permits failed')",
+    killedBy: { file: 'services/backfiller/outage.e2e.test.ts' },
+  },
+  {
     name: 'a resync names no keys, so that nothing is removed',
     file: 'services/backfiller/export-events.ts',
     find: 'this.#keys.push(exported.path)',
@@ -258,9 +265,23 @@ const backfilling: readonly Mutant[] = [
     killedBy: backfiller('failures'),
   },
   {
+    name: 'what somebody says in place of a host is waited out for months where it has a thousand repositories',
+    file: 'services/backfiller/failures.ts',
+    find: 'attempts >= PATIENT_TRIES && failingMs >= patienceMs',
+    replace: 'attempts >= Infinity && failingMs >= patienceMs',
+    killedBy: backfiller('failures', 'seldom asked'),
+  },
+  {
+    name: 'whoever asks anew begins the patience anew',
+    file: 'services/backfiller/lua/put-off.lua',
+    find: 'new.failure, new.attempts, new.failingSince = failure, old.attempts, old.failingSince',
+    replace: 'new.failure, new.attempts = failure, old.attempts',
+    killedBy: backfiller('retry-schedule.redis', 'since when'),
+  },
+  {
     name: 'failures of all classes add up',
     file: 'services/backfiller/failures.ts',
-    find: '(entry.failure === failure.class ? (entry.attempts ?? 0) : 0) + 1',
+    find: '(isAlike ? (entry.attempts ?? 0) : 0) + 1',
     replace: '(entry.attempts ?? 0) + 1',
     killedBy: backfiller('failures'),
   },

@@ -9,8 +9,8 @@ export const strangerMutants: readonly Mutant[] = [
   {
     name: 'each host of a wildcard domain has places of its own where did:webs are asked',
     file: 'packages/atproto/identity-resolver.ts',
-    find: 'this.#askHost(did, url)), ownerOf(url.host))',
-    replace: 'this.#askHost(did, url)), url.host)',
+    find: 'const owner = ownerOf(url.host)',
+    replace: 'const owner = url.host',
     killedBy: atproto('identity-places.e2e', 'any number of silent hosts'),
   },
   {
@@ -162,10 +162,38 @@ export const strangerMutants: readonly Mutant[] = [
   },
   {
     name: 'what a host makes up stays in Redis',
-    file: 'services/backfiller/dispatcher.ts',
-    find: '      await forgetMadeUp(context, did, this.#signal)\n',
+    file: 'services/backfiller/settlement.ts',
+    find: '    await this.#forget(claim)\n',
     replace: '',
     killedBy: { file: 'services/backfiller/account-status.e2e.test.ts', test: 'makes up' },
+  },
+  {
+    name: 'did:webs that a host makes up become dead letters as soon as they have documents',
+    file: 'services/backfiller/hearsay.ts',
+    find: "verdict.act === 'bury' || (verdict.entry",
+    replace: "verdict.act !== 'bury' && (verdict.entry",
+    killedBy: { file: 'services/backfiller/hearsay.e2e.test.ts', test: 'become no dead letters' },
+  },
+  {
+    name: 'what a did:web has failed by before counts when its document fails',
+    file: 'services/backfiller/failures.ts',
+    find: "  if (error instanceof NoDocumentError) return failure('no-document', 'unavailable')\n",
+    replace: '',
+    killedBy: { file: 'services/backfiller/hearsay.e2e.test.ts', test: 'is not passed over for that' },
+  },
+  {
+    name: 'an operator waits for thousands of silent hosts of the same owner',
+    file: 'packages/atproto/identity-resolver.ts',
+    find: 'urgent ? `${owner}, urgent` : owner',
+    replace: 'owner',
+    killedBy: atproto('identity-places.e2e', 'urgent'),
+  },
+  {
+    name: 'the time that Redis takes makes hosts slow ones',
+    file: 'services/ingester/account-check.ts',
+    find: '        if (isAnswer) watch.answered()\n',
+    replace: '',
+    killedBy: ingester('account-check.redis', 'stores slowly'),
   },
   {
     name: 'did:webs that are turned away come back all at once',

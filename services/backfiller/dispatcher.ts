@@ -8,11 +8,10 @@
  */
 import { NoRoomError } from '@sluice/atproto/slabs.ts'
 import { RateLimitedError } from '@sluice/atproto/xrpc.ts'
-import type { Identity, Resolution } from '@sluice/atproto/identity.ts'
-import { CrowdedError } from '@sluice/atproto/throttle.ts'
+import type { Identity } from '@sluice/atproto/identity.ts'
 import { SEQ_BACKFILL } from '@sluice/events/stream-event.ts'
 import { Budget } from '@sluice/runtime/budget.ts'
-import { FatalError, isAbort, TransientError } from '@sluice/runtime/errors.ts'
+import { FatalError, isAbort } from '@sluice/runtime/errors.ts'
 import { logRetry, type Logger } from '@sluice/runtime/log.ts'
 import { markInactive } from '@sluice/streams/chain-state.ts'
 import { identityOf, repoOrigin, resolvePatiently } from './account.ts'
@@ -20,7 +19,7 @@ import { backfillRepo, movedFrom, type BackfillContext, type Outcome } from './b
 import { HELD_ENTRIES, type Claim } from './claims.ts'
 import { DEATHS_MAX, type CrashSuspects } from './crash-suspects.ts'
 import type { RetryLimits } from './failures.ts'
-import { forgetMadeUp, isHearsay, isWornOut } from './hearsay.ts'
+import { isHearsay } from './hearsay.ts'
 import type { HostTally } from './host-tally.ts'
 import { HostQueues } from './host-queues.ts'
 import type { Asked, Permit } from './pds-limits.ts'
@@ -156,26 +155,19 @@ export class Dispatcher {
 
   async #place(claim: Claim): Promise<void> {
     const { did } = claim.entry
-    const { context, log, progress } = this.#options
-    const resolution = await resolvePatiently(context.identities, did, this.#signal, ({ delayMs, error }) =>
+    const { context, log } = this.#options
+    const whose = { did, urgent: claim.urgent }
+    const resolution = await resolvePatiently(context.identities, whose, this.#signal, ({ delayMs, error }) =>
       logRetry(log, delayMs, 'looking up an identity', error),
-    ).catch((error: unknown): Resolution => {
-      const isUnanswered = error instanceof TransientError && !(error instanceof CrowdedError)
-      if (isUnanswered && isWornOut(claim.entry)) return { status: 'missing' }
-      throw error
-    })
+    )
     if (resolution.status === 'tombstoned') {
       const time = new Date().toISOString()
       const event = { type: 'account', seq: SEQ_BACKFILL, time, did, active: false, status: 'deleted' } as const
       await context.producer.append([event], this.#signal, { also: [markInactive(did)] })
       return this.#settle(claim, { kind: 'account', status: 'deleted' })
     }
-    if (resolution.status === 'missing' && isHearsay(claim.entry)) {
-      // As letters, what one host makes up would fill the room for all, and stop the queue. Should it come to exist, a sweep finds it.
-      await forgetMadeUp(context, did, this.#signal)
-      await claim.done()
-      return progress.outcome('no-account')
-    }
+    // As letters, what one host makes up would fill the room for all, and stop the queue. Should it come to exist, a sweep finds it.
+    if (resolution.status === 'missing' && isHearsay(claim.entry)) return this.#settlement.passOver(claim)
     const identity = identityOf(did, resolution)
     await this.#enqueue({ claim, identity, url: repoOrigin(claim.entry, identity, this.#options) }, false)
   }

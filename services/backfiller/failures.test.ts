@@ -10,7 +10,7 @@ const ENTRY: BackfillEvent = { did: 'did:plc:a', host: 'pds.example', rev: '' }
 const HOUR_MS = 3_600_000
 
 function judged(error: unknown, entry: BackfillEvent = ENTRY, random = 0): Verdict {
-  return judge(entry, failureOf(error), LIMITS, () => random)
+  return judge(entry, failureOf(error), LIMITS, { random: () => random })
 }
 
 /** Fails again and again; how often until it is given up. */
@@ -56,15 +56,37 @@ test('what somebody says in place of a host is waited out for days, and not for 
   const daily = { retryMs: 30_000, retryMaxMs: 6 * HOUR_MS }
   let waitedMs = 0
   let entry = ENTRY
-  for (let verdict = judge(entry, failureOf(error), daily, () => 0); verdict.act === 'retry';) {
+  for (let verdict = judge(entry, failureOf(error), daily, { random: () => 0 }); verdict.act === 'retry';) {
     waitedMs += verdict.delayMs
     entry = verdict.entry
-    verdict = judge(entry, failureOf(error), daily, () => 0)
+    verdict = judge(entry, failureOf(error), daily, { random: () => 0 })
   }
   expect(waitedMs).toBeGreaterThan(48 * HOUR_MS)
   expect(judge(entry, failureOf(error), daily)).toMatchObject({ act: 'bury', reason: 'not-xrpc' })
   // Its outage does not use up the tries of a repository that is broken by itself, and the other way round.
   expect(judged(new RefusedError('car-wrong-hash', ''), entry)).toMatchObject({ act: 'retry', entry: { attempts: 1 } })
+})
+
+test('and for four days where it is seldom asked for, as one of a thousand at its host; not for one failure before and one after', () => {
+  const failure = failureOf(new NotXrpcError('getRepo at pds.example: 403'))
+  let nowMs = 0
+  let entry = ENTRY
+  const fail = (afterHours: number): Verdict['act'] => {
+    nowMs += afterHours * HOUR_MS
+    const verdict = judge(entry, failure, LIMITS, { now: () => nowMs })
+    if (verdict.act === 'retry') entry = verdict.entry
+    return verdict.act
+  }
+  expect([0, 97, 1].map(fail)).toEqual(['retry', 'retry', 'bury'])
+  entry = ENTRY
+  expect([0, 40, 40, 15].map(fail)).toEqual(['retry', 'retry', 'retry', 'retry'])
+  // A failure of another kind, and they count anew: the host has been there.
+  const other = judge(entry, failureOf(new RefusedError('car-wrong-hash', '')), LIMITS)
+  expect(other).toMatchObject({ act: 'retry', entry: { attempts: 1 } })
+  entry = (other as { entry: BackfillEvent }).entry
+  expect(entry).not.toHaveProperty('failingSince')
+  expect([48, 48, 47].map(fail)).toEqual(['retry', 'retry', 'retry'])
+  expect(fail(2)).toBe('bury')
 })
 
 test('an error of ours is a bug, and is not tried for ever', () => {
@@ -88,7 +110,9 @@ test('waits double, are stretched by up to a half, and end at the longest', () =
 
 test('an export that live commits have overtaken is fetched again at once: what they wait for is not to wait for minutes', () => {
   const failure = failureOf(new RefusedError('export-overtaken', ''))
-  expect(judge(ENTRY, failure, { retryMs: 30_000, retryMaxMs: 3_600_000 }, () => 0)).toMatchObject({ delayMs: 1_000 })
+  expect(judge(ENTRY, failure, { retryMs: 30_000, retryMaxMs: 3_600_000 }, { random: () => 0 })).toMatchObject({
+    delayMs: 1_000,
+  })
 })
 
 test('what a host disabled for new repositories is asked again after 12 hours or more, and what it asks for is kept', () => {

@@ -5,8 +5,9 @@
  * | class           | what happened                                                       | first wait   | given up after |
  * |-----------------|---------------------------------------------------------------------|--------------|----------------|
  * | `unavailable`   | network, timeouts, 5xx, a web page, no room here: says nothing of it    | 1 ×          | never          |
+ * | `no-document`   | the host of a did:web does not say who it is: as the line above       | 1 ×          | never          |
  * | `crowded`       | too many wait here for their did:webs: nothing was tried               | 10 s         | never          |
- * | `in-front`      | 4xx that is no XRPC error: somebody answers in place of the host     | 20 ×         | 14 tries       |
+ * | `in-front`      | 4xx that is no XRPC error: somebody answers in place of the host     | 20 ×         | 14 tries, or 3 in four days |
  * | `incomplete`    | parts of the export are missing: cut short, or never whole            | 2 ×          | 8 tries        |
  * | `disabled`      | 501: "disabled for new repositories", or a host that cannot            | 12 h         | 14 tries       |
  * | `invalid`       | the export is not what it claims to be: hash, signature, tree, …       | 20 ×         | 5 tries        |
@@ -20,7 +21,9 @@
  * Waits are multiples of BACKFILLER_RETRY_MS that double with each failure of the same class, up to BACKFILLER_RETRY_MAX_MS; `disabled` always waits 12 h, `crowded` 10 s,
  * and for its turn among those of its owner. All are stretched at random by up to a half, and are never shorter than what the host asked for. `crowded` is charged to nobody:
  * the entry keeps the failures that it had. `in-front` is an outage, which says nothing of the repository, of hosts that may never end it: two to four days with the default
- * waits, in which a CDN is set right, or the account is found to have moved.
+ * waits, in which a CDN is set right, or the account is found to have moved. A host that has many such repositories is parked for ten minutes after each, so that the 14 tries
+ * of a thousand take 97 days: one that has failed for four days is given up, if it was tried three times. Not faster, all of a host at once: that a CDN has shut us out may as
+ * well be why, and each of its hosts would fill the room for dead letters. What is given up of a did:web may be no dead letter at all (`hearsay.ts`).
  */
 import { HTTP_REFUSALS } from '@sluice/atproto/http.ts'
 import { EXPORT_REFUSALS } from '@sluice/atproto/repo-export.ts'
@@ -31,6 +34,7 @@ import { describeError, RefusedError, TransientError } from '@sluice/runtime/err
 
 export const FAILURE_CLASSES = [
   'unavailable',
+  'no-document',
   'crowded',
   'in-front',
   'incomplete',
@@ -51,14 +55,20 @@ interface Rule {
   /** Instead of a multiple. */
   firstMs?: number
   tries: number
+  /** Since the first of `PATIENT_TRIES` or more: given up then, whatever `tries` says. */
+  patienceMs?: number
 }
 
 const HOUR_MS = 3_600_000
+/** One that fails, is not asked for days, and fails again has not been waited for. */
+const PATIENT_TRIES = 3
 
 const RULES: Record<FailureClass, Rule> = {
   unavailable: { factor: 1, tries: Infinity },
+  'no-document': { factor: 1, tries: Infinity },
   crowded: { firstMs: 10_000, tries: Infinity },
-  'in-front': { factor: 20, tries: 14 },
+  // Longer than the default waits of 14 tries.
+  'in-front': { factor: 20, tries: 14, patienceMs: 96 * HOUR_MS },
   incomplete: { factor: 2, tries: 8 },
   disabled: { firstMs: 12 * HOUR_MS, tries: 14 },
   invalid: { factor: 20, tries: 5 },
@@ -87,6 +97,11 @@ export type RepoRefusal = (typeof REPO_REFUSALS)[number]
 /** To be thrown. */
 export function refuse(reason: RepoRefusal, detail: string): RefusedError<RepoRefusal> {
   return new RefusedError(reason, detail)
+}
+
+/** The host that keeps the document of a did:web fails, or does not answer. */
+export class NoDocumentError extends TransientError {
+  override name = 'NoDocumentError'
 }
 
 /** Every reason a dead letter of this service can have; `unavailable` and `crowded` are never one. */
@@ -135,6 +150,7 @@ export function failureOf(error: unknown): Failure {
   })
   if (error instanceof CrowdedError) return failure('crowded', 'crowded')
   if (error instanceof NotXrpcError) return failure('in-front', 'not-xrpc')
+  if (error instanceof NoDocumentError) return failure('no-document', 'unavailable')
   if (error instanceof TransientError) return failure('unavailable', 'unavailable')
   if (!(error instanceof RefusedError)) return failure('bug', 'bug')
   const { reason } = error
@@ -153,16 +169,29 @@ export function failureOf(error: unknown): Failure {
  * What to do with an entry that failed. `entry.attempts` counts failures of one class in a row, so that an outage does not
  * use up the tries of a repository.
  */
-export function judge(entry: BackfillEvent, failure: Failure, limits: RetryLimits, random = Math.random): Verdict {
-  const attempts = (entry.failure === failure.class ? (entry.attempts ?? 0) : 0) + 1
+export function judge(
+  entry: BackfillEvent,
+  failure: Failure,
+  limits: RetryLimits,
+  { random = Math.random, now = Date.now } = {},
+): Verdict {
+  const isAlike = entry.failure === failure.class
+  const attempts = (isAlike ? (entry.attempts ?? 0) : 0) + 1
   const rule = RULES[failure.class]
-  if (attempts >= rule.tries) {
+  const failingSince = (isAlike ? entry.failingSince : undefined) ?? now()
+  if (attempts >= rule.tries || isPastPatience(rule, attempts, now() - failingSince)) {
     return { act: 'bury', reason: failure.reason as DeadReason, detail: failure.detail, attempts }
   }
   const delayMs = Math.max(waitMs(rule, attempts, limits) * (1 + random() / 2), failure.retryAfterMs)
   // Nothing was tried. As a try it would begin a row of failures anew, and give the next export more time.
   if (failure.class === 'crowded') return { act: 'retry', delayMs, entry }
-  return { act: 'retry', delayMs, entry: { ...entry, attempts, failure: failure.class } }
+  const { failingSince: _, ...rest } = entry
+  const since = rule.patienceMs === undefined ? {} : { failingSince }
+  return { act: 'retry', delayMs, entry: { ...rest, attempts, failure: failure.class, ...since } }
+}
+
+function isPastPatience({ patienceMs = Infinity }: Rule, attempts: number, failingMs: number): boolean {
+  return attempts >= PATIENT_TRIES && failingMs >= patienceMs
 }
 
 function waitMs({ factor = 1, firstMs }: Rule, attempts: number, { retryMs, retryMaxMs }: RetryLimits): number {

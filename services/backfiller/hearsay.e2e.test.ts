@@ -3,9 +3,10 @@ import { httpServer, type Handler } from '@sluice/atproto/testing/servers.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { startDaemon } from '@sluice/sandbox/daemon.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
-import { hostKey, retryKey } from '@sluice/streams/backfill-queue.ts'
+import { hostKey, priorityStream, retryKey } from '@sluice/streams/backfill-queue.ts'
 import { chainAddress, encodeChain, readChains, UNKNOWN_CHAIN } from '@sluice/streams/chain-state.ts'
 import { connectRedis } from '@sluice/streams/connection.ts'
+import { listDeadLetters } from '@sluice/streams/dead-letters.ts'
 import { deadOf, enqueue, laterOf, QUEUE } from './testing/queue-view.ts'
 
 const WAIT = { timeout: 30_000, interval: 50 }
@@ -45,6 +46,65 @@ test('one whose host never says who it is, and that only a host lists, is passed
   expect(await deadOf(redis)).toEqual(new Map())
 })
 
+test('one whose PDS was down, and whose document fails then, is not passed over for that', async ({ redisUrl }) => {
+  await using stack = new AsyncDisposableStack()
+  const [did] = (await dids(stack, 1, (_, response) => response.writeHead(503).end())) as [string]
+  const redis = stack.adopt(await connectRedis({ url: redisUrl, name: 'test' }), (client) => client.destroy())
+  await enqueue(redis, [{ did, host: 'pds.example', rev: '', reason: 'listed', attempts: 7, failure: 'unavailable' }])
+  const hours = { BACKFILLER_RETRY_MS: '1h', BACKFILLER_RETRY_MAX_MS: '1h' }
+  const daemon = stack.use(await startDaemon({ role: 'backfiller', env: { ...env(redisUrl), ...hours } }))
+  const left = async () => [
+    await daemon.metric('sluice_backfill_repos_total', { outcome: 'no-account' }),
+    ...(await redis.zRange(retryKey(QUEUE), 0, -1)).map((entry) => JSON.parse(entry) as BackfillEvent),
+  ]
+  await expect.poll(left, WAIT).toMatchObject([0, { did, attempts: 1, failure: 'no-document' }])
+})
+
+test('those that answer, and never have a repository, become no dead letters and are not kept; one of which more is known does', async ({
+  redisUrl,
+}) => {
+  await using stack = new AsyncDisposableStack()
+  const asked = new Map<string, number>()
+  /** What its document names as its PDS. */
+  const start = async (pdsOf: (url: string) => string | undefined): Promise<string> => {
+    const server = stack.use(
+      await httpServer((request, response) => {
+        if (request.url!.startsWith('/xrpc/')) {
+          asked.set(did, (asked.get(did) ?? 0) + 1)
+          return void response.writeHead(403).end('{"error":"Forbidden"}')
+        }
+        const service = { id: '#atproto_pds', type: 'AtprotoPersonalDataServer', serviceEndpoint: pdsOf(server.url) }
+        response.end(JSON.stringify({ id: did, service: [service] }))
+      }),
+    )
+    const did = `did:web:localhost%3A${new URL(server.url).port}`
+    return did
+  }
+  const homeless = await start(() => undefined)
+  const refused = await start((url) => url)
+  const silent = await start(() => 'http://127.0.0.1:1')
+  const known = await start(() => undefined)
+  const redis = stack.adopt(await connectRedis({ url: redisUrl, name: 'test' }), (client) => client.destroy())
+  const list = async (all: readonly string[], exported: boolean): Promise<void> => {
+    for (const { key, field } of all.map(chainAddress))
+      await redis.hSet(key, field, encodeChain({ ...UNKNOWN_CHAIN, exported, resync: { need: '', askedAt: 1 } }))
+    await enqueue(
+      redis,
+      // As after a day and a half.
+      all.map((did) => ({ did, host: 'pds.example', rev: '', reason: 'listed', attempts: 12, failure: 'unavailable' })),
+    )
+  }
+  const madeUp = [homeless, refused, silent]
+  await list(madeUp, false)
+  const daemon = stack.use(await startDaemon({ role: 'backfiller', env: env(redisUrl) }))
+  await expect.poll(() => daemon.metric('sluice_backfill_repos_total', { outcome: 'no-account' }), WAIT).toBe(3)
+  expect(asked).toEqual(new Map([[refused, 5]]))
+  expect(await readChains(redis, madeUp)).toEqual(madeUp.map(() => undefined))
+  await list([known], true)
+  await expect.poll(() => deadOf(redis), WAIT).toEqual(new Map([[known, 'identity-no-pds']]))
+  expect(await laterOf(redis)).toEqual(new Map())
+})
+
 test('those of one owner that are turned away come back one after the other', async ({ redisUrl }) => {
   await using stack = new AsyncDisposableStack()
   const open: (() => void)[] = []
@@ -70,4 +130,27 @@ test('those of one owner that are turned away come back one after the other', as
     return await daemon.metric('sluice_backfill_repos_total', { outcome: 'no-account' })
   }
   await expect.poll(done, { ...WAIT, timeout: 60_000 }).toBe(12)
+})
+
+test('what an operator asks for does not wait for what others have asked for of its owner', async ({ redisUrl }) => {
+  await using stack = new AsyncDisposableStack()
+  let asked = 0
+  const silent = await dids(stack, 12, () => void asked++)
+  const redis = stack.adopt(await connectRedis({ url: redisUrl, name: 'test' }), (client) => client.destroy())
+  await enqueue(
+    redis,
+    silent.map((did) => ({ did, host: 'pds.example', rev: '', reason: 'listed' })),
+  )
+  const daemon = stack.use(await startDaemon({ role: 'backfiller', env: env(redisUrl) }))
+  await expect.poll(() => daemon.metric('sluice_backfill_retries_total', { class: 'crowded' }), WAIT).toBe(9)
+  expect(asked).toBe(2)
+  const [wanted] = (await dids(stack, 1, (_, response) => response.writeHead(404).end())) as [string]
+  const request = { did: wanted, host: '', rev: '', reason: 'requested' }
+  await redis.xAdd(priorityStream(QUEUE), '*', { repo: JSON.stringify(request) })
+  const came = async (): Promise<string | undefined> => {
+    if ((await redis.exists(hostKey(priorityStream(QUEUE), 'did:web:localhost'))) > 0) return 'turned away'
+    return (await listDeadLetters(redis, priorityStream(QUEUE), 1))[0]?.reason
+  }
+  await expect.poll(came, WAIT).toBeDefined()
+  expect(await came()).toBe('identity-missing')
 })

@@ -116,6 +116,13 @@ describe('an account has one entry in the schedule', () => {
     expect(left.inMs).toBeGreaterThan(5 * HOUR_MS)
   })
 
+  test('nor does it forget since when', async ({ redis }) => {
+    const failingSince = Date.now() - 90 * HOUR_MS
+    const before = { attempts: 2, failure: 'in-front', failingSince }
+    const again = failed({ attempts: 1, failure: 'in-front', failingSince: Date.now() }, 30_000)
+    expect(await putOff(redis, [failed(before, 6 * HOUR_MS), again, deferred({})])).toMatchObject(before)
+  })
+
   test('of what both want, all is kept: the later rev, and removals', async ({ redis }) => {
     const listed = failed({ attempts: 1, failure: 'invalid', rev: '3ka', reason: 'listed' }, 30_000)
     const left = await putOff(redis, [failed(LONG_FAILING, 6 * HOUR_MS), listed])

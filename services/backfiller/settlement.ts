@@ -1,20 +1,24 @@
 /**
- * What follows when a step of a claim's way fails: the claim is judged, and given back for a later try or as a dead letter.
+ * What follows when a step of a claim's way fails: the claim is judged, and given back for a later try or as a dead letter, or passed over.
  *
  * Only a FatalError concerns all, and a claim that cannot be given back: Redis refuses us, or we are wrong about something.
  */
 import { ownerOf } from '@sluice/atproto/host-owner.ts'
+import { DEFAULT_BACKOFF, retry } from '@sluice/runtime/backoff.ts'
 import { describeError, FatalError, isAbort, TransientError } from '@sluice/runtime/errors.ts'
-import type { Logger } from '@sluice/runtime/log.ts'
+import { logRetry, type Logger } from '@sluice/runtime/log.ts'
+import type { BackfillContext } from './backfill-repo.ts'
 import type { Claim } from './claims.ts'
 import type { CrashSuspects } from './crash-suspects.ts'
 import { failureOf, judge, type DeadReason, type RetryLimits } from './failures.ts'
+import { forgetMadeUp, isPassedOver } from './hearsay.ts'
 import type { Progress } from './progress.ts'
 
 /** Between two of one owner. A silent host holds a place for 5 s, and two of them are asked at once. */
 const CROWDED_INTERVAL_MS = 500
 
 export interface SettlementOptions extends RetryLimits {
+  context: Pick<BackfillContext, 'redis' | 'producer'>
   suspects: CrashSuspects
   progress: Progress
   log: Logger
@@ -65,6 +69,12 @@ export class Settlement {
     this.#burials.add(burial)
   }
 
+  /** Passes over an account that does not exist. @throws FatalError; an AbortError */
+  async passOver(claim: Claim): Promise<void> {
+    await this.#forget(claim)
+    await this.#passedOver(claim)
+  }
+
   /** Resolves when nothing is being buried any more. */
   async end(): Promise<void> {
     await Promise.all(this.#burials)
@@ -82,11 +92,28 @@ export class Settlement {
       describeError(error),
     )
     const verdict = judge(claim.entry, failure, this.#options)
+    if (isPassedOver(claim.entry, failure.class, verdict) && (await this.#forget(claim))) return this.#passedOver(claim)
     if (verdict.act === 'bury') return this.bury(claim, verdict.reason, verdict.detail, verdict.attempts)
     if (failure.class !== 'crowded' || !(await this.#deferCrowded(claim, verdict.delayMs)))
       await claim.retry(verdict.entry, verdict.delayMs)
     progress.retries.inc(1, { class: failure.class })
     progress.outcome('retry')
+  }
+
+  /** False when more is known of the account than that it was listed. Waits while Redis is away. */
+  async #forget({ entry }: Claim): Promise<boolean> {
+    const { context, log } = this.#options
+    const forget = () => forgetMadeUp(context, entry.did, this.#signal)
+    return await retry(this.#signal, DEFAULT_BACKOFF, forget, ({ delayMs, error }) =>
+      logRetry(log, delayMs, 'forgetting an account', error),
+    )
+  }
+
+  async #passedOver(claim: Claim): Promise<void> {
+    const { progress, suspects } = this.#options
+    await claim.done()
+    progress.outcome('no-account')
+    await suspects.forget(claim)
   }
 
   /**

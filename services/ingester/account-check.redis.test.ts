@@ -7,6 +7,8 @@ import { XrpcClient } from '@sluice/atproto/xrpc.ts'
 import { createLogger } from '@sluice/runtime/log.ts'
 import { FakeRelay } from '@sluice/sandbox/fake-relay.ts'
 import { expect } from '@sluice/sandbox/fixtures.ts'
+import { startRedis } from '@sluice/sandbox/redis.ts'
+import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
 import { HighWater } from '@sluice/streams/high-water.ts'
 import { RedisIdentityCache } from '@sluice/streams/identity-cache.ts'
 import { Producer } from '@sluice/streams/producer.ts'
@@ -72,11 +74,8 @@ test.for([
   },
 )
 
-test('a fault of ours ends it at once, though no other account is suspected', async ({ tools }) => {
-  const { redis } = tools
-  await using relay = await FakeRelay.start()
-  const alice = new TestRepo(testDid('alice'))
-  relay.register(alice)
+/** The checks alone, as the service has them. */
+function checksOf(redis: Redis, plcUrl: string, onAnswer: () => void) {
   const http = new HttpClient({ allowPrivate: true })
   const [stream, repoStream] = ['firehose_live', 'repo_backfill']
   const highWater = new HighWater({ redis, stream, entriesMax: 1e6 })
@@ -85,15 +84,55 @@ test('a fault of ours ends it at once, though no other account is suspected', as
     producer: new Producer({ redis, stream, codec: { encode: (event: string) => ({ event }) }, highWater }),
     repoStream,
     xrpc: new XrpcClient(http),
-    keys: new SigningKeys({ plcUrl: relay.url, http, cache: new RedisIdentityCache<CachedResolution>({ redis }) }),
+    keys: new SigningKeys({ plcUrl, http, cache: new RedisIdentityCache<CachedResolution>({ redis }) }),
     log: createLogger({ role: 'ingester', build: 'test', destination: { write: () => {} } }),
-    onAnswer() {
-      throw new Error('a fault of ours')
-    },
+    onAnswer,
   })
-  const running = checks.run(new AbortController().signal)
-  checks.suspect([alice.did])
+  return { checks, [Symbol.asyncDispose]: () => http.close() }
+}
+
+test('a fault of ours ends it at once, though no other account is suspected', async ({ tools }) => {
+  await using relay = await FakeRelay.start()
+  const alice = new TestRepo(testDid('alice'))
+  relay.register(alice)
+  await using it = checksOf(tools.redis, relay.url, () => {
+    throw new Error('a fault of ours')
+  })
+  const running = it.checks.run(new AbortController().signal)
+  it.checks.suspect([alice.did])
   await expect(running).rejects.toThrow('a fault of ours')
   expect(relay.directory.asked('/xrpc/com.atproto.sync.getRepoStatus')).toBe(1)
-  await http.close()
+})
+
+test('a Redis that stores slowly makes no host a slow one, which told at once who its account is', async () => {
+  const hosts: Stranger[] = []
+  await using stack = new AsyncDisposableStack()
+  const server = stack.use(await startRedis())
+  const redis = stack.adopt(await connectRedis({ url: server.url(), name: 'test' }), (client) => client.destroy())
+  const other = stack.adopt(await connectRedis({ url: server.url(), name: 'other' }), (client) => client.destroy())
+  let asked = 0
+  for (let i = 0; i < 4; i++) {
+    const host = await Stranger.start(({ pathname }, response) => {
+      if (!pathname.startsWith('/xrpc/')) {
+        const url = host.url.replace('127.0.0.1', 'localhost')
+        return void response.end(JSON.stringify(documentOf(webDid(host), url)))
+      }
+      asked++
+      response.on('close', () => asked--)
+    })
+    hosts.push(stack.use(host))
+  }
+  const { checks } = stack.use(checksOf(redis, 'http://127.0.0.1:1', () => {}))
+  const stop = new AbortController()
+  const running = checks.run(stop.signal)
+  // Longer than a quick answer takes.
+  await other.sendCommand(['CLIENT', 'PAUSE', '4000', 'WRITE'])
+  checks.suspect(hosts.map(webDid))
+  const stalled = async (): Promise<string> => await other.info('clients')
+  await expect.poll(stalled, { ...WAIT, message: 'the fault fired' }).toMatch(/^blocked_clients:[1-9]/m)
+  expect(asked).toBe(0)
+  // Of hosts of one owner that are slow, no more than two are asked at once.
+  await expect.poll(() => asked, WAIT).toBe(4)
+  stop.abort()
+  await running
 })

@@ -4,7 +4,7 @@
  *
  * Runs beside the data path and delays nothing. Each account is asked about once in a while, and few at a time: of each host one, and hosts that never answer in places of
  * their own (`host-places.ts`), or hundreds of accounts at such hosts would hold up all others. The host of a did:web is asked twice: for its document, and, mostly, for
- * the status, by whose answer it is judged. What others' did:webs keep it waiting is not its time. If the host disagrees with what we hold, its answer goes to the stream as an
+ * the status, by whose answer it is judged. What others' did:webs keep it waiting is not its time, nor what it takes to store its answer. If the host disagrees with what we hold, its answer goes to the stream as an
  * account event, dated just before the question, and changes the chain record as a relay's event does.
  */
 import type { AskingWatch } from '@sluice/atproto/flight.ts'
@@ -135,8 +135,13 @@ export class AccountCheck implements Service {
     const stop = new AbortController()
     const ends = AbortSignal.any([signal, stop.signal])
     let isAsked = false
-    // An answer that is none is followed by another question: all that is its host's time.
-    const asking = { asked: () => ((isAsked = true), watch.asked()), answered: () => {} }
+    const asking: AskingWatch = {
+      asked: () => ((isAsked = true), watch.asked()),
+      // A failure is followed by another question: all that is its host's time. What comes after an answer is not: Redis, where it is stored, may be slow.
+      answered(isAnswer = true) {
+        if (isAnswer) watch.answered()
+      },
+    }
     const over = async (): Promise<never> => {
       await sleep(TURN_MS, ends)
       if (!isAsked) throw new CrowdedError(`${did} has not had its turn within ${TURN_MS} ms`)

@@ -51,7 +51,7 @@ local function join(new, old)
   -- Whoever asks anew for what fails for days begins with no failures: the wait would never become long.
   local failsAlike = failure and (text(new.failure) or failure) == failure
   if failsAlike and count(old.attempts) > count(new.attempts) then
-    new.failure, new.attempts = failure, old.attempts
+    new.failure, new.attempts, new.failingSince = failure, old.attempts, old.failingSince
     if not KEYS[4] then due = math.max(due, earlierDue) end
   end
   return cjson.encode(new)
