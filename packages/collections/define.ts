@@ -239,7 +239,10 @@ export interface TableScript {
   sql: string
 }
 
-export interface Collection<R = unknown> {
+export type Collection<R = unknown> = Common<R> & Deriving<R>
+
+/** What every collection says. */
+interface Common<R> {
   nsid: string
   /** The lexicon document, for a lexicon that is not among those of `@atproto/api`. */
   lexicon?: object
@@ -266,17 +269,10 @@ export interface Collection<R = unknown> {
   /** Those of them on which other records hang. Default: all. */
   passedOn?: readonly string[]
   /**
-   * Fills in the derived columns of rows that are about to be inserted, in statements over the whole batch. Resolves to the notifications that depend on
-   * other records, by record URI; records that are not in it get those of `notifications`.
-   */
-  derive?: (sql: Sql, written: readonly Written<R>[]) => Promise<ReadonlyMap<string, Notification[]> | void>
-  /**
    * Of the rows of the primary table after $1 and up to $2, by their owner, those that may be worth something else than they say when they were written without `derive`: with nothing in their derived
    * columns, and no notifications. Of all others `derive` leaves that as it is, whatever stands in the index. Resolves to `uri`, in order. Default: all rows.
    */
   derivable?: Statement
-  /** Of these records of the primary table, by owner ($1): `uri`, and as `above` the record by which `affects` finds it, or null. Who derives must have it. */
-  hangsFrom?: Statement
   /** Versions that are superseded leave this fact behind. */
   remembers?: (entry: Entry<R>) => Fact
   /**
@@ -287,7 +283,23 @@ export interface Collection<R = unknown> {
   affectsInParts?: (sql: Sql, touched: readonly Touched<R>[], atOnce: number) => AsyncIterable<string[]>
 }
 
-type Spec<R> = Pick<Collection<R>, 'rows'> & Partial<Omit<Collection<R>, 'nsid' | 'rows'>>
+/** Of a collection with columns that depend on other records both of these, of others none. */
+type Deriving<R> = DependsOnOthers<R> | { derive?: undefined; hangsFrom?: undefined }
+
+interface DependsOnOthers<R> {
+  /**
+   * Fills in the derived columns of rows that are about to be inserted, in statements over the whole batch. Resolves to the notifications that depend on
+   * other records, by record URI; records that are not in it get those of `notifications`.
+   */
+  derive: (sql: Sql, written: readonly Written<R>[]) => Promise<ReadonlyMap<string, Notification[]> | void>
+  /**
+   * Of these records of the primary table, by owner ($1): `uri`, and as `above` the record of the same collection by which `affects` finds it, or null. A walk that is too long for one names those above, and whoever goes
+   * on from there finds what had not been derived yet.
+   */
+  hangsFrom: Statement
+}
+
+type Spec<R> = Pick<Common<R>, 'rows'> & Partial<Omit<Common<R>, 'nsid' | 'rows'>> & Deriving<R>
 
 /** A plugin. `R` is what its lexicon guarantees of a valid record, as far as the plugin uses it. */
 export function collection<R>(nsid: string, spec: Spec<R>): Collection<R> {

@@ -6,7 +6,7 @@ import type { Version } from './version.ts'
 
 const uri = 'at://did:plc:a/com.example.thing/1'
 const plain = collection('com.example.thing', { rows: () => [] })
-const derived: Collection = { ...plain, derive: async () => {} }
+const derived: Collection = { ...plain, derive: async () => {}, hangsFrom: { name: 'above', text: '' } }
 const remembered: Collection = { ...plain, remembers: ({ uri: key, rev: since }) => ({ key, since, fact: true }) }
 
 function version(

@@ -6,7 +6,7 @@ import { deriveOnward } from './derive-onward.ts'
 import { indexOn } from './testing/index-on.ts'
 import { differences, snapshot, type Snapshot } from './testing/snapshot.ts'
 import { Story } from './testing/story.ts'
-import { oldestNow } from './unseen.ts'
+import { momentNow } from './unseen.ts'
 
 async function apply(index: Index, events: readonly StreamEvent[]): Promise<void> {
   for (const event of events) await applyBatch(index, [event])
@@ -157,9 +157,9 @@ test('a late root counts down to the last reply, through more rounds than one go
   await using index = indexOn(database)
   await applyBatch(index, line)
   await applyBatch({ ...index, room: { base: 0, each: 0, own: 0 } }, [root])
-  const oldest = await index.db.session(oldestNow)
+  const found = await index.db.session(momentNow)
   const [first] = line.map(uriOf)
-  await deriveOnward(index.db, index.collections, [first!], { found: { oldest }, limits: { idleRounds: 3 } })
+  await deriveOnward(index.db, index.collections, [first!], { found, limits: { idleRounds: 3 } })
   const { rows } = await index.db.query('select from post where "invalidReplyRoot"')
   expect(rows).toEqual([])
 })

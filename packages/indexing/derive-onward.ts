@@ -4,18 +4,19 @@
  */
 import { keyed } from '@sluice/collections/by-key.ts'
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
-import { collectionOfUri, type Beyond, type Room, type Touched, type Unseen } from '@sluice/collections/define.ts'
+import type { Beyond, Room, Touched, Unseen } from '@sluice/collections/define.ts'
 import type { DatabasePool, Session } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
 import { deriveAgain } from './derive-again.ts'
 import { find } from './find.ts'
+import { handOver } from './hand-over.ts'
 import { Seen } from './seen.ts'
 import { again, left, same } from './touched.ts'
-import { whatElse, type Began } from './unseen.ts'
+import { whatElse, type Moment } from './unseen.ts'
 
 export interface OnwardOptions {
-  /** From before these were found: the oldest transaction that was running, and the one whose versions they were found by. */
-  found: Pick<Began, 'oldest'> & Partial<Began>
+  /** From before these were found, and the transaction by whose versions they were. */
+  found: Moment & { own?: string }
   /** This may have been begun before and cut short, between two transactions. Default: no. */
   resumes?: boolean
   /** How many more are looked for below these. Default: what it takes. */
@@ -96,35 +97,12 @@ export async function deriveOnward(
       })
     }
     affected = next
-    if (idle >= idleRounds || seen.size >= seenMax) affected = await leave(db, collections, next, onward.beyond)
+    if (idle < idleRounds && seen.size < seenMax) continue
+    const { from, stay } = await handOver(db, collections, next)
+    for (const uri of from) onward.beyond.push({ uri, since: '' })
+    affected = stay
   }
   return onward
-}
-
-/** Leaves these to whoever goes on from what they hang from, or from them if they are gone. Returns those that hang from nothing, on which nothing is passed. */
-async function leave(
-  db: DatabasePool,
-  collections: CollectionSet,
-  uris: ReadonlySet<string>,
-  beyond: Beyond[],
-): Promise<Set<string>> {
-  const from = new Set<string>()
-  const stay = new Set<string>()
-  for (const [nsid, ofCollection] of Map.groupBy(uris, collectionOfUri)) {
-    const plugin = collections.plugin(nsid)
-    if (!plugin?.hangsFrom) continue
-    for (const part of chunks(ofCollection, DERIVE_MAX)) {
-      const { rows } = await db.query<{ uri: string; above: string | null }>(plugin.hangsFrom, [part])
-      const above = new Map(rows.map((row) => [row.uri, row.above]))
-      for (const uri of part) {
-        const of = above.get(uri)
-        if (of === null) stay.add(uri)
-        else from.add(of ?? uri)
-      }
-    }
-  }
-  for (const uri of from) beyond.push({ uri, since: '' })
-  return stay
 }
 
 /** What is left of it is for all; where that does not do, for each its part. */
@@ -139,21 +117,29 @@ function roomIn(space: number | undefined): ((versions: number) => Room) | undef
 async function leftSince(
   session: Session,
   uris: readonly string[],
-  { oldest, own }: OnwardOptions['found'],
+  { next, running, own }: OnwardOptions['found'],
   passed: Set<string>,
 ): Promise<string[]> {
-  const { rows } = await session.query<{ uri: string; version: string | null }>(LEFT, [uris, oldest, own ?? null])
+  const { rows } = await session.query<{ uri: string; version: string | null }>(LEFT, [
+    uris,
+    next,
+    running,
+    own ?? null,
+  ])
   return rows.flatMap(({ uri, version }) => {
     const before = passed.size
     return passed.add(`${uri} ${version}`).size > before ? [uri] : []
   })
 }
 
+/** By those that had not ended then. One that somebody holds open for an hour is one of them, and not all since. */
 const LEFT = {
   name: 'left-since',
   text: `
     select asked.uri, record.xmin::text as version from unnest($1::text[]) as asked (uri) left join record on ${keyed('record.uri', 'asked.uri')}
-    where record.uri is null or (age(record.xmin) <= age($2::text::xid8::xid) and record.xmin is distinct from $3::text::xid8::xid)`,
+    where record.uri is null or (
+      (age(record.xmin) <= age($2::text::xid8::xid) or record.xmin = any($3::text[]::xid8[]::xid[])) and record.xmin is distinct from $4::text::xid8::xid
+    )`,
 }
 
 const DERIVE_MAX = 1_000

@@ -1,6 +1,6 @@
 /**
  * C1, C5, D3: what batches put off, when nearly everything is, is settled in any order beside them, by several at once, while batches and claims are cut short at any statement, and claims run
- * out under those who hold them; and the end is that of the natural order. The seed decides what happens, not when: that is different each time. Longer: SEEDS=1,2,3 EVENTS=800.
+ * out under those who hold them, and some leave to others what is further down; and the end is that of the natural order. The seed decides what happens, not when: that is different each time. Longer: SEEDS=1,2,3 EVENTS=800.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
@@ -11,6 +11,7 @@ import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { Random } from '@sluice/sandbox/random.ts'
 import { describe } from 'vitest'
 import { applyBatch, type Index } from './apply-batch.ts'
+import type { OnwardLimits } from './derive-onward.ts'
 import { KnownActors } from './own.ts'
 import type { BatchRoom } from './settle.ts'
 import { claimLater, giveBack, holdClaim, LATER_QUEUES, settleClaim, waitingLater } from './settle-later.ts'
@@ -46,6 +47,11 @@ interface Fared {
 /** Little of it, and another for each batch. */
 function roomOf(random: Random): BatchRoom {
   return { base: random.below(4), each: random.below(2), own: random.below(2) }
+}
+
+/** Some go no further than a few posts down (what others write just then: `handed-over.pg.test.ts`). */
+function limitsOf(random: Random): Partial<OnwardLimits> {
+  return random.chance(0.3) ? {} : { seen: 1 + random.below(4), idleRounds: 1 + random.below(3) }
 }
 
 /** Applies in batches; of one that is cut short each event comes again, some time later. */
@@ -94,7 +100,7 @@ async function settleOne({ db, collections }: Index, random: Random, fared: Fare
   const signal = abortedAtLook(random.chance(0.1) ? 1 + random.below(3) : Infinity)
   try {
     if (random.chance(0.2)) await holdClaim(db, one, new Date(Date.parse(until) + random.below(300)).toISOString())
-    await settleClaim(db, collections, one, { signal, againMs: random.below(10) })
+    await settleClaim(db, collections, one, { signal, againMs: random.below(10), limits: limitsOf(random) })
   } catch (error) {
     if (signal.aborted) await giveBack(db, one)
     else if (error instanceof TransientError) fared.abandoned++

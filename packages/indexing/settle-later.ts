@@ -19,7 +19,7 @@ import { find } from './find.ts'
 import { oldestOf, overdueSeconds } from './overdue.ts'
 import { Seen } from './seen.ts'
 import { sqlOf } from './sql.ts'
-import { oldestNow } from './unseen.ts'
+import { momentNow } from './unseen.ts'
 
 /** Those that wait for the first time, and those that were put off again while somebody worked on them, or with whom somebody died. */
 export const LATER_QUEUES = ['first', 'again'] as const
@@ -45,13 +45,14 @@ export async function putOff(
 
 const PUT_OFF_MAX = 10_000
 
-/** In one order, so that two indexers cannot deadlock. */
+/** In one order, so that two indexers cannot deadlock. Of what another claim leaves to one under way `tries` tells that one, which is so much higher then than it took. */
 const PUT_OFF = {
   name: 'put-off',
   text: `
     insert into settle_later as held (uri, since, "dueAt", tries)
     select uri, min(since), $3, $4::bigint from unnest($1::text[], $2::text[]) as beyond (uri, since) group by uri order by uri
-    on conflict (uri) do update set since = least(held.since, excluded.since)`,
+    on conflict (uri) do update set since = least(held.since, excluded.since),
+      tries = case when held.claim is not null and excluded.tries > 0 then greatest(held.tries, excluded.tries + 1) else held.tries end`,
 }
 
 export interface LaterClaim extends Beyond {
@@ -95,7 +96,7 @@ function claim(queue: LaterQueue): { name: string; text: string } {
 
 export interface SettleOptions {
   signal?: AbortSignal
-  /** From the end of the claim to when the rest of it is due. */
+  /** From the end of the claim to when what was put off meanwhile is due, and the rest of it the first time. */
   againMs?: number
   limits?: Partial<OnwardLimits>
   /** So many replies that a follow or a list item may concern are judged at a time. */
@@ -103,7 +104,7 @@ export interface SettleOptions {
 }
 
 /**
- * Settles all of a claim, or as much as one does, and ends it. What was put off meanwhile is due after `againMs`. Returns how many records changed.
+ * Settles all of a claim, or as much as one does, and ends it. What was put off meanwhile is due after `againMs`, what was left then or later. Returns how many records changed.
  * @throws TransientError, FatalError, or the signal's reason; then the claim is held until its end
  */
 export async function settleClaim(
@@ -112,14 +113,14 @@ export async function settleClaim(
   claim: LaterClaim,
   { signal, againMs = 0, limits, atOnce = AT_ONCE }: SettleOptions = {},
 ): Promise<number> {
-  const oldest = await db.session(oldestNow)
+  const found = await db.session(momentNow)
   const touched = await touchedSince(db, collections, claim)
   const beyond: Beyond[] = []
   let changes = 0
   let seen = new Seen()
   const settle = async (uris: readonly string[], resumes: boolean): Promise<void> => {
     if (seen.size >= (limits?.seen ?? ONWARD_LIMITS.seen)) seen = new Seen()
-    const options = { found: { oldest }, resumes, ...(limits && { limits }), ...(signal && { signal }) }
+    const options = { found, resumes, ...(limits && { limits }), ...(signal && { signal }) }
     const onward = await deriveOnward(db, collections, uris, { ...options, ...(resumes && { seen }) })
     changes += onward.changes
     beyond.push(...onward.beyond)
@@ -140,7 +141,7 @@ export async function settleClaim(
 /** 1 MB of URIs. */
 const AT_ONCE = 10_000
 
-/** Later each time that it is left to another: a circle of more posts than one claim goes through has no end. */
+/** Later each time that it is left: a circle of more posts than one claim goes through has no end. */
 function leftMs({ tries }: LaterClaim, againMs: number): number {
   return againMs * 2 ** Math.min(tries - 1, LEFT_DOUBLINGS_MAX)
 }
@@ -156,18 +157,24 @@ async function touchedSince(db: DatabasePool, collections: CollectionSet, { uri,
   return [version, ...entries.map(({ entry }) => ({ ...version, entry: { ...entry, rev: since, live: true } }))]
 }
 
-async function endClaim(db: DatabasePool, { uri, claim }: LaterClaim, againMs: number): Promise<void> {
+/** What was put off meanwhile is due soon, what claims have left behind, this one or another, as late as if it were left to another: two that leave the record of each other behind would take turns as fast as they can. */
+async function endClaim(db: DatabasePool, claim: LaterClaim, againMs: number): Promise<void> {
+  const { uri, tries } = claim
+  const dueIn = (ms: number): string => new Date(Date.now() + ms).toISOString()
   await db.session(async (session) => {
-    if ((await session.query(DONE, [uri, claim])).rowCount === 1) return
-    await session.query(AGAIN, [uri, claim, new Date(Date.now() + againMs).toISOString()])
+    if ((await session.query(DONE, [uri, claim.claim])).rowCount === 1) return
+    await session.query(AGAIN, [uri, claim.claim, tries, dueIn(againMs), dueIn(leftMs(claim, againMs))])
   })
 }
 
 const DONE = { name: 'settled-later', text: `delete from settle_later where uri = $1 and claim = $2 and since is null` }
 
+/** Whether something was left behind says `PUT_OFF`. */
 const AGAIN = {
   name: 'settle-again',
-  text: `update settle_later set claim = null, working = null, "dueAt" = $3 where uri = $1 and claim = $2 and since is not null`,
+  text: `
+    update settle_later set claim = null, working = null, "dueAt" = case when tries > $3::bigint then $5 else $4 end, tries = greatest(tries - 1, $3::bigint)
+    where uri = $1 and claim = $2 and since is not null`,
 }
 
 /** Holds a claim until then, if it is not ended. Without it, what takes longer than a claim would be begun again by others, each time before anybody is done. @throws TransientError, FatalError */

@@ -2,17 +2,26 @@
 import type { Unseen } from '@sluice/collections/define.ts'
 import type { Session } from '@sluice/database/pool.ts'
 
+/** What one sees at a moment: all that transactions before `next` wrote, but for those that were running. */
+export interface Moment {
+  next: string
+  running: string[]
+}
+
 /** When a transaction began. */
-export interface Began {
+export interface Began extends Moment {
   /** The oldest transaction that was running. */
   oldest: string
   own: string
 }
 
+/** Savepoints have ids of their own, which are not told: nobody who writes records makes any. */
+const MOMENT = `pg_snapshot_xmax(pg_current_snapshot())::text as next, array(select pg_snapshot_xip(pg_current_snapshot())::text) as running`
+
 /** A transaction's first statement. */
 export const BEGAN = {
   name: 'began',
-  text: `select pg_snapshot_xmin(pg_current_snapshot())::text as oldest, pg_current_xact_id()::text as own`,
+  text: `select pg_snapshot_xmin(pg_current_snapshot())::text as oldest, pg_current_xact_id()::text as own, ${MOMENT}`,
 }
 
 /** When no other transaction began, ended or ran between our beginning and now, nothing was unseen: always so with a single consumer. */
@@ -23,10 +32,10 @@ export async function whatElse(session: Session, { oldest, own }: Began): Promis
 
 const NEXT = { name: 'next-xid', text: `select pg_snapshot_xmax(pg_current_snapshot())::text as next` }
 
-/** What was running just now. */
-export async function oldestNow(session: Session): Promise<string> {
-  const { rows } = await session.query<{ oldest: string }>(OLDEST)
-  return rows[0]!.oldest
+/** This moment. */
+export async function momentNow(session: Session): Promise<Moment> {
+  const { rows } = await session.query<Moment>(NOW)
+  return rows[0]!
 }
 
-const OLDEST = { name: 'oldest-xid', text: `select pg_snapshot_xmin(pg_current_snapshot())::text as oldest` }
+const NOW = { name: 'moment', text: `select ${MOMENT}` }

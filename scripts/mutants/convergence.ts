@@ -125,20 +125,6 @@ export const convergenceMutants: readonly Mutant[] = [
     killedBy: pg('interrupted'),
   },
   {
-    name: 'what is too much for one walk is left undone',
-    file: 'packages/indexing/derive-onward.ts',
-    find: 'affected = await leave(db, collections, next, onward.beyond)',
-    replace: 'affected = new Set()',
-    killedBy: pg('large-threads'),
-  },
-  {
-    name: 'whoever takes what was left goes on at once, round and round',
-    file: 'packages/indexing/settle-later.ts',
-    find: 'againMs * 2 ** Math.min(tries - 1, LEFT_DOUBLINGS_MAX)',
-    replace: 'againMs * Math.min(tries, 1)',
-    killedBy: pg('large-threads', 'due later each time'),
-  },
-  {
     name: 'of many replies of one moment the first part is all',
     file: 'packages/collections/threads/affected.ts',
     find: '(part.at, coalesce(part.uri, $3::text))',

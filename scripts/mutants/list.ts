@@ -9,9 +9,11 @@ import type { Mutant } from './mutant.ts'
 import { pluginMutants } from './plugins.ts'
 import { strangerMutants } from './strangers.ts'
 import { streamsMutants } from './streams.ts'
+import { walkMutants } from './walks.ts'
 
 export const MUTANTS: readonly Mutant[] = [
   ...convergenceMutants,
+  ...walkMutants,
   ...engineMutants,
   ...bulkMutants,
   ...cliMutants,

@@ -9,12 +9,12 @@
  */
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import type { Collection } from '@sluice/collections/define.ts'
-import type { DatabasePool } from '@sluice/database/pool.ts'
+import type { DatabasePool, Session } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
 import { shared, sideBySide } from '@sluice/runtime/side-by-side.ts'
 import { deriveOnward } from '../derive-onward.ts'
 import { putOff } from '../settle-later.ts'
-import { oldestNow } from '../unseen.ts'
+import type { Moment } from '../unseen.ts'
 import type { OnProgress } from './finish.ts'
 import { JOBS_MAX } from './jobs.ts'
 import { isBegun, positionOf, savePosition, SINCE } from './position.ts'
@@ -66,6 +66,18 @@ async function beginOf(db: DatabasePool): Promise<Begin> {
   })
 }
 
+async function oldestNow(session: Session): Promise<string> {
+  const { rows } = await session.query<{ oldest: string }>(OLDEST)
+  return rows[0]!.oldest
+}
+
+const OLDEST = { name: 'oldest-xid', text: `select pg_snapshot_xmin(pg_current_snapshot())::text as oldest` }
+
+/** As far as is known of a moment of which only that is: nothing since was seen. */
+function sinceOldest(oldest: string): Moment {
+  return { next: oldest, running: [] }
+}
+
 async function derivePages(
   { db, collections, signal, onProgress, jobs }: Deriving,
   byKey: DatabasePool,
@@ -81,7 +93,7 @@ async function derivePages(
   while (after !== undefined) {
     signal.throwIfAborted()
     const page = await nextPage(byKey, plugin, after, PAGE_ROWS * jobs)
-    const onward = { found: { oldest }, resumes: resumed > 0 }
+    const onward = { found: sinceOldest(oldest), resumes: resumed > 0 }
     await sideBySide(shared(page.uris, jobs), jobs, async (part) => {
       await putOff(byKey, (await deriveOnward(byKey, collections, part, onward)).beyond)
     })
@@ -106,7 +118,7 @@ async function goOnFromEnded(
     const { rows } = await byKey.query<{ uri: string }>(ENDED, [after, nsid, oldest, ENDED_AT_ONCE])
     const uris = rows.map(({ uri }) => uri)
     // This page may have been under way before, too.
-    const { beyond } = await deriveOnward(byKey, collections, uris, { found: { oldest }, resumes: true })
+    const { beyond } = await deriveOnward(byKey, collections, uris, { found: sinceOldest(oldest), resumes: true })
     await putOff(byKey, beyond)
     after = uris.length < ENDED_AT_ONCE ? undefined : uris.at(-1)
     await savePosition(db, name, after ?? '', after === undefined)
