@@ -1,13 +1,13 @@
-import { existsSync, globSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { exampleOf, loadConfig, namesOf } from '@sluice/runtime/config.ts'
+import { exampleOf } from '@sluice/runtime/config.ts'
 import { VARIABLES } from '@sluice/runtime/variables.ts'
 import { describe, expect, test } from 'vitest'
-import { parse, parseAllDocuments } from 'yaml'
+import { parse } from 'yaml'
 import { configOf, ROLES, root } from './roles.ts'
 import { readStages, theOnly } from './testing/image.ts'
-
-type Env = Record<string, string | number>
+import { bytesOf, type Env, find } from './testing/manifests.ts'
+import { drainSeconds, loadRole } from './testing/role-config.ts'
 
 interface ComposeService {
   image: string
@@ -22,49 +22,17 @@ interface ComposeService {
   stop_grace_period?: string
 }
 
-interface Container {
-  name: string
-  image: string
-  command?: string[]
-  envFrom?: { configMapRef?: { name: string }; secretRef?: { name: string } }[]
-  env?: { name: string; value?: string; valueFrom?: { fieldRef: { fieldPath: string } } }[]
-  ports?: { name: string; containerPort: number }[]
-  volumeMounts?: { name: string; mountPath: string }[]
-  livenessProbe?: { httpGet?: { path: string; port: string } }
-  readinessProbe?: { httpGet?: { path: string; port: string } }
-  resources?: { requests?: Env; limits?: Env }
-}
-
-interface PodSpec {
-  terminationGracePeriodSeconds: number
-  containers: Container[]
-  initContainers?: Container[]
-  volumes: { name: string }[]
-}
-
-interface Manifest {
-  kind: string
-  metadata: { name: string }
-  data?: Record<string, string>
-  stringData?: Record<string, string>
-  spec?: {
-    replicas?: number
-    serviceName?: string
-    selector: Record<string, unknown>
-    template: { metadata: { labels: Record<string, string>; annotations: Record<string, string> }; spec: PodSpec }
-    volumeClaimTemplates?: { metadata: { name: string } }[]
-    ports?: { port: number }[]
-  }
-}
-
 const read = (path: string): string => readFileSync(join(root, path), 'utf8')
-const drainSeconds = Number(exampleOf((await configOf('ingester')).options.drainMs!)) / 1_000
 
-/** Without a `.env` and a variable of the shell, as compose fills in. */
-function interpolate(env: Env): Record<string, string> {
-  return Object.fromEntries(
-    Object.entries(env).map(([name, value]) => [name, String(value).replaceAll(/\$\{\w+:-([^}]*)\}/g, '$1')]),
-  )
+/** What compose makes of an environment, the innermost braces first. @param given what stands in `.env`, or in the shell: nothing else */
+function interpolate(env: Env, given: Record<string, string> = {}): Record<string, string> {
+  const fill = (text: string): string => {
+    const filled = text.replaceAll(/\$\{(\w+)(:?-)([^${}]*)\}/g, (_, name: string, kind: string, otherwise: string) =>
+      kind === '-' ? (given[name] ?? otherwise) : given[name] || otherwise,
+    )
+    return filled === text ? text : fill(filled)
+  }
+  return Object.fromEntries(Object.entries(env).map(([name, value]) => [name, fill(String(value))]))
 }
 
 const composeText = read('docker-compose.yml')
@@ -78,7 +46,7 @@ describe('docker-compose.yml', () => {
   test('needs nothing set: every variable has a default', () => {
     const variables = [...composeText.matchAll(/\$\{([^}]*)\}/g)].map(([, inner]) => inner!)
     expect(variables.length).toBeGreaterThan(5)
-    expect(variables.filter((inner) => !/^[A-Z_]+:-/.test(inner))).toEqual([])
+    expect(variables.filter((inner) => !/^[A-Z_]+:?-/.test(inner))).toEqual([])
   })
 
   test.each(ROLES)(
@@ -95,6 +63,46 @@ describe('docker-compose.yml', () => {
       expect(Number.parseInt(service.stop_grace_period!)).toBeGreaterThan(drainSeconds)
     },
   )
+
+  /** The variables of a service that `.env` and the shell decide. */
+  const openOf = (role: (typeof ROLES)[number]): string[] => {
+    const { environment } = compose.services[role]!
+    return Object.keys(environment!).filter((name) => interpolate(environment!, { [name]: 'x' })[name] === 'x')
+  }
+
+  test.each(ROLES)('an empty variable is to the %s one that is not set: its own default counts', async (role) => {
+    const { environment } = compose.services[role]!
+    expect(openOf(role)).toContain('LABELER_HOSTS')
+    for (const name of openOf(role)) {
+      const { [name]: empty, ...others } = interpolate(environment!, { [name]: '' })
+      expect(await loadRole(role, { ...others, [name]: empty! }), name).toEqual(await loadRole(role, others))
+    }
+  })
+
+  test('an alias in .env counts where the variable itself is not set', async () => {
+    const counted: string[] = []
+    for (const role of ROLES) {
+      const { environment } = compose.services[role]!
+      const options = Object.values((await configOf(role)).options).filter(({ env }) => openOf(role).includes(env))
+      for (const { env, alias } of options.flatMap(({ env, aliases = [] }) =>
+        aliases.map((alias) => ({ env, alias })),
+      )) {
+        const file = { [alias]: 'https://another.example' }
+        const meant = await loadRole(role, { ...interpolate(environment!), [env]: file[alias]! })
+        expect(await loadRole(role, { ...file, ...interpolate(environment!, file) }), alias).toEqual(meant)
+        counted.push(alias)
+      }
+    }
+    expect(counted).toContain('INGESTER_LABELER_HOSTS')
+  })
+
+  test('reads the labels of the network unless LABELER_HOSTS is there and empty', async () => {
+    const { environment } = compose.services.ingester!
+    const labelersOf = async (given: Record<string, string>) =>
+      ((await loadRole('ingester', interpolate(environment!, given))) as { labelerHosts: string[] }).labelerHosts
+    expect(await labelersOf({})).toEqual(['https://mod.bsky.app'])
+    expect(await labelersOf({ LABELER_HOSTS: '' })).toEqual([])
+  })
 
   test('gives no variable that nobody reads', () => {
     for (const [name, { environment = {}, image }] of services) {
@@ -133,7 +141,7 @@ describe('docker-compose.yml', () => {
     const fixed = services
       .filter(([, { image }]) => image.startsWith('sluice-'))
       .flatMap(([, { environment = {} }]) => Object.entries(environment))
-      .filter(([name, value]) => !String(value).startsWith(`\${${name}:-`))
+      .filter(([name, value]) => !new RegExp(`^\\$\\{${name}:?-`).test(String(value)))
       .map(([name]) => name)
     const [, named] = /^Given by the file whatever `.env` says: (.*)\.$/m.exec(read('docs/operations.md'))!
     const names = [...named!.matchAll(/`([A-Z_]+)`/g)].map(([, name]) => name!)
@@ -200,97 +208,11 @@ describe('docker-compose.yml', () => {
   })
 })
 
-const manifests = globSync('infra/k8s/*.yaml', { cwd: root })
-  .filter((path) => !path.endsWith('kustomization.yaml'))
-  .flatMap((path) => parseAllDocuments(read(path)).map((document) => document.toJS() as Manifest))
-const find = (kind: string, name: string): Manifest =>
-  manifests.find((one) => one.kind === kind && one.metadata.name === name)!
-
-describe('infra/k8s', () => {
-  test('the kustomization names every file, and images that the containers use', () => {
-    const { resources, images } = parse(read('infra/k8s/kustomization.yaml')) as {
-      resources: string[]
-      images: { name: string }[]
-    }
-    const files = globSync('*.yaml', { cwd: join(root, 'infra/k8s') }).filter((name) => name !== 'kustomization.yaml')
-    expect(resources.filter((name) => name !== '../redis').toSorted()).toEqual(files.toSorted())
-    expect(images.map(({ name }) => name).toSorted()).toEqual(ROLES.map((role) => `sluice-${role}`).toSorted())
-  })
-
-  test.each(ROLES)('starts the %s with an environment that it accepts, and watches it on its port', async (role) => {
-    const { spec } = find('StatefulSet', role)
-    const pod = spec!.template.spec
-    const [container] = pod.containers
-    const env = { ...find('ConfigMap', 'sluice-config').data, ...find('Secret', 'sluice-secret').stringData }
-    for (const { name, value } of container!.env!) env[name] = value ?? 'pod-0'
-    const config = (await loadRole(role, env)) as { metricsPort: number }
-    expect(container!.image).toBe(`sluice-${role}`)
-    expect(container!.ports).toEqual([{ name: 'metrics', containerPort: config.metricsPort }])
-    expect(spec!.template.metadata.annotations['prometheus.io/port']).toBe(String(config.metricsPort))
-    expect(find('Service', role).spec!.ports).toMatchObject([{ port: config.metricsPort }])
-    expect(container!.livenessProbe!.httpGet).toEqual({ path: '/health', port: 'metrics' })
-    expect(container!.readinessProbe!.httpGet).toEqual({ path: '/ready', port: 'metrics' })
-    expect(pod.terminationGracePeriodSeconds).toBeGreaterThan(drainSeconds)
-    expect(container!.envFrom).toEqual([
-      { configMapRef: { name: 'sluice-config' } },
-      { secretRef: { name: 'sluice-secret' } },
-    ])
-  })
-
-  test('consumers are called like their pods; there is one ingester', () => {
-    for (const [role, variable] of [
-      ['backfiller', 'BACKFILLER_CONSUMER'],
-      ['indexer', 'INDEXER_CONSUMER'],
-    ] as const) {
-      const { env } = find('StatefulSet', role).spec!.template.spec.containers[0]!
-      expect(env!.find(({ name }) => name === variable)?.valueFrom?.fieldRef.fieldPath).toBe('metadata.name')
-    }
-    expect(find('StatefulSet', 'ingester').spec!.replicas).toBe(1)
-  })
-
-  test('selectors find their pods, mounts their volumes, and every container has its limits', () => {
-    for (const { kind, metadata, spec } of manifests) {
-      if (kind === 'Service')
-        expect(find('StatefulSet', metadata.name).spec!.template.metadata.labels).toMatchObject(spec!.selector)
-      if (kind === 'PodDisruptionBudget')
-        expect(spec!.selector.matchLabels).toEqual(find('StatefulSet', metadata.name).spec!.selector.matchLabels)
-      if (kind !== 'StatefulSet') continue
-      const { template, selector, volumeClaimTemplates: claims = [], serviceName } = spec!
-      expect(template.metadata.labels).toEqual(selector.matchLabels)
-      expect(find('Service', serviceName!)).toBeDefined()
-      const volumes = [
-        ...(template.spec.volumes ?? []).map(({ name }) => name),
-        ...claims.map((claim) => claim.metadata.name),
-      ]
-      for (const container of [...template.spec.containers, ...(template.spec.initContainers ?? [])]) {
-        expect(
-          (container.volumeMounts ?? []).filter(({ name }) => !volumes.includes(name)),
-          metadata.name,
-        ).toEqual([])
-        expect(container.resources?.limits?.memory, container.name).toBeDefined()
-      }
-    }
-  })
-
-  test('every pod of a daemon is asked by `sluice doctor`', () => {
-    const pods = ROLES.flatMap((role) => {
-      const { spec } = find('StatefulSet', role)
-      const port = spec!.template.spec.containers[0]!.ports![0]!.containerPort
-      return Array.from({ length: spec!.replicas! }, (_, i) => `http://${role}-${i}.${role}:${port}`)
-    })
-    expect(find('ConfigMap', 'sluice-config').data!.SLUICE_DAEMONS!.split(',')).toEqual(pods)
-  })
-})
-
 describe('the memory of Redis', () => {
   /** What operators of full AppViews published: docs/operations.md. */
   const NETWORK_ACCOUNTS = 42e6
   /** Measured; it never drains. */
   const CHAIN_BYTES = 60
-  const bytesOf = (size: string): number => {
-    const [, amount, unit] = /^(\d+)(mb|gb|Mi|Gi)$/.exec(size) ?? []
-    return Number(amount) * 1024 ** (unit!.toLowerCase().startsWith('m') ? 2 : 3)
-  }
   const maxmemory = bytesOf(/^maxmemory (\S+)$/m.exec(read('infra/redis/redis.conf'))![1]!)
   const ingesterEnv = find('StatefulSet', 'ingester').spec!.template.spec.containers[0]!.env!
 
@@ -314,6 +236,13 @@ describe('the memory of Redis', () => {
     expect(resources!.requests!.memory).toBe(resources!.limits!.memory)
   })
 
+  /** A base as large as the memory, as much again of what came after it, and the next base, which is written beside them. */
+  test('fits three times on its disk: the AOF is rewritten when it has doubled', () => {
+    expect(read('infra/redis/redis.conf')).toMatch(/^auto-aof-rewrite-percentage 100$/m)
+    const [claim] = find('StatefulSet', 'redis').spec!.volumeClaimTemplates!
+    expect(bytesOf(claim!.spec.resources.requests.storage)).toBeGreaterThan(3 * maxmemory)
+  })
+
   test('is one number for both: compose starts Redis with that file, and nothing else', () => {
     const { command, volumes } = compose.services.redis!
     expect(command).toEqual(['redis-server', '/etc/redis/redis.conf'])
@@ -321,10 +250,3 @@ describe('the memory of Redis', () => {
     expect(find('StatefulSet', 'redis').spec!.template.spec.containers[0]!.command).toEqual(command)
   })
 })
-
-/** What the role would make of the environment. @throws ConfigError */
-async function loadRole(role: (typeof ROLES)[number], env: Record<string, string>): Promise<unknown> {
-  const config = await configOf(role)
-  expect(namesOf(config)).toContain('METRICS_PORT')
-  return loadConfig(config, env, { known: VARIABLES })
-}

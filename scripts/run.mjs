@@ -15,6 +15,7 @@
  */
 import { spawn, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
+import { lookup } from 'node:dns/promises'
 import { accessSync, constants as files, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { constants } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
@@ -47,7 +48,7 @@ if (!program) fail('usage: node scripts/run.mjs <program.ts> [args…]')
 const installed = join(root, 'node_modules', '.sluice-lock')
 const lock = hashOfLock()
 
-ensurePrograms()
+await ensureMachine()
 ensureToolchain()
 ensureDependencies()
 if (program !== '--install-only') runProgram()
@@ -84,15 +85,42 @@ function hashOfLock() {
     .digest('hex')
 }
 
-/** python3, make and g++ compile `better-sqlite3`; as root, Redis is installed where it is needed (`packages/sandbox/redis-server.ts`). */
+/** Ends with all that this machine lacks; nothing has been fetched by then. */
+async function ensureMachine() {
+  const lacks = [ensurePrograms(), await unknownName()].filter((lack) => lack !== undefined)
+  if (lacks.length > 0) fail(lacks.join('\n'))
+}
+
+/**
+ * python3, make and g++ compile `better-sqlite3`; as root, Redis is installed where it is needed (`packages/sandbox/redis-server.ts`).
+ * @returns what the user must install, if anything
+ */
 function ensurePrograms() {
   const compilers = readOr(installed) === lock ? [] : ['python3', 'make', 'g++'].filter((command) => !onPath(command))
-  if (process.getuid?.() === 0 && onPath('apt-get')) return installByApt(compilers)
+  if (process.getuid?.() === 0 && onPath('apt-get')) {
+    installByApt(compilers)
+    return undefined
+  }
   const missing = startsRedis() && !hasRedis() ? [...compilers, 'redis-server'] : compilers
-  if (missing.length === 0) return
-  fail(
+  if (missing.length === 0) return undefined
+  return (
     `missing: ${missing.join(', ')}. The test PDS compiles its SQLite binding${missing.includes('redis-server') ? ', and npm has no Redis' : ''}.\n` +
-      `Install first, on Debian or Ubuntu: sudo apt-get update && sudo apt-get install -y ${missing.join(' ')}`,
+    `Install first, on Debian or Ubuntu: sudo apt-get update && sudo apt-get install -y ${missing.join(' ')}`
+  )
+}
+
+/**
+ * The programs of the test network have no other name on this machine: the PDS writes http://localhost:… into the DID document of each account.
+ * They listen on 127.0.0.1 only (`packages/sandbox/loopback.ts`).
+ * @returns what to do where that name leads elsewhere, or nowhere
+ */
+async function unknownName() {
+  if (!startsRedis() || program === 'packages/sandbox/start.ts') return undefined
+  const addresses = await lookup('localhost', { all: true }).catch(() => [])
+  if (addresses.some(({ address }) => address === '127.0.0.1')) return undefined
+  return (
+    `this machine does not know localhost as 127.0.0.1, and the programs of the test network have no other name.\n` +
+    `Give it that name first: echo '127.0.0.1 localhost' | sudo tee -a /etc/hosts`
   )
 }
 

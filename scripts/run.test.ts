@@ -12,7 +12,7 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { root } from './roles.ts'
 
 const COMPILERS = ['python3', 'make', 'g++']
@@ -41,6 +41,50 @@ test.each([
   expect(stderr.includes('edis')).toBe(stores.length > 0)
   expect(status).toBe(1)
   expect(existsSync(join(checkout, '.toolchain'))).toBe(false)
+})
+
+/** Whose resolver has this answer for localhost, in place of the machine's. */
+function resolving(answer: string): Record<string, string> {
+  const code = `import dns from 'node:dns'
+    import { syncBuiltinESMExports } from 'node:module'
+    dns.promises.lookup = async (name) => { if (name === 'localhost') ${answer} }
+    syncBuiltinESMExports()`
+  return { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(code)}` }
+}
+
+describe('a machine that does not know localhost as 127.0.0.1', () => {
+  const machines = {
+    'has no such name': resolving(
+      `throw Object.assign(new Error('getaddrinfo ENOTFOUND localhost'), { code: 'ENOTFOUND' })`,
+    ),
+    'has it for IPv6 only': resolving(`return [{ address: '::1', family: 6 }]`),
+  }
+  const all = [...COMPILERS, 'redis-server']
+
+  test.each(Object.entries(machines))('%s: told with its mend, before anything is fetched', (_, env) => {
+    for (const command of ['packages/sandbox/demo.ts', 'scripts/test.ts', 'packages/simulator/simulate.ts']) {
+      const { status, stderr } = start([command], machineWith(all), env)
+      expect(stderr).toContain('localhost')
+      expect(stderr).toContain(`echo '127.0.0.1 localhost' | sudo tee -a /etc/hosts\n`)
+      expect(status).toBe(1)
+      expect(existsSync(join(checkout, '.toolchain'))).toBe(false)
+    }
+  })
+
+  test('is told of it together with what it must install', () => {
+    const { stderr } = start(['packages/sandbox/demo.ts'], machineWith([]), machines['has no such name'])
+    expect(stderr).toContain(`missing: ${all.join(', ')}`)
+    expect(stderr).toContain('/etc/hosts')
+  })
+
+  test.each(['packages/sandbox/start.ts', 'scripts/test.ts --checks-only', 'packages/cli/main.ts doctor'])(
+    'does not need it for %s',
+    (command) => {
+      const { stderr } = start(command.split(' '), machineWith([]), machines['has no such name'])
+      expect(stderr).toContain('missing: ')
+      expect(stderr).not.toContain('localhost')
+    },
+  )
 })
 
 test('a Redis, a Valkey or one that is named will do', () => {

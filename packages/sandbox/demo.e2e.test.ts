@@ -1,5 +1,6 @@
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
+import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { migrate } from '@sluice/database/migrate.ts'
 import { expect, test } from 'vitest'
@@ -22,6 +23,32 @@ test('the demo brings a real network into PostgreSQL by all four streams, and en
   })
   expect(output).toContain('repositories 5 done, 0 given up, 0 under way at 0 hosts, 0 left; ')
   expect(output).toContain('; all done')
+})
+
+test('sluice runs beside the demo by the line that it prints, and sees the daemons, until the demo is gone', async () => {
+  const few = ['--people', '4', '--before', '30']
+  const demo = spawn(process.execPath, [fileURLToPath(new URL('demo.ts', import.meta.url)), ...few])
+  let output = ''
+  for (const stream of [demo.stdout, demo.stderr]) stream.on('data', (chunk) => (output += String(chunk)))
+  const ended = once(demo, 'close') as Promise<[number]>
+  try {
+    const line = (): string | undefined => /from another terminal: (.*) npm run sluice -- status$/m.exec(output)?.[1]
+    await expect.poll(line, { timeout: 120_000 }).toBeDefined()
+    const main = fileURLToPath(new URL('../cli/main.ts', import.meta.url))
+    const command = `${line()} "${process.execPath}" "${main}" status --json`
+    const { stdout, status } = spawnSync('sh', ['-c', command], { encoding: 'utf8', env: { PATH: process.env.PATH } })
+    expect(status).toBe(0)
+    const { postgres, daemons } = JSON.parse(stdout) as { postgres: { away?: string }; daemons: { role: string }[] }
+    expect(postgres.away).toBeUndefined()
+    expect(daemons.map(({ role }) => role).toSorted()).toEqual(['backfiller', 'indexer', 'ingester'])
+    demo.kill('SIGINT')
+    const [code] = await ended
+    expect({ code, output }).toMatchObject({ code: 0 })
+    const [, file] = /cat (\S+)\)/.exec(line()!)!
+    expect(existsSync(file!), 'it names a password').toBe(false)
+  } finally {
+    if (demo.kill('SIGTERM')) await ended
+  }
 })
 
 test('the comparison names what is missing, other and too much', async () => {

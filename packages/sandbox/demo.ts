@@ -10,6 +10,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
+import { Beside } from './demo/beside.ts'
 import { compare, type Comparison, renderComparison } from './demo/comparison.ts'
 import { FigureReader, type Figures } from './demo/figures.ts'
 import { showLive } from './demo/live-table.ts'
@@ -56,12 +57,15 @@ async function run(): Promise<Comparison> {
   const population = await Population.create(network, plan)
   await population.populate()
   say('starting the indexer, the backfiller and the ingester')
-  await using daemons = await startDaemons(stores, {
+  const env = {
     RELAY_HOSTS: network.pds.url,
     LABELER_HOSTS: network.labeler.url,
     PLC_URL: network.plcUrl,
     ALLOW_PRIVATE_HOSTS: 'true',
-  })
+  }
+  await using daemons = await startDaemons(stores, env)
+  using beside = new Beside(stores, daemons, env)
+  say(`beside it, from another terminal: ${beside.command} status`)
   return await Promise.race([watch({ stores, daemons }, network, population), daemons.failure()])
 }
 

@@ -7,6 +7,7 @@
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { VARIABLES } from '@sluice/runtime/variables.ts'
+import { Beside } from './demo/beside.ts'
 import { FigureReader } from './demo/figures.ts'
 import { showLive } from './demo/live-table.ts'
 import { startDaemons, Stores } from './demo/stack.ts'
@@ -34,6 +35,8 @@ const env: Record<string, string> = {
 console.log(`· starting the indexer, the backfiller and the ingester against ${env.RELAY_HOSTS}`)
 await using daemons = await startDaemons(stores, env)
 console.log(`· PostgreSQL: ${stores.databaseUrl.replace(/:[^:@/]+@/, ':…@')} · Redis: ${stores.redis.url()}`)
+using beside = new Beside(stores, daemons, env)
+console.log(`· beside it, from another terminal: ${beside.command} status`)
 for (const { role, port } of daemons.all) console.log(`· ${role}: http://127.0.0.1:${port}/ready · /metrics`)
 
 await using reader = await FigureReader.open(stores, daemons)

@@ -234,7 +234,7 @@ const backfilling: readonly Mutant[] = [
     file: 'services/backfiller/backfiller.ts',
     find: "logRetry(this.#options.log, limits.renewMs, 'renewing permits failed', error)",
     replace: "this.#options.log.warn({ err: error }, 'renewing permits failed')",
-    killedBy: { file: 'services/backfiller/outage.e2e.test.ts' },
+    killedBy: { file: 'services/backfiller/outage.e2e.test.ts', test: 'an outage of Redis is told in plain lines' },
   },
   {
     name: 'a resync names no keys, so that nothing is removed',

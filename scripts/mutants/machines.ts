@@ -25,4 +25,25 @@ export const machineMutants: readonly Mutant[] = [
     replace: '',
     killedBy: unit('containers', 'lets the user of the image read'),
   },
+  {
+    name: 'a machine that does not know localhost is found out when the test network fails',
+    file: 'scripts/run.mjs',
+    find: "if (addresses.some(({ address }) => address === '127.0.0.1')) return undefined",
+    replace: 'if (addresses.length >= 0) return undefined',
+    killedBy: unit('run', 'told with its mend, before anything is fetched'),
+  },
+  {
+    name: 'an empty LABELER_HOSTS in .env reads the labels of the network',
+    file: 'docker-compose.yml',
+    find: 'LABELER_HOSTS: ${LABELER_HOSTS-$',
+    replace: 'LABELER_HOSTS: ${LABELER_HOSTS:-$',
+    killedBy: unit('deployments', 'reads the labels of the network unless'),
+  },
+  {
+    name: 'the drain of a node waits for a store that is away',
+    file: 'infra/k8s/indexer.yaml',
+    find: '  unhealthyPodEvictionPolicy: AlwaysAllow\n',
+    replace: '',
+    killedBy: unit('kubernetes', 'a node can be drained though a store is away'),
+  },
 ]

@@ -240,7 +240,7 @@ export class Backfiller implements Service {
       if (!signal.aborted)
         await limits
           .renew()
-          .catch((error: unknown) => this.#options.log.warn({ err: error }, 'renewing permits failed'))
+          .catch((error: unknown) => logRetry(this.#options.log, limits.renewMs, 'renewing permits failed', error))
     }
   }
 
@@ -251,13 +251,18 @@ export class Backfiller implements Service {
   }
 
   async #connect(purpose: string, signal: AbortSignal, resources: AsyncDisposableStack): Promise<Redis> {
-    const { config, readiness } = this.#options
+    const { config, log, readiness } = this.#options
     const condition = `Redis (${purpose})`
+    readiness.block(condition, 'connecting')
     const redis = await connectRedis({
       url: config.redisUrl,
       name: consumerClientName('backfiller', config.consumer, purpose),
       signal,
-      onState: (error) => (error ? readiness.block(condition, error.message) : readiness.clear(condition)),
+      onState: (error) => {
+        if (!error) return readiness.clear(condition)
+        readiness.block(condition, error.message)
+        log.warn({ error: error.message }, `${condition}: connection lost or refused, trying again`)
+      },
     })
     resources.defer(async () => redis.destroy())
     return redis

@@ -10,6 +10,8 @@ import { type Redis, startRedis } from '../redis.ts'
 import { SCHEMA } from '../template.ts'
 
 export const DATABASE = 'appview'
+/** The name of the one indexer, and of the one backfiller. */
+export const CONSUMER = 'one'
 
 /** The two stores, with an empty database for the AppView's tables. */
 export class Stores implements AsyncDisposable {
@@ -50,8 +52,8 @@ export class Stores implements AsyncDisposable {
 export async function startDaemons(stores: Stores, env: Record<string, string>): Promise<Daemons> {
   const common = { LOG_LEVEL: 'warn', REDIS_URL: stores.redis.url(), ...env }
   const roles: [Role, Record<string, string>][] = [
-    ['indexer', { DB_POSTGRES_URL: stores.databaseUrl, DB_POSTGRES_SCHEMA: SCHEMA, INDEXER_CONSUMER: 'one' }],
-    ['backfiller', { BACKFILLER_CONSUMER: 'one' }],
+    ['indexer', { DB_POSTGRES_URL: stores.databaseUrl, DB_POSTGRES_SCHEMA: SCHEMA, INDEXER_CONSUMER: CONSUMER }],
+    ['backfiller', { BACKFILLER_CONSUMER: CONSUMER }],
     ['ingester', {}],
   ]
   await using started = new AsyncDisposableStack()
