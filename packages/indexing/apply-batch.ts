@@ -20,7 +20,7 @@ import { applyAccounts } from './accounts.ts'
 import { writeLoading } from './bulk/load.ts'
 import { readPhase } from './bulk/phase.ts'
 import { contend, writeContest, type Contest } from './contend.ts'
-import { decide, type Decisions } from './decide.ts'
+import { decide, endedByHeld, type Decisions } from './decide.ts'
 import { Deltas } from './deltas.ts'
 import { applyIdentities } from './handles.ts'
 import { insertRows, writeRecords } from './insert.ts'
@@ -109,10 +109,12 @@ async function applyPrepared(
     const resyncRevs = await ownAccounts(tx, prepared.heads, actors)
     const vanished = prepared.ranges.length > 0 ? await findVanished(tx, prepared.ranges, resyncRevs, byBytes) : []
     const { newest, past: superseded } = fold([...vanished, ...prepared.versions])
-    const past = superseded.map((each) => endedBy(each, resyncRevs.get(each.version.did)))
     const known = await lookUp(
       tx,
       newest.map(({ uri }) => uri),
+    )
+    const past = superseded.map((each) =>
+      endedBy(endedByHeld(each, known.get(each.version.uri)), resyncRevs.get(each.version.did)),
     )
     const decided = decide(newest, known, resyncRevs)
     const loading = (await phase) === 'loading'
@@ -139,10 +141,11 @@ async function writeAll(
   const deltas = new Deltas()
   const ended = await rememberFacts(tx, collections, decided, folded)
   const leftovers = clearLeftovers ? decided.fresh : []
+  const several = new Set(folded.map(({ version: { uri } }) => uri))
   const removed = await removeRows(
     tx,
     collections,
-    [...decided.removed, ...decided.replaced, ...leftovers].map(toGoing),
+    [...decided.removed, ...decided.replaced, ...leftovers].map((version) => goingOf(version, several)),
     deltas,
   )
   writeRecords(tx, decided)
@@ -155,8 +158,9 @@ async function writeAll(
   deltas.flush(tx)
 }
 
-function toGoing({ uri, time, content }: Version): Going {
-  return { uri, at: time, deleted: !content }
+/** @param several those of which the batch brings other versions too: what it deletes may not be what the index holds, whose notifications go as at an edit */
+function goingOf({ uri, time, content }: Version, several: ReadonlySet<string>): Going {
+  return { uri, at: time, deleted: !content && !several.has(uri) }
 }
 
 /** Which records get rows, by collection, in the order of their list. */

@@ -132,6 +132,13 @@ function decideOne(
   } else decisions.stale++
 }
 
+/** As it ended by what the index holds, where that came after it and before what follows it in its batch, or after an export that only repeats it. */
+export function endedByHeld(past: Past, known: Known | undefined): Past {
+  const rev = known?.rev ?? ''
+  const isHeld = past.version.rev < rev && (rev < past.until || past.goesOn === true)
+  return isHeld ? supersededBy(past.version, known, rev) : past
+}
+
 function supersededBy(version: Version, known: Known | undefined, until: string): Past {
   const deleted = known?.state !== 'living'
   return { version, until, endedAt: known?.state === 'deleted' ? known.at : version.time, deleted }

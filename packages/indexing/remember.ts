@@ -269,11 +269,21 @@ async function sayFarewell(tx: Transaction, ended: readonly Ended[], notices: No
   ])
   const told = new Set(alreadyTold.rows.map(({ recordUri, reason }) => `${recordUri} ${reason}`))
   const living = new Set(alive.rows.map(({ uri }) => uri))
-  for (const { plugin, entry, told: all } of new Map(ended.map((e) => [e.entry.uri, e])).values()) {
+  for (const { plugin, entry, told: all } of newestOf(ended)) {
     if (living.has(entry.uri)) continue
     const untold = all.filter(({ reason }) => !told.has(`${entry.uri} ${reason}`))
     notices.add(plugin, entry, untold)
   }
+}
+
+/** Of each record the last version that ended: a batch may bring several, and one of before may be in the index. */
+function newestOf(ended: readonly Ended[]): Iterable<Ended> {
+  const newest = new Map<string, Ended>()
+  for (const one of ended) {
+    const seen = newest.get(one.entry.uri)
+    if (!seen || seen.version.rev < one.version.rev) newest.set(one.entry.uri, one)
+  }
+  return newest.values()
 }
 
 /** Asked after the batch's records are written: one that ended and was written anew is not gone. */

@@ -33,6 +33,8 @@ export interface Past {
   endedAt: string
   /** It was superseded by a deletion, not by another version. */
   deleted: boolean
+  /** What follows it is an export that repeats it: where that is no news it went on until what the index holds. */
+  goesOn?: boolean
 }
 
 export interface Folded {
@@ -65,9 +67,15 @@ export function fold(versions: Iterable<Version>): Folded {
 function superseded(versions: Version[]): Past[] {
   versions.sort((a, b) => (a.rev < b.rev ? -1 : a.rev > b.rev ? 1 : 0))
   return versions.flatMap((version, i) => {
-    const next = versions.slice(i + 1).find(({ rev }) => rev > version.rev)
-    return next ? [past(version, next)] : []
+    const later = versions.slice(i + 1).filter(({ rev }) => rev > version.rev)
+    const next = later.find((each) => !repeats(each, version))
+    if (next) return [past(version, next)]
+    return later[0] ? [{ ...past(version, later[0]), goesOn: true }] : []
   })
+}
+
+function repeats({ fromExport, content }: Version, version: Version): boolean {
+  return fromExport && content !== undefined && content.cid === version.content?.cid
 }
 
 /** `version` as superseded by `next`. */

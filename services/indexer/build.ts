@@ -9,6 +9,7 @@ import { labelEventCodec, peekDid, streamEventCodec } from '@sluice/events/codec
 import type { StreamEvent } from '@sluice/events/stream-event.ts'
 import { KnownActors } from '@sluice/indexing/own.ts'
 import { retry, DEFAULT_BACKOFF } from '@sluice/runtime/backoff.ts'
+import { describeError } from '@sluice/runtime/errors.ts'
 import { logRetry } from '@sluice/runtime/log.ts'
 import type { RoleContext } from '@sluice/runtime/main.ts'
 import type { Service } from '@sluice/runtime/service.ts'
@@ -116,7 +117,8 @@ interface Pools {
 async function openDatabase(context: RoleContext<IndexerConfig>, batches: number): Promise<Pools> {
   const { config, log, metrics, readiness, resources, signal } = context
   const { postgresUrl: url, postgresSchema: schema, poolSize, consumer } = config
-  const onIdleError = (error: Error): void => log.warn({ err: error }, 'an idle connection to PostgreSQL broke')
+  const onIdleError = (error: Error): void =>
+    log.warn({ error: describeError(error) }, 'an idle connection to PostgreSQL broke')
   const retries = metrics.counter({
     name: 'sluice_database_retries_total',
     help: 'Transactions that were tried again at once. Some deadlocks are normal with several indexers; many: look at what holds locks in pg_stat_activity.',

@@ -182,9 +182,22 @@ async function loadPairs(
     loadPastRelations(sql, asked, facts),
   ])
   for (const { index, uri, ...dated } of living) {
-    facts.addSpan(keys[index - 1]!, { since: writtenAt(dated, claimOfKey(uri, dated.createdAt)), fact: true })
+    facts.addSpan(keys[index - 1]!, { since: writtenAt(dated, claimOfKey(uri, dated.createdAt ?? '')), fact: true })
   }
 }
+
+/**
+ * The record that has the row, and those that say the same and wait: one of these may have been made earlier, and any of them holds. Of them so many, since anybody can follow
+ * somebody any number of times; that is no order, so beyond it which of them count is not told.
+ */
+const withWaiting = (holder: string): string => `(
+      select ${holder}.uri, ${holder}."createdAt"
+      union all select waiting.uri, (select json::json ->> 'createdAt' from record where record.uri = waiting.uri) from (
+        select uri from duplicate_record waiting where waiting."duplicateOf" = ${holder}.uri limit ${WAITING_MAX}
+      ) waiting
+    )`
+
+const WAITING_MAX = 100
 
 const FOLLOWS: Statement = {
   name: 'thread-follows',
@@ -193,7 +206,8 @@ const FOLLOWS: Statement = {
     from unnest($1::text[], $2::text[]) with ordinality as pair (creator, subject, index)
     cross join lateral (
       select uri, "createdAt" from follow ${oneOfKey({ 'follow.creator': 'pair.creator', 'follow."subjectDid"': 'pair.subject' })}
-    ) follow
+    ) holder
+    cross join lateral ${withWaiting('holder')} follow
     join record on ${keyed('record.uri', 'follow.uri')}`,
 }
 const LIST_ITEMS: Statement = {
@@ -203,7 +217,8 @@ const LIST_ITEMS: Statement = {
     from unnest($1::text[], $2::text[]) with ordinality as pair (list, member, index)
     cross join lateral (
       select uri, "createdAt" from list_item item ${oneOfKey({ 'item."listUri"': 'pair.list', 'item."subjectDid"': 'pair.member' })}
-    ) item
+    ) holder
+    cross join lateral ${withWaiting('holder')} item
     join record on ${keyed('record.uri', 'item.uri')}`,
 }
 

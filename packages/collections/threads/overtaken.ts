@@ -77,6 +77,10 @@ interface GatedReply {
  */
 const since = (row: string): string => `($2::text is null or age(${row}.xmin) <= age($2::text::xid8::xid))`
 
+/** Whether one that says the same and waits for it may have been written since that moment. */
+const isWaitingSince = (holder: string): string =>
+  `(select true from duplicate_record waiting where waiting."duplicateOf" = ${holder}.uri and ${since('waiting')} limit 1)`
+
 /** So many ancestors of as many posts are looked at, those that two share counted twice: more than one line of gone ones for each, as long as judging follows it. */
 const ABOVE_MAX = `1000 + ${PAST_LEVELS_MAX + 10} * count(*)`
 
@@ -143,8 +147,8 @@ const OVERTAKEN: Statement = {
     where ${since('gate')}
     union select gated.uri from gated
     cross join lateral (values (gated.owner, gated.creator), (gated.creator, gated.owner)) as pair (a, b)
-    cross join lateral (select xmin from follow ${oneOfKey({ 'follow.creator': 'pair.a', 'follow."subjectDid"': 'pair.b' })}) follow
-    where ${since('follow')}`,
+    cross join lateral (select uri, xmin from follow ${oneOfKey({ 'follow.creator': 'pair.a', 'follow."subjectDid"': 'pair.b' })}) follow
+    where ${since('follow')} or ${isWaitingSince('follow')}`,
 }
 
 const GATED_NOW: Statement = {
@@ -169,8 +173,8 @@ const OVERTAKEN_ON_LISTS: Statement = {
       from unnest($1::text[], $3::text[], $4::text[], $5::text[]) as named (uri, list, member, key) group by list, member, key
     ) asked cross join lateral (
       select from (
-        select xmin from list_item item ${oneOfKey({ 'item."listUri"': 'asked.list', 'item."subjectDid"': 'asked.member' })}
-      ) item where ${since('item')}
+        select uri, xmin from list_item item ${oneOfKey({ 'item."listUri"': 'asked.list', 'item."subjectDid"': 'asked.member' })}
+      ) item where ${since('item')} or ${isWaitingSince('item')}
       union all select from past_fact past where past.key = asked.key and ${since('past')}
       limit 1
     ) young`,

@@ -108,10 +108,10 @@ const CUT = ''
  * What is gone is no level: nothing of it changes from which it would be gone on later. Of one post one more than there is room for, at most.
  */
 const REPLIES = `lateral (
-        (select uri, 1 as levels from post where "replyParent" = below.uri limit $3::bigint + 1)
+        (select uri, 1 as levels, null as since from post where "replyParent" = below.uri limit $3::bigint + 1)
         union all
-        select case when n > $3::bigint then '${CUT}' else uri end, case when n > $3::bigint then 4 else 0 end from (
-          select uri, row_number() over () as n from past_fact
+        select case when n > $3::bigint then '${CUT}' else uri end, case when n > $3::bigint then 4 else 0 end, since from (
+          select uri, since, row_number() over () as n from past_fact
           where fact ->> 'parent' = below.uri and fact ->> 'parent' is not null limit $3::bigint + 1
         ) past
         offset 0
@@ -139,7 +139,7 @@ const REPLIES_FROM: Statement = {
     with recursive below (uri, time, depth) as (
       select uri, min(time), 0 from unnest($1::text[], $2::text[]) as above (uri, time) group by uri
       union
-      select reply.uri, below.time, greatest(depth + reply.levels, 1) from (
+      select reply.uri, case when reply.since >= below.time then '' else below.time end, greatest(depth + reply.levels, 1) from (
         select uri, min(time) as time, depth from (select uri, time, depth from below where depth < 4 offset 0) level group by uri, depth
       ) below cross join ${REPLIES}
     )
@@ -157,7 +157,7 @@ const REPLIES_FROM_EACH: Statement = {
       with recursive below (uri, time, depth) as (
         select above.uri, above.time, 0
         union
-        select reply.uri, below.time, greatest(depth + reply.levels, 1) from (
+        select reply.uri, case when reply.since >= below.time then '' else below.time end, greatest(depth + reply.levels, 1) from (
           select uri, time, depth from below where depth < 4 offset 0
         ) below cross join ${REPLIES}
       )

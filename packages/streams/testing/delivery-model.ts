@@ -106,7 +106,8 @@ export class DeliveryModel {
     for (const life of this.#lives.values()) {
       await (this.#random.chance(0.5) ? this.#crash(life) : this.#stop(life))
     }
-    // What a flush has taken comes again from upstream.
+    // What a flush has taken comes again from upstream, though nothing was appended since: who reads upstream asks Redis how far it is.
+    this.#cursor = await this.#redis.get(MODEL.cursor)
     while (Number(this.#cursor) < this.#events) await this.#append()
     await this.#live('last')
     for (let waited = 0; !(await isDone()); waited++) {
