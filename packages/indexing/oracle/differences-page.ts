@@ -52,6 +52,9 @@ const TAIL = `## Not differences, but worth knowing
   then, depends on which comes first. A version that arrives after two exports, in neither of which it is, ends at the head of the second; and one that was brought both by its own commit and by an export with that commit as its head counts from that on or from when it says, by
   which came first. Where an export comes before the commit whose version it repeats, and the path was emptied before that commit (written, deleted, written anew, exported) or a later export tells of
   it too (written, exported, edited, exported), replies may be judged as though that version had begun when it says and not with its commit, or as though an earlier one had gone on until that export.
+  Nobody hears of a like, a repost or a quote of a reply in a thread that they have muted, if the reply was there before it; where the reply comes later, they do, since a post that is not there counts as its own thread.
+  And of replies that answer each other in a circle, which only strangers' programs make, \`invalidReplyRoot\` depends on where judging comes upon the circle; nothing outside of it does.
+  And of more than a hundred records by which one account follows another, or a list names one, a gate asks a hundred.
   No other case is known in which what we write
   depends on the order of arrival. Commits of one account arrive in order, save after a takeover or a resync.
 - Of a record that only an export has brought nobody knows when it was written, so it counts from when it says on, in whatever order things arrive: a follow, a list item or a post from the time of its key, which is that of its first version; a gate from its \`createdAt\`. So
