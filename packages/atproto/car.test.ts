@@ -109,7 +109,7 @@ describe.each(READERS)('$name', ({ read }) => {
     expect(() => read(make())).toThrow(expect.objectContaining({ reason }))
   })
 
-  test('limits are limits', () => {
+  test('more blocks, or larger ones, than allowed are refused; as many as allowed are read', () => {
     expect(() => read(car, { ...LIMITS, blocks: blocks.length - 1 })).toThrow(
       expect.objectContaining({ reason: 'car-too-many-blocks' }),
     )

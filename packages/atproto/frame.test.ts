@@ -84,7 +84,7 @@ describe('frames become what they say', () => {
     expect(frameTypeOf(bytes)).toBe(t)
   })
 
-  test('an error frame', () => {
+  test('an error frame gives its name and message, each cut at 200 characters', () => {
     expect(decodeFrame(encodeErrorFrame('FutureCursor', 'ahead'))).toEqual({
       type: 'error',
       error: 'FutureCursor',

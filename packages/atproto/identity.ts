@@ -28,7 +28,7 @@ export type Resolution =
   /** What is there is no document of this DID. */
   | { status: 'invalid'; detail: string }
 
-export const IDENTITY_REFUSALS = ['identity-bad-document'] as const
+const IDENTITY_REFUSALS = ['identity-bad-document'] as const
 export type IdentityRefusal = (typeof IDENTITY_REFUSALS)[number]
 
 /** Not an object, which has a `constructor`: the name is whatever a stranger writes. */

@@ -74,7 +74,7 @@ describe('the signature of a label', () => {
     expect(labelSignature({ ...label, sig: { $bytes: 'AAAA' } }, key.did)).toBe('bad')
   })
 
-  test('may be absent', () => {
+  test('is told absent, and not bad, where there is none', () => {
     expect(labelSignature(unsigned, key.did)).toBe('absent')
   })
 })

@@ -20,7 +20,7 @@ export interface PlcOperation {
   document: Record<string, unknown> | undefined
 }
 
-export const PLC_LINE_REFUSALS = ['plc-bad-line'] as const
+const PLC_LINE_REFUSALS = ['plc-bad-line'] as const
 
 /**
  * The operation of a line; undefined when a later one has made it void.

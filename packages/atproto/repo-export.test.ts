@@ -180,7 +180,7 @@ describe('an export that is not true is refused by name', () => {
     )
   })
 
-  test('a high S', async () => {
+  test('a commit whose signature has a high S is refused', async () => {
     const unsigned = { did: repo.did, version: 3, rev: repo.rev, prev: null, data: link(repo.data) }
     const block = encodeCbor({ ...unsigned, sig: highS(repo.key.sign(encodeCbor(unsigned)), repo.key.curve) })
     await expect(read(writeCar(cidOf(block), [[cidOf(block), block], ...repo.blocks()]), repo)).rejects.toThrow(
@@ -219,7 +219,7 @@ describe('an export that is not true is refused by name', () => {
     ).rejects.toThrow(refusing(reason))
   })
 
-  test('limits', async () => {
+  test('a CAR beyond any of its limits is refused: bytes, blocks, bytes of a block', async () => {
     const car = repo.export()
     await expect(read(car, repo, {}, { ...SMALL, bytes: car.length - 1 })).rejects.toThrow(refusing('car-too-large'))
     await expect(read(car, repo, {}, { ...SMALL, blocks: 10 })).rejects.toThrow(refusing('car-too-many-blocks'))

@@ -13,7 +13,7 @@ import { createPublicKey, hash, verify, type KeyObject } from 'node:crypto'
 import { createRequire } from 'node:module'
 import { RefusedError } from '@sluice/runtime/errors.ts'
 import { decodeBase58 } from './base58.ts'
-import { Recent } from './recent.ts'
+import { LruMap } from './lru-map.ts'
 
 export const KEY_REFUSALS = ['key-unsupported'] as const
 export type KeyRefusal = (typeof KEY_REFUSALS)[number]
@@ -64,8 +64,8 @@ interface Checker {
  * Keys that were read. One for libsecp256k1 takes half a kilobyte, one of `node:crypto` 6.5: anybody may have any number of accounts, each with a key of p256,
  * and 100,000 of these were 650 MB of each thread. Reading one again takes 12 and 100 µs.
  */
-const addonCheckers = new Recent<Checker>(100_000)
-const nodeCheckers = new Recent<Checker>(10_000)
+const addonCheckers = new LruMap<Checker>(100_000)
+const nodeCheckers = new LruMap<Checker>(10_000)
 
 /**
  * Whether `signature` over `bytes` was made by `didKey`.

@@ -89,7 +89,7 @@ const DEFAULTS = {
   publicOnly: false,
 }
 
-export const SUBSCRIBE_REFUSALS = ['subscribe-not-public'] as const
+const SUBSCRIBE_REFUSALS = ['subscribe-not-public'] as const
 export type SubscribeRefusal = (typeof SUBSCRIBE_REFUSALS)[number]
 
 type Settled = Required<SubscriptionOptions>

@@ -138,7 +138,7 @@ describe('keys and records of an export are limited', () => {
     return { car, read }
   }
 
-  test('as the CAR is', async () => {
+  test('by the limit of the CAR: many keys of one record cannot unfold beyond it', async () => {
     const limits = { ...SMALL, bytes: 1_000_000 }
     const many = repeating(100, 50_000)
     expect(many.car.length).toBeLessThan(100_000)
@@ -146,14 +146,14 @@ describe('keys and records of an export are limited', () => {
     expect((await repeating(19, 50_000).read(limits)).recordCount).toBe(19)
   })
 
-  test('and by what came: 300 keys of one record are no 300 MB', async () => {
+  test('by what came: 300 keys of one record are no 300 MB', async () => {
     const many = repeating(300, 990_000)
     expect(many.car.length).toBeLessThan(1_100_000)
     await expect(many.read()).rejects.toThrow(refusing('car-too-large'))
     expect((await repeating(30, 990_000).read()).recordCount).toBe(30)
   })
 
-  test('and the more came, the more they may be', async () => {
+  test('by what came: the more that is, the more they may be', async () => {
     const more = Array.from({ length: 5 }, (_, i) => encodeCbor({ i, text: 'y'.repeat(900_000) }))
     await expect(repeating(70, 990_000).read()).rejects.toThrow(refusing('car-too-large'))
     expect((await repeating(70, 990_000, more).read()).recordCount).toBe(70)

@@ -100,7 +100,7 @@ export interface XrpcOptions {
 }
 
 /** For a whole repository. The largest are 300 MB and take minutes. */
-export const REPO_LIMITS = { totalMs: 300_000, bytes: 2 ** 31, bytesPerSecond: 2_000 } as const
+const REPO_LIMITS = { totalMs: 300_000, bytes: 2 ** 31, bytesPerSecond: 2_000 } as const
 
 /** How long to leave a host alone that says 429 and not how long. */
 const DEFAULT_RETRY_MS = 60_000

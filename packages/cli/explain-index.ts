@@ -5,7 +5,7 @@ import { collectionOfUri } from '@sluice/collections/define.ts'
 import { sortsByBytes } from '@sluice/database/collation.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import { build, firstRowOf } from '@sluice/database/typed.ts'
-import { recordsBetween, urisOf } from '@sluice/indexing/look-up.ts'
+import { recordsBetween, urisOf } from '@sluice/indexing/ranges.ts'
 import type { Settings } from './config.ts'
 
 export interface IndexPlace {

@@ -20,7 +20,7 @@ import { describe } from 'vitest'
 import { Output } from './output.ts'
 import { Session } from './session.ts'
 import { runCli } from './testing/run.ts'
-import { compareRepo, unsettle } from './verify-repo.ts'
+import { compareRepo, forgetAge } from './verify-repo.ts'
 
 const set = new CollectionSet(collections)
 const DOCUMENT = readFileSync(new URL('../../DATAPLANE_DEBUG.md', import.meta.url), 'utf8')
@@ -143,7 +143,7 @@ async function verify({ db, env }: Scene, did: string): Promise<void> {
   await using session = new Session(env, new Output({ json: false, colour: false, write: () => {} }), NEVER)
   const comparison = await compareRepo(await session.db(), set, repo, { time: new Date().toISOString() })
   expect(comparison.differing.map(({ difference }) => difference).sort()).toEqual(['extra', 'missing'])
-  await unsettle(await session.db(), comparison)
+  await forgetAge(await session.db(), comparison)
 }
 
 const NEVER = new AbortController().signal

@@ -15,11 +15,6 @@ import type { Output } from './output.ts'
 /** Redis or PostgreSQL does not answer. */
 class AwayError extends TransientError {
   override name = 'AwayError'
-  readonly server: 'Redis' | 'PostgreSQL'
-  constructor(server: 'Redis' | 'PostgreSQL', message: string, options?: ErrorOptions) {
-    super(message, options)
-    this.server = server
-  }
 }
 
 const CONNECT_MS = 5_000
@@ -95,7 +90,7 @@ export class Session implements AsyncDisposable {
     } catch (error) {
       await db.close()
       if (!(error instanceof TransientError)) throw error
-      throw new AwayError('PostgreSQL', `PostgreSQL at ${this.postgresPlace} is away: ${causeOf(error)}`, {
+      throw new AwayError(`PostgreSQL at ${this.postgresPlace} is away: ${causeOf(error)}`, {
         cause: error,
       })
     }
@@ -129,7 +124,7 @@ export class Session implements AsyncDisposable {
     } catch (error) {
       if (error instanceof FatalError || last instanceof FatalError) throw last ?? error
       const why = last ? causeOf(last) : `no answer within ${CONNECT_MS / 1000} s`
-      throw new AwayError('Redis', `Redis at ${this.redisPlace} is away: ${why}`, { cause: error })
+      throw new AwayError(`Redis at ${this.redisPlace} is away: ${why}`, { cause: error })
     } finally {
       clearTimeout(timer)
     }

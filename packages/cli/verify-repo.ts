@@ -4,8 +4,8 @@
  * The comparison: the export, verified whole, against `record`, and `record` against the rows that its collection makes of it. What is newer
  * in the index than the export's head is no difference: the live stream was faster than we.
  *
- * The repair changes nothing by itself. It makes the indexer take the record for one of unknown age, and sends it the record, or its deletion, as
- * an event at the export's head, by the stream of exports. So what arrives meanwhile by the live stream wins, as ever.
+ * The repair mends nothing by itself: it makes the indexer forget how new what it holds is (clears revs, removes tombstones), and sends it each record, or its deletion, as an event
+ * at the export's head, by the stream of exports. So what arrives meanwhile by the live stream wins, as ever.
  */
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { collectionOfUri } from '@sluice/collections/define.ts'
@@ -14,7 +14,7 @@ import { sortsByBytes } from '@sluice/database/collation.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
 import { rkeyOfUri, SEQ_BACKFILL, type CreateEvent, type StreamEvent } from '@sluice/events/stream-event.ts'
-import { recordsBetween, uriInOrder, urisOf } from '@sluice/indexing/look-up.ts'
+import { recordsBetween, uriInOrder, urisOf } from '@sluice/indexing/ranges.ts'
 import { prepare } from '@sluice/indexing/prepare.ts'
 
 export const DIFFERENCES = ['missing', 'extra', 'stale', 'without-rows'] as const
@@ -137,7 +137,7 @@ async function findWithoutRows(
 }
 
 /** Lets the indexer take these records anew. Only what is not newer than the export, under the lock of the account. Safe to repeat. */
-export async function unsettle(db: DatabasePool, { did, rev, differing }: Comparison): Promise<void> {
+export async function forgetAge(db: DatabasePool, { did, rev, differing }: Comparison): Promise<void> {
   const urisOf = (...wanted: Difference[]): string[] =>
     differing.filter(({ difference }) => wanted.includes(difference)).map(({ uri }) => uri)
   await transaction(db, { doing: `repairing ${did}` }, async (tx) => {

@@ -17,9 +17,6 @@ type Cell<T extends ColumnType> = T extends 'text'
       : unknown
 export type Columns = { readonly [name: string]: ColumnType }
 export type RowOf<C extends Columns> = { [K in keyof C]: Cell<C[K]> }
-/** What a column can hold; `jsonb?` columns hold any JSON value. */
-export type Value = unknown
-
 /** A table that records write to. */
 export interface Table {
   readonly name: string
@@ -38,7 +35,8 @@ export interface TableOf<C extends Columns> extends Table {
 
 export interface Row {
   table: Table
-  values: { [column: string]: Value }
+  /** `jsonb?` columns hold any JSON value. */
+  values: { [column: string]: unknown }
 }
 
 /** Declares a table. Columns that Postgres generates (`sortAt`) are left out. */
@@ -204,6 +202,13 @@ export interface Room {
   each: number
 }
 
+/** What `affects` is to look for. */
+export interface Asked {
+  unseen: Unseen
+  /** Default: as many as there are. */
+  room?: Room | undefined
+}
+
 /** A record, and from when on what hangs on it was written (TID; '': at any time). */
 export interface Beyond {
   uri: string
@@ -263,7 +268,7 @@ interface Common<R> {
   /** People are told of their own doing too. */
   notifiesSelf: boolean
   /** Who hears that the record was deleted. What was told of it before then stays. */
-  farewells?: (entry: Entry<R>) => Notification[]
+  deletionNotifications?: (entry: Entry<R>) => Notification[]
   /** Columns of the primary table that depend on other records. */
   derived: readonly string[]
   /** Those of them on which other records hang. Default: all. */
@@ -275,10 +280,8 @@ interface Common<R> {
   derivable?: Statement
   /** Versions that are superseded leave this fact behind. */
   remembers?: (entry: Entry<R>) => Fact
-  /**
-   * The records in the index whose derived columns or notifications may hang on these versions. Asked after the commit. `room` undefined: it looks at as many as there are. A version that was deleted at `rev` may stand for all that hangs on the record since then.
-   */
-  affects?: (sql: Sql, touched: readonly Touched<R>[], unseen: Unseen, room?: Room) => Promise<Affected>
+  /** The records in the index whose derived columns or notifications may hang on these versions. Asked after the commit. A version that was deleted at `rev` may stand for all that hangs on the record since then. */
+  affects?: (sql: Sql, touched: readonly Touched<R>[], asked: Asked) => Promise<Affected>
   /** All that `affects` would find if nothing is unseen, but in parts of at most so many, for versions on which any number hangs. Each part is asked for when it is wanted. */
   affectsInParts?: (sql: Sql, touched: readonly Touched<R>[], atOnce: number) => AsyncIterable<string[]>
 }

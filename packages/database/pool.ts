@@ -11,6 +11,7 @@
  */
 import { Pool, TypeOverrides, types } from 'pg'
 import type { PoolClient, QueryResult, QueryResultRow } from 'pg'
+import { orAbort } from '@sluice/runtime/abort.ts'
 import { FatalError } from '@sluice/runtime/errors.ts'
 import { withArraysEncoded } from './array.ts'
 import { PoolStarvedError, classify, type RetriedReason } from './errors.ts'
@@ -120,18 +121,12 @@ export class DatabasePool implements AsyncDisposable {
   async acquire(signal?: AbortSignal): Promise<PoolClient> {
     signal?.throwIfAborted()
     const lent = this.#pool.connect()
-    if (signal === undefined) return await lent.catch((error: unknown) => this.#failed(error))
-    const { promise: aborted, reject } = Promise.withResolvers<never>()
-    const onAbort = (): void => reject(signal.reason as Error)
-    signal.addEventListener('abort', onAbort)
     try {
-      return await Promise.race([lent, aborted])
+      return await (signal ? orAbort(signal, lent) : lent)
     } catch (error) {
-      if (!signal.aborted) this.#failed(error)
+      if (!signal?.aborted) this.#failed(error)
       lent.then((client) => client.release(), () => {}) // prettier-ignore
       throw error
-    } finally {
-      signal.removeEventListener('abort', onAbort)
     }
   }
 

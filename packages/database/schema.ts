@@ -79,7 +79,7 @@ interface Sorted {
   sortAt: GeneratedAlways<string>
 }
 
-export interface ActorTable {
+interface ActorTable {
   did: string
   handle: string | null
   indexedAt: string
@@ -94,11 +94,11 @@ export interface ActorTable {
   ageAssuranceRegionCode: string | null
 }
 
-export interface ActorBlockTable extends RowOfRecord, Sorted {
+interface ActorBlockTable extends RowOfRecord, Sorted {
   subjectDid: string
 }
 
-export interface ActorSyncTable {
+interface ActorSyncTable {
   did: string
   commitCid: string
   repoRev: string | null
@@ -109,14 +109,14 @@ export interface ActorSyncTable {
 }
 
 /** A second record about the same pair; it waits to take the place of `duplicateOf`. */
-export interface DuplicateRecordTable {
+interface DuplicateRecordTable {
   uri: string
   cid: string
   duplicateOf: string
   indexedAt: string
 }
 
-export interface FeedGeneratorTable extends RowOfRecord, Sorted {
+interface FeedGeneratorTable extends RowOfRecord, Sorted {
   feedDid: string
   displayName: string | null
   description: string | null
@@ -124,7 +124,7 @@ export interface FeedGeneratorTable extends RowOfRecord, Sorted {
   avatarCid: string | null
 }
 
-export interface FeedItemTable {
+interface FeedItemTable {
   uri: string
   cid: string
   type: 'post' | 'repost'
@@ -133,11 +133,11 @@ export interface FeedItemTable {
   sortAt: string
 }
 
-export interface FollowTable extends RowOfRecord, Sorted {
+interface FollowTable extends RowOfRecord, Sorted {
   subjectDid: string
 }
 
-export interface LabelTable {
+interface LabelTable {
   src: string
   uri: string
   /** Empty when the label is about every version. */
@@ -148,16 +148,16 @@ export interface LabelTable {
   exp: string | null
 }
 
-export interface LabelerTable extends RowOfRecord, Sorted {}
+interface LabelerTable extends RowOfRecord, Sorted {}
 
-export interface LikeTable extends RowOfRecord, Sorted {
+interface LikeTable extends RowOfRecord, Sorted {
   subject: string
   subjectCid: string
   via: string | null
   viaCid: string | null
 }
 
-export interface ListTable extends RowOfRecord, Sorted {
+interface ListTable extends RowOfRecord, Sorted {
   name: string
   purpose: string
   description: string | null
@@ -165,16 +165,16 @@ export interface ListTable extends RowOfRecord, Sorted {
   avatarCid: string | null
 }
 
-export interface ListBlockTable extends RowOfRecord, Sorted {
+interface ListBlockTable extends RowOfRecord, Sorted {
   subjectUri: string
 }
 
-export interface ListItemTable extends RowOfRecord, Sorted {
+interface ListItemTable extends RowOfRecord, Sorted {
   subjectDid: string
   listUri: string
 }
 
-export interface NotificationTable {
+interface NotificationTable {
   id: Generated<number>
   /** Who is notified. */
   did: string
@@ -186,14 +186,14 @@ export interface NotificationTable {
   sortAt: string
 }
 
-export interface OpThreadReplyTable {
+interface OpThreadReplyTable {
   rootUri: string
   parentUri: string
   uri: string
   deletedAt: string | null
 }
 
-export interface PostTable extends RowOfRecord, Sorted {
+interface PostTable extends RowOfRecord, Sorted {
   text: string
   replyRoot: string | null
   replyRootCid: string | null
@@ -208,7 +208,7 @@ export interface PostTable extends RowOfRecord, Sorted {
   hasPostGate: boolean | null
 }
 
-export interface PostAggTable {
+interface PostAggTable {
   uri: string
   likeCount: Generated<number>
   replyCount: Generated<number>
@@ -217,7 +217,7 @@ export interface PostAggTable {
   bookmarkCount: Generated<number>
 }
 
-export interface PostEmbedExternalTable {
+interface PostEmbedExternalTable {
   postUri: string
   uri: string
   title: string
@@ -225,7 +225,7 @@ export interface PostEmbedExternalTable {
   thumbCid: string | null
 }
 
-export interface PostEmbedImageTable {
+interface PostEmbedImageTable {
   postUri: string
   /** A number in text. */
   position: string
@@ -233,23 +233,23 @@ export interface PostEmbedImageTable {
   alt: string
 }
 
-export interface PostEmbedRecordTable {
+interface PostEmbedRecordTable {
   postUri: string
   embedUri: string
   embedCid: string
 }
 
-export interface PostEmbedVideoTable {
+interface PostEmbedVideoTable {
   postUri: string
   videoCid: string
   alt: string | null
 }
 
-export interface GateTable extends RowOfRecord {
+interface GateTable extends RowOfRecord {
   postUri: string
 }
 
-export interface ProfileTable extends RowOfRecord {
+interface ProfileTable extends RowOfRecord {
   displayName: string | null
   description: string | null
   avatarCid: string | null
@@ -259,14 +259,14 @@ export interface ProfileTable extends RowOfRecord {
   pinnedPostCid: string | null
 }
 
-export interface ProfileAggTable {
+interface ProfileAggTable {
   did: string
   followersCount: Generated<number>
   followsCount: Generated<number>
   postsCount: Generated<number>
 }
 
-export interface QuoteTable extends Sorted {
+interface QuoteTable extends Sorted {
   /** The post that quotes. */
   uri: string
   cid: string
@@ -277,7 +277,7 @@ export interface QuoteTable extends Sorted {
 }
 
 /** Every living record, whatever its collection. */
-export interface RecordTable {
+interface RecordTable {
   uri: string
   cid: string
   did: string
@@ -291,22 +291,22 @@ export interface RecordTable {
   fromExport: boolean | null
 }
 
-export interface ReferenceListOptOutTable extends RowOfRecord, Sorted {
+interface ReferenceListOptOutTable extends RowOfRecord, Sorted {
   subjectUri: string
 }
 
-export interface RepostTable extends RowOfRecord, Sorted {
+interface RepostTable extends RowOfRecord, Sorted {
   subject: string
   subjectCid: string
   via: string | null
   viaCid: string | null
 }
 
-export interface StarterPackTable extends RowOfRecord, Sorted {
+interface StarterPackTable extends RowOfRecord, Sorted {
   name: string | null
 }
 
-export interface VerificationTable extends RowOfRecord {
+interface VerificationTable extends RowOfRecord {
   rkey: string
   subject: string
   handle: string

@@ -57,11 +57,11 @@ async function once<T>(pool: DatabasePool, work: (tx: Transaction) => Promise<T>
   let discard: boolean | undefined
   try {
     const result = await work(tx)
-    await tx.settle()
+    await tx.answered()
     await commit(client)
     return result
   } catch (error) {
-    await tx.settle().catch(() => {})
+    await tx.answered().catch(() => {})
     const cause = tx.failure ?? error
     discard = verdictOf(cause)?.discard === true || !(await rolledBack(client))
     throw cause
@@ -134,7 +134,7 @@ export class Transaction {
   }
 
   /** Waits for all statements; rejects with the first failure. */
-  async settle(): Promise<void> {
+  async answered(): Promise<void> {
     await Promise.allSettled(this.#pending)
     if (this.failure !== undefined) throw this.failure
   }

@@ -10,7 +10,7 @@
  * other (a reply for its parent, a gate for its replies) is settled after the commit, when everything that ran concurrently is visible.
  */
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
-import type { Collection, Notification, Written } from '@sluice/collections/define.ts'
+import type { Collection, Notification } from '@sluice/collections/define.ts'
 import { sortsByBytes } from '@sluice/database/collation.ts'
 import { transaction, type Transaction } from '@sluice/database/transaction.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
@@ -19,21 +19,22 @@ import { crashPoint } from '@sluice/runtime/crash-points.ts'
 import { applyAccounts } from './accounts.ts'
 import { writeLoading } from './bulk/load.ts'
 import { readPhase } from './bulk/phase.ts'
-import { contend, writeContest, type Contest } from './contend.ts'
+import { contend, NO_CONTEST, writeContest, type Contest } from './contend.ts'
 import { decide, endedByHeld, type Decisions } from './decide.ts'
 import { Deltas } from './deltas.ts'
 import { applyIdentities } from './handles.ts'
 import { insertRows, writeRecords } from './insert.ts'
-import { findVanished, inParts, lookUp, REMOVED_MAX } from './look-up.ts'
-import { Notices } from './notify.ts'
+import { lookUp } from './look-up.ts'
+import { NotificationBatch } from './notify.ts'
 import { ownAccounts, type KnownActors } from './own.ts'
 import { prepare, prepareRanges, type Prepared, type Range, type Refused } from './prepare.ts'
+import { findVanished, inParts, REMOVED_MAX } from './ranges.ts'
 import { rememberEnded, rememberFacts } from './remember.ts'
-import { removeRows, type Going, type Removed } from './remove.ts'
+import { displaced, goingOf, removeRows, type Removed } from './remove.ts'
 import { settle, unsettled, type BatchRoom } from './settle.ts'
 import { sqlOf } from './sql.ts'
 import { BEGAN, type Began } from './unseen.ts'
-import { endedBy, fold, type Past, type Version } from './version.ts'
+import { endedBy, fold, writtenOf, type Past } from './version.ts'
 
 export interface Applied {
   inserted: number
@@ -141,26 +142,20 @@ async function writeAll(
   const deltas = new Deltas()
   const ended = await rememberFacts(tx, collections, decided, folded)
   const leftovers = clearLeftovers ? decided.fresh : []
-  const several = new Set(folded.map(({ version: { uri } }) => uri))
   const removed = await removeRows(
     tx,
     collections,
-    [...decided.removed, ...decided.replaced, ...leftovers].map((version) => goingOf(version, several)),
+    goingOf([...decided.removed, ...decided.replaced, ...leftovers], folded),
     deltas,
   )
   writeRecords(tx, decided)
   const contests = await contendAll(tx, collections, decided, removed, deltas)
-  const notices = new Notices()
+  const notices = new NotificationBatch()
   await rememberEnded(tx, ended, notices)
   for (const [plugin, contest] of contests) await insertAll(tx, plugin, contest, deltas, notices)
   await notices.flush(tx)
   // Last: everybody's likes meet in the counters of the same few posts, and whoever holds these holds up the others until the commit.
   deltas.flush(tx)
-}
-
-/** @param several those of which the batch brings other versions too: what it deletes may not be what the index holds, whose notifications go as at an edit */
-function goingOf({ uri, time, content }: Version, several: ReadonlySet<string>): Going {
-  return { uri, at: time, deleted: !content && !several.has(uri) }
 }
 
 /** Which records get rows, by collection, in the order of their list. */
@@ -174,7 +169,7 @@ async function contendAll(
   const news = Map.groupBy([...fresh, ...replaced], ({ collection }) => collection)
   const contests = await Promise.all(
     collections.plugins.map(async (plugin): Promise<[Collection, Contest]> => {
-      const written = (news.get(plugin.nsid) ?? []).flatMap(toWritten)
+      const written = (news.get(plugin.nsid) ?? []).flatMap(writtenOf)
       const vacated = removed.get(plugin.nsid) ?? []
       if (plugin.unique.length === 0 || written.length + vacated.length === 0)
         return [plugin, { ...NO_CONTEST, winners: written }]
@@ -182,21 +177,9 @@ async function contendAll(
     }),
   )
   const dethroned = contests.flatMap(([, contest]) => contest.dethroned)
-  await removeRows(
-    tx,
-    collections,
-    dethroned.map((uri) => ({ uri, at: '', deleted: false })),
-    deltas,
-  )
+  await removeRows(tx, collections, dethroned.map(displaced), deltas)
   for (const [, contest] of contests) writeContest(tx, contest)
   return new Map(contests)
-}
-
-const NO_CONTEST: Contest = { winners: [], heirs: [], dethroned: [], waiting: [], promoted: [], repointed: [] }
-
-function toWritten({ content }: Version): Written[] {
-  const indexed = content?.indexed
-  return indexed ? [{ entry: indexed.entry, rows: indexed.plugin.rows(indexed.entry) }] : []
 }
 
 async function insertAll(
@@ -204,7 +187,7 @@ async function insertAll(
   plugin: Collection,
   { winners, heirs }: Contest,
   deltas: Deltas,
-  notices: Notices,
+  notices: NotificationBatch,
 ): Promise<void> {
   if (winners.length + heirs.length === 0) return
   const derived = (await plugin.derive?.(sqlOf(tx), winners)) ?? new Map<string, Notification[]>()

@@ -1,7 +1,7 @@
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import { Random } from '@sluice/sandbox/random.ts'
 import { describe, expect, test } from 'vitest'
-import { applyOrBisect, Witnesses } from './bisect.ts'
+import { applyOrBisect, DefectBudget } from './bisect.ts'
 
 const poisoned = new RefusedError('invalid-text', 'poison')
 
@@ -22,7 +22,7 @@ class Store {
       if (part.some((event) => this.#poison.has(event))) throw poisoned
       this.applied.push(...part)
     }
-    return applyOrBisect(events, apply, async (event) => void this.refused.push(event), new Witnesses())
+    return applyOrBisect(events, apply, async (event) => void this.refused.push(event), new DefectBudget())
   }
 }
 
@@ -70,7 +70,7 @@ describe('applyOrBisect', () => {
       upTo(8),
       async () => Promise.reject(outage),
       async (event) => void refused.push(event),
-      new Witnesses(),
+      new DefectBudget(),
     )
     await expect(run).rejects.toBe(outage)
     expect(refused).toEqual([])
@@ -84,14 +84,14 @@ describe('applyOrBisect', () => {
       if (part.includes(7)) throw outage
       applied.push(...part)
     }
-    await expect(applyOrBisect(upTo(8), apply, async () => {}, new Witnesses())).rejects.toBe(outage)
+    await expect(applyOrBisect(upTo(8), apply, async () => {}, new DefectBudget())).rejects.toBe(outage)
     expect(applied).toEqual([0, 1, 2, 3])
   })
 
   test('when a dead letter cannot be stored, that is thrown on: the event must not be lost', async () => {
     const full = new TransientError('redis is full')
     const apply = async (): Promise<void> => Promise.reject(poisoned)
-    await expect(applyOrBisect([1], apply, async () => Promise.reject(full), new Witnesses())).rejects.toBe(full)
+    await expect(applyOrBisect([1], apply, async () => Promise.reject(full), new DefectBudget())).rejects.toBe(full)
   })
 })
 
@@ -99,7 +99,7 @@ describe('applyOrBisect', () => {
 class Buggy {
   readonly applied: number[] = []
   readonly letters: { event: number; error: RefusedError }[] = []
-  readonly witnesses = new Witnesses()
+  readonly defectBudget = new DefectBudget()
 
   /** @param trips whether an event is one that we trip over */
   run(events: readonly number[], trips: (event: number) => boolean): Promise<void> {
@@ -112,7 +112,7 @@ class Buggy {
       events,
       apply,
       async (event, error) => void this.letters.push({ event, error }),
-      this.witnesses,
+      this.defectBudget,
     )
   }
 }
@@ -133,7 +133,7 @@ describe('an error of no class', () => {
     await buggy.run(upTo(60), () => false)
     await buggy.run([60], () => true)
     expect(buggy.letters.map(({ event }) => event)).toEqual([60])
-    // The witnesses of one are not those of the next.
+    // What one has spent the next cannot.
     await expect(buggy.run([61], () => true)).rejects.toThrow('tripped over 61')
     expect(buggy.letters).toHaveLength(1)
   })
@@ -168,12 +168,12 @@ describe('an error of no class', () => {
   })
 
   test('after which not even nothing can be applied gives nobody up', async () => {
-    const witnesses = new Witnesses()
+    const defectBudget = new DefectBudget()
     await applyOrBisect(
       upTo(1_000),
       async () => {},
       async () => {},
-      witnesses,
+      defectBudget,
     )
     const ended = new Error('the pool has ended')
     const refused: number[] = []
@@ -181,7 +181,7 @@ describe('an error of no class', () => {
       [1],
       async () => Promise.reject(ended),
       async (event) => void refused.push(event),
-      witnesses,
+      defectBudget,
     )
     await expect(run).rejects.toBe(ended)
     expect(refused).toEqual([])
@@ -191,7 +191,7 @@ describe('an error of no class', () => {
     const error = Object.assign(new Error('EMFILE: too many open files'), { code: 'EMFILE', syscall: 'open' })
     const apply = async (part: readonly number[]): Promise<void> =>
       part.includes(3) ? Promise.reject(error) : undefined
-    const run = applyOrBisect(upTo(1_000), apply, async () => Promise.reject(new Error('refused')), new Witnesses())
+    const run = applyOrBisect(upTo(1_000), apply, async () => Promise.reject(new Error('refused')), new DefectBudget())
     await expect(run).rejects.toBe(error)
   })
 })

@@ -11,27 +11,27 @@ import { describeError, FatalError, isAbort, RefusedError, TransientError } from
 /** The reason of an event that was given up because of an error of no class. */
 export const DEFECT = 'defect'
 
-/** So many events go through for each that is given up because of an error of no class. */
-const WITNESSES = 50
+/** So many events must have been applied for each that is given up because of an error of no class. */
+const APPLIED_PER_DEFECT = 50
 /** So many are given up at a time, however many went through before. */
 const DEFECTS_MAX = 3
 
 /**
- * Evidence that an unclassified error is about one event and not about us: how many other events went through, in this batch and before. One per consumer, as old as
- * the process, so an error that hits from the very first event never costs an event, however often we restart.
+ * How many events may be given up because of an error of no class: one for each `APPLIED_PER_DEFECT` that were applied, in this batch and before, since those are the evidence that the
+ * error is about the event and not about us. One per consumer, as old as the process, so an error that hits from the very first event never costs an event, however often we restart.
  */
-export class Witnesses {
+export class DefectBudget {
   #events = 0
 
-  /** So many events went through. */
-  heard(events: number): void {
-    this.#events = Math.min(WITNESSES * DEFECTS_MAX, this.#events + events)
+  /** So many events were applied. */
+  applied(events: number): void {
+    this.#events = Math.min(APPLIED_PER_DEFECT * DEFECTS_MAX, this.#events + events)
   }
 
-  /** Whether so many can be given up; those who come next need witnesses of their own then. */
-  convict(events: number): boolean {
-    if (this.#events < events * WITNESSES) return false
-    this.#events -= events * WITNESSES
+  /** Whether so many may be given up; if so, they are paid for. */
+  spend(events: number): boolean {
+    if (this.#events < events * APPLIED_PER_DEFECT) return false
+    this.#events -= events * APPLIED_PER_DEFECT
     return true
   }
 }
@@ -52,18 +52,18 @@ export async function applyOrBisect<E>(
   events: readonly E[],
   apply: Apply<E>,
   refuse: Refuse<E>,
-  witnesses: Witnesses,
+  defectBudget: DefectBudget,
 ): Promise<void> {
-  const heard: Apply<E> = async (part) => {
+  const applyCounted: Apply<E> = async (part) => {
     await apply(part)
-    witnesses.heard(part.length)
+    defectBudget.applied(part.length)
   }
   const suspects: Suspect<E>[] = []
-  await search(events, heard, refuse, suspects)
+  await search(events, applyCounted, refuse, suspects)
   if (suspects.length === 0) return
   // When not even nothing can be applied, it is not about these events.
   await apply([])
-  if (!witnesses.convict(suspects.length)) throw suspects[0]!.error
+  if (!defectBudget.spend(suspects.length)) throw suspects[0]!.error
   for (const { event, error } of suspects) await refuse(event, defectOf(error))
 }
 

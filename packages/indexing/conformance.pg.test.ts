@@ -92,12 +92,14 @@ class Bench implements AsyncDisposable {
     expect.soft(found, plugin.nsid).toEqual(wanted)
   }
 
-  /** Nothing of it is left but what outlives it: a tombstone, and farewells. */
+  /** Nothing of it is left but what outlives it: a tombstone, and notifications of its deletion. */
   async expectGone(plugin: Collection, event: CreateEvent): Promise<void> {
     const { notifications, ...found } = await footprint(this.db, plugin, uriOf(event))
-    expect.soft(found, plugin.nsid).toEqual({ rows: {}, isEntombed: true })
+    expect.soft(found, plugin.nsid).toEqual({ rows: {}, hasTombstone: true })
     const entry = entryOf(event)
-    const told = plugin.farewells ? [...plugin.notifications(entry), ...plugin.farewells(entry)] : []
+    const told = plugin.deletionNotifications
+      ? [...plugin.notifications(entry), ...plugin.deletionNotifications(entry)]
+      : []
     expect
       .soft(notifications, plugin.nsid)
       .toEqual(told.map(({ did, reason, reasonSubject }) => `${did} ${reason} ${reasonSubject}`).sort())
@@ -272,7 +274,7 @@ describe('every collection', () => {
         contested++
         const waiting = { json: JSON.stringify(record), cid: second.cid, duplicateOf: uriOf(first) }
         const found = await footprint(bench.db, plugin, uriOf(second))
-        expect.soft(found, plugin.nsid).toEqual({ ...waiting, rows: {}, notifications: [], isEntombed: false })
+        expect.soft(found, plugin.nsid).toEqual({ ...waiting, rows: {}, notifications: [], hasTombstone: false })
         await bench.apply([deleted(first, 3)])
         await bench.expectGone(plugin, first)
         await bench.expectIndexed(plugin, second)

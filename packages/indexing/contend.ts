@@ -7,7 +7,7 @@
  */
 import type { Transaction } from '@sluice/database/transaction.ts'
 import { oneOfKey } from '@sluice/collections/by-key.ts'
-import type { Collection, Entry, Notification, Row, Written } from '@sluice/collections/define.ts'
+import type { Collection, Entry, Notification, Row, Statement, Written } from '@sluice/collections/define.ts'
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { mapEntries } from './entry.ts'
 import type { RemovedRow } from './remove.ts'
@@ -35,6 +35,16 @@ export interface Contest {
   promoted: string[]
   /** Waiting records whose winner is another now. */
   repointed: { from: string; to: string }[]
+}
+
+/** Nobody stands in anybody's way. */
+export const NO_CONTEST: Readonly<Contest> = {
+  winners: [],
+  heirs: [],
+  dethroned: [],
+  waiting: [],
+  promoted: [],
+  repointed: [],
 }
 
 /** Decides who has the rows of one collection, given the new records and the rows just removed. */
@@ -153,7 +163,7 @@ async function findHolders(
 }
 
 /** More than one of a key only while a bulk load is being finished; its tables have just been counted then. */
-function holdersOf(table: string, unique: readonly string[]): { name: string; text: string } {
+function holdersOf(table: string, unique: readonly string[]): Statement {
   const columns = unique.map((column) => `"${column}"`)
   const key = Object.fromEntries(columns.map((column) => [`held.${column}`, `key.${column}`]))
   const held = `select held.uri, held.cid, held."indexedAt" from "${table}" as held`

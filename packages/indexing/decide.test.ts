@@ -27,7 +27,7 @@ function decided(one: Version, known?: Known, resyncRev?: string): Decisions {
 /** The lists that hold the version, by name, and whether it was stale. */
 function fate(decisions: Decisions): string[] {
   // prettier-ignore
-  const lists = ['fresh', 'replaced', 'confirmed', 'removed', 'entombed', 'doubted', 'exhumed', 'repeated', 'past'] as const
+  const lists = ['fresh', 'replaced', 'confirmed', 'removed', 'tombstoned', 'doubted', 'resurrected', 'repeated', 'past'] as const
   return [...lists.filter((list) => decisions[list].length > 0), ...(decisions.stale > 0 ? ['stale'] : [])]
 }
 
@@ -65,15 +65,15 @@ describe('one path', () => {
       [list],
     ]),
     ['other content over a row of another indexer', version('1', 'y'), living(null), ['replaced']],
-    ['the deletion of what lives', version('2', null), living('1'), ['removed', 'entombed']],
-    ['the deletion of what another indexer wrote', version('1', null), living(null), ['removed', 'entombed']],
-    ['the deletion of what was never seen', version('2', null), undefined, ['entombed']],
+    ['the deletion of what lives', version('2', null), living('1'), ['removed', 'tombstoned']],
+    ['the deletion of what another indexer wrote', version('1', null), living(null), ['removed', 'tombstoned']],
+    ['the deletion of what was never seen', version('2', null), undefined, ['tombstoned']],
     ['a deletion older than what lives', version('1', null), living('2'), ['past', 'stale']],
-    ['a second, later deletion', version('3', null), deleted('2'), ['entombed']],
+    ['a second, later deletion', version('3', null), deleted('2'), ['tombstoned']],
     ['a deletion again', version('2', null), deleted('2'), ['repeated', 'stale']],
     ['a create older than the deletion', version('1', 'x'), deleted('2'), ['past', 'stale']],
     ['a create of the deletion’s own commit', version('2', 'x'), deleted('2'), ['repeated', 'stale']],
-    ['a create after the deletion', version('3', 'x'), deleted('2'), ['fresh', 'exhumed', 'past']],
+    ['a create after the deletion', version('3', 'x'), deleted('2'), ['fresh', 'resurrected', 'past']],
   ])('%s', (_, one, known, lists) => {
     expect(fate(decided(one, known))).toEqual(lists)
   })
@@ -107,23 +107,23 @@ describe('below the watermark of a resync', () => {
   })
 
   test('a deletion of what is not there counts: it says no more than the export, and when what was dropped ended', () => {
-    expect(fate(decided(version('4', null), undefined, '5'))).toEqual(['entombed', 'past'])
-    expect(fate(decided(version('4', null), deleted('3'), '5'))).toEqual(['entombed', 'past'])
+    expect(fate(decided(version('4', null), undefined, '5'))).toEqual(['tombstoned', 'past'])
+    expect(fate(decided(version('4', null), deleted('3'), '5'))).toEqual(['tombstoned', 'past'])
   })
 
   test('a deletion of what lives is in doubt: the export may have it again', () => {
     expect(fate(decided(version('4', null), living('3'), '5'))).toEqual(['doubted', 'past', 'stale'])
     // But in the row of another indexer it would have left its rev.
-    expect(fate(decided(version('4', null), living(null), '5'))).toEqual(['removed', 'entombed', 'past'])
-    expect(fate(decided(version('6', null), living('3'), '5'))).toEqual(['removed', 'entombed'])
+    expect(fate(decided(version('4', null), living(null), '5'))).toEqual(['removed', 'tombstoned', 'past'])
+    expect(fate(decided(version('6', null), living('3'), '5'))).toEqual(['removed', 'tombstoned'])
   })
 
   test.each([
-    ['the export does not have', version('5', null, { fromExport: true }), ['removed', 'entombed', 'past']],
-    ['the export has', version('5', 'x', { fromExport: true }), ['confirmed', 'exhumed', 'past']],
-    ['is deleted later', version('6', null), ['removed', 'entombed', 'past']],
-    ['is written later', version('6', 'x'), ['confirmed', 'exhumed', 'past']],
-    ['is another later', version('6', 'y'), ['replaced', 'exhumed', 'past']],
+    ['the export does not have', version('5', null, { fromExport: true }), ['removed', 'tombstoned', 'past']],
+    ['the export has', version('5', 'x', { fromExport: true }), ['confirmed', 'resurrected', 'past']],
+    ['is deleted later', version('6', null), ['removed', 'tombstoned', 'past']],
+    ['is written later', version('6', 'x'), ['confirmed', 'resurrected', 'past']],
+    ['is another later', version('6', 'y'), ['replaced', 'resurrected', 'past']],
   ])('what %s ended by the deletion that was in doubt', (_, next, lists) => {
     const decisions = decided(next, { ...living('3'), doubt: { rev: '4', at: 'time of 4' } }, '5')
     expect(fate(decisions)).toEqual(lists)
@@ -173,9 +173,9 @@ test('any order of the same versions ends in the one with the highest rev', () =
     for (let i = 0; i < 30; i++) {
       let known: Known | undefined
       for (const one of random.shuffled(history.slice(0, length))) {
-        const { fresh, replaced, confirmed, entombed } = decided(one, known)
+        const { fresh, replaced, confirmed, tombstoned } = decided(one, known)
         for (const { rev, content } of [...fresh, ...replaced, ...confirmed]) known = living(rev, content!.cid)
-        for (const { rev } of entombed) known = deleted(rev)
+        for (const { rev } of tombstoned) known = deleted(rev)
       }
       expect(known).toEqual(highest.content ? living(highest.rev, highest.content.cid) : deleted(highest.rev))
     }
@@ -192,10 +192,14 @@ class Path {
     const known: Known | undefined = this.row
       ? { state: 'living', ...this.row, ...(this.tombstone ? { doubt: this.tombstone } : {}) }
       : this.tombstone && { state: 'deleted', ...this.tombstone }
-    const { fresh, replaced, confirmed, removed, entombed, doubted, exhumed } = decided(one, known, this.resyncRev)
+    const { fresh, replaced, confirmed, removed, tombstoned, doubted, resurrected } = decided(
+      one,
+      known,
+      this.resyncRev,
+    )
     if (removed.length > 0) this.row = undefined
-    if (exhumed.length > 0) this.tombstone = undefined
-    for (const { rev, time: at } of entombed)
+    if (resurrected.length > 0) this.tombstone = undefined
+    for (const { rev, time: at } of tombstoned)
       if (!this.tombstone || this.tombstone.rev < rev) this.tombstone = { rev, at }
     for (const { rev, time: at } of doubted)
       if (!this.tombstone || this.tombstone.rev > rev) this.tombstone = { rev, at }

@@ -26,7 +26,7 @@ export interface Decisions {
   /** A row of a record that is gone: remove. */
   removed: Version[]
   /** Paths whose tombstone is set or raised: all deletions that are news. */
-  entombed: Version[]
+  tombstoned: Version[]
   /**
    * Deletions of what lives, below the watermark of a resync. Was the record written anew after them? If the export has it with the same content, its row was left as it was;
    * and the part of the export that tells may be still to come. So the row stays, with a tombstone beside it until the next version of the path. (It stays wrongly when the export
@@ -34,7 +34,7 @@ export interface Decisions {
    */
   doubted: Version[]
   /** Paths whose tombstone ends, because the record was written anew. */
-  exhumed: Version[]
+  resurrected: Version[]
   /** How many were no news. */
   stale: number
   /** Among these: written by this very commit before. Their batch may have died halfway. */
@@ -64,9 +64,9 @@ export function decide(
     replaced: [],
     confirmed: [],
     removed: [],
-    entombed: [],
+    tombstoned: [],
     doubted: [],
-    exhumed: [],
+    resurrected: [],
     stale: 0,
     repeated: [],
     past: [],
@@ -84,7 +84,7 @@ function decideOne(
   known: Known | undefined,
   resyncRev: string | undefined,
 ): void {
-  const { fresh, replaced, confirmed, removed, entombed, doubted, exhumed } = decisions
+  const { fresh, replaced, confirmed, removed, tombstoned, doubted, resurrected } = decisions
   if (known && known.rev !== null && known.rev >= version.rev) {
     decisions.stale++
     if (known.rev === version.rev) decisions.repeated.push(version)
@@ -108,18 +108,18 @@ function decideOne(
   if (known?.state === 'living' && known.doubt) decisions.past.push(past(deletionOf(version, known.doubt), version))
   if (!version.content) {
     if (known?.state === 'living') removed.push(version)
-    entombed.push(version)
+    tombstoned.push(version)
     return
   }
   if (known?.state !== 'living') {
     fresh.push(version)
     if (known) {
-      exhumed.push(version)
+      resurrected.push(version)
       decisions.past.push(past(deletionOf(version, known), version))
     }
     return
   }
-  if (known.doubt) exhumed.push(version)
+  if (known.doubt) resurrected.push(version)
   if (known.cid !== version.content.cid) replaced.push(version)
   // An export repeats whole repositories: writing every row for its rev alone would double the work of a resync. What an older live event could
   // still undo, the resync's watermark stops.

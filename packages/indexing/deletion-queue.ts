@@ -4,6 +4,7 @@
  * A claim is a time until which nobody else looks at the account. Who dies with it loses nothing: it is due again when the claim ends.
  */
 import { keyed } from '@sluice/collections/by-key.ts'
+import type { Statement } from '@sluice/collections/define.ts'
 import type { DatabasePool, Session } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
 import { oldestOf, overdueSeconds } from './overdue.ts'
@@ -43,7 +44,7 @@ const OF_QUEUE: Record<DeletionQueue, string> = {
   failing: `state in ('reported', 'purging') and tries > 0`,
 }
 
-function claim(queue?: DeletionQueue): { name: string; text: string } {
+function claim(queue?: DeletionQueue): Statement {
   return {
     name: `claim-deletions-${queue ?? 'all'}`,
     text: `

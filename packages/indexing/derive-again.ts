@@ -8,7 +8,7 @@ import { collectionOfUri, type Collection, type Entry, type Written } from '@slu
 import type { Transaction } from '@sluice/database/transaction.ts'
 import { Deltas } from './deltas.ts'
 import { loadEntries } from './entry.ts'
-import { Notices, type NotificationRow } from './notify.ts'
+import { NotificationBatch, type NotificationRow } from './notify.ts'
 import { sqlOf } from './sql.ts'
 import { BEGAN, type Began } from './unseen.ts'
 
@@ -119,7 +119,7 @@ async function renotify(
   wanted: ReadonlyMap<string, ReturnType<Collection['notifications']>>,
 ): Promise<void> {
   const stored = await tx.query<NotificationRow & { id: number }>(STORED, [written.map(({ entry }) => entry.uri)])
-  const notices = new Notices()
+  const notices = new NotificationBatch()
   const unwanted: number[] = []
   const storedOf = Map.groupBy(stored.rows, (row) => row.recordUri)
   for (const { entry } of written) {

@@ -8,11 +8,11 @@ import type { Beyond, Room, Touched, Unseen } from '@sluice/collections/define.t
 import type { DatabasePool, Session } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
 import { deriveAgain } from './derive-again.ts'
-import { find } from './find.ts'
+import { findAffected } from './find-affected.ts'
 import { handOver } from './hand-over.ts'
 import { Seen } from './seen.ts'
-import { again, left, same } from './touched.ts'
-import { whatElse, type Moment } from './unseen.ts'
+import { rederived, rewritten, unchangedBy } from './touched.ts'
+import { findUnseen, type Moment } from './unseen.ts'
 
 export interface OnwardOptions {
   /** From before these were found, and the transaction by whose versions they were. */
@@ -78,19 +78,19 @@ export async function deriveOnward(
       // Part by part: nothing of what was loaded is kept.
       await db.session(async (session) => {
         const look = async (touched: Touched[], unseen: Unseen, isNews: (uri: string) => boolean): Promise<void> => {
-          const { uris: below, beyond } = await find(session, collections, touched, unseen, roomIn(space))
+          const { uris: below, beyond } = await findAffected(session, collections, touched, unseen, roomIn(space))
           for (const uri of below) if (isNews(uri)) next.add(uri)
           onward.beyond.push(...beyond)
           if (space !== undefined) space = Math.max(0, space - below.length)
         }
-        const unseen = await whatElse(session, began)
+        const unseen = await findUnseen(session, began)
         const gone = await leftSince(session, part, found, passed)
         // Who resumes does not know what has been passed on of what changed before.
-        const touched = changed.map(({ entry, passesOn }) => again(entry, passesOn || resumes))
-        await look([...touched, ...unchanged.map(same), ...gone.map(left)], unseen, () => true)
+        const touched = changed.map(({ entry, passesOn }) => rederived(entry, passesOn || resumes))
+        await look([...touched, ...unchanged.map(unchangedBy), ...gone.map(rewritten)], unseen, () => true)
         if (resumes)
           await look(
-            unchanged.map((entry) => again(entry, true)),
+            unchanged.map((entry) => rederived(entry, true)),
             'nothing',
             (uri) => !seen.has(uri),
           )

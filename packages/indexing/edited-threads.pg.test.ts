@@ -128,7 +128,7 @@ test('what is written anew in the same words is looked below if the version befo
   const touched = { uri, did: root.did, rev: anew.rev, derived: true, follows: true, entry: entry as never }
   await using index = indexOn(database)
   const found = async (): Promise<string[]> =>
-    (await index.db.session((session) => affectedByPosts(sqlOf(session), [touched], 'nothing'))).uris
+    (await index.db.session((session) => affectedByPosts(sqlOf(session), [touched], { unseen: 'nothing' }))).uris
   await apply(index, [root, before, gone, between])
   expect(await found()).toEqual([uriOf(between)])
   await index.db.query('update past_fact set until = $1 where key = $2', [anew.rev, uri])

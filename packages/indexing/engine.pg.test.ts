@@ -233,7 +233,7 @@ describe('notifications', () => {
     expect((await engine.notifications()).filter((line) => line.startsWith('ann'))).toEqual([])
   })
 
-  test('what was deleted and written anew in one batch says no farewell', async ({ engine, story }) => {
+  test('what was deleted and written anew in one batch tells nobody of a deletion', async ({ engine, story }) => {
     const words = { subject: story.did('eve'), handle: 'eve.test', displayName: 'E' }
     const first = story.put('ann', 'app.bsky.graph.verification', words)
     const batch = [first, story.delete(first), story.put('ann', 'app.bsky.graph.verification', words, first.rkey)]

@@ -8,7 +8,7 @@ import { uriOf, type CreateEvent, type RepoEvent } from '@sluice/events/stream-e
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { applyBatch } from './apply-batch.ts'
 import { beginBulkLoad } from './bulk/begin.ts'
-import { recordsBetween } from './look-up.ts'
+import { recordsBetween } from './ranges.ts'
 import { KnownActors } from './own.ts'
 import { sqlOf } from './sql.ts'
 import { Story } from './testing/story.ts'
@@ -91,7 +91,7 @@ test('C5 what another transaction may have changed of a reply in a gated thread 
       },
     }
     const touched = [{ uri: uriOf(reply), did: reply.did, rev: reply.rev, derived: true, entry: {} as never }]
-    await affectedByPosts(sql, touched, { since: null })
+    await affectedByPosts(sql, touched, { unseen: { since: null } })
     await session.query('reset enable_seqscan')
     return statements
   })
@@ -114,6 +114,8 @@ test('C5 the server’s four thousand millionth transaction is a moment like any
   const { rows } = await db.query<{ next: string }>(
     `select (pg_snapshot_xmax(pg_current_snapshot())::text::numeric + 4294967296)::text as next`,
   )
-  const found = await db.session((session) => affectedByPosts(sqlOf(session), touched, { since: rows[0]!.next }))
+  const found = await db.session((session) =>
+    affectedByPosts(sqlOf(session), touched, { unseen: { since: rows[0]!.next } }),
+  )
   expect(found.uris).toEqual([])
 })

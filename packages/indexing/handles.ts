@@ -11,9 +11,10 @@
  * Locks: one writer of handles at a time, then actors by DID, then their checks by DID.
  */
 import { keyed } from '@sluice/collections/by-key.ts'
-import type { DatabasePool } from '@sluice/database/pool.ts'
+import type { DatabasePool, Session } from '@sluice/database/pool.ts'
 import { transaction, type Transaction } from '@sluice/database/transaction.ts'
 import type { IdentityEvent } from '@sluice/events/stream-event.ts'
+import { oldestOf, overdueSeconds } from './overdue.ts'
 
 /** In this order they are served: new accounts and identity events, those whose check is old, those that failed. */
 export const CHECK_QUEUES = ['new', 'again', 'failing'] as const
@@ -74,21 +75,14 @@ const CLAIM = {
       case when held.queue = 'new' and held."askedAt" = '' then (select doc from did_cache where did_cache.did = held.did) end as imported`,
 }
 
-/** How overdue each queue is, in seconds; 0: nothing is due. */
-export async function overdueSeconds(db: DatabasePool, now: Date): Promise<Record<CheckQueue, number>> {
-  const { rows } = await db.query<{ queue: CheckQueue; dueAt: string | null }>(OLDEST, [[...CHECK_QUEUES]])
-  const overdue = { new: 0, again: 0, failing: 0 }
-  for (const { queue, dueAt } of rows) {
-    if (dueAt !== null) overdue[queue] = Math.max(0, (now.getTime() - Date.parse(dueAt)) / 1000)
-  }
-  return overdue
+/** How overdue each queue is, in seconds; 0: nothing is due. Reads one row of each. @throws TransientError, FatalError */
+export async function overdueHandleChecks(db: Session, now: Date): Promise<Record<CheckQueue, number>> {
+  return overdueSeconds(db, { queues: CHECK_QUEUES, oldest: OLDEST }, now)
 }
 
 const OLDEST = {
   name: 'oldest-handle-checks',
-  text: `
-    select queue, (select min("dueAt") from handle_check held where held.queue = q.queue) as "dueAt"
-    from unnest($1::text[]) as q (queue)`,
+  text: oldestOf('handle_check', { new: `queue = 'new'`, again: `queue = 'again'`, failing: `queue = 'failing'` }),
 }
 
 export interface Settled {
@@ -178,7 +172,7 @@ const LOCK_CLAIMS = {
  * What each actor's handle becomes, for those whose handle changes; who lost theirs to another and is to be looked at again; and to whom. Pure.
  * @param held the handles of the actors that were checked, and of those that have a handle which was verified for another
  */
-export function decideHandles(
+function decideHandles(
   checks: readonly HandleCheck[],
   held: ReadonlyMap<string, string | null>,
 ): { handles: Map<string, string | null>; dispossessed: string[]; takers: string[] } {

@@ -90,11 +90,11 @@ test('C5 many answer at once below a post that was edited 100 times, with 10,000
   const fact = JSON.stringify({ root: null, parent: null, mentions })
   await remember(index, { uri: uriOf(root), key: '$1', facts: 100, fact })
   const touched = replies.map(written)
-  const found = await index.db.session((session) => affectedByPosts(sqlOf(session), touched, EVER))
+  const found = await index.db.session((session) => affectedByPosts(sqlOf(session), touched, { unseen: EVER }))
   expect(found.uris.sort()).toEqual(replies.map(uriOf).sort())
   const now = await index.db.query<{ next: string }>('select pg_snapshot_xmax(pg_current_snapshot())::text as next')
   const since = now.rows[0]!.next
-  expect(await index.db.session((session) => affectedByPosts(sqlOf(session), touched, { since }))).toEqual({
+  expect(await index.db.session((session) => affectedByPosts(sqlOf(session), touched, { unseen: { since } }))).toEqual({
     uris: [],
     beyond: [],
   })
@@ -127,7 +127,7 @@ test('C5 300 answer at once below a post that was edited 3,000 times to answer d
         return await sqlOf(session).query<T>(statement, values)
       },
     }
-    return await affectedByPosts(sql, replies.map(written), { since: now.rows[0]!.next })
+    return await affectedByPosts(sql, replies.map(written), { unseen: { since: now.rows[0]!.next } })
   })
   // What is above them is more than is looked at.
   expect(found.uris.sort()).toEqual(replies.map(uriOf).sort())
@@ -165,7 +165,11 @@ test('C5 a follow that was ended 20,000 times ends once more, between two who ha
   const follow = `at://${MALLORY}/app.bsky.graph.follow/again`
   await remember(index, { uri: follow, key: `'follow ${MALLORY} ${ANN}'`, facts: 20_000 })
   const affected = async (rev?: string): Promise<string[]> =>
-    (await index.db.session((session) => affectedByFollows(sqlOf(session), [ended(follow, rev)], 'nothing'))).uris
+    (
+      await index.db.session((session) =>
+        affectedByFollows(sqlOf(session), [ended(follow, rev)], { unseen: 'nothing' }),
+      )
+    ).uris
   expect((await affected()).sort()).toEqual(replies)
   // Whom it named in times that had ended before this nobody asks for.
   expect(await affected('3aaaaaaaaaaaa')).toEqual([])
@@ -190,11 +194,13 @@ test('C5 a list item that was ended 20,000 times ends once more, of a member who
   const before = await moment()
   const item = `at://${ANN}/app.bsky.graph.listitem/again`
   await remember(index, { uri: item, key: `'listitem ${list} ${MALLORY}'`, facts: 20_000 })
-  const found = await index.db.session((session) => affectedByListItems(sqlOf(session), [ended(item)], 'nothing'))
+  const found = await index.db.session((session) =>
+    affectedByListItems(sqlOf(session), [ended(item)], { unseen: 'nothing' }),
+  )
   expect(found.uris.sort()).toEqual(replies)
   const touched = replies.map((uri) => ({ uri, did: MALLORY, rev: '', derived: true, entry: {} as never }))
   const overtaken = async (since: string): Promise<string[]> =>
-    (await index.db.session((session) => affectedByPosts(sqlOf(session), touched, { since }))).uris
+    (await index.db.session((session) => affectedByPosts(sqlOf(session), touched, { unseen: { since } }))).uris
   expect((await overtaken(before)).sort()).toEqual(replies)
   expect(await overtaken(await moment())).toEqual([])
 })
@@ -218,7 +224,7 @@ test('C5 8,000 follows of one pair, made or ended in one batch, are asked for th
   const ends = await manyTimes(index, 'app.bsky.graph.follow', `follow ${MALLORY} ${ANN}`)
   const made = ends.map((end) => ({ ...end, entry: { ...end, live: true, record: { subject: ANN } } as never }))
   for (const touched of [made, ends]) {
-    const found = await index.db.session((session) => affectedByFollows(sqlOf(session), touched, 'nothing'))
+    const found = await index.db.session((session) => affectedByFollows(sqlOf(session), touched, { unseen: 'nothing' }))
     expect(found.uris.sort()).toEqual(replies)
   }
 })
@@ -231,7 +237,9 @@ test('C5 8,000 list items of one member, made or ended in one batch, are asked f
   const ends = await manyTimes(index, 'app.bsky.graph.listitem', `listitem list ${MALLORY}`)
   const made = ends.map((end) => ({ ...end, entry: { ...end, live: true, record: { subject: MALLORY } } as never }))
   for (const touched of [made, ends]) {
-    const found = await index.db.session((session) => affectedByListItems(sqlOf(session), touched, 'nothing'))
+    const found = await index.db.session((session) =>
+      affectedByListItems(sqlOf(session), touched, { unseen: 'nothing' }),
+    )
     expect(found.uris.sort()).toEqual(replies)
   }
 })

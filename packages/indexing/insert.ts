@@ -2,18 +2,18 @@
 import type { CopyRow, CopyValue } from '@sluice/database/copy.ts'
 import type { Transaction } from '@sluice/database/transaction.ts'
 import { keyed } from '@sluice/collections/by-key.ts'
-import type { Row, Table } from '@sluice/collections/define.ts'
+import type { Row, Statement, Table } from '@sluice/collections/define.ts'
 import type { Decisions } from './decide.ts'
 import type { Version } from './version.ts'
 
 /** `record` and `tombstone` of everything that was decided. */
 export function writeRecords(tx: Transaction, decisions: Decisions): void {
-  const { fresh, replaced, confirmed, removed, entombed, doubted, exhumed } = decisions
+  const { fresh, replaced, confirmed, removed, tombstoned, doubted, resurrected } = decisions
   if (removed.length > 0) void tx.query(DELETE_RECORDS, [removed.map((v) => v.uri)])
-  const risen = fresh.filter(({ content }) => content?.indexed?.plugin.farewells)
-  if (risen.length > 0) void tx.query(TAKE_BACK_FAREWELLS, [risen.map((v) => v.uri)])
-  if (exhumed.length > 0) void tx.query(DELETE_TOMBSTONES, [exhumed.map((v) => v.uri)])
-  if (entombed.length > 0) void tx.query(ENTOMB, tombstones(entombed))
+  const risen = fresh.filter(({ content }) => content?.indexed?.plugin.deletionNotifications)
+  if (risen.length > 0) void tx.query(WITHDRAW_DELETION_NOTIFICATIONS, [risen.map((v) => v.uri)])
+  if (resurrected.length > 0) void tx.query(DELETE_TOMBSTONES, [resurrected.map((v) => v.uri)])
+  if (tombstoned.length > 0) void tx.query(RAISE_TOMBSTONES, tombstones(tombstoned))
   if (doubted.length > 0) void tx.query(DOUBT, tombstones(doubted))
   if (replaced.length > 0) {
     void tx.query(REPLACE_RECORDS, [
@@ -56,12 +56,12 @@ function tombstones(deletions: readonly Version[]): string[][] {
 const DELETE_RECORDS = { name: 'delete-records', text: `delete from record where uri = any($1::text[])` }
 const DELETE_TOMBSTONES = { name: 'delete-tombstones', text: `delete from tombstone where uri = any($1::text[])` }
 /** What lives was not deleted: a live create below the watermark of a resync passes for gone until the chunk arrives that has it. */
-const TAKE_BACK_FAREWELLS = {
-  name: 'take-back-farewells',
+const WITHDRAW_DELETION_NOTIFICATIONS = {
+  name: 'withdraw-deletion-notifications',
   text: `delete from notification where "recordUri" = any($1::text[])`,
 }
-const ENTOMB = {
-  name: 'entomb',
+const RAISE_TOMBSTONES = {
+  name: 'raise-tombstones',
   text: `
     insert into tombstone as held (uri, did, rev, "deletedAt")
     select * from unnest($1::text[], $2::text[], $3::text[], $4::text[])
@@ -115,10 +115,7 @@ function* copyRows(table: Table, columns: readonly string[], rows: readonly Row[
 }
 
 /** A record that lives is its newest version, so the row says what this one says. */
-function revive(
-  { name, columns }: Table,
-  { deletedAt, key }: NonNullable<Table['outlives']>,
-): { name: string; text: string } {
+function revive({ name, columns }: Table, { deletedAt, key }: NonNullable<Table['outlives']>): Statement {
   const names = Object.keys(columns).map((column) => `"${column}"`)
   const keys = key.map((column) => `"${column}"`)
   const others = names.filter((column) => !keys.includes(column))

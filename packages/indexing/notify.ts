@@ -21,7 +21,7 @@ const NOTIFICATION = {
   columns: ['did', 'recordUri', 'recordCid', 'author', 'reason', 'reasonSubject', 'sortAt'],
 }
 
-export class Notices {
+export class NotificationBatch {
   readonly #rows: NotificationRow[] = []
 
   add(plugin: Collection, entry: Omit<Entry, 'record'>, notifications: readonly Notification[]): void {

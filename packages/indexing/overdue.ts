@@ -1,4 +1,5 @@
 /** How long what is due in a durable queue has been so: told by its first row, whatever its length. */
+import type { Statement } from '@sluice/collections/define.ts'
 import type { Session } from '@sluice/database/pool.ts'
 
 /** @param conditions of each queue of the table, by its name: each must have an index by "dueAt" @returns a statement of one row each: `queue`, and its first `dueAt` or null */
@@ -13,7 +14,7 @@ export function oldestOf(table: string, conditions: Readonly<Record<string, stri
 /** In seconds, by queue; 0: nothing is due. A row that is claimed is due when the claim ends. @throws TransientError, FatalError */
 export async function overdueSeconds<Queue extends string>(
   db: Session,
-  { queues, oldest }: { queues: readonly Queue[]; oldest: { name: string; text: string } },
+  { queues, oldest }: { queues: readonly Queue[]; oldest: Statement },
   now: Date,
 ): Promise<Record<Queue, number>> {
   const { rows } = await db.query<{ queue: Queue; dueAt: string | null }>(oldest)

@@ -8,6 +8,7 @@
  * What stays: `actor_sync`, the counters that other accounts' records make, and which facts were true when (never content), by which replies were judged.
  */
 import { tidFromMicros, tidMicros } from '@sluice/events/tid.ts'
+import type { Statement } from '@sluice/collections/define.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
 import { sortsByBytes } from '@sluice/database/collation.ts'
@@ -15,7 +16,7 @@ import type { RepoEvent } from '@sluice/events/stream-event.ts'
 import { crashPoint } from '@sluice/runtime/crash-points.ts'
 import { applyBatch, type Index } from './apply-batch.ts'
 import type { DeletionClaim } from './deletion-queue.ts'
-import { recordsBetween, uriInOrder, urisOf } from './look-up.ts'
+import { recordsBetween, uriInOrder, urisOf } from './ranges.ts'
 
 /** The account was never deleted, or is back. What a purge left to keep late events out falls: its repository may have the head of before. */
 export async function reopenAccount(
@@ -81,7 +82,7 @@ export async function purgeAccount(
     crashPoint('purge.between')
   }
   await deleteInOrder(db, DELETE_TOLD, ['', did, batchRecords], signal)
-  await deleteInOrder(db, deleteFarewells(byBytes), [from, to, did, batchRecords], signal)
+  await deleteInOrder(db, deleteOutliving(byBytes), [from, to, did, batchRecords], signal)
   await deleteInOrder(db, DELETE_TOMBSTONES, [from, to, did, rev, batchRecords], signal)
   const purged = await finish(db, did, deletedAt)
   if (purged) index.actors.forget(did)
@@ -150,7 +151,7 @@ function revOfDeletion(deletedAt: string): string {
 }
 
 /** In byte order, as ranges are, and none that a range leaves. '!' goes before every character of a record path. */
-function someRecords(byBytes: boolean): { name: string; text: string } {
+function someRecords(byBytes: boolean): Statement {
   return {
     name: 'some-records-of-deleted',
     text: `
@@ -168,7 +169,7 @@ function nothingIn(did: string, rev: string, time: string, range: [string, strin
  */
 async function deleteInOrder(
   db: DatabasePool,
-  statement: { name: string; text: string },
+  statement: Statement,
   [start, ...values]: [string, ...unknown[]],
   signal: AbortSignal,
 ): Promise<void> {
@@ -199,11 +200,11 @@ const DELETE_TOLD = {
 }
 
 /** Those that outlived their records. */
-function deleteFarewells(byBytes: boolean): { name: string; text: string } {
+function deleteOutliving(byBytes: boolean): Statement {
   const own = recordsBetween(byBytes, ['$3', '$1', '$2'], { account: 'author', uri: '"recordUri"' })
   const inOrder = byBytes ? '"recordUri"' : '"recordUri" collate "C"'
   return {
-    name: 'delete-farewells-of-deleted',
+    name: 'delete-outliving-of-deleted',
     text: deleteSome('notification', 'id', inOrder, `${own} order by ${inOrder} limit $4`),
   }
 }
@@ -250,7 +251,7 @@ async function finish(db: DatabasePool, did: string, deletedAt: string): Promise
   })
 }
 
-function recordsLeft(byBytes: boolean): { name: string; text: string } {
+function recordsLeft(byBytes: boolean): Statement {
   return {
     name: 'left-of-deleted',
     text: `select max(rev) as rev from record where ${recordsBetween(byBytes)} having count(*) > 0`,

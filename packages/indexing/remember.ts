@@ -1,5 +1,5 @@
 /**
- * What stays of versions that are no longer in force: facts for posts that arrive late, places in a thread, farewells. The same whether a version was in
+ * What stays of versions that are no longer in force: facts for posts that arrive late, places in a thread, notifications of deletions. The same whether a version was in
  * the index when it ended, was superseded within its batch, or arrives after its end. So the order of arrival leaves no trace.
  */
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
@@ -18,7 +18,7 @@ import type { Transaction } from '@sluice/database/transaction.ts'
 import { cutFacts, isGap, isVersion, type Gap } from './cut-facts.ts'
 import type { Decisions } from './decide.ts'
 import { eachEntry, type Loaded } from './entry.ts'
-import type { Notices } from './notify.ts'
+import type { NotificationBatch } from './notify.ts'
 import type { Past, Version } from './version.ts'
 
 /** What stays of a version, beside its fact, and without its record: what a few small deletions name may be more than memory holds. */
@@ -98,8 +98,8 @@ async function ended(past: Past, { entry, plugin }: Loaded, facts: Facts, head =
   const fact = plugin.remembers?.(entry)
   if (fact && fact.since < past.until) await facts.add(past, fact, head)
   const outlives = plugin.tables.some((table) => table.outlives)
-  const says = past.deleted && plugin.farewells !== undefined
-  const farewells = says ? plugin.farewells!(entry).map((told) => ({ ...told, sortAt: past.endedAt })) : []
+  const says = past.deleted && plugin.deletionNotifications !== undefined
+  const ofDeletion = says ? plugin.deletionNotifications!(entry).map((told) => ({ ...told, sortAt: past.endedAt })) : []
   return {
     ...past,
     plugin,
@@ -107,12 +107,12 @@ async function ended(past: Past, { entry, plugin }: Loaded, facts: Facts, head =
     since: fact?.since ?? past.version.rev,
     ends: fact !== undefined && isOfRev(fact),
     places: outlives ? plugin.rows(entry).filter(({ table }) => table.outlives) : [],
-    told: says ? [...plugin.notifications(entry), ...farewells] : [],
+    told: says ? [...plugin.notifications(entry), ...ofDeletion] : [],
   }
 }
 
-function matters({ remembers, farewells, tables }: Collection): boolean {
-  return remembers !== undefined || farewells !== undefined || tables.some((table) => table.outlives)
+function matters({ remembers, deletionNotifications, tables }: Collection): boolean {
+  return remembers !== undefined || deletionNotifications !== undefined || tables.some((table) => table.outlives)
 }
 
 /**
@@ -155,12 +155,16 @@ class Facts {
   }
 }
 
-/** Writes what else stays, when the batch's records are written. Notices of the same records must not be removed after this. */
-export async function rememberEnded(tx: Transaction, ended: readonly Ended[], notices: Notices): Promise<void> {
+/** Writes what else stays, when the batch's records are written. Notifications of the same records must not be removed after this. */
+export async function rememberEnded(
+  tx: Transaction,
+  ended: readonly Ended[],
+  notices: NotificationBatch,
+): Promise<void> {
   keepPlaces(tx, ended)
-  await sayFarewell(
+  await notifyOfDeletions(
     tx,
-    ended.filter((e) => e.deleted && e.plugin.farewells),
+    ended.filter((e) => e.deleted && e.plugin.deletionNotifications),
     notices,
   )
 }
@@ -259,8 +263,8 @@ function quoted(identifier: string): string {
   return `"${identifier}"`
 }
 
-/** Each of a deleted record's notifications stands once: those of its life and its farewell. */
-async function sayFarewell(tx: Transaction, ended: readonly Ended[], notices: Notices): Promise<void> {
+/** Each of a deleted record's notifications stands once: those of its life, and those of its deletion. */
+async function notifyOfDeletions(tx: Transaction, ended: readonly Ended[], notices: NotificationBatch): Promise<void> {
   if (ended.length === 0) return
   const uris = ended.map(({ entry }) => entry.uri)
   const [alreadyTold, alive] = await Promise.all([

@@ -1,9 +1,10 @@
 /** Takes the rows of replaced and deleted records out of the index, and what they counted for. */
 import type { Transaction } from '@sluice/database/transaction.ts'
 import { keyed } from '@sluice/collections/by-key.ts'
-import { collectionOfUri, type Collection, type Table } from '@sluice/collections/define.ts'
+import { collectionOfUri, type Collection, type Statement, type Table } from '@sluice/collections/define.ts'
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import type { Deltas } from './deltas.ts'
+import type { Past, Version } from './version.ts'
 
 /** A record whose rows have to go. */
 export interface Going {
@@ -12,6 +13,20 @@ export interface Going {
   at: string
   /** It was deleted, not changed. */
   deleted: boolean
+}
+
+/**
+ * What a batch deletes or replaces. @param folded versions that others of the batch supersede: where it brings several of a record, what it deletes is not what the index
+ * holds, and the notifications of that go as at an edit
+ */
+export function goingOf(versions: readonly Version[], folded: readonly Past[]): Going[] {
+  const several = new Set(folded.map(({ version }) => version.uri))
+  return versions.map(({ uri, time, content }) => ({ uri, at: time, deleted: !content && !several.has(uri) }))
+}
+
+/** One that stays, and whose rows another record takes over. */
+export function displaced(uri: string): Going {
+  return { uri, at: '', deleted: false }
 }
 
 /** A row of a primary table that was there, with the columns that its collection counts or keys by. */
@@ -44,7 +59,7 @@ export async function removeRows(
     }),
   )
   const told = going.flatMap(({ uri, deleted }) =>
-    deleted && collections.plugin(collectionOfUri(uri))?.farewells ? [] : [uri],
+    deleted && collections.plugin(collectionOfUri(uri))?.deletionNotifications ? [] : [uri],
   )
   // After the rows: whoever is deriving a record again holds its row, and may be writing a notification for it.
   void tx.query(DELETE_NOTIFICATIONS, [told])
@@ -86,7 +101,7 @@ async function deleteRows(
   return rows.map((values) => ({ uri: values[table.owner] as string, values }))
 }
 
-function markDeleted({ name, owner }: Table, deletedAt: string): { name: string; text: string } {
+function markDeleted({ name, owner }: Table, deletedAt: string): Statement {
   return {
     name: `mark-deleted-${name}`,
     text: `

@@ -10,12 +10,12 @@
  */
 import { keyed } from '@sluice/collections/by-key.ts'
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
-import { collectionOfUri, type Beyond, type Touched } from '@sluice/collections/define.ts'
+import { collectionOfUri, type Beyond, type Statement, type Touched } from '@sluice/collections/define.ts'
 import type { DatabasePool, Session } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
 import { deriveOnward, ONWARD_LIMITS, type OnwardLimits } from './derive-onward.ts'
 import { loadEntries } from './entry.ts'
-import { find } from './find.ts'
+import { findAffected } from './find-affected.ts'
 import { oldestOf, overdueSeconds } from './overdue.ts'
 import { Seen } from './seen.ts'
 import { sqlOf } from './sql.ts'
@@ -81,7 +81,7 @@ const CLAIM = {
   again: claim('again'),
 }
 
-function claim(queue: LaterQueue): { name: string; text: string } {
+function claim(queue: LaterQueue): Statement {
   return {
     name: `claim-later-${queue}`,
     text: `
@@ -129,7 +129,7 @@ export async function settleClaim(
   const parts = collections.plugin(collectionOfUri(claim.uri))?.affectsInParts
   if (parts) for await (const uris of parts(sqlOf(db), touched, atOnce)) await settle(uris, true)
   else {
-    const { uris, marked } = await db.session((session) => find(session, collections, touched, 'nothing'))
+    const { uris, marked } = await db.session((session) => findAffected(session, collections, touched, 'nothing'))
     await settle(marked, false)
     await settle(uris, true)
   }

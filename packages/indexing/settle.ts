@@ -16,10 +16,10 @@ import type { Touched, Unseen } from '@sluice/collections/define.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import type { Decisions } from './decide.ts'
 import { deriveOnward } from './derive-onward.ts'
-import { find } from './find.ts'
+import { findAffected } from './find-affected.ts'
 import { putOff } from './settle-later.ts'
 import { touchedBy, type TouchedOptions } from './touched.ts'
-import { whatElse, type Began } from './unseen.ts'
+import { findUnseen, type Began } from './unseen.ts'
 import type { Past, Version } from './version.ts'
 
 export interface Unsettled {
@@ -40,11 +40,11 @@ export interface Unsettled {
 }
 
 export function unsettled(decisions: Decisions, folded: readonly Past[], began: Began): Unsettled {
-  const { fresh, exhumed, replaced, confirmed, entombed, repeated, past, held } = decisions
+  const { fresh, resurrected, replaced, confirmed, tombstoned, repeated, past, held } = decisions
   const late = [...folded, ...past].map(({ version }) => version)
-  const dead = new Set(exhumed)
+  const dead = new Set(resurrected)
   const first = new Set(fresh.filter((version) => !dead.has(version)))
-  return { derived: [...fresh, ...replaced], ended: [...entombed, ...confirmed], began, late, repeated, held, first }
+  return { derived: [...fresh, ...replaced], ended: [...tombstoned, ...confirmed], began, late, repeated, held, first }
 }
 
 /** How many records are looked at before the ack, and how many are derived again below those that change. */
@@ -74,9 +74,9 @@ export async function settle(
   const touch = (versions: readonly Version[], options: TouchedOptions = {}): Touched[] =>
     touchedBy(collections, versions, options)
   const { news, again } = await db.session(async (session) => {
-    const unseen = await whatElse(session, began)
-    const look = (touched: Touched[], since: Unseen): ReturnType<typeof find> =>
-      find(session, collections, touched, since, (versions) => {
+    const unseen = await findUnseen(session, began)
+    const look = (touched: Touched[], since: Unseen): ReturnType<typeof findAffected> =>
+      findAffected(session, collections, touched, since, (versions) => {
         const all = spaceOf(room, versions)
         return { all, each: Math.max(room.own, Math.floor(all / versions)) }
       })

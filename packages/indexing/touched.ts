@@ -33,16 +33,16 @@ export function touchedBy(
 }
 
 /** A record that was derived again, as something that others may hang on. */
-export function again(entry: Entry, passesOn: boolean): Touched {
+export function rederived(entry: Entry, passesOn: boolean): Touched {
   return { uri: entry.uri, did: entry.did, rev: entry.rev, derived: true, passesOn, entry }
 }
 
 /** One that was derived again and found to be as it was. */
-export function same(entry: Entry): Touched {
-  return { ...again(entry, false), same: true }
+export function unchangedBy(entry: Entry): Touched {
+  return { ...rederived(entry, false), same: true }
 }
 
 /** A record that others have written meanwhile: whatever hung on what it was may have been left undone. */
-export function left(uri: string): Touched {
+export function rewritten(uri: string): Touched {
   return { uri, did: uri.split('/', 3)[2]!, rev: '', derived: false, passesOn: true }
 }

@@ -25,7 +25,7 @@ export const BEGAN = {
 }
 
 /** When no other transaction began, ended or ran between our beginning and now, nothing was unseen: always so with a single consumer. */
-export async function whatElse(session: Session, { oldest, own }: Began): Promise<Unseen> {
+export async function findUnseen(session: Session, { oldest, own }: Began): Promise<Unseen> {
   const { rows } = await session.query<{ next: string }>(NEXT)
   return oldest === own && BigInt(rows[0]!.next) === BigInt(own) + 1n ? 'nothing' : { since: oldest, own }
 }

@@ -1,5 +1,5 @@
 /** One version of one record, as a batch brings it, and how versions of a record path are ordered. */
-import type { Collection, Entry } from '@sluice/collections/define.ts'
+import type { Collection, Entry, Written } from '@sluice/collections/define.ts'
 
 export interface Version {
   uri: string
@@ -20,6 +20,12 @@ export interface Content {
   json: string
   /** The plugin that makes rows of it, with its view of the record; absent for a collection that is only stored. */
   indexed?: { plugin: Collection; entry: Entry }
+}
+
+/** Its record with the rows that are to be inserted; none for a deletion, or a record that is only stored. */
+export function writtenOf({ content }: Version): Written[] {
+  const indexed = content?.indexed
+  return indexed ? [{ entry: indexed.entry, rows: indexed.plugin.rows(indexed.entry) }] : []
 }
 
 /** A version that is no longer in force, and the end of its time. Of a deletion: the path was empty until then. */

@@ -43,7 +43,7 @@ export interface ChaosReport {
 const WIDTH = 3
 
 /** Half of the points, by turns: two seeds that follow each other hit them all. A purge waits for the end of a bulk load, so none is died in there. */
-export function pointsOf(seed: number): readonly CrashPoint[] {
+function pointsOf(seed: number): readonly CrashPoint[] {
   return DAEMON_POINTS.filter((name, i) => (name === 'purge.between' ? !isBulk(seed) : i % 2 === Math.abs(seed) % 2))
 }
 

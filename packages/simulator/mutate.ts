@@ -39,7 +39,7 @@ const WEIRD: readonly unknown[] = [
 ] // prettier-ignore
 
 /** Something else than what belongs there. */
-export function weird(random: Random): unknown {
+function weird(random: Random): unknown {
   return random.pick(WEIRD)
 }
 

@@ -24,7 +24,7 @@
  *
  * Half a digest cannot be forged either: whoever finds a second tree with the same 128 bits fools only their own repository.
  */
-import { classifyRedisError, type Redis } from './connection.ts'
+import { classified, type Redis } from './connection.ts'
 import { fnv1a } from './fnv.ts'
 import type { Step } from './producer.ts'
 import { runBinaryScript, scripts } from './scripts.ts'
@@ -103,20 +103,10 @@ export function decodeChain(bytes: Buffer): ChainRecord {
 export async function readChains(redis: Redis, dids: readonly string[]): Promise<(StoredChain | undefined)[]> {
   if (dids.length === 0) return []
   const addresses = dids.map(chainAddress)
-  let reply: unknown
-  try {
-    reply = await runBinaryScript(
-      redis,
-      scripts.readHashes,
-      addresses.map(({ key }) => key),
-      addresses.map(({ field }) => field),
-    )
-  } catch (error) {
-    throw classifyRedisError(error)
-  }
-  return (reply as (Buffer | null)[])
-    .map((bytes) => bytes && { record: decodeChain(bytes), bytes })
-    .map((found) => found ?? undefined)
+  const keys = addresses.map(({ key }) => key)
+  const fields = addresses.map(({ field }) => field)
+  const reply = (await classified(runBinaryScript(redis, scripts.readHashes, keys, fields))) as (Buffer | null)[]
+  return reply.map((bytes) => (bytes ? { record: decodeChain(bytes), bytes } : undefined))
 }
 
 /** A move to a record: it never goes away. */

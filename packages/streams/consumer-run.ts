@@ -2,19 +2,20 @@
  * One life of a consumer, from taking its name to giving it back: reading, working, keeping what it holds and reclaiming go on side by
  * side. The first that fails stops the others; each finishes the batch it has.
  */
+import { orAbort } from '@sluice/runtime/abort.ts'
 import { sleep } from '@sluice/runtime/backoff.ts'
 import { crashPoint } from '@sluice/runtime/crash-points.ts'
 import { DefectError, FatalError, isAbort, TransientError } from '@sluice/runtime/errors.ts'
-import type { Aside, Batch, ConsumerLimits, ConsumerOptions, Refusal, Work } from './consumer.ts'
+import type { YieldTurn, Batch, ConsumerLimits, ConsumerOptions, Refusal, Work } from './consumer.ts'
 import { bury, deadLetterStream, DeadLettersFullError, type Burial } from './dead-letters.ts'
 import { ack, type Delivered } from './entries.ts'
 import { Intake } from './intake.ts'
 import type { Held, Lanes } from './lanes.ts'
 import { Lease } from './lease.ts'
 import { openEntries, type Opened } from './open-entries.ts'
-import { orAbort, Patience } from './patience.ts'
+import { Patience } from './patience.ts'
 import { Suspects } from './suspects.ts'
-import { LooseTurn, Turns } from './turns.ts'
+import { YieldableTurn, Turns } from './turns.ts'
 
 const REPORT_MS = 60_000
 /** Share of the allowed dead letters from which on they are an incident of their own. */
@@ -72,7 +73,7 @@ export class ConsumerRun<E extends object> {
     await keeping
     this.#reportAtMs = 0
     this.#reportDeadLetters()
-    await orAbort(this.#end.signal, this.#patience.settle()).catch(() => {})
+    await orAbort(this.#end.signal, this.#patience.storeReported()).catch(() => {})
     await orAbort(this.#end.signal, lease.release()).catch(() => {})
     clearTimeout(deadline)
     if (this.#failure) throw this.#failure.error
@@ -103,32 +104,34 @@ export class ConsumerRun<E extends object> {
   async *#batches(lane: number): AsyncGenerator<Batch<E>> {
     for await (const entries of this.#lanes.batches(lane)) {
       const first = entries[0]!
-      const enter = async () => LooseTurn.begin(async () => this.#turns.enter(first.isolated))
+      const enter = async () => YieldableTurn.begin(async () => this.#turns.enter(first.isolated))
       // Nobody waits for this turn with that of the lane in hand, for whoever has this one may wait for that of the lane.
-      using turn = await (this.#turns.wouldWait(first.isolated) ? this.#lanes.aside(lane, enter) : enter())
-      const aside: Aside = async (wait) => {
+      using turn = await (this.#turns.wouldWait(first.isolated) ? this.#lanes.yieldTurn(lane, enter) : enter())
+      const yieldTurn: YieldTurn = async (wait) => {
         // It is not alone meanwhile, and another may go on trial.
         if (first.isolated) await this.#suspects.clear()
-        return await this.#lanes.aside(lane, async () => turn.aside(wait))
+        return await this.#lanes.yieldTurn(lane, async () => turn.yieldTurn(wait))
       }
       if (this.#stopped.aborted) return
-      if (first.isolated && !(await this.#mayTry(first, aside))) continue
-      const opened = await openEntries(entries, this.#options, (held, refusal) => this.#giveUp(held, refusal, aside))
-      if (opened.length > 0) yield this.#batch(opened, aside)
+      if (first.isolated && !(await this.#mayTry(first, yieldTurn))) continue
+      const opened = await openEntries(entries, this.#options, (held, refusal) =>
+        this.#giveUp(held, refusal, yieldTurn),
+      )
+      if (opened.length > 0) yield this.#batch(opened, yieldTurn)
       if (first.isolated) await this.#suspects.clear()
     }
   }
 
   /** False when the entry was found guilty and buried. */
-  async #mayTry(suspect: Held<E>, aside: Aside): Promise<boolean> {
+  async #mayTry(suspect: Held<E>, yieldTurn: YieldTurn): Promise<boolean> {
     if (await this.#patience.until(this.#end.signal, () => this.#suspects.mayTry(suspect))) return true
     const message = `the process died each time it worked on this entry alone (${suspect.deliveries} deliveries)`
-    await this.#giveUp(suspect, { reason: 'crash-loop', message }, aside)
+    await this.#giveUp(suspect, { reason: 'crash-loop', message }, yieldTurn)
     await this.#suspects.forget(suspect)
     return false
   }
 
-  #batch(opened: Opened<E>[], aside: Aside): Batch<E> {
+  #batch(opened: Opened<E>[], yieldTurn: YieldTurn): Batch<E> {
     const open = new Set(opened.map(({ held }) => held))
     const first = opened[0]!.held
     return {
@@ -146,10 +149,10 @@ export class ConsumerRun<E extends object> {
         if (!held) throw new FatalError(`refused an event that is not in the batch: ${refusal.reason}`)
         if (!open.has(held)) return
         const key = this.#options.oneLetterPerKey ? this.#options.key(event) : undefined
-        await this.#giveUp(held, refusal, aside, key)
+        await this.#giveUp(held, refusal, yieldTurn, key)
         open.delete(held)
       },
-      aside,
+      yieldTurn,
     }
   }
 
@@ -162,8 +165,8 @@ export class ConsumerRun<E extends object> {
   }
 
   /** Of a batch that is out: where the dead letters are full this waits for an operator, and other streams do not. */
-  async #giveUp(held: Held<E>, refusal: Refusal, aside: Aside, key?: string): Promise<void> {
-    await aside(async () => this.#bury(held, refusal, key))
+  async #giveUp(held: Held<E>, refusal: Refusal, yieldTurn: YieldTurn, key?: string): Promise<void> {
+    await yieldTurn(async () => this.#bury(held, refusal, key))
   }
 
   async #bury({ id, fields, deliveries }: Delivered, refusal: Refusal, key?: string): Promise<void> {
@@ -234,7 +237,7 @@ export class ConsumerRun<E extends object> {
       await sleep(tickMs, done)
       await this.#patience.until(done, () => lease.renew())
       this.#reportDeadLetters()
-      await this.#patience.until(done, () => this.#patience.settle())
+      await this.#patience.until(done, () => this.#patience.storeReported())
       if (performance.now() < touchAtMs) continue
       touchAtMs = performance.now() + touchMs
       await this.#patience.until(done, () => intake.touch(Math.round(touchMs)))

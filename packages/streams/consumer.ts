@@ -108,14 +108,14 @@ export interface Batch<E> {
   ack: () => Promise<void>
   /** Stores a dead letter for one event of the batch, in the step that acks it. */
   refuse: (event: E, refusal: Refusal) => Promise<void>
-  aside: Aside
+  yieldTurn: YieldTurn
 }
 
 /**
  * Runs `wait` and returns its result. Meanwhile its turns go to others, those of the streams that share the lane and of the process: for waits that may never
  * end, such as for PostgreSQL or an operator.
  */
-export type Aside = <T>(wait: () => Promise<T>) => Promise<T>
+export type YieldTurn = <T>(wait: () => Promise<T>) => Promise<T>
 
 /** Why an event is refused; a `RefusedError` is one. */
 export interface Refusal {

@@ -2,7 +2,7 @@
  * Cursors: for each upstream the last position all of whose predecessors are safely in Redis. `0` is a cursor (the oldest there is);
  * absent is another thing (never read). A cursor moves with the entries it stands for, by `Producer.append`.
  */
-import { classifyRedisError, type Redis } from './connection.ts'
+import { classified, type Redis } from './connection.ts'
 
 /** The cursor value of an enumeration that has seen its last page. */
 export const INGESTER_DONE = '!ingester-done'
@@ -29,9 +29,5 @@ export function hostOf(url: string): string {
 
 /** The cursor, or null when there is none. */
 export async function readCursor(redis: Redis, key: string): Promise<string | null> {
-  try {
-    return await redis.get(key)
-  } catch (error) {
-    throw classifyRedisError(error)
-  }
+  return await classified(redis.get(key))
 }

@@ -8,7 +8,7 @@
  * A purge beats every fill that started before it, as long as that fill takes less than `PURGE_MEMORY_MS`: it gives the slot a new epoch, and a
  * fill counts only when it names the epoch that the slot has.
  */
-import { classifyRedisError, RedisFullError, type Redis } from './connection.ts'
+import { classified, RedisFullError, type Redis } from './connection.ts'
 import { fnv1a } from './fnv.ts'
 import { runScript, scripts } from './scripts.ts'
 
@@ -39,12 +39,7 @@ export class RedisIdentityCache<V> {
 
   /** What is known, and the epoch to name in the `set` that follows. @throws TransientError */
   async get(did: string): Promise<{ cached: V | undefined; epoch: number }> {
-    let held: string | null
-    try {
-      held = await this.#redis.get(this.#key(did))
-    } catch (error) {
-      throw classifyRedisError(error)
-    }
+    const held = await classified(this.#redis.get(this.#key(did)))
     if (held === null) return { cached: undefined, epoch: 0 }
     const [epoch = '0', holder, value = ''] = split(held)
     return { cached: holder === did && value !== '' ? (JSON.parse(value) as V) : undefined, epoch: Number(epoch) }
@@ -53,25 +48,20 @@ export class RedisIdentityCache<V> {
   /** Stores, unless the slot was purged since `epoch` was read. Says whether it did. @throws TransientError */
   async set(did: string, value: V, epoch: number): Promise<boolean> {
     const held = `${epoch} ${did} ${JSON.stringify(value)}`
+    const args = [String(epoch), held, String(this.#ttlMs)]
     try {
-      const args = [String(epoch), held, String(this.#ttlMs)]
-      return (await runScript(this.#redis, scripts.fillIdentity, [this.#key(did)], args)) === 1
+      return (await classified(runScript(this.#redis, scripts.fillIdentity, [this.#key(did)], args))) === 1
     } catch (error) {
-      const classified = classifyRedisError(error)
-      if (classified instanceof RedisFullError) return false
-      throw classified
+      if (error instanceof RedisFullError) return false
+      throw error
     }
   }
 
   /** Forgets, and makes every fill that is under way void. Works in a full Redis too. @throws TransientError */
   async purge(did: string): Promise<void> {
     const epoch = 1 + Math.floor(Math.random() * 2 ** 48)
-    try {
-      const args = [`${epoch} ${did} `, String(PURGE_MEMORY_MS)]
-      await runScript(this.#redis, scripts.purgeIdentity, [this.#key(did)], args)
-    } catch (error) {
-      throw classifyRedisError(error)
-    }
+    const args = [`${epoch} ${did} `, String(PURGE_MEMORY_MS)]
+    await classified(runScript(this.#redis, scripts.purgeIdentity, [this.#key(did)], args))
   }
 
   #key(did: string): string {

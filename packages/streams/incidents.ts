@@ -2,7 +2,7 @@
  * Incidents: everything that may have lost or delayed data, kept durably until an operator has seen it. They live in one capped Redis stream,
  * because each daemon can write there, and nothing else of ours expires silently.
  */
-import { classified, classifyRedisError, type Redis } from './connection.ts'
+import { classified, type Redis } from './connection.ts'
 import { runScript, scripts } from './scripts.ts'
 
 export const INCIDENTS_STREAM = 'sluice:incidents'
@@ -41,13 +41,9 @@ export interface RecordedIncident extends Incident {
 
 /** Stores an incident. @throws TransientError */
 export async function recordIncident(redis: Redis, incident: Incident): Promise<void> {
-  try {
-    const { kind, role, what, action } = incident
-    const fields = ['kind', kind, 'role', role, 'what', what, 'action', action]
-    await runScript(redis, scripts.incident, [INCIDENTS_STREAM], [String(INCIDENTS_MAX), ...fields])
-  } catch (error) {
-    throw classifyRedisError(error)
-  }
+  const { kind, role, what, action } = incident
+  const fields = ['kind', kind, 'role', role, 'what', what, 'action', action]
+  await classified(runScript(redis, scripts.incident, [INCIDENTS_STREAM], [String(INCIDENTS_MAX), ...fields]))
 }
 
 /** The newest incidents first. @throws TransientError */

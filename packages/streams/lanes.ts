@@ -7,7 +7,7 @@
  */
 import type { EntryFields } from '@sluice/events/codec.ts'
 import { laneOf } from './spread.ts'
-import { LooseTurn } from './turns.ts'
+import { YieldableTurn } from './turns.ts'
 
 export interface Held<E> {
   id: string
@@ -36,7 +36,7 @@ export interface LaneLimits {
 /** The part of `batchEvents` that the next batch may have: above 0, at most 1. */
 export type BatchShare = () => number
 
-/** Resolves when a batch of this lane may be taken; what it gives is disposed of when that was worked off, or stands aside. */
+/** Resolves when a batch of this lane may be taken; what it gives is disposed of when that was worked off, or yields. */
 export type LaneTurn = (lane: number) => Promise<Disposable>
 
 interface Lane<E> {
@@ -45,7 +45,7 @@ interface Lane<E> {
   bytes: number
   wake: (() => void) | undefined
   /** Of the batch that is out. */
-  turn: LooseTurn | undefined
+  turn: YieldableTurn | undefined
 }
 
 export class Lanes<E extends object> {
@@ -142,7 +142,7 @@ export class Lanes<E extends object> {
         await new Promise<void>((resolve) => (lane.wake = resolve))
         lane.wake = undefined
       } else if (await this.#lingered(lane)) {
-        using turn = this.#turn && (await LooseTurn.begin(async () => this.#turn!(index)))
+        using turn = this.#turn && (await YieldableTurn.begin(async () => this.#turn!(index)))
         lane.turn = turn
         if (!this.#closed) yield this.#take(lane)
       }
@@ -151,11 +151,11 @@ export class Lanes<E extends object> {
 
   /**
    * Runs `wait` and returns its result. Meanwhile the lane's turn goes to the other streams that share it: for waits that may never end, such as for PostgreSQL or
-   * an operator. See `LooseTurn`.
+   * an operator. See `YieldableTurn`.
    */
-  async aside<T>(index: number, wait: () => Promise<T>): Promise<T> {
+  async yieldTurn<T>(index: number, wait: () => Promise<T>): Promise<T> {
     const { turn } = this.#lanes[index]!
-    return turn ? await turn.aside(wait) : await wait()
+    return turn ? await turn.yieldTurn(wait) : await wait()
   }
 
   #isReady({ waiting, bytes }: Lane<E>): boolean {

@@ -9,7 +9,7 @@ import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
 import { sleep } from '@sluice/runtime/backoff.ts'
 import { FatalError, TransientError } from '@sluice/runtime/errors.ts'
-import { classifyRedisError, type Redis } from './connection.ts'
+import { classified, type Redis } from './connection.ts'
 import type { GroupAddress } from './entries.ts'
 import { runScript, scripts } from './scripts.ts'
 
@@ -70,17 +70,8 @@ export class Lease {
 
   async #try(): Promise<{ details: string; remainingMs: number } | undefined> {
     const details = `${hostname()} pid ${process.pid}`
-    let reply: unknown
-    try {
-      reply = await runScript(
-        this.#options.redis,
-        scripts.lease,
-        [this.#key],
-        [this.#token, String(this.#ttlMs), details],
-      )
-    } catch (error) {
-      throw classifyRedisError(error)
-    }
+    const args = [this.#token, String(this.#ttlMs), details]
+    const reply: unknown = await classified(runScript(this.#options.redis, scripts.lease, [this.#key], args))
     if (!Array.isArray(reply)) throw new TransientError('Redis: unexpected answer to a lease')
     return reply[0] === 1 ? undefined : { details: String(reply[1]), remainingMs: Number(reply[2]) }
   }

@@ -2,7 +2,7 @@
  * How old the dead letters of a stream are, wherever they are by now: a letter that was put back has a new id in its stream and waits there
  * among younger entries, though what it holds is as old as before.
  */
-import { classifyRedisError, type Redis } from './connection.ts'
+import { classified, type Redis } from './connection.ts'
 import { selectDeadLetters } from './dead-letters.ts'
 import { runScript, scripts } from './scripts.ts'
 
@@ -38,9 +38,6 @@ async function oldestRetried(redis: Redis, stream: string, from: string): Promis
 }
 
 async function page(redis: Redis, stream: string, start: string): Promise<[last: string, ms: number]> {
-  try {
-    return (await runScript(redis, scripts.oldestRetried, [stream], [start, String(PAGE_ENTRIES)])) as [string, number]
-  } catch (error) {
-    throw classifyRedisError(error)
-  }
+  const script = runScript(redis, scripts.oldestRetried, [stream], [start, String(PAGE_ENTRIES)])
+  return (await classified(script)) as [string, number]
 }

@@ -1,4 +1,5 @@
 /** Trying the commands of one consumer until they work: waits through outages, and makes the group again when Redis has lost it. */
+import { orAbort } from '@sluice/runtime/abort.ts'
 import { retry, type BackoffPolicy } from '@sluice/runtime/backoff.ts'
 import { TransientError } from '@sluice/runtime/errors.ts'
 import { NoGroupError, REDIS_BACKOFF, type Redis } from './connection.ts'
@@ -49,14 +50,14 @@ export class Patience {
     return result
   }
 
-  /** Stores an incident of this consumer with the next `settle`. */
+  /** Stores an incident of this consumer with the next `storeReported`. */
   report(incident: Omit<Incident, 'role'>): void {
     const { group, consumer } = this.#options.address
     if (this.#owed.length < OWED_MAX) this.#owed.push({ ...incident, role: `${group} ${consumer}` })
   }
 
   /** Stores what was reported. @throws TransientError; then the rest is stored the next time */
-  async settle(): Promise<void> {
+  async storeReported(): Promise<void> {
     for (let next = this.#owed[0]; next; next = this.#owed[0]) {
       await recordIncident(this.#options.redis, next)
       this.#owed.shift()
@@ -79,19 +80,5 @@ export class Patience {
       action:
         'The group was made again from the beginning of the stream; producers go on from the cursors that Redis holds. Compare the index with its sources: `sluice sweep`',
     })
-  }
-}
-
-/** What the promise gives, or an AbortError as soon as the signal aborts; what becomes of the promise then is nobody's business. */
-export async function orAbort<T>(signal: AbortSignal, promise: Promise<T>): Promise<T> {
-  const { promise: aborted, reject } = Promise.withResolvers<never>()
-  const onAbort = () => reject(signal.reason)
-  // Not one `aborted` promise for all: each race would add a reaction to it that stays.
-  signal.addEventListener('abort', onAbort, { once: true })
-  if (signal.aborted) onAbort()
-  try {
-    return await Promise.race([promise, aborted])
-  } finally {
-    signal.removeEventListener('abort', onAbort)
   }
 }

@@ -1,5 +1,5 @@
 /** What a group has handed out and not got back: who holds it, since when, and how it changes hands. */
-import { classifyRedisError, type Redis } from './connection.ts'
+import { classified, type Redis } from './connection.ts'
 import { toEntry, type Entry, type EntryReply, type GroupAddress } from './entries.ts'
 import { runScript, scripts } from './scripts.ts'
 
@@ -28,18 +28,14 @@ export async function listPending(
   { idleMs, count, after, consumer }: PendingQuery,
 ): Promise<PendingEntry[]> {
   const start = after === undefined ? '-' : `(${after}`
-  try {
-    const options = consumer === undefined ? { IDLE: idleMs } : { IDLE: idleMs, consumer }
-    const rows = await redis.xPendingRange(stream, group, start, '+', count, options)
-    return rows.map((row) => ({
-      id: row.id,
-      consumer: row.consumer,
-      idleMs: row.millisecondsSinceLastDelivery,
-      deliveries: row.deliveriesCounter,
-    }))
-  } catch (error) {
-    throw classifyRedisError(error)
-  }
+  const options = consumer === undefined ? { IDLE: idleMs } : { IDLE: idleMs, consumer }
+  const rows = await classified(redis.xPendingRange(stream, group, start, '+', count, options))
+  return rows.map((row) => ({
+    id: row.id,
+    consumer: row.consumer,
+    idleMs: row.millisecondsSinceLastDelivery,
+    deliveries: row.deliveriesCounter,
+  }))
 }
 
 export interface Claimed {
@@ -54,13 +50,12 @@ export interface Claimed {
  */
 export async function claim(redis: Redis, a: GroupAddress, idleMs: number, ids: readonly string[]): Promise<Claimed> {
   if (ids.length === 0) return { entries: [], phantoms: [] }
-  try {
-    const reply = await runScript(redis, scripts.claim, [a.stream], [a.group, a.consumer, String(idleMs), ...ids])
-    const [entries, phantoms] = reply as [EntryReply[], string[]]
-    return { entries: entries.map(toEntry), phantoms }
-  } catch (error) {
-    throw classifyRedisError(error)
-  }
+  const args = [a.group, a.consumer, String(idleMs), ...ids]
+  const [entries, phantoms] = (await classified(runScript(redis, scripts.claim, [a.stream], args))) as [
+    EntryReply[],
+    string[],
+  ]
+  return { entries: entries.map(toEntry), phantoms }
 }
 
 /**
@@ -69,9 +64,5 @@ export async function claim(redis: Redis, a: GroupAddress, idleMs: number, ids: 
  */
 export async function touch(redis: Redis, a: GroupAddress, idleMs: number, ids: readonly string[]): Promise<void> {
   if (ids.length === 0) return
-  try {
-    await redis.xClaimJustId(a.stream, a.group, a.consumer, idleMs, [...ids])
-  } catch (error) {
-    throw classifyRedisError(error)
-  }
+  await classified(redis.xClaimJustId(a.stream, a.group, a.consumer, idleMs, [...ids]))
 }

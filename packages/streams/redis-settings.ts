@@ -1,5 +1,5 @@
 /** How a Redis server is set up and doing: whether anything in it can vanish (eviction, persistence, version), and how full it is. */
-import { classifyRedisError, type Redis } from './connection.ts'
+import { classified, type Redis } from './connection.ts'
 
 export interface SettingProblem {
   setting: 'maxmemory-policy' | 'appendonly' | 'version' | 'maxmemory' | 'aof-write' | 'evicted-keys' | 'role'
@@ -84,11 +84,7 @@ export async function checkRedisSettings(redis: Redis): Promise<SettingProblem[]
 }
 
 async function readInfo(redis: Redis): Promise<string> {
-  try {
-    return await redis.info()
-  } catch (error) {
-    throw classifyRedisError(error)
-  }
+  return await classified(redis.info())
 }
 
 function fieldsOf(info: string): (name: string) => string {

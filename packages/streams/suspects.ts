@@ -3,10 +3,10 @@
  *
  * Redis counts deliveries, but a high count alone proves nothing: everything that was in hand when the process died is delivered again, and
  * restarts during an outage raise it too. So an entry that was there often is worked on alone: no other batch of this process runs beside it. Only
- * deaths right after that beginning are held against it; who lives on for a while, waits aside, or ends in another way, clears it.
+ * deaths right after that beginning are held against it; who lives on for a while, yields its turn, or ends in another way, clears it.
  */
 import { setTimeout as delay } from 'node:timers/promises'
-import { classifyRedisError, type Redis } from './connection.ts'
+import { classified, type Redis } from './connection.ts'
 import type { GroupAddress } from './entries.ts'
 import { runScript, scripts } from './scripts.ts'
 
@@ -41,13 +41,8 @@ export class Suspects {
 
   /** Notes that work on this entry alone begins; false when that has ended in death too often. @throws TransientError */
   async mayTry({ id }: { id: string }): Promise<boolean> {
-    let begun: number
-    try {
-      begun = Number(await runScript(this.#redis, scripts.suspect, [this.#key], [id, String(MARK_TTL_MS)]))
-    } catch (error) {
-      throw classifyRedisError(error)
-    }
-    if (begun > DEATHS_MAX) return false
+    const begun = await classified(runScript(this.#redis, scripts.suspect, [this.#key], [id, String(MARK_TTL_MS)]))
+    if (Number(begun) > DEATHS_MAX) return false
     const survived = new AbortController()
     this.#onTrial = { id, survived }
     void delay(this.#survivedMs, undefined, { signal: survived.signal, ref: false }).then(

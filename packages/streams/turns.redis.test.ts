@@ -75,7 +75,7 @@ test('a suspect has no batch of another stream beside it, whoever waits for what
         { ...options, limits: { batchEvents: 10 }, ...inTurn },
         ackAll(done, async (batch) => {
           await work(batch)
-          await batch.aside(async () => new Promise((resolve) => setTimeout(resolve, 2)))
+          await batch.yieldTurn(async () => new Promise((resolve) => setTimeout(resolve, 2)))
           await work(batch)
         }),
         2,
@@ -105,7 +105,7 @@ test.for(['a suspect', 'its neighbour'])(
     let waits = 0
     const waiting = await start('waiting', async (batch) => {
       waits += 1
-      await batch.aside(async () => mended)
+      await batch.yieldTurn(async () => mended)
     })
     try {
       await expect.poll(() => waits).toBe(1)

@@ -1,4 +1,4 @@
-/** Any number of batches side by side, or a single one. Whoever wants to be alone is let in before those who came later. */
+/** A fair shared/exclusive lock: any number of batches side by side, or a single one; first come, first served, so that whoever wants to be alone is not passed by those who come later. */
 export class Turns {
   #running = 0
   #alone = false
@@ -41,7 +41,7 @@ export class Turns {
  * A turn that can be lent out while its owner waits for something other than work, such as an operator. Held through such a wait it would stall every other
  * stream that shares it.
  */
-export class LooseTurn implements Disposable {
+export class YieldableTurn implements Disposable {
   readonly #enter: () => Promise<Disposable>
   #held: Disposable | undefined
   #isOver = false
@@ -52,14 +52,14 @@ export class LooseTurn implements Disposable {
   }
 
   /** Resolves when it is our turn. */
-  static async begin(enter: () => Promise<Disposable>): Promise<LooseTurn> {
-    const turn = new LooseTurn(enter)
+  static async begin(enter: () => Promise<Disposable>): Promise<YieldableTurn> {
+    const turn = new YieldableTurn(enter)
     await turn.#take()
     return turn
   }
 
   /** What `wait` gives; others may have the turn meanwhile, and it is ours again when this resolves. One after the other: two would wait for each other. */
-  async aside<T>(wait: () => Promise<T>): Promise<T> {
+  async yieldTurn<T>(wait: () => Promise<T>): Promise<T> {
     const waited = this.#last.then(async () => {
       this.#give()
       // One that fails has no more to do.

@@ -42,7 +42,7 @@ export const bulkMutants: readonly Mutant[] = [
   {
     name: 'the end of a load forgets what hung on posts that ended while it derived',
     file: 'packages/indexing/bulk/posts.ts',
-    find: '    await goOnFromEnded(deriving, byKey, plugin, begin)\n',
+    find: '    await goOnFromEnded(context, byKey, plugin, begin)\n',
     replace: '',
     killedBy: pg('bulk/bulk', 'C5'),
   },

@@ -36,8 +36,8 @@ export const convergenceMutants: readonly Mutant[] = [
   {
     name: 'a deletion of what was never seen leaves no tombstone',
     file: 'packages/indexing/decide.ts',
-    find: "    if (known?.state === 'living') removed.push(version)\n    entombed.push(version)",
-    replace: "    if (known?.state === 'living') removed.push(version)\n    if (known) entombed.push(version)",
+    find: "    if (known?.state === 'living') removed.push(version)\n    tombstoned.push(version)",
+    replace: "    if (known?.state === 'living') removed.push(version)\n    if (known) tombstoned.push(version)",
     killedBy: unit('decide'),
   },
   {
@@ -140,7 +140,7 @@ export const convergenceMutants: readonly Mutant[] = [
   },
   {
     name: 'what an export does not have goes on if something newer came first',
-    file: 'packages/indexing/look-up.ts',
+    file: 'packages/indexing/ranges.ts',
     find: '...(remembered?.[i] ?? [])',
     replace: '...(remembered?.[i] ?? []).slice(0, 0)',
     killedBy: pg('exported-threads'),
@@ -175,7 +175,7 @@ export const convergenceMutants: readonly Mutant[] = [
   },
   {
     name: 'what ranges ended is not settled again',
-    file: 'packages/indexing/look-up.ts',
+    file: 'packages/indexing/ranges.ts',
     find: " or since = r.rev and ${isGap('past_fact')}",
     replace: '',
     killedBy: pg('interrupted', 'that an export does not have'),
@@ -224,14 +224,14 @@ export const convergenceMutants: readonly Mutant[] = [
   },
   {
     name: 'a resync removes nothing',
-    file: 'packages/indexing/look-up.ts',
+    file: 'packages/indexing/ranges.ts',
     find: '...held[i]!,',
     replace: '...held[i]!.slice(0, 0),',
     killedBy: pg('interleaving'),
   },
   {
     name: 'what a resync removed is not settled again',
-    file: 'packages/indexing/look-up.ts',
+    file: 'packages/indexing/ranges.ts',
     find: '(removed?.[i] ?? [])',
     replace: '(removed?.[i] ?? []).slice(0, 0)',
     killedBy: pg('apply-batch'),
@@ -274,8 +274,8 @@ export const convergenceMutants: readonly Mutant[] = [
   {
     name: 'what leaves a thread while that is judged again passes nothing on',
     file: 'packages/indexing/derive-onward.ts',
-    find: '...gone.map(left)',
-    replace: '...gone.slice(0, 0).map(left)',
+    find: '...gone.map(rewritten)',
+    replace: '...gone.slice(0, 0).map(rewritten)',
     killedBy: pg('deep-threads', 'while a late root is settled'),
   },
   {
@@ -307,7 +307,7 @@ export const convergenceMutants: readonly Mutant[] = [
     killedBy: { file: 'services/indexer/settle-later.e2e.test.ts', test: 'held for as long' },
   },
   {
-    name: 'a farewell said too early is not taken back',
+    name: 'a notification of a deletion that was none stays',
     file: 'packages/indexing/insert.ts',
     find: 'if (risen.length > 0)',
     replace: 'if (risen.length > 1_000_000)',
@@ -315,7 +315,7 @@ export const convergenceMutants: readonly Mutant[] = [
   },
   {
     name: 'an older export removes what a newer one may have',
-    file: 'packages/indexing/look-up.ts',
+    file: 'packages/indexing/ranges.ts',
     find: `case when (select "resyncRev" from actor_sync where did = r.did) > r.rev then 0 else r.most end`,
     replace: 'r.most',
     killedBy: pg('apply-batch', 'an older export'),

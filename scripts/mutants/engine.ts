@@ -43,8 +43,8 @@ export const engineMutants: readonly Mutant[] = [
   {
     name: 'a tombstone stays when the record is written anew',
     file: 'packages/indexing/insert.ts',
-    find: 'if (exhumed.length > 0)',
-    replace: 'if (exhumed.length > 1_000_000)',
+    find: 'if (resurrected.length > 0)',
+    replace: 'if (resurrected.length > 1_000_000)',
     killedBy: pg('conformance', 'delete: nothing is left'),
   },
   {
@@ -62,7 +62,7 @@ export const engineMutants: readonly Mutant[] = [
     killedBy: pg('engine', 'gone with it'),
   },
   {
-    name: 'a deleted record says no farewell',
+    name: 'nobody is told of a deletion',
     file: 'packages/indexing/remember.ts',
     find: 'notices.add(plugin, entry, untold)',
     replace: '',
@@ -167,11 +167,11 @@ export const engineMutants: readonly Mutant[] = [
     killedBy: pg('conformance', 'NUL'),
   },
   {
-    name: 'a farewell is said of what lives',
+    name: 'people are told of the deletion of what lives',
     file: 'packages/indexing/remember.ts',
     find: 'if (living.has(entry.uri)) continue',
     replace: '',
-    killedBy: pg('engine', 'in one batch says no farewell'),
+    killedBy: pg('engine', 'in one batch tells nobody of a deletion'),
   },
   {
     name: 'an older account event counts',
@@ -224,8 +224,8 @@ export const engineMutants: readonly Mutant[] = [
   },
   {
     name: 'who has no host is said to be deleted',
-    file: 'services/indexer/whereabouts.ts',
-    find: "if (pds === undefined) return { kind: 'homeless' }",
+    file: 'services/indexer/hosting-status.ts',
+    find: "if (pds === undefined) return { kind: 'no-host' }",
     replace: "if (pds === undefined) return { kind: 'gone' }",
     killedBy: { file: 'services/indexer/account-clocks.e2e.test.ts', test: 'no host' },
   },
@@ -295,7 +295,7 @@ export const engineMutants: readonly Mutant[] = [
   {
     name: 'a bug of ours that hits many makes dead letters',
     file: 'packages/indexing/bisect.ts',
-    find: 'if (this.#events < events * WITNESSES) return false',
+    find: 'if (this.#events < events * APPLIED_PER_DEFECT) return false',
     replace: '',
     killedBy: unit('bisect'),
   },

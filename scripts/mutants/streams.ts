@@ -8,8 +8,8 @@ export const streamsMutants: readonly Mutant[] = [
   {
     name: 'an entry is acked before it is worked on',
     file: 'packages/streams/consumer-run.ts',
-    find: 'if (opened.length > 0) yield this.#batch(opened, aside)\n',
-    replace: 'const early = this.#batch(opened, aside)\n      await early.ack()\n      yield early\n',
+    find: 'if (opened.length > 0) yield this.#batch(opened, yieldTurn)\n',
+    replace: 'const early = this.#batch(opened, yieldTurn)\n      await early.ack()\n      yield early\n',
     killedBy: model,
   },
   {
@@ -121,7 +121,7 @@ export const streamsMutants: readonly Mutant[] = [
   {
     name: 'an ack goes through MULTI',
     file: 'packages/streams/entries.ts',
-    find: 'return Number(await runScript(redis, scripts.ack, [a.stream], [a.group, ...ids]))',
+    find: 'return Number(await classified(runScript(redis, scripts.ack, [a.stream], [a.group, ...ids])))',
     replace:
       'return Number((await redis.multi().xAck(a.stream, a.group, [...ids]).xDel(a.stream, [...ids]).exec())[0])',
     killedBy: redis('full-redis'),
@@ -199,8 +199,8 @@ export const streamsMutants: readonly Mutant[] = [
   {
     name: 'the same lane of two streams works on one account side by side',
     file: 'packages/streams/lanes.ts',
-    find: 'using turn = this.#turn && (await LooseTurn.begin(async () => this.#turn!(index)))',
-    replace: 'using turn = undefined as LooseTurn | undefined',
+    find: 'using turn = this.#turn && (await YieldableTurn.begin(async () => this.#turn!(index)))',
+    replace: 'using turn = undefined as YieldableTurn | undefined',
     killedBy: redis('turns', 'consumers whose lanes take turns'),
   },
   {
@@ -255,7 +255,7 @@ export const streamsMutants: readonly Mutant[] = [
   {
     name: 'nobody is guilty of a crash loop',
     file: 'packages/streams/suspects.ts',
-    find: 'if (begun > DEATHS_MAX) return false',
+    find: 'if (Number(begun) > DEATHS_MAX) return false',
     replace: '',
     killedBy: redis('poison', 'restarts during an outage convict nobody'),
   },

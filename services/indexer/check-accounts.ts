@@ -24,8 +24,8 @@ import type { Service } from '@sluice/runtime/service.ts'
 import { isInShard, WHOLE, type Shard } from '@sluice/streams/spread.ts'
 import { turnedAwayMs, waitToAskAgainMs } from './ask-again.ts'
 import { HostPace, SlowHostError } from './host-pace.ts'
-import { servePlaces } from './places.ts'
-import { whereabouts, type Asking, type StatusSources } from './whereabouts.ts'
+import { runWorkers } from './queue-workers.ts'
+import { askHostingStatus, type Asking, type StatusSources } from './hosting-status.ts'
 
 export interface AccountChecksOptions extends StatusSources {
   identities: Pick<IdentityResolver, 'refresh' | 'purge'>
@@ -46,7 +46,7 @@ type Answer = Pick<AccountEvent, 'active' | 'status'>
 
 const OUTCOMES = ['as-held', 'differs', 'overtaken', 'put-off', 'turned-away', 'unknown'] as const
 /** How many are asked about at a time. Hosts that never answer, or slowly, keep out only others that do so. */
-const PLACES: Record<AccountQueue, number> = { new: 3, failing: 1 }
+const WORKERS: Record<AccountQueue, number> = { new: 3, failing: 1 }
 
 export class AccountChecks implements Service {
   readonly name = 'account-checks'
@@ -73,9 +73,9 @@ export class AccountChecks implements Service {
 
   async run(signal: AbortSignal): Promise<void> {
     const { pollMs, claimMs } = this.#options
-    await servePlaces(
+    await runWorkers(
       {
-        places: PLACES,
+        workers: WORKERS,
         pollMs,
         claimMs,
         claim: async (queue, now, until) =>
@@ -112,15 +112,15 @@ export class AccountChecks implements Service {
     const { identities, shard } = this.#options
     // Asked a minute after the last time, the cache answers: of others' accounts it may have the host that they have left since.
     if (!isInShard(did, shard)) await identities.purge(did)
-    const found = await whereabouts(this.#options, did, asking)
+    const found = await askHostingStatus(this.#options, did, asking)
     switch (found.kind) {
       case 'hosted':
         return { active: found.active, ...(found.status !== undefined && { status: found.status }) }
       case 'gone':
         return { active: false, status: DELETED }
-      case 'present':
+      case 'status-unknown':
         throw new TransientError(`${did}: its host does not say how it stands`)
-      case 'homeless':
+      case 'no-host':
         // It would be purged upon this, though nobody may have said that it was deleted: only its host may, or a tombstone.
         throw new TransientError(`${did} has no host that could be asked`)
     }

@@ -30,8 +30,8 @@ import { StateConflictError, type Producer } from '@sluice/streams/producer.ts'
 import { isInShard, WHOLE, type Shard } from '@sluice/streams/spread.ts'
 import { turnedAwayMs, waitToAskAgainMs } from './ask-again.ts'
 import { HostPace, SlowHostError } from './host-pace.ts'
-import { servePlaces } from './places.ts'
-import { whereabouts, type StatusSources, type Whereabouts } from './whereabouts.ts'
+import { runWorkers } from './queue-workers.ts'
+import { askHostingStatus, type StatusSources, type HostingStatus } from './hosting-status.ts'
 
 export interface DeletionsOptions extends StatusSources {
   index: Index
@@ -56,7 +56,7 @@ const OUTCOMES = ['purged', 'hosted', 'returned', 'put-off', 'turned-away', 'unk
  * How many are worked on at a time. Whoever has a thousand accounts at a host that never answers, or slowly, keeps out only others of that kind, and a purge of millions of
  * records nobody who is back.
  */
-const PLACES: Record<DeletionQueue, number> = { returned: 1, new: 3, failing: 1 }
+const WORKERS: Record<DeletionQueue, number> = { returned: 1, new: 3, failing: 1 }
 /** When one that an indexer of another shard must see to is looked at again, about: that one should find it first. */
 const OTHERS_MS = 2_000
 /** A first load has dropped the indexes by which a purge finds what others were told: it waits for its end. The account is hidden meanwhile. */
@@ -90,9 +90,9 @@ export class Deletions implements Service {
 
   async run(signal: AbortSignal): Promise<void> {
     const { pollMs, claimMs } = this.#options
-    await servePlaces(
+    await runWorkers(
       {
-        places: PLACES,
+        workers: WORKERS,
         pollMs,
         claimMs,
         claim: async (queue, now, until) => (await claimDeletions(this.#db, { now, until, limit: 1, queue }))[0],
@@ -110,9 +110,9 @@ export class Deletions implements Service {
     if (state === 'returned') return await this.#bringBack(claim, signal)
     if ((await bulkPhase(this.#db)) === 'loading') return await postponeDeletion(this.#db, did, inMs(LOADING_MS))
     const askedAtMs = Date.now()
-    let found: Whereabouts
+    let found: HostingStatus
     try {
-      found = await whereabouts(this.#options, did, { pace, inHaste: queue === 'new', signal })
+      found = await askHostingStatus(this.#options, did, { pace, inHaste: queue === 'new', signal })
     } catch (error) {
       if (error instanceof SlowHostError) return await this.#putOff(claim)
       if (error instanceof CrowdedError) return await this.#turnedAway(claim)
@@ -120,7 +120,7 @@ export class Deletions implements Service {
       return await this.#askAgain(claim, error)
     }
     // Whose host has its repository is not gone.
-    if (found.kind === 'present') found = { ...found, kind: 'hosted', active: true }
+    if (found.kind === 'status-unknown') found = { ...found, kind: 'hosted', active: true }
     if (found.kind === 'hosted') return await this.#correct(claim, found, askedAtMs)
     const { index, batchRecords, log } = this.#options
     if (!(await purgeAccount(index, { did, deletedAt }, { signal, batchRecords }))) {
@@ -132,7 +132,7 @@ export class Deletions implements Service {
   }
 
   /** What its host says holds, from the moment it was asked: news that came before the answer are newer than it. */
-  async #correct(claim: DeletionClaim, found: Whereabouts & { kind: 'hosted' }, askedAtMs: number): Promise<void> {
+  async #correct(claim: DeletionClaim, found: HostingStatus & { kind: 'hosted' }, askedAtMs: number): Promise<void> {
     const { did, deletedAt } = claim
     const { kind, ...said } = found
     const time = new Date(Math.max(askedAtMs, Date.parse(deletedAt) + 1)).toISOString()

@@ -1,12 +1,12 @@
 /** The data path: batches of events from a stream into the index. An entry is acked when its effect is durable, never earlier. */
-import { applyOrBisect, Witnesses } from '@sluice/indexing/bisect.ts'
+import { applyOrBisect, DefectBudget } from '@sluice/indexing/bisect.ts'
 import type { Service } from '@sluice/runtime/service.ts'
-import type { Aside, Consumer } from '@sluice/streams/consumer.ts'
+import type { YieldTurn, Consumer } from '@sluice/streams/consumer.ts'
 
 /** Where events of one kind go. */
 interface EventIndex<E> {
   /** @throws RefusedError when an event's data cannot be stored */
-  apply(events: readonly E[], signal: AbortSignal, aside: Aside): Promise<void>
+  apply(events: readonly E[], signal: AbortSignal, yieldTurn: YieldTurn): Promise<void>
 }
 
 /**
@@ -14,13 +14,13 @@ interface EventIndex<E> {
  * a dead letter.
  */
 export function indexStream<E extends object>(consumer: Consumer<E>, index: EventIndex<E>, lanes: number): Service {
-  const witnesses = new Witnesses()
+  const defectBudget = new DefectBudget()
   return {
     name: consumer.stream,
     run: (signal) =>
       consumer.run(signal, lanes, async (batches) => {
-        for await (const { events, refuse, aside, ack } of batches) {
-          await applyOrBisect(events, (part) => index.apply(part, signal, aside), refuse, witnesses)
+        for await (const { events, refuse, yieldTurn, ack } of batches) {
+          await applyOrBisect(events, (part) => index.apply(part, signal, yieldTurn), refuse, defectBudget)
           await ack()
         }
       }),

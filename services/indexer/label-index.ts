@@ -3,7 +3,7 @@ import type { LabelStreamEvent } from '@sluice/events/label-event.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import { applyLabels } from '@sluice/indexing/apply-labels.ts'
 import type { CounterOf, Metrics } from '@sluice/runtime/metrics.ts'
-import type { Aside } from '@sluice/streams/consumer.ts'
+import type { YieldTurn } from '@sluice/streams/consumer.ts'
 import { waitOut, type Outages } from './waiting.ts'
 
 export class LabelIndex {
@@ -22,8 +22,8 @@ export class LabelIndex {
   }
 
   /** @throws RefusedError when a label's data cannot be stored; FatalError; AbortError when the signal aborts during an outage */
-  async apply(events: readonly LabelStreamEvent[], signal: AbortSignal, aside: Aside): Promise<void> {
-    const { changed } = await waitOut(this.#outages, signal, () => applyLabels(this.#db, events), aside)
+  async apply(events: readonly LabelStreamEvent[], signal: AbortSignal, yieldTurn: YieldTurn): Promise<void> {
+    const { changed } = await waitOut(this.#outages, signal, () => applyLabels(this.#db, events), yieldTurn)
     this.#labels.inc(changed, { outcome: 'changed' })
     this.#labels.inc(events.length - changed, { outcome: 'stale' })
   }

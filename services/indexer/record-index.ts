@@ -4,7 +4,7 @@ import { REFUSALS } from '@sluice/indexing/prepare.ts'
 import type { StreamEvent } from '@sluice/events/stream-event.ts'
 import { RefusedError } from '@sluice/runtime/errors.ts'
 import type { Metrics } from '@sluice/runtime/metrics.ts'
-import type { Aside } from '@sluice/streams/consumer.ts'
+import type { YieldTurn } from '@sluice/streams/consumer.ts'
 import { waitOut, type Outages } from './waiting.ts'
 
 const OUTCOMES = ['inserted', 'replaced', 'removed', 'stale', 'settled'] as const
@@ -24,9 +24,9 @@ export class RecordIndex {
    * @throws RefusedError when an event's data cannot be stored; FatalError; AbortError when the signal aborts during an outage, or while the batch removes
    * more records than one transaction may
    */
-  async apply(events: readonly StreamEvent[], signal: AbortSignal, aside: Aside): Promise<void> {
+  async apply(events: readonly StreamEvent[], signal: AbortSignal, yieldTurn: YieldTurn): Promise<void> {
     const startedAt = performance.now()
-    const applied = await waitOut(this.#outages, signal, () => this.#applyOnce(events, signal, aside), aside)
+    const applied = await waitOut(this.#outages, signal, () => this.#applyOnce(events, signal, yieldTurn), yieldTurn)
     this.#metrics.seconds.observe((performance.now() - startedAt) / 1000)
     this.#metrics.events.inc(events.length)
     for (const outcome of OUTCOMES) this.#metrics.records.inc(applied[outcome], { outcome })
@@ -39,8 +39,8 @@ export class RecordIndex {
    * Rows without a record stand in the way only of a database that another indexer wrote before us. Looking for them costs a delete in every table, so it
    * is done when one was met. Emptying a repository of 400,000 records takes 105 s: live events of its lane do not wait for its end.
    */
-  async #applyOnce(events: readonly StreamEvent[], signal: AbortSignal, aside: Aside): Promise<Applied> {
-    const between = (): Promise<void> => aside(async () => {})
+  async #applyOnce(events: readonly StreamEvent[], signal: AbortSignal, yieldTurn: YieldTurn): Promise<Applied> {
+    const between = (): Promise<void> => yieldTurn(async () => {})
     try {
       return await applyBatch(this.#index, events, { signal, between })
     } catch (error) {

@@ -16,7 +16,7 @@ import type { DatabasePool } from '@sluice/database/pool.ts'
 import {
   CHECK_QUEUES,
   claimChecks,
-  overdueSeconds,
+  overdueHandleChecks,
   settleChecks,
   type HandleCheck,
   type HandleClaim,
@@ -262,7 +262,7 @@ function declareMetrics(metrics: Metrics, db: DatabasePool) {
     help: 'How long the longest waiting account has been due for a check of its handle. new rising: raise INDEXER_HANDLE_CONCURRENCY or look at PLC_URL.',
     labels: { queue: CHECK_QUEUES },
     collect: async (gauge) => {
-      const overdue = await overdueSeconds(db, new Date())
+      const overdue = await overdueHandleChecks(db, new Date())
       for (const queue of CHECK_QUEUES) gauge.set(overdue[queue], { queue })
     },
   })

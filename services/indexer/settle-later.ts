@@ -17,7 +17,7 @@ import {
 import type { Logger } from '@sluice/runtime/log.ts'
 import type { Metrics } from '@sluice/runtime/metrics.ts'
 import type { Service } from '@sluice/runtime/service.ts'
-import { servePlaces } from './places.ts'
+import { runWorkers } from './queue-workers.ts'
 
 export interface LaterSettlingOptions {
   index: Index
@@ -34,7 +34,7 @@ export interface LaterSettlingOptions {
  * How many are worked on at a time. Who edits a post all the time keeps out others that do, and the rest of what was too much for once. No more, since each takes a connection all the time, and a walk through 200,000 replies holds it for
  * seconds; labels and accounts share them.
  */
-const PLACES: Record<LaterQueue, number> = { first: 1, again: 1 }
+const WORKERS: Record<LaterQueue, number> = { first: 1, again: 1 }
 
 export class LaterSettling implements Service {
   readonly name = 'settling'
@@ -66,9 +66,9 @@ export class LaterSettling implements Service {
 
   async run(signal: AbortSignal): Promise<void> {
     const { pollMs, claimMs, index } = this.#options
-    await servePlaces(
+    await runWorkers(
       {
-        places: PLACES,
+        workers: WORKERS,
         pollMs,
         claimMs,
         claim: async (queue, now, until) => (await claimLater(index.db, { now, until, limit: 1, queue }))[0],

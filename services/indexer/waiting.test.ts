@@ -1,13 +1,13 @@
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import { createLogger } from '@sluice/runtime/log.ts'
 import { Readiness } from '@sluice/runtime/readiness.ts'
-import type { Aside } from '@sluice/streams/consumer.ts'
+import type { YieldTurn } from '@sluice/streams/consumer.ts'
 import { expect, test } from 'vitest'
 import { waitOut, type Outages } from './waiting.ts'
 
 const { signal } = new AbortController()
 /** Nobody takes turns with us. */
-const inPlace: Aside = async (wait) => wait()
+const inPlace: YieldTurn = async (wait) => wait()
 
 function surroundings(): Outages & { count: () => number } {
   let count = 0

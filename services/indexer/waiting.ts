@@ -2,7 +2,7 @@
 import { retry, sleep, type BackoffPolicy, type Retry } from '@sluice/runtime/backoff.ts'
 import { logRetry, type Logger } from '@sluice/runtime/log.ts'
 import type { Readiness } from '@sluice/runtime/readiness.ts'
-import type { Aside } from '@sluice/streams/consumer.ts'
+import type { YieldTurn } from '@sluice/streams/consumer.ts'
 
 const OUTAGE_BACKOFF: BackoffPolicy = { baseMs: 100, capMs: 10_000, healthyAfterMs: 10_000 }
 
@@ -16,14 +16,14 @@ export interface Outages {
 
 /**
  * Calls `act` until it succeeds or fails for good.
- * @param aside how to wait for the next try: what keeps one batch out for ever must not keep out the other streams of its lane
+ * @param yieldTurn how to wait for the next try: what keeps one batch out for ever must not keep out the other streams of its lane
  * @throws AbortError when the signal aborts between tries
  */
 export async function waitOut<T>(
   { log, readiness, retries, reasons }: Outages,
   signal: AbortSignal,
   act: () => Promise<T>,
-  aside: Aside,
+  yieldTurn: YieldTurn,
 ): Promise<T> {
   const batch = Symbol('batch')
   try {
@@ -33,7 +33,7 @@ export async function waitOut<T>(
       readiness.block('postgres', error.message)
       logRetry(log, delayMs, 'PostgreSQL does not take a batch; nothing is lost', error, { attempt })
     }
-    return await retry(signal, OUTAGE_BACKOFF, act, onWait, async (ms) => aside(() => sleep(ms, signal)))
+    return await retry(signal, OUTAGE_BACKOFF, act, onWait, async (ms) => yieldTurn(() => sleep(ms, signal)))
   } finally {
     // Also of one that was refused in the end: PostgreSQL has looked at it. Not of one that a stop cut short.
     if (reasons.delete(batch) && !signal.aborted) {

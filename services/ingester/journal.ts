@@ -160,7 +160,7 @@ export class Journal {
       }
       for (const [i, did] of [...decision.records.keys()].entries()) chains.stored(did, moves[i]!.to)
       for (const advance of advances) advance.stored()
-      for (const { progress } of sources) progress.settle()
+      for (const { progress } of sources) progress.fold()
       this.#options.resyncLimit.spend(decision.requests.map(({ did }) => did))
       observer.stored(batch, decision)
       return

@@ -61,7 +61,7 @@ test('frames that never get a position take no room, and are counted once', () =
   for (let i = 1; i <= 50_000; i++) {
     end(progress.take(undefined))
     most = Math.max(most, progress.open)
-    if (i % 100 === 0) progress.settle()
+    if (i % 100 === 0) progress.fold()
   }
   expect(most).toBeLessThan(2_000)
   expect(progress.advance()).toBeUndefined()
@@ -77,7 +77,7 @@ test('what ended behind one that is open takes no room either, and is counted on
     end(progress.take(undefined), progress.take(seq, `at ${seq}`))
     progress.take(undefined).outcome = 'unknown-type'
     most = Math.max(most, progress.open)
-    if (seq % 100 === 0) progress.settle()
+    if (seq % 100 === 0) progress.fold()
   }
   expect(most).toBeLessThan(2_000)
   const second = progress.take(50_000)
@@ -97,7 +97,7 @@ test('a reconnect drops what was folded behind the last position, and nothing be
   for (let i = 0; i < 2_000; i++) end(progress.take(undefined))
   end(progress.take(3))
   for (let i = 0; i < 2_000; i++) end(progress.take(undefined))
-  progress.settle()
+  progress.fold()
   expect(progress.open).toBe(3)
   progress.reconnect()
   end(first)

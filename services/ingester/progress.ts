@@ -105,7 +105,7 @@ export class Progress {
    * frame would be kept for as long as a directory is down, and frames without a position, walked again with each append, for as long as none has one.
    * Not to be called between `advance` and `moved`.
    */
-  settle(): void {
+  fold(): void {
     if (this.open < this.#foldAt) return
     const kept: Slot[] = []
     for (const slot of this.#slots.slice(this.#head)) {

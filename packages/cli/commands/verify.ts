@@ -12,7 +12,7 @@ import { count, oneLine } from '../output.ts'
 import { chunks } from '../requests.ts'
 import type { Session } from '../session.ts'
 import { assertInShard } from '../shard.ts'
-import { compareRepo, DIFFERENCES, repairEvents, unsettle, type Comparison } from '../verify-repo.ts'
+import { compareRepo, DIFFERENCES, repairEvents, forgetAge, type Comparison } from '../verify-repo.ts'
 
 const SHOWN = 20
 
@@ -88,7 +88,7 @@ const APPENDED = 200
 
 async function mend(session: Session, repo: RepoExport, comparison: Comparison, time: string): Promise<void> {
   const redis = await session.redis()
-  await unsettle(await session.db(), comparison)
+  await forgetAge(await session.db(), comparison)
   const { backfill } = session.settings.streams
   for (const chunk of chunks(repairEvents(repo, comparison, time), APPENDED)) {
     await classified(Promise.all(chunk.map(async (event) => redis.xAdd(backfill, '*', streamEventCodec.encode(event)))))

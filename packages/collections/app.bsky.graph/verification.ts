@@ -25,6 +25,6 @@ export default collection<Verification>('app.bsky.graph.verification', {
   ],
   unique: ['subject', 'creator'],
   notifications: ({ record: { subject } }) => [notify(subject, 'verified')],
-  farewells: ({ record: { subject } }) => [notify(subject, 'unverified')],
+  deletionNotifications: ({ record: { subject } }) => [notify(subject, 'unverified')],
   notifiesSelf: true,
 })

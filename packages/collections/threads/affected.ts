@@ -7,7 +7,7 @@
 import { didOfUri } from '@sluice/events/stream-event.ts'
 import type { Post } from '../app.bsky.feed/post.ts'
 import { keyed } from '../by-key.ts'
-import type { Affected, Entry, Room, Sql, Statement, Touched, Unseen } from '../define.ts'
+import type { Affected, Asked, Entry, Room, Sql, Statement, Touched } from '../define.ts'
 import { affectedByMentions } from './mentioned.ts'
 import { overtaken } from './overtaken.ts'
 import { affectedReplies } from './replies.ts'
@@ -21,8 +21,7 @@ import { claimOfDate, claimOfKey, timeOf, writtenAt } from './when.ts'
 export async function affectedByPosts(
   sql: Sql,
   touched: readonly Touched<Post>[],
-  unseen: Unseen,
-  room?: Room,
+  { unseen, room }: Asked,
 ): Promise<Affected> {
   if (touched.length === 0) return { uris: [], beyond: [] }
   return collect([
@@ -33,22 +32,12 @@ export async function affectedByPosts(
 }
 
 /** For thread gates: their posts, and replies in the thread that were written after the gate was made, changed or removed. */
-export async function affectedByThreadGates(
-  sql: Sql,
-  touched: readonly Touched[],
-  _unseen: Unseen,
-  room?: Room,
-): Promise<Affected> {
+export async function affectedByThreadGates(sql: Sql, touched: readonly Touched[], { room }: Asked): Promise<Affected> {
   return affectedByGates(sql, IN_THREAD_AFTER, touched, room)
 }
 
 /** For post gates: their posts, and quotes of them that were written after. */
-export async function affectedByPostGates(
-  sql: Sql,
-  touched: readonly Touched[],
-  _unseen: Unseen,
-  room?: Room,
-): Promise<Affected> {
+export async function affectedByPostGates(sql: Sql, touched: readonly Touched[], { room }: Asked): Promise<Affected> {
   return affectedByGates(sql, QUOTES_AFTER, touched, room)
 }
 
@@ -72,8 +61,7 @@ async function affectedByGates(
 export async function affectedByFollows(
   sql: Sql,
   touched: readonly Touched<{ subject: string }>[],
-  _unseen: Unseen,
-  room?: Room,
+  { room }: Asked,
 ): Promise<Affected> {
   return look(sql, BETWEEN, followsOf(touched), room?.each ?? null)
 }
@@ -108,8 +96,7 @@ function followsOf(touched: readonly Touched<{ subject: string }>[]): unknown[] 
 export async function affectedByListItems(
   sql: Sql,
   touched: readonly Touched<{ subject: string }>[],
-  _unseen: Unseen,
-  room?: Room,
+  { room }: Asked,
 ): Promise<Affected> {
   return look(sql, BY_MEMBER, itemsOf(touched), room?.each ?? null)
 }

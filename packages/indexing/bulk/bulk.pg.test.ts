@@ -18,7 +18,8 @@ import { differences, snapshot } from '../testing/snapshot.ts'
 import { Story } from '../testing/story.ts'
 import { beginBulkLoad } from './begin.ts'
 import { tellApart } from './duplicates.ts'
-import { finishBulkLoad, type FinishProgress } from './finish.ts'
+import { finishBulkLoad } from './finish.ts'
+import type { FinishProgress } from './step.ts'
 import { bulkPhase } from './phase.ts'
 
 const set = new CollectionSet(collections)

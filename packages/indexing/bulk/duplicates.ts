@@ -6,17 +6,10 @@ import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import type { Collection } from '@sluice/collections/define.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import { transaction, type Transaction } from '@sluice/database/transaction.ts'
-import { writeContest, type Contest } from '../contend.ts'
+import { NO_CONTEST, writeContest } from '../contend.ts'
 import { Deltas } from '../deltas.ts'
-import { removeRows } from '../remove.ts'
-import type { OnProgress } from './finish.ts'
-
-interface Telling {
-  db: DatabasePool
-  collections: CollectionSet
-  signal: AbortSignal
-  onProgress: OnProgress
-}
+import { displaced, removeRows } from '../remove.ts'
+import type { StepContext } from './step.ts'
 
 const KEYS = 500
 /** So many keys are held at a time: a network has millions of likes that are there twice. */
@@ -29,7 +22,7 @@ const OWNER = 'owner of the key'
  * @throws TransientError; the signal's reason between two transactions
  */
 export async function tellApart(
-  { db, collections, signal, onProgress }: Telling,
+  { db, collections, signal, onProgress }: Omit<StepContext, 'jobs'>,
   heldKeys: number = HELD_KEYS,
 ): Promise<void> {
   // The statements are those of the data path. The first of them are planned when nobody waits in `duplicate_record` yet, where to read all of it is as good as to look for each.
@@ -90,13 +83,7 @@ async function keepLowest(
   )
   const deltas = new Deltas()
   const uris = rows.map(({ uri }) => uri)
-  await removeRows(
-    tx,
-    collections,
-    uris.map((uri) => ({ uri, at: '', deleted: false })),
-    deltas,
-  )
-  const contest: Contest = { winners: [], heirs: [], dethroned: uris, waiting: rows, promoted: [], repointed: [] }
-  writeContest(tx, contest)
+  await removeRows(tx, collections, uris.map(displaced), deltas)
+  writeContest(tx, { ...NO_CONTEST, waiting: rows })
   deltas.flush(tx)
 }

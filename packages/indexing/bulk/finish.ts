@@ -18,24 +18,9 @@ import { buildIndexes, buildUniqueIndexes, vacuumTables } from './indexes.ts'
 import { bulkPhase, FINISHER_UNLOCK, stopBatches, TRY_FINISHER_LOCK, type BulkPhase } from './phase.ts'
 import { isDone, positionOf, savePosition, SINCE } from './position.ts'
 import { deriveAll } from './posts.ts'
+import type { OnProgress, StepContext } from './step.ts'
 
-export interface FinishProgress {
-  step: string
-  /** Where it is: an index, a key, a URI. */
-  at: string
-}
-
-export type OnProgress = (progress: FinishProgress) => void
-
-interface Finish {
-  db: DatabasePool
-  collections: CollectionSet
-  signal: AbortSignal
-  onProgress: OnProgress
-  jobs: number
-}
-
-const STEPS: readonly [name: string, run: (finish: Finish) => Promise<void>][] = [
+const STEPS: readonly [name: string, run: (finish: StepContext) => Promise<void>][] = [
   ['vacuum', vacuumTables],
   ['indexes', buildIndexes],
   ['switch', switchPhase],
@@ -117,7 +102,7 @@ export async function bulkStatus(db: DatabasePool): Promise<BulkStatus> {
   return { ...load, indexes: indexes!.n, steps }
 }
 
-async function switchPhase({ db }: Finish): Promise<void> {
+async function switchPhase({ db }: StepContext): Promise<void> {
   await transaction(db, { doing: 'switching a bulk load to its end' }, async (tx) => {
     await stopBatches(tx)
     await tx.query(`update bulk_load set phase = 'finishing'`)
@@ -126,7 +111,7 @@ async function switchPhase({ db }: Finish): Promise<void> {
 
 const RECOUNT_KEYS = 2_000
 
-async function countAll({ db, collections, signal, onProgress, jobs }: Finish): Promise<void> {
+async function countAll({ db, collections, signal, onProgress, jobs }: StepContext): Promise<void> {
   await using byKey = db.alike({ byKey: true, size: jobs })
   for (const aggregate of aggregatesOf(collections)) {
     const name = `counters ${aggregate.table}`

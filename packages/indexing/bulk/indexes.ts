@@ -1,20 +1,11 @@
 /** Builds the indexes that a bulk load took away, concurrently: batches go on. An interrupted build leaves an invalid index, which is dropped first. */
-import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import { sideBySide } from '@sluice/runtime/side-by-side.ts'
 import type { DroppedIndex } from './begin.ts'
-import type { OnProgress } from './finish.ts'
-
-interface Building {
-  db: DatabasePool
-  collections: CollectionSet
-  signal: AbortSignal
-  onProgress: OnProgress
-  jobs: number
-}
+import type { StepContext } from './step.ts'
 
 /** Marks which pages hold nothing but what everybody sees: then indexes alone can count. Now, while there are few indexes to clean. */
-export async function vacuumTables({ db, signal, onProgress, jobs }: Building): Promise<void> {
+export async function vacuumTables({ db, signal, onProgress, jobs }: StepContext): Promise<void> {
   await sideBySide(await droppedIndexes(db), jobs, async ([{ table }]) => {
     signal.throwIfAborted()
     onProgress({ step: 'vacuum', at: table })
@@ -26,7 +17,7 @@ export async function vacuumTables({ db, signal, onProgress, jobs }: Building): 
  * Plain ones, and for each unique key a plain index in the place of the unique one: no unique index can be built beside batches that add duplicates, and none can be made of a plain one. And
  * counts for the planner what the tables hold, table by table: one statement for all reads one after the other, and took as long as all builds.
  */
-export async function buildIndexes({ db, signal, onProgress, jobs }: Building): Promise<void> {
+export async function buildIndexes({ db, signal, onProgress, jobs }: StepContext): Promise<void> {
   const dropped = new Map((await droppedIndexes(db)).map((ofTable) => [ofTable[0].table, ofTable]))
   const others = (await tablesOf(db)).filter((table) => !dropped.has(table))
   await sideBySide([...dropped.keys(), ...others], jobs, async (table) => {
@@ -40,7 +31,7 @@ export async function buildIndexes({ db, signal, onProgress, jobs }: Building): 
 }
 
 /** Those of unique keys. By now no key is there twice, and no batch adds one. */
-export async function buildUniqueIndexes({ db, signal, onProgress, jobs }: Building): Promise<void> {
+export async function buildUniqueIndexes({ db, signal, onProgress, jobs }: StepContext): Promise<void> {
   await sideBySide(await droppedIndexes(db), jobs, async (ofTable) => {
     for (const index of ofTable.filter(({ isUnique }) => isUnique)) {
       signal.throwIfAborted()

@@ -4,15 +4,14 @@
  * still ends in the same records.
  */
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
-import type { Written } from '@sluice/collections/define.ts'
 import type { Transaction } from '@sluice/database/transaction.ts'
 import type { Decisions } from '../decide.ts'
 import { Deltas } from '../deltas.ts'
 import { insertRows, writeRecords } from '../insert.ts'
-import { Notices } from '../notify.ts'
+import { NotificationBatch } from '../notify.ts'
 import { rememberEnded, rememberFacts } from '../remember.ts'
-import { removeRows } from '../remove.ts'
-import type { Past } from '../version.ts'
+import { goingOf, removeRows } from '../remove.ts'
+import { writtenOf, type Past } from '../version.ts'
 
 /** Writes what was decided for a batch, in its transaction. @param folded versions that others of the same batch supersede */
 export async function writeLoading(
@@ -22,25 +21,14 @@ export async function writeLoading(
   folded: readonly Past[],
 ): Promise<void> {
   const ended = await rememberFacts(tx, collections, decided, folded)
-  const going = [...decided.removed, ...decided.replaced].map(({ uri, time, content }) => ({
-    uri,
-    at: time,
-    deleted: !content,
-  }))
   // Nothing has been counted yet.
-  await removeRows(tx, collections, going, new Deltas())
+  await removeRows(tx, collections, goingOf([...decided.removed, ...decided.replaced], folded), new Deltas())
   writeRecords(tx, decided)
-  const notices = new Notices()
+  const notices = new NotificationBatch()
   await rememberEnded(tx, ended, notices)
-  const written = [...decided.fresh, ...decided.replaced].flatMap(({ content }): (Written & { nsid: string })[] => {
-    const indexed = content?.indexed
-    return indexed
-      ? [{ nsid: indexed.plugin.nsid, entry: indexed.entry, rows: indexed.plugin.rows(indexed.entry) }]
-      : []
-  })
-  const byCollection = Map.groupBy(written, ({ nsid }) => nsid)
+  const news = Map.groupBy([...decided.fresh, ...decided.replaced], ({ collection }) => collection)
   for (const plugin of collections.plugins) {
-    const ofPlugin = byCollection.get(plugin.nsid) ?? []
+    const ofPlugin = (news.get(plugin.nsid) ?? []).flatMap(writtenOf)
     const rows = Map.groupBy(
       ofPlugin.flatMap((w) => w.rows),
       (row) => row.table,

@@ -12,7 +12,8 @@ import { KnownActors } from '../own.ts'
 import { history } from '../testing/history.ts'
 import { multiply } from '../testing/multiply.ts'
 import { beginBulkLoad } from './begin.ts'
-import { finishBulkLoad, finishConnections, type FinishProgress } from './finish.ts'
+import { finishBulkLoad, finishConnections } from './finish.ts'
+import type { FinishProgress } from './step.ts'
 
 const EVENTS = [3, 4, 8].flatMap((seed) => history({ seed, events: 300 }))
 const ROWS = 3_000

@@ -7,7 +7,6 @@
  *
  * What is further down than one goes is put off, and settled beside the data path like what batches put off.
  */
-import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import type { Collection } from '@sluice/collections/define.ts'
 import type { DatabasePool, Session } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
@@ -15,17 +14,9 @@ import { shared, sideBySide } from '@sluice/runtime/side-by-side.ts'
 import { deriveOnward } from '../derive-onward.ts'
 import { putOff } from '../settle-later.ts'
 import type { Moment } from '../unseen.ts'
-import type { OnProgress } from './finish.ts'
 import { JOBS_MAX } from './jobs.ts'
 import { isBegun, positionOf, savePosition, SINCE } from './position.ts'
-
-interface Deriving {
-  db: DatabasePool
-  collections: CollectionSet
-  signal: AbortSignal
-  onProgress: OnProgress
-  jobs: number
-}
+import type { StepContext } from './step.ts'
 
 /** As it is called in `finish.ts`. */
 const STEP = 'posts'
@@ -34,15 +25,15 @@ const STEP = 'posts'
 const PAGE_ROWS = 2_000
 
 /** Derives in every collection that does. Cut short it is called again, and goes on. @throws TransientError, FatalError, or the signal's reason between two pages */
-export async function deriveAll(deriving: Deriving): Promise<void> {
-  const { db, collections, jobs } = deriving
+export async function deriveAll(context: StepContext): Promise<void> {
+  const { db, collections, jobs } = context
   // The statements are those of the data path. Planned when `gated_reply` was empty, one of them read all of it for each thousand posts, and compared each row with each of them.
   await using byKey = db.alike({ byKey: true, size: jobs })
   const begin = await beginOf(db)
   for (const plugin of collections.plugins) {
     if (!plugin.derive) continue
-    await derivePages(deriving, byKey, plugin, begin)
-    await goOnFromEnded(deriving, byKey, plugin, begin)
+    await derivePages(context, byKey, plugin, begin)
+    await goOnFromEnded(context, byKey, plugin, begin)
   }
 }
 
@@ -79,7 +70,7 @@ function sinceOldest(oldest: string): Moment {
 }
 
 async function derivePages(
-  { db, collections, signal, onProgress, jobs }: Deriving,
+  { db, collections, signal, onProgress, jobs }: StepContext,
   byKey: DatabasePool,
   plugin: Collection,
   { oldest, isAnew }: Begin,
@@ -106,7 +97,7 @@ async function derivePages(
 
 /** From each record of the collection of which a version has ended since then, whatever stands there now. */
 async function goOnFromEnded(
-  { db, collections, signal, onProgress }: Deriving,
+  { db, collections, signal, onProgress }: StepContext,
   byKey: DatabasePool,
   { nsid }: Collection,
   { oldest }: Begin,

@@ -12,7 +12,7 @@ export interface Footprint {
   notifications: string[]
   /** The record for which it waits. */
   duplicateOf?: string
-  isEntombed: boolean
+  hasTombstone: boolean
 }
 
 /** What the database holds of the record. */
@@ -37,7 +37,7 @@ export async function footprint(db: DatabasePool, plugin: Collection, uri: strin
     ...waiting,
     rows,
     notifications: told.map(({ did, reason, subject }) => `${did} ${reason} ${subject}`).sort(),
-    isEntombed: (await ask('select from tombstone where uri = $1')).length > 0,
+    hasTombstone: (await ask('select from tombstone where uri = $1')).length > 0,
   }
 }
 
@@ -52,7 +52,7 @@ export function expected(plugin: Collection, entry: Entry, json: string): Footpr
     .filter(({ did }) => did !== entry.did || plugin.notifiesSelf)
     .map(({ did, reason, reasonSubject }) => `${did} ${reason} ${reasonSubject}`)
     .sort()
-  return { json, cid: entry.cid, rows, notifications, isEntombed: false }
+  return { json, cid: entry.cid, rows, notifications, hasTombstone: false }
 }
 
 function columnsOf(plugin: Collection, table: Table): string[] {

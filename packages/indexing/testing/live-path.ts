@@ -22,8 +22,8 @@ import {
   postponeDeletion,
   returnDeletion,
 } from '../deletion-queue.ts'
-import { claimChecks, overdueSeconds, settleChecks, type HandleClaim } from '../handles.ts'
-import { urisOf } from '../look-up.ts'
+import { claimChecks, overdueHandleChecks, settleChecks, type HandleClaim } from '../handles.ts'
+import { urisOf } from '../ranges.ts'
 import { KnownActors } from '../own.ts'
 import { purgeAccount, reopenAccount } from '../purge.ts'
 import {
@@ -223,7 +223,7 @@ async function checkHandles(index: Index, dids: readonly string[]): Promise<void
   // All but one lose theirs.
   await verify(() => `${dids[1]!.slice(-5)}.test`)
   await verify(() => null)
-  await overdueSeconds(index.db, new Date(MUCH_LATER))
+  await overdueHandleChecks(index.db, new Date(MUCH_LATER))
 }
 
 async function checkAccounts(index: Index, dids: readonly string[]): Promise<void> {

@@ -1,12 +1,12 @@
 /**
- * Places at durable queues: of each queue so many are worked on at a time, so that what waits for others' hosts in one keeps nobody out of another.
+ * Workers of durable queues, so many for each queue: what waits for others' hosts in one keeps nobody out of another.
  */
 import { sleep } from '@sluice/runtime/backoff.ts'
 import { isAbort, TransientError } from '@sluice/runtime/errors.ts'
 
-export interface PlacesOptions<Queue extends string, Claim> {
+export interface WorkersOptions<Queue extends string, Claim> {
   /** How many of each. */
-  places: Record<Queue, number>
+  workers: Record<Queue, number>
   /** Takes the next that is due and nobody else's until `until` (ISO 8601). */
   claim: (queue: Queue, now: string, until: string) => Promise<Claim | undefined>
   work: (claim: Claim, queue: Queue, signal: AbortSignal) => Promise<void>
@@ -16,20 +16,20 @@ export interface PlacesOptions<Queue extends string, Claim> {
 }
 
 /**
- * Works queues off until the signal, each place one claim after the other. The first failure ends them all.
- * @throws what a place threw. Not for stores that are away at a stop: claims are durable and end by the clock, so nothing is lost by not waiting
+ * Works queues off until the signal, each worker one claim after the other. The first failure ends them all.
+ * @throws what a worker threw. Not for stores that are away at a stop: claims are durable and end by the clock, so nothing is lost by not waiting
  */
-export async function servePlaces<Queue extends string, Claim>(
-  options: PlacesOptions<Queue, Claim>,
+export async function runWorkers<Queue extends string, Claim>(
+  options: WorkersOptions<Queue, Claim>,
   signal: AbortSignal,
 ): Promise<void> {
   const failed = new AbortController()
   const ends = AbortSignal.any([signal, failed.signal])
   let first: { error: unknown } | undefined
-  const queues = Object.entries(options.places) as [Queue, number][]
-  const places = queues.flatMap(([queue, count]) => Array.from({ length: count }, () => queue))
+  const queues = Object.entries(options.workers) as [Queue, number][]
+  const workers = queues.flatMap(([queue, count]) => Array.from({ length: count }, () => queue))
   const next = oneAtATime(options, ends)
-  const ended = places.map((queue) =>
+  const ended = workers.map((queue) =>
     serve(options, queue, next, ends).catch((error: unknown) => {
       first ??= { error }
       failed.abort()
@@ -42,11 +42,11 @@ export async function servePlaces<Queue extends string, Claim>(
 }
 
 /**
- * Takes the next of a queue. Places that all look at once, as at the start, would each take a connection at that moment, and keep others waiting for one. After a
+ * Takes the next of a queue. Workers that all look at once, as at the start, would each take a connection at that moment, and keep others waiting for one. After a
  * failure nobody looks any more.
  */
 function oneAtATime<Queue extends string, Claim>(
-  { claim, claimMs }: PlacesOptions<Queue, Claim>,
+  { claim, claimMs }: WorkersOptions<Queue, Claim>,
   signal: AbortSignal,
 ): (queue: Queue) => Promise<Claim | undefined> {
   let last: Promise<Claim | undefined> = Promise.resolve(undefined)
@@ -61,7 +61,7 @@ function oneAtATime<Queue extends string, Claim>(
 }
 
 async function serve<Queue extends string, Claim>(
-  { work, pollMs }: PlacesOptions<Queue, Claim>,
+  { work, pollMs }: WorkersOptions<Queue, Claim>,
   queue: Queue,
   next: (queue: Queue) => Promise<Claim | undefined>,
   signal: AbortSignal,

@@ -6,17 +6,18 @@ import type { AskingWatch } from '@sluice/atproto/flight.ts'
 import type { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
 import { XrpcRefusedError, type XrpcClient } from '@sluice/atproto/xrpc.ts'
 import { DELETED } from '@sluice/indexing/accounts.ts'
+import { orAbort } from '@sluice/runtime/abort.ts'
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import type { HostPace } from './host-pace.ts'
 
-export type Whereabouts =
+export type HostingStatus =
   | { kind: 'gone' }
   /** No host is named: it is gone if that was said, and else its directory entry is in disorder. */
-  | { kind: 'homeless' }
+  | { kind: 'no-host' }
   /** Its host has it, in this state. `host` has no scheme. */
   | { kind: 'hosted'; host: string; active: boolean; status?: string }
   /** Its host has it, and does not say in which state. */
-  | { kind: 'present'; host: string }
+  | { kind: 'status-unknown'; host: string }
 
 export interface StatusSources {
   identities: Pick<IdentityResolver, 'refresh'>
@@ -36,24 +37,24 @@ const ANSWER_MS = 10_000
 const LIMITS = { headersMs: ANSWER_MS, idleMs: ANSWER_MS, totalMs: ANSWER_MS }
 
 /** @throws SlowHostError in haste; TransientError when it could not be found out: then nothing may be deleted, nor changed; the signal's reason */
-export async function whereabouts(
+export async function askHostingStatus(
   { identities, xrpc }: StatusSources,
   did: string,
   { pace, inHaste, signal }: Asking,
-): Promise<Whereabouts> {
+): Promise<HostingStatus> {
   // A directory may have asked for minutes of quiet: a stop does not wait for them.
-  const resolve = async (watch?: AskingWatch) => (await untilAborted(identities.refresh(did, watch), signal)).resolution
+  const resolve = async (watch?: AskingWatch) => (await orAbort(signal, identities.refresh(did, watch))).resolution
   const web = webHost(did)
   // Before it is asked others' did:webs may have their turn, which is not its fault.
   const resolution = await (web === undefined ? resolve() : pace.askInTurn(web, inHaste, resolve))
   if (resolution.status === 'tombstoned') return { kind: 'gone' }
   if (resolution.status !== 'found') {
     // The directory forgets nobody: one that says so is a mirror that is behind, or the wrong one. The host of a did:web may well.
-    if (resolution.status === 'missing' && web !== undefined) return { kind: 'homeless' }
+    if (resolution.status === 'missing' && web !== undefined) return { kind: 'no-host' }
     throw new TransientError(`${did} does not resolve (${resolution.status}): its host cannot be asked`)
   }
   const { pds } = resolution.identity
-  if (pds === undefined) return { kind: 'homeless' }
+  if (pds === undefined) return { kind: 'no-host' }
   const { host } = new URL(pds)
   return await pace.ask(host, inHaste, () => saidAt({ xrpc, pds, host, did, signal }))
 }
@@ -70,7 +71,7 @@ interface Question extends Pick<StatusSources, 'xrpc'> {
   signal: AbortSignal
 }
 
-async function saidAt(question: Question): Promise<Whereabouts> {
+async function saidAt(question: Question): Promise<HostingStatus> {
   const { xrpc, pds, host, did, signal } = question
   try {
     const { active, status } = await xrpc.getRepoStatus(pds, did, { signal, limits: LIMITS })
@@ -82,12 +83,12 @@ async function saidAt(question: Question): Promise<Whereabouts> {
   }
 }
 
-async function refusedAs(error: XrpcRefusedError, { xrpc, pds, host, did, signal }: Question): Promise<Whereabouts> {
+async function refusedAs(error: XrpcRefusedError, { xrpc, pds, host, did, signal }: Question): Promise<HostingStatus> {
   if (error.reason !== 'not-implemented') return saidBy(error, host, did)
   // Of an old host: an older question.
   try {
     await xrpc.getLatestCommit(pds, did, { signal, limits: LIMITS })
-    return { kind: 'present', host }
+    return { kind: 'status-unknown', host }
   } catch (older) {
     if (!(older instanceof XrpcRefusedError)) throw asTransient(did, older)
     return saidBy(older, host, did)
@@ -95,7 +96,7 @@ async function refusedAs(error: XrpcRefusedError, { xrpc, pds, host, did, signal
 }
 
 /** What a refusal says of the account. @throws TransientError when it says nothing */
-function saidBy(error: XrpcRefusedError, host: string, did: string): Whereabouts {
+function saidBy(error: XrpcRefusedError, host: string, did: string): HostingStatus {
   switch (error.reason) {
     case 'repo-not-found':
       return { kind: 'gone' }
@@ -119,17 +120,4 @@ function saidBy(error: XrpcRefusedError, host: string, did: string): Whereabouts
 function asTransient(did: string, error: unknown): unknown {
   if (!(error instanceof RefusedError)) return error
   return new TransientError(`${did}: its host does not say whether it is there`, { cause: error })
-}
-
-/** @throws the signal's reason, as soon as it is aborted: what is under way goes on, for nobody */
-async function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  const aborted = Promise.withResolvers<never>()
-  const onAbort = (): void => aborted.reject(signal.reason as Error)
-  signal.addEventListener('abort', onAbort)
-  if (signal.aborted) onAbort()
-  try {
-    return await Promise.race([work, aborted.promise])
-  } finally {
-    signal.removeEventListener('abort', onAbort)
-  }
 }

@@ -1,6 +1,6 @@
 import { TransientError } from '@sluice/runtime/errors.ts'
 import { expect, test } from 'vitest'
-import { servePlaces, type PlacesOptions } from './places.ts'
+import { runWorkers, type WorkersOptions } from './queue-workers.ts'
 
 type Queue = 'new' | 'failing'
 
@@ -9,8 +9,8 @@ function stage(waiting: Record<Queue, string[]>) {
   const open = new Map<string, () => void>()
   let looking = 0
   const seen = { looking: 0, looks: 0 }
-  const options: PlacesOptions<Queue, string> = {
-    places: { new: 3, failing: 1 },
+  const options: WorkersOptions<Queue, string> = {
+    workers: { new: 3, failing: 1 },
     claimMs: 1_000,
     pollMs: 1,
     async claim(queue) {
@@ -33,7 +33,7 @@ function stage(waiting: Record<Queue, string[]>) {
 test('so many of each queue are worked on, and what waits in one keeps nobody out of another', async () => {
   const { options, open, underWay } = stage({ new: ['a', 'b', 'c', 'd'], failing: ['e', 'f'] })
   const stop = new AbortController()
-  const ended = servePlaces(options, stop.signal)
+  const ended = runWorkers(options, stop.signal)
   await expect.poll(underWay).toEqual(['a of new', 'b of new', 'c of new', 'e of failing'])
   open.get('e of failing')!()
   await expect.poll(underWay).toEqual(['a of new', 'b of new', 'c of new', 'f of failing'])
@@ -44,10 +44,10 @@ test('so many of each queue are worked on, and what waits in one keeps nobody ou
   await ended
 })
 
-test('places look for what is due one after the other, so that they take one connection', async () => {
+test('workers look for what is due one after the other, so that they take one connection', async () => {
   const { options, seen } = stage({ new: [], failing: [] })
   const stop = new AbortController()
-  const ended = servePlaces(options, stop.signal)
+  const ended = runWorkers(options, stop.signal)
   await expect.poll(() => seen.looks).toBeGreaterThan(20)
   stop.abort()
   await ended
@@ -61,6 +61,6 @@ test('the first failure ends them all, and nobody looks after it', async () => {
     looks++
     throw new TransientError('PostgreSQL is away')
   }
-  await expect(servePlaces({ ...options, claim }, new AbortController().signal)).rejects.toThrow('PostgreSQL is away')
+  await expect(runWorkers({ ...options, claim }, new AbortController().signal)).rejects.toThrow('PostgreSQL is away')
   expect(looks).toBe(1)
 })

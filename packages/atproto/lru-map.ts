@@ -1,7 +1,7 @@
-/** The last so many things that were asked for, by name. Which names there are is for strangers to say. */
-export class Recent<V> {
+/** A map of bounded size, which forgets the least recently used: which keys there are is for strangers to say. */
+export class LruMap<V> {
   readonly #capacity: number
-  /** The one that was not asked for longest goes first. */
+  /** Least recently used first. */
   readonly #values = new Map<string, V>()
 
   constructor(capacity: number) {

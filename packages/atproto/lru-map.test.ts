@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest'
-import { Recent } from './recent.ts'
+import { LruMap } from './lru-map.ts'
 
 test('as many as there is room for are remembered, those that were asked for last', () => {
-  const recent = new Recent<number>(3)
+  const recent = new LruMap<number>(3)
   for (const [i, name] of ['a', 'b', 'c'].entries()) recent.set(name, i)
   expect(recent.get('a')).toBe(0)
   recent.set('d', 3)

@@ -5,7 +5,7 @@ import type { Session } from '@sluice/database/pool.ts'
 import { sqlOf } from './sql.ts'
 
 /** What may hang on these records, of whichever collections. @param roomFor so many of one collection; default: what it takes */
-export async function find(
+export async function findAffected(
   session: Session,
   collections: CollectionSet,
   touched: readonly Touched[],
@@ -18,7 +18,9 @@ export async function find(
   const found = await Promise.all(
     collections.plugins.flatMap(({ nsid, affects }) => {
       const ofCollection = byCollection.get(nsid)
-      return ofCollection && affects ? [affects(sql, ofCollection, unseen, roomFor?.(ofCollection.length))] : []
+      return ofCollection && affects
+        ? [affects(sql, ofCollection, { unseen, room: roomFor?.(ofCollection.length) })]
+        : []
     }),
   )
   return {

@@ -14,7 +14,7 @@ import { Metrics } from '@sluice/runtime/metrics.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { AccountChecks } from './check-accounts.ts'
 import { HostPace, SlowHostError } from './host-pace.ts'
-import { whereabouts, type Asking, type StatusSources, type Whereabouts } from './whereabouts.ts'
+import { askHostingStatus, type Asking, type StatusSources, type HostingStatus } from './hosting-status.ts'
 
 const did = testDid('of an old host')
 
@@ -54,14 +54,14 @@ const asking = (options: Partial<Asking> = {}): Asking => {
 
 const HEAD = { cid: 'bafyreib2rxk3rh6kzwq6tnxgvqnpdjqjmfjxqzq4v2kbh5y3hbhcpx2f6a', rev: '3kabcdefghijk' }
 
-test.for<[string, string | object, (host: string) => Whereabouts]>([
-  ['has: it does not say whether it is active', HEAD, (host) => ({ kind: 'present', host })],
+test.for<[string, string | object, (host: string) => HostingStatus]>([
+  ['has: it does not say whether it is active', HEAD, (host) => ({ kind: 'status-unknown', host })],
   ['says is away', 'RepoDeactivated', (host) => ({ kind: 'hosted', host, active: false, status: 'deactivated' })],
   ['says it took down', 'RepoTakendown', (host) => ({ kind: 'hosted', host, active: false, status: 'takendown' })],
   ['does not know', 'RepoNotFound', () => ({ kind: 'gone' })],
 ])('A1 an account that an old host %s', async ([, latest, wanted]) => {
   await using old = await oldHost(latest)
-  expect(await whereabouts(old.sources, did, asking())).toEqual(wanted(old.server.host))
+  expect(await askHostingStatus(old.sources, did, asking())).toEqual(wanted(old.server.host))
   expect(old.server.requests.slice(1)).toEqual([
     expect.stringContaining('.getRepoStatus?'),
     expect.stringContaining('.getLatestCommit?'),
@@ -98,7 +98,7 @@ test('D9 a stop does not wait for a directory that keeps silent', async () => {
   const asked = Promise.withResolvers<void>()
   const server = stack.use(await httpServer(() => asked.resolve()))
   const stopping = new AbortController()
-  const found = whereabouts(sourcesOf(stack, server), did, asking({ signal: stopping.signal }))
+  const found = askHostingStatus(sourcesOf(stack, server), did, asking({ signal: stopping.signal }))
   await asked.promise
   stopping.abort()
   await expect(found).rejects.toMatchObject({ name: 'AbortError' })
@@ -115,7 +115,7 @@ test('A1 the host of a did:web that was slow to say who it is is not asked where
   )
   const of = `did:web:localhost%3A${server.host.split(':')[1]}`
   const pace = new HostPace(() => nowMs)
-  const ask = (inHaste: boolean) => whereabouts(sourcesOf(stack, server), of, asking({ pace, inHaste }))
+  const ask = (inHaste: boolean) => askHostingStatus(sourcesOf(stack, server), of, asking({ pace, inHaste }))
   await expect(ask(true)).rejects.toThrow('answers 503')
   await expect(ask(true)).rejects.toThrow(SlowHostError)
   expect(server.requests.length).toBe(1)
@@ -136,7 +136,7 @@ test('A1 the host of a did:web that waited for the turn of others before it was 
   }
   const identities = new IdentityResolver({ plcUrl: server.url, http, cache: new MemoryIdentityCache(), webConcurrency: 1 }) // prettier-ignore
   const pace = new HostPace(() => nowMs)
-  const ask = (host: string) => whereabouts({ identities, xrpc: new XrpcClient(client) }, `did:web:${host}`, asking({ pace })) // prettier-ignore
+  const ask = (host: string) => askHostingStatus({ identities, xrpc: new XrpcClient(client) }, `did:web:${host}`, asking({ pace })) // prettier-ignore
   const silent = ask('silent.example')
   await expect.poll(() => [...open.keys()]).toEqual(['silent.example'])
   const waiting = ask('waiting.test')
