@@ -87,8 +87,14 @@ function hashOfLock() {
 
 /** Ends with all that this machine lacks; nothing has been fetched by then. */
 async function ensureMachine() {
-  const lacks = [ensurePrograms(), await unknownName()].filter((lack) => lack !== undefined)
-  if (lacks.length > 0) fail(lacks.join('\n'))
+  const unknown = await unknownName()
+  const lacks = [unknown !== undefined && isAptOurs() ? undefined : ensurePrograms(), unknown]
+  if (lacks.some((lack) => lack !== undefined)) fail(lacks.filter((lack) => lack !== undefined).join('\n'))
+}
+
+/** Whether what npm cannot bring is ours to install. */
+function isAptOurs() {
+  return process.getuid?.() === 0 && onPath('apt-get')
 }
 
 /**
@@ -97,7 +103,7 @@ async function ensureMachine() {
  */
 function ensurePrograms() {
   const compilers = readOr(installed) === lock ? [] : ['python3', 'make', 'g++'].filter((command) => !onPath(command))
-  if (process.getuid?.() === 0 && onPath('apt-get')) {
+  if (isAptOurs()) {
     installByApt(compilers)
     return undefined
   }

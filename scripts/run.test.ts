@@ -77,6 +77,20 @@ describe('a machine that does not know localhost as 127.0.0.1', () => {
     expect(stderr).toContain('/etc/hosts')
   })
 
+  test('root is told before apt installs anything', () => {
+    const path = machineWith(['redis-server'])
+    const asked = join(checkout, 'apt-was-asked')
+    writeFileSync(join(path, 'apt-get'), `#!/bin/sh\necho > ${asked}\n`, { mode: 0o755 })
+    const isRoot = `--import=data:text/javascript,${encodeURIComponent('process.getuid = () => 0')}`
+    const { NODE_OPTIONS = '', ...rest } = machines['has no such name']!
+    const { status, stderr } = start(['packages/sandbox/demo.ts'], path, {
+      ...rest,
+      NODE_OPTIONS: `${NODE_OPTIONS} ${isRoot}`,
+    })
+    expect({ status, stderr }).toMatchObject({ status: 1, stderr: expect.stringContaining('/etc/hosts') as string })
+    expect(existsSync(asked)).toBe(false)
+  })
+
   test.each(['packages/sandbox/start.ts', 'scripts/test.ts --checks-only', 'packages/cli/main.ts doctor'])(
     'does not need it for %s',
     (command) => {

@@ -17,6 +17,8 @@ export interface BackfillEvent {
   failure?: string
   /** When the first of them was (Unix ms), where they are borne with for so long. */
   failingSince?: number
+  /** How often it failed in all, of whatever class: of one that its host may have made up. */
+  failures?: number
 }
 
 /**

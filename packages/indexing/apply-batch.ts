@@ -20,7 +20,7 @@ import { applyAccounts } from './accounts.ts'
 import { writeLoading } from './bulk/load.ts'
 import { readPhase } from './bulk/phase.ts'
 import { contend, NO_CONTEST, writeContest, type Contest } from './contend.ts'
-import { decide, endedByHeld, type Decisions } from './decide.ts'
+import { decide, endedByHeld, isInForce, type Decisions } from './decide.ts'
 import { Deltas } from './deltas.ts'
 import { applyIdentities } from './handles.ts'
 import { insertRows, writeRecords } from './insert.ts'
@@ -118,9 +118,10 @@ async function applyPrepared(
       endedBy(endedByHeld(each, known.get(each.version.uri)), resyncRevs.get(each.version.did)),
     )
     const decided = decide(newest, known, resyncRevs)
+    const ended = past.filter((each) => !isInForce(each, known.get(each.version.uri)))
     const loading = (await phase) === 'loading'
-    if (loading) await writeLoading(tx, collections, decided, past)
-    else await writeAll(tx, collections, decided, past, clearLeftovers)
+    if (loading) await writeLoading(tx, collections, decided, ended)
+    else await writeAll(tx, collections, decided, ended, clearLeftovers)
     applyAccounts(tx, prepared)
     applyIdentities(tx, prepared.identities)
     crashPoint('commit.before')

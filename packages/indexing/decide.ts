@@ -139,6 +139,17 @@ export function endedByHeld(past: Past, known: Known | undefined): Past {
   return isHeld ? supersededBy(past.version, known, rev) : past
 }
 
+/**
+ * It has not ended: the export that follows it in its batch repeats it, and is no news, since the index holds that already; or stands for it, where of two exports the index holds
+ * nothing.
+ */
+export function isInForce({ version, goesOn }: Past, known: Known | undefined): boolean {
+  if (goesOn !== true) return false
+  if (known?.state !== 'living') return version.fromExport
+  if (known.doubt || known.rev === null || known.cid !== version.content?.cid) return false
+  return known.rev === version.rev || (version.fromExport && known.rev < version.rev)
+}
+
 function supersededBy(version: Version, known: Known | undefined, until: string): Past {
   const deleted = known?.state !== 'living'
   return { version, until, endedAt: known?.state === 'deleted' ? known.at : version.time, deleted }

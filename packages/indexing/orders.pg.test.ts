@@ -3,6 +3,7 @@ import { uriOf, type StreamEvent } from '@sluice/events/stream-event.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { applyBatch, type Index } from './apply-batch.ts'
 import { indexOn } from './testing/index-on.ts'
+import { settleAll } from './testing/settle-all.ts'
 import { differences, snapshot } from './testing/snapshot.ts'
 import { Story } from './testing/story.ts'
 
@@ -12,27 +13,60 @@ async function apply(index: Index, batches: StreamEvent[][]): Promise<void> {
   for (const batch of batches) await applyBatch(index, batch)
 }
 
-test.for(['follow', 'list item'])(
+/** A gate that lets Bob in by what Ann wrote second; what she wrote first is of Bob only since after his reply, and has the row. */
+function letInByWaiting(story: Story, kind: 'follow' | 'list item') {
+  const root = story.post('ann', 'root')
+  const list = story.put('ann', 'app.bsky.graph.list', { name: 'friends', purpose: 'app.bsky.graph.defs#curatelist' })
+  const rule = kind === 'follow' ? { $type: `${GATE}#followingRule` } : { $type: `${GATE}#listRule`, list: uriOf(list) }
+  const gate = story.put('ann', GATE, { post: uriOf(root), allow: [rule] }, root.rkey)
+  const [collection, more] =
+    kind === 'follow' ? ['app.bsky.graph.follow', {}] : ['app.bsky.graph.listitem', { list: uriOf(list) }]
+  const ofCat = story.put('ann', collection, { ...more, subject: story.did('cat') })
+  const ofBob = story.put('ann', collection, { ...more, subject: story.did('bob') })
+  const reply = story.reply('bob', root)
+  const edited = story.put('ann', collection, { ...more, subject: story.did('bob') }, ofCat.rkey)
+  return { first: [root, list, gate, ofCat], ofBob, reply, edited }
+}
+
+test.for(['follow', 'list item'] as const)(
   'C1, C5 a second %s that waits lets its author in from when it was made on, though the one that has the row was made later',
   async (kind, { database, otherDatabase }) => {
-    const story = new Story()
-    const root = story.post('ann', 'root')
-    const list = story.put('ann', 'app.bsky.graph.list', { name: 'friends', purpose: 'app.bsky.graph.defs#curatelist' })
-    const rule =
-      kind === 'follow' ? { $type: `${GATE}#followingRule` } : { $type: `${GATE}#listRule`, list: uriOf(list) }
-    const gate = story.put('ann', GATE, { post: uriOf(root), allow: [rule] }, root.rkey)
-    const [collection, more] =
-      kind === 'follow' ? ['app.bsky.graph.follow', {}] : ['app.bsky.graph.listitem', { list: uriOf(list) }]
-    const ofCat = story.put('ann', collection, { ...more, subject: story.did('cat') })
-    const ofBob = story.put('ann', collection, { ...more, subject: story.did('bob') })
-    const reply = story.reply('bob', root)
-    const edited = story.put('ann', collection, { ...more, subject: story.did('bob') }, ofCat.rkey)
+    const { first, ofBob, reply, edited } = letInByWaiting(new Story(), kind)
     await using natural = indexOn(database)
     await using late = indexOn(otherDatabase)
-    const first = [root, list, gate, ofCat, ofBob]
-    await apply(natural, [first, [reply], [edited]])
-    await apply(late, [first, [edited], [reply]])
+    await apply(natural, [[...first, ofBob], [reply], [edited]])
+    await apply(late, [[...first, ofBob], [edited], [reply]])
     expect(differences(await snapshot(natural.db), await snapshot(late.db))).toEqual([])
+  },
+)
+
+test.for(['follow', 'list item'] as const)(
+  'C5 a second %s that begins to wait while a reply is judged without it lets the author of that in',
+  async (kind, { database }) => {
+    const story = new Story()
+    const earlier = story.post('bob', 'counted')
+    const { first, ofBob, reply, edited } = letInByWaiting(story, kind)
+    await using index = indexOn(database)
+    await apply(index, [[earlier, ...first], [edited]])
+    const holder = await index.db.acquire()
+    await holder.query('begin')
+    await holder.query('select from profile_agg where did = $1 for update', [reply.did])
+    const judged = applyBatch(index, [reply])
+    const waiting = async (): Promise<number> => {
+      const text = `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like '%profile_agg%'`
+      return (await index.db.query(text)).rows.length
+    }
+    // Counters are written last: what waits for them has judged.
+    await expect.poll(waiting).toBe(1)
+    await applyBatch(index, [ofBob])
+    await holder.query('rollback')
+    holder.release()
+    await judged
+    const { rows } = await index.db.query(
+      `select coalesce("violatesThreadGate", false) as violates, (select uri from duplicate_record) as waits from post where uri = $1`,
+      [uriOf(reply)],
+    )
+    expect(rows).toEqual([{ violates: false, waits: uriOf(ofBob) }])
   },
 )
 
@@ -131,3 +165,82 @@ test('C1 a post that comes again with an export that repeats it, when both are l
   const wanted = await snapshot(natural.db, { withoutTimes: true })
   expect(differences(wanted, await snapshot(together.db, { withoutTimes: true }))).toEqual([])
 })
+
+test.for(
+  (['post', 'gate', 'follow'] as const).flatMap((kind) =>
+    (['itself again', 'two exports', 'two exports, and nothing before'] as const).map((how) => [kind, how] as const),
+  ),
+)(
+  'C1 a %s that an export repeats was there until it was deleted, whatever comes in one batch with the export (%s)',
+  async ([kind, how], { database, otherDatabase }) => {
+    const story = new Story()
+    const root = story.post('ann', 'root')
+    const following = story.put(
+      'ann',
+      GATE,
+      { post: uriOf(root), allow: [{ $type: `${GATE}#followingRule` }] },
+      root.rkey,
+    )
+    const before = kind === 'follow' ? [root, following] : [root]
+    const things = {
+      post: () => story.reply('ann', root),
+      gate: () => story.put('ann', GATE, { post: uriOf(root), allow: [] }, root.rkey),
+      follow: () => story.follow('ann', 'bob'),
+    }
+    const thing = things[kind]()
+    const path = `${thing.collection}/${thing.rkey}`
+    const exported = (): StreamEvent[] => {
+      const { time, did, commit, rev } = story.post('ann', 'the head')
+      return [
+        { ...thing, seq: -1, time, commit, rev },
+        { type: 'repo', time, did, commit, rev, range: [path, `${path}~`], keys: [path] },
+      ]
+    }
+    const [one, two] = [exported(), exported()]
+    const reply = story.reply('bob', kind === 'post' ? thing : root)
+    const gone = story.delete(thing)
+    const first = how === 'two exports, and nothing before' ? [] : [[thing]]
+    const beside = how === 'itself again' ? [...one, thing] : [...one, ...two]
+    await using natural = indexOn(database)
+    await using together = indexOn(otherDatabase)
+    await apply(natural, [before, ...first, one, ...(how === 'itself again' ? [] : [two]), [reply], [gone]])
+    await apply(together, [before, ...first, beside, [gone], [reply]])
+    const wanted = await snapshot(natural.db, { withoutTimes: true })
+    expect(differences(wanted, await snapshot(together.db, { withoutTimes: true }))).toEqual([])
+  },
+)
+
+test('C1 who was told of a verification keeps its date, though an export repeats it in the batch that deletes it', async ({
+  database,
+  otherDatabase,
+}) => {
+  const story = new Story()
+  const said = { subject: story.did('bob'), handle: 'a.test', displayName: 'A', createdAt: '2027-01-01T00:00:00.000Z' }
+  const verified = story.put('ann', 'app.bsky.graph.verification', said)
+  const { time, commit, rev } = story.post('ann', 'the head')
+  const exported = { ...verified, seq: -1, time, commit, rev }
+  const gone = story.delete(verified)
+  await using natural = indexOn(database)
+  await using batched = indexOn(otherDatabase)
+  await apply(natural, [[verified], [exported], [gone]])
+  await apply(batched, [[verified], [exported, gone]])
+  expect(differences(await snapshot(natural.db), await snapshot(batched.db))).toEqual([])
+})
+
+test.for(['\u0000', '\\ud800', 'a \\u0000 that is none'])(
+  'I7 a second follow with %j in it waits, and holds up neither the replies that a gate lets in by it nor what settles them',
+  async (odd, { database }) => {
+    const story = new Story()
+    const root = story.post('ann', 'root')
+    const gate = story.put('ann', GATE, { post: uriOf(root), allow: [{ $type: `${GATE}#followingRule` }] }, root.rkey)
+    const first = story.put('ann', 'app.bsky.graph.follow', { subject: story.did('bob') })
+    const second = story.put('ann', 'app.bsky.graph.follow', { subject: story.did('bob'), odd })
+    await using index = indexOn(database)
+    await apply(index, [[root, gate, first], Array.from({ length: 700 }, () => story.reply('bob', root)), [second]])
+    await settleAll(index)
+    await apply(index, [[story.reply('bob', root)]])
+    const { rows } = await index.db.query('select from post where "violatesThreadGate"')
+    expect(rows).toHaveLength(0)
+    expect((await index.db.query('select from duplicate_record')).rows).toHaveLength(1)
+  },
+)

@@ -285,7 +285,12 @@ function newestOf(ended: readonly Ended[]): Iterable<Ended> {
   const newest = new Map<string, Ended>()
   for (const one of ended) {
     const seen = newest.get(one.entry.uri)
-    if (!seen || seen.version.rev < one.version.rev) newest.set(one.entry.uri, one)
+    if (!seen) {
+      newest.set(one.entry.uri, one)
+      continue
+    }
+    const [earlier, later] = seen.version.rev < one.version.rev ? [seen, one] : [one, seen]
+    newest.set(one.entry.uri, later.version.fromExport && later.entry.cid === earlier.entry.cid ? earlier : later)
   }
   return newest.values()
 }

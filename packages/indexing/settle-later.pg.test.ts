@@ -285,3 +285,14 @@ test('a claim reads what it takes, however many wait; how long the first of each
   expect(await waitingLater(index.db)).toBe(10_000)
   expect(await overdueLater(index.db, new Date(soon))).toEqual({ first: 300, again: 300 })
 })
+
+test('what is put off anew does not wait for as long as what claims have left behind', async ({ database }) => {
+  await using index = indexOn(database)
+  const uri = uriOf(new Story().post('ann', 'one'))
+  const late = new Date(Date.now() + 640_000).toISOString()
+  await putOff(index.db, [{ uri, since: '' }], { dueAt: late, tries: 7 })
+  await putOff(index.db, [{ uri, since: '' }])
+  const { rows } = await index.db.query<{ dueAt: string }>('select "dueAt" from settle_later')
+  expect(rows).toHaveLength(1)
+  expect(rows[0]!.dueAt < late).toBe(true)
+})

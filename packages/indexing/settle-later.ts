@@ -45,13 +45,14 @@ export async function putOff(
 
 const PUT_OFF_MAX = 10_000
 
-/** In one order, so that two indexers cannot deadlock. Of what another claim leaves to one under way `tries` tells that one, which is so much higher then than it took. */
+/** In one order, so that two indexers cannot deadlock. `tries` of a claim under way that another leaves behind is higher then than it took, by which it knows. */
 const PUT_OFF = {
   name: 'put-off',
   text: `
     insert into settle_later as held (uri, since, "dueAt", tries)
     select uri, min(since), $3, $4::bigint from unnest($1::text[], $2::text[]) as beyond (uri, since) group by uri order by uri
     on conflict (uri) do update set since = least(held.since, excluded.since),
+      "dueAt" = case when held.claim is null and excluded.tries = 0 then least(held."dueAt", excluded."dueAt") else held."dueAt" end,
       tries = case when held.claim is not null and excluded.tries > 0 then greatest(held.tries, excluded.tries + 1) else held.tries end`,
 }
 
@@ -157,7 +158,10 @@ async function touchedSince(db: DatabasePool, collections: CollectionSet, { uri,
   return [version, ...entries.map(({ entry }) => ({ ...version, entry: { ...entry, rev: since, live: true } }))]
 }
 
-/** What was put off meanwhile is due soon, what claims have left behind, this one or another, as late as if it were left to another: two that leave the record of each other behind would take turns as fast as they can. */
+/**
+ * What was put off meanwhile is due soon; what claims have left behind, this one or another, as late as if it were left to another, since two that leave the record of each other
+ * behind would take turns as fast as they can. A row cannot say both: if something else was put off too, it is as late.
+ */
 async function endClaim(db: DatabasePool, claim: LaterClaim, againMs: number): Promise<void> {
   const { uri, tries } = claim
   const dueIn = (ms: number): string => new Date(Date.now() + ms).toISOString()

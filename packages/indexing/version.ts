@@ -73,10 +73,14 @@ export function fold(versions: Iterable<Version>): Folded {
 function superseded(versions: Version[]): Past[] {
   versions.sort((a, b) => (a.rev < b.rev ? -1 : a.rev > b.rev ? 1 : 0))
   return versions.flatMap((version, i) => {
-    const later = versions.slice(i + 1).filter(({ rev }) => rev > version.rev)
-    const next = later.find((each) => !repeats(each, version))
-    if (next) return [past(version, next)]
-    return later[0] ? [{ ...past(version, later[0]), goesOn: true }] : []
+    let first: Version | undefined
+    for (let at = i + 1; at < versions.length; at++) {
+      const later = versions[at]!
+      if (later.rev === version.rev) continue
+      if (!repeats(later, version)) return [past(version, later)]
+      first ??= later
+    }
+    return first ? [{ ...past(version, first), goesOn: true }] : []
   })
 }
 

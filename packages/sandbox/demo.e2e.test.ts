@@ -26,7 +26,7 @@ test('the demo brings a real network into PostgreSQL by all four streams, and en
 })
 
 test('sluice runs beside the demo by the line that it prints, and sees the daemons, until the demo is gone', async () => {
-  const few = ['--people', '4', '--before', '30']
+  const few = ['--people', '4', '--before', '100']
   const demo = spawn(process.execPath, [fileURLToPath(new URL('demo.ts', import.meta.url)), ...few])
   let output = ''
   for (const stream of [demo.stdout, demo.stderr]) stream.on('data', (chunk) => (output += String(chunk)))

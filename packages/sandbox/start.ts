@@ -27,10 +27,12 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
 
 console.log(`· starting PostgreSQL and Redis on ${dir}`)
 await using stores = await Stores.start(dir)
+const given = ofTheShell()
+// Their other names are theirs here too: what is set here would count before these.
 const env: Record<string, string> = {
-  RELAY_HOSTS: 'https://relay1.us-east.bsky.network',
-  LABELER_HOSTS: 'https://mod.bsky.app',
-  ...ofTheShell(),
+  RELAY_HOSTS: given.INGESTER_HOSTS || given.INGESTER_RELAY_HOSTS || 'https://relay1.us-east.bsky.network',
+  LABELER_HOSTS: given.INGESTER_LABELER_HOSTS ?? 'https://mod.bsky.app',
+  ...given,
 }
 console.log(`· starting the indexer, the backfiller and the ingester against ${env.RELAY_HOSTS}`)
 await using daemons = await startDaemons(stores, env)

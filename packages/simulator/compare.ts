@@ -24,7 +24,7 @@ export async function differences(db: DatabasePool, truth: Truth): Promise<strin
     labels(db, truth),
     statuses(db, truth),
     wrongCounters(db, new CollectionSet(collections)),
-    deletionNotifications(db),
+    waitsForEver(db),
   ]
   return (await Promise.all(parts)).flatMap((lines) => {
     return lines.length <= LINES ? lines : [...lines.slice(0, LINES), `… and ${lines.length - LINES} more like these`]
@@ -112,7 +112,7 @@ async function statuses(db: DatabasePool, truth: Truth): Promise<string[]> {
 }
 
 /** What waits for ever: a duplicate of nothing, a purge that nobody carries out, a question that nobody asks. */
-export async function deletionNotifications(db: DatabasePool): Promise<string[]> {
+export async function waitsForEver(db: DatabasePool): Promise<string[]> {
   const { rows } = await db.query<{ line: string }>(
     `select 'account_deletion of ' || did || ' is ' || state as line from account_deletion where state <> 'purged'
      union all select 'account_check of ' || did from account_check where state <> 'asked'

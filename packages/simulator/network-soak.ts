@@ -17,7 +17,7 @@ import { type Network, startNetwork } from '@sluice/sandbox/network.ts'
 import { Population } from '@sluice/sandbox/population.ts'
 import { type Postgres, startPostgres } from '@sluice/sandbox/postgres.ts'
 import { Random } from '@sluice/sandbox/random.ts'
-import { deletionNotifications } from './compare.ts'
+import { waitsForEver } from './compare.ts'
 import { OWN_FAULTS } from './faults.ts'
 import { Guests } from './guests.ts'
 import { PROBED } from './held-memory.ts'
@@ -239,7 +239,7 @@ class Soak implements AsyncDisposable {
       ...differences,
       ...statuses,
       ...(await wrongCounters(db, new CollectionSet(collections))),
-      ...(await deletionNotifications(db)),
+      ...(await waitsForEver(db)),
     ]
   }
 

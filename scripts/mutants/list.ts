@@ -6,6 +6,7 @@ import { engineMutants } from './engine.ts'
 import { intakeMutants } from './intake.ts'
 import { machineMutants } from './machines.ts'
 import type { Mutant } from './mutant.ts'
+import { orderMutants } from './orders.ts'
 import { pluginMutants } from './plugins.ts'
 import { strangerMutants } from './strangers.ts'
 import { streamsMutants } from './streams.ts'
@@ -14,6 +15,7 @@ import { walkMutants } from './walks.ts'
 export const MUTANTS: readonly Mutant[] = [
   ...convergenceMutants,
   ...walkMutants,
+  ...orderMutants,
   ...engineMutants,
   ...bulkMutants,
   ...cliMutants,

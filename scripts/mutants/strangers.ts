@@ -170,8 +170,8 @@ export const strangerMutants: readonly Mutant[] = [
   {
     name: 'did:webs that a host makes up become dead letters as soon as they have documents',
     file: 'services/backfiller/hearsay.ts',
-    find: "verdict.act === 'bury' || (verdict.entry",
-    replace: "verdict.act !== 'bury' && (verdict.entry",
+    find: "if (verdict.act === 'bury') return true",
+    replace: "if (verdict.act === 'bury') return false",
     killedBy: { file: 'services/backfiller/hearsay.e2e.test.ts', test: 'become no dead letters' },
   },
   {

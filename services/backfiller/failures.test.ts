@@ -3,7 +3,8 @@ import { NotXrpcError } from '@sluice/atproto/xrpc.ts'
 import { expect, test } from 'vitest'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
-import { failureOf, judge, type Verdict } from './failures.ts'
+import { failureOf, judge, NoDocumentError, type Verdict } from './failures.ts'
+import { isPassedOver } from './hearsay.ts'
 
 const LIMITS = { retryMs: 1_000, retryMaxMs: 60_000 }
 const ENTRY: BackfillEvent = { did: 'did:plc:a', host: 'pds.example', rev: '' }
@@ -138,4 +139,18 @@ test('who is turned away is asked again within seconds, however often, and keeps
     expect(judged(error, entry)).toEqual({ act: 'retry', delayMs: 10_000, entry })
     expect(judged(error, entry, 1)).toMatchObject({ delayMs: 15_000 })
   }
+})
+
+test('a did:web that only a host lists is passed over in the end, though it fails otherwise each time', () => {
+  const failures = [new NoDocumentError('503'), new TransientError('503')].map(failureOf)
+  let entry: BackfillEvent = { ...ENTRY, did: 'did:web:a.example', reason: 'listed' }
+  let tries = 0
+  for (; tries < 1_000; tries++) {
+    const failure = failures[tries % 2]!
+    const verdict = judge(entry, failure, LIMITS)
+    if (isPassedOver(entry, failure.class, verdict)) break
+    entry = (verdict as Extract<Verdict, { act: 'retry' }>).entry
+    expect(entry.attempts).toBe(1)
+  }
+  expect(tries).toBeLessThan(50)
 })

@@ -31,6 +31,7 @@ import { NotXrpcError, XRPC_REFUSALS } from '@sluice/atproto/xrpc.ts'
 import { CrowdedError } from '@sluice/atproto/throttle.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { describeError, RefusedError, TransientError } from '@sluice/runtime/errors.ts'
+import { mayBeMadeUp } from './hearsay.ts'
 
 export const FAILURE_CLASSES = [
   'unavailable',
@@ -187,7 +188,8 @@ export function judge(
   if (failure.class === 'crowded') return { act: 'retry', delayMs, entry }
   const { failingSince: _, ...rest } = entry
   const since = rule.patienceMs === undefined ? {} : { failingSince }
-  return { act: 'retry', delayMs, entry: { ...rest, attempts, failure: failure.class, ...since } }
+  const inAll = mayBeMadeUp(entry) ? { failures: (entry.failures ?? 0) + 1 } : {}
+  return { act: 'retry', delayMs, entry: { ...rest, attempts, failure: failure.class, ...since, ...inAll } }
 }
 
 function isPastPatience({ patienceMs = Infinity }: Rule, attempts: number, failingMs: number): boolean {

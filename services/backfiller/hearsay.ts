@@ -13,6 +13,14 @@ export function isHearsay({ reason, rev }: BackfillEvent): boolean {
   return reason === 'listed' && rev === ''
 }
 
+/** Below its own domain a host makes up any number of these at no cost. */
+export function mayBeMadeUp(entry: BackfillEvent): boolean {
+  return isHearsay(entry) && entry.did.startsWith('did:web:')
+}
+
+/** Of all classes together: one that fails otherwise each time has no row of failures, and would be tried every minute for ever. More than two rows of any two classes. */
+const FAILURES_MAX = 40
+
 /**
  * Of failures that never give anybody up: until the document of a did:web counts as none, longer than most outages (an hour and more with the default waits); and until what may
  * well be there, and does not come, is left to the next listing (two days or so).
@@ -25,8 +33,10 @@ const TRIES: Partial<Record<FailureClass, number>> = { 'no-document': 8, unavail
  * which stops the queue. What is there after all is asked for when it is listed again. An error of ours is told.
  */
 export function isPassedOver(entry: BackfillEvent, failed: FailureClass, verdict: Verdict): boolean {
-  if (!isHearsay(entry) || !entry.did.startsWith('did:web:') || failed === 'bug') return false
-  return verdict.act === 'bury' || (verdict.entry.attempts ?? 0) >= (TRIES[failed] ?? Infinity)
+  if (!mayBeMadeUp(entry) || failed === 'bug') return false
+  if (verdict.act === 'bury') return true
+  const { attempts = 0, failures = 0 } = verdict.entry
+  return attempts >= (TRIES[failed] ?? Infinity) || failures >= FAILURES_MAX
 }
 
 /**

@@ -123,6 +123,12 @@ describe('an account has one entry in the schedule', () => {
     expect(await putOff(redis, [failed(before, 6 * HOUR_MS), again, deferred({})])).toMatchObject(before)
   })
 
+  test('of as many failures of both the longer time counts', async ({ redis }) => {
+    const failingSince = Date.now() - 90 * HOUR_MS
+    const of = (since: number) => failed({ attempts: 2, failure: 'in-front', failingSince: since }, HOUR_MS)
+    expect(await putOff(redis, [of(failingSince), of(Date.now()), deferred({})])).toMatchObject({ failingSince })
+  })
+
   test('of what both want, all is kept: the later rev, and removals', async ({ redis }) => {
     const listed = failed({ attempts: 1, failure: 'invalid', rev: '3ka', reason: 'listed' }, 30_000)
     const left = await putOff(redis, [failed(LONG_FAILING, 6 * HOUR_MS), listed])

@@ -192,7 +192,7 @@ async function loadPairs(
  */
 const withWaiting = (holder: string): string => `(
       select ${holder}.uri, ${holder}."createdAt"
-      union all select waiting.uri, (select json::json ->> 'createdAt' from record where record.uri = waiting.uri) from (
+      union all select waiting.uri, (select case when position('\\u' in json) = 0 then json::json ->> 'createdAt' end from record where record.uri = waiting.uri) from (
         select uri from duplicate_record waiting where waiting."duplicateOf" = ${holder}.uri limit ${WAITING_MAX}
       ) waiting
     )`

@@ -12,7 +12,8 @@ import { SCHEMA } from '../template.ts'
 import { CONSUMER, type Daemons, type Stores } from './stack.ts'
 
 export class Beside implements Disposable {
-  readonly #dir = mkdtempSync(join(tmpdir(), 'sluice-beside-'))
+  // The guard takes no path with a space in it, nor does the line that is to be typed.
+  readonly #dir = mkdtempSync(join(/^\/\S+$/.test(tmpdir()) ? tmpdir() : '/tmp', 'sluice-beside-'))
 
   /** @param env of the daemons, the stores apart */
   constructor(stores: Stores, daemons: Daemons, env: Record<string, string>) {
@@ -26,8 +27,11 @@ export class Beside implements Disposable {
       INDEXER_CONSUMER: CONSUMER,
       SLUICE_DAEMONS: daemons.all.map(({ port }) => `http://127.0.0.1:${port}`).join(','),
     }
-    // A line that a shell would take apart is left out; of our variables none has a space in it.
-    const lines = Object.entries(all).flatMap(([name, value]) => (/\s/.test(value) ? [] : [`${name}=${value}\n`]))
+    // A shell would take a line apart at its spaces: those behind the commas of a list mean nothing, and a line with others is left out.
+    const lines = Object.entries(all)
+      .map(([name, value]) => `${name}=${value.trim().replaceAll(/\s*,\s*/g, ',')}`)
+      .filter((line) => !/\s/.test(line))
+      .map((line) => `${line}\n`)
     writeFileSync(this.#file, lines.join(''), { mode: 0o600 })
   }
 

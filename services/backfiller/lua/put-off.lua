@@ -54,6 +54,10 @@ local function join(new, old)
     new.failure, new.attempts, new.failingSince = failure, old.attempts, old.failingSince
     if not KEYS[4] then due = math.max(due, earlierDue) end
   end
+  -- Of as many failures the row that began earlier.
+  local since = failsAlike and old.attempts == new.attempts and tonumber(old.failingSince)
+  if since and since < (tonumber(new.failingSince) or math.huge) then new.failingSince = old.failingSince end
+  if count(old.failures) > count(new.failures) then new.failures = old.failures end
   return cjson.encode(new)
 end
 

@@ -1,0 +1,78 @@
+/** Of a world that ends otherwise than in its natural order (`arrival.ts`) one with as few events as still do, and how it is told. */
+import { uriOf, type StreamEvent } from '@sluice/events/stream-event.ts'
+import type { Arrival } from './arrival.ts'
+import { hash } from './made-up.ts'
+
+/**
+ * Leaves out half of the events, a quarter, … one, as long as it fails without them; with exports, all of a path, there too. Where that depends on what happens at the same moment,
+ * it may end early.
+ * @param failing one of these that fails, if any; each has accounts of its own, so that all can go into one index
+ */
+export async function shrunk(
+  arrival: Arrival,
+  failing: (candidates: readonly Arrival[]) => Promise<Arrival | undefined>,
+): Promise<Arrival> {
+  let [fewest, tries] = [arrival, 0]
+  for (let size = Math.ceil(arrival.world.events.length / 2); size > 0;) {
+    const names = [...new Set(fewest.world.events.map((event) => nameOf(fewest, event)))]
+    const candidates: Arrival[] = []
+    for (let at = 0; at < names.length && names.length > size; at += size) {
+      candidates.push(renamed(without(fewest, new Set(names.slice(at, at + size))), ++tries))
+    }
+    const found = candidates.length > 0 ? await failing(candidates) : undefined
+    if (found) fewest = found
+    else size = size === 1 ? 0 : Math.ceil(size / 2)
+  }
+  return fewest
+}
+
+/** Its events, then its batches as their numbers. Accounts are letters. */
+export function tell({ world, batches }: Arrival): string {
+  const numbers = new Map(world.events.map(({ seq }, i) => [seq, i]))
+  const numberOf = (event: StreamEvent): string => String(numbers.get('seq' in event ? event.seq : -1) ?? brief(event))
+  const lines = [
+    ...world.events.map((event, i) => `${i}: ${brief(event)}`),
+    ...batches.map((batch) => `batch ${batch.map(numberOf).join(', ')}`),
+  ]
+  return world.dids.reduce((text, did, i) => text.replaceAll(did, 'ABCDEF'[i]!), lines.join('\n'))
+}
+
+function brief(event: StreamEvent): string {
+  if (event.type !== 'create' && event.type !== 'update' && event.type !== 'delete') return JSON.stringify(event)
+  const { type, seq, rev } = event
+  const said =
+    event.type === 'delete'
+      ? ''
+      : JSON.stringify(event.record, (key, value: unknown) => (key === 'cid' ? undefined : value))
+  return `${seq < 0 ? 'export' : type} ${uriOf(event)} at ${rev} ${said}`
+}
+
+function nameOf({ world }: Arrival, event: StreamEvent): string {
+  if (event.type !== 'create' && event.type !== 'update' && event.type !== 'delete') return ''
+  return world.kind === 'exported' ? uriOf(event) : String(event.seq)
+}
+
+function without(arrival: Arrival, names: ReadonlySet<string>): Arrival {
+  const left = <T extends StreamEvent>(events: readonly T[]): T[] =>
+    events
+      .filter((event) => !names.has(nameOf(arrival, event)))
+      .map((event) =>
+        event.type === 'repo' && event.keys
+          ? { ...event, keys: event.keys.filter((path) => !names.has(`at://${event.did}/${path}`)) }
+          : event,
+      )
+  const { world, batches } = arrival
+  return {
+    world: { ...world, events: left(world.events) },
+    batches: batches.map(left).filter((batch) => batch.length > 0),
+  }
+}
+
+/** The same with other accounts. */
+function renamed(arrival: Arrival, n: number): Arrival {
+  const text = arrival.world.dids.reduce(
+    (all, did) => all.replaceAll(did, `did:plc:${hash(`${did} ${n}`).slice(0, 24)}`),
+    JSON.stringify(arrival),
+  )
+  return JSON.parse(text) as Arrival
+}
