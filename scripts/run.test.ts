@@ -82,7 +82,7 @@ describe('a machine that does not know localhost as 127.0.0.1', () => {
     const asked = join(checkout, 'apt-was-asked')
     writeFileSync(join(path, 'apt-get'), `#!/bin/sh\necho > ${asked}\n`, { mode: 0o755 })
     const isRoot = `--import=data:text/javascript,${encodeURIComponent('process.getuid = () => 0')}`
-    const { NODE_OPTIONS = '', ...rest } = machines['has no such name']!
+    const { NODE_OPTIONS = '', ...rest } = machines['has no such name']
     const { status, stderr } = start(['packages/sandbox/demo.ts'], path, {
       ...rest,
       NODE_OPTIONS: `${NODE_OPTIONS} ${isRoot}`,

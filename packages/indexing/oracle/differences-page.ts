@@ -47,7 +47,7 @@ const TAIL = `## Not differences, but worth knowing
   included; ours writes the record, and of the two the one with the lowest URI has the row. The random comparisons leave such versions out on our side;
   \`dropped.e2e.test.ts\` and \`edits.e2e.test.ts\` show them.
 - Of a verification that was edited and then deleted, its last subject is told that it ended. When an older version arrives after the deletion and before the last one, it is that
-  version's subject; when a later one arrives after it, the one that was told first. Likewise the place of a reply in a thread of its author that an edit moved to another one: when it ended there, depends on which version arrives first. And
+  version's subject; when a later one arrives after it, the one that was told first. Likewise the place of a reply in a thread of its author that an edit moved to another one: when it ended there, depends on which version arrives first, and with which in one batch. And
   \`indexedAt\` of a record that was changed and changed back. And of two exports that have different versions of one post, or of a gate that keeps its \`createdAt\`, both claim to be of the same moment: which of them counts for the replies of
   then, depends on which comes first. A version that arrives after two exports, in neither of which it is, ends at the head of the second; and one that was brought both by its own commit and by an export with that commit as its head counts from that on or from when it says, by
   which came first. Where an export comes before the commit whose version it repeats, and the path was emptied before that commit (written, deleted, written anew, exported) or a later export tells of
