@@ -6,6 +6,7 @@ import { deriveOnward } from './derive-onward.ts'
 import { indexOn } from './testing/index-on.ts'
 import { differences, snapshot, type Snapshot } from './testing/snapshot.ts'
 import { Story } from './testing/story.ts'
+import { whileHeld } from './testing/while-held.ts'
 import { momentNow } from './unseen.ts'
 
 async function apply(index: Index, events: readonly StreamEvent[]): Promise<void> {
@@ -131,22 +132,6 @@ test.for(Object.entries(LATE))(
     expect(differences(wanted, await rowsOf(index))).toEqual([])
   },
 )
-
-/** Lets things meet while a row is held that others want; what they began ends after that. */
-async function whileHeld(
-  { db }: Index,
-  [text, ...values]: [string, ...unknown[]],
-  meet: (waiting: (n: number) => Promise<void>) => Promise<Promise<unknown>[]>,
-): Promise<void> {
-  const holder = await db.acquire()
-  await holder.query('begin')
-  await holder.query(text, values)
-  const locked = `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`
-  const begun = await meet((n) => expect.poll(async () => (await db.query(locked)).rows.length).toBe(n))
-  await holder.query('rollback')
-  holder.release()
-  await Promise.all(begun)
-}
 
 test('a late root counts down to the last reply, through more rounds than one goes round in a circle', async ({
   database,

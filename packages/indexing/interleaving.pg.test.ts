@@ -18,6 +18,7 @@ import { wrongCounters } from './testing/recount.ts'
 import { settleAll } from './testing/settle-all.ts'
 import { differences, snapshot, type Snapshot } from './testing/snapshot.ts'
 import { ref, Story } from './testing/story.ts'
+import { whileHeld } from './testing/while-held.ts'
 
 const set = new CollectionSet(collections)
 const SEEDS = process.env.SEEDS ? process.env.SEEDS.split(',').map(Number) : [1, 2]
@@ -307,20 +308,13 @@ test.for([
     await using index = indexOn(database)
     await applyBatch(index, [root, gate, earlier, ...(change === item ? [] : [item])])
 
-    const holder = await index.db.acquire()
-    await holder.query('begin')
-    await holder.query('select from profile_agg where did = $1 for update', [reply.did])
-    const judged = applyBatch(index, [reply])
-    const waiting = async (): Promise<number> => {
-      const text = `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like '%profile_agg%'`
-      return (await index.db.query(text)).rows.length
-    }
     // Counters are written last: what waits for them has judged.
-    await expect.poll(waiting).toBe(1)
-    await applyBatch(index, [change])
-    await holder.query('rollback')
-    holder.release()
-    await judged
+    await whileHeld(index, ['select from profile_agg where did = $1 for update', reply.did], async (waiting) => {
+      const judged = applyBatch(index, [reply])
+      await waiting(1)
+      await applyBatch(index, [change])
+      return [judged]
+    })
     const { rows } = await index.db.query(
       `select coalesce("violatesThreadGate", false) as violates from post where uri = $1`,
       [uriOf(reply)],

@@ -8,6 +8,7 @@ import { indexOn } from './testing/index-on.ts'
 import { settleAll } from './testing/settle-all.ts'
 import { differences, snapshot } from './testing/snapshot.ts'
 import { Story } from './testing/story.ts'
+import { whileHeld } from './testing/while-held.ts'
 
 async function apply(index: Index, events: readonly StreamEvent[]): Promise<void> {
   for (const event of events) await applyBatch(index, [event])
@@ -156,21 +157,14 @@ test.for(['by its batch', 'later'])(
       await applyBatch(index, [follow])
       return when === 'later' && (await settleAll(index))
     }
-    const holder = await index.db.acquire()
-    await holder.query('begin')
-    await holder.query('select from post where uri = $1 for update', [uriOf(held)])
-    const settled = applyBatch({ ...index, room: ROOM }, [root])
-    try {
-      const locked = `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`
-      await expect.poll(async () => (await index.db.query(locked)).rows.length).toBe(1)
+    await whileHeld(index, ['select from post where uri = $1 for update', uriOf(held)], async (waiting) => {
+      const settled = applyBatch({ ...index, room: ROOM }, [root])
+      await waiting(1)
       await expect(followed()).rejects.toBeInstanceOf(TransientError)
       expect(await validOf(index, line)).toBe(12)
       await mended()
-    } finally {
-      await holder.query('rollback')
-      holder.release()
-      await settled
-    }
+      return [settled]
+    })
     await followed()
     expect(differences(await snapshot(natural.db), await snapshot(index.db))).toEqual([])
   },

@@ -10,17 +10,15 @@ import { settleAll } from './testing/settle-all.ts'
 import { differences, snapshot } from './testing/snapshot.ts'
 import { Story } from './testing/story.ts'
 import { WatchedPool } from './testing/watched-pool.ts'
+import { whileHeld } from './testing/while-held.ts'
 
 const MANY = 600
 
 /** Until it is disposed of, in a transaction of its own. */
-async function somebodyWrites(
-  { db }: Index,
-  [text, ...values]: [string, ...unknown[]] = ['select pg_current_xact_id()'],
-): Promise<AsyncDisposable> {
+async function somebodyWrites({ db }: Index): Promise<AsyncDisposable> {
   const client = await db.acquire()
   await client.query('begin')
-  await client.query(text, values)
+  await client.query('select pg_current_xact_id()')
   return {
     async [Symbol.asyncDispose]() {
       await client.query('rollback')
@@ -69,20 +67,14 @@ test('what a transaction that began before others ended writes when a late root 
   for (const batch of [[root, ...others, moves, reply], [edit], [meanwhile]]) await applyBatch(natural, batch)
   await using index = { ...indexOn(otherDatabase), room: { base: 2_000, each: 0, own: 0 } }
   await applyBatch(index, [...others, moves, reply])
-  const waiting = async (n: number): Promise<void> => {
-    const text = `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`
-    await expect.poll(async () => (await index.db.query(text)).rows.length).toBe(n)
-  }
-  const begun: Promise<unknown>[] = []
-  {
-    await using _held = await somebodyWrites(index, ['select from post where uri = $1 for update', uriOf(moves)])
-    begun.push(applyBatch(index, [edit]))
+  await whileHeld(index, ['select from post where uri = $1 for update', uriOf(moves)], async (waiting) => {
+    const moved = applyBatch(index, [edit])
     await waiting(1)
     await applyBatch(index, [meanwhile])
-    begun.push(applyBatch(index, [root]))
+    const settled = applyBatch(index, [root])
     await waiting(2)
-  }
-  await Promise.all(begun)
+    return [moved, settled]
+  })
   const wanted = await snapshot(natural.db)
   expect(wanted.post!.filter((row) => row.includes('"invalidReplyRoot":true'))).toEqual([])
   expect(differences(wanted, await snapshot(index.db))).toEqual([])

@@ -6,6 +6,7 @@ import { indexOn } from './testing/index-on.ts'
 import { settleAll } from './testing/settle-all.ts'
 import { differences, snapshot } from './testing/snapshot.ts'
 import { Story } from './testing/story.ts'
+import { whileHeld } from './testing/while-held.ts'
 
 const GATE = 'app.bsky.feed.threadgate'
 
@@ -48,20 +49,13 @@ test.for(['follow', 'list item'] as const)(
     const { first, ofBob, reply, edited } = letInByWaiting(story, kind)
     await using index = indexOn(database)
     await apply(index, [[earlier, ...first], [edited]])
-    const holder = await index.db.acquire()
-    await holder.query('begin')
-    await holder.query('select from profile_agg where did = $1 for update', [reply.did])
-    const judged = applyBatch(index, [reply])
-    const waiting = async (): Promise<number> => {
-      const text = `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like '%profile_agg%'`
-      return (await index.db.query(text)).rows.length
-    }
     // Counters are written last: what waits for them has judged.
-    await expect.poll(waiting).toBe(1)
-    await applyBatch(index, [ofBob])
-    await holder.query('rollback')
-    holder.release()
-    await judged
+    await whileHeld(index, ['select from profile_agg where did = $1 for update', reply.did], async (waiting) => {
+      const judged = applyBatch(index, [reply])
+      await waiting(1)
+      await applyBatch(index, [ofBob])
+      return [judged]
+    })
     const { rows } = await index.db.query(
       `select coalesce("violatesThreadGate", false) as violates, (select uri from duplicate_record) as waits from post where uri = $1`,
       [uriOf(reply)],

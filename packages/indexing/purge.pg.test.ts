@@ -13,6 +13,7 @@ import { indexOn } from './testing/index-on.ts'
 import { abortedAtLook } from './testing/aborted.ts'
 import { history } from './testing/history.ts'
 import { differences, snapshot, type Snapshot } from './testing/snapshot.ts'
+import { whileHeld } from './testing/while-held.ts'
 
 const SEEDS = process.env.SEEDS ? process.env.SEEDS.split(',').map(Number) : [1, 2]
 const EVENTS = Number(process.env.EVENTS ?? 250)
@@ -299,23 +300,13 @@ test('A2, C3: a late event that arrives while a purge ends does not bring the ac
   await applyBatch(index, [account(did, '2026-01-02T00:00:00.000Z', false, 'deleted')])
   const now = new Date().toISOString()
   const [claim] = await claimDeletions(index.db, { now, until: now, limit: 1 })
-  const waiting = async (): Promise<number> =>
-    (
-      await index.db.query(
-        `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`,
-      )
-    ).rowCount!
   // The last statement of the purge waits for this row, when the account is gone already and nobody can see it yet.
-  const client = await index.db.acquire()
-  await client.query('begin')
-  await client.query('select from handle_check where did = $1 for update', [did])
-  const purge = purgeAccount(index, claim!, { signal })
-  await expect.poll(waiting).toBe(1)
-  const batch = applyBatch({ ...index, actors: new KnownActors() }, [late])
-  await expect.poll(waiting).toBe(2)
-  await client.query('rollback')
-  client.release()
-  expect(await purge).toBe(true)
-  await batch
+  await whileHeld(index, ['select from handle_check where did = $1 for update', did], async (waiting) => {
+    const purge = purgeAccount(index, claim!, { signal })
+    await waiting(1)
+    const batch = applyBatch({ ...index, actors: new KnownActors() }, [late])
+    await waiting(2)
+    return [expect(purge).resolves.toBe(true), batch]
+  })
   expect(await leftOf(index, did)).toEqual([])
 })

@@ -61,7 +61,7 @@ export async function rememberFacts(
     late.add(past.version.uri)
     all.push(await ended(past, indexed, facts, past.version.fromExport ? past.version.rev : ''))
   }
-  const going = goingOf(collections, decisions)
+  const going = successorsOf(collections, decisions)
   for await (const loaded of eachEntry(tx, collections, [...going.keys()])) {
     const { uri, did, rev, cid, indexedAt: time } = loaded.entry
     const next = going.get(uri)!
@@ -83,7 +83,7 @@ export async function rememberFacts(
 }
 
 /** Stored versions that end, as far as they matter to their collections: by URI, what comes after them. */
-function goingOf(collections: CollectionSet, decisions: Decisions): Map<string, Version> {
+function successorsOf(collections: CollectionSet, decisions: Decisions): Map<string, Version> {
   const going = new Map<string, Version>()
   for (const version of [...decisions.removed, ...decisions.replaced]) {
     const plugin = collections.plugin(version.collection)

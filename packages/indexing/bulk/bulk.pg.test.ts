@@ -16,6 +16,7 @@ import { mention } from '../testing/embeds.ts'
 import { history } from '../testing/history.ts'
 import { differences, snapshot } from '../testing/snapshot.ts'
 import { Story } from '../testing/story.ts'
+import { whileHeld } from '../testing/while-held.ts'
 import { beginBulkLoad } from './begin.ts'
 import { tellApart } from './duplicates.ts'
 import { finishBulkLoad } from './finish.ts'
@@ -103,18 +104,11 @@ test('C4 while duplicates are told apart their account is held, whatever their k
   const item = items.find(({ type }) => type === 'create')!
   const twin = { ...item, rkey: `${item.rkey.slice(0, -1)}z` }
   await applyBatch(index, [item, twin])
-  const holder = await index.db.acquire()
-  await holder.query('begin')
-  await holder.query('select from actor_sync where did = $1 for update', [item.did])
-  const told = tellApart({ db: index.db, collections: set, signal: new AbortController().signal, onProgress() {} })
-  const waiting = async (): Promise<number> => {
-    const text = `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like '%actor_sync%'`
-    return (await index.db.query(text)).rows.length
-  }
-  await expect.poll(waiting).toBe(1)
-  await holder.query('rollback')
-  holder.release()
-  await told
+  await whileHeld(index, ['select from actor_sync where did = $1 for update', item.did], async (waiting) => {
+    const told = tellApart({ db: index.db, collections: set, signal: new AbortController().signal, onProgress() {} })
+    await waiting(1)
+    return [told]
+  })
   const { rows } = await index.db.query<{ uri: string }>('select uri from list_item')
   expect(rows).toEqual([{ uri: uriOf(item) }])
 })
