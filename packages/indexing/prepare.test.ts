@@ -22,3 +22,11 @@ test('V5 a record that names something by thousands of characters is refused, it
   expect(refused).toMatchObject([{ uri: uriOf(long), reason: 'invalid-record' }])
   expect(versions.map(({ uri }) => uri)).toEqual([uriOf(other)])
 })
+
+test('V5 a text that begins as an identifier does, and goes on in other words, names nothing', () => {
+  const isPost = (event: { type: string; collection: string }): boolean =>
+    event.type === 'create' && event.collection === 'app.bsky.feed.post'
+  const [post] = history({ seed: 1, events: 300 }).filter(isPost) as [CreateEvent]
+  const flags = { ...post, record: { ...post.record, text: `did:${'🇩🇪'.repeat(296)}` } }
+  expect(prepare(set, [flags])).toMatchObject({ refused: [], versions: [{ uri: uriOf(post) }] })
+})

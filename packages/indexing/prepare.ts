@@ -1,8 +1,10 @@
 /**
- * Reads a batch of events: which accounts it is about, which record versions it brings, which key ranges an export covers. Pure.
+ * Reads a batch of events: which accounts it concerns, which record versions it brings, which key ranges an export
+ * covers. Pure.
  *
- * A record that fails its lexicon, or that its plugin refuses, is as though it had never been written: it is counted by reason and does
- * not hide an earlier valid version, whatever the order of arrival. Its siblings are not touched.
+ * A record that fails its lexicon, or that its plugin refuses, counts as never written. It is counted by reason, and it
+ * does not hide an earlier valid version, whatever the order of arrival. Other records of the same commit are not
+ * affected.
  */
 import { recordText } from '@sluice/events/codec.ts'
 import {
@@ -33,16 +35,19 @@ export interface Refused {
 /** What a batch says of one account's repository. */
 export interface Head {
   did: string
-  /** The newest commit that is known to be wholly in the stream; absent while only chunks of an export were seen. */
+  /**
+   * The account's newest commit whose events are all in the stream. Absent if the batch brought only chunks of an
+   * export.
+   */
   commit?: string
   rev?: string
-  /** When the account was last heard of. */
+  /** The latest time of the account's events in this batch. */
   time: string
-  /** The head of a resync's export: what exists at this rev, the export tells. */
+  /** The head of a resync: its export says which records exist at this rev. */
   resyncRev?: string
 }
 
-/** A stretch of an export: between `from` and `to` exactly `keys` exist. */
+/** A key range of an export: of the record paths from `from` on and before `to`, exactly `keys` exist. */
 export interface Range {
   did: string
   rev: string
@@ -53,7 +58,7 @@ export interface Range {
 }
 
 export interface Prepared {
-  /** By DID, in order: the order in which they are locked. */
+  /** Sorted by DID: the order in which the accounts are locked. */
   heads: Head[]
   versions: Version[]
   ranges: Range[]
@@ -62,7 +67,10 @@ export interface Prepared {
   refused: Refused[]
 }
 
-/** What a batch says; its heads are sorted by DID. Never throws for an event's content: what is not indexed is in `refused`. */
+/**
+ * Reads the events of a batch; `heads` are sorted by DID. Never throws because of an event's content: records that are
+ * not indexed are listed in `refused`.
+ */
 export function prepare(collections: CollectionSet, events: readonly StreamEvent[]): Prepared {
   const heads = new Map<string, Head>()
   const prepared: Prepared = { heads: [], versions: [], ranges: [], accounts: [], identities: [], refused: [] }
@@ -90,7 +98,7 @@ export function prepare(collections: CollectionSet, events: readonly StreamEvent
   return prepared
 }
 
-/** These ranges alone, as a batch of their own: a part of the one that has brought them. */
+/** A batch of these ranges alone, as one part of the batch that brought them. */
 export function prepareRanges(ranges: Range[]): Prepared {
   const heads = new Map<string, Head>()
   for (const range of ranges) raiseWatermark(headOf(heads, range), range)
@@ -148,11 +156,13 @@ function prepareRecord(collections: CollectionSet, event: RecordEvent, prepared:
 }
 
 /**
- * The protocol allows URIs of 8,192 characters and DIDs of 2,048; an index row of PostgreSQL has 2,704 bytes, for two of them. Nobody has such; who makes some up would put a dead
- * letter into the way for each, and in a first load, where the indexes come last, a row that none can be built over.
+ * The protocol allows URIs of 8,192 characters and DIDs of 2,048. A PostgreSQL index row has room for 2,704 bytes, and
+ * some index rows hold two identifiers. No real record has such long ones. Whoever makes some up would cause a dead
+ * letter for each, and in a first load, where indexes are built last, a row over which an index cannot be built.
+ * Identifiers are ASCII: a text of flags that happens to begin with `did:` is none.
  */
 const IDENTIFIER_CHARS = 1_000
-const LONG_IDENTIFIER = new RegExp(`"(?:at://|did:)[^"\\s]{${IDENTIFIER_CHARS},}"`)
+const LONG_IDENTIFIER = new RegExp(`"(?:at://|did:)[!#-~]{${IDENTIFIER_CHARS},}"`)
 
 function contentOf(
   collections: CollectionSet,
