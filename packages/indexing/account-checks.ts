@@ -1,16 +1,20 @@
 /**
- * The durable queue of accounts whose own host is to be asked how they stand. `accounts.ts` enters whoever is said to be something else than is held: the times alone do not
- * tell which of the two is newer, since different clocks date them.
+ * The durable queue of accounts about whose status their own host is to be asked. `accounts.ts` enters an account when
+ * an event says something else than the index holds. The times alone do not tell which of the two is newer, since
+ * different clocks date them.
  *
- * A claim is a time until which nobody else asks. Who dies with it loses nothing: it is due again when the claim ends. Whatever is said of the account meanwhile
- * makes the claim void, and it is asked about again, since the answer may be from before. So what is written was asked for after all that had come in, and whatever
- * comes in later and says something else asks anew: when a host has changed its mind for the last time and said so, the index ends with its word, whatever the
- * clocks say, in any order and however often.
+ * A claim is a time until which nobody else asks. If its holder dies, nothing is lost: the account is due again when
+ * the claim ends. Any account event that arrives meanwhile makes the claim void, and the host is asked again, since its
+ * answer may be from before the event. So an answer is written only if it was asked for after all events that had
+ * arrived. An event that arrives later and says something else asks anew. Therefore, when a host has changed its mind
+ * for the last time and has announced it, the index ends with that status: whatever the clocks say, in any order of
+ * arrival, however often events are delivered.
  *
- * Whoever has been asked about stays for an hour, by how often: each question doubles the wait for the next. A host that never answers is asked for ever, ever more rarely:
- * to give up would leave wrong what it is wrong about, and there is one row an account at most.
+ * An account that was asked about stays in the queue for an hour, with how often it was asked about: each question
+ * doubles the wait for the next. A host that never answers is asked for ever, ever more rarely. To give up would leave
+ * a wrong status wrong, and there is at most one row for each account.
  *
- * Locks: the account (`actor_sync`), then its row here, as in a batch. Claims wait for nobody.
+ * Locks: the account (`actor_sync`), then its row here, as in a batch. A claim waits for no lock.
  */
 import { keyed } from '@sluice/collections/by-key.ts'
 import type { DatabasePool, Session } from '@sluice/database/pool.ts'
@@ -19,19 +23,25 @@ import { SEQ_BACKFILL, type AccountEvent } from '@sluice/events/stream-event.ts'
 import { applyAccounts, HELD_STATUS, upstreamStatus } from './accounts.ts'
 import { oldestOf, overdueSeconds } from './overdue.ts'
 
-/** Those that are to be asked about, and those whose host gave no answer so far. A third state, `asked`, is of those that only wait to be forgotten. */
+/**
+ * `new`: accounts to ask about. `failing`: accounts whose host has given no answer so far. Accounts in a third state,
+ * `asked`, only wait to be deleted from the queue.
+ */
 export const ACCOUNT_QUEUES = ['new', 'failing'] as const
 export type AccountQueue = (typeof ACCOUNT_QUEUES)[number]
 
 export interface AccountClaim {
   did: string
-  /** Names the claim: until when it holds. */
+  /** Names the claim: the time until which it holds. */
   claim: string
-  /** How often it was asked about, with this time. */
+  /** How often the account was asked about, including this time. */
   tries: number
 }
 
-/** Takes what is due, the longest overdue first; nobody else gets it before `until`. @throws TransientError, FatalError */
+/**
+ * Takes what is due, the longest overdue first. Nobody else gets it before `until`.
+ * @throws TransientError, FatalError
+ */
 export async function claimAccountChecks(
   db: DatabasePool,
   { now, until, limit, queue }: { now: string; until: string; limit: number; queue: AccountQueue },
@@ -42,7 +52,10 @@ export async function claimAccountChecks(
   return rows
 }
 
-/** Each claim brings one row at most to those that are forgotten: a hundred at a time keep up. */
+/**
+ * Each claimed account becomes at most one row in the state `asked`, so deleting a hundred of those with each statement
+ * keeps up.
+ */
 const CLAIM = {
   name: 'claim-account-checks',
   text: `
@@ -57,7 +70,10 @@ const CLAIM = {
     returning held.did, held.claim, held.tries::int as tries`,
 }
 
-/** How overdue each queue is, in seconds; 0: nothing is due. Reads one row of each. @throws TransientError, FatalError */
+/**
+ * How many seconds each queue is overdue; 0: nothing is due. Reads one row of each queue.
+ * @throws TransientError, FatalError
+ */
 export async function overdueAccountChecks(db: Session, now: Date): Promise<Record<AccountQueue, number>> {
   return overdueSeconds(db, { queues: ACCOUNT_QUEUES, oldest: OLDEST }, now)
 }
@@ -67,12 +83,12 @@ const OLDEST = {
   text: oldestOf('account_check', { new: `state = 'new'`, failing: `state = 'failing'` }),
 }
 
-/** `overtaken`: something was said after the question, or the claim has ended; it is asked about again. */
+/** `overtaken`: an event arrived after the question, or the claim has ended. The host is asked again. */
 export type CheckOutcome = 'as-held' | 'differs' | 'overtaken'
 
 /**
- * Writes what an account's host says, whatever is held, and whenever that is said to have been. It is dated behind that, so that what was held is the older one when it
- * comes again.
+ * Writes what an account's host says, whatever the index holds, and whatever time that has. The answer is dated after
+ * the held status, so that the held status is the older one when its event is redelivered.
  * @throws TransientError, FatalError; RefusedError when PostgreSQL does not take the status
  */
 export async function settleAccountCheck(
@@ -86,7 +102,7 @@ export async function settleAccountCheck(
     void tx.query(OWN, [did])
     if ((await tx.query(ANSWERED, [did, claim, forgetAt])).rowCount === 0) return 'overtaken'
     const { rows } = await tx.query<{ accountAt: string | null; status: string | null }>(HELD, [did])
-    // What other tools wrote there may be no time.
+    // Other tools may have written a text that is no date.
     const heldMs = Date.parse(rows[0]?.accountAt ?? '')
     const time = new Date(Number.isNaN(heldMs) ? askedAtMs : Math.max(askedAtMs, heldMs + 1)).toISOString()
     const event: AccountEvent = { type: 'account', seq: SEQ_BACKFILL, time, did, ...said }
@@ -112,10 +128,13 @@ const HELD = {
       left join actor on actor.did = sync.did
     where sync.did = $1`,
 }
-/** As the first news of an account: an answer beats whatever is held, and is not doubted. */
+/** Makes the answer count as the first news of the account: so it wins over the held status, and is not doubted. */
 const FORGET_TIME = { name: 'forget-account-time', text: `update actor_sync set "accountAt" = null where did = $1` }
 
-/** Ends a claim that nobody answered: it is one of those that fail, and due again at `dueAt`, or sooner when more is said. */
+/**
+ * Ends a claim that the host did not answer. The account goes to `failing` and is due again at `dueAt`, or sooner when
+ * another event arrives.
+ */
 export async function failAccountCheck(
   db: DatabasePool,
   { did, claim }: Pick<AccountClaim, 'did' | 'claim'>,
@@ -131,7 +150,10 @@ const FAIL = {
     where did = $1 and state <> 'asked' and (claim = $2 or claim is null)`,
 }
 
-/** Ends a claim of which nobody was asked, for want of room: it is due again at `dueAt` as what it was, and that was no question. Not if more was said meanwhile. */
+/**
+ * Ends a claim for which no host was asked, for want of room. The account stays in its queue and is due again at
+ * `dueAt`; this does not count as a question. Does nothing if an event arrived meanwhile.
+ */
 export async function returnAccountCheck(
   db: DatabasePool,
   { did, claim }: Pick<AccountClaim, 'did' | 'claim'>,

@@ -1,13 +1,16 @@
 /**
- * Account events: `active` decides whether an account is visible, `status` says why not; one that we do not know is kept as it is. They carry no rev, so
- * of several the one with the latest time counts (the PDS's clock, which every relay passes on unchanged), in any order of arrival; of two at the same time
- * that which hides.
+ * Account events: `active` decides whether an account is visible, `status` says why not. An unknown status is kept as
+ * it is. Account events carry no rev. So of several events the one with the latest time counts, in any order of
+ * arrival; the time is the PDS's clock, which every relay passes on unchanged. Of two events at the same time the one
+ * that hides the account counts.
  *
- * That is right as long as one clock dates them. Several do: those of the hosts that the account has had, the relay's, and ours when we have asked. So whenever something else is
- * said than is held, whichever of the two counts, the account's own host is asked (`account-checks.ts`), and its answer stands until more news come.
+ * That is right as long as one clock dates the events. But several do: those of all hosts that the account has had, the
+ * relay's, and ours when we have asked. So whenever an event says something else than the index holds, the account's
+ * own host is asked, whichever of the two counts by time (`account-checks.ts`). Its answer stands until more news come.
  *
- * "Deleted" hides at once, and asks for the deletion to be confirmed and carried out beside the data path (`purge.ts`). Whatever else comes later takes
- * that back, and asks for the repository again. `takedownRef` is the AppView's own moderation, and never touched.
+ * "Deleted" hides the account at once. The deletion is then confirmed and carried out beside the data path
+ * (`purge.ts`). Any other status that comes later takes the deletion back, and asks for the repository again.
+ * `takedownRef` is the AppView's own moderation, and is never touched.
  */
 import { keyed } from '@sluice/collections/by-key.ts'
 import type { Transaction } from '@sluice/database/transaction.ts'
@@ -16,7 +19,10 @@ import type { Prepared } from './prepare.ts'
 
 export const DELETED = 'deleted'
 
-/** Statements are sent, not awaited: the transaction awaits them. The accounts must be owned by it. */
+/**
+ * Writes the newest account event of each account. Statements are sent, not awaited: the transaction awaits them. The
+ * transaction must own the accounts.
+ */
 export function applyAccounts(tx: Transaction, { accounts }: Pick<Prepared, 'accounts'>): void {
   const events = latestOf(accounts)
   if (events.length === 0) return
@@ -32,23 +38,29 @@ export function applyAccounts(tx: Transaction, { accounts }: Pick<Prepared, 'acc
   ])
 }
 
-/** From news to the question: a host that tells before it acts has acted. */
+/**
+ * How long after the news the host is asked. A host that announces a change before it carries the change out has done
+ * so by then.
+ */
 const ASK_MS = 2_000
-/** Each question doubles the wait for the next, up to 68 minutes: who goes and comes all day is asked about now and then. */
+/**
+ * Each question doubles the wait for the next, up to 68 minutes. So an account that goes and comes all day is asked
+ * about only now and then.
+ */
 const DOUBLINGS = 11
 
-/** When whoever was asked about so often already is asked about next: the index is how often. */
+/** When an account is asked about next. The index is how often it has been asked about. */
 function askTimes(nowMs: number): string[] {
   return Array.from({ length: DOUBLINGS + 1 }, (_, tries) => new Date(nowMs + ASK_MS * 2 ** tries).toISOString())
 }
 
-/** Of whom these say different things. */
+/** Accounts about which these events say different things. */
 function contradicted(accounts: readonly AccountEvent[]): ReadonlySet<string> {
   const said = Map.groupBy(accounts, ({ did }) => did)
   return new Set([...said].flatMap(([did, events]) => (new Set(events.map(upstreamStatus)).size > 1 ? [did] : [])))
 }
 
-/** One event for each account, by DID: the order of locks. */
+/** The event that counts for each account, sorted by DID: the order of locks. */
 function latestOf(accounts: readonly AccountEvent[]): AccountEvent[] {
   const latest = new Map<string, AccountEvent>()
   for (const event of accounts) {
@@ -62,24 +74,29 @@ function orderOf(event: AccountEvent): string {
   return `${event.time} ${upstreamStatus(event) ?? ''}`
 }
 
-/** What is held of an account, in SQL: one that was purged has no row in `actor`. */
+/** The status that the index holds of an account, in SQL. A purged account has no row in `actor`. */
 export const HELD_STATUS = `case when gone.state = 'purged' then '${DELETED}' else actor."upstreamStatus" end`
 
-/** What `actor.upstreamStatus` holds: null for an active account, whatever its status says. */
+/** The value for `actor.upstreamStatus`: null for an active account, whatever its status says. */
 export function upstreamStatus({ active, status }: AccountEvent): string | null {
   if (active) return null
   return status ?? 'deactivated'
 }
 
 /**
- * All parts see the tables as they were before the statement. While a purge is under way its claim stands, so that whoever purges has stopped before the
- * repository is asked for again. A deletion that is reported again is still one that nobody has confirmed so far.
+ * All parts of the statement see the tables as they were before it.
  *
- * The host of an account that is away answers for none of its names, so that no handle was verified meanwhile, perhaps for months, and the next check is as far off. Whoever is
- * visible again is due at once, and a check that is under way is void. Not all hosts announce the identity again with it: a PDS does not when a takedown is lifted.
+ * `reported`, `returned`: while a purge is under way its claim stands, so that the purge has stopped before the
+ * repository is asked for again. A deletion that is reported again stays among those that nobody could confirm so far:
+ * it keeps its `tries`.
  *
- * Doubted is who is said to be something else than is held, and, whatever is said, who is being asked about: the host may have answered before. That makes the claim void, and
- * puts nothing off: who is talked about without end is asked about all the same.
+ * `visible`: the host of a hidden account answers for none of its handles. So no handle was verified meanwhile, perhaps
+ * for months, and the next check is as far off. An account that is visible again is due at once, and a check that is
+ * under way is void. Not every host announces the identity again: a PDS does not when a takedown is lifted.
+ *
+ * `doubted`: accounts of which an event says something else than the index holds. Also accounts that are being asked
+ * about, whatever the event says: the host may have answered before it. That makes the claim void. It never moves
+ * `dueAt` to later, so an account with news without end is asked about all the same.
  */
 const APPLY_ACCOUNTS = {
   name: 'apply-accounts',

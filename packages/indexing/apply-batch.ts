@@ -1,13 +1,16 @@
 /**
- * The engine. Applies a batch in one transaction, all or nothing, with one exception: a single entry may empty a repository of a million records. What the ranges
- * remove is therefore done first, in transactions of its own; the last part goes with the batch.
+ * The engine. Applies a batch in one transaction, all or nothing. There is one exception: a single entry may empty a
+ * repository of a million records. So the key ranges of a batch are split into parts, and each part removes its records
+ * in a transaction of its own. The last part goes in the same transaction as the rest of the batch.
  *
- * own → find what resyncs removed → fold → look up → decide → remember → remove → contend → insert → notify → count. Rows, counters, notifications and each
- * record's rev commit together, and everything follows from what was really removed and inserted. So a batch that is applied twice changes nothing, and the same
- * events end in the same rows in any order and any split.
+ * Steps: own → find what resyncs removed → fold → look up → decide → remember → remove → contend → insert → notify →
+ * count. Rows, counters, notifications and each record's rev commit together. Counters and notifications follow from
+ * the rows that were really removed and inserted. So applying a batch twice changes nothing, and the same events end in
+ * the same rows in any order and any split.
  *
- * Locks are taken in one order: accounts by DID, then rows of these accounts, then counters by key. What records of different accounts mean for each
- * other (a reply for its parent, a gate for its replies) is settled after the commit, when everything that ran concurrently is visible.
+ * Locks are taken in one order: accounts by DID, then rows of these accounts, then counters by key. Records of
+ * different accounts can affect each other (a parent affects its reply, a gate affects the replies that it judges).
+ * These effects are settled after the commit, when everything that ran concurrently is visible.
  */
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import type { Collection, Notification } from '@sluice/collections/define.ts'
@@ -40,9 +43,9 @@ export interface Applied {
   inserted: number
   replaced: number
   removed: number
-  /** Events that were no news. */
+  /** Record versions that were not newer than what the index already knew of their path. */
   stale: number
-  /** Records of others that were derived anew because of these. */
+  /** Records that settling derived again and that changed, because of this batch. */
   settled: number
   refused: Refused[]
 }
@@ -51,24 +54,33 @@ export interface Index {
   db: DatabasePool
   collections: CollectionSet
   actors: KnownActors
-  /** How much of what hangs on a batch is settled with it. Default: `ROOM`. */
+  /** How many dependent records a batch settles itself, before its ack. Default: `ROOM`. */
   room?: BatchRoom
 }
 
 export interface ApplyOptions {
-  /** Removes whatever rows stand where new records go, though no record owns them: leavings of another indexer. */
+  /**
+   * Also removes rows that carry the URI of a new record although `record` does not hold that record: leftovers of
+   * another indexer.
+   */
   clearLeftovers?: boolean
-  /** Gives the batch up between two parts of what its ranges remove. */
+  /** Aborts the batch between two parts of its ranges. */
   signal?: AbortSignal
-  /** Awaited between two such parts, while no account is held: what others apply meanwhile, to the same accounts too, ends as if it had come before or after. */
+  /**
+   * Awaited between two parts of the ranges, while no account is locked. Others may apply batches meanwhile, also to
+   * the same accounts: the result is as if their batch had come before this one or after it.
+   */
   between?: () => Promise<void>
-  /** Records that the ranges remove in one transaction, at most. */
+  /** The most records that one transaction removes because of ranges. */
   batchRecords?: number
 }
 
 /**
- * @throws TransientError, RefusedError, FatalError, or the signal's reason; then nothing of the batch was applied, but for parts of its ranges: removals
- * that it says again
+ * Applies a batch and settles it.
+ *
+ * @throws TransientError, RefusedError, FatalError, or the signal's reason. Then nothing of the batch is applied,
+ * except that some parts of its ranges may already have removed their records; a redelivered batch repeats these
+ * removals
  */
 export async function applyBatch(
   index: Index,
@@ -90,13 +102,14 @@ export async function applyBatch(
     }
     ranges = part
   }
-  // The ranges that have gone before stay out: their watermark is durable, and nothing older than it comes in again.
+  // Only the last part's ranges go with the batch. Those of earlier parts are applied: their watermark is durable, and
+  // no version older than it gets in again.
   const last = await applyPrepared(index, { ...prepared, ranges: ranges! }, { byBytes, clearLeftovers })
   const { removed, stale, settled } = before
   return { ...last, removed: last.removed + removed, stale: last.stale + stale, settled: last.settled + settled }
 }
 
-/** In one transaction, whole or not at all; then settles. */
+/** Applies `prepared` in one transaction, all or nothing, then settles it. */
 async function applyPrepared(
   { db, collections, actors, room }: Index,
   prepared: Prepared,
@@ -105,7 +118,8 @@ async function applyPrepared(
   const { decisions, open } = await transaction(db, { doing: 'applying a batch' }, async (tx) => {
     const began = tx.query<Began>(BEGAN)
     const phase = readPhase(tx)
-    // Awaited only below: when a statement before that fails too, this must not end the process as an unhandled rejection.
+    // The phase is awaited further below. If an earlier statement fails, this promise fails too, and nobody awaits it:
+    // without a handler that would end the process as an unhandled rejection.
     phase.catch(() => {})
     const resyncRevs = await ownAccounts(tx, prepared.heads, actors)
     const vanished = prepared.ranges.length > 0 ? await findVanished(tx, prepared.ranges, resyncRevs, byBytes) : []
@@ -155,11 +169,12 @@ async function writeAll(
   await rememberEnded(tx, ended, notices)
   for (const [plugin, contest] of contests) await insertAll(tx, plugin, contest, deltas, notices)
   await notices.flush(tx)
-  // Last: everybody's likes meet in the counters of the same few posts, and whoever holds these holds up the others until the commit.
+  // Counters come last. Likes of many accounts change the counters of the same few posts, and a counter row stays
+  // locked until the commit: every other batch that needs the row waits.
   deltas.flush(tx)
 }
 
-/** Which records get rows, by collection, in the order of their list. */
+/** Decides for each collection which records get rows. The map is in the order of the list of collections. */
 async function contendAll(
   tx: Transaction,
   collections: CollectionSet,

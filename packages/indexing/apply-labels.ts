@@ -1,6 +1,7 @@
 /**
- * Applies labels: for each (src, uri, cid, val) the one with the latest `cts` stands, negations included, in any order of arrival. Of two with the same
- * `cts` the negation stands: it cannot have come before what it negates; of two alike the one that holds longer.
+ * Applies labels. For each (src, uri, cid, val) the label with the latest `cts` stands, negations included, in any
+ * order of arrival. Of two with the same `cts` the negation stands: it cannot have come before the label that it
+ * negates. Of two that are also alike in this, the one with the later expiry stands.
  */
 import { normalizeDatetime } from '@sluice/collections/values.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
@@ -46,13 +47,16 @@ function rowOf({ src, uri, cid = '', val, neg = false, cts, exp }: Label): Label
   }
 }
 
-/** The AppView's reader casts it to a timestamp, and PostgreSQL has no year 0: one such label would fail every answer that looks at its subject. It is over either way. */
+/**
+ * The expiry as it is stored. The AppView's reader casts it to a timestamp, and PostgreSQL has no year 0: one such
+ * label would fail every answer that looks at its subject. The year 1 is as long past.
+ */
 function expiryOf(exp: string): string {
   const time = normalizeDatetime(exp)
   return time.startsWith('0000') ? '0001-01-01T00:00:00.000Z' : time
 }
 
-/** One row per label, in key order: the order in which rows are locked. */
+/** The row that stands for each key, in key order: the order in which rows are locked. */
 function latest(rows: readonly LabelRow[]): LabelRow[] {
   const byKey = new Map<string, LabelRow>()
   for (const row of rows) {
@@ -69,7 +73,7 @@ function isNewer(a: LabelRow, b: LabelRow): boolean {
   return (a.exp ?? FOREVER) > (b.exp ?? FOREVER)
 }
 
-/** After every time. */
+/** Stands for "no expiry": sorts after every time. */
 const FOREVER = '9999-99'
 
 /** The same order as `isNewer`. */

@@ -1,34 +1,39 @@
 /**
- * Applies what can be applied: a batch that fails on its data is halved until the guilty event stands alone, and that one is handed over.
- * An outage is nobody's fault: it is waited out with the batch in hand.
+ * Applies what can be applied. A batch that fails because of its data is halved until the guilty event stands alone;
+ * that event is handed to `refuse`. An outage is no event's fault: the error is thrown, and the caller waits with the
+ * batch in hand.
  *
- * An error of no class is a fault of ours, and does not say how far it reaches: one odd record that a plugin trips over, or all of them. It is searched for
- * in the same way, but nobody is given up for it before the search has ended and enough others went through: what hits many ends the process, and every
- * entry stays where it is.
+ * An error of no class is a fault of ours. It does not tell how far the fault reaches: one odd record that a plugin
+ * trips over, or all records. The search is the same, but no event is given up before the search has ended and enough
+ * other events were applied. A fault that hits many events ends the process, and every entry stays in its stream.
  */
 import { describeError, FatalError, isAbort, RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 
 /** The reason of an event that was given up because of an error of no class. */
 export const DEFECT = 'defect'
 
-/** So many events must have been applied for each that is given up because of an error of no class. */
+/** How many events must have been applied for each event that is given up because of an error of no class. */
 const APPLIED_PER_DEFECT = 50
-/** So many are given up at a time, however many went through before. */
+/** How many events are given up at a time, at most, however many were applied before. */
 const DEFECTS_MAX = 3
 
 /**
- * How many events may be given up because of an error of no class: one for each `APPLIED_PER_DEFECT` that were applied, in this batch and before, since those are the evidence that the
- * error is about the event and not about us. One per consumer, as old as the process, so an error that hits from the very first event never costs an event, however often we restart.
+ * How many events may be given up because of an error of no class: one for each `APPLIED_PER_DEFECT` that were applied,
+ * in this batch and before. The applied events are the evidence that the error is about the event and not about our
+ * code.
+ *
+ * There is one budget for each consumer, and it lives as long as the process. So an error that hits from the very first
+ * event never costs an event, however often the process restarts.
  */
 export class DefectBudget {
   #events = 0
 
-  /** So many events were applied. */
+  /** Adds events that were applied. */
   applied(events: number): void {
     this.#events = Math.min(APPLIED_PER_DEFECT * DEFECTS_MAX, this.#events + events)
   }
 
-  /** Whether so many may be given up; if so, they are paid for. */
+  /** Whether so many events may be given up. If so, deducts them from the budget. */
   spend(events: number): boolean {
     if (this.#events < events * APPLIED_PER_DEFECT) return false
     this.#events -= events * APPLIED_PER_DEFECT
@@ -44,9 +49,10 @@ interface Suspect<E> {
 }
 
 /**
- * Applies `events` in order, in as few parts as possible. A `RefusedError` of a single event goes to `refuse`. So does an error of no class, as a
- * `RefusedError` with its stack, when few events of the batch have one and enough others went through; otherwise it is thrown on, and nobody was given up
- * for it. Every other error is thrown on. One poison event among 1,000 costs about 20 extra transactions.
+ * Applies `events` in order, in as few parts as possible. A `RefusedError` of a single event goes to `refuse`. An error
+ * of no class goes there too, as a `RefusedError` with its stack, if few events of the batch have one and enough others
+ * were applied. Otherwise it is thrown on, and no event is given up for it. Every other error is thrown on. One poison
+ * event among 1,000 costs about 20 extra transactions.
  */
 export async function applyOrBisect<E>(
   events: readonly E[],
@@ -61,7 +67,7 @@ export async function applyOrBisect<E>(
   const suspects: Suspect<E>[] = []
   await search(events, applyCounted, refuse, suspects)
   if (suspects.length === 0) return
-  // When not even nothing can be applied, it is not about these events.
+  // If not even an empty batch can be applied, the error is not about these events.
   await apply([])
   if (!defectBudget.spend(suspects.length)) throw suspects[0]!.error
   for (const { event, error } of suspects) await refuse(event, defectOf(error))
@@ -92,7 +98,10 @@ async function search<E>(
   }
 }
 
-/** What the operating system refuses has no class either, and is no event's doing. */
+/**
+ * Whether an error has no class. An error of the operating system (`syscall`) has none either, but it is not caused by
+ * an event.
+ */
 function hasNoClass(error: unknown): boolean {
   if (error instanceof TransientError || error instanceof FatalError || isAbort(error)) return false
   return !(error instanceof Error && 'syscall' in error)

@@ -1,9 +1,10 @@
 /**
- * Duplicates: of several records that say the same (a second like of the same post), one has rows, the others wait in `duplicate_record` and one of
- * them takes over when it is gone.
+ * Duplicates: several records of an account can say the same (two likes of one post). One of them has rows. The others
+ * wait in `duplicate_record`, and one of them takes over when the first is gone.
  *
- * The rule: the one with the lowest URI has the rows. Record keys are TIDs, so that is the one made first, and it does not depend on the order of
- * arrival: a lower one that arrives late takes the rows over. All contenders belong to one account, which the batch owns.
+ * The rule: the record with the lowest URI has the rows. Record keys are TIDs, so it is the one that was made first,
+ * and the rule does not depend on the order of arrival: a lower URI that arrives late takes the rows over. All
+ * contenders belong to one account, which the batch owns.
  */
 import type { Transaction } from '@sluice/database/transaction.ts'
 import { oneOfKey } from '@sluice/collections/by-key.ts'
@@ -13,8 +14,8 @@ import { mapEntries } from './entry.ts'
 import type { RemovedRow } from './remove.ts'
 
 /**
- * A record that waited and takes over. What it tells is made together with its rows, and the record is not held: a deletion of some bytes names it, and it may have a
- * megabyte.
+ * A record that waited and now takes over. Its notifications are made together with its rows, and the record itself is
+ * dropped: a deletion of a few bytes can promote a record of a megabyte.
  */
 export interface Heir {
   entry: Omit<Entry, 'record'>
@@ -25,19 +26,19 @@ export interface Heir {
 export interface Contest {
   /** New records that get rows. */
   winners: Written[]
-  /** Waiting ones that do. */
+  /** Waiting records that get rows. */
   heirs: Heir[]
-  /** Records whose rows must go, because a lower URI arrived. */
+  /** Records whose rows must go, because a record with a lower URI arrived. */
   dethroned: string[]
-  /** Records that wait, and for which one. */
+  /** Records that must wait, and for which record each waits. */
   waiting: { uri: string; cid: string; duplicateOf: string; indexedAt: string }[]
   /** Records that wait no longer. */
   promoted: string[]
-  /** Waiting records whose winner is another now. */
+  /** Records that wait for `from` now wait for `to`. */
   repointed: { from: string; to: string }[]
 }
 
-/** Nobody stands in anybody's way. */
+/** The contest in which no records compete. */
 export const NO_CONTEST: Readonly<Contest> = {
   winners: [],
   heirs: [],
@@ -47,7 +48,7 @@ export const NO_CONTEST: Readonly<Contest> = {
   repointed: [],
 }
 
-/** Decides who has the rows of one collection, given the new records and the rows just removed. */
+/** Decides which records of a collection have rows, given the new records and the rows just removed. */
 export async function contend(
   tx: Transaction,
   collections: CollectionSet,
@@ -87,7 +88,7 @@ export async function contend(
   return contest
 }
 
-/** Returns the waiting record that must take over, when that is the outcome; its rows have to be made first. */
+/** Decides one key. Returns the waiting record that takes over, if one does: its rows must be made first. */
 function decideKey(
   contest: Contest,
   news: Written[],
@@ -101,7 +102,7 @@ function decideKey(
     if (entry.uri !== best)
       contest.waiting.push({ uri: entry.uri, cid: entry.cid, duplicateOf: best, indexedAt: entry.indexedAt })
   }
-  // One, save while a bulk load is being finished, when duplicates may not have been told apart yet.
+  // There is one holder. While a bulk load is being finished there may be several: its duplicates are not resolved yet.
   for (const holder of holders) {
     if (holder.uri === best) continue
     contest.dethroned.push(holder.uri)
@@ -162,7 +163,10 @@ async function findHolders(
   )
 }
 
-/** More than one of a key only while a bulk load is being finished; its tables have just been counted then. */
+/**
+ * Several rows have the same key only while a bulk load is being finished. Then all of them are read; the tables have
+ * just been analyzed, so the planner knows their size.
+ */
 function holdersOf(table: string, unique: readonly string[]): Statement {
   const columns = unique.map((column) => `"${column}"`)
   const key = Object.fromEntries(columns.map((column) => [`held.${column}`, `key.${column}`]))
@@ -189,7 +193,7 @@ async function findWaiting(
   return (await tx.query<{ uri: string; duplicateOf: string }>({ name: 'waiting', text }, [winners])).rows
 }
 
-/** Writes who waits for whom. */
+/** Writes which record waits for which. */
 export function writeContest(tx: Transaction, { waiting, promoted, repointed }: Contest): void {
   if (promoted.length > 0) {
     void tx.query({ name: 'promote', text: `delete from duplicate_record where uri = any($1::text[])` }, [promoted])

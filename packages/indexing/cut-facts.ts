@@ -1,12 +1,19 @@
 /**
- * Cuts what is remembered at what came after it, when that arrives late: where a path was emptied, where another version of a follow or a list item began, and at the head of an export that had something else. What
- * arrives later still is cut when it is written (`remember.ts`).
+ * Ends facts that are already written, when something arrives late that shows an earlier end: a gap (the path was
+ * emptied), another version of a follow or a list item, or an export whose head had something else. Facts that arrive
+ * even later are cut when they are written (`remember.ts`).
+ *
+ * Example: the fact of a gate says "from 1 to 9". Then a deletion of the gate at 5 arrives. The fact is cut to "from 1
+ * to 5".
  */
 import { keyed } from '@sluice/collections/by-key.ts'
 import { CLAIMED_FROM, KNOWN_FROM } from '@sluice/collections/define.ts'
 import type { Transaction } from '@sluice/database/transaction.ts'
 
-/** A path was emptied at this rev. A version of before that arrives even later ended there, and not when the next one began. */
+/**
+ * A path was emptied at this rev and written again later. A version from before the gap that arrives even later ended
+ * at the gap, and not when the next version began.
+ */
 export interface Gap {
   uri: string
   did: string
@@ -15,13 +22,13 @@ export interface Gap {
 
 export interface Cuts {
   gaps: readonly Gap[]
-  /** Late versions that are remembered from their rev on. */
+  /** Late versions whose facts begin at their rev. */
   versions: readonly { uri: string; since: string }[]
-  /** Late ones that an export of that rev had, and since when they are remembered. */
+  /** Late versions that an export with head `rev` had. `since`: when their facts begin. */
   exported: readonly { uri: string; did: string; rev: string; since: string }[]
 }
 
-/** After the facts of the same batch. The answers need not be awaited. */
+/** Must run after the facts of the same batch are sent. The answers need not be awaited. */
 export function cutFacts(tx: Transaction, { gaps, versions, exported }: Cuts): void {
   if (versions.length > 0)
     void tx.query(CUT_AT_VERSIONS, [versions.map(({ uri }) => uri), versions.map(({ since }) => since)])
@@ -35,12 +42,16 @@ export function cutFacts(tx: Transaction, { gaps, versions, exported }: Cuts): v
   if (gaps.length > 0) void tx.query(CUT_AT_GAPS, [gaps.map(({ uri }) => uri), gaps.map(({ rev }) => rev)])
 }
 
-/** Written so that the index on `key` cannot match: gaps are found by their path. All gaps share one key, and a planner without statistics on it would scan every gap there is. */
+/**
+ * Whether a row is a gap. Written so that the index on `key` cannot match: gaps are found by their path. All gaps share
+ * one key, and a planner without statistics about that would scan all of them.
+ */
 export const isGap = (row: string): string => `${row}.key || '' = 'gap'`
 
 /**
- * These gaps alone, and of each only what began after the gap before it: whatever began earlier was cut there, when that gap or the fact was written. The
- * path's facts times its gaps took 19 s for each creation once a path had been emptied and written anew 10,000 times.
+ * Cuts at these gaps alone, and at each gap only what began after the gap before it. Facts that began earlier were cut
+ * at that earlier gap, when it or they were written. To look at all facts of a path for all of its gaps took 19 s for
+ * each creation, once a path had been emptied and written anew 10,000 times.
  */
 const CUT_AT_GAPS = {
   name: 'cut-at-gaps',
@@ -63,16 +74,23 @@ const CUT_AT_GAPS = {
     update past_fact as held set until = cut.until from cut where ${keyed('held.uri', 'cut.uri')} and held.since = cut.since`,
 }
 
-/** Whether a late version has got a fact: one that only repeats what is remembered has none, and ends nothing (`remember.ts`). */
+/**
+ * Whether a fact was written for a late version. A version that only repeats a fact has none, and ends nothing
+ * (`remember.ts`).
+ */
 const isRemembered = (late: string): string =>
   `(select true from past_fact own where own.uri = ${late}.uri and own.since = ${late}.since)`
 
-/** Whether it is remembered from its version's rev on (`isOfRev`), of a row of the table or of one on its way to it. By its first characters: a post's fact may have a third of a megabyte. */
+/**
+ * Whether a fact begins at its version's rev (`isOfRev`): of a row of the table, or of a row that is being written. It
+ * compares only the first characters, because a post's fact may have a third of a megabyte.
+ */
 export const isVersion = (row: string): string =>
   `left(${row}.fact::text, 7) in ('"${KNOWN_FROM}"', '{"${CLAIMED_FROM}"')`
 
 /**
- * What these end: of the versions before each the last, unless a gap has ended that. All others have been cut at what came after them, when that or they were written.
+ * Each of these versions ends the last version before it, unless a gap ended that one already. All earlier versions
+ * were cut at their successors, when either was written.
  */
 const CUT_AT_VERSIONS = {
   name: 'cut-at-versions',
@@ -92,7 +110,11 @@ const CUT_AT_VERSIONS = {
     update past_fact as held set until = cut.until from cut where ${keyed('held.uri', 'cut.uri')} and held.since = cut.since`,
 }
 
-/** What had begun before these and is remembered to have gone on: by the export's head it had ended. Only of the account's last export, since what a later one has brought says itself when it began, and may say too early. */
+/**
+ * Ends facts of the same path that began before these versions and seem to go on beyond the export's head: by then they
+ * had ended. This is done only for the account's last export. A later export may have brought a fact whose claimed
+ * beginning is too early.
+ */
 const CUT_AT_EXPORTS = {
   name: 'cut-at-exports',
   text: `

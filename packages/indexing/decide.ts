@@ -1,14 +1,17 @@
 /**
  * Decides what a batch changes, given what the index holds. Pure.
  *
- * The rule, for each record path: the highest rev seen wins, deletions included. So any order of live, exported and redelivered events ends
- * in the same rows.
+ * The rule, for each record path: the highest rev seen wins, deletions included. So live, exported and redelivered
+ * events end in the same rows, in any order of arrival.
  */
 import { endedBy, past, type Past, type Version } from './version.ts'
 
 /** What the index knows of one path. */
 export type Known =
-  /** It lives. A `null` rev was written by another indexer, before ours: anything is newer. `doubt`: the first of its `doubted` deletions. */
+  /**
+   * The record lives. A `null` rev means that another indexer wrote it before ours: any version is newer. `doubt` is
+   * the oldest of its deletions in doubt (see `doubted`).
+   */
   { state: 'living'; rev: string | null; cid: string; doubt?: Deletion } | ({ state: 'deleted' } & Deletion)
 
 export interface Deletion {
@@ -17,42 +20,51 @@ export interface Deletion {
 }
 
 export interface Decisions {
-  /** No row yet: insert. */
+  /** The index has no row: insert. */
   fresh: Version[]
-  /** A row with other content: remove and insert. */
+  /** The index has a row with other content: remove and insert. */
   replaced: Version[]
-  /** A row with this very content at a lower rev: only what tells its time moves. */
+  /** The index has a row with the same content at a lower rev: update the rev and whether it came from an export. */
   confirmed: Version[]
-  /** A row of a record that is gone: remove. */
+  /** Deletions of records that have a row: remove. */
   removed: Version[]
-  /** Paths whose tombstone is set or raised: all deletions that are news. */
+  /** Deletions that are news: set the tombstone of the path, or raise its rev. */
   tombstoned: Version[]
   /**
-   * Deletions of what lives, below the watermark of a resync. Was the record written anew after them? If the export has it with the same content, its row was left as it was;
-   * and the part of the export that tells may be still to come. So the row stays, with a tombstone beside it until the next version of the path. (It stays wrongly when the export
-   * has the path with a version that is refused: as it does where the deletion never comes.)
+   * Deletions in doubt: the record lives in the index, and the deletion is below the watermark of a resync. Perhaps the
+   * record was written anew after the deletion. If it was written with the same content, the export left its row as it
+   * was. The part of the export that tells may also be still to come. So the row stays, with a tombstone beside it,
+   * until the next version of the path.
+   *
+   * The row stays wrongly if the export has the path with a version that is refused. The same happens if the deletion
+   * never arrives.
    */
   doubted: Version[]
-  /** Paths whose tombstone ends, because the record was written anew. */
+  /** Versions whose path has a tombstone that is to be deleted, because the record was written anew. */
   resurrected: Version[]
-  /** How many were no news. */
+  /** How many versions were no news. */
   stale: number
-  /** Among these: written by this very commit before. Their batch may have died halfway. */
+  /**
+   * The stale versions that have the same rev as the index. The batch that wrote them may have died before it settled.
+   */
   repeated: Version[]
-  /** Versions that were in force once: those that arrive late, and deletions that a new record ends. */
+  /**
+   * Versions that were in force once and are not any more: versions that arrive late, and deletions that a new record
+   * ends.
+   */
   past: Past[]
   /**
-   * By URI, the rev of what the index held when something newer came. Not of what another indexer wrote, nor of what an export may have brought: nobody knows from
-   * when on that was in force.
+   * By URI, the rev of the version that the index held when a newer one came. Versions are left out that another
+   * indexer wrote or that an export may have brought: nobody knows since when those were in force.
    */
   held: Map<string, string>
 }
 
 /**
- * What a batch changes; each list is in the order of `newest`.
+ * Decides what a batch changes. Each list is in the order of `newest`.
  * @param newest the newest version of each path in the batch
  * @param known what the index holds, by URI
- * @param resyncRevs the watermark of each account that has one, by DID
+ * @param resyncRevs by DID, the watermark of each account that has one
  */
 export function decide(
   newest: readonly Version[],
@@ -91,11 +103,12 @@ function decideOne(
     else decisions.past.push(endedBy(supersededBy(version, known, known.rev), resyncRev))
     return
   }
-  // A resync's export at this rev or a higher one tells what exists. What is dropped is taken to end there, unless a deletion says that it ended before; of what is not there
-  // that is no more than the export says.
+  // The version is below the watermark: the export of a resync says what exists. A create or update is dropped. It
+  // counts as ended at the watermark, unless a deletion says that it ended before. A deletion of a path that the index
+  // does not hold is applied: it says no more than the export does.
   if (resyncRev !== undefined && version.rev < resyncRev) {
     decisions.past.push(supersededBy(version, known, resyncRev))
-    // In the export, what another indexer wrote would have got its rev.
+    // A `null` rev is excluded: if the export held that record, the record would have got the export's rev.
     const isInDoubt = !version.content && known?.state === 'living' && known.rev !== null
     if (isInDoubt) doubted.push(version)
     if (isInDoubt || version.content) {
@@ -103,7 +116,7 @@ function decideOne(
       return
     }
   }
-  // At the watermark or below it stands what an export has brought.
+  // A rev at or below the watermark may come from an export, so it does not tell when the version was written.
   if (known && known.rev !== null && known.rev > (resyncRev ?? '')) decisions.held.set(version.uri, known.rev)
   if (known?.state === 'living' && known.doubt) decisions.past.push(past(deletionOf(version, known.doubt), version))
   if (!version.content) {
@@ -121,18 +134,22 @@ function decideOne(
   }
   if (known.doubt) resurrected.push(version)
   if (known.cid !== version.content.cid) replaced.push(version)
-  // An export repeats whole repositories: writing every row for its rev alone would double the work of a resync. What an older live event could
-  // still undo, the resync's watermark stops.
+  // An export repeats whole repositories. To write every row for its rev alone would double the work of a resync. An
+  // older live event could still undo such a row, but the watermark of the resync stops that event.
   else if (!version.fromExport || known.rev === null || known.doubt) {
-    // Written anew with the same content: nothing changes but the time, by which some collections are judged. What another indexer wrote has none but that which the record
-    // claims, and from an export it has that again: of these only posts are written, to be judged.
+    // The same content was written again: only the time changes, by which some collections are judged. A row of another
+    // indexer has no time except the one that its record claims, and an export claims the same time again. So of such
+    // rows only posts (`derive`) are written, to be judged.
     const { derive, remembers } = version.content.indexed?.plugin ?? {}
     if (derive || (remembers && !(version.fromExport && known.rev === null))) replaced.push(version)
     else confirmed.push(version)
   } else decisions.stale++
 }
 
-/** As it ended by what the index holds, where that came after it and before what follows it in its batch, or after an export that only repeats it. */
+/**
+ * The end of `past`, given the version that the index holds. The held version ends it earlier if its rev lies between
+ * the two. It also ends it if the next version in the batch is an export that only repeats `past`.
+ */
 export function endedByHeld(past: Past, known: Known | undefined): Past {
   const rev = known?.rev ?? ''
   const isHeld = past.version.rev < rev && (rev < past.until || past.goesOn === true)
@@ -140,8 +157,9 @@ export function endedByHeld(past: Past, known: Known | undefined): Past {
 }
 
 /**
- * It has not ended: the export that follows it in its batch repeats it, and is no news, since the index holds that already; or stands for it, where of two exports the index holds
- * nothing.
+ * Whether `past` has not ended after all. The export that follows it in the batch repeats it. Either the index already
+ * holds that content, so the export is no news; or `past` is itself from an export, and the index holds nothing yet:
+ * then the later export stands for it.
  */
 export function isInForce({ version, goesOn }: Past, known: Known | undefined): boolean {
   if (goesOn !== true) return false
@@ -155,7 +173,7 @@ function supersededBy(version: Version, known: Known | undefined, until: string)
   return { version, until, endedAt: known?.state === 'deleted' ? known.at : version.time, deleted }
 }
 
-/** The deletion that is known of this path, as a version. */
+/** The known deletion of this path, as a version. */
 function deletionOf({ uri, did, collection, fromExport }: Version, { rev, at: time }: Deletion): Version {
   return { uri, did, collection, fromExport, rev, time }
 }

@@ -1,7 +1,9 @@
 /**
- * The durable queue of deletions that were reported. Whoever works it off confirms them, between a claim and a purge (`purge.ts`), while no connection is held.
+ * The durable queue of reported account deletions. Between a claim and a purge (`purge.ts`) whoever works on the queue
+ * confirms the deletion, while no database connection is held.
  *
- * A claim is a time until which nobody else looks at the account. Who dies with it loses nothing: it is due again when the claim ends.
+ * A claim is a time until which nobody else looks at the account. If its holder dies, nothing is lost: the account is
+ * due again when the claim ends.
  */
 import { keyed } from '@sluice/collections/by-key.ts'
 import type { Statement } from '@sluice/collections/define.ts'
@@ -10,24 +12,31 @@ import { transaction } from '@sluice/database/transaction.ts'
 import { oldestOf, overdueSeconds } from './overdue.ts'
 
 /**
- * `reported` → confirmed → `purging` → `purged`; from any of them to `returned` when the account is heard of again.
+ * Without trouble: `reported` → (confirmed) → `purging` → `purged`. From each of them to `returned` when another
+ * account event arrives.
  */
 export type DeletionState = 'reported' | 'purging' | 'purged' | 'returned'
 
-/** What is due, by who waits for it: accounts that are back; deletions that are to be confirmed and carried out; those that nobody has confirmed so far. */
+/**
+ * `returned`: accounts that are back. `new`: deletions to confirm and carry out. `failing`: deletions that nobody could
+ * confirm so far.
+ */
 export const DELETION_QUEUES = ['returned', 'new', 'failing'] as const
 export type DeletionQueue = (typeof DELETION_QUEUES)[number]
 
-/** An account whose deletion was reported, or one that is back. */
+/** A claimed account: its deletion was reported, or it is back. */
 export interface DeletionClaim {
   did: string
   state: DeletionState
   deletedAt: string
-  /** How often it could not be confirmed. */
+  /** How often the deletion could not be confirmed. */
   tries: number
 }
 
-/** Takes what is due, of one queue or of all, the longest overdue first; nobody else gets it before `until`. @throws TransientError, FatalError */
+/**
+ * Takes what is due, of one queue or of all, the longest overdue first. Nobody else gets it before `until`.
+ * @throws TransientError, FatalError
+ */
 export async function claimDeletions(
   db: DatabasePool,
   { now, until, limit, queue }: { now: string; until: string; limit: number; queue?: DeletionQueue },
@@ -57,21 +66,27 @@ function claim(queue?: DeletionQueue): Statement {
   }
 }
 
-/** How overdue each queue is, in seconds; 0: nothing is due. Reads one row of each. @throws TransientError, FatalError */
+/**
+ * How many seconds each queue is overdue; 0: nothing is due. Reads one row of each queue.
+ * @throws TransientError, FatalError
+ */
 export async function overdueDeletions(db: Session, now: Date): Promise<Record<DeletionQueue, number>> {
   return overdueSeconds(db, { queues: DELETION_QUEUES, oldest: OLDEST }, now)
 }
 
 const OLDEST = { name: 'oldest-deletions', text: oldestOf('account_deletion', OF_QUEUE) }
 
-/** Ends a claim: it is due again at `dueAt`. */
+/** Ends a claim: the account is due again at `dueAt`. */
 export async function postponeDeletion(db: DatabasePool, did: string, dueAt: string): Promise<void> {
   await db.query(POSTPONE, [did, dueAt])
 }
 
 const POSTPONE = { name: 'postpone-deletion', text: `update account_deletion set "dueAt" = $2 where did = $1` }
 
-/** Ends a claim that could not be confirmed: it is one of those that fail, and due again at `dueAt`. Not if the account came back meanwhile. */
+/**
+ * Ends a claim whose deletion could not be confirmed. The account goes to the queue `failing` and is due again at
+ * `dueAt`. Does nothing if the account came back meanwhile.
+ */
 export async function failDeletion(db: DatabasePool, did: string, dueAt: string): Promise<void> {
   await db.query(FAIL, [did, dueAt])
 }
@@ -81,7 +96,10 @@ const FAIL = {
   text: `update account_deletion set "dueAt" = $2, tries = tries + 1 where did = $1 and state <> 'returned'`,
 }
 
-/** Ends a claim of which nobody was asked, for want of room: it is due again at `dueAt` as what it was. Not if the account came back meanwhile. */
+/**
+ * Ends a claim for which no host was asked, for want of room. The account stays in its queue and is due again at
+ * `dueAt`. Does nothing if it came back meanwhile.
+ */
 export async function returnDeletion(db: DatabasePool, did: string, dueAt: string): Promise<void> {
   await db.query(RETURN, [did, dueAt])
 }
@@ -91,12 +109,12 @@ const RETURN = {
   text: `update account_deletion set "dueAt" = $2 where did = $1 and state <> 'returned'`,
 }
 
-/** After its repository has been asked for. */
+/** Must be called after the account's repository has been asked for. */
 export async function forgetDeletion(db: DatabasePool, did: string): Promise<void> {
   await db.query(FORGET, [did])
 }
 
-/** Written so that no index on the state can match. */
+/** Written so that no index on the state can match: it names one account, and that has one row. */
 const FORGET = {
   name: 'forget-deletion',
   text: `delete from account_deletion where did = $1 and state || '' = 'returned'`,

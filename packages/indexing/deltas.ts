@@ -1,6 +1,6 @@
 /**
- * Signed changes of counters. They come from rows that were really inserted or removed, are merged over the batch, and each aggregate row is
- * written once, in key order, so that two indexers cannot deadlock.
+ * Signed changes of counters. They come from rows that were really inserted or removed, and are merged over the batch.
+ * Each aggregate row is written once, in key order, so that two indexers cannot deadlock.
  */
 import type { AggregateRow, Counter } from '@sluice/collections/define.ts'
 import type { Transaction } from '@sluice/database/transaction.ts'
@@ -9,16 +9,16 @@ interface Aggregate {
   table: string
   key: string
   columns: string[]
-  /** By key: the change of each column. */
+  /** By key: the change of each column, in the order of `columns`. */
   rows: Map<string, number[]>
-  /** Keys whose row must be there, whatever changes. */
+  /** Keys whose row must exist, even if nothing changes. */
   kept: Set<string>
 }
 
 export class Deltas {
   readonly #aggregates = new Map<string, Aggregate>()
 
-  /** Counts one row of the counters' table, +1 or −1. */
+  /** Counts one inserted (+1) or removed (−1) row of the counters' table. */
   add(counters: readonly Counter[], values: Record<string, unknown>, sign: 1 | -1): void {
     for (const counter of counters) {
       const key = values[counter.by]
@@ -36,7 +36,7 @@ export class Deltas {
     row[index] = (row[index] ?? 0) + by
   }
 
-  /** The rows for these values are to be there, with zeros if nothing of them is counted. */
+  /** Makes sure that the aggregate rows for these values exist, with zeros if nothing is counted in them. */
   keep(aggregateRows: readonly AggregateRow[], values: Record<string, unknown>): void {
     for (const { table, key: keyColumn, by } of aggregateRows) {
       const key = values[by]
@@ -56,7 +56,10 @@ export class Deltas {
     return aggregate
   }
 
-  /** Writes the changes that do not cancel out, and rows that are to be there. Answers are not awaited: the transaction does, before it commits. */
+  /**
+   * Writes the changes that do not cancel out, and the rows that must exist. The answers are not awaited here: the
+   * transaction awaits them before it commits.
+   */
   flush(tx: Transaction): void {
     const aggregates = [...this.#aggregates.values()].sort((a, b) => (a.table < b.table ? -1 : 1))
     for (const { table, key, columns, rows, kept } of aggregates) {
@@ -64,7 +67,8 @@ export class Deltas {
         .filter(([k, deltas]) => kept.has(k) || deltas.some((n) => n !== 0))
         .sort(([a], [b]) => (a < b ? -1 : 1))
       if (changed.length === 0) continue
-      // In one order, whatever the batch met first: each order would be a statement of its own on every connection.
+      // Columns are sorted: in the order in which a batch meets them, each order would be a prepared statement of its
+      // own on every connection.
       const ordered = columns.toSorted()
       void tx.query({ name: `count-${table}-${ordered.join('-')}`, text: upsert(table, key, ordered) }, [
         changed.map(([k]) => k),

@@ -1,6 +1,7 @@
 /**
- * Derives records again: their columns, counters and notifications, from what the index says now. Each is locked first, so whoever derives it last has seen everything before; what
- * does not change is not written.
+ * Derives records again: their derived columns, counters and notifications, from what the index says now. Each record's
+ * row is locked first, so whoever derives it last has seen everything before. A row that does not change is not
+ * written.
  */
 import { keyed } from '@sluice/collections/by-key.ts'
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
@@ -13,21 +14,21 @@ import { sqlOf } from './sql.ts'
 import { BEGAN, type Began } from './unseen.ts'
 
 export interface Derived {
-  /** `passesOn`: in something on which other records hang. */
+  /** `passesOn`: a column changed on which other records depend. */
   changed: { entry: Entry; passesOn: boolean }[]
   unchanged: Entry[]
-  /** Those that had no room in memory: each part is for a transaction of its own. */
+  /** URIs of records for which there was no room in memory, in parts; each part needs a transaction of its own. */
   rest: string[][]
 }
 
-/** Derives these records again; returns which of them changed. */
+/** Derives these records again. Returns which of them changed. */
 export async function deriveAgain(
   tx: Transaction,
   collections: CollectionSet,
   uris: readonly string[],
 ): Promise<Derived & { began: Began }> {
   const began = tx.query<Began>(BEGAN)
-  // Awaited only below, as in a batch.
+  // Awaited further below. The handler keeps a failure from being an unhandled rejection, as in `apply-batch.ts`.
   began.catch(() => {})
   const all: Derived = { changed: [], unchanged: [], rest: [] }
   const deltas = new Deltas()
@@ -79,7 +80,8 @@ async function deriveCollection(
   updateDerived(tx, plugin, changed)
   await renotify(tx, plugin, written, notifications)
   const differing = new Set(changed.map(({ entry }) => entry))
-  // A gate that is made or taken back marks its post: to judge the 200,000 replies below it for that mark took 12 s.
+  // Creating or deleting a gate changes only a mark on its post. To judge the 200,000 replies below a post again for
+  // that mark took 12 s.
   const passedOn = plugin.passedOn ?? plugin.derived
   const onward = changed.map(({ entry, rows: [row] }) => ({
     entry,
@@ -88,7 +90,7 @@ async function deriveCollection(
   return { changed: onward, unchanged: written.flatMap(({ entry }) => (differing.has(entry) ? [] : [entry])), rest }
 }
 
-/** Null and false say the same: nothing against it. */
+/** Whether a column differs. Null and false count as equal: both mean that no rule is broken. */
 function differs(columns: readonly string[], before: Record<string, unknown>, after: Record<string, unknown>): boolean {
   return columns.some((column) => (before[column] ?? false) !== (after[column] ?? false))
 }
@@ -111,7 +113,7 @@ function updateDerived(tx: Transaction, { tables: [primary], derived }: Collecti
   )
 }
 
-/** Makes the stored notifications of these records those that they should have, and touches no other. */
+/** Adds the notifications that these records should have and deletes those that they should not. Touches no others. */
 async function renotify(
   tx: Transaction,
   plugin: Collection,

@@ -1,6 +1,7 @@
 /**
- * Down a thread: what hangs on records that are derived again, to its end or as far as there is room. What is further down is not given up: it is named, and to be put off (`settle-later.ts`), so that
- * somebody goes on there.
+ * Walks down threads: derives records again, then the records that depend on those, to the end or as far as there is
+ * room. What lies further down is not given up: it is returned as `beyond`, and the caller puts it off
+ * (`settle-later.ts`) so that somebody goes on there.
  */
 import { keyed } from '@sluice/collections/by-key.ts'
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
@@ -15,41 +16,48 @@ import { rederived, rewritten, unchangedBy } from './touched.ts'
 import { findUnseen, type Moment } from './unseen.ts'
 
 export interface OnwardOptions {
-  /** From before these were found, and the transaction by whose versions they were. */
+  /** A moment from before the records were looked up, and (`own`) the transaction whose versions led to them. */
   found: Moment & { own?: string }
-  /** This may have been begun before and cut short, between two transactions. Default: no. */
+  /**
+   * An earlier attempt may have been cut short between two transactions. Then the walk also goes on below records that
+   * do not change. Default: no.
+   */
   resumes?: boolean
-  /** How many more are looked for below these. Default: what it takes. */
+  /** How many further records are looked for below these. Default: no limit. */
   room?: number
-  /** What has been come upon before, in another part of the same; and is from now on, here. */
+  /** Records visited so far, by earlier parts of the same work; this walk adds its own. */
   seen?: Seen
   limits?: Partial<OnwardLimits>
-  /** Given up between two transactions. */
+  /** Aborts the walk between two transactions. */
   signal?: AbortSignal
 }
 
-/** Beyond which it is left to others to go on, even where there is room. */
+/** Limits after which others must go on, even if there is room. */
 export interface OnwardLimits {
-  /** Rounds in all that came upon nothing new. */
+  /** How many rounds, in all, may visit no new record. */
   idleRounds: number
-  /** Records that were come upon. */
+  /** How many records may be visited. */
   seen: number
 }
 
 /**
- * Idle are replies that stand in a circle, and a change that comes down behind others, where all has been come upon already: 1,000 rounds go down 4,000 levels. Of what was come upon two million
- * are 32 MB.
+ * Idle rounds come from replies that answer each other in a circle, and from a change that goes down where an earlier
+ * change has gone already. 1,000 rounds go down 4,000 levels. Two million visited records take 32 MB.
  */
 export const ONWARD_LIMITS: OnwardLimits = { idleRounds: 1_000, seen: 2_000_000 }
 
 export interface Onward {
-  /** How many changed. */
+  /** How many records changed. */
   changes: number
-  /** Those below which it is to be gone on, as if by one that resumes. */
+  /** Records below which somebody must go on, as one that resumes. */
   beyond: Beyond[]
 }
 
-/** Derives these records again, and what hangs on those that changed, and so on; what resumes, on those that did not change too. @throws TransientError, FatalError, or the signal's reason */
+/**
+ * Derives these records again, then what hangs on those that changed, and so on. With `resumes`, it also goes on below
+ * those that did not change.
+ * @throws TransientError, FatalError, or the signal's reason
+ */
 export async function deriveOnward(
   db: DatabasePool,
   collections: CollectionSet,
@@ -61,7 +69,7 @@ export async function deriveOnward(
   const onward: Onward = { changes: 0, beyond: [] }
   let space = room
   const passed = new Set<string>()
-  // Each round goes at least one level down a thread, and threads are as deep as anybody likes.
+  // Each round goes at least one level down a thread. Threads may be of any depth.
   for (let idle = 0; affected.size > 0;) {
     const next = new Set<string>()
     const before = seen.size
@@ -75,7 +83,7 @@ export async function deriveOnward(
       )
       parts.push(...rest)
       onward.changes += changed.length
-      // Part by part: nothing of what was loaded is kept.
+      // Done part by part, so that the loaded records of a part are not kept.
       await db.session(async (session) => {
         const look = async (touched: Touched[], unseen: Unseen, isNews: (uri: string) => boolean): Promise<void> => {
           const { uris: below, beyond } = await findAffected(session, collections, touched, unseen, roomIn(space))
@@ -85,7 +93,7 @@ export async function deriveOnward(
         }
         const unseen = await findUnseen(session, began)
         const gone = await leftSince(session, part, found, passed)
-        // Who resumes does not know what has been passed on of what changed before.
+        // With `resumes`, nobody knows whether the earlier attempt passed its changes on: so every change is passed on.
         const touched = changed.map(({ entry, passesOn }) => rederived(entry, passesOn || resumes))
         await look([...touched, ...unchanged.map(unchangedBy), ...gone.map(rewritten)], unseen, () => true)
         if (resumes)
@@ -105,14 +113,19 @@ export async function deriveOnward(
   return onward
 }
 
-/** What is left of it is for all; where that does not do, for each its part. */
+/** The room that is left: `all` for all versions together; if that is not enough, an equal share for each. */
 function roomIn(space: number | undefined): ((versions: number) => Room) | undefined {
   return space === undefined ? undefined : (versions) => ({ all: space, each: Math.floor(space / versions) })
 }
 
 /**
- * Of these records those that others have ended or written anew since they were found, each version once. Then what hangs on the version of before is judged by what is remembered of it, and that
- * may be worth something else than it was when the record was still to be derived again: as nobody sees it change, nobody passes it on.
+ * Finds the records among these that other transactions have deleted or written anew since the records were found, each
+ * version once.
+ *
+ * Example: reply R is found because its parent arrived late. Before R is derived again, another lane edits R. Replies
+ * below R are now judged by what `past_fact` remembers of R's earlier version, and that may differ from the verdict
+ * that was stored for R when they were judged. R itself does not change any more, so nobody would pass the difference
+ * on. So the walk goes on below R.
  */
 async function leftSince(
   session: Session,
@@ -132,7 +145,11 @@ async function leftSince(
   })
 }
 
-/** By those that had not ended then. One that somebody holds open for an hour is one of them, and not all since. */
+/**
+ * Counts only rows of transactions that had not ended at that moment: those from `next` on, and those in `running`. A
+ * transaction that somebody holds open for an hour is one of `running`; what others wrote since it began does not
+ * count.
+ */
 const LEFT = {
   name: 'left-since',
   text: `

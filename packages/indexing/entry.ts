@@ -1,4 +1,4 @@
-/** A plugin's view of a record: made from an event, or from the `record` table. */
+/** A plugin's view of a record (`Entry`), made from an event or from the `record` table. */
 import type { Transaction } from '@sluice/database/transaction.ts'
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import type { Collection, Entry } from '@sluice/collections/define.ts'
@@ -16,9 +16,10 @@ export interface RecordSource {
   live: boolean
 }
 
-/** The plugin's view; columns lose U+0000, the stored JSON keeps it. */
+/** Makes the plugin's view. U+0000 is removed from it, and so from all columns; the stored JSON keeps it. */
 export function makeEntry({ uri, did, rkey, cid, rev, live, record, json, indexedAt }: RecordSource): Entry {
-  // PostgreSQL's text cannot hold it. The stored JSON does (as an escape), so that the record still has its cid.
+  // PostgreSQL text cannot hold U+0000. The stored JSON holds it as an escape, so the stored record still matches its
+  // CID.
   const clean = json.includes('\\u0000') ? withoutNul(record) : record
   const claimed = (clean as { createdAt?: unknown }).createdAt
   const createdAt = typeof claimed === 'string' ? normalizeDatetime(claimed) : indexedAt
@@ -27,8 +28,9 @@ export function makeEntry({ uri, did, rkey, cid, rev, live, record, json, indexe
 }
 
 /**
- * So much stored JSON is loaded at a time, in bytes, and one record more. What names a record is small, the record may have megabytes, of which each takes up to 14 in memory:
- * 100 deletions of posts with a million empty arrays each, 250 bytes an entry, took 4 GB.
+ * How many bytes of stored JSON are loaded at a time; one more record may go beyond that. An event that names a record
+ * is small, but the record may have megabytes, and each byte of it takes up to 14 bytes in memory. 100 deletions of
+ * posts with a million empty arrays each, 250 bytes an entry, took 4 GB.
  */
 export const LOADED_BYTES = 4_000_000
 
@@ -38,8 +40,8 @@ export interface Loaded {
 }
 
 /**
- * The entries of records that are in the index, with their plugins, as many as `LOADED_BYTES` allow; records of collections without a plugin are left
- * out. `rest`: those for which there was no room, in parts that have it.
+ * Loads the entries of records that are in the index, with their plugins, as many as `LOADED_BYTES` allow. Records of
+ * collections without a plugin are left out. `rest` holds the URIs for which there was no room, in parts that fit.
  */
 export async function loadEntries(
   tx: Pick<Transaction, 'query'>,
@@ -50,7 +52,10 @@ export async function loadEntries(
   return { entries: stored.flatMap((record) => parse(collections, record)), rest }
 }
 
-/** Makes something of each entry, of which none is kept beyond its turn: what `use` returns should not hold the record. */
+/**
+ * Calls `use` for each entry. Entries are loaded in parts and dropped after their turn, so the result of `use` should
+ * not keep a reference to the record.
+ */
 export async function mapEntries<T>(
   tx: Pick<Transaction, 'query'>,
   collections: CollectionSet,
@@ -62,7 +67,7 @@ export async function mapEntries<T>(
   return made
 }
 
-/** The entries one after the other, in parts of `LOADED_BYTES`; none is kept beyond its turn. */
+/** Yields the entries one by one, loaded in parts of `LOADED_BYTES`. None is kept after its turn. */
 export async function* eachEntry(
   tx: Pick<Transaction, 'query'>,
   collections: CollectionSet,
@@ -117,8 +122,9 @@ function parse(collections: CollectionSet, { uri, json, ...stored }: Stored): Lo
 }
 
 /**
- * A row that another indexer wrote has no rev, and tells nothing of when it was written. The length of a large value is read without the value; the sum is one over the rows as
- * they come, without a sort.
+ * A row that another indexer wrote has no rev, so it does not tell when the record was written. `octet_length` of a
+ * large value does not read the value itself. The running sum follows the order in which rows arrive, so no sort is
+ * needed.
  */
 const LOAD = {
   name: 'load-records',

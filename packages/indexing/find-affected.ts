@@ -1,10 +1,13 @@
-/** Asks the plugins what hangs on records. */
+/** Asks the plugins which records depend on given records. */
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { collectionOfUri, type Affected, type Room, type Touched, type Unseen } from '@sluice/collections/define.ts'
 import type { Session } from '@sluice/database/pool.ts'
 import { sqlOf } from './sql.ts'
 
-/** What may hang on these records, of whichever collections. @param roomFor so many of one collection; default: what it takes */
+/**
+ * Finds the records that may depend on these, which may be of any collections.
+ * @param roomFor the room for one collection, given how many of its versions are asked about; default: no limit
+ */
 export async function findAffected(
   session: Session,
   collections: CollectionSet,

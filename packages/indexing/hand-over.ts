@@ -1,21 +1,31 @@
 /**
- * Hands over what a walk down a thread has found and has no room to judge (`derive-onward.ts`): named are records from which others, who are put off for it, come upon all of that again.
+ * Hands over what a walk down a thread has found but has no room to judge (`derive-onward.ts`). The result names
+ * records to put off: whoever settles them later finds all those posts again.
  *
- * Whoever takes a record goes on from all that hangs on it, whether or not that changes. So where one of two that are to be named hangs from the other, the other suffices; in a thread of 1,500 replies 460 were named without that, and 81
- * do. It stays so whatever becomes of the one in between: what is edited, or gone, is remembered to have hung there.
+ * Whoever takes a record goes on from everything that hangs on it, changed or not. So of two records to be named, if
+ * one hangs from the other, the other one is enough. In a thread of 1,500 replies this names 81 records; without it,
+ * 460. It holds whatever happens to the posts in between: `past_fact` remembers that an edited or deleted post hung
+ * there.
  */
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { collectionOfUri } from '@sluice/collections/define.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 
 export interface HandedOver {
-  /** Those from which it is to be gone on, ever since they were written. */
+  /** Records from which somebody must go on, whenever what hangs on them was written. */
   from: string[]
-  /** Those that hang from nothing by which anybody would find them: nothing is passed on to them, and whoever found them judges them. */
+  /**
+   * Records that hang from nothing from which anybody would find them. No change is passed on to them, so the walk that
+   * found them judges them itself.
+   */
   stay: Set<string>
 }
 
-/** @param uris found, and not judged yet @throws TransientError, FatalError */
+/**
+ * Names the records from which all of these are found again.
+ * @param uris records that were found and are not judged yet
+ * @throws TransientError, FatalError
+ */
 export async function handOver(
   db: DatabasePool,
   collections: CollectionSet,
@@ -25,7 +35,8 @@ export async function handOver(
   const stay = new Set<string>()
   for await (const [uri, above] of eachAbove(db, collections, uris)) {
     if (above === null) stay.add(uri)
-    // What is gone tells no more from what it hung, but what hangs on it is found by its name.
+    // `undefined`: the record is gone, and nobody can tell any more from what it hung. But what hangs on it is found by
+    // its URI.
     else from.add(above ?? uri)
   }
   const above = new Map<string, string>()
@@ -33,10 +44,13 @@ export async function handOver(
   return { from: topmost(from, above), stay }
 }
 
-/** Of these the ones above all others; of those that hang from each other in a circle, which strangers may make, and of all below it, one. */
+/**
+ * Keeps only the topmost of these records. Strangers may make records that hang from each other in a circle: of a
+ * circle, and of everything below it, one is kept.
+ */
 export function topmost(uris: Iterable<string>, above: ReadonlyMap<string, string>): string[] {
   const top: string[] = []
-  /** By whom each was come upon first, on the way up. */
+  /** For each record visited on the way up: from which of `uris` it was first reached. */
   const passedBy = new Map<string, string>()
   for (const uri of uris) {
     let last = uri
@@ -51,7 +65,10 @@ export function topmost(uris: Iterable<string>, above: ReadonlyMap<string, strin
   return top
 }
 
-/** From what each hangs; null: from nothing, or from what is no record of its collection, where nobody would look for it; undefined: it is gone. */
+/**
+ * Yields from which record each hangs. `null`: from none, or from a record of another collection, where nobody would
+ * look for it. `undefined`: the record is gone.
+ */
 async function* eachAbove(
   db: DatabasePool,
   collections: CollectionSet,
@@ -59,7 +76,7 @@ async function* eachAbove(
 ): AsyncGenerator<[uri: string, above: string | null | undefined]> {
   for (const [nsid, ofCollection] of Map.groupBy(uris, collectionOfUri)) {
     const plugin = collections.plugin(nsid)
-    // Of others nothing is derived.
+    // Other collections have no derived columns.
     if (!plugin?.derive) continue
     for (let at = 0; at < ofCollection.length; at += AT_ONCE) {
       const part = ofCollection.slice(at, at + AT_ONCE)

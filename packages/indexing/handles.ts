@@ -1,12 +1,16 @@
 /**
- * The durable queue of accounts whose handle is to be verified, and the only writer of `actor.handle`. What is asked of the network is asked elsewhere,
- * between a claim and its settling, while no connection is held.
+ * The durable queue of accounts whose handle is to be verified, and the only writer of `actor.handle`. The network is
+ * asked elsewhere, between the claim and the settling of a check, while no database connection is held.
  *
- * - A claim is a time until which nobody else looks at the account. Who dies with it loses nothing: it is due again when the claim ends.
- * - An identity event that arrives meanwhile makes the claim void, and the account is looked at again: what was found out may be from before it.
- * - An account that is not active keeps its handle until another has it: its host answers for none of its names, and it may come back.
- * - One handle belongs to one actor. The newest verification wins; the actor that had it loses it and is looked at again, as one whose check failed: two that
- *   take it from each other, by a name server that answers now with the one and now with the other, wait ever longer.
+ * - A claim is a time until which nobody else looks at the account. If its holder dies, nothing is lost: the account is
+ *   due again when the claim ends.
+ * - An identity event that arrives meanwhile makes the claim void, and the account is checked again: the result may be
+ *   from before the event.
+ * - An account that is not active keeps its handle until another account has it: its host answers for none of its
+ *   handles, and the account may come back.
+ * - A handle belongs to one actor. The newest verification wins. The actor that had the handle noteLoss it and is checked
+ *   again, as one whose check failed. So two actors that take a handle from each other (because a name server answers
+ *   now with the one and now with the other) wait ever longer.
  *
  * Locks: one writer of handles at a time, then actors by DID, then their checks by DID.
  */
@@ -16,36 +20,42 @@ import { transaction, type Transaction } from '@sluice/database/transaction.ts'
 import type { IdentityEvent } from '@sluice/events/stream-event.ts'
 import { oldestOf, overdueSeconds } from './overdue.ts'
 
-/** In this order they are served: new accounts and identity events, those whose check is old, those that failed. */
+/**
+ * In the order in which they are served. `new`: new accounts and identity events. `again`: accounts whose last check is
+ * old. `failing`: accounts whose check failed.
+ */
 export const CHECK_QUEUES = ['new', 'again', 'failing'] as const
 export type CheckQueue = (typeof CHECK_QUEUES)[number]
 
 export interface HandleClaim {
   did: string
   queue: CheckQueue
-  /** The time of the identity event that asked for it; empty: none did. */
+  /** The time of the identity event that asked for the check; empty if none did. */
   askedAt: string
   tries: number
-  /** The account's DID document, when it was imported and no identity event has come: see `identity-import.ts`. */
+  /** The account's DID document, if it was imported and no identity event has come since (`identity-import.ts`). */
   imported: unknown
-  /** Names the claim: until when it holds. */
+  /** Names the claim: the time until which it holds. */
   until: string
 }
 
-/** What came of a claim. */
+/** The result of a claim. */
 export interface HandleCheck {
   claim: HandleClaim
-  /** `null`: the account has none that is verified. Absent: it could not be checked, and what it has stays. */
+  /** `null`: the account has no verified handle. Absent: it could not be checked, and keeps the handle that it has. */
   handle?: string | null
   checkedAt: string
-  /** When and among whom it is looked at next. */
+  /** When, and from which queue, the account is checked next. */
   next: { queue: CheckQueue; dueAt: string; tries: number }
 }
 
-/** How many of each queue may be taken. */
+/** How many accounts may be taken from each queue. */
 export type Shares = Record<CheckQueue, number>
 
-/** Takes what is due, the longest overdue first; what another process takes at this moment is passed over. @throws TransientError, FatalError */
+/**
+ * Takes what is due, the longest overdue first. Accounts that another process takes at this moment are passed over.
+ * @throws TransientError, FatalError
+ */
 export async function claimChecks(
   db: DatabasePool,
   { now, until, shares }: { now: string; until: string; shares: Shares },
@@ -75,7 +85,10 @@ const CLAIM = {
       case when held.queue = 'new' and held."askedAt" = '' then (select doc from did_cache where did_cache.did = held.did) end as imported`,
 }
 
-/** How overdue each queue is, in seconds; 0: nothing is due. Reads one row of each. @throws TransientError, FatalError */
+/**
+ * How many seconds each queue is overdue; 0: nothing is due. Reads one row of each queue.
+ * @throws TransientError, FatalError
+ */
 export async function overdueHandleChecks(db: Session, now: Date): Promise<Record<CheckQueue, number>> {
   return overdueSeconds(db, { queues: CHECK_QUEUES, oldest: OLDEST }, now)
 }
@@ -94,7 +107,10 @@ export interface Settled {
   void: number
 }
 
-/** Writes what was found out, whole or not at all. @throws TransientError, RefusedError or FatalError */
+/**
+ * Writes the results of checks, all or nothing.
+ * @throws TransientError, RefusedError or FatalError
+ */
 export async function settleChecks(db: DatabasePool, checks: readonly HandleCheck[]): Promise<Settled> {
   if (checks.length === 0) return { changed: 0, dispossessed: 0, void: 0 }
   return await transaction(db, { doing: 'writing handles' }, async (tx) => {
@@ -104,14 +120,16 @@ export async function settleChecks(db: DatabasePool, checks: readonly HandleChec
       checks.flatMap(({ handle }) => handle ?? []),
     ])
     const hidden = new Set(held.rows.flatMap(({ did, upstreamStatus }) => (upstreamStatus === null ? [] : [did])))
-    const valid = (await validChecks(tx, checks)).map((check) => (hidden.has(check.claim.did) ? lenient(check) : check))
+    const valid = (await validChecks(tx, checks)).map((check) =>
+      hidden.has(check.claim.did) ? keepingHandle(check) : check,
+    )
     const { handles, dispossessed, takers } = decideHandles(
       valid,
       new Map(held.rows.map((row) => [row.did, row.handle])),
     )
     writeHandles(tx, handles, valid)
     const next = [...valid].sort((a, b) => (a.claim.did < b.claim.did ? -1 : 1))
-    // Verified, and yet no reason to forget how often before.
+    // These were verified, but the handle is contested between them: so their `tries` are not reset.
     const contested = new Set([...dispossessed, ...takers])
     void tx.query(RESCHEDULE, [
       next.map(({ claim }) => claim.did),
@@ -130,12 +148,16 @@ interface HeldActor {
   upstreamStatus: string | null
 }
 
-function lenient(check: HandleCheck): HandleCheck {
+/** The result for a hidden account: that no handle was verified says nothing about it. */
+function keepingHandle(check: HandleCheck): HandleCheck {
   const { handle, ...unchecked } = check
   return handle === null ? unchecked : check
 }
 
-/** The handles of two actors that swap theirs change places in two transactions at the same moment: without this they would meet in a deadlock. */
+/**
+ * Two actors may swap their handles, each in a transaction of its own at the same moment. Without this lock the two
+ * transactions would deadlock.
+ */
 const ONE_WRITER = { name: 'one-writer-of-handles', text: `select pg_advisory_xact_lock(hashtext('sluice handles'))` }
 
 const LOCK_ACTORS = {
@@ -150,7 +172,7 @@ const LOCK_ACTORS = {
     ) held`,
 }
 
-/** Those whose claim still holds. */
+/** The checks whose claim still holds. */
 async function validChecks(tx: Transaction, checks: readonly HandleCheck[]): Promise<HandleCheck[]> {
   const { rows } = await tx.query<{ did: string }>(LOCK_CLAIMS, [
     checks.map(({ claim }) => claim.did),
@@ -169,8 +191,10 @@ const LOCK_CLAIMS = {
 }
 
 /**
- * What each actor's handle becomes, for those whose handle changes; who lost theirs to another and is to be looked at again; and to whom. Pure.
- * @param held the handles of the actors that were checked, and of those that have a handle which was verified for another
+ * Decides what each actor's handle becomes. `handles`: the actors whose handle changes. `dispossessed`: those that lost
+ * a handle to another actor and are checked again. `takers`: the actors that took one. Pure.
+ * @param held by DID, the handles of the actors that were checked, and of those that have a handle which was verified
+ * for another
  */
 function decideHandles(
   checks: readonly HandleCheck[],
@@ -183,7 +207,7 @@ function decideHandles(
   const wanted = new Map<string, string | null>()
   const dispossessed: string[] = []
   const takers: string[] = []
-  const loses = (did: string, handle: string): void => {
+  const noteLoss = (did: string, handle: string): void => {
     dispossessed.push(did)
     takers.push(owner.get(handle)!)
   }
@@ -191,7 +215,7 @@ function decideHandles(
     if (handle === undefined) continue
     const owns = handle !== null && owner.get(handle) === claim.did
     wanted.set(claim.did, owns ? handle : null)
-    if (handle !== null && !owns && held.has(claim.did)) loses(claim.did, handle)
+    if (handle !== null && !owns && held.has(claim.did)) noteLoss(claim.did, handle)
   }
   const handles = new Map<string, string | null>()
   for (const [did, before] of held) {
@@ -200,13 +224,13 @@ function decideHandles(
       if (after !== before) handles.set(did, after)
     } else if (before !== null && owner.has(before)) {
       handles.set(did, null)
-      loses(did, before)
+      noteLoss(did, before)
     }
   }
   return { handles, dispossessed: dispossessed.sort(), takers }
 }
 
-/** Those that change give up what they have first: handles may change places. */
+/** All actors whose handle changes give up the old one first, since two may swap their handles. */
 function writeHandles(
   tx: Transaction,
   handles: ReadonlyMap<string, string | null>,
@@ -223,7 +247,10 @@ function writeHandles(
   ])
 }
 
-/** As the AppView's indexer keeps it: the time of the event that asked for it; of a check without an event, when it was made. */
+/**
+ * `actor.indexedAt`, as the AppView's indexer writes it. For a check that an identity event asked for: the time of the
+ * event. For a repeated check (`again`): when the check was made. For other checks: '', which leaves the stored time.
+ */
 function indexedAt({ claim, checkedAt }: HandleCheck): string {
   if (claim.askedAt !== '' && claim.queue === 'new') return claim.askedAt
   return claim.queue === 'again' ? checkedAt : ''
@@ -246,11 +273,14 @@ const RESCHEDULE = {
     where ${keyed('held.did', 'news.did')}`,
 }
 
-/** The first wait of an account that lost its handle to another; each time in a row doubles it, up to most of a day. */
+/**
+ * The first wait of an account that lost its handle to another. Each further loss in a row doubles the wait, up to most
+ * of a day.
+ */
 const LOST_MS = 5_000
 const LOST_DOUBLINGS = 14
 
-/** When accounts that lost their handles are due again, by how often in a row nothing came of their checks. */
+/** When an account that lost its handle is due again. The index is how often in a row its checks came to nothing. */
 function dueByTries(nowMs: number): string[] {
   return Array.from({ length: LOST_DOUBLINGS + 1 }, (_, tries) => new Date(nowMs + LOST_MS * 2 ** tries).toISOString())
 }
@@ -262,7 +292,10 @@ const LOOK_AGAIN = {
     where did = any($1::text[])`,
 }
 
-/** Puts the accounts of identity events in front. Statements are sent, not awaited; the accounts must be owned by the transaction. */
+/**
+ * Puts the accounts of identity events into the queue `new`. Statements are sent, not awaited. The transaction must own
+ * the accounts.
+ */
 export function applyIdentities(tx: Transaction, identities: readonly IdentityEvent[]): void {
   const latest = new Map<string, string>()
   for (const { did, time } of identities) if (time > (latest.get(did) ?? '')) latest.set(did, time)
@@ -272,8 +305,8 @@ export function applyIdentities(tx: Transaction, identities: readonly IdentityEv
 }
 
 /**
- * An event that comes again asks for nothing, nor does one of an account that was purged. Failures are not forgotten, or events of a broken account would
- * be requests without end.
+ * A redelivered event asks for nothing, nor does an event of a purged account. `tries` is kept: otherwise each event of
+ * an account that cannot be verified would cause requests without end.
  */
 const ASK = {
   name: 'ask-for-handle-checks',

@@ -1,6 +1,7 @@
 /**
- * Imports a PLC directory's export into `did_cache`, in bulk: of each DID the newest operation wins, in any order and however often it is imported. Handles of
- * accounts that came with a backfill are then verified without asking the directory: the handle must lead to the account all the same.
+ * Imports a PLC directory's export into `did_cache`, in bulk. The newest operation of each DID wins, in any order and
+ * however often the export is imported. After that, handles of accounts that came with a backfill are verified without asking
+ * the directory. The handle must still resolve to the account.
  *
  * `did_cache` is a table of the AppView's schema that the AppView does not use any more.
  */
@@ -25,11 +26,15 @@ export interface ImportOptions {
   signal: AbortSignal
   /** Lines in one transaction. */
   batchLines?: number
-  /** Told after each transaction. */
+  /** Called after each transaction. */
   onProgress?: (progress: IdentityImport) => void
 }
 
-/** @param lines as `plcExportLines` gives them @throws TransientError, FatalError, what `lines` throws, or the signal's reason; what was told is stored */
+/**
+ * Imports the operations of an export.
+ * @param lines as `plcExportLines` yields them
+ * @throws TransientError, FatalError, what `lines` throws, or the signal's reason; what `onProgress` was told is stored
+ */
 export async function importIdentities(
   db: DatabasePool,
   lines: AsyncIterable<string>,
@@ -84,7 +89,7 @@ async function store(db: DatabasePool, operations: PlcOperation[]): Promise<numb
   return rowCount ?? 0
 }
 
-/** What is stored of a DID that was ended: no document of it. */
+/** Stored for a DID that was ended (a PLC tombstone): it has no document. */
 const ENDED = { tombstone: true }
 
 const STORE = {

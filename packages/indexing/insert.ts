@@ -1,4 +1,4 @@
-/** Puts records, tombstones and collection rows into the index. */
+/** Writes records, tombstones and collection rows. */
 import type { CopyRow, CopyValue } from '@sluice/database/copy.ts'
 import type { Transaction } from '@sluice/database/transaction.ts'
 import { keyed } from '@sluice/collections/by-key.ts'
@@ -6,7 +6,7 @@ import type { Row, Statement, Table } from '@sluice/collections/define.ts'
 import type { Decisions } from './decide.ts'
 import type { Version } from './version.ts'
 
-/** `record` and `tombstone` of everything that was decided. */
+/** Writes the rows of `record` and `tombstone` that were decided. */
 export function writeRecords(tx: Transaction, decisions: Decisions): void {
   const { fresh, replaced, confirmed, removed, tombstoned, doubted, resurrected } = decisions
   if (removed.length > 0) void tx.query(DELETE_RECORDS, [removed.map((v) => v.uri)])
@@ -37,7 +37,10 @@ export function writeRecords(tx: Transaction, decisions: Decisions): void {
 
 const RECORD = { table: 'record', columns: ['uri', 'cid', 'did', 'json', 'indexedAt', 'rev', 'fromExport'] }
 
-/** Made as they are sent: held for as long as a COPY takes, they would outlive two collections of young objects. */
+/**
+ * A generator, so that each row is made when it is sent. An array of rows would be held for as long as the COPY takes,
+ * and would outlive two collections of young objects.
+ */
 function* recordRows(versions: readonly Version[]): Generator<CopyRow> {
   for (const { uri, did, rev, time, fromExport, content } of versions) {
     yield [uri, content!.cid, did, content!.json, time, rev, fromExport ? true : null]
@@ -55,7 +58,10 @@ function tombstones(deletions: readonly Version[]): string[][] {
 
 const DELETE_RECORDS = { name: 'delete-records', text: `delete from record where uri = any($1::text[])` }
 const DELETE_TOMBSTONES = { name: 'delete-tombstones', text: `delete from tombstone where uri = any($1::text[])` }
-/** What lives was not deleted: a live create below the watermark of a resync passes for gone until the chunk arrives that has it. */
+/**
+ * Removes the notifications of a deletion that turns out to be none. A live create below the watermark of a resync
+ * counts as gone until the chunk arrives that contains it.
+ */
 const WITHDRAW_DELETION_NOTIFICATIONS = {
   name: 'withdraw-deletion-notifications',
   text: `delete from notification where "recordUri" = any($1::text[])`,
@@ -67,7 +73,7 @@ const RAISE_TOMBSTONES = {
     select * from unnest($1::text[], $2::text[], $3::text[], $4::text[])
     on conflict (uri) do update set rev = excluded.rev, "deletedAt" = excluded."deletedAt" where held.rev < excluded.rev`,
 }
-/** Of several the first: it is what ended the row's record. */
+/** Of several deletions in doubt the oldest stays: it is the one that ended the record of the row. */
 const DOUBT = {
   name: 'doubt',
   text: `
@@ -93,9 +99,11 @@ const CONFIRM_RECORDS = {
 }
 
 /**
- * Copies rows into their tables. Nothing can be in the way: the batch owns the accounts, and has looked.
- * COPY of 2,000 likes with record and notification takes 52 µs of Postgres a like, unnest with ON CONFLICT 60, COPY to a temporary table and from
- * there 58, jsonb_to_recordset 71; at 5,000 a batch 45 against 57 (unnest); COPY without looking first: 49.
+ * Copies rows into their tables. No row can be in the way: the batch owns the accounts, and has looked.
+ *
+ * COPY of 2,000 likes with record and notification takes 52 µs of Postgres a like. Measured against it: unnest with ON
+ * CONFLICT 60, COPY to a temporary table and from there 58, jsonb_to_recordset 71. At 5,000 likes a batch: 45 against
+ * 57 (unnest). COPY without looking first: 49.
  */
 export function insertRows(tx: Transaction, table: Table, rows: readonly Row[]): void {
   const columns = Object.keys(table.columns)
@@ -114,7 +122,9 @@ function* copyRows(table: Table, columns: readonly string[], rows: readonly Row[
   for (const { values } of rows) yield columns.map((column, i) => copyValue(values[column], json[i]!))
 }
 
-/** A record that lives is its newest version, so the row says what this one says. */
+/**
+ * Upserts the rows of records that live. A living record is its newest version, so its values replace the stored ones.
+ */
 function revive({ name, columns }: Table, { deletedAt, key }: NonNullable<Table['outlives']>): Statement {
   const names = Object.keys(columns).map((column) => `"${column}"`)
   const keys = key.map((column) => `"${column}"`)

@@ -1,8 +1,11 @@
-/** What the index knows of the paths that a batch names. */
+/** Looks up what the index knows of the paths that a batch names. */
 import type { Transaction } from '@sluice/database/transaction.ts'
 import type { Deletion, Known } from './decide.ts'
 
-/** Rows and tombstones of these URIs. Sorted probes: neighbours are on the same index page. */
+/**
+ * Finds the records and tombstones of these URIs. `uris` should be sorted: neighbouring URIs are on the same index
+ * page.
+ */
 export async function lookUp(tx: Transaction, uris: readonly string[]): Promise<Map<string, Known>> {
   if (uris.length === 0) return new Map()
   const { rows } = await tx.query<{ uri: string; rev: string | null; cid: string | null; at: string }>(KNOWN, [uris])
@@ -19,7 +22,7 @@ export async function lookUp(tx: Transaction, uris: readonly string[]): Promise<
   return known
 }
 
-/** In one statement: PostgreSQL takes a third of the time for reading the URIs. */
+/** Two selects in one statement, because PostgreSQL spends a third of the time on reading the URIs. */
 const KNOWN = {
   name: 'known',
   text: `

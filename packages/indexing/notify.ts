@@ -1,5 +1,6 @@
 /**
- * Notifications of one batch: each once, only for records whose rows are in the index, and not for threads that the receiver has muted.
+ * Notifications of one batch. Each is written once, only for records whose rows are in the index, and not for threads
+ * that the receiver has muted.
  */
 import type { CopyRow } from '@sluice/database/copy.ts'
 import { oneOfKey } from '@sluice/collections/by-key.ts'
@@ -45,8 +46,8 @@ function* copyRows(rows: readonly NotificationRow[]): Generator<CopyRow> {
 }
 
 /**
- * Which of the rows are about a thread that their receiver has muted, by index. Few have muted anything: who has, is asked first. A subject that is gone
- * was in its thread all the same.
+ * Finds the rows, by their index, that are about a thread that their receiver has muted. Few accounts have muted
+ * anything, so the first statement finds those that have. A subject that is deleted still counts as part of its thread.
  */
 async function findMuted(tx: Transaction, rows: readonly NotificationRow[]): Promise<Set<number>> {
   const receivers = new Set(rows.map(({ did }) => did))
@@ -72,8 +73,9 @@ const MUTING = {
 }
 
 /**
- * Of a subject that is gone the last fact is read, by its primary key, however often it was edited; a planner that takes few facts for fitting sorts them all. A mute is looked for by
- * thread and account: somebody may have muted thousands.
+ * For a subject that is gone, the last fact is read by its primary key, however often the subject was edited. A planner
+ * that expects few matching facts would sort them all. A mute is looked up by thread and account together: an account
+ * may have muted thousands of threads.
  */
 const MUTED = {
   name: 'muted-notifications',

@@ -1,8 +1,11 @@
-/** How long what is due in a durable queue has been so: told by its first row, whatever its length. */
+/** How long the work in a durable queue has been overdue. The first row of the queue tells, whatever its length. */
 import type { Statement } from '@sluice/collections/define.ts'
 import type { Session } from '@sluice/database/pool.ts'
 
-/** @param conditions of each queue of the table, by its name: each must have an index by "dueAt" @returns a statement of one row each: `queue`, and its first `dueAt` or null */
+/**
+ * Builds a statement that returns for each queue a row with `queue` and its earliest `dueAt` or null.
+ * @param conditions by queue, the condition of its rows; each needs an index by "dueAt"
+ */
 export function oldestOf(table: string, conditions: Readonly<Record<string, string>>): string {
   return Object.entries(conditions)
     .map(
@@ -11,7 +14,10 @@ export function oldestOf(table: string, conditions: Readonly<Record<string, stri
     .join(' union all ')
 }
 
-/** In seconds, by queue; 0: nothing is due. A row that is claimed is due when the claim ends. @throws TransientError, FatalError */
+/**
+ * How many seconds each queue is overdue; 0: nothing is due. A claimed row is due when its claim ends.
+ * @throws TransientError, FatalError
+ */
 export async function overdueSeconds<Queue extends string>(
   db: Session,
   { queues, oldest }: { queues: readonly Queue[]; oldest: Statement },
@@ -19,7 +25,7 @@ export async function overdueSeconds<Queue extends string>(
 ): Promise<Record<Queue, number>> {
   const { rows } = await db.query<{ queue: Queue; dueAt: string | null }>(oldest)
   const dueMs = new Map(rows.map(({ queue, dueAt }) => [queue, dueAt === null ? Infinity : Date.parse(dueAt)]))
-  // What other tools wrote there may be no time.
+  // Other tools may have written a text that is no date: then the difference is NaN, and counts as 0.
   const secondsOf = (queue: Queue): number => Math.max(0, (now.getTime() - dueMs.get(queue)!) / 1_000) || 0
   return Object.fromEntries(queues.map((queue) => [queue, secondsOf(queue)])) as Record<Queue, number>
 }

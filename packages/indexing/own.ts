@@ -1,16 +1,17 @@
 /**
- * Takes the accounts of a batch: one sorted upsert of `actor_sync`, which is at once the commit last seen, the lock that lets no two batches work on
- * the same account at the same moment, and the watermark of the last resync.
+ * Takes the accounts of a batch with one sorted upsert of `actor_sync`. The row of an account there serves three
+ * purposes: it holds the commit last seen; its lock keeps two batches from working on one account at the same moment;
+ * and it holds the watermark of the last resync.
  *
- * Every unique key of every collection table contains the record's own account, so whoever holds the account can look first and insert then,
- * without ON CONFLICT.
+ * Every unique key of every collection table contains the record's own account. So whoever holds the account's lock can
+ * first look and then insert, without ON CONFLICT.
  */
 import type { Transaction } from '@sluice/database/transaction.ts'
 import type { Head } from './prepare.ts'
 
 /**
- * Locks the accounts and moves their heads forward, never back. Returns the watermarks of resyncs, for accounts that have one.
- * `heads` must be sorted by DID: the order of locks.
+ * Locks the accounts and moves their heads forward, never back. Returns the resync watermarks, by DID, of accounts that
+ * have one. `heads` must be sorted by DID: the order of locks.
  */
 export async function ownAccounts(
   tx: Transaction,
@@ -24,12 +25,13 @@ export async function ownAccounts(
     heads.map((h) => h.resyncRev ?? null),
   ])
   const unseen = heads.filter(({ did }) => !known.has(did))
-  // Not before the accounts are owned: the end of a purge holds them too, and a statement that began before it would bring the account back.
+  // This statement must be sent after the one that locks the accounts. The end of a purge holds the account's lock too;
+  // a statement with a snapshot from before that end would insert the purged account again.
   if (unseen.length > 0) {
     void tx.query(INSERT_ACTORS, [unseen.map((h) => h.did), unseen.map((h) => h.time), new Date().toISOString()])
   }
   let { rows } = await moved
-  // A row that does not move is locked all the same, but not returned.
+  // A row that does not move is locked all the same, but the upsert does not return it.
   if (rows[0]!.moved < heads.length) {
     rows = (await tx.query<(typeof rows)[0]>(WATERMARKS, [heads.map((h) => h.did)])).rows
   }
@@ -37,8 +39,8 @@ export async function ownAccounts(
 }
 
 /**
- * A new actor's handle is to be verified. So is that of one which another indexer wrote before us, when its turn comes. Late events of an account that
- * was purged do not bring it back.
+ * A new actor's handle is queued for verification. So is the handle of an actor that another indexer wrote before us,
+ * but in the queue `again`, behind the new ones. Late events of an account that was purged do not bring it back.
  */
 const INSERT_ACTORS = {
   name: 'insert-actors',
@@ -55,7 +57,10 @@ const INSERT_ACTORS = {
     from seen on conflict (did) do nothing`,
 }
 
-/** Returns the watermarks, and with each row how many accounts moved; nearly always that one row with no watermark. */
+/**
+ * Returns the watermarks of the rows that moved, and in each row how many rows moved. Nearly always the result is a
+ * single row without a watermark.
+ */
 const OWN = {
   name: 'own-accounts',
   text: `
@@ -79,8 +84,8 @@ const WATERMARKS = {
 }
 
 /**
- * Accounts that surely have an `actor` row: saves one index probe an account and batch. A fixed number is remembered; an account that was forgotten
- * costs that probe again.
+ * Accounts that are known to have an `actor` row. Saves one index probe for each account and batch. The number
+ * remembered is limited; an account that was forgotten costs the probe again.
  */
 export class KnownActors {
   readonly #max: number
@@ -95,7 +100,7 @@ export class KnownActors {
     return this.#recent.has(did) || this.#older.has(did)
   }
 
-  /** Only after the transaction that made the rows is durable. */
+  /** Must be called only after the transaction that made the rows is durable. */
   add(dids: Iterable<string>): void {
     for (const did of dids) {
       if (this.#recent.size >= this.#max / 2) {

@@ -1,11 +1,13 @@
 /**
- * The purge of an account whose deletion is confirmed (`deletion-queue.ts`), and what takes it back.
+ * Purges an account whose deletion is confirmed (`deletion-queue.ts`), and takes a purge back.
  *
- * A purge is a resync with an empty repository: the engine removes the records in bounded batches, so counters, duplicates, threads and notifications of
- * others become what they are without them, and the account's watermark keeps events that are still queued from bringing anything back. Interrupted
- * anywhere, it goes on with what is left. The account's row goes last, with what others' records have told it.
+ * A purge is a resync with an empty repository: the engine removes the records in bounded batches. So counters,
+ * duplicates, threads and notifications of others become what they are without those records. The account's watermark
+ * keeps queued events from bringing anything back. A purge that is interrupted anywhere goes on with what is left. The
+ * account's row goes last, after the notifications that it has received.
  *
- * What stays: `actor_sync`, the counters that other accounts' records make, and which facts were true when (never content), by which replies were judged.
+ * What stays: `actor_sync`; the counters that other accounts' records make; and in `past_fact` which facts were true
+ * when, by which replies were judged (never content).
  */
 import { tidFromMicros, tidMicros } from '@sluice/events/tid.ts'
 import type { Statement } from '@sluice/collections/define.ts'
@@ -18,14 +20,17 @@ import { applyBatch, type Index } from './apply-batch.ts'
 import type { DeletionClaim } from './deletion-queue.ts'
 import { recordsBetween, uriInOrder, urisOf } from './ranges.ts'
 
-/** The account was never deleted, or is back. What a purge left to keep late events out falls: its repository may have the head of before. */
+/**
+ * Called when the account was never deleted, or is back. Removes what the purge left to keep late events out (its
+ * watermark and tombstones): the head of the account's repository may be the one from before the purge.
+ */
 export async function reopenAccount(
   db: DatabasePool,
   { did, deletedAt }: Pick<DeletionClaim, 'did' | 'deletedAt'>,
   signal: AbortSignal,
 ): Promise<void> {
   const { rows } = await db.query<{ purgeRevs: string[] | null }>(PURGE_REVS, [did])
-  // A version that did not write them down used the time of the deletion.
+  // A build that did not store the revs of its purges used the rev of the time of the deletion.
   const revs = [...(rows[0]?.purgeRevs ?? []), revOfDeletion(deletedAt)]
   await deleteInOrder(db, DELETE_PURGE_MARKS, [...urisOf(did), revs, BATCH_RECORDS], signal)
   await db.query(REOPEN, [did, revs])
@@ -33,7 +38,7 @@ export async function reopenAccount(
 
 const PURGE_REVS = { name: 'purge-revs', text: `select "purgeRevs" from account_deletion where did = $1` }
 
-/** What a real export has raised it to since then stands. */
+/** Only a watermark that a purge set is removed. If a real export has raised it since, it stays. */
 const REOPEN = {
   name: 'reopen-account',
   text: `update actor_sync set "resyncRev" = null where did = $1 and "resyncRev" = any($2::text[])`,
@@ -43,13 +48,14 @@ const BATCH_RECORDS = 500
 
 export interface PurgeOptions {
   signal: AbortSignal
-  /** Records that one transaction removes, at most. */
+  /** How many records one transaction removes, at most. */
   batchRecords?: number
 }
 
 /**
- * Removes everything of a deleted account. @returns whether the account is purged: false when it came back meanwhile, or has records that came in behind
- * the purge; then those go in the next one
+ * Removes everything of a deleted account.
+ * @returns whether the account is purged. False if it came back meanwhile, or if it has records that came in behind the
+ * purge: those go in the next purge
  * @throws TransientError, FatalError, or the signal's reason between two batches; then it can be called again
  */
 export async function purgeAccount(
@@ -63,7 +69,7 @@ export async function purgeAccount(
   const byBytes = await sortsByBytes(db)
   const some = someRecords(byBytes)
   const [from, to] = urisOf(did)
-  // First the watermark alone: nothing that is queued may come in behind us.
+  // The watermark is raised first, alone: no queued event may come in behind the purge.
   await applyBatch(index, [nothingIn(did, rev, deletedAt, ['', '!'])])
   let done = ''
   for (;;) {
@@ -71,7 +77,9 @@ export async function purgeAccount(
     const { rows } = await db.query<{ uri: string }>(some, [did, from, to, rev, batchRecords])
     if ((await db.query(UNDER_WAY, [did, deletedAt])).rowCount === 0) return false
     const [first, last] = [rows[0], rows.at(-1)].map((row) => row?.uri.slice(`at://${did}/`.length))
-    // From where the last one ended: what was removed before would be looked at again each time. At the end of all, in a purge that is gone on with, it is.
+    // The range begins where the last one ended: otherwise each batch would look again at what was removed before. It
+    // begins at the start of the repository in the first round, also of a resumed purge, and when a record has come in
+    // before that point.
     const range: [string, string] = [
       first !== undefined && first < done ? '' : done,
       last === undefined ? '' : `${last}!`,
@@ -90,8 +98,9 @@ export async function purgeAccount(
 }
 
 /**
- * The rev at which the records go, durable before the first of them does. It is above that of every record, whatever time the deletion claims: a range takes no record of its
- * very rev. The one of a purge that was interrupted is used again, unless the account has written past it; it only rises, and those before it stay written down.
+ * The rev of the purge, durable before the first record is removed. It is above the rev of every record, whatever time
+ * the deletion claims, because a range removes no record of its own rev. A resumed purge uses the rev of the
+ * interrupted one, unless the account has written past it. The rev only rises, and all earlier revs stay stored.
  * @returns undefined: the deletion was taken back
  */
 async function beginPurge(db: DatabasePool, did: string, deletedAt: string): Promise<string | undefined> {
@@ -109,7 +118,10 @@ async function beginPurge(db: DatabasePool, did: string, deletedAt: string): Pro
   return rowCount === 0 ? undefined : rev
 }
 
-/** Written so that no index on the state can match: of an account that is named, there is one row. With plans from when few were deleted all that were would be read. */
+/**
+ * Written so that no index on the state can match: the statement names one account, and it has one row. A plan from a
+ * time when few accounts were deleted would read the rows of all deleted accounts.
+ */
 function isState(states: string, column = 'state'): string {
   return `${column} || '' in ${states}`
 }
@@ -134,23 +146,29 @@ const UNDER_WAY = {
   text: `select from account_deletion where did = $1 and "deletedAt" = $2 and ${isState("('purging')")}`,
 }
 
-/** Of none: '', before every rev. */
+/** The newest of these revs; '' if there are none, which sorts before every rev. */
 function newestOf(revs: readonly string[]): string {
   return revs.reduce((newest, rev) => (rev > newest ? rev : newest), '')
 }
 
-/** A rev above this one. The last TIDs, and what another indexer may have written, have none that is a TID: then a longer text, which sorts behind it. */
+/**
+ * A rev above this one. Above the last TIDs, and above some revs that another indexer may have written, there is no
+ * TID: then a longer text that sorts after the rev.
+ */
 function after(rev: string): string {
   const micros = tidMicros(rev) + 1
   return Number.isSafeInteger(micros) ? tidFromMicros(micros) : `${rev}2`
 }
 
-/** An event may claim any time; TIDs end in the year 2255. */
+/** The rev for the time of a deletion. An event may claim any time; TIDs end in the year 2255. */
 function revOfDeletion(deletedAt: string): string {
   return tidFromMicros(Math.min(Math.max(0, Date.parse(deletedAt)) * 1000, Number.MAX_SAFE_INTEGER), 1023)
 }
 
-/** In byte order, as ranges are, and none that a range leaves. '!' goes before every character of a record path. */
+/**
+ * Finds the next records in byte order, the order of ranges, without those of the purge's own rev, which a range
+ * leaves. '!' (in the ranges) sorts before every character of a record path.
+ */
 function someRecords(byBytes: boolean): Statement {
   return {
     name: 'some-records-of-deleted',
@@ -164,8 +182,9 @@ function nothingIn(did: string, rev: string, time: string, range: [string, strin
 }
 
 /**
- * Deletes in batches, in order. Each goes on where the one before it ended: what was deleted stays in its index until a vacuum, and each would read it again.
- * @param values the first says from where on; a statement answers how far it has come, null at the end
+ * Deletes in batches, in order. Each batch goes on where the one before it ended: deleted rows stay in the index until
+ * a vacuum, and each batch would read them again.
+ * @param values the first value is where to begin. The statement answers how far it has come, or null at the end
  */
 async function deleteInOrder(
   db: DatabasePool,
@@ -183,7 +202,7 @@ async function deleteInOrder(
   }
 }
 
-/** By an array, not IN: two relations may be joined, and the planner may read all of one for that. */
+/** Uses an array, not IN: with IN the planner could join two relations, and read all of one of them. */
 function deleteSome(table: string, key: string, position: string, some: string): string {
   return `
     with gone as (
@@ -199,7 +218,7 @@ const DELETE_TOLD = {
   text: deleteSome('notification', 'id', '"sortAt"', `did = $2 and "sortAt" >= $1 order by "sortAt" limit $3`),
 }
 
-/** Those that outlived their records. */
+/** Deletes notifications about the account's records that outlived those records. */
 function deleteOutliving(byBytes: boolean): Statement {
   const own = recordsBetween(byBytes, ['$3', '$1', '$2'], { account: 'author', uri: '"recordUri"' })
   const inOrder = byBytes ? '"recordUri"' : '"recordUri" collate "C"'
@@ -209,7 +228,7 @@ function deleteOutliving(byBytes: boolean): Statement {
   }
 }
 
-/** The watermark says the same for all of them. */
+/** Deletes the account's tombstones up to the rev of the purge: the watermark says the same for all of them. */
 const DELETE_TOMBSTONES = {
   name: 'delete-tombstones-of-deleted',
   text: deleteSome(
@@ -220,7 +239,7 @@ const DELETE_TOMBSTONES = {
   ),
 }
 
-/** Those that the purge itself has made, and no others. */
+/** Deletes only the tombstones that a purge has made. */
 const DELETE_PURGE_MARKS = {
   name: 'delete-marks-of-purge',
   text: deleteSome(
@@ -231,7 +250,10 @@ const DELETE_PURGE_MARKS = {
   ),
 }
 
-/** The account itself, when it has no records left. Whoever applies events of it waits here, and finds it gone. */
+/**
+ * Removes the account itself, if it has no records left. Whoever applies events of the account waits for its lock here,
+ * and then finds the account purged.
+ */
 async function finish(db: DatabasePool, did: string, deletedAt: string): Promise<boolean> {
   const left = recordsLeft(await sortsByBytes(db))
   const [from, to] = urisOf(did)
@@ -239,7 +261,8 @@ async function finish(db: DatabasePool, did: string, deletedAt: string): Promise
     void tx.query({ name: 'own-deleted', text: `select from actor_sync where did = $1 for update` }, [did])
     const { rows } = await tx.query<{ rev: string | null }>(left, [did, from, to])
     if (rows.length > 0) {
-      // They came in at the rev of the purge or above it, from a host that says there is no such repository. Not in this round: it may go on so for as long as it likes.
+      // Records came in at the rev of the purge or above it, from a host that says that there is no such repository.
+      // They are not removed in this round: the host may go on like this for as long as it likes.
       void tx.query(BEGIN_PURGE, [did, deletedAt, after(newestOf(rows.map(({ rev }) => rev ?? '')))])
       return false
     }

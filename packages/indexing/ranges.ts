@@ -1,5 +1,6 @@
 /**
- * The key ranges that exports cover: which records in them are gone, in parts that one transaction can remove; and how the records of an account are read in byte order.
+ * The key ranges that exports cover. Finds which records in a range are gone, and splits ranges into parts that one
+ * transaction can remove. Also says how to read the records of an account in byte order.
  */
 import type { Statement } from '@sluice/collections/define.ts'
 import type { DatabasePool, Session } from '@sluice/database/pool.ts'
@@ -9,11 +10,16 @@ import type { Range } from './prepare.ts'
 import type { Version } from './version.ts'
 
 /**
- * Deletions, at each export's rev, of the records inside its range that are not among its keys and not newer; and those that the range removed last, which may not
- * have been settled; and those of which it was not known that they were gone in between, since something newer had come. `fold` decides whether they survive the rest of the batch.
- * @param resyncRevs the watermarks of the accounts, with those of these ranges
- * @param byBytes whether the database sorts text by its bytes: then a range is read from the primary keys. Otherwise all of the account's records are read, and
- * nothing is known of what was removed or is remembered: tombstones and facts have no index by account
+ * Finds what is gone from each range, as deletions at the export's rev. Three kinds of paths:
+ * - records in the range that are not among its keys and not newer than the export;
+ * - paths that this range has removed last: that removal may not have been settled;
+ * - paths that were gone at the export's rev although a newer version hid that, as `past_fact` tells.
+ *
+ * `fold` then decides whether a deletion survives the rest of the batch.
+ * @param resyncRevs the watermarks of the accounts, including those of these ranges
+ * @param byBytes whether the database sorts text by its bytes. If so, a range is read from the primary keys. If not,
+ * all records of the account are read, and the second and third kind are not found: tombstones and facts have no index
+ * by account
  */
 export async function findVanished(
   tx: Transaction,
@@ -32,7 +38,10 @@ export async function findVanished(
   })
 }
 
-/** Of each range the last tombstones at its rev, as many as one transaction leaves: parts go upwards, and each is settled before the next begins. */
+/**
+ * Finds for each range its last tombstones at its rev, as many as one transaction leaves. That is enough: the parts of
+ * a range go upwards, and each part is settled before the next one begins.
+ */
 async function urisRemovedLast(tx: Transaction, ranges: readonly Range[]): Promise<string[][]> {
   const { rows } = await tx.query<{ n: number; uri: string }>(REMOVED_IN_RANGES, [
     ranges.map(({ did }) => did),
@@ -58,9 +67,14 @@ const REMOVED_IN_RANGES = {
 }
 
 /**
- * Of each range those of which something is remembered to have been so at its rev, though they are not among its keys: it ended before. Only what was written since the export was taken can
- * have hidden that, so they are few, and of more than a transaction removes no more are looked for. And those that are remembered to have been emptied at this very rev: by these ranges, which may not have been settled. Nothing below
- * the account's watermark: what a newer export has brought may be of later than it says.
+ * Finds for each range two kinds of paths in `past_fact`:
+ * - paths that are not among its keys although a fact was in force at the range's rev: the fact ended before. Only what
+ *   was written since the export was taken can have hidden that, so these paths are few. At most as many are looked for
+ *   as one transaction removes.
+ * - paths with a gap at exactly this rev: this range emptied them, and that may not have been settled.
+ *
+ * Ranges below the account's watermark are skipped. A newer export may have brought a record that was written later
+ * than it claims.
  */
 async function urisRemembered(
   tx: Transaction,
@@ -97,17 +111,21 @@ const REMEMBERED_IN_RANGES = {
 }
 
 /**
- * A batch's ranges remove at most so many records in one transaction: about half a second. 400,000 likes of one account at once took 105 s and 1.1 GB; in parts
- * the process stays at 0.3 GB, however many there are.
+ * How many records the ranges of a batch remove in one transaction, at most: about half a second. 400,000 likes of one
+ * account in one transaction took 105 s and 1.1 GB. In parts the process stays at 0.3 GB, however many there are.
  */
 export const REMOVED_MAX = 2_000
 
-/** So many ranges are asked for at a time: of each there may be `most` records and as many as it has keys. */
+/**
+ * How many ranges one statement asks for. For each range it may return `most` records and as many again as the range
+ * has keys.
+ */
 const RANGES_AT_ONCE = 32
 
 /**
- * The ranges, in order and without a gap, in parts of which each removes at most `most` records; a long one is cut. There is at least one part. Found
- * without owning the accounts: what comes in meanwhile is not counted.
+ * Splits the ranges into parts, each of which removes at most `most` records; a range that removes more is cut. The
+ * pieces of one range come in order and leave no gap. There is at least one part. The accounts are not locked
+ * meanwhile: records that come in while this looks are not counted.
  */
 export async function* inParts(
   db: DatabasePool,
@@ -126,7 +144,8 @@ export async function* inParts(
       let range = whole
       let uris = found[i]!
       while (uris.length === most) {
-        // By where it ends and not by what is left, since a record at the very rev of the range stays. '!' goes before every character of a record path.
+        // The cut is where the found records end. To ask again which records are left would never end: a record at the
+        // range's own rev is found, but not removed. '!' sorts before every character of a record path.
         const to = `${uris.at(-1)!.slice(baseOf(range).length)}!`
         yield [{ ...range, to }]
         range = { ...range, from: to }
@@ -144,7 +163,7 @@ export async function* inParts(
   yield part
 }
 
-/** Of each range, in byte order: the first `most`, or all. */
+/** Finds for each range the records that are not among its keys, in byte order: the first `most`, or all. */
 async function urisNotKept(
   session: Session,
   ranges: readonly Range[],
@@ -174,15 +193,21 @@ function firstUri(range: Range): string {
   return baseOf(range) + range.from
 }
 
-/** Not in the range any more. '0' follows '/' in byte order: the end of all paths of the repository. */
+/**
+ * The URI before which the range ends. A range without an end goes to the end of the repository: '0' follows '/' in
+ * byte order.
+ */
 function endOf(range: Range): string {
   return range.to === '' ? `at://${range.did}0` : baseOf(range) + range.to
 }
 
 /**
- * One statement for many ranges: one for each took 0.5 ms for a range of ten keys, and a batch may have hundreds. What is limited by a column of the ranges can only be looked
- * for range by range. In order from the index from some 100,000 records on; of fewer PostgreSQL sorts what is in the range. None below the account's watermark: what is not in that
- * export may be in the newer one, which tells what exists.
+ * One statement for many ranges: one statement for each took 0.5 ms for a range of ten keys, and a batch may have
+ * hundreds. The limit is a column of the ranges, so PostgreSQL cannot do otherwise than look range by range. From some
+ * 100,000 records on it reads them in order from the index; of fewer records it sorts those in the range.
+ *
+ * A range below the account's watermark finds nothing: a record that is missing from this export may be in the newer
+ * one, which says what exists.
  */
 export function recordsInRanges(byBytes: boolean): Statement {
   const between = recordsBetween(byBytes, ['r.did', 'r."from"', 'r."to"'])
@@ -199,8 +224,13 @@ export function recordsInRanges(byBytes: boolean): Statement {
 }
 
 /**
- * The records of an account from a URI on and before another, in byte order: of $1 from $2 to $3 unless told otherwise, or what else has an account and a URI. An index serves its own collation only, so none is named where all text
- * sorts by its bytes; and the account is hidden from the planner there: an export has hundreds of ranges, and where an index by account is left each would read all of its records.
+ * A condition for the records of an account from one URI on and before another, in byte order. By default the account
+ * is $1, and the URIs are from $2 on and before $3; `account` and `uri` are the columns of `record`, or of another
+ * table.
+ *
+ * An index serves its own collation only. So no collation is named where the database sorts all text by its bytes.
+ * There the account is also hidden from the planner (`|| ''`): an export has hundreds of ranges, and a remaining index
+ * by account would make each of them read all records of the account.
  */
 export function recordsBetween(
   byBytes: boolean,
@@ -212,12 +242,12 @@ export function recordsBetween(
     : `${account} = ${did} and ${uri} collate "C" >= ${from} collate "C" and ${uri} collate "C" < ${to} collate "C"`
 }
 
-/** `uri` in byte order. */
+/** For ORDER BY: `uri` in byte order. */
 export function uriInOrder(byBytes: boolean): string {
   return byBytes ? 'uri' : 'uri collate "C"'
 }
 
-/** All URIs of an account, and the account: '0' follows '/' in byte order. */
+/** The bounds of all URIs of an account, and the account. '0' follows '/' in byte order. */
 export function urisOf(did: string): [from: string, to: string, did: string] {
   return [`at://${did}/`, `at://${did}0`, did]
 }

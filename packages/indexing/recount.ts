@@ -1,13 +1,17 @@
 /**
- * Counts anew what counters count, and mends those that are wrong, while everything runs.
+ * Counts again what counters count, and corrects those that are wrong, while everything runs.
  *
- * Counters change by deltas in the transactions that insert and remove rows. A recount that read the rows and then wrote a number would undo the
- * deltas that were committed in between. So each step is one statement in one transaction that locks counter rows first, in key order, as batches do, and
- * then counts under a snapshot taken after the locks: a batch that committed before is in the count and in the counter, one that is under way waits for
- * the lock with its delta, which counts rows that the snapshot does not see yet. Keys without a counter row are given one
- * before, with zeros, so that there is something to lock. The end of a bulk load, of which nothing is counted yet, counts keys without a row in one pass and without locks (`countNew`).
+ * Counters change by deltas, in the transactions that insert and remove rows. A recount that first read the rows and
+ * later wrote a number would undo the deltas that were committed in between. So each step is a transaction that locks
+ * counter rows first, in key order as batches do, and then counts with one statement, under a snapshot taken after the
+ * locks. A batch that committed before is in the count and in the counter. A batch that is under way waits for the lock
+ * with its delta, and its delta is for rows that the snapshot does not see yet.
  *
- * Keys are taken in their order, some hundred at a time, so that no batch waits for long; the last key done is where a later run goes on.
+ * Keys without a counter row are given one before, with zeros, so that there is something to lock. At the end of a bulk
+ * load nothing is counted yet: it counts keys without a row in one pass and without locks (`countNew`).
+ *
+ * Keys are taken in order, some hundred at a time, so that no batch waits for long. A later run goes on after the last
+ * key that was done.
  */
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import type { AggregateRow, Counter } from '@sluice/collections/define.ts'
@@ -20,35 +24,38 @@ export interface Aggregate {
   table: string
   key: string
   counters: Counter[]
-  /** Whose rows have to be there, though nothing is counted. */
+  /** Rows that must exist even if nothing is counted in them. */
   rows: AggregateRow[]
 }
 
 export interface RecountStep {
   table: string
-  /** The last key that was looked at; undefined: there are no more. */
+  /** The last key that was counted. Absent: there are no more. */
   after: string | undefined
   keys: number
-  /** Counter rows that were wrong, and are right now (or, when only checking, are wrong). */
+  /** Counter rows that were wrong and are now corrected (with `check`: that are wrong). */
   wrong: WrongCounter[]
 }
 
 export interface WrongCounter {
   key: string
-  /** By column: what stood there, and what is right. */
+  /** By column: the stored number and the right one. */
   columns: Record<string, { was: number; is: number }>
 }
 
 export interface RecountOptions {
-  /** Where to go on: keys after this one. */
+  /** Takes keys after this one. */
   after?: string
-  /** Keys in one step. */
+  /** How many keys one step takes. */
   keys?: number
-  /** Transactions side by side, among which a step's keys are shared. Default 1. */
+  /** How many transactions run side by side and share a step's keys. Default 1. */
   jobs?: number
-  /** Says what is wrong, and leaves it; takes no locks. */
+  /** Only reports what is wrong; takes no locks. */
   check?: boolean
-  /** Most keys have no counter row yet. Then `keys` are found and counted on connections that find their rows by key. */
+  /**
+   * Given when most keys have no counter row yet: a pool whose connections find rows by key. Keys are then found and
+   * counted there.
+   */
   byKey?: DatabasePool
 }
 
@@ -65,7 +72,10 @@ export function aggregatesOf(collections: CollectionSet): Aggregate[] {
     .toSorted((a, b) => (a.table < b.table ? -1 : 1))
 }
 
-/** One step over the next keys. Call it again with `after` until that is undefined. @throws TransientError, FatalError */
+/**
+ * Recounts the next keys. Call it again with the returned `after` until that is undefined.
+ * @throws TransientError, FatalError
+ */
 export async function recountStep(
   db: DatabasePool,
   aggregate: Aggregate,
@@ -87,13 +97,14 @@ export async function recountStep(
 }
 
 /**
- * Counts those of these keys that have no counter row, and makes it; returns the others. One pass over the rows in the order of the index, where a recount looks for each key and writes its
- * row three times.
+ * Counts those of these keys that have no counter row, and makes their rows; returns the other keys. This is one pass
+ * over the rows in index order, where a recount looks up each key and writes its row three times.
  *
- * A batch that commits before this statement begins has left a row for what it counted, and one that commits before the row is made does too: these keys are among the others. For one that
- * commits later the row stands there already, without what that batch counts, and it adds to it.
+ * Concurrent batches: a batch that commits before this statement begins, or before the row is made, has already made a
+ * row for what it counted. Its keys are among those returned. A batch that commits later finds the row, which does not
+ * count that batch's rows yet, and adds them.
  *
- * @param keys in their order, and all that there are between the first and the last of them
+ * @param keys sorted, and without a gap: all keys between the first and the last of them
  */
 async function countNew(db: DatabasePool, aggregate: Aggregate, keys: readonly string[]): Promise<string[]> {
   const { rows } = await transaction(db, { doing: 'counting' }, (tx) =>
@@ -103,7 +114,7 @@ async function countNew(db: DatabasePool, aggregate: Aggregate, keys: readonly s
   return keys.filter((key) => !counted.has(key))
 }
 
-/** In byte order, as batches take their locks. */
+/** Inserts in byte order of the keys, the order in which batches lock them. */
 function countRange({ table, key, counters, rows }: Aggregate): string {
   const between = (by: string): string => `"${by}" >= $1 and "${by}" <= $2`
   const numbers = (n: (i: number) => string): string => counters.map((_, i) => `${n(i)} as n${i}`).join(', ')
@@ -121,7 +132,10 @@ function countRange({ table, key, counters, rows }: Aggregate): string {
     group by key order by key collate "C" on conflict ("${key}") do nothing returning "${key}" as key`
 }
 
-/** These keys only. @throws TransientError, FatalError */
+/**
+ * Recounts these keys only.
+ * @throws TransientError, FatalError
+ */
 export async function recountKeys(
   db: DatabasePool,
   aggregate: Aggregate,
@@ -129,12 +143,13 @@ export async function recountKeys(
   { check = false }: Pick<RecountOptions, 'check'> = {},
 ): Promise<WrongCounter[]> {
   const sorted = [...new Set(keys)].sort()
-  // On its own: rows made here and rows locked below would be taken in two orders, and meet a batch in a deadlock.
+  // A transaction of its own. In one transaction, the rows made here and those locked below would be locked in two
+  // orders, and could deadlock with a batch.
   if (!check) await transaction(db, { doing: 'recounting' }, (tx) => tx.query(make(aggregate), [sorted]))
   return transaction(db, { doing: 'recounting' }, async (tx) => {
-    // One statement sees a counter and its rows as of one moment; to look needs no lock.
+    // One statement sees a counter and its rows as of one moment, so a check needs no lock.
     if (check) return compare(tx, aggregate, sorted)
-    // At READ COMMITTED each statement has a snapshot of its own: what is counted is counted after the locks are held.
+    // At READ COMMITTED each statement has its own snapshot: the count is made after the locks are held.
     await tx.query(lock(aggregate), [sorted])
     const wrong = await compare(tx, aggregate, sorted)
     await mend(tx, aggregate, wrong)
@@ -142,7 +157,10 @@ export async function recountKeys(
   })
 }
 
-/** Keys that have a counter row, or should have one, or have rows to count: a merge of ordered index scans, cut off at the limit. */
+/**
+ * Keys that have a counter row, or should have one, or have rows to count: a merge of ordered index scans, cut off at
+ * the limit.
+ */
 function nextKeys({ table, key, counters, rows }: Aggregate): string {
   const named = [...counters, ...rows].map(({ of, by }) => ({ of, by }))
   const sources = [...new Map(named.map((source) => [`${source.of.name} ${source.by}`, source])).values()]
@@ -155,17 +173,20 @@ function nextKeys({ table, key, counters, rows }: Aggregate): string {
   return `select key from (${parts.join(' union ')}) as keys order by key limit $2`
 }
 
-/** The rows that are missing, with zeros. */
+/** Inserts the missing counter rows, with zeros. */
 function make({ table, key }: Aggregate): string {
   return `insert into "${table}" ("${key}") select unnest($1::text[]) on conflict ("${key}") do nothing`
 }
 
-/** In byte order, as batches lock them, whatever the collation of the database. */
+/** Locks in byte order, as batches do, whatever the collation of the database. */
 function lock({ table, key }: Aggregate): string {
   return `select from "${table}" where "${key}" = any($1::text[]) order by "${key}" collate "C" for update`
 }
 
-/** Each key is looked for by itself: of all at once the planner may think that they are most of a table, and read it from end to end for every 500. */
+/**
+ * Looks up each key by itself. Given all keys at once, the planner may think that they are most of a table, and read it
+ * from end to end for every 500.
+ */
 async function compare(
   tx: Transaction,
   { table, key, counters }: Aggregate,
@@ -189,7 +210,7 @@ async function compare(
   })
 }
 
-/** In one statement: a row that is written once for each of its columns is three times the work. */
+/** One statement for all columns: a row that is written once for each of its columns is three times the work. */
 async function mend(
   tx: Transaction,
   { table, key, counters }: Aggregate,

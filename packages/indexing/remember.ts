@@ -1,6 +1,7 @@
 /**
- * What stays of versions that are no longer in force: facts for posts that arrive late, places in a thread, notifications of deletions. The same whether a version was in
- * the index when it ended, was superseded within its batch, or arrives after its end. So the order of arrival leaves no trace.
+ * What stays of versions that are no longer in force: facts for posts that arrive late, places in a thread, notifications of
+ * deletions. The same stays whether a version was in the index when it ended, was superseded within its batch, or arrives after its
+ * end. So the order of arrival leaves no trace.
  */
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import {
@@ -21,28 +22,31 @@ import { eachEntry, type Loaded } from './entry.ts'
 import type { NotificationBatch } from './notify.ts'
 import type { Past, Version } from './version.ts'
 
-/** What stays of a version, beside its fact, and without its record: what a few small deletions name may be more than memory holds. */
+/**
+ * What stays of a version, apart from its fact. The record is left out: a few small deletions may name more records than memory
+ * holds.
+ */
 interface Ended extends Past {
   plugin: Collection
   entry: Omit<Entry, 'record'>
-  /** From when on it is remembered (TID). */
+  /** Since when its fact holds (TID); without a fact, its rev. */
   since: string
-  /** What the record said before had ended then. */
+  /** Its fact begins at its own rev, so it ends the version before it (`isOfRev`). */
   ends: boolean
-  /** Its rows in tables that outlive their records. */
+  /** Its rows in tables whose rows stay after the record is gone. */
   places: Row[]
-  /** What was to be told of its life, and what is of its end. */
-  told: Notification[]
+  /** Notifications that the record made while it lived, and those of its deletion. Empty unless it was deleted. */
+  notifications: Notification[]
 }
 
-/** Deletions that leave no tombstone, or may not, because the record was written anew since. */
+/** Deletions that are no longer the newest version of their path: they leave no tombstone, or may leave none. */
 function findGaps(collections: CollectionSet, decisions: Decisions, folded: readonly Past[]): Gap[] {
   return [...folded, ...decisions.past].flatMap(({ version: { uri, did, rev, collection, content } }) =>
     !content && collections.plugin(collection)?.remembers ? [{ uri, did, rev }] : [],
   )
 }
 
-/** Writes what was true of the versions that ended; returns what else stays of them. Must run before their records are removed. */
+/** Writes the facts of the versions that ended. Returns what else stays of them. Must run before their records are removed. */
 export async function rememberFacts(
   tx: Transaction,
   collections: CollectionSet,
@@ -53,7 +57,7 @@ export async function rememberFacts(
   if (gaps.length > 0) void tx.query(REMEMBER_GAPS, columnsOf(gaps))
   const facts = new Facts(tx)
   const all: Ended[] = []
-  /** Paths of which a version comes late; in the natural order none. */
+  /** Paths of which a version arrives late. In the natural order there are none. */
   const late = new Set<string>()
   for (const past of [...folded, ...decisions.past]) {
     const indexed = past.version.content?.indexed
@@ -61,11 +65,12 @@ export async function rememberFacts(
     late.add(past.version.uri)
     all.push(await ended(past, indexed, facts, past.version.fromExport ? past.version.rev : ''))
   }
-  const going = successorsOf(collections, decisions)
-  for await (const loaded of eachEntry(tx, collections, [...going.keys()])) {
+  const successors = successorsOf(collections, decisions)
+  for await (const loaded of eachEntry(tx, collections, [...successors.keys()])) {
     const { uri, did, rev, cid, indexedAt: time } = loaded.entry
-    const next = going.get(uri)!
-    // What another indexer wrote and an export repeats goes on. Its fact would begin as that of its true end does, and hide it.
+    const next = successors.get(uri)!
+    // The export repeats a row of another indexer, so the version goes on. A fact written now would have the same beginning as the
+    // fact of its true end, and would hide that one.
     if (rev === '' && next.fromExport && next.content?.cid === cid) continue
     const version = { uri, did, collection: next.collection, rev, time, fromExport: true }
     all.push(await ended({ version, until: next.rev, endedAt: next.time, deleted: !next.content }, loaded, facts))
@@ -82,24 +87,29 @@ export async function rememberFacts(
   return all
 }
 
-/** Stored versions that end, as far as they matter to their collections: by URI, what comes after them. */
+/** By URI, the versions that replace or delete stored ones, in collections of which something stays. */
 function successorsOf(collections: CollectionSet, decisions: Decisions): Map<string, Version> {
-  const going = new Map<string, Version>()
+  const successors = new Map<string, Version>()
   for (const version of [...decisions.removed, ...decisions.replaced]) {
     const plugin = collections.plugin(version.collection)
-    if (plugin && matters(plugin)) going.set(version.uri, version)
+    if (plugin && matters(plugin)) successors.set(version.uri, version)
   }
-  return going
+  return successors
 }
 
-/** Adds its fact. @param head of the export that brings it after its end */
+/**
+ * Adds the fact of a version, and returns what else stays of it.
+ * @param head the head of the export that brought the version after its end
+ */
 async function ended(past: Past, { entry, plugin }: Loaded, facts: Facts, head = ''): Promise<Ended> {
   const { record: _, ...rest } = entry
   const fact = plugin.remembers?.(entry)
   if (fact && fact.since < past.until) await facts.add(past, fact, head)
   const outlives = plugin.tables.some((table) => table.outlives)
-  const says = past.deleted && plugin.deletionNotifications !== undefined
-  const ofDeletion = says ? plugin.deletionNotifications!(entry).map((told) => ({ ...told, sortAt: past.endedAt })) : []
+  const notifiesOfDeletion = past.deleted && plugin.deletionNotifications !== undefined
+  const ofDeletion = notifiesOfDeletion
+    ? plugin.deletionNotifications!(entry).map((notification) => ({ ...notification, sortAt: past.endedAt }))
+    : []
   return {
     ...past,
     plugin,
@@ -107,7 +117,7 @@ async function ended(past: Past, { entry, plugin }: Loaded, facts: Facts, head =
     since: fact?.since ?? past.version.rev,
     ends: fact !== undefined && isOfRev(fact),
     places: outlives ? plugin.rows(entry).filter(({ table }) => table.outlives) : [],
-    told: says ? [...plugin.notifications(entry), ...ofDeletion] : [],
+    notifications: notifiesOfDeletion ? [...plugin.notifications(entry), ...ofDeletion] : [],
   }
 }
 
@@ -116,8 +126,8 @@ function matters({ remembers, deletionNotifications, tables }: Collection): bool
 }
 
 /**
- * Facts on their way, in portions of so many characters. A range of a few hundred bytes ends 2,000 posts in one transaction, and of one with 10,000 mentions
- * 350 KB are remembered: held until the end they took gigabytes.
+ * Facts are sent in portions of so many characters. A range of a few hundred bytes ends 2,000 posts in one transaction, and the
+ * fact of a post with 10,000 mentions has 350 KB: held until the end of the transaction, they took gigabytes.
  */
 const PORTION_CHARS = 4_000_000
 
@@ -130,7 +140,7 @@ class Facts {
     this.#tx = tx
   }
 
-  /** @param head of the export that brings it after its end, or '' */
+  /** @param head the head of the export that brought the version after its end, or '' */
   async add(
     { version: { uri, did }, until, supersededAt = until }: Past,
     { key, since, fact }: Fact,
@@ -155,7 +165,10 @@ class Facts {
   }
 }
 
-/** Writes what else stays, when the batch's records are written. Notifications of the same records must not be removed after this. */
+/**
+ * Writes what else stays. Must run after the batch's records are written. Nothing may remove notifications of the same records
+ * after this.
+ */
 export async function rememberEnded(
   tx: Transaction,
   ended: readonly Ended[],
@@ -173,7 +186,7 @@ function columnsOf(gaps: readonly Gap[]): string[][] {
   return [gaps.map(({ uri }) => uri), gaps.map(({ did }) => did), gaps.map(({ rev }) => rev)]
 }
 
-/** A gap is a fact of no length about nothing. */
+/** A gap is a fact without content and without duration. */
 const REMEMBER_GAPS = {
   name: 'remember-gaps',
   text: `
@@ -183,8 +196,9 @@ const REMEMBER_GAPS = {
 }
 
 /**
- * Whether it comes late, with an export that only repeats what is remembered to have been so at its head. A fact of its own would begin when the record says that it was made, and end the one that tells
- * more. What is remembered of a relation by its own commit says the same if it has the same key.
+ * Whether a late version came with an export and only repeats a fact that was in force at that export's head. Such a version gets
+ * no fact: its fact would begin when the record claims that it was made, and would end the other fact, which tells more. A
+ * relation's fact from its own commit (`KNOWN_FROM`) counts as the same if it has the same key.
  */
 const isRepeated = (late: string): string => `(
       select true from past_fact same where same.uri = ${late}.uri and same.since <> ${late}.since and same.since < ${late}.head and same.until > ${late}.head
@@ -192,8 +206,10 @@ const isRepeated = (late: string): string => `(
     ) is not null`
 
 /**
- * Each ends at the gap after it, and a relation at its next version, where these came first. What is remembered already may have gone on beyond an export that repeated it, so when it comes again that
- * export does not end it (`endedBy`). Written as scalar subqueries, each a look by key: a planner without statistics would hash the whole table for an EXISTS.
+ * A fact ends at the next gap, and the fact of a relation at its next version, if these arrived first. A fact that is already
+ * remembered may have gone on beyond an export that repeated it, so a redelivered version is not ended by that export (`endedBy`).
+ *
+ * The conditions are scalar subqueries, each a look by key: for EXISTS, a planner without statistics would hash the whole table.
  */
 const REMEMBER = {
   name: 'remember',
@@ -213,7 +229,7 @@ const REMEMBER = {
     on conflict (uri, since) do update set until = least(held.until, excluded.until)`,
 }
 
-/** Rows of tables that outlive their records. After the facts of the same versions. */
+/** Writes the rows that outlive their records. Must run after the facts of the same versions are written. */
 function keepPlaces(tx: Transaction, ended: readonly Ended[]): void {
   const rows = ended.flatMap(({ places, since, endedAt }) => places.map((place) => ({ ...place, since, endedAt })))
   for (const [table, ofTable] of Map.groupBy(rows, (row) => row.table)) {
@@ -224,8 +240,8 @@ function keepPlaces(tx: Transaction, ended: readonly Ended[]): void {
 }
 
 /**
- * Of several ends of one row the last counts, and what the newest version says; a row whose record lives is left alone. Whether the row is of a newer version than one that
- * arrives late, is seen by what is remembered of the record.
+ * A row may end several times: its last end counts, and the columns of its newest version. A row whose record lives is left alone.
+ * `past_fact` tells whether the stored row is of a newer version than one that arrives late.
  */
 function keepStatement({ name, columns, owner }: Table, { deletedAt, key }: NonNullable<Table['outlives']>): Statement {
   const names = Object.keys(columns).map(quoted)
@@ -263,7 +279,7 @@ function quoted(identifier: string): string {
   return `"${identifier}"`
 }
 
-/** Each of a deleted record's notifications stands once: those of its life, and those of its deletion. */
+/** Writes each notification of a deleted record that is not there yet: those of its life, and those of its deletion. */
 async function notifyOfDeletions(tx: Transaction, ended: readonly Ended[], notices: NotificationBatch): Promise<void> {
   if (ended.length === 0) return
   const uris = ended.map(({ entry }) => entry.uri)
@@ -273,14 +289,17 @@ async function notifyOfDeletions(tx: Transaction, ended: readonly Ended[], notic
   ])
   const told = new Set(alreadyTold.rows.map(({ recordUri, reason }) => `${recordUri} ${reason}`))
   const living = new Set(alive.rows.map(({ uri }) => uri))
-  for (const { plugin, entry, told: all } of newestOf(ended)) {
+  for (const { plugin, entry, notifications } of newestOf(ended)) {
     if (living.has(entry.uri)) continue
-    const untold = all.filter(({ reason }) => !told.has(`${entry.uri} ${reason}`))
+    const untold = notifications.filter(({ reason }) => !told.has(`${entry.uri} ${reason}`))
     notices.add(plugin, entry, untold)
   }
 }
 
-/** Of each record the last version that ended: a batch may bring several, and one of before may be in the index. */
+/**
+ * The last version of each record that ended. A batch may bring several versions, and the index may have held one before them. If
+ * the last version came with an export and only repeats the earlier one, the earlier one counts.
+ */
 function newestOf(ended: readonly Ended[]): Iterable<Ended> {
   const newest = new Map<string, Ended>()
   for (const one of ended) {
@@ -295,7 +314,7 @@ function newestOf(ended: readonly Ended[]): Iterable<Ended> {
   return newest.values()
 }
 
-/** Asked after the batch's records are written: one that ended and was written anew is not gone. */
+/** Asked after the batch's records are written: a record that ended and was written anew is alive. */
 const ALIVE = { name: 'alive', text: `select uri from record where uri = any($1::text[])` }
 
 const TOLD = {

@@ -1,4 +1,4 @@
-/** Takes the rows of replaced and deleted records out of the index, and what they counted for. */
+/** Removes the rows of replaced and deleted records from the index, and lowers the counters that counted them. */
 import type { Transaction } from '@sluice/database/transaction.ts'
 import { keyed } from '@sluice/collections/by-key.ts'
 import { collectionOfUri, type Collection, type Statement, type Table } from '@sluice/collections/define.ts'
@@ -6,30 +6,32 @@ import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import type { Deltas } from './deltas.ts'
 import type { Past, Version } from './version.ts'
 
-/** A record whose rows have to go. */
+/** A record whose rows must be removed. */
 export interface Going {
   uri: string
-  /** When it was deleted or changed. */
+  /** When the record was deleted or changed. */
   at: string
-  /** It was deleted, not changed. */
+  /** The record was deleted, not changed. */
   deleted: boolean
 }
 
 /**
- * What a batch deletes or replaces. @param folded versions that others of the batch supersede: where it brings several of a record, what it deletes is not what the index
- * holds, and the notifications of that go as at an edit
+ * The records that a batch deletes or replaces.
+ * @param folded versions that later versions of the same batch supersede. If the batch brings several versions of a
+ * record, the version that its deletion ends is not the one in the index. So the stored notifications go as they do at
+ * an edit
  */
 export function goingOf(versions: readonly Version[], folded: readonly Past[]): Going[] {
   const several = new Set(folded.map(({ version }) => version.uri))
   return versions.map(({ uri, time, content }) => ({ uri, at: time, deleted: !content && !several.has(uri) }))
 }
 
-/** One that stays, and whose rows another record takes over. */
+/** A record that stays, but whose rows go because another record of the same key takes over. */
 export function displaced(uri: string): Going {
   return { uri, at: '', deleted: false }
 }
 
-/** A row of a primary table that was there, with the columns that its collection counts or keys by. */
+/** A removed row of a primary table, with the columns that its collection counts by or keys by. */
 export interface RemovedRow {
   uri: string
   values: Record<string, unknown>
@@ -38,7 +40,10 @@ export interface RemovedRow {
 /** By collection: the rows that its primary table lost. */
 export type Removed = Map<string, RemovedRow[]>
 
-/** Removes the collection rows, notifications and waiting duplicates that these records own; lowers the counters by what was really there. */
+/**
+ * Removes the collection rows, notifications and `duplicate_record` rows of these records. Lowers the counters by the
+ * rows that were really there.
+ */
 export async function removeRows(
   tx: Transaction,
   collections: CollectionSet,
@@ -61,7 +66,8 @@ export async function removeRows(
   const told = going.flatMap(({ uri, deleted }) =>
     deleted && collections.plugin(collectionOfUri(uri))?.deletionNotifications ? [] : [uri],
   )
-  // After the rows: whoever is deriving a record again holds its row, and may be writing a notification for it.
+  // Notifications go after the rows. Whoever derives a record again holds the lock on its row, and may be writing a
+  // notification for it: this waits for the row first.
   void tx.query(DELETE_NOTIFICATIONS, [told])
   return removed
 }

@@ -1,8 +1,9 @@
 /**
- * Which records somebody has come upon: 16 bytes for each, where a set of their URIs takes more than a hundred.
+ * The set of records that a walk has visited: 16 bytes for each, where a set of their URIs takes more than a hundred.
  *
- * It holds 64 bits of a hash, so of two million records it takes one for another once in ten million times. The hash has a key of the process: else
- * whoever chooses the URIs could choose such as are taken for each other.
+ * It holds 64 bits of a hash of each URI, so among two million records it takes one for another once in ten million
+ * times. The hash has a key that is random for each process. Otherwise whoever chooses the URIs could choose some that
+ * collide.
  */
 import { hash, randomBytes } from 'node:crypto'
 
@@ -10,7 +11,7 @@ const KEY = randomBytes(16).toString('latin1')
 const FIRST_PLACES = 1_024
 
 export class Seen {
-  /** Two words a place; of one that is empty both are 0. At most half of the places are taken. */
+  /** Two words for each place; in an empty place both are 0. At most half of the places are taken. */
   #words = new Uint32Array(2 * FIRST_PLACES)
   #size = 0
 
@@ -18,7 +19,7 @@ export class Seen {
     return this.#size
   }
 
-  /** True the first time. */
+  /** Adds a URI. Returns whether it was new. */
   add(uri: string): boolean {
     if (4 * this.#size >= this.#words.length) this.#widen()
     const [low, high] = wordsOf(uri)
@@ -34,7 +35,7 @@ export class Seen {
     return this.#isTaken(this.#placeOf(...wordsOf(uri)))
   }
 
-  /** Where these words are, or else an empty place. */
+  /** The place that holds these words, or the empty place where they would go. */
   #placeOf(low: number, high: number): number {
     const words = this.#words
     const mask = words.length - 2

@@ -1,12 +1,16 @@
 /**
- * The durable queue of records on which more hangs than a batch has the time to settle (`settle.ts`), and how it is worked off: all that hangs on such a record is derived again, as if
- * nothing of it had been.
+ * The durable queue of records on which more depends than a batch has the time to settle (`settle.ts`), and the work on
+ * it: all that depends on such a record is derived again, as if none of it had been.
  *
- * A claim is a time until which nobody else takes the record, and is held anew while somebody works on it. Who dies with it loses nothing: it is due again when the claim ends, and settled from the beginning. What is put off
- * while somebody works on the record waits beside the claim, in `since`, and is looked at after its end: so a stranger who edits a post each second has what is below it judged as often as that takes, not as
- * often as they like. `working` is what the claim took.
+ * A claim is a time (`dueAt`) until which nobody else takes the record. Whoever works on the record extends it. If they
+ * die, nothing is lost: the record is due again when the claim ends, and is settled from the beginning.
  *
- * What takes too much for one claim it leaves to others, as records that are put off for it (`deriveOnward`); before it ends, so that who dies in between begins anew.
+ * If the record is put off again while somebody works on it, that waits in the column `since`, beside the claim, and is
+ * looked at after the claim ends. So if a stranger edits a post each second, the replies below it are judged as often
+ * as that work takes, not once for each edit. The column `working` holds the `since` that the claim took.
+ *
+ * If there is too much for one claim, it names other records from which to go on and puts them off (`deriveOnward`). It
+ * does so before it ends: if it dies in between, its record begins anew.
  */
 import { keyed } from '@sluice/collections/by-key.ts'
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
@@ -21,13 +25,17 @@ import { Seen } from './seen.ts'
 import { sqlOf } from './sql.ts'
 import { momentNow } from './unseen.ts'
 
-/** Those that wait for the first time, and those that were put off again while somebody worked on them, or with whom somebody died. */
+/**
+ * `first`: records that wait for the first time. `again`: records that were put off again while somebody worked on
+ * them, that a claim left to others, or whose claim ended because its holder died.
+ */
 export const LATER_QUEUES = ['first', 'again'] as const
 export type LaterQueue = (typeof LATER_QUEUES)[number]
 
 /**
- * Enters these records, or more of what hangs on them. Durable when it resolves.
- * @param tries of the claim that leaves them to others; default: nobody has begun
+ * Enters these records into the queue, or adds to what is to be done for records that are in it. Durable when it
+ * resolves.
+ * @param tries the `tries` of the claim that leaves these records to others; default: no claim has begun on them
  * @throws TransientError, FatalError
  */
 export async function putOff(
@@ -45,7 +53,11 @@ export async function putOff(
 
 const PUT_OFF_MAX = 10_000
 
-/** In one order, so that two indexers cannot deadlock. `tries` of a claim under way that another leaves behind is higher then than it took, by which it knows. */
+/**
+ * Sorted by URI, so that two indexers cannot deadlock. If a claim leaves behind a record whose own claim is under way,
+ * the record's `tries` is raised above that of the leaving claim. If it is then higher than the record's own claim
+ * took, that claim knows that something was left behind (`AGAIN`).
+ */
 const PUT_OFF = {
   name: 'put-off',
   text: `
@@ -57,13 +69,16 @@ const PUT_OFF = {
 }
 
 export interface LaterClaim extends Beyond {
-  /** Names the claim: until when it holds. */
+  /** Names the claim: the time until which it holds at first. */
   claim: string
-  /** The how manieth it is, with those by which it was left to this one. */
+  /** How many claims there have been for this work, including this one and those that left it behind. */
   tries: number
 }
 
-/** Takes what is due, the longest overdue first; nobody else gets it before `until`. @throws TransientError, FatalError */
+/**
+ * Takes what is due, the longest overdue first. Nobody else gets it before `until`.
+ * @throws TransientError, FatalError
+ */
 export async function claimLater(
   db: DatabasePool,
   { now, until, limit, queue }: { now: string; until: string; limit: number; queue: LaterQueue },
@@ -74,7 +89,7 @@ export async function claimLater(
   return rows
 }
 
-/** Each with an index of its own (0013). */
+/** The condition of each queue. Each has an index of its own (migration 0013). */
 const OF_QUEUE: Record<LaterQueue, string> = { first: 'tries = 0', again: 'tries > 0' }
 
 const CLAIM = {
@@ -97,15 +112,19 @@ function claim(queue: LaterQueue): Statement {
 
 export interface SettleOptions {
   signal?: AbortSignal
-  /** From the end of the claim to when what was put off meanwhile is due, and the rest of it the first time. */
+  /**
+   * How long after the end of the claim the record is due again if it was put off meanwhile. What the claim leaves to
+   * others is also due so late, the first time.
+   */
   againMs?: number
   limits?: Partial<OnwardLimits>
-  /** So many replies that a follow or a list item may concern are judged at a time. */
+  /** How many replies that a follow or a list item may concern are judged at a time. */
   atOnce?: number
 }
 
 /**
- * Settles all of a claim, or as much as one does, and ends it. What was put off meanwhile is due after `againMs`, what was left then or later. Returns how many records changed.
+ * Settles all that a claim asks for, or as much as one claim does, then ends the claim. What was put off meanwhile is
+ * due after `againMs`; what was left to others is due then or later. Returns how many records changed.
  * @throws TransientError, FatalError, or the signal's reason; then the claim is held until its end
  */
 export async function settleClaim(
@@ -126,7 +145,8 @@ export async function settleClaim(
     changes += onward.changes
     beyond.push(...onward.beyond)
   }
-  // What somebody who died with it has changed does not change again, so from all that is found it is gone on; not from what is only marked.
+  // An earlier holder of this claim may have died. What they changed does not change again, so the walk goes on from
+  // everything that is found. It does not from what is only marked: nothing depends on the mark.
   const parts = collections.plugin(collectionOfUri(claim.uri))?.affectsInParts
   if (parts) for await (const uris of parts(sqlOf(db), touched, atOnce)) await settle(uris, true)
   else {
@@ -139,18 +159,21 @@ export async function settleClaim(
   return changes
 }
 
-/** 1 MB of URIs. */
+/** About 1 MB of URIs. */
 const AT_ONCE = 10_000
 
-/** Later each time that it is left: a circle of more posts than one claim goes through has no end. */
+/** Doubles with each claim: a circle of more posts than one claim visits has no end. */
 function leftMs({ tries }: LaterClaim, againMs: number): number {
   return againMs * 2 ** Math.min(tries - 1, LEFT_DOUBLINGS_MAX)
 }
 
-/** Of ten seconds they make ten minutes. */
+/** Ten seconds become ten minutes. */
 const LEFT_DOUBLINGS_MAX = 6
 
-/** All versions of the record since then, as two that stand for them: one that ended then, and where what hangs on it is found by what it says, the one that lives. */
+/**
+ * Stands for all versions of the record since `since`: a deletion at that time. In a collection whose dependents are
+ * found by what its record says (a follow names an account), also the living version as if written then.
+ */
 async function touchedSince(db: DatabasePool, collections: CollectionSet, { uri, since }: Beyond): Promise<Touched[]> {
   const version = { uri, did: uri.split('/', 3)[2]!, rev: since, derived: false }
   if (collections.plugin(collectionOfUri(uri))?.derive) return [version]
@@ -159,8 +182,10 @@ async function touchedSince(db: DatabasePool, collections: CollectionSet, { uri,
 }
 
 /**
- * What was put off meanwhile is due soon; what claims have left behind, this one or another, as late as if it were left to another, since two that leave the record of each other
- * behind would take turns as fast as they can. A row cannot say both: if something else was put off too, it is as late.
+ * Ends a claim. A record that was put off meanwhile is due after `againMs`. A record that a claim (this one or another)
+ * left behind is due as late as what this claim leaves to others: two claims that leave each other's record behind
+ * would otherwise take turns as fast as they can. A row cannot say both. If it was put off for both reasons, it is due
+ * late.
  */
 async function endClaim(db: DatabasePool, claim: LaterClaim, againMs: number): Promise<void> {
   const { uri, tries } = claim
@@ -173,7 +198,7 @@ async function endClaim(db: DatabasePool, claim: LaterClaim, againMs: number): P
 
 const DONE = { name: 'settled-later', text: `delete from settle_later where uri = $1 and claim = $2 and since is null` }
 
-/** Whether something was left behind says `PUT_OFF`. */
+/** `tries` above that of the claim means that something was left behind (`PUT_OFF`). */
 const AGAIN = {
   name: 'settle-again',
   text: `
@@ -181,14 +206,18 @@ const AGAIN = {
     where uri = $1 and claim = $2 and since is not null`,
 }
 
-/** Holds a claim until then, if it is not ended. Without it, what takes longer than a claim would be begun again by others, each time before anybody is done. @throws TransientError, FatalError */
+/**
+ * Extends a claim to `until`, unless it has ended. Without this, others would begin again what takes longer than a
+ * claim, each time before anybody is done.
+ * @throws TransientError, FatalError
+ */
 export async function holdClaim(db: DatabasePool, { uri, claim }: LaterClaim, until: string): Promise<void> {
   await db.query(HOLD, [uri, claim, until])
 }
 
 const HOLD = { name: 'hold-later', text: `update settle_later set "dueAt" = $3 where uri = $1 and claim = $2` }
 
-/** Ends a claim with which nothing was done: it is due at once. */
+/** Ends a claim for which nothing was done: the record is due at once. */
 export async function giveBack(db: DatabasePool, { uri, claim }: LaterClaim): Promise<void> {
   await db.query(GIVE_BACK, [uri, claim, new Date().toISOString()])
 }
@@ -198,7 +227,10 @@ const GIVE_BACK = {
   text: `update settle_later set claim = null, since = least(since, working), working = null, "dueAt" = $3 where uri = $1 and claim = $2`,
 }
 
-/** How many records wait, or are worked on; 10,000 at most, beyond which nobody counts. @throws TransientError, FatalError */
+/**
+ * How many records wait or are worked on. Counts to 10,000 at most.
+ * @throws TransientError, FatalError
+ */
 export async function waitingLater(db: Session): Promise<number> {
   const { rows } = await db.query<{ waiting: number }>(WAITING)
   return rows[0]!.waiting
@@ -209,7 +241,10 @@ const WAITING = {
   text: `select count(*)::int as waiting from (select from settle_later limit 10000) counted`,
 }
 
-/** How overdue each queue is, in seconds; 0: nothing is due. Reads one row of each. @throws TransientError, FatalError */
+/**
+ * How many seconds each queue is overdue; 0: nothing is due. Reads one row of each queue.
+ * @throws TransientError, FatalError
+ */
 export async function overdueLater(db: Session, now: Date): Promise<Record<LaterQueue, number>> {
   return overdueSeconds(db, { queues: LATER_QUEUES, oldest: OLDEST }, now)
 }

@@ -1,15 +1,21 @@
 /**
- * What records of different accounts mean for each other, settled after the commit: a reply whose parent arrives late, a reply and a gate
- * that two consumers applied at the same moment.
+ * Settling: applies, after the commit, what records of different accounts mean for each other. Examples: a reply whose
+ * parent arrives late; a reply and its gate that two consumers applied at the same moment.
  *
- * Each transaction looks, once it is durable, for records that its own may affect, and derives their columns and notifications again. Of two that
- * did not see each other, whichever looks last sees both. A record is derived again under a lock on its row, so the last word is said by someone who saw everything
- * before it. A batch is acked only after this; if the process dies in between, the batch comes again and settles again. What had changed by then does not change
- * again, so settling then goes on from everything that it looks at.
+ * When a batch is durable, it looks for records that its own records may affect, and derives their columns and
+ * notifications again. Two batches can run at once without seeing each other's rows. Example: lane A inserts a reply
+ * while lane B inserts the gate of its thread. Each looks again after its own commit, so whichever looks last sees both
+ * rows. A record is derived again under a lock on its row, so the last transaction that derives it has seen everything
+ * before it.
  *
- * Of what hangs on one record there may be any number, and a batch is waited for by all of its lane. So each has its room, and where that does not do, the record is put
- * off, before the ack: what hangs on it is looked for again, from the beginning and all of it, beside the data path (`settle-later.ts`). To look later is as good, since
- * whoever looks last sees most.
+ * A batch is acked only after it has settled. If the process dies in between, the batch is redelivered and settles
+ * again. Records that changed the first time do not change again. So the second settling goes on below every record
+ * that it looks at, changed or not.
+ *
+ * Any number of records may depend on one record, and the whole lane waits for a batch. So the work before the ack is
+ * limited (`ROOM`). A record on which more depends is put off before the ack: all that depends on it is looked for
+ * again beside the data path, from the beginning (`settle-later.ts`). To look later is as good: a later look sees
+ * everything that an earlier one would have seen.
  */
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import type { Touched, Unseen } from '@sluice/collections/define.ts'
@@ -23,47 +29,52 @@ import { findUnseen, type Began } from './unseen.ts'
 import type { Past, Version } from './version.ts'
 
 export interface Unsettled {
-  /** Versions whose columns were derived with the batch. */
+  /** Versions whose derived columns were computed with the batch. */
   derived: Version[]
-  /** Deletions, and versions of which only the time is news. */
+  /** Deletions, and versions that repeat the stored content at a higher rev. */
   ended: Version[]
-  /** When the batch's transaction began. */
+  /** What the batch's transaction could see when it began. */
   began: Began
-  /** Versions that are no longer in force. Whether they arrive for the first time is not known. */
+  /** Versions that are no longer in force. They may have been applied before: nobody knows. */
   late: Version[]
-  /** Versions that were applied before: looked at as if everything had happened since. */
+  /** Versions that an earlier delivery of the batch applied: everything counts as written since. */
   repeated: Version[]
-  /** By URI, the rev of what stood there before the batch. */
+  /** By URI, the rev of the version that the index held before the batch. */
   held: ReadonlyMap<string, string>
-  /** Those of whose path nothing was known. */
+  /** Those versions whose path the index did not know. */
   first: ReadonlySet<Version>
 }
 
 export function unsettled(decisions: Decisions, folded: readonly Past[], began: Began): Unsettled {
   const { fresh, resurrected, replaced, confirmed, tombstoned, repeated, past, held } = decisions
   const late = [...folded, ...past].map(({ version }) => version)
-  const dead = new Set(resurrected)
-  const first = new Set(fresh.filter((version) => !dead.has(version)))
+  const wereDeleted = new Set(resurrected)
+  const first = new Set(fresh.filter((version) => !wereDeleted.has(version)))
   return { derived: [...fresh, ...replaced], ended: [...tombstoned, ...confirmed], began, late, repeated, held, first }
 }
 
-/** How many records are looked at before the ack, and how many are derived again below those that change. */
+/**
+ * How many dependent records a batch looks at before its ack, and how many it then derives again below those that
+ * change.
+ */
 export interface BatchRoom {
   base: number
-  /** And so many more for each version of the batch. */
+  /** Added to `base` for each version of the batch. */
   each: number
-  /** Where that does not do, so many for each alone, at least. */
+  /** If that is not enough for all versions together: how many for each version alone, at least. */
   own: number
 }
 
 /**
- * In natural order nothing is found, and out of it a reply or two for each post. One event by itself makes a batch look at 502 records and derive as many again, twice; one of thousands
- * at 100 of its own, and at most at what there is for all.
+ * In the natural order settling finds nothing; out of order it finds a reply or two for each post. A batch of one event
+ * looks at 502 records and derives as many again, twice. In a batch of thousands of events, each has 100 records of its
+ * own, and at most what there is for all.
  */
 export const ROOM: BatchRoom = { base: 500, each: 2, own: 100 }
 
 /**
- * Derives again what these versions affect, and what that affects in turn, as far as there is room; the rest is put off when this resolves. Returns how many records changed.
+ * Derives again the records that these versions affect, then the records that those affect, and so on, as far as there
+ * is room. The rest is put off durably before this resolves. Returns how many records changed.
  */
 export async function settle(
   db: DatabasePool,

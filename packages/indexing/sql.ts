@@ -1,4 +1,4 @@
-/** A transaction, or a session outside of one, as plugins see it. */
+/** Gives plugins a way to run statements: in a transaction, or in a session outside of one. */
 import type { Sql, Statement } from '@sluice/collections/define.ts'
 import type { Session } from '@sluice/database/pool.ts'
 

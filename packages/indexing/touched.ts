@@ -1,20 +1,20 @@
-/** What settling looks from: records that others may hang on. */
+/** Where settling starts: the records on which others may hang. */
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import type { Entry, Touched } from '@sluice/collections/define.ts'
 import type { Version } from './version.ts'
 
 export interface TouchedOptions {
-  /** Their columns were derived with the batch. */
+  /** Their derived columns were computed with the batch. */
   derived?: boolean
-  /** They are deletions, and nothing came after them. */
+  /** Their deletions are the newest version of their paths. */
   newest?: boolean
-  /** By URI, the rev of what stood there before the batch. */
+  /** By URI, the rev of the version that the index held before the batch. */
   held?: ReadonlyMap<string, string>
-  /** Those of whose path nothing was known. */
+  /** Those versions whose path the index did not know. */
   first?: ReadonlySet<Version>
 }
 
-/** Of these versions those that may affect others: most are likes. */
+/** Picks the versions that may affect other records. Most versions are likes, which affect none. */
 export function touchedBy(
   collections: CollectionSet,
   versions: readonly Version[],
@@ -32,17 +32,20 @@ export function touchedBy(
   return touched
 }
 
-/** A record that was derived again, as something that others may hang on. */
+/** A record that was derived again, as a start for finding what hangs on it. */
 export function rederived(entry: Entry, passesOn: boolean): Touched {
   return { uri: entry.uri, did: entry.did, rev: entry.rev, derived: true, passesOn, entry }
 }
 
-/** One that was derived again and found to be as it was. */
+/** A record that was derived again and did not change. */
 export function unchangedBy(entry: Entry): Touched {
   return { ...rederived(entry, false), same: true }
 }
 
-/** A record that others have written meanwhile: whatever hung on what it was may have been left undone. */
+/**
+ * A record that another transaction has written meanwhile. What hung on its earlier version may not have been derived
+ * again.
+ */
 export function rewritten(uri: string): Touched {
   return { uri, did: uri.split('/', 3)[2]!, rev: '', derived: false, passesOn: true }
 }

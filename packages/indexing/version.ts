@@ -1,58 +1,71 @@
-/** One version of one record, as a batch brings it, and how versions of a record path are ordered. */
+/** A version of a record as a batch brings it, and the order of the versions of one path. */
 import type { Collection, Entry, Written } from '@sluice/collections/define.ts'
 
 export interface Version {
   uri: string
   did: string
   collection: string
-  /** The commit that wrote it; the head of the export for one that came with an export. */
+  /** The rev of the commit that wrote it. For a version from an export: the rev of the export's head. */
   rev: string
-  /** When that commit was made, or the export read. */
+  /** When that commit was made, or when the export was read. */
   time: string
   fromExport: boolean
-  /** What the record is at this version; absent: it was deleted. */
+  /** The record at this version. Absent: the record was deleted. */
   content?: Content
 }
 
 export interface Content {
   cid: string
-  /** The record as its producer wrote it: what `record.json` holds. */
+  /** The JSON as the record's producer wrote it: what `record.json` holds. */
   json: string
-  /** The plugin that makes rows of it, with its view of the record; absent for a collection that is only stored. */
+  /**
+   * The plugin that makes rows of the record, and its view of the record. Absent for a collection whose records are
+   * only stored.
+   */
   indexed?: { plugin: Collection; entry: Entry }
 }
 
-/** Its record with the rows that are to be inserted; none for a deletion, or a record that is only stored. */
+/**
+ * The version's entry with the rows that are to be inserted. Empty for a deletion, and for a record that is only
+ * stored.
+ */
 export function writtenOf({ content }: Version): Written[] {
   const indexed = content?.indexed
   return indexed ? [{ entry: indexed.entry, rows: indexed.plugin.rows(indexed.entry) }] : []
 }
 
-/** A version that is no longer in force, and the end of its time. Of a deletion: the path was empty until then. */
+/** A version that is no longer in force, with its end. If the version is a deletion, the path was empty until then. */
 export interface Past {
   version: Version
-  /** The rev that superseded it, or the head of an export before that, by which it had ended at the latest (`endedBy`). */
+  /**
+   * When it ended: the rev of the version that superseded it, or an earlier export's head by which it had ended at the
+   * latest (`endedBy`).
+   */
   until: string
-  /** Where `until` is such a head: the rev that superseded it. */
+  /** Set when `until` is an export's head: the rev of the version that superseded this one. */
   supersededAt?: string
-  /** When that was. */
+  /** The time of the superseding version. */
   endedAt: string
-  /** It was superseded by a deletion, not by another version. */
+  /** Whether the superseding version is a deletion. */
   deleted: boolean
-  /** What follows it is an export that repeats it: where that is no news it went on until what the index holds. */
+  /**
+   * Every later version of the path in this batch came with an export and repeats this one. Such an export is no news
+   * if the index holds that content already: then this version goes on until the version that the index holds.
+   */
   goesOn?: boolean
 }
 
 export interface Folded {
-  /** One of each path, by URI: the order in which rows are looked for and locked. */
+  /** One version for each path, sorted by URI: the order in which rows are looked up and locked. */
   newest: Version[]
-  /** Versions that a later one of the same batch supersedes. */
+  /** Versions that a later version of the same batch supersedes. */
   past: Past[]
 }
 
 /**
- * The newest version of each path. Revs are TIDs, so their order is byte order. Of two at the same rev the later one in the
- * batch counts: it is the same commit seen twice, or an export taken at that commit.
+ * Finds the newest version of each path. Revs are TIDs, so their order is byte order. Of two versions at the same rev
+ * the later one in the batch counts: both are the same commit seen twice, or one comes from an export taken at that
+ * commit.
  */
 export function fold(versions: Iterable<Version>): Folded {
   const newest = new Map<string, Version>()
@@ -88,14 +101,18 @@ function repeats({ fromExport, content }: Version, version: Version): boolean {
   return fromExport && content !== undefined && content.cid === version.content?.cid
 }
 
-/** `version` as superseded by `next`. */
+/** `version` with its end: `next` superseded it. */
 export function past(version: Version, next: Version): Past {
   return { version, until: next.rev, endedAt: next.time, deleted: !next.content }
 }
 
 /**
- * As it ended at the latest if there is an export of that rev: by then it was over, or went on as what that has. Not so where it is remembered already: then the export may have repeated it, which
- * leaves no trace, and it comes again after it was superseded. So both ends go on, and what is remembered decides (`remember.ts`).
+ * Moves the end of `past` to an export's head, if the head lies between the version and its superseding version. By
+ * that head the version had ended, or it went on as what that export holds (which is a version of its own).
+ *
+ * That is wrong for a version that is already in `past_fact`. An export that repeated the version leaves no trace
+ * there. When the version is then redelivered after it was superseded, this export must not end it. So both ends are
+ * passed on (`until` and `supersededAt`), and the statement that writes the fact picks one (`remember.ts`).
  */
 export function endedBy(past: Past, exportRev: string | undefined): Past {
   const isOver = exportRev !== undefined && past.version.rev < exportRev && exportRev < past.until

@@ -1,9 +1,10 @@
 /**
  * Begins a bulk load: the first load of a network into an empty index.
  *
- * Secondary indexes are the larger half of what a row costs (`docs/benchmarks.md`), and what a record means for others is cheaper to
- * find out once at the end. So indexes that no batch needs while loading are dropped, with their definitions kept. Primary keys stay, and
- * what finds the rows of a record: newer versions and deletions are applied at once, as always.
+ * Secondary indexes are more than half of what a row costs (`docs/benchmarks.md`), and what a record means for other
+ * records is cheaper to find out once, at the end. So indexes that no batch needs while loading are dropped, and their
+ * definitions are kept. Primary keys stay, and so do the indexes that find the rows of a record: newer versions and
+ * deletions are applied at once, as always.
  */
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
@@ -19,7 +20,10 @@ export interface DroppedIndex {
   isConstraint: boolean
 }
 
-/** Returns the indexes that it dropped; none when a load is under way already. @throws RefusedError `bulk-not-empty` */
+/**
+ * Begins a bulk load. Returns the indexes that it dropped; none if a load is under way already.
+ * @throws RefusedError `bulk-not-empty`
+ */
 export async function beginBulkLoad(db: DatabasePool, collections: CollectionSet): Promise<DroppedIndex[]> {
   return await transaction(db, { doing: 'beginning a bulk load' }, async (tx) => {
     await stopBatches(tx)
@@ -55,7 +59,7 @@ async function findDroppable(tx: Transaction, schema: string, collections: Colle
       tables.filter((table) => !table.outlives).map((table) => [table.name, table.owner] as const),
     ),
   ])
-  // Verdicts and memories are few, and their finders are wanted.
+  // `gated_reply` and `past_fact` keep their indexes: they have few rows, and batches look rows up there while loading.
   owners.delete('gated_reply')
   const { rows } = await tx.query<DroppedIndex & { first: string }>(INDEXES, [schema, [...owners.keys()]])
   return rows.filter(({ table, first }) => first !== owners.get(table))

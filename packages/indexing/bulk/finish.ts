@@ -1,10 +1,16 @@
 /**
  * Ends a bulk load: builds the indexes, then makes up for what loading left out, while batches go on.
  *
- * Steps, each resumed where it stopped: **vacuum** (what has been read over once need not be looked up for each row that is counted) → **indexes**
- * (concurrently; those of unique keys as plain ones first) → **switch** (from here on batches do
- * everything, with duplicates among the rows tolerated) → **duplicates** → **unique indexes** → **counters** → **posts** (verdicts, gates
- * and who hears of them, where there is any: `posts.ts`) → done. What a step does twice does not show: each ends in what the rows say.
+ * Steps, each resumed where it stopped:
+ * 1. **vacuum**: afterwards a count can read the indexes alone, and need not look up each row;
+ * 2. **indexes**, built concurrently; unique keys get plain indexes first;
+ * 3. **switch**: from here on batches do everything, and tolerate duplicates among the rows;
+ * 4. **duplicates**;
+ * 5. **unique-indexes**;
+ * 6. **counters**;
+ * 7. **posts**: verdicts, gates, and who is notified, for posts that have any of these (`posts.ts`).
+ *
+ * A step that runs twice has the same result as once: each ends in what the rows say.
  */
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
@@ -33,21 +39,26 @@ const STEPS: readonly [name: string, run: (finish: StepContext) => Promise<void>
 export interface FinishOptions {
   signal: AbortSignal
   onProgress?: OnProgress
-  /** Parts of a step side by side: tables whose indexes are built, counters, posts. Default 2. */
+  /** How many parts of a step run side by side: tables whose indexes are built, counters, posts. Default 2. */
   jobs?: number
 }
 
-/** The finisher's lock, and where it has got to. */
+/** One connection holds the finisher's lock, one saves how far the steps have come. */
 const CONNECTIONS_BESIDE = 2
 
-/** Connections that a finish with that many jobs needs of its pool. Duplicates take one other, counters and posts as many as there are jobs. */
+/**
+ * How many connections of its pool a finish with that many jobs needs. The steps with data-path statements open others:
+ * duplicates one, counters and posts as many as there are jobs.
+ */
 export function finishConnections(jobs: number): number {
   return jobs + CONNECTIONS_BESIDE
 }
 
 /**
- * Does what is left to do. `db` must have no statement timeout, an index may take hours, and `finishConnections(jobs)` connections.
- * @throws RefusedError `bulk-none` or, when somebody else is finishing it, `bulk-taken`; TransientError: call it again
+ * Does the steps that are left. `db` must have no statement timeout (an index may take hours), and
+ * `finishConnections(jobs)` connections.
+ * @throws RefusedError `bulk-none` or, when another process is finishing this load, `bulk-taken`; TransientError: call
+ * it again
  */
 export async function finishBulkLoad(
   db: DatabasePool,
@@ -73,7 +84,7 @@ export async function finishBulkLoad(
       await tx.query('delete from bulk_load')
     })
   } finally {
-    // The lock ends with its session at the latest.
+    // If the unlock fails, the lock ends with its session.
     await holder.query(FINISHER_UNLOCK).catch(() => {})
     holder.release(true)
   }
@@ -82,7 +93,7 @@ export async function finishBulkLoad(
 export interface BulkStatus {
   phase?: BulkPhase
   startedAt?: string
-  /** Indexes that are not there, or were built by its end. */
+  /** How many indexes the load dropped, including those that are built again. */
   indexes: number
   steps: { name: string; position: string; done: boolean }[]
 }

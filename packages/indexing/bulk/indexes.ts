@@ -1,10 +1,16 @@
-/** Builds the indexes that a bulk load took away, concurrently: batches go on. An interrupted build leaves an invalid index, which is dropped first. */
+/**
+ * Builds the indexes that a bulk load dropped, concurrently, while batches go on. An interrupted build leaves an
+ * invalid index, which is dropped first.
+ */
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import { sideBySide } from '@sluice/runtime/side-by-side.ts'
 import type { DroppedIndex } from './begin.ts'
 import type { StepContext } from './step.ts'
 
-/** Marks which pages hold nothing but what everybody sees: then indexes alone can count. Now, while there are few indexes to clean. */
+/**
+ * Vacuums the tables: this marks the pages whose rows are visible to everybody, so that a count can read indexes alone.
+ * It is done now, while there are few indexes to clean.
+ */
 export async function vacuumTables({ db, signal, onProgress, jobs }: StepContext): Promise<void> {
   await sideBySide(await droppedIndexes(db), jobs, async ([{ table }]) => {
     signal.throwIfAborted()
@@ -14,8 +20,11 @@ export async function vacuumTables({ db, signal, onProgress, jobs }: StepContext
 }
 
 /**
- * Plain ones, and for each unique key a plain index in the place of the unique one: no unique index can be built beside batches that add duplicates, and none can be made of a plain one. And
- * counts for the planner what the tables hold, table by table: one statement for all reads one after the other, and took as long as all builds.
+ * Builds the plain indexes, and for each unique key a plain index in place of the unique one. A unique index cannot be
+ * built while batches add duplicates, and a plain index cannot be turned into a unique one.
+ *
+ * Also analyzes the tables, one by one: a single ANALYZE of all reads one table after the other, and took as long as
+ * all builds.
  */
 export async function buildIndexes({ db, signal, onProgress, jobs }: StepContext): Promise<void> {
   const dropped = new Map((await droppedIndexes(db)).map((ofTable) => [ofTable[0].table, ofTable]))
@@ -30,7 +39,7 @@ export async function buildIndexes({ db, signal, onProgress, jobs }: StepContext
   })
 }
 
-/** Those of unique keys. By now no key is there twice, and no batch adds one. */
+/** Builds the unique indexes. By now no key exists twice, and no batch adds a duplicate. */
 export async function buildUniqueIndexes({ db, signal, onProgress, jobs }: StepContext): Promise<void> {
   await sideBySide(await droppedIndexes(db), jobs, async (ofTable) => {
     for (const index of ofTable.filter(({ isUnique }) => isUnique)) {
@@ -83,7 +92,10 @@ async function tablesOf(db: DatabasePool): Promise<string[]> {
   return rows.map(({ name }) => name)
 }
 
-/** By table, for two indexes of one table cannot be built at once; the largest first, so that the last to end is a small one. */
+/**
+ * The dropped indexes by table, since two indexes of one table cannot be built at once. Largest table first, so that
+ * the build that ends last is a small one.
+ */
 async function droppedIndexes(db: DatabasePool): Promise<[DroppedIndex, ...DroppedIndex[]][]> {
   const { rows } = await db.query<DroppedIndex>(
     `select name, "table", definition, "isUnique", "isConstraint" from bulk_index

@@ -1,4 +1,4 @@
 /** How many parts of a step run side by side. */
 
-/** The most jobs: each is a connection, and a build has parallel workers of its own. */
+/** The most jobs. Each job is a connection, and an index build has parallel workers of its own. */
 export const JOBS_MAX = 64

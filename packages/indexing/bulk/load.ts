@@ -1,7 +1,7 @@
 /**
- * What a batch writes while loading: records, tombstones, memories, the rows of each record, and notifications that follow from the record alone. Not yet:
- * duplicates, counters, verdicts on posts and who hears of them. The decisions are those of every batch, so any order of arrival
- * still ends in the same records.
+ * What a batch writes while loading: records, tombstones, facts, the rows of each record, and notifications that follow
+ * from the record alone. It leaves out duplicates, counters, verdicts on posts, and notifications of posts. The
+ * decisions are those of every batch, so any order of arrival still ends in the same records.
  */
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import type { Transaction } from '@sluice/database/transaction.ts'
@@ -13,7 +13,10 @@ import { rememberEnded, rememberFacts } from '../remember.ts'
 import { goingOf, removeRows } from '../remove.ts'
 import { writtenOf, type Past } from '../version.ts'
 
-/** Writes what was decided for a batch, in its transaction. @param folded versions that others of the same batch supersede */
+/**
+ * Writes what was decided for a batch, in its transaction.
+ * @param folded versions that later versions of the same batch supersede
+ */
 export async function writeLoading(
   tx: Transaction,
   collections: CollectionSet,
@@ -21,7 +24,7 @@ export async function writeLoading(
   folded: readonly Past[],
 ): Promise<void> {
   const ended = await rememberFacts(tx, collections, decided, folded)
-  // Nothing has been counted yet.
+  // Nothing has been counted yet, so the changes of counters are dropped.
   await removeRows(tx, collections, goingOf([...decided.removed, ...decided.replaced], folded), new Deltas())
   writeRecords(tx, decided)
   const notices = new NotificationBatch()

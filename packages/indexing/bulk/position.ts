@@ -1,8 +1,8 @@
-/** How far the end of a bulk load has come, step by step: what a later run goes on from. */
+/** How far the end of a bulk load has come, step by step. A later run goes on from there. */
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import { build, firstRowOf, rowsOf } from '@sluice/database/typed.ts'
 
-/** Not a step: since when the posts are derived. Its position is a transaction. */
+/** Not a step: its position is the oldest transaction (xid) that was running when the step `posts` began. */
 export const SINCE = 'since'
 
 export async function isBegun(db: DatabasePool, name: string): Promise<boolean> {
@@ -13,7 +13,7 @@ export async function isDone(db: DatabasePool, name: string): Promise<boolean> {
   return (await stepOf(db, name))?.done === true
 }
 
-/** Where to go on; undefined when it is done. */
+/** Where to go on. Undefined: the step is done. */
 export async function positionOf(db: DatabasePool, name: string): Promise<string | undefined> {
   const step = await stepOf(db, name)
   return step?.done ? undefined : (step?.position ?? '')

@@ -1,11 +1,14 @@
 /**
- * Derives what loading left out: the columns of records that depend on others, and who hears of them. Only of those on which something may hang (`derivable`), page by page in the order
- * of their URIs, as the live path derives again what it has found.
+ * Derives what loading left out: the columns of records that depend on other records, and who is notified of them. Only
+ * records that may have something to derive are derived (`derivable`), page by page in the order of their URIs, as the
+ * live path derives records again.
  *
- * While that goes on batches judge by what has not been derived yet, and so do pages. Whoever derives a record later goes on from it when it changes. What is gone by then, or is one of those that are left
- * out, nobody derives, and what hung on it was judged by what it never was: so in the end it goes on from all that has ended since this began.
+ * Meanwhile batches and other pages judge by records that are not derived yet. If such a record is derived later and
+ * changes, the walk goes on below it. But a record that is gone by then, or that is left out, is derived by nobody, and
+ * what hung on it was judged by a value that it never had. So at the end the walk goes on below every record of which a
+ * version has ended since this began.
  *
- * What is further down than one goes is put off, and settled beside the data path like what batches put off.
+ * What lies further down than one walk goes is put off, and settled beside the data path, like what batches put off.
  */
 import type { Collection } from '@sluice/collections/define.ts'
 import type { DatabasePool, Session } from '@sluice/database/pool.ts'
@@ -18,16 +21,20 @@ import { JOBS_MAX } from './jobs.ts'
 import { isBegun, positionOf, savePosition, SINCE } from './position.ts'
 import type { StepContext } from './step.ts'
 
-/** As it is called in `finish.ts`. */
+/** The name of the step in `finish.ts`. */
 const STEP = 'posts'
 
-/** Rows that are read at a time, for each job; about half of them are derived. */
+/** How many rows are read at a time for each job; about half of them are derived. */
 const PAGE_ROWS = 2_000
 
-/** Derives in every collection that does. Cut short it is called again, and goes on. @throws TransientError, FatalError, or the signal's reason between two pages */
+/**
+ * Derives in every collection with derived columns. If it is interrupted, it can be called again, and goes on.
+ * @throws TransientError, FatalError, or the signal's reason between two pages
+ */
 export async function deriveAll(context: StepContext): Promise<void> {
   const { db, collections, jobs } = context
-  // The statements are those of the data path. Planned when `gated_reply` was empty, one of them read all of it for each thousand posts, and compared each row with each of them.
+  // The statements are those of the data path. Planned while `gated_reply` was empty, one of them read all of it for
+  // each thousand posts, and compared each row with each post.
   await using byKey = db.alike({ byKey: true, size: jobs })
   const begin = await beginOf(db)
   for (const plugin of collections.plugins) {
@@ -38,9 +45,12 @@ export async function deriveAll(context: StepContext): Promise<void> {
 }
 
 interface Begin {
-  /** The oldest transaction that was running when this was called for the first time. */
+  /** The oldest transaction (xid) that was running when this was called for the first time. */
   oldest: string
-  /** An older build had begun. From when on that ran nobody knows, so all is done again, and gone on from though it does not change. */
+  /**
+   * An older build began this step, and nobody knows since when it ran. So all posts are derived again, and the walk
+   * goes on also below those that do not change.
+   */
   isAnew: boolean
 }
 
@@ -64,7 +74,9 @@ async function oldestNow(session: Session): Promise<string> {
 
 const OLDEST = { name: 'oldest-xid', text: `select pg_snapshot_xmin(pg_current_snapshot())::text as oldest` }
 
-/** As far as is known of a moment of which only that is: nothing since was seen. */
+/**
+ * The snapshot of a moment of which only the oldest running transaction is known: nothing since then counts as seen.
+ */
 function sinceOldest(oldest: string): Moment {
   return { next: oldest, running: [] }
 }
@@ -76,7 +88,8 @@ async function derivePages(
   { oldest, isAnew }: Begin,
 ): Promise<void> {
   const name = `${STEP} ${plugin.nsid}`
-  // The page that was under way when this was cut short, of a run with as many jobs as may be: what it has changed does not change again.
+  // The page that was under way at an interruption, of a run with as many jobs as may be. What that run changed does
+  // not change again, so the walk goes on below all of its posts.
   const begun = await isBegun(db, name)
   let resumed = isAnew ? Infinity : begun ? PAGE_ROWS * JOBS_MAX : 0
   if (!begun) await savePosition(db, name, '', false)
@@ -95,7 +108,10 @@ async function derivePages(
   }
 }
 
-/** From each record of the collection of which a version has ended since then, whatever stands there now. */
+/**
+ * Goes on below each record of the collection of which a version has ended since then, whatever the index holds there
+ * now.
+ */
 async function goOnFromEnded(
   { db, collections, signal, onProgress }: StepContext,
   byKey: DatabasePool,
@@ -108,7 +124,7 @@ async function goOnFromEnded(
     signal.throwIfAborted()
     const { rows } = await byKey.query<{ uri: string }>(ENDED, [after, nsid, oldest, ENDED_AT_ONCE])
     const uris = rows.map(({ uri }) => uri)
-    // This page may have been under way before, too.
+    // An earlier run may have been interrupted in this page, too.
     const { beyond } = await deriveOnward(byKey, collections, uris, { found: sinceOldest(oldest), resumes: true })
     await putOff(byKey, beyond)
     after = uris.length < ENDED_AT_ONCE ? undefined : uris.at(-1)
@@ -119,7 +135,7 @@ async function goOnFromEnded(
 
 const ENDED_AT_ONCE = 1_000
 
-/** In one pass over all that is remembered, in the order of the primary key. */
+/** One pass over `past_fact`, in the order of its primary key. */
 const ENDED = {
   name: 'ended-since',
   text: `
@@ -131,7 +147,7 @@ interface Page {
   /** How many rows were looked at, and the last of them. */
   rows: number
   last: string
-  /** Those that are to be derived. */
+  /** URIs of the records to derive. */
   uris: string[]
 }
 

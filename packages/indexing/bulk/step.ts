@@ -1,10 +1,10 @@
-/** What a step of the end of a bulk load works with, and how it tells how far it is. */
+/** What a step of the end of a bulk load works with, and how it reports how far it is. */
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 
 export interface FinishProgress {
   step: string
-  /** Where it is: an index, a key, a URI. */
+  /** How far it is: an index, a key, a URI. */
   at: string
 }
 
@@ -15,6 +15,6 @@ export interface StepContext {
   collections: CollectionSet
   signal: AbortSignal
   onProgress: OnProgress
-  /** Parts of the step side by side. */
+  /** How many parts of the step run side by side. */
   jobs: number
 }

@@ -1,4 +1,7 @@
-/** The form of an allowed difference: when it applies is a predicate over both databases, so that it explains this difference and no other. */
+/**
+ * The form of an allowed difference. A predicate over both databases decides when it applies, so that it explains its
+ * own difference and no other.
+ */
 import { didOfUri } from '@sluice/events/stream-event.ts'
 import type { Difference } from './compare.ts'
 import type { Happened } from './happened.ts'
@@ -10,7 +13,7 @@ export interface Allowance {
   tables: readonly TableName[]
   /** What the official indexer does. */
   theirs: string
-  /** What ours does, and why. */
+  /** What our indexer does, and why. */
   ours: string
   explains(difference: Difference, both: Both): boolean
 }
@@ -27,12 +30,12 @@ export class Both {
     this.happened = happened
   }
 
-  /** The record lives in both. */
+  /** Whether the record lives in both databases. */
   lives(uri: unknown): boolean {
     return [this.official, this.ours].every((side) => side.at('record', String(uri)).length > 0)
   }
 
-  /** The record is in neither. */
+  /** Whether the record is in neither database. */
   gone(uri: unknown): boolean {
     return [this.official, this.ours].every((side) => side.at('record', String(uri)).length === 0)
   }
@@ -45,20 +48,20 @@ export class Both {
     return this.happened.removed.has(String(uri))
   }
 
-  /** Whether the account was deleted; of a record, whether its account was. */
+  /** Whether the account was deleted; for a record, whether its account was. */
   accountDeleted(didOrUri: unknown): boolean {
     const text = String(didOrUri)
     return this.happened.deleted.has(text.startsWith('at://') ? didOfUri(text) : text)
   }
 
-  /** What the record says; `record` itself is compared too. */
+  /** The record's content, from our database; the table `record` itself is compared too. */
   content(uri: unknown): Record<string, unknown> {
     const [row] = this.ours.at('record', String(uri))
     return row ? (JSON.parse(row.json as string) as Record<string, unknown>) : {}
   }
 }
 
-/** Tables in which one pair has one row, with the columns that make the pair. */
+/** Tables in which each pair of values has one row, with the columns that make the pair. */
 export const PAIRS = {
   like: ['creator', 'subject'],
   repost: ['creator', 'subject'],
@@ -72,7 +75,7 @@ export const PAIRS = {
 export type PairTable = keyof typeof PAIRS
 export const PAIR_TABLES = Object.keys(PAIRS) as PairTable[]
 
-/** The row that holds a pair, and its table, when the record `uri` holds one in `side`. */
+/** The row by which the record `uri` holds a pair in `side`, and its table; undefined if it holds none. */
 export function holderRow(side: Tables, uri: unknown): { table: PairTable; row: Row } | undefined {
   for (const table of PAIR_TABLES) {
     const [row] = side.at(table, String(uri))
@@ -81,17 +84,17 @@ export function holderRow(side: Tables, uri: unknown): { table: PairTable; row: 
   return undefined
 }
 
-/** Who holds the same pair in `side`. */
+/** The row that holds the same pair in `side`. */
 export function holderOf(side: Tables, { table, row }: { table: PairTable; row: Row }): Row | undefined {
   return side.all(table).find((other) => PAIRS[table].every((column) => other[column] === row[column]))
 }
 
-/** A difference in one of `columns` of a row that both have. */
+/** The difference, if it is in one of `columns` of a row that both sides have. */
 export function changed(difference: Difference, ...columns: readonly string[]) {
   return difference.kind === 'column' && columns.includes(difference.column) ? difference : undefined
 }
 
-/** The row that one side alone has. */
+/** The row, if one side alone has it. */
 export function lone(difference: Difference): Row | undefined {
   if (difference.kind === 'column') return undefined
   return difference.kind === 'only ours' ? difference.ours : difference.official

@@ -1,4 +1,4 @@
-/** Allowed differences in what is left of accounts that were deleted. */
+/** Allowed differences in what remains of deleted accounts. */
 import { changed, type Allowance, type Both } from './allowance.ts'
 import type { Difference } from './compare.ts'
 import { areRight, countersOf, valuesOf } from './counts.ts'

@@ -1,4 +1,4 @@
-/** Allowed differences in who of several records that say the same has the row. */
+/** Allowed differences in which of several records that say the same has the row. */
 import { holderOf, holderRow, lone, PAIR_TABLES, type Allowance, type Both } from './allowance.ts'
 import type { Difference } from './compare.ts'
 
@@ -58,7 +58,7 @@ export const duplicateAllowances: readonly Allowance[] = [
   },
 ]
 
-/** The pair is held in both, by different records, ours the lower one. */
+/** Whether both sides hold the pair by different records, and ours has the lower URI. */
 function isOtherHolder(difference: Difference, { official, ours }: Both): boolean {
   const { kind, table, key } = difference
   if (kind === 'column') {
@@ -79,14 +79,17 @@ function isOtherHolder(difference: Difference, { official, ours }: Both): boolea
   return false
 }
 
-/** The official indexer has it waiting for a record that is gone. */
+/** Whether the record waits, in the official database, for a record that is gone. */
 function isOrphan({ kind, key }: Difference, both: Both): boolean {
   if (kind === 'only official') return false
   const [waiting] = both.official.at('duplicate_record', key)
   return waiting !== undefined && both.wasRemoved(waiting.duplicateOf)
 }
 
-/** The official indexer has it waiting for a record that was edited and says something else; what it says itself, nobody holds there. */
+/**
+ * Whether the record waits, in the official database, for a record that an edit made say something else. Nobody holds
+ * there what the waiting record says.
+ */
 function isForsaken({ kind, table, key }: Difference, { official, ours, happened }: Both): boolean {
   const [waiting] = official.at('duplicate_record', key)
   const holder = waiting && holderRow(official, waiting.duplicateOf)

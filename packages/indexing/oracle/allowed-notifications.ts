@@ -134,19 +134,22 @@ export const notificationAllowances: readonly Allowance[] = [
 
 const EDITABLE = /\/app\.bsky\.(?:feed\.(?:like|repost)|graph\.follow|actor\.profile)\//
 
-/** The record as it stands gives no reason for it, or it stands twice. */
+/** Whether the current version of the record gives no reason for the notification, or the notification exists twice. */
 function isOutdated(row: Row, key: string, both: Both): boolean {
   if (row.reason === 'starterpack-joined' && both.official.at('notification', key).length > 1) return true
   const { subject, via, joinedViaStarterPack } = both.content(row.recordUri)
   if (!both.lives(row.recordUri)) return row.reason === 'starterpack-joined'
   const about = [subject, via, joinedViaStarterPack].map((ref) => (ref as { uri?: string } | undefined)?.uri ?? ref)
   if (!about.includes(row.reasonSubject ?? row.did)) return true
-  // Written again after its thread was muted.
+  // Or the record was written again after the thread was muted.
   const [post] = both.ours.at('post', String(row.reasonSubject))
   return both.happened.muted.has(`${String(row.did)} ${String(post?.replyRoot ?? row.reasonSubject)}`)
 }
 
-/** Ours are those of the last version: that it was made, and that it ended when it is gone. */
+/**
+ * Whether the difference is about an edited verification. Ours has the notifications of its last version: that it was
+ * made, and, when it is gone, that it ended.
+ */
 function isOfEditedVerification(difference: Difference, both: Both): boolean {
   const row = difference.kind === 'only official' ? difference.official : difference.ours
   const { reason, did, recordUri, recordCid } = row

@@ -145,7 +145,7 @@ export const rowAllowances: readonly Allowance[] = [
   },
 ]
 
-/** Whether the reply, or one above it, answers a record of another collection. */
+/** Whether the reply, or a reply above it, answers a record of another collection. */
 function hangsOnNoPost(side: Tables, uri: string): boolean {
   let at: string | null | undefined = uri
   for (let height = 0; typeof at === 'string' && height < 20; height++) {

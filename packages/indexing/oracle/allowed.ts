@@ -1,4 +1,7 @@
-/** Everything in which our index may differ from that of the official AppView's indexer, each with its reason; `docs/differences.md` is written from this list. */
+/**
+ * All allowed differences between our index and that of the official AppView's indexer, each with its reason.
+ * `docs/differences.md` is written from this list.
+ */
 import type { Allowance, Both } from './allowance.ts'
 import { accountAllowances } from './allowed-accounts.ts'
 import { duplicateAllowances } from './allowed-duplicates.ts'
@@ -19,7 +22,7 @@ export interface Judged {
   used: Map<string, number>
 }
 
-/** The first allowance that explains a difference counts. */
+/** Judges differences. The first allowance that explains a difference counts. */
 export function judge(differences: readonly Difference[], both: Both): Judged {
   const judged: Judged = { unexplained: [], used: new Map() }
   for (const difference of differences) {

@@ -1,8 +1,10 @@
 /**
- * The same questions to two AppViews: profiles, feeds, threads, timelines, notifications, lists, likes, follows, search, as different people and as nobody.
+ * Asks two AppViews the same questions: profiles, feeds, threads, timelines, notifications, lists, likes, follows,
+ * search; as different people, and without an account.
  *
- * Followers that the viewer knows come in no order, so they are compared as sets; the AppView gives up on them after 100 ms, so answers that differ are asked
- * for again. Notifications are ordered by their time alone: those of one time are compared as a set.
+ * The followers that a viewer knows come in no order, so they are compared as sets. The AppView gives up on them after
+ * 100 ms, so a question whose answers differ is asked again. Notifications are ordered by their time alone, so those of
+ * the same time are compared as a set.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Tables } from './tables.ts'
@@ -10,13 +12,13 @@ import type { Tables } from './tables.ts'
 export interface Question {
   method: string
   params: Readonly<Record<string, string | readonly string[]>>
-  /** Who asks; absent: nobody. */
+  /** Who asks. Absent: somebody who is not signed in. */
   viewer?: string
 }
 
 type Anonymous = Omit<Question, 'viewer'>
 
-/** So many accounts are asked about one by one. */
+/** How many accounts are asked about one by one. */
 const ACTORS = 6
 
 const AUTHOR_FEED_FILTERS = [
@@ -27,7 +29,7 @@ const AUTHOR_FEED_FILTERS = [
   'posts_with_video',
 ]
 
-/** What there is to ask about these rows, for each of `viewers`. */
+/** The questions that these rows allow, for each of `viewers`. */
 export function questions(rows: Tables, viewers: readonly string[]): Question[] {
   const dids = rows.all('actor').map(({ did }) => String(did))
   const uris = (table: Parameters<Tables['all']>[0], column: string, count: number): string[] =>
@@ -67,7 +69,7 @@ export function questions(rows: Tables, viewers: readonly string[]): Question[] 
   ]
   const answerable = asked.filter(({ params }) => Object.values(params).every((value) => value.length > 0))
   return [
-    // Nobody sees what anybody sees, less what hangs on the viewer: some questions will do.
+    // Without a viewer an answer lacks only what depends on the viewer, so a third of the questions is enough.
     ...answerable.filter((_, i) => i % 3 === 0),
     ...viewers.flatMap((viewer) => [...answerable, ...ofViewer(viewer, dids)].map((q) => ({ ...q, viewer }))),
   ]
@@ -106,15 +108,18 @@ function ofViewer(viewer: string, dids: readonly string[]): Anonymous[] {
 }
 
 export interface Asked {
-  /** What was answered with something, by method. */
+  /** How many questions were answered with status 200, by method. */
   answered: Map<string, number>
-  /** Questions whose answers differ, with where they begin to. */
+  /** Questions whose answers differ, with the part where they begin to differ. */
   different: { question: Question; official: string; ours: string }[]
 }
 
 const TRIES = 4
 
-/** @param labeler the DID whose labels are asked for */
+/**
+ * Asks both AppViews, and compares their answers.
+ * @param labeler the DID of the labeler whose labels are asked for
+ */
 export async function ask(
   [officialUrl, ourUrl]: readonly [string, string],
   asked: readonly Question[],
@@ -153,7 +158,7 @@ async function answer(url: string, { method, params, viewer }: Question, labeler
         : value.map((item): [string, string] => [name, item]),
     ),
   )
-  // The program takes its administrator's word for who asks.
+  // The AppView accepts its administrator's statement of who asks.
   const as = viewer && { authorization: `Basic ${btoa('admin:admin-pass')}`, 'appview-as-did': viewer }
   const headers = { 'atproto-accept-labelers': labeler, ...as }
   const response = await fetch(`${url}/xrpc/app.bsky.${method}?${query.toString()}`, { headers })
@@ -162,7 +167,7 @@ async function answer(url: string, { method, params, viewer }: Question, labeler
   return `${response.status} ${JSON.stringify(comparable)}`
 }
 
-/** What comes in no order, in an order. */
+/** Sorts the parts of an answer that come in no order. */
 function unordered(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(unordered)
   if (typeof value !== 'object' || value === null) return value

@@ -1,6 +1,7 @@
 /**
- * What the indexer does beside the data path, for a comparison: deletions that were reported are carried out, and handles are written as a directory said they were at that
- * moment. (In production services confirm both; here the PDS that deleted the account is known.)
+ * Does, for a comparison, what the indexer does beside the data path: purges accounts whose deletion was reported, and
+ * writes handles as a directory had them at that moment. (In production services confirm both. Here the PDS that
+ * deleted the account is known.)
  */
 import type { Network } from '@sluice/sandbox/network.ts'
 import type { Index } from '../apply-batch.ts'
@@ -8,7 +9,7 @@ import { claimDeletions } from '../deletion-queue.ts'
 import { claimChecks, settleChecks } from '../handles.ts'
 import { purgeAccount } from '../purge.ts'
 
-/** Verified handles by DID, as they were at one moment. */
+/** By DID, the verified handles at one moment. */
 export type Handles = ReadonlyMap<string, string | null>
 
 /** Asks the directory what handle an account claims, and the PDS whether the handle says the same. */
@@ -23,7 +24,7 @@ export async function lookUpHandles({ plcUrl, pds }: Network, dids: readonly str
   return new Map(await Promise.all(found))
 }
 
-/** Purges what was reported deleted, then settles every handle that waits to be checked. */
+/** Purges accounts that were reported deleted, then settles every handle that waits to be checked. */
 export async function workBeside(index: Index, handles: Handles): Promise<void> {
   const now = new Date(Date.now() + 60_000).toISOString()
   const until = new Date(Date.now() + 3_600_000).toISOString()

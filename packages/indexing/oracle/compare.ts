@@ -1,4 +1,7 @@
-/** What stands in one database and not in the other: whole rows by key, and columns of rows that both have. Nothing is left out here; what may differ, `allowed.ts` says. */
+/**
+ * Compares two databases: rows by key that only one of them has, and columns of rows that both have. Nothing is left
+ * out here; `allowed.ts` says what may differ.
+ */
 import { TABLE_NAMES, type Row, type TableName, type Tables } from './tables.ts'
 
 export type Difference =
@@ -29,7 +32,7 @@ function compareRow(table: TableName, key: string, official: Row, ours: Row): Di
     .map((column) => ({ kind: 'column', table, key, column, official, ours }))
 }
 
-/** One line a person can read. */
+/** Describes a difference in one line for a person. */
 export function describeDifference(difference: Difference): string {
   const { table, key, kind } = difference
   if (kind === 'column') {

@@ -1,6 +1,7 @@
 /**
- * One network, two indexes: the official indexer, fed by the PDS as things happen, strictly one event after the other; and ours, fed afterwards from a recording of the
- * same frames. The rows of both are read at the same points of the history.
+ * One network, two indexes. The official indexer is fed by the PDS as things happen, strictly one event after the
+ * other. Ours is fed afterwards from a recording of the same frames. The rows of both are read at the same points of
+ * the history.
  */
 import { DatabasePool } from '@sluice/database/pool.ts'
 import type { StreamEvent } from '@sluice/events/stream-event.ts'
@@ -20,7 +21,7 @@ export interface ComparisonOptions {
   seed: number
   /** An empty database, for the official AppView and the labeler. */
   officialUrl: string
-  /** One with our schema. */
+  /** A database with our schema. */
   ourUrl: string
   redisUrl: string
 }
@@ -28,17 +29,17 @@ export interface ComparisonOptions {
 export interface Compared {
   /** Both databases at each stage. */
   stages: Both[]
-  /** What our indexer refused, and what the official one could not handle. */
+  /** Records that our indexer refused, and versions that the official one could not handle. */
   refused: Refused[]
   failed: OfficialFailure[]
-  /** What ours was fed, and in how many batches. */
+  /** The events that our indexer was fed, and in how many batches. */
   events: StreamEvent[]
   batches: number
-  /** What ours was not fed, because the official indexer itself failed at it. */
+  /** Events that our indexer was not fed, because the official indexer itself failed at them. */
   left: StreamEvent[]
 }
 
-/** What is to be done to our database after so many frames. */
+/** An action on our database after so many frames. */
 interface Mark {
   frame: number
   act(feeder: Feeder): Promise<void>
@@ -83,7 +84,7 @@ export class Comparison implements AsyncDisposable {
     this.#stack = rest.stack
   }
 
-  /** Boots the network and the AppView; from now on everything is recorded. */
+  /** Starts the network and the AppView. From now on everything is recorded. */
   static async start({ seed, officialUrl, ourUrl, redisUrl }: ComparisonOptions): Promise<Comparison> {
     await using stack = new AsyncDisposableStack()
     const network = stack.use(await startNetwork({ labelerDatabaseUrl: officialUrl }))
@@ -95,12 +96,12 @@ export class Comparison implements AsyncDisposable {
     return new Comparison({ network, appview, official, ours }, { seed, recording, stack: stack.move() })
   }
 
-  /** Resolves when everything so far is indexed there and recorded here. */
+  /** Resolves when the official AppView has indexed everything so far, and the recording has it. */
   async settled(): Promise<void> {
     await Promise.all([this.appview.caughtUp(), this.#recording.caughtUp()])
   }
 
-  /** The rows of both at this moment will be compared. */
+  /** Marks a stage: the rows of both databases at this moment will be compared. */
   async stage(): Promise<void> {
     await this.settled()
     const theirs = await Tables.read(this.official)
@@ -115,7 +116,7 @@ export class Comparison implements AsyncDisposable {
     })
   }
 
-  /** From now on `did` hears nothing of the thread of `uri`. */
+  /** Mutes the thread of `uri` for `did`, in both databases. */
   async muteThread(did: string, uri: string): Promise<void> {
     await this.settled()
     const row = [uri, did, new Date().toISOString()]
@@ -126,7 +127,10 @@ export class Comparison implements AsyncDisposable {
     })
   }
 
-  /** Copies what only the AppView's own programs write (labels, mutes, tags, verifiers, handles set by hand) to our database, as it is there now. */
+  /**
+   * Copies to our database what only the AppView's own programs write (labels, mutes, tags, verifiers, handles set by
+   * hand), as it is now.
+   */
   async copyPrivate(): Promise<void> {
     await this.settled()
     const tables = await Promise.all(
@@ -140,7 +144,7 @@ export class Comparison implements AsyncDisposable {
     })
   }
 
-  /** Ends the recording with a last stage, and feeds our index from it. */
+  /** Ends the recording with a last stage, then feeds our index from it. */
   async finish(labels: readonly PublishedLabel[]): Promise<Compared> {
     await this.stage()
     const failed = this.appview.errors.map(failureOf)
@@ -151,7 +155,7 @@ export class Comparison implements AsyncDisposable {
       await mark.act(feeder)
       at = mark.frame
     }
-    // Nobody in the official AppView writes labels; in production another program does.
+    // The official indexer writes no labels; in production another program does.
     const events = labels.map((label) => ({ type: 'label' as const, label }))
     for (const db of [this.ours, this.official]) await applyLabels(db, events)
     const { refused, batches, left } = feeder
@@ -173,7 +177,10 @@ interface Rest {
   stack: AsyncDisposableStack
 }
 
-/** @throws the error, when it is none of those that are understood */
+/**
+ * Classifies an error of the official indexer.
+ * @throws the error itself, if it is none of the known ones
+ */
 function failureOf(error: Error): OfficialFailure {
   const { cause, event } = error as Error & { cause?: Error; event?: { uri?: { toString(): string }; rev?: string } }
   const reason = reasonOf(cause)

@@ -1,4 +1,4 @@
-/** Counters against the rows that they count, in either database. */
+/** Compares counters with the rows that they count, in either database. */
 import type { Difference } from './compare.ts'
 import type { Row, TableName, Tables } from './tables.ts'
 
@@ -32,13 +32,13 @@ export function countersOf(difference: Difference): string[] {
   return Object.keys(COUNTS[difference.table as keyof typeof COUNTS]).filter((column) => row[column] !== 0)
 }
 
-/** What `side` has in each of these counters. */
+/** The values of these counters in `side`. */
 export function valuesOf({ table, key }: Difference, side: Tables, columns: readonly string[]): number[] {
   const [row] = side.at(table, key) as (Row | undefined)[]
   return columns.map((column) => Number(row?.[column] ?? 0))
 }
 
-/** Whether `side` has in these counters what its rows say. */
+/** Whether these counters in `side` equal what its rows say. */
 export function areRight(difference: Difference, side: Tables, columns: readonly string[]): boolean {
   const recount: Record<string, Recount> = COUNTS[difference.table as keyof typeof COUNTS]
   const values = valuesOf(difference, side, columns)

@@ -1,4 +1,4 @@
-/** `docs/differences.md`, as the list of allowances says it. Pure. */
+/** Makes the text of `docs/differences.md` from the list of allowances. Pure. */
 import type { Allowance } from './allowance.ts'
 import { accountAllowances } from './allowed-accounts.ts'
 import { duplicateAllowances } from './allowed-duplicates.ts'

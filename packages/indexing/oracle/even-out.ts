@@ -1,12 +1,12 @@
 /**
- * Makes our rows those of the official database where they differ, so that answers can be compared that depend on rows which are allowed to differ. Only ever called with
- * differences that have been explained.
+ * Makes our rows equal to those of the official database where they differ. Then answers can be compared that depend on
+ * rows which are allowed to differ. Called only with differences that have been explained.
  */
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import type { Difference } from './compare.ts'
 import { KEYS, type Row, type TableName } from './tables.ts'
 
-/** What stands in the way of a unique key goes first. */
+/** Rows that may stand in the way of a unique key are removed first. */
 const ORDER: readonly Difference['kind'][] = ['only ours', 'column', 'only official']
 
 export async function evenOut(db: DatabasePool, differences: readonly Difference[]): Promise<void> {

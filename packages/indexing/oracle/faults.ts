@@ -1,22 +1,28 @@
-/** Faults that an indexer could make, planted one by one in a faithful copy: what share of them is noticed says how much a comparison that finds nothing is worth. */
+/**
+ * Plants faults that an indexer could make, one by one, in a faithful copy. The share of faults that is noticed tells
+ * how much a comparison without differences is worth.
+ */
 import { Both } from './allowance.ts'
 import { judge } from './allowed.ts'
 import { compare } from './compare.ts'
 import { KEYS, TABLE_NAMES, type Row, type TableName } from './tables.ts'
 
-/** When things were indexed may differ for whole tables. */
+/** Columns that may differ for whole tables: when records were indexed. */
 const TIMES = ['indexedAt', 'deletedAt']
-/** So many rows of each table are tried. */
+/** How many rows of each table are tried. */
 const ROWS = 6
 
 export interface Noticed {
   planted: number
-  /** Table, and column or "a row", of which no fault was noticed. */
+  /** Tables with a column or "a row", of which no planted fault was noticed. */
   never: string[]
   missed: number
 }
 
-/** Takes the official rows for ours, spoils one row or one column at a time, and looks whether the difference would be explained away. */
+/**
+ * Uses a copy of the official rows as ours, changes one row or one column at a time, and checks whether an allowance
+ * would explain the difference away.
+ */
 export function plantFaults({ official, happened }: Both): Noticed {
   const noticed: Noticed = { planted: 0, never: [], missed: 0 }
   for (const table of TABLE_NAMES) {

@@ -1,4 +1,4 @@
-/** Our side of a comparison: events in batches of random sizes, and a note of all that happened. */
+/** Our side of a comparison: feeds events in batches of random sizes, and notes all that happened. */
 import { collections } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
@@ -15,21 +15,22 @@ export interface OfficialFailure {
   uri: string
   rev: string
   /**
-   * The record fails its lexicon, names what is not its owner's, or names its thread by handle; or the indexer itself failed: at an insert of no rows, a text with NUL, an edit
-   * after which the record says what another one says already.
+   * Either the record fails its lexicon, names what is not its owner's, or names its thread by handle. Or the official
+   * indexer itself failed: at an insert of no rows, a text with NUL, an edit after which the record says what another
+   * one says already.
    */
   reason: (typeof REFUSALS)[number] | OwnFailure
 }
 type OwnFailure = (typeof OWN_FAILURES)[number]
 const OWN_FAILURES = ['empty insert', 'nul', 'edited into a duplicate'] as const
-/** Those for which ours refuses the record too. */
+/** The reasons for which our indexer refuses the record too. */
 export const REFUSALS = ['invalid', 'wrong owner', 'named by handle'] as const
 
 export class Feeder {
   readonly happened = new Happened()
   readonly refused: Refused[] = []
   readonly events: StreamEvent[] = []
-  /** Events that were kept from our index. */
+  /** Events that were not fed to our index. */
   readonly left: StreamEvent[] = []
   batches = 0
   readonly #random: Random
@@ -38,8 +39,9 @@ export class Feeder {
   readonly #dropped: ReadonlySet<string>
 
   /**
-   * @param failed versions that the official indexer dropped because it failed itself are kept from ours too: everything that hangs on it can be compared then. That ours
-   * indexes it is shown by a test of its own.
+   * @param failed versions that the official indexer gave up on. Those that it dropped because it failed itself are not
+   * fed to our index either, so that everything that hangs on them can be compared. Tests of their own show that ours
+   * indexes them
    */
   constructor(db: DatabasePool, seed: number, failed: readonly OfficialFailure[]) {
     this.#random = new Random(seed)
@@ -54,7 +56,7 @@ export class Feeder {
   async apply(recorded: readonly StreamEvent[]): Promise<void> {
     const isDropped = (event: StreamEvent): boolean =>
       'rkey' in event && this.#dropped.has(`${uriOf(event)} ${event.rev}`)
-    // The head moves there all the same.
+    // The official indexer moves the head all the same, so ours gets an event of the head alone.
     const events = recorded.map((event) => ('rkey' in event && isDropped(event) ? headOf(event) : event))
     this.left.push(...recorded.filter(isDropped))
     for (let at = 0; at < events.length;) {
@@ -67,7 +69,7 @@ export class Feeder {
     this.#fed(events)
   }
 
-  /** Carries out what waits beside the data path. */
+  /** Does the work that waits beside the data path. */
   async settle(handles: Handles): Promise<void> {
     await workBeside(this.#index, handles)
   }

@@ -1,25 +1,25 @@
-/** What the events said, in their order: what is left of it in the rows does not tell whether something was edited, or came late. */
+/** What the events said, in their order. The rows alone do not tell whether something was edited, or came late. */
 import { uriOf, type StreamEvent } from '@sluice/events/stream-event.ts'
 
 interface Life {
-  /** Revs of the first version that could be indexed, since the record was last deleted, and of the last one. */
+  /** The rev of the first version that could be indexed since the record was last deleted, and of the last version. */
   first: string
   last: string
   isGone: boolean
-  /** How many could be indexed. */
+  /** How many versions could be indexed. */
   versions: number
-  /** What the last one answers, and what any of them answered. */
+  /** The parent that the last version answers, and those that any version answered. */
   parent: string | undefined
   parents: readonly string[]
-  /** What the last one is about. */
+  /** The thread and the subject of the last version. */
   root: string | undefined
   subject: unknown
   cid: string
-  /** The contents of all. */
+  /** The CIDs of all versions. */
   cids: readonly string[]
-  /** The last one says what one before it said. */
+  /** The last version has the content of an earlier one. */
   rewritten: boolean
-  /** Who says what of whom: two records with the same pair are duplicates. */
+  /** Who says what of whom. Two records with the same pair are duplicates. */
   pair: string
 }
 
@@ -30,16 +30,19 @@ interface Referring {
 }
 
 export class Happened {
-  /** Records that were written again, and that were deleted, by URI. */
+  /** By URI, records that were written again, and records that were deleted. */
   readonly edited = new Set<string>()
   readonly removed = new Set<string>()
   /** Accounts that were deleted. */
   readonly deleted = new Set<string>()
-  /** Who muted which thread: DID and URI. */
+  /** Muted threads, as `DID URI`. */
   readonly muted = new Set<string>()
   readonly #lives = new Map<string, Life>()
 
-  /** @param refused URI and rev of the versions that could not be indexed */
+  /**
+   * Notes events.
+   * @param refused URI and rev of the versions that could not be indexed
+   */
   note(events: readonly StreamEvent[], refused: ReadonlySet<string>): void {
     for (const event of events) {
       if (event.type === 'account' && event.status === 'deleted') this.deleted.add(event.did)
@@ -87,7 +90,7 @@ export class Happened {
     if (life) this.#lives.set(uri, { ...life, isGone: true })
   }
 
-  /** As it is now; later events do not change it. */
+  /** A copy of the present state, which later events do not change. */
   copy(): Happened {
     const copy = new Happened()
     for (const set of ['edited', 'removed', 'deleted', 'muted'] as const)
@@ -101,7 +104,7 @@ export class Happened {
     return this.#lives.get(uri)?.root ?? uri
   }
 
-  /** The last version of a record that could be indexed, of one that is gone too. */
+  /** The last version of a record that could be indexed, also if the record is gone. */
   lastOf(uri: unknown): Pick<Life, 'parent' | 'subject' | 'cid' | 'rewritten'> | undefined {
     return this.#lives.get(String(uri))
   }
@@ -112,18 +115,18 @@ export class Happened {
     return pair !== undefined && [...this.#lives].some(([other, life]) => other !== uri && life.pair === pair)
   }
 
-  /** Whether two records say the same of the same. */
+  /** Whether two records say the same. */
   saysTheSame(uri: string, other: string): boolean {
     const pair = this.#lives.get(uri)?.pair
     return pair !== undefined && pair === this.#lives.get(other)?.pair
   }
 
-  /** Whether the reply, or one above it that it hangs on, came before something above. */
+  /** Whether the reply, or a reply above it, was written before something above that. */
   hangsOnWhatCameTooSoon(uri: string): boolean {
     return [uri, ...this.#above(uri)].some((post) => this.cameBeforeItsThread(post))
   }
 
-  /** Whether something above the reply was first there after the reply was. */
+  /** Whether something above the reply was first written after the reply. */
   cameBeforeItsThread(uri: string): boolean {
     const written = this.#lives.get(uri)?.last
     return written !== undefined && this.#above(uri).some((post) => (this.#lives.get(post)?.first ?? '') > written)

@@ -1,7 +1,8 @@
 /**
- * What our daemons make of recorded frames: each checked as the ingester checks it, and each event through the JSON of its Redis entry.
+ * Turns recorded frames into events, as our daemons do: each frame is checked as the ingester checks it, and each event
+ * goes through the JSON of its Redis entry.
  *
- * A `#sync` becomes the event of a repository's head: in production a resync says so.
+ * A `#sync` becomes an event of the repository's head; in production a resync brings that event.
  */
 import { readCar } from '@sluice/atproto/car.ts'
 import { formatCid } from '@sluice/atproto/cid.ts'

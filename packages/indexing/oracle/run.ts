@@ -1,9 +1,9 @@
-/** A compared run of random traffic: a seed's script, carried out on a real PDS. */
+/** Runs random traffic for a comparison: a seed's script, carried out on a real PDS. */
 import type { Comparison, Compared } from './comparison.ts'
 import { script, type ScriptOptions } from './script.ts'
 import { Traffic } from './traffic.ts'
 
-/** Its stages are two: before an account was deleted, and at the end. */
+/** Makes two stages: before an account is deleted, and at the end. */
 export async function runScript(
   comparison: Comparison,
   options: ScriptOptions,
@@ -12,7 +12,7 @@ export async function runScript(
   const traffic = await Traffic.create(comparison.network, `s${options.seed}`, steps)
   await traffic.run(steps, {
     beforeAccountChange: () => comparison.settled(),
-    // What is left of a deleted account is a matter of its own: most is compared before.
+    // What remains of a deleted account differs in its own ways, so most is compared before the deletion.
     beforeDeletion: () => comparison.stage(),
     muteThread: (did, uri) => comparison.muteThread(did, uri),
   })

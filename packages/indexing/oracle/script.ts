@@ -1,6 +1,7 @@
 /**
- * What happens in one compared run, decided by a seed before anything is done: the random history of `testing/history.ts`, with its dates and contents varied, the
- * collections that it leaves out, and what happens to accounts. Accounts are numbers here and their DIDs are made up; `traffic.ts` carries it out on a real PDS.
+ * What happens in one compared run. A seed decides it before anything is done: the random history of
+ * `testing/history.ts` with varied dates and contents, the collections that the history leaves out, and what happens to
+ * accounts. The DIDs here are made up; `traffic.ts` carries the script out on a real PDS.
  */
 import type { JsonRecord, RecordEvent } from '@sluice/events/stream-event.ts'
 import { Random } from '@sluice/sandbox/random.ts'
@@ -17,19 +18,19 @@ export type Step =
   | { kind: 'deactivate' | 'activate' | 'take down' | 'restore' | 'delete account'; did: string }
   | { kind: 'handle'; did: string }
   | { kind: 'label'; did: string; uri?: string; val: string; negate: boolean }
-  /** From here on `did` hears nothing of the thread of `uri`. Private data: it does not come over the firehose. */
+  /** `did` mutes the thread of `uri`. This is private data, which does not come over the firehose. */
   | { kind: 'mute thread'; did: string; uri: string }
 
-/** One change of a record. `cid` is what others name it by. */
+/** One change of a record. `cid` is the made-up CID by which other records name it. */
 export interface Write {
   kind: 'write'
   did: string
   collection: string
   rkey: string
   cid?: string
-  /** Absent: deleted. */
+  /** Absent: the record is deleted. */
   record?: JsonRecord
-  /** In the same commit as the write before it. */
+  /** Whether it is in the same commit as the write before it. */
   joined: boolean
 }
 
@@ -52,7 +53,7 @@ export function script({ seed, operations, people }: ScriptOptions): Step[] {
   return steps
 }
 
-/** A commit changes a path once. */
+/** Whether a write can join the commit before it: a commit changes a path only once. */
 function joinable(steps: readonly Step[], write: Write): boolean {
   for (let i = steps.length - 1; i >= 0; i--) {
     const step = steps[i]!
@@ -63,7 +64,7 @@ function joinable(steps: readonly Step[], write: Write): boolean {
   return true
 }
 
-/** Dates in the forms that people send; now and then a record that its lexicon forbids. */
+/** Varies a write: dates in the forms that people send; now and then a record that its lexicon forbids. */
 function varied(random: Random, event: RecordEvent): Write {
   const { did, collection } = event
   const rkey = earlierKey(event)
@@ -71,7 +72,8 @@ function varied(random: Random, event: RecordEvent): Write {
   if (event.type === 'delete') return write
   const { createdAt: _, ...rest } = event.record
   const record: JsonRecord = { ...event.record }
-  // Where two rows have the same date and the same CID, it is undefined in which order the AppView shows them.
+  // The AppView does not define the order of two rows with the same date and the same CID, so these dates are all
+  // different.
   if ('subject' in record) record.createdAt = event.time
   if (random.chance(0.12)) record.createdAt = dateForm(random, String(record.createdAt))
   if (collection === 'app.bsky.actor.profile' && random.chance(0.3)) delete record.createdAt
@@ -80,7 +82,7 @@ function varied(random: Random, event: RecordEvent): Write {
   return { ...write, cid: event.cid, record }
 }
 
-/** Some keep a clock that is behind: of two records that say the same, the later one has the lower key. */
+/** Some clocks are behind: then, of two records that say the same, the later one has the lower key. */
 function earlierKey({ did, collection, rkey }: RecordEvent): string {
   if (collection === 'app.bsky.feed.post' || !rkey.startsWith('3') || hash(`${did} ${rkey}`) % 12 > 0) return rkey
   return `2${rkey.slice(1)}`
@@ -146,11 +148,11 @@ const DECLARATIONS: readonly ((random: Random) => JsonRecord)[] = [
         .replace(/=+$/, ''),
     },
   }),
-  // Of a lexicon that neither indexes.
+  // A record of a lexicon that neither side indexes.
   (random) => ({ $type: 'com.example.sandbox.note', note: `note ${random.below(9)}` }),
 ]
 
-/** The collections, fields and references that the history does not know. */
+/** Collections, fields and references that the history does not have. */
 function extra(random: Random, dids: readonly string[], events: readonly RecordEvent[]): Write {
   const did = random.pick(dids)
   if (random.chance(0.2)) {
@@ -169,7 +171,7 @@ function extra(random: Random, dids: readonly string[], events: readonly RecordE
   return { kind: 'write', did, collection: record.$type!, rkey: 'self', cid, record, joined: false }
 }
 
-/** To a list or a feed generator; or in a thread that it names by handle, which is refused. */
+/** A reply to a list or to a feed generator; or a reply that names its thread by handle, which is refused. */
 function oddReply(random: Random, did: string, events: readonly RecordEvent[]): Write | undefined {
   const isByHandle = random.chance(0.3)
   const answered = events.findLast(
@@ -181,7 +183,7 @@ function oddReply(random: Random, did: string, events: readonly RecordEvent[]): 
   const root = isByHandle ? { ...parent, uri: uri.replace(answered.did, 'somebody.test') } : parent
   const { rev, time: createdAt } = events.at(-1)!
   const record = { $type: 'app.bsky.feed.post', text: 'odd', reply: { root, parent }, createdAt }
-  // A key that no other record has: of the same moment, by another clock.
+  // A key that no other record has: of the same moment, with another clock identifier.
   const rkey = `${rev.slice(0, -1)}z`
   return { kind: 'write', did, collection: record.$type, rkey, cid: `odd ${rkey}`, record, joined: false }
 }
@@ -205,12 +207,12 @@ function muteThread(random: Random, dids: readonly string[], events: readonly Re
   const posts = events.filter((event) => event.type === 'create' && isPost(event) && !event.record.reply)
   if (posts.length === 0) return []
   const { did, collection, rkey } = random.pick(posts)
-  // Mostly by the thread's author: who else is told of it?
+  // Mostly the thread's author mutes it, who is told of most of it.
   const by = random.chance(0.7) ? did : random.pick(dids)
   return [{ kind: 'mute thread', did: by, uri: `at://${did}/${collection}/${rkey}` }]
 }
 
-/** Accounts come and go: never two at once, each comes back, save the one that is deleted near the end. */
+/** Accounts that leave and come back, never two at once. One account is deleted near the end. */
 class Lifecycle {
   readonly #random: Random
   readonly #dids: readonly string[]

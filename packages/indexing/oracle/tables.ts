@@ -1,9 +1,12 @@
-/** The rows of one database that come from the firehose, table by table, in a form that can be compared. */
+/** The rows of one database that come from the firehose, by table, in a form that can be compared. */
 import type { DatabasePool } from '@sluice/database/pool.ts'
 
 export type Row = Readonly<Record<string, unknown>>
 
-/** The columns that say which row is which. Of several rows with the same key, the first is compared with the first. */
+/**
+ * The key columns of each table. If several rows have the same key, the first of one side is compared with the first of
+ * the other.
+ */
 export const KEYS = {
   actor: ['did'],
   actor_sync: ['did'],
@@ -41,9 +44,9 @@ export const KEYS = {
 export type TableName = keyof typeof KEYS
 export const TABLE_NAMES = Object.keys(KEYS) as TableName[]
 
-/** Numbers that count rows, and when a handle was last looked up: they say nothing about the network. */
+/** Columns that say nothing about the network: a counter of rows, and when a handle was last looked up. */
 const IGNORED: Partial<Record<TableName, readonly string[]>> = { notification: ['id'], actor: ['indexedAt'] }
-/** Columns that our tables have besides upstream's. */
+/** Columns that our tables have and upstream's have not. */
 const OURS: Partial<Record<TableName, readonly string[]>> = {
   record: ['rev', 'fromExport'],
   actor_sync: ['resyncRev', 'accountAt'],
@@ -79,7 +82,7 @@ export class Tables {
     return [...this.#rows[table].values()].flat()
   }
 
-  /** The same with one row replaced, or without it. */
+  /** A copy with one row replaced or removed. */
   with(table: TableName, row: Row, other: Row | undefined): Tables {
     const rows = { ...this.#rows }
     const all = this.all(table).flatMap((kept) => (kept === row ? (other ? [other] : []) : [kept]))

@@ -1,8 +1,9 @@
 /**
  * Carries a script out on a real PDS: commits, account changes, handles, labels.
  *
- * The script's DIDs, CIDs and blobs are made up; here they become real ones, everywhere in a record. What cannot be done (a write of an account that is away, a deletion of
- * what was never written) is left out; others may still refer to it, as on the network.
+ * The script's DIDs, CIDs and blobs are made up. Here they become real ones, everywhere in a record. What cannot be
+ * done (a write of an account that is away, a deletion of what was never written) is left out. Other records may still
+ * refer to it, as on the network.
  */
 import { encodeCbor } from '@sluice/atproto/cbor-encode.ts'
 import { cidOf, formatCid } from '@sluice/atproto/cid.ts'
@@ -22,18 +23,18 @@ interface Person extends Account {
   renames: number
 }
 
-/** What has to be done at certain moments, while nothing else happens. */
+/** What must be done at certain moments, while nothing else happens. */
 export interface TrafficListener {
-  /** Its handle, or whether it is there, is about to change: whoever must see it as it is, must look now. */
+  /** The account's handle or status is about to change: whoever must see it as it is must look now. */
   beforeAccountChange(did: string): Promise<void>
-  /** The PDS will purge its events: who has not read them by then never will. */
+  /** The PDS will purge the account's events: whoever has not read them by then never will. */
   beforeDeletion(did: string): Promise<void>
   muteThread(did: string, uri: string): Promise<void>
 }
 
 const APPLY = 'com.atproto.repo.applyWrites'
 const PICTURE = { bytes: png(8, 6, 0x336699), encoding: 'image/png' }
-/** The head of an MP4 file: as much of it as a PDS looks at. */
+/** The head of an MP4 file: a PDS looks at no more than that. */
 const VIDEO = {
   bytes: Buffer.from('000000206674797069736f6d0000020069736f6d69736f32617663316d703431', 'hex'),
   encoding: 'video/mp4',
@@ -47,7 +48,7 @@ async function upload({ agent }: Account, { bytes, encoding }: typeof PICTURE): 
 export class Traffic {
   readonly people: readonly Person[]
   readonly labels: PublishedLabel[] = []
-  /** Of accounts that were deleted. */
+  /** DIDs of accounts that were deleted. */
   readonly deleted = new Set<string>()
   commits = 0
   writes = 0
@@ -60,7 +61,10 @@ export class Traffic {
     this.people = people
   }
 
-  /** Makes the accounts of the script. @param name a prefix of their handles that nobody else uses */
+  /**
+   * Creates the accounts of the script.
+   * @param name a prefix of their handles that nobody else uses
+   */
   static async create(network: Network, name: string, steps: readonly Step[]): Promise<Traffic> {
     const dids = [...new Set(steps.map(({ did }) => did))]
     const people: Person[] = []
@@ -74,7 +78,7 @@ export class Traffic {
     return traffic
   }
 
-  /** Where the script's `did` really is. */
+  /** The real account behind the script's `did`. */
   person(did: string): Person {
     return this.#byScriptDid.get(did)!
   }
@@ -137,7 +141,7 @@ export class Traffic {
     const writes: object[] = []
     for (const { collection, rkey, record, cid } of commit) {
       const real = record && this.#realRecord(record, person)
-      // Also of what is not written: others name it.
+      // Also for a record that is not written: other records name it.
       if (real && cid !== undefined) this.#cids.set(cid, formatCid(cidOf(encodeCbor(real))))
       if (person.away || this.deleted.has(person.did)) continue
       const path = `${collection}/${rkey}`
@@ -149,7 +153,7 @@ export class Traffic {
       else person.paths.delete(path)
     }
     if (writes.length === 0) return
-    // The PDS drops a picture with the last record that shows it.
+    // The PDS deletes a picture together with the last record that shows it, so it is uploaded again.
     const text = JSON.stringify(writes)
     if (text.includes(PICTURE.encoding)) await upload(person, PICTURE)
     if (text.includes(VIDEO.encoding)) await upload(person, VIDEO)
@@ -172,7 +176,7 @@ export class Traffic {
     return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, this.#resolve(item, person)]))
   }
 
-  /** A made-up CID becomes the real one, and made-up DIDs wherever they stand. */
+  /** Replaces a made-up CID by the real one, and made-up DIDs wherever they stand. */
   #real(text: string): string {
     const cid = this.#cids.get(text)
     if (cid !== undefined) return cid

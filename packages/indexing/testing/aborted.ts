@@ -1,4 +1,4 @@
-/** A signal that is aborted from the nth time that it is looked at. */
+/** A signal that aborts at the nth call of `throwIfAborted`. */
 export function abortedAtLook(n: number): AbortSignal {
   let looks = 0
   const controller = new AbortController()

@@ -1,4 +1,7 @@
-/** Applies a batch in a heap of its own, which ends the thread when it is full: `applyInHeap`. The rest of the file is what that thread runs. */
+/**
+ * Applies a batch in a worker thread with a limited heap (`applyInHeap`); a full heap ends the thread. The rest of the
+ * file is what the thread runs.
+ */
 import { once } from 'node:events'
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads'
 import { collections } from '@sluice/collections/collections.ts'

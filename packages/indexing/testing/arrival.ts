@@ -1,6 +1,6 @@
 /**
- * The orders in which the events of a world arrive (`world.ts`), cut into batches: shuffled, backwards, account by account, a little late, or read again from some way back; some of
- * them twice. And of a world and its arrival fewer events, to look for the fewest that still go wrong.
+ * The orders in which the events of a world (`world.ts`) arrive, cut into batches: shuffled, backwards, account by
+ * account, a little late, or read again from some way back; some events twice.
  */
 import { uriOf, type RecordEvent, type StreamEvent } from '@sluice/events/stream-event.ts'
 import type { Random } from '@sluice/sandbox/random.ts'
@@ -14,7 +14,7 @@ export interface Arrival {
 
 type Order = (events: readonly RecordEvent[], random: Random) => RecordEvent[]
 
-/** Each account's events stay in their order. */
+/** Orders in which each account's events stay in their order. */
 const IN_ORDER: readonly Order[] = [(events) => [...events], readAgain, accountByAccount]
 const ANY_ORDER: readonly Order[] = [...IN_ORDER, shuffled, shuffled, (events) => events.toReversed(), aLittleLate]
 const RECORDS_IN_CHUNK = 6
@@ -32,13 +32,19 @@ export function arrivalOf(world: World, random: Random): Arrival {
   return { world, batches: cut(delivered, random) }
 }
 
-/** What one of so many that apply at once gets: where each account's events keep their order, all of some accounts. */
+/**
+ * The batches of one lane, of `lanes` that apply at once. In a world of the kind `in-order` a lane gets all events of
+ * some accounts, so that each account's events keep their order.
+ */
 export function laneOf({ world, batches }: Arrival, lane: number, lanes: number): Arrival['batches'] {
   if (world.kind !== 'in-order') return batches.filter((_, i) => i % lanes === lane)
   return batches.map((batch) => batch.filter(({ did }) => world.dids.indexOf(did) % lanes === lane))
 }
 
-/** Some versions of what a chunk holds, and its end: what comes again, or has been late, just then. */
+/**
+ * Picks some versions, deletions included, of the records that a chunk holds: events that are redelivered, or arrive
+ * late, just then.
+ */
 function versionsIn({ events }: World, chunk: readonly StreamEvent[], random: Random): RecordEvent[] {
   const held = new Set(chunk.flatMap((event) => (event.type === 'create' ? [uriOf(event)] : [])))
   return random.shuffled(events.filter((event) => held.has(uriOf(event)) && random.chance(0.3)))
@@ -60,7 +66,7 @@ function aLittleLate(events: readonly RecordEvent[], random: Random): RecordEven
   return late.sort((a, b) => a.at - b.at).map(({ event }) => event)
 }
 
-/** Now and then from some way back again, as after a crash. */
+/** Reads some events again now and then, from some way back, as after a crash. */
 function readAgain(events: readonly RecordEvent[], random: Random): RecordEvent[] {
   const read: RecordEvent[] = []
   for (let at = 0; at < events.length;) {
@@ -71,7 +77,7 @@ function readAgain(events: readonly RecordEvent[], random: Random): RecordEvent[
   return read
 }
 
-/** As from several hosts, of which one may be far behind. */
+/** Mixes accounts as if they came from several hosts, one of which may be far behind. */
 function accountByAccount(events: readonly RecordEvent[], random: Random): RecordEvent[] {
   const queues = Map.groupBy(events, ({ did }) => did)
   const speeds = new Map([...queues.keys()].map((did) => [did, random.next() ** 3 + 0.01]))
@@ -86,8 +92,9 @@ function accountByAccount(events: readonly RecordEvent[], random: Random): Recor
 }
 
 /**
- * At most one export of an account: of two with different versions which one counts depends on the order. Its head is no edit: a version that comes by its own commit and by an export of
- * that counts from either.
+ * Makes at most one export of an account: of two exports with different versions, the order decides which counts. The
+ * export's head is no edit: a version that comes by its own commit and by an export of that commit may count from
+ * either.
  */
 function exportedOf({ events }: World, did: string, random: Random): StreamEvent[][] {
   const heads = events.flatMap((event, i) => (event.did === did && event.type !== 'update' ? [i + 1] : []))

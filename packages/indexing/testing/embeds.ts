@@ -1,4 +1,4 @@
-/** What the posts of a history show beside their text. */
+/** Mentions and embeds for the posts of a history. */
 import type { Random } from '@sluice/sandbox/random.ts'
 import { blob } from './made-up.ts'
 
@@ -20,7 +20,7 @@ export function mediaEmbed(random: Random): object {
   ])
 }
 
-/** Alone or with media. */
+/** Embeds a record, alone or with media. */
 export function recordEmbed(random: Random, record: object): object {
   return random.chance(0.7)
     ? { $type: 'app.bsky.embed.record', record }

@@ -1,20 +1,23 @@
-/** A pool with which something happens around a statement, while nothing else goes on: what others write just then. */
+/**
+ * A pool that runs an action of the test just before or just after a chosen statement: what others write at that
+ * moment.
+ */
 import { DatabasePool, type PoolOptions, type Session } from '@sluice/database/pool.ts'
 
 export interface Happening {
-  /** The name of the statement, outside of a transaction. */
+  /** The name of the statement, which is sent outside of a transaction. */
   statement: string
-  /** Before it is sent, or after its answer. */
+  /** Before the statement is sent, or after its answer. */
   when: 'before' | 'after'
-  /** The how manieth time since the last happening. */
+  /** At which occurrence of the statement, counted since the last action. */
   nth: number
   act: () => Promise<unknown>
 }
 
 export class EventfulPool extends DatabasePool {
-  /** How often it has happened. */
+  /** How many actions have run. */
   happened = 0
-  /** What happens next, once. */
+  /** The next action. It runs once. */
   next: Happening | undefined
   #times = 0
 

@@ -1,6 +1,6 @@
 /**
- * Who must have heard of what at the end of a history without gates and mutes: a second telling of the rules, from the history alone. Nothing here
- * knows of the engine or of the plugins.
+ * Which notifications must exist at the end of a history without gates and mutes: the rules written a second time, from
+ * the history alone. Nothing here knows of the engine or of the plugins.
  */
 import { didOfUri, uriOf, type CreateEvent, type RecordEvent, type UpdateEvent } from '@sluice/events/stream-event.ts'
 
@@ -21,7 +21,7 @@ interface Record {
 const LEVELS = 4
 const TWICE = /^app\.bsky\.(feed\.(like|repost)|graph\.(follow|verification))$/
 
-/** Lines `did reason record`, sorted; of verifications only those that live. */
+/** Returns lines `did reason record`, sorted. Of verifications, only those that live have lines. */
 export function expectedNotifications(events: readonly RecordEvent[]): string[] {
   const past = new Past(events)
   return [...past.living.values()]
@@ -32,7 +32,9 @@ export function expectedNotifications(events: readonly RecordEvent[]): string[] 
 
 class Past {
   readonly living = new Map<string, Written>()
-  /** Every post that ever was: its versions in their order, each with the post that it answered and the rev that ended it. */
+  /**
+   * Every post that ever existed: its versions in order, each with the post that it answered and the rev that ended it.
+   */
   readonly #posts = new Map<string, Version[]>()
   readonly #first = new Map<string, string>()
 
@@ -57,7 +59,7 @@ class Past {
     }
   }
 
-  /** Of several that say the same only the first made counts. */
+  /** Whether the record counts: of several that say the same, only the first one made does. */
   counts(event: Written): boolean {
     return !TWICE.test(event.collection) || this.#first.get(pairOf(event)) === uriOf(event)
   }
@@ -67,7 +69,10 @@ class Past {
     if (last) last.until ??= rev
   }
 
-  /** Posts above, nearest first, as far as they were there at that time or came later, and as they were then. */
+  /**
+   * The posts above, nearest first, each in the version that counts at the time of the event: the one in force then, or
+   * else the first later one.
+   */
   above(event: Written): string[] {
     const line: string[] = []
     let uri = (event.record as Record).reply?.parent.uri

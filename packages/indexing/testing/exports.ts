@@ -1,6 +1,7 @@
 /**
- * A history seen from its repositories: what exists at any point of it, and exports taken there, in the chunks in which a resync sends them. Written from
- * the wire contract (packages/events/stream-event.ts), apart from the backfiller.
+ * A history seen from its repositories: what exists at any point of it, and exports taken there, in the chunks in which
+ * a resync sends them. Written from the wire contract (packages/events/stream-event.ts), independently of the
+ * backfiller.
  */
 import {
   pathOf,
@@ -16,7 +17,7 @@ import type { Random } from '@sluice/sandbox/random.ts'
 
 type Written = CreateEvent | UpdateEvent
 
-/** By path: what exists in one account's repository after these events, which are in their natural order. */
+/** By path, what exists in one account's repository after these events, which are in their natural order. */
 export function repositoryOf(events: readonly RecordEvent[], did: string): Map<string, Written> {
   const records = new Map<string, Written>()
   for (const event of events) {
@@ -28,8 +29,8 @@ export function repositoryOf(events: readonly RecordEvent[], did: string): Map<s
 }
 
 /**
- * Of each post the first version alone, and its end. An export does not tell when a post was edited or written anew, so a reply that was, in a gated thread, is judged by
- * what is known: it may differ.
+ * Keeps of each post only its first version and its first deletion. An export does not tell when a post was edited or
+ * written anew. So a reply in a gated thread that was edited is judged by what is known, and the verdict may differ.
  */
 export function firstVersions(events: readonly RecordEvent[]): RecordEvent[] {
   const [written, gone] = [new Set<string>(), new Set<string>()]
@@ -46,14 +47,17 @@ export interface ExportOptions {
   /** The history up to the moment of the export. */
   until: readonly RecordEvent[]
   did: string
-  /** When it is read. */
+  /** When the export is read. */
   time: string
   random: Random
   /** Records in a chunk, at most. */
   chunk?: number
 }
 
-/** Each chunk: the records of a range, and the range with its keys. Their order does not matter. */
+/**
+ * Makes the chunks of an export. Each chunk holds the records of a range, and the range with its keys. The order of
+ * chunks does not matter.
+ */
 export function exportOf({ until, did, time, random, chunk = 12 }: ExportOptions): StreamEvent[][] {
   const head = until.findLast((event) => event.did === did)
   if (!head) return []

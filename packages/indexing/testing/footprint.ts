@@ -1,16 +1,16 @@
-/** What one record left in the index, table by table, as its plugin declares them; and what it should have left. */
+/** What one record left in the index, in the tables that its plugin declares; and what it should have left. */
 import type { Collection, Entry, Row, Table } from '@sluice/collections/define.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 
 export interface Footprint {
-  /** The JSON under which it is stored; absent: it does not live. */
+  /** The stored JSON. Absent: the record does not live. */
   json?: string
   cid?: string
   /** Table → its rows as JSON, sorted. Derived columns are left out. */
   rows: Record<string, string[]>
   /** `did reason subject`, sorted. */
   notifications: string[]
-  /** The record for which it waits. */
+  /** The record for which this one waits as a duplicate. */
   duplicateOf?: string
   hasTombstone: boolean
 }
@@ -41,7 +41,7 @@ export async function footprint(db: DatabasePool, plugin: Collection, uri: strin
   }
 }
 
-/** What it should hold of a record that lives and does not wait. */
+/** What the database should hold of a record that lives and does not wait as a duplicate. */
 export function expected(plugin: Collection, entry: Entry, json: string): Footprint {
   const rows: Record<string, string[]> = {}
   for (const [name, ofTable] of Map.groupBy(plugin.rows(entry), ({ table }: Row) => table.name)) {

@@ -1,6 +1,7 @@
 /**
- * Random histories of a small network, as events in their natural order: what happens to whom, with valid records of every collection, edits, deletions, second likes
- * of the same post, gates of every kind, replies to what is gone. Few accounts, so that everything meets everything.
+ * Random histories of a small network, as events in their natural order: valid records of every collection, edits,
+ * deletions, second likes of the same post, gates of every kind, replies to what is gone. There are few accounts, so
+ * that everything meets everything.
  */
 import { tidFromMicros } from '@sluice/events/tid.ts'
 import type { DeleteEvent, JsonRecord, RecordEvent } from '@sluice/events/stream-event.ts'
@@ -12,7 +13,10 @@ export interface HistoryOptions {
   seed: number
   events: number
   accounts?: number
-  /** Verifications are edited too: what is told of the end of one that was, depends on the order of its versions. Default: they are not. */
+  /**
+   * Whether verifications are edited too. Who is told of the end of an edited verification depends on the order of its
+   * versions. Default: no.
+   */
   editsVerifications?: boolean
 }
 
@@ -87,7 +91,7 @@ class History {
     }
   }
 
-  /** The same once more: a second like, follow, repost of the same. */
+  /** Writes the same once more: a second like, follow or repost of the same subject. */
   #again(): void {
     const candidates = this.#maker.living.filter(({ collection }) => collection in PAIRS)
     if (candidates.length === 0) return
@@ -138,13 +142,16 @@ class History {
     return { seq: this.events.length + 1, time: this.#time(), did, commit: cidOf(rev), rev }
   }
 
-  /** Later with each call, as clocks are. */
+  /** A TID, later with each call. */
   #tid(): string {
     this.#micros += 1 + this.#random.below(20_000_000)
     return tidFromMicros(this.#micros, 7)
   }
 
-  /** A record is made after the last commit, by the milliseconds of its date too: by date, a gate in the same one would be older than a reply that was there before it. */
+  /**
+   * The current time. A record is made after the last commit, by the milliseconds of its date too. Otherwise a gate
+   * could, by its date, be older than a reply of the same millisecond that was there before it.
+   */
   #time(passed = 0): string {
     this.#micros += passed
     return new Date(this.#micros / 1000).toISOString()

@@ -1,4 +1,4 @@
-/** An index as the indexer has it, on a database of a test. */
+/** The index as the indexer opens it, on a database of a test. */
 import { collections } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { DatabasePool, type PoolOptions } from '@sluice/database/pool.ts'

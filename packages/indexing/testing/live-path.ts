@@ -1,4 +1,4 @@
-/** Everything that an indexer does with its database, once: so that each of its statements is asked. */
+/** Does everything once that an indexer does with its database, so that each of its statements is sent. */
 import { tidFromMicros, tidMicros } from '@sluice/events/tid.ts'
 import { DatabasePool } from '@sluice/database/pool.ts'
 import type { LabelStreamEvent } from '@sluice/events/label-event.ts'
@@ -39,7 +39,7 @@ import { mention } from './embeds.ts'
 import { exportOf } from './exports.ts'
 import { Story } from './story.ts'
 
-/** After all that the events say. */
+/** Later than all times in the events. */
 const LATER = '2026-09-01T00:00:00.000Z'
 const SECOND_LATER = '2026-09-01T00:00:01.000Z'
 const TWO_LATER = '2026-09-01T00:00:02.000Z'
@@ -48,15 +48,15 @@ const UNTIL = '2027-01-01T00:01:00.000Z'
 const NEVER = new AbortController().signal
 
 export interface Lived {
-  /** Where the index is: a transaction of another is left open there for some of the time. */
+  /** The URL of the index's database: another connection keeps a transaction open there for some of the time. */
   url: string
   index: Index
-  /** A history of several accounts in its natural order; `before` has been applied already. */
+  /** A history of several accounts, in its natural order. `before` has been applied already. */
   before: readonly RecordEvent[]
   events: readonly RecordEvent[]
 }
 
-/** What an index holds before: the events, threads that are muted, accounts that are in the queues. */
+/** Fills the index first: with the events, muted threads, and accounts in the queues. */
 export async function beginLife(index: Index, events: readonly RecordEvent[]): Promise<void> {
   for (let at = 0; at < events.length; at += 20) await applyBatch(index, events.slice(at, at + 20))
   const [purged, back, away] = ['purged', 'back', 'away'].map((name) => new Story().did(name)) as [
@@ -72,13 +72,16 @@ export async function beginLife(index: Index, events: readonly RecordEvent[]): P
   await muteThreads(index, events)
 }
 
-/** Applies the events as they come and as they may come, resyncs, works all queues off, purges an account and takes it back. */
+/**
+ * Applies the events in order and out of order, resyncs, works off all queues, purges an account and takes the purge
+ * back.
+ */
 export async function liveThrough(lived: Lived): Promise<void> {
   const { url, index, before, events } = lived
   const half = Math.ceil(events.length / 2)
   await apply(index, events.slice(0, half))
   await besideAnother(url, async () => {
-    // Some are left to the exports.
+    // Some creates are left out: the exports bring them.
     const some = events.slice(half).filter((event, i) => event.type !== 'create' || i % 8 > 0)
     const cramped = { ...index, room: { base: 1, each: 0, own: 1 } }
     await apply(cramped, new Random(1).shuffled(some))
@@ -97,19 +100,19 @@ export async function liveThrough(lived: Lived): Promise<void> {
   await findDerivable(index, dids[1]!)
 }
 
-/** What the end of a first load asks for, page by page: here, an account is one. */
+/** Runs the statements that the end of a bulk load runs page by page. Here one account is a page. */
 async function findDerivable({ db, collections }: Index, did: string): Promise<void> {
   for (const { derivable } of collections.plugins) if (derivable) await db.query(derivable, urisOf(did).slice(0, 2))
 }
 
-/** A few at a time, each time by an indexer that has just begun and knows no account. */
+/** Applies a few events at a time, each time as an indexer that has just started and knows no account. */
 async function apply(index: Index, events: readonly StreamEvent[]): Promise<void> {
   for (let at = 0; at < events.length; at += 10) {
     await applyBatch({ ...index, actors: new KnownActors() }, events.slice(at, at + 10))
   }
 }
 
-/** What is settled after a batch must then look for what another transaction has done meanwhile. */
+/** Acts while another transaction is open: settling then has to look for what that transaction may have written. */
 async function besideAnother(url: string, act: () => Promise<void>): Promise<void> {
   await using other = new DatabasePool({ url, schema: 'bsky', size: 1, role: 'other' })
   await other.session(async (session) => {
@@ -120,7 +123,7 @@ async function besideAnother(url: string, act: () => Promise<void>): Promise<voi
   })
 }
 
-/** Some mute some of the threads: what others have written is theirs alone to mute. */
+/** Lets some accounts mute some threads. */
 async function muteThreads({ db }: Index, events: readonly RecordEvent[]): Promise<void> {
   const roots = events.filter(({ type, collection }) => type === 'create' && collection === 'app.bsky.feed.post')
   const dids = [...new Set(events.map(({ did }) => did))].slice(1)
@@ -130,7 +133,10 @@ async function muteThreads({ db }: Index, events: readonly RecordEvent[]): Promi
   )
 }
 
-/** A reply that comes when the post that let its author in, by mentioning them, has been edited; a quote that comes before the gate that forbids it. */
+/**
+ * Two cases out of order. A reply arrives after the post that mentioned its author (which lets them in) was edited. A
+ * quote arrives before the gate that forbids it.
+ */
 function inTheWrongOrder(): StreamEvent[][] {
   const story = new Story()
   const facets = [mention(story.did('bob'))]
@@ -149,7 +155,7 @@ function inTheWrongOrder(): StreamEvent[][] {
   return [[root, gate, quote], [closed], [edited], [reply]]
 }
 
-/** What there was no room for: some of it once more, because more was put off meanwhile, and some by another. */
+/** Settles what was put off: one record twice, because more of it was put off meanwhile. Gives another claim back. */
 async function settleLater(index: Index): Promise<void> {
   const { db, collections } = index
   const claim = async (queue: LaterQueue): Promise<LaterClaim> => {
@@ -165,7 +171,7 @@ async function settleLater(index: Index): Promise<void> {
   await settleInParts(index)
 }
 
-/** What hangs on a follow and on a list item, part by part, and as much of a thread as is gone through at a time. */
+/** Settles, part by part, what hangs on a follow and on a list item; and a thread that is longer than one walk. */
 async function settleInParts(index: Index): Promise<void> {
   const { db, collections } = index
   const story = new Story()
@@ -186,13 +192,13 @@ async function resync(index: Index, until: readonly RecordEvent[]): Promise<void
   }
 }
 
-/** Likes that are written once more as they are. */
+/** Some likes, written once more unchanged. */
 function saidAgain(events: readonly RecordEvent[]): CreateEvent[] {
   const likes = living(events).slice(0, 5)
   return likes.map((event) => ({ ...event, type: 'create', rev: '3zzzzzzzzzzzz' }))
 }
 
-/** Deletions below the watermark of what the export has. */
+/** Deletions below the watermark, of records that the export has. */
 function deletedBeforeTheExport(events: readonly RecordEvent[]): RecordEvent[] {
   const likes = living(events).slice(5)
   return likes.map(({ seq, time, did, commit, collection, rkey, rev }) => {
@@ -220,7 +226,7 @@ async function checkHandles(index: Index, dids: readonly string[]): Promise<void
     )
   }
   await verify(({ did }) => `${did.slice(-5)}.test`)
-  // All but one lose theirs.
+  // All accounts but one lose their handle.
   await verify(() => `${dids[1]!.slice(-5)}.test`)
   await verify(() => null)
   await overdueHandleChecks(index.db, new Date(MUCH_LATER))

@@ -1,7 +1,7 @@
-/** Identifiers of the right form that stand for nothing, the same at each run. */
+/** Made-up identifiers of the right form, the same in each run. */
 import { createHash } from 'node:crypto'
 
-/** How others name a record of that version. */
+/** A strong reference to this version of a record. */
 export function ref({ uri, cid }: { uri: string; cid: string }): { uri: string; cid: string } {
   return { uri, cid }
 }
@@ -13,7 +13,8 @@ export function blob(content: string, mimeType = 'image/png'): object {
 
 /** A CID of the right form, the same for the same content. */
 export function cidOf(content: string, prefix = 'bafyrei'): string {
-  // The first letter after the prefix still holds two bits of it, and of the last one two bits must be zero.
+  // Of the letter after the prefix two bits still belong to the prefix, and two bits of the last letter must be zero:
+  // so both are `a`.
   return `${prefix}a${hash(content).slice(0, 50)}a`
 }
 

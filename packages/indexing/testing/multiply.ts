@@ -1,10 +1,13 @@
 /**
- * Makes a handful of rows many, by copies that differ in some of their columns: what the others hold, many rows then share. So whoever looks rows up by a column that is shared reads
- * all of them.
+ * Makes many rows out of a few, by copies that differ in some of their columns. The values of the other columns are
+ * then shared by many rows. So a statement that looks rows up by a shared column reads all of them.
  */
 import type { DatabasePool } from '@sluice/database/pool.ts'
 
-/** By table: which columns differ, of each kind of copy. Not those by which the data path means to find many: what is below a post, whom a gate judged. */
+/**
+ * By table, for each kind of copy, the columns that differ. A key by which the data path expects to find many rows is
+ * never shared by the copies: what is below a post, whom a gate judged.
+ */
 const KINDS: Readonly<Record<string, readonly string[][]>> = {
   record: [['uri', 'did']],
   tombstone: [['uri', 'did']],
@@ -41,7 +44,10 @@ const KINDS: Readonly<Record<string, readonly string[][]>> = {
   label: [['uri']],
 }
 
-/** The most that a table has then is a few rows more. Tables that are empty stay so. @returns by table, how many rows it has */
+/**
+ * Afterwards a table has at most a few more than `rows` rows. Empty tables stay empty.
+ * @returns by table, how many rows it has
+ */
 export async function multiply(db: DatabasePool, rows: number): Promise<Map<string, number>> {
   const counts = new Map<string, number>()
   for (const [table, kinds] of Object.entries(KINDS)) {
@@ -70,7 +76,7 @@ async function copy(db: DatabasePool, table: string, kind: readonly string[], ro
   )
 }
 
-/** But those that PostgreSQL fills by itself. */
+/** All columns except those that PostgreSQL fills by itself. */
 const COLUMNS = `
   select column_name as name, data_type as type from information_schema.columns
   where table_schema = 'bsky' and table_name = $1 and is_generated = 'NEVER' and column_default is distinct from 'nextval(''notification_id_seq''::regclass)'`

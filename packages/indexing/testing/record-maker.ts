@@ -1,6 +1,7 @@
 /**
- * What accounts of a small network may write next: valid records of every collection about what exists, and later versions of them. Few accounts and few posts are named again and
- * again, so that everything meets everything; now and then one names what is gone. Who writes what when, is for the histories that use it to say (`history.ts`, `world.ts`).
+ * What accounts of a small network may write next: valid records of every collection about what exists, and later versions of them.
+ * Few accounts and few posts are named again and again, so that everything meets everything; now and then a record names what is
+ * gone. Who writes what, and when, is decided by `history.ts` and `world.ts`.
  */
 import type { JsonRecord } from '@sluice/events/stream-event.ts'
 import type { Random } from '@sluice/sandbox/random.ts'
@@ -40,12 +41,15 @@ export type Making =
 
 export interface Made {
   collection: string
-  /** A new one, unless it says which. */
+  /** The record key. Absent: a new one. */
   rkey?: string
   record: Record<string, unknown>
 }
 
-/** Collections whose records say that an account has to do with something: one that says the same is a duplicate. With what makes one. */
+/**
+ * Collections whose records relate an account to something (it likes a post, follows an account), each with the act
+ * that makes one. A second record of the same relation is a duplicate.
+ */
 export const PAIRS: Readonly<Record<string, Making>> = {
   'app.bsky.feed.like': 'like',
   'app.bsky.feed.repost': 'repost',
@@ -60,22 +64,22 @@ export const PAIRS: Readonly<Record<string, Making>> = {
 export interface RecordMakerOptions {
   random: Random
   dids: readonly string[]
-  /** How many events there are: texts say it, so that each is another. */
+  /** How many events there are. Texts contain the number, so that each text is different. */
   count: () => number
   /** The date of a record that is made now. */
   now: () => string
-  /** Verifications are edited too. */
+  /** Whether verifications are edited too. */
   editsVerifications: boolean
-  /** Posts that are edited or written anew may move to another thread, or out of one. */
+  /** Whether posts that are edited or written anew may move to another thread, or out of one. */
   movesThreads?: boolean
 }
 
 export class RecordMaker {
   /** What exists, in the order in which it was written. */
   living: Living[] = []
-  /** Everything that ever was: what is gone may still be answered, liked and named. */
+  /** Everything that ever existed: what is gone may still be answered, liked and named. */
   readonly ever: Living[] = []
-  /** By URI: what any version of a post answers. */
+  /** By URI, the parents that any version of a post has answered. */
   readonly #above = new Map<string, string[]>()
   readonly #random: Random
   readonly #dids: readonly string[]
@@ -93,7 +97,7 @@ export class RecordMaker {
     this.#movesThreads = movesThreads
   }
 
-  /** Returns whether it replaces one. */
+  /** Stores a record. Returns whether it replaces one. */
   put(made: Living): boolean {
     const existed = this.living.some(({ uri }) => uri === made.uri)
     this.remove(made.uri)
@@ -108,13 +112,13 @@ export class RecordMaker {
     this.living = this.living.filter(({ uri }) => uri !== gone)
   }
 
-  /** What is gone now. */
+  /** The records that do not exist now. */
   gone(): Living[] {
     const living = new Set(this.living.map(({ uri }) => uri))
     return this.ever.filter(({ uri }) => !living.has(uri))
   }
 
-  /** Nothing, where there is nothing that it could be about. */
+  /** Makes a record. Undefined: nothing exists that it could be about. */
   make(making: Making, did: string): Made | undefined {
     const other = this.#random.pick(this.#dids)
     switch (making) {
@@ -214,7 +218,7 @@ export class RecordMaker {
   }
 
   #gateRules(did: string): Record<string, unknown> {
-    // Anybody's list may be named.
+    // A gate may name anybody's list.
     const lists = this.living.filter(
       (r) => r.collection === 'app.bsky.graph.list' && (r.did === did || this.#random.chance(0.3)),
     )
@@ -257,7 +261,7 @@ export class RecordMaker {
     return candidates.length > 0 ? make(this.#random.pick(candidates.slice(-8))) : undefined
   }
 
-  /** What a later version of it says; nothing where those of its collection are not edited. */
+  /** The content of a later version. Undefined if records of its collection are not edited. */
   edited(old: Living): Record<string, unknown> | undefined {
     const edits: Record<string, () => Record<string, unknown>> = {
       'app.bsky.feed.post': () =>
@@ -271,7 +275,7 @@ export class RecordMaker {
     return pair ? this.#otherPair(pair, old) : edits[old.collection]?.()
   }
 
-  /** A post that was deleted, as it is written anew: in the same thread. */
+  /** The content of a deleted post that is written anew: in the same thread, unless `movesThreads`. */
   anew(old: Living): Record<string, unknown> {
     return this.#rewritten(old, `anew ${this.#count()}`)
   }
@@ -283,7 +287,10 @@ export class RecordMaker {
     return reply && !this.#isBelow(reply.parent.uri, old.uri) ? { ...alone, reply } : alone
   }
 
-  /** Now and then a reply moves within its thread. Never below what was written after it: replies in a circle are nobody's. */
+  /**
+   * Now and then a reply moves within its thread. It never moves below a post that was written after it: no client
+   * makes replies in a circle.
+   */
   #otherParent({ uri, rkey, record }: Living): { reply?: object } {
     const { reply } = record as { reply?: { root: { uri: string } } }
     if (!reply || this.#random.chance(0.5)) return {}
@@ -292,14 +299,20 @@ export class RecordMaker {
     return earlier.length > 0 ? { reply: { ...reply, parent: ref(this.#random.pick(earlier)) } } : {}
   }
 
-  /** Whether any version of it, or of what is above it, answers that post. By keys alone it could not be told: clocks may be behind. */
+  /**
+   * Whether any version of the post, or of a post above it, answers `post`. The keys alone do not tell: clocks may be
+   * behind.
+   */
   #isBelow(uri: string, post: string): boolean {
     const seen = new Set([uri])
     for (const at of seen) for (const above of this.#above.get(at) ?? []) seen.add(above)
     return seen.has(post)
   }
 
-  /** Of somebody or something else than before, the same at a later time, or what another record of the account says already. Never the same as it was. */
+  /**
+   * The edit of a pair record (like, follow, …): about another subject, the same at a later time, or what another
+   * record of the account says already. Never unchanged.
+   */
   #otherPair(making: Making, { did, collection, uri, record }: Living): Record<string, unknown> {
     const twins = this.living.filter((r) => r.did === did && r.collection === collection && r.uri !== uri)
     const isTwin = twins.length > 0 && this.#random.chance(0.3)

@@ -1,11 +1,11 @@
 /**
- * The counters as a count of the rows says they should be: the oracle for counters that are kept by signed changes. Reads the declarations of the
- * collections and nothing of the engine.
+ * Compares the counters with a count of the rows: the oracle for counters that are kept by signed changes. Reads the
+ * declarations of the collections, and nothing of the engine.
  */
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 
-/** Counters that are not what they count; each as a line. */
+/** The counters that differ from the number of their rows, one line for each. */
 export async function wrongCounters(db: DatabasePool, { plugins }: CollectionSet): Promise<string[]> {
   const lines = await Promise.all(
     plugins

@@ -1,17 +1,24 @@
-/** What PostgreSQL reads, as it counts it itself. Only of an index with one connection: a session's counts show when it has told them. */
+/**
+ * What PostgreSQL reads, by its own statistics. Works only for an index with one connection: a session's counts are
+ * visible to others once the session has reported them.
+ */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 
-/** Half a second is how often a session before 15 tells what it has read, at the end of a transaction, and how old what is read of that may be. */
+/**
+ * Before PostgreSQL 15 a session reports what it has read at most every half second, at the end of a transaction; and
+ * the statistics that others see may be as old.
+ */
 const TOLD_MS = 600
 
-/** The session tells what it has read so far. */
+/** Makes the session report what it has read so far. */
 export async function tell(db: DatabasePool): Promise<void> {
   const { rows } = await db.query<{ atOnce: boolean }>(
     `select to_regproc('pg_stat_force_next_flush') is not null as "atOnce"`,
   )
   if (rows[0]!.atOnce) return void (await db.query('select pg_stat_force_next_flush()'))
-  // Before 15 another process counts what it is told, as soon as it comes to that, and what comes at a bad moment is lost. So something is read until it has been counted: then all of before has been.
+  // Before PostgreSQL 15 another process counts the reports, in its own time, and a report may be lost. So this reads
+  // something until that has been counted: then all earlier reports have been counted.
   const scans = async (): Promise<number> => (await db.query<{ n: number }>(SCANS)).rows[0]!.n
   for (const before = await scans(); (await scans()) === before;) {
     await sleep(TOLD_MS)
@@ -22,7 +29,7 @@ export async function tell(db: DatabasePool): Promise<void> {
 
 const SCANS = `select coalesce(sum(seq_scan + coalesce(idx_scan, 0)), 0)::int as n from pg_stat_user_tables where relname = 'sluice_migration'`
 
-/** How many rows of a table were read so far. */
+/** How many rows of a table have been read so far. */
 export async function rowsRead(db: DatabasePool, table: string): Promise<number> {
   await tell(db)
   const { rows } = await db.query<{ n: number }>(
@@ -33,8 +40,9 @@ export async function rowsRead(db: DatabasePool, table: string): Promise<number>
 }
 
 /**
- * Waits until all has ended that runs on the server, other tests' too, in whatever database: what was written since the oldest of them began would be taken for unseen, and what hangs on it
- * looked at, or judged again.
+ * Waits until every transaction that runs on the server has ended, those of other tests and databases too. Otherwise
+ * everything written since the oldest of them began would count as unseen: what hangs on it would be looked at, or
+ * judged again.
  */
 export async function othersEnded(db: DatabasePool): Promise<void> {
   const own = (await db.query<{ own: string }>('select pg_current_xact_id()::text as own')).rows[0]!.own
@@ -42,7 +50,7 @@ export async function othersEnded(db: DatabasePool): Promise<void> {
   while ((await db.query<{ still: boolean }>(older, [own])).rows[0]!.still) await sleep(20)
 }
 
-/** How many rows and index entries are looked at while `act` runs, when all else has ended. */
+/** How many rows and index entries are read while `act` runs, after all other transactions have ended. */
 export async function looksOf({ db }: { db: DatabasePool }, act: () => Promise<unknown>): Promise<number> {
   const looks = async (): Promise<number> => {
     await tell(db)

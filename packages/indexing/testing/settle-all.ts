@@ -1,8 +1,8 @@
-/** Works off what was put off, as the indexer's service does, whether or not it is due. */
+/** Works off everything that was put off, as the indexer's service does, whether or not it is due. */
 import type { Index } from '../apply-batch.ts'
 import { claimLater, LATER_QUEUES, settleClaim, type SettleOptions } from '../settle-later.ts'
 
-/** Returns how many claims that took. */
+/** Returns how many claims it took. */
 export async function settleAll({ db, collections }: Index, options: SettleOptions = {}): Promise<number> {
   let claims = 0
   for (;;) {

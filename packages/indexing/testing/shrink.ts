@@ -1,12 +1,17 @@
-/** Of a world that ends otherwise than in its natural order (`arrival.ts`) one with as few events as still do, and how it is told. */
+/**
+ * Finds, for an arrival (`arrival.ts`) that ends differently from the natural order, one with as few events as possible
+ * that still does; and prints it.
+ */
 import { uriOf, type StreamEvent } from '@sluice/events/stream-event.ts'
 import type { Arrival } from './arrival.ts'
 import { hash } from './made-up.ts'
 
 /**
- * Leaves out half of the events, a quarter, … one, as long as it fails without them; with exports, all of a path, there too. Where that depends on what happens at the same moment,
- * it may end early.
- * @param failing one of these that fails, if any; each has accounts of its own, so that all can go into one index
+ * Leaves out half of the events, a quarter, … one, as long as the arrival still fails without them. With exports, all
+ * events of a path are left out, in the exports too. If the failure depends on what happens at the same moment, the
+ * search may end early.
+ * @param failing returns one of these candidates that fails, if any. Each has accounts of its own, so that all can go
+ * into one index
  */
 export async function shrunk(
   arrival: Arrival,
@@ -26,7 +31,7 @@ export async function shrunk(
   return fewest
 }
 
-/** Its events, then its batches as their numbers. Accounts are letters. */
+/** Prints the events, then the batches by the numbers of their events. Accounts are letters. */
 export function tell({ world, batches }: Arrival): string {
   const numbers = new Map(world.events.map(({ seq }, i) => [seq, i]))
   const numberOf = (event: StreamEvent): string => String(numbers.get('seq' in event ? event.seq : -1) ?? brief(event))
@@ -68,7 +73,7 @@ function without(arrival: Arrival, names: ReadonlySet<string>): Arrival {
   }
 }
 
-/** The same with other accounts. */
+/** The same arrival with other accounts. */
 function renamed(arrival: Arrival, n: number): Arrival {
   const text = arrival.world.dids.reduce(
     (all, did) => all.replaceAll(did, `did:plc:${hash(`${did} ${n}`).slice(0, 24)}`),

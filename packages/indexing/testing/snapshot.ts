@@ -1,4 +1,4 @@
-/** Everything that the index says, in a form that can be compared. */
+/** All content of the index, in a form that can be compared. */
 import type { DatabasePool } from '@sluice/database/pool.ts'
 
 /** Table → sorted rows as JSON. */
@@ -39,13 +39,16 @@ const TABLES: Record<string, { ignore: string[] }> = {
 }
 
 export interface SnapshotOptions {
-  /** Leave out when things were indexed: it depends on the way they came. */
+  /** Leaves out when records were indexed, which depends on how they arrived. */
   withoutTimes?: boolean
 }
 
 const TIMES = ['indexedAt', 'sortAt', 'sortedAt', 'deletedAt']
 
-/** In columns that say "nothing against it" null and false are the same; an aggregate of zeros is the same as none. */
+/**
+ * Reads all tables. Null and false count as equal, since null in a flag means that nothing is against the post. An
+ * aggregate row of zeros counts as no row.
+ */
 export async function snapshot(db: DatabasePool, { withoutTimes = false }: SnapshotOptions = {}): Promise<Snapshot> {
   const result: Snapshot = {}
   for (const [table, { ignore }] of Object.entries(TABLES)) {
@@ -65,7 +68,9 @@ export async function snapshot(db: DatabasePool, { withoutTimes = false }: Snaps
   return result
 }
 
-/** What the AppView counts beside a row of `profile_agg`: there a row of zeros is not the same as none (`getCountsForUsers`). */
+/**
+ * What the AppView counts for each row of `profile_agg` (`getCountsForUsers`): here a row of zeros differs from no row.
+ */
 const ASSOCIATED = `
   select concat_ws(' ', did, feeds, lists, packs) as line from (
     select did, (select count(*) from feed_generator where creator = did) as feeds, (select count(*) from list where creator = did) as lists,
@@ -82,7 +87,7 @@ function normal(row: Record<string, unknown>, ignored: ReadonlySet<string>): Rec
   )
 }
 
-/** What stands in one and not in the other, at most `limit` lines. */
+/** Lists what one snapshot has and the other has not, at most `limit` lines. */
 export function differences(expected: Snapshot, found: Snapshot, limit = 20): string[] {
   const lines = Object.keys(expected).flatMap((table) => {
     const [want, have] = [new Map<string, number>(), new Map<string, number>()]

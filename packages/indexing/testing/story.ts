@@ -1,4 +1,6 @@
-/** Events told one after the other, as short as a test wants to say them. Each record gets the next second. */
+/**
+ * Makes events one after the other, with as few words as possible. Each event is a second later than the one before.
+ */
 import { cidOf, formatCid } from '@sluice/atproto/cid.ts'
 import { tidFromMicros } from '@sluice/events/tid.ts'
 import { uriOf, type CreateEvent, type DeleteEvent, type JsonRecord } from '@sluice/events/stream-event.ts'
@@ -22,7 +24,7 @@ export class Story {
     return new Date(MICROS / 1000 + this.#second * 1000).toISOString()
   }
 
-  /** A record of `name`'s; a new one unless `rkey` says which. */
+  /** Writes a record of `name`'s account. Without `rkey` it is a new one. */
   put(name: string, collection: string, record: object, rkey?: string): CreateEvent {
     const commit = this.#commit(name)
     const full: JsonRecord = { $type: collection, createdAt: commit.time, ...record }
@@ -39,7 +41,7 @@ export class Story {
     return this.put(name, 'app.bsky.feed.post', { text, ...more })
   }
 
-  /** A new one unless `rkey` says which. */
+  /** Without `rkey` it is a new post. */
   reply(name: string, parent: CreateEvent, more: object = {}, rkey?: string): CreateEvent {
     const { reply } = parent.record as { reply?: { root: Ref } }
     const refs = { root: reply?.root ?? ref(parent), parent: ref(parent) }

@@ -1,4 +1,7 @@
-/** A pool as under a bad star: statements dawdle, and connections are lost, at a statement that has been sent, so that nobody knows whether it took effect. */
+/**
+ * A pool with faults: statements are delayed, and connections are lost just after a statement was sent, so that nobody
+ * knows whether it took effect.
+ */
 import type { Socket } from 'node:net'
 import { DatabasePool, type PoolOptions } from '@sluice/database/pool.ts'
 import type { Random } from '@sluice/sandbox/random.ts'
@@ -8,13 +11,13 @@ type Query = (...statement: unknown[]) => unknown
 
 export interface Trouble {
   random: Random
-  /** Of how many of the times that a connection is lent it is lost. */
+  /** The share of acquired connections that are lost. */
   lost: number
-  /** Before how many of the statements the connection does nothing for some milliseconds. */
+  /** The share of statements before which the connection sleeps for some milliseconds. */
   dawdling: number
 }
 
-/** A lent connection is lost within so many statements, or not at all: as many as a batch has. */
+/** A connection that is to be lost is lost within so many statements: as many as a batch has. */
 const STATEMENTS = 12
 const DAWDLING_MS = 12
 
@@ -22,7 +25,7 @@ export class TroubledPool extends DatabasePool {
   /** Connections that were lost. */
   lost = 0
   readonly #trouble: Trouble
-  /** After how many statements each is lost. */
+  /** For each connection, how many more statements before it is lost. */
   readonly #left = new WeakMap<PoolClient, number>()
 
   constructor(options: PoolOptions, trouble: Trouble) {

@@ -1,22 +1,25 @@
-/** A pool that keeps which statements were asked, with their values, and how many rows and index entries each of them read. */
+/**
+ * A pool that records which statements were sent, with their values, and how many rows and index entries each of them
+ * read.
+ */
 import { DatabasePool, type Session, type Statement } from '@sluice/database/pool.ts'
 
 type PoolClient = Awaited<ReturnType<DatabasePool['acquire']>>
 
 export interface Asked {
   text: string
-  /** Those of the last time. */
+  /** The values when it was last sent. */
   values: unknown[]
-  /** Each time it was asked. */
+  /** One reading for each time it was sent. */
   times: Reading[]
 }
 
 export interface Reading {
-  /** Rows of tables that were read from end to end, and entries of indexes. */
+  /** Rows of tables that were read from end to end, plus entries of indexes. */
   read: number
-  /** How many things were asked for: the longest of its arrays, or one. */
+  /** How many keys the statement asked for: the length of its longest array, or one. */
   for: number
-  /** How many rows came of it. */
+  /** How many rows it returned or changed. */
   rows: number
 }
 
@@ -32,7 +35,7 @@ export class WatchedPool extends DatabasePool {
     return client
   }
 
-  /** In a transaction: PostgreSQL tells at once what was read within one. */
+  /** Runs the session in a transaction: within one, PostgreSQL reports at once what was read. */
   override async session<T>(work: (session: Session) => Promise<T>): Promise<T> {
     return super.session(async (session) => {
       await session.query('begin')
@@ -53,9 +56,9 @@ type Query = (
 function watch(client: PoolClient, asked: Map<string, Asked>): void {
   const query = client.query.bind(client) as unknown as Query
   let before = 0
-  /** What was read since the last time; nothing when the transaction is at its end. */
+  /** What was read since the last call. Undefined if the transaction has failed or ended. */
   const readSince = async (): Promise<number | undefined> => {
-    // A statement that failed says so itself.
+    // If the statement before failed, its own error says so.
     const answer = await query(READ_SO_FAR).catch(() => undefined)
     if (!answer) return undefined
     const [{ n }] = answer.rows
@@ -73,7 +76,8 @@ function watch(client: PoolClient, asked: Map<string, Asked>): void {
   const watched: Query = (statement, values) => {
     const answer = query(statement, values)
     if (typeof statement === 'string') {
-      // What earlier transactions read and PostgreSQL has not told everybody yet is counted too.
+      // Reads of earlier transactions that PostgreSQL has not yet reported are counted too: so this sets the starting
+      // point.
       if (statement.startsWith('begin')) void readSince()
     } else {
       const { name, text, values: own } = statement as Statement
@@ -84,7 +88,10 @@ function watch(client: PoolClient, asked: Map<string, Asked>): void {
   client.query = watched as unknown as PoolClient['query']
 }
 
-/** The length of an array that is encoded already stands in its header (packages/database/array.ts), or is how many commas it has. */
+/**
+ * The largest number of keys in one value. An encoded array has its length in its header (packages/database/array.ts);
+ * for an array as text it is the number of commas and one.
+ */
 function sizeOf(values: readonly unknown[]): number {
   const sizes = values.map((value) => {
     if (Buffer.isBuffer(value)) return value.readInt32BE(12)
@@ -94,7 +101,9 @@ function sizeOf(values: readonly unknown[]): number {
   return Math.max(1, ...sizes)
 }
 
-/** Of this transaction. Index entries count where an index returns them, whether or not the row behind them was wanted. */
+/**
+ * The reads of this transaction. An index entry counts when the index returns it, whether or not its row was wanted.
+ */
 const READ_SO_FAR = {
   name: 'read-so-far',
   text: `

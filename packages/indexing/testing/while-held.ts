@@ -1,11 +1,12 @@
-/** Lets transactions meet at a moment of a test's choosing: those that want a row that somebody holds wait there. */
+/** Lets transactions meet at a moment that the test chooses: those that want a row that is held wait there. */
 import { expect } from 'vitest'
 import type { Index } from '../apply-batch.ts'
 
 /**
- * Runs `meet` while a statement of an open transaction holds what it locks, then gives it back, and waits for what `meet` began and has not ended.
+ * Runs `meet` while an open transaction holds the locks of a statement. Then releases the locks, and waits for what
+ * `meet` began and has not ended.
  * @param held the statement and its values, such as `select … for update`
- * @param meet is given what resolves when so many connections of the database wait for a lock
+ * @param meet is given a function that resolves when `n` connections of the database wait for a lock
  */
 export async function whileHeld(
   { db }: Pick<Index, 'db'>,

@@ -1,10 +1,11 @@
 /**
- * Random small worlds: a few accounts whose commits are of one or of several writes, by clocks that may be minutes apart, with keys that may be of another time, where one kind of
- * act is frequent and another never happens. So in some of them everything that a few accounts have to do with each other meets, in others nearly nothing does: what a long history
- * (`history.ts`) has everywhere, and what it never has. The events are in their natural order.
+ * Random small worlds. A few accounts make commits of one or several writes. Their clocks may be minutes apart, and
+ * their record keys may be of another time. In each world one kind of act is frequent and another never happens. So in
+ * some worlds everything meets that a few accounts have to do with each other, and in others nearly nothing does. A
+ * long history (`history.ts`) has everything everywhere. The events are in their natural order.
  *
- * What `docs/differences.md` names as dependent on the order of arrival is left out: replies in a circle, muted threads, more than a hundred follows of one account by another, and
- * by the kind of the world what is named there.
+ * What `docs/differences.md` names as dependent on the order of arrival is left out: replies in a circle, muted
+ * threads, more than a hundred follows of one account by another, and what is named below for each kind of world.
  */
 import { tidFromMicros } from '@sluice/events/tid.ts'
 import type { JsonRecord, RecordEvent } from '@sluice/events/stream-event.ts'
@@ -13,19 +14,24 @@ import { cidOf, hash } from './made-up.ts'
 import { PAIRS, RecordMaker, type Living, type Made, type Making } from './record-maker.ts'
 
 /**
- * - `shuffled`: for any order of arrival. Verifications are not edited: if one is deleted then, who is told of it depends on the order of its versions.
- * - `in-order`: for orders in which those of one account keep theirs. Verifications are edited too.
- * - `exported`: for any order, with exports. No path is written anew after a deletion, no post is edited, and clocks and keys are right: of what an export alone tells it is not known
- *   when it was written.
+ * - `shuffled`: for any order of arrival. Verifications are not edited: if an edited one is deleted, the order of its
+ *   versions decides who is told.
+ * - `in-order`: for orders in which each account's events keep theirs. Verifications are edited too.
+ * - `exported`: for any order, with exports. No path is written anew after a deletion, no post is edited, and clocks
+ *   and keys are right: of what only an export brings it is not known when it was written.
  *
- * In some replies move to another thread: when their place in one of their author's ended then depends on the order and the split, so it cannot be compared.
+ * In some worlds replies move to another thread. When such a reply's place in a thread of its author ended depends on
+ * the order and on the split into batches, so those times cannot be compared.
  */
 export type Kind = 'shuffled' | 'in-order' | 'exported'
 export const KINDS: readonly Kind[] = ['shuffled', 'in-order', 'exported']
 
 export interface World {
   kind: Kind
-  /** Its own, so that any number of worlds go into one index and have nothing to do with each other. */
+  /**
+   * The accounts of this world alone, so that any number of worlds fit into one index and have nothing to do with each
+   * other.
+   */
   dids: readonly string[]
   events: readonly RecordEvent[]
 }
@@ -34,10 +40,10 @@ const EPOCH_MICROS = Date.parse('2026-06-01T00:00:00.000Z') * 1000
 const MILLISECOND = 1_000
 const CLOCKS_APART_MICROS = 480_000_000
 const FAR_MICROS = 900_000_000_000
-/** Two commits of one account are at least so far apart: the keys of what one commit writes are between them. */
+/** Two commits of one account are at least so far apart: the keys of the writes of one commit lie between them. */
 const COMMITS_APART_MICROS = 60
 const WRITES_MAX = 6
-/** The newest of what an account has are edited, deleted, and said again. */
+/** How many of an account's newest records may be edited, deleted or said again. */
 const OWN_MAX = 20
 const POST = 'app.bsky.feed.post'
 type Act = Making | 'again' | 'edit' | 'anew' | 'delete'
@@ -68,7 +74,10 @@ const EVERYTHING: Weights = {
   anew: 6,
   delete: 14,
 }
-/** What a world is about: who may answer, by follows or by lists; what is above what; who is told; everything. Long histories have less of each than its combinations need. */
+/**
+ * What a world is about: who may answer, by follows or by lists; what is above what; who is notified; everything. Long
+ * histories have less of each than its combinations need.
+ */
 const THEMES: readonly Weights[] = [
   { reply: 10, follow: 6, threadgate: 6, again: 9, edit: 4, delete: 4 },
   { reply: 10, list: 1, listitem: 6, threadgate: 6, again: 9, edit: 4, delete: 4 },
@@ -77,20 +86,23 @@ const THEMES: readonly Weights[] = [
   EVERYTHING,
 ]
 
-/** One path of a commit; without a record it is deleted. */
+/** One write of a commit. Without a record the path is deleted. */
 interface Write {
   collection: string
   rkey: string
   record?: Record<string, unknown>
 }
 
-/** @param eventsMax the most that it has; many have only a part of that */
+/**
+ * Makes a world.
+ * @param eventsMax the most events that it has; many worlds have only a part of that
+ */
 export function world(kind: Kind, seed: number, eventsMax: number): World {
   const { dids, events } = new Course(kind, seed, eventsMax)
   return { kind, dids, events }
 }
 
-/** How things go in it. */
+/** The course of events in a world. */
 class Course {
   readonly dids: readonly string[]
   readonly events: RecordEvent[] = []
@@ -98,14 +110,14 @@ class Course {
   readonly #random: Random
   readonly #maker: RecordMaker
   readonly #weights: Readonly<Record<string, number>>
-  /** How far each account's clock is ahead. */
+  /** By DID, how far the account's clock is ahead, in microseconds. */
   readonly #ahead: ReadonlyMap<string, number>
-  /** When each account wrote last, by its own clock. */
+  /** By DID, when the account wrote last, by its own clock. */
   readonly #last = new Map<string, number>()
   readonly #isSteady: boolean
   readonly #writesMax: number
   readonly #farKeys: number
-  /** What passes for now in all of the world, and by the clock of the account that writes. */
+  /** The world's time, and (`#now`) the time by the clock of the account that writes. */
   #micros = EPOCH_MICROS
   #now = EPOCH_MICROS
 
@@ -134,7 +146,7 @@ class Course {
     while (this.events.length < events) this.#commit(random.pick(this.dids))
   }
 
-  /** A moment after the commit before, by the account's own clock. */
+  /** Makes a commit some time after the one before, by the account's own clock. */
   #commit(did: string): void {
     const random = this.#random
     this.#micros += this.#isSteady
@@ -157,7 +169,10 @@ class Course {
     return this.#maker.gone().some((gone) => gone.uri === uri)
   }
 
-  /** @param nth of its commit, so that its key is its own */
+  /**
+   * Decides one write.
+   * @param nth its number in the commit, which makes its key unique
+   */
   #act(act: Act, did: string, nth: number): Write | undefined {
     switch (act) {
       case 'delete':
@@ -183,7 +198,7 @@ class Course {
     }
   }
 
-  /** Gates of what is itself a reply judge nothing: of those there are fewer. */
+  /** A gate of a post that is itself a reply judges nothing, so most gates are of threads' roots. */
   #gateOfThread(did: string): Made | undefined {
     const roots = this.#maker.living.filter((one) => one.did === did && one.collection === POST && !one.record.reply)
     return roots.length > 0 && this.#random.chance(0.8)
@@ -223,7 +238,7 @@ class Course {
     return new Date(Math.floor(this.#now / MILLISECOND)).toISOString()
   }
 
-  /** From before the commit, as keys are, and now and then from long before or long after. */
+  /** A record key: from just before the commit, as keys are; now and then from long before or long after. */
   #key(nth: number): string {
     const random = this.#random
     if (!random.chance(this.#farKeys)) return tidFromMicros(this.#now - nth, 7)
@@ -231,7 +246,7 @@ class Course {
   }
 }
 
-/** Of what a world is about some is frequent, and something may be missing. */
+/** The weights of a world: some acts of its theme are frequent, and some may be missing. */
 function weightsOf(random: Random): Readonly<Record<string, number>> {
   const factor = (): number => (random.chance(0.15) ? 0 : random.chance(0.2) ? 4 : 1)
   const weights = Object.entries(random.pick(THEMES)).map(([act, weight]) => [act, weight * factor()] as const)
