@@ -25,6 +25,13 @@ test('several hosts below one domain speak for all of it', () => {
   expect(pauses.leftMs('z.bsky.social')).toBe(0)
 })
 
+test('a pause is not made shorter by the answer to a request that was under way when it began', () => {
+  const { pauses } = clock()
+  for (const name of ['a', 'b', 'c']) pauses.add(`${name}.bsky.social`, 300_000)
+  for (const name of ['a', 'd', 'e', 'f']) pauses.add(`${name}.bsky.social`, 1_000)
+  expect([pauses.leftMs('a.bsky.social'), pauses.leftMs('z.bsky.social')]).toEqual([300_000, 300_000])
+})
+
 test('several do not while another one answers between them', () => {
   const { pauses } = clock()
   for (const name of ['a', 'b', 'c', 'd', 'e', 'f']) {

@@ -1,18 +1,19 @@
 /**
- * Hosts that want to be left alone. When several below one domain say so, and none there answers meanwhile, the whole domain is: millions of handles may be names of one host. A
- * single one speaks for itself alone, or anybody's host would silence all of `co.uk`, and so would anybody's four if the others that are asked there did not count.
+ * Hosts that asked for a pause (429). When several hosts below one domain ask for a pause and none below it answers meanwhile, the whole domain is paused: millions of handles may be
+ * names of one host. A pause of a single host applies to that host alone. Otherwise anybody's host below `co.uk` could pause all of `co.uk`; and four such hosts could, if answers of the other
+ * hosts below it did not count.
  */
 export interface DomainPausesOptions {
-  /** How many hosts speak for their domain. */
+  /** How many hosts must ask for a pause to pause their domain. */
   hostsOfDomain?: number
-  /** How many names are remembered. */
+  /** How many hosts and domains are remembered. */
   remembered?: number
   now?: () => number
 }
 
 interface Pause {
   untilMs: number
-  /** Hosts below that said so since the last pause began, or another answered. */
+  /** Of a domain: the hosts below it that asked for a pause since the domain's last pause began, or since a host below it answered. */
   hosts: Set<string>
 }
 
@@ -25,25 +26,25 @@ export class DomainPauses {
     this.#options = { hostsOfDomain: 4, remembered: 10_000, now: Date.now, ...options }
   }
 
-  /** `host` wants to be left alone for `ms`. */
+  /** `host` has asked for a pause of `ms`. It is never made shorter: this may be the answer to a request that was under way when the host asked for a longer one. */
   add(host: string, ms: number): void {
     const untilMs = this.#options.now() + ms
-    this.#put(host, { untilMs, hosts: new Set() })
+    this.#put(host, { untilMs: Math.max(untilMs, this.#pauses.get(host)?.untilMs ?? 0), hosts: new Set() })
     const domain = domainOf(host)
     if (domain === undefined) return
     const { hosts, untilMs: before } = this.#pauses.get(domain) ?? { hosts: new Set(), untilMs: 0 }
     hosts.add(host)
     const isWhole = hosts.size >= this.#options.hostsOfDomain
-    this.#put(domain, isWhole ? { untilMs, hosts: new Set() } : { untilMs: before, hosts })
+    this.#put(domain, isWhole ? { untilMs: Math.max(untilMs, before), hosts: new Set() } : { untilMs: before, hosts })
   }
 
-  /** `host` has answered: what others said speaks for themselves alone. */
+  /** `host` has answered: the pauses of other hosts below its domain no longer count for the domain. */
   answered(host: string): void {
     const domain = domainOf(host)
     if (domain !== undefined) this.#pauses.get(domain)?.hosts.clear()
   }
 
-  /** For how long nothing may be asked of `host`; 0: it may be asked. */
+  /** For how many ms `host` must not be asked. 0: it may be asked. */
   leftMs(host: string): number {
     const domain = domainOf(host)
     const untilMs = Math.max(
@@ -60,7 +61,7 @@ export class DomainPauses {
   }
 }
 
-/** What a name is one of many below of; undefined below a top-level domain. */
+/** The domain that contains the host: its name without the first label. Undefined when that is a top-level domain. */
 function domainOf(host: string): string | undefined {
   const domain = host.slice(host.indexOf('.') + 1)
   return domain.includes('.') ? domain : undefined
