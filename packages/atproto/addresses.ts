@@ -1,15 +1,15 @@
 /**
- * Which addresses on the network we may be sent to. DID documents, handles and redirects name hosts, and anybody can write
- * them: without this check they would reach our own database, cloud metadata and neighbours (SSRF).
+ * Which network addresses we may connect to for strangers. DID documents, handles and redirects name hosts, and anybody can write these. Without
+ * this check they could make us connect to our own database, cloud metadata services and neighbours (SSRF).
  *
- * Checked twice, because each check has a hole: a literal address is never looked up, and a name may resolve to anything.
+ * Two checks are needed: a literal address in a URL is never looked up (`mayBePublic`), and a name may resolve to any address (`publicLookupBy`).
  */
 import type { LookupAddress, LookupOptions } from 'node:dns'
 import { BlockList, isIP, isIPv4 } from 'node:net'
 import { callbackify } from 'node:util'
 import { HostNames } from './host-names.ts'
 
-/** Not for the public, by the registries of special-purpose addresses (RFC 6890 and its successors). */
+/** Addresses that are not public, by the registries of special-purpose addresses (RFC 6890 and its successors). */
 const SPECIAL_IPV4: [string, number][] = [
   ['0.0.0.0', 8],
   ['10.0.0.0', 8],
@@ -27,7 +27,7 @@ const SPECIAL_IPV4: [string, number][] = [
   ['224.0.0.0', 3],
 ]
 
-/** Inside the global unicast range, and still not hosts: Teredo and other protocols, documentation, 6to4. */
+/** Addresses in the global unicast range that are no public hosts: Teredo and other protocols, documentation, 6to4. */
 const SPECIAL_IPV6: [string, number][] = [
   ['2001::', 23],
   ['2001:db8::', 32],
@@ -41,24 +41,24 @@ for (const [net, prefix] of SPECIAL_IPV6) special.addSubnet(net, prefix, 'ipv6')
 const globalIpv6 = new BlockList()
 globalIpv6.addSubnet('2000::', 3, 'ipv6')
 
-/** Whether an IP address belongs to the public internet. Text that is no address does not. */
+/** Whether the text is an IP address of the public internet. False for text that is no address. */
 export function isPublicAddress(address: string): boolean {
   if (isIPv4(address)) return !special.check(address, 'ipv4')
   return isIP(address) === 6 && globalIpv6.check(address, 'ipv6') && !special.check(address, 'ipv6')
 }
 
-/** The IP address that a URL's hostname literally is, or undefined for a name. */
+/** The IP address, when a URL's hostname is a literal address; undefined when it is a name. */
 export function literalAddress(hostname: string): string | undefined {
   const bare = hostname.startsWith('[') ? hostname.slice(1, -1) : hostname
   return isIP(bare) === 0 ? undefined : bare
 }
 
-/** A name that resolved to an address which is not public. */
+/** A name resolved to an address that is not public. */
 export class PrivateAddressError extends Error {
   override name = 'PrivateAddressError'
 }
 
-/** Whether a URL's host may be public: it is a name (see `publicLookup`), or a literal address that is. */
+/** Whether a URL's host may be public: it is a name (checked by `publicLookupBy` when it is resolved), or a literal public address. */
 export function mayBePublic({ hostname }: URL): boolean {
   const literal = literalAddress(hostname)
   return literal === undefined || isPublicAddress(literal)
@@ -66,7 +66,7 @@ export function mayBePublic({ hostname }: URL): boolean {
 
 type LookupCallback = (error: Error | null, address: string | LookupAddress[], family?: number) => void
 
-/** As `dns.lookup`, by `names`, and an error when any of the name's addresses is not public: the connection uses what was checked. */
+/** A function like `dns.lookup` that resolves with `names`, and fails when any of the name's addresses is not public. The connection uses the addresses that were checked, so there is no second lookup. */
 export function publicLookupBy(names: HostNames) {
   return (hostname: string, options: LookupOptions, callback: LookupCallback): void =>
     lookUp(names, hostname, (error, addresses) => {

@@ -1,9 +1,9 @@
-/** Base58 (the Bitcoin alphabet): the text of public keys. Short inputs only; the cost grows with the square. */
+/** Base58 (the Bitcoin alphabet), the encoding of public keys. For short inputs only: the cost grows with the square of the length. */
 
 const ALPHABET = '123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz'
 const MAX_CHARS = 128
 
-/** The bytes of a text, or undefined when it is none. */
+/** The bytes that the text encodes, or undefined when the text is not base58. */
 export function decodeBase58(text: string): Uint8Array | undefined {
   if (text.length > MAX_CHARS) return undefined
   const bytes: number[] = []
@@ -21,7 +21,7 @@ export function decodeBase58(text: string): Uint8Array | undefined {
   return Uint8Array.from(bytes.reverse())
 }
 
-/** The text of bytes. */
+/** The base58 text of the bytes. */
 export function encodeBase58(bytes: Uint8Array): string {
   const digits: number[] = []
   for (const byte of bytes) {

@@ -1,15 +1,15 @@
 /**
- * Where each block lies, found by its CID: a hash table with open addressing in typed arrays. 22 to 36 bytes a block; a `Map`
- * from CID to view took 190.
+ * Maps the CID of a block to the block's place in the slabs: a hash table with open addressing, in typed arrays. It takes 22 to 36
+ * bytes a block; a `Map` from CID to view took 190.
  *
- * The hash is the start of the digest, mixed with a number that nobody can know: blocks whose digests begin alike are found by
- * trying, and linear probing through 100,000 of them for each takes a minute. Whoever adds must not add the same block twice.
+ * The hash is the start of the CID's digest, mixed with a secret random number. Without that number, an attacker could search for blocks whose
+ * digests begin alike: with 100,000 such blocks, linear probing takes a minute. The caller must not add the same block twice.
  */
 import { randomBytes } from 'node:crypto'
 
 const FIRST_BLOCKS = 256
 const FIRST_SLOTS = 512
-/** Of a block, beside its slots: fingerprint, slab, start and end. */
+/** The size of a block's entry without its slots in the table: fingerprint, slab, start and end. */
 const BLOCK_BYTES = 14
 const SLOT_BYTES = 4
 
@@ -20,20 +20,20 @@ export class BlockIndex {
   #slab = new Uint16Array(FIRST_BLOCKS)
   #start = new Uint32Array(FIRST_BLOCKS)
   #end = new Uint32Array(FIRST_BLOCKS)
-  /** Block number + 1; 0 is free. At most three quarters full. */
+  /** A slot has the number of a block + 1, or 0 when it is free. At most three quarters of the slots are used. */
   #table = new Uint32Array(FIRST_SLOTS)
 
-  /** What the table takes of memory. */
+  /** The memory that the index takes now. */
   get memoryBytes(): number {
     return this.#start.length * BLOCK_BYTES + this.#table.length * SLOT_BYTES
   }
 
-  /** What it takes with so many more blocks. */
+  /** The memory that the index will take after `blocks` more blocks. */
   memoryBytesWith(blocks: number): number {
     return memoryBytesOf(this.count + blocks)
   }
 
-  /** A hash of the CID that starts at `at`, for this index alone. */
+  /** The hash of the CID that starts at `at`. Other indexes give other hashes. */
   fingerprintOf(bytes: Uint8Array, at: number): number {
     return mixed(mixed(wordAt(bytes, at + 4) ^ this.#seed) ^ wordAt(bytes, at + 8)) >>> 0
   }
@@ -89,10 +89,10 @@ export class BlockIndex {
   }
 }
 
-/** As many blocks as an index of at most `bytes` can hold. */
+/** How many blocks an index of at most `bytes` can hold. */
 export function blocksWithin(bytes: number): number {
   let most = 0
-  // It grows where the arrays are full, and where three quarters of the slots are.
+  // The index grows at two points: when the arrays are full, and when three quarters of the slots are used.
   for (let size = FIRST_BLOCKS; memoryBytesOf(size) <= bytes; size *= 2) {
     most = memoryBytesOf(size * 1.5) <= bytes ? size * 1.5 : size
   }
@@ -110,7 +110,7 @@ function wordAt(bytes: Uint8Array, at: number): number {
   return (bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!
 }
 
-/** Each bit of the result depends on all of `word` (the end of MurmurHash3). */
+/** The finalizer of MurmurHash3: each bit of the result depends on all bits of `word`. */
 function mixed(word: number): number {
   word = Math.imul(word ^ (word >>> 16), 0x85ebca6b)
   word = Math.imul(word ^ (word >>> 13), 0xc2b2ae35)

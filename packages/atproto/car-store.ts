@@ -1,8 +1,8 @@
 /**
- * A CAR that arrives in pieces → its blocks in a few large slabs with a compact index. For repository exports.
+ * Stores the blocks of a CAR that arrives in pieces: a few large slabs with a compact index. For repository exports.
  *
- * Every block's hash is checked as soon as the block is whole, so that the work runs beside the network. Memory is the
- * CAR's own size or the spool's budget, whichever is less, and 22 to 36 bytes a block. A block that comes again is passed over.
+ * Each block's hash is checked as soon as the block is complete, so hashing overlaps with the download. The memory needed is the size of
+ * the CAR or the spool's budget, whichever is less, and 22 to 36 bytes a block. A block that arrives a second time is skipped.
  */
 import { BlockIndex } from './block-index.ts'
 import { readHeader, readVarint, refuseCar, type CarLimits } from './car.ts'
@@ -10,24 +10,24 @@ import { CID_BYTES, hashesTo, isCidAt, type Cid } from './cid.ts'
 import { Slabs, type Spool } from './slabs.ts'
 
 export interface StoreLimits extends CarLimits {
-  /** The whole CAR. */
+  /** The size of the whole CAR. */
   bytes: number
 }
 
 const FIRST_SLAB_BYTES = 64 * 1024
 const SLAB_BYTES = 4 * 1024 * 1024
-/** A slab of this size whose content went to the file is used again, instead of a larger one. */
+/** A slab of at least this size is reused after its content went to the file. A smaller slab is replaced by a larger one. */
 const AGAIN_BYTES = 256 * 1024
-/** Of them: slab numbers are 16 bits. */
+/** The most slabs: the index holds slab numbers in 16 bits. */
 const MAX_SLABS = 0xffff
-/** The shortest block: a length, a CID, nothing. */
+/** The shortest section of a CAR: a length, a CID, and an empty block. */
 const LEAST_SECTION_BYTES = 1 + CID_BYTES
 
-/** The blocks of a CAR, known by the order in which they came. Push chunks, then `end()`, then look up; then dispose. */
+/** The blocks of a CAR, numbered in the order of their arrival. Use: `push` all chunks, call `end`, look blocks up, dispose. */
 export class CarStore implements Disposable {
   #root: Cid | undefined
   #bytes = 0
-  /** Blocks that came, repeated ones too. */
+  /** The number of blocks that arrived, including repeated ones. */
   #came = 0
   #slab: Buffer = Buffer.allocUnsafeSlow(FIRST_SLAB_BYTES)
   #written = 0
@@ -38,40 +38,40 @@ export class CarStore implements Disposable {
   readonly #slabs: Slabs
   readonly #index = new BlockIndex()
 
-  /** @param spool what exceeds its budget goes to a file; without one, all stays in memory */
+  /** @param spool slabs beyond its memory budget go to a file. Without a spool all slabs stay in memory. */
   constructor(limits: StoreLimits, spool?: Spool) {
     this.#limits = limits
     this.#slabs = new Slabs(spool)
     this.#slabs.add(this.#slab)
   }
 
-  /** Whether the header of a CAR has come. */
+  /** Whether the header of the CAR has arrived. */
   get hasHeader(): boolean {
     return this.#root !== undefined
   }
 
-  /** Bytes taken so far. */
+  /** How many bytes have been pushed. */
   get bytes(): number {
     return this.#bytes
   }
 
-  /** What is held in memory now: slabs and index. */
+  /** The memory that slabs and index take now. */
   get memoryBytes(): number {
     return this.#slabs.memoryBytes + this.#index.memoryBytes
   }
 
-  /** Of that, the index. */
+  /** The part of `memoryBytes` that the index takes. */
   get indexBytes(): number {
     return this.#index.memoryBytes
   }
 
-  /** The most that the index takes once `bytes` more were pushed: it doubles, and is large. */
+  /** The most memory that the index can take after `bytes` more were pushed. Ask before pushing: the index is large, and doubles when it grows. */
   indexBytesAfter(bytes: number): number {
     const blocks = Math.min(1 + Math.floor(bytes / LEAST_SECTION_BYTES), this.#limits.blocks - this.#index.count)
     return this.#index.memoryBytesWith(blocks)
   }
 
-  /** Different blocks. */
+  /** The number of different blocks. */
   get blockCount(): number {
     return this.#index.count
   }
@@ -82,7 +82,7 @@ export class CarStore implements Disposable {
   }
 
   /**
-   * Takes a chunk, which may be used again afterwards.
+   * Takes the next chunk of the CAR. The chunk is copied, so the caller may reuse its memory.
    * @throws RefusedError<CarRefusal | CborRefusal>
    */
   push(chunk: Uint8Array): void {
@@ -120,12 +120,12 @@ export class CarStore implements Disposable {
     return this.find(Buffer.from(cid, 'latin1'), 0)
   }
 
-  /** A block: a view, or a copy from the spool. */
+  /** The bytes of a block: a view of a slab, or a copy read from the spool's file. */
   block(number: number): Buffer {
     return this.#section(number).subarray(CID_BYTES)
   }
 
-  /** The length of a block, which is not read for that. */
+  /** The length of a block. The block itself is not read. */
   blockBytes(number: number): number {
     return this.#index.endOf(number) - this.#index.startOf(number) - CID_BYTES
   }
@@ -134,7 +134,7 @@ export class CarStore implements Disposable {
     this.#slabs[Symbol.dispose]()
   }
 
-  /** A block with its CID in front. The last one is kept: it is asked for to be found, and again to be read. */
+  /** A block with its CID in front. The last section read is cached, because callers first find a block and then read it. */
   #section(number: number): Buffer {
     if (number !== this.#lastRead) {
       const index = this.#index
@@ -173,13 +173,13 @@ export class CarStore implements Disposable {
     index.add(fingerprint, this.#slabs.count - 1, start, end)
   }
 
-  /** Not by `#section`, whose view of a slab does not outlive the slab's way to the file. */
+  /** Whether the block has this CID. Must not use `#section`: the cached view of a slab is wrong once the slab's memory was reused. */
   #isOf(number: number, bytes: Uint8Array, at: number): boolean {
     const start = this.#index.startOf(number)
     return startsWithCid(this.#slabs.read(this.#index.slabOf(number), start, start + CID_BYTES), bytes, at)
   }
 
-  /** A full slab is sealed; the section that it ends in starts the next one. */
+  /** Seals the full slab. The incomplete section at its end is moved to the start of the next slab. */
   #nextSlab(): void {
     if (this.#slabs.count === MAX_SLABS) throw refuseCar('car-too-large', `more than ${MAX_SLABS} slabs`)
     const rest = Buffer.from(this.#slab.subarray(this.#parsed, this.#written))

@@ -19,7 +19,7 @@ const entries = blocks.map((block) => [cidOf(block), block] as const)
 const root = entries[0]![0]
 const car = writeCar(root, entries)
 
-/** The blocks of a CAR by way of the store, fed in chunks of `size`. */
+/** Reads the blocks of a CAR with the store, fed in chunks of `size`. */
 function stored(
   bytes: Uint8Array,
   size: number,
@@ -287,7 +287,7 @@ test('a spool leaves no file behind, and closes the one it had', () => {
   )
   using within = new CarStore(limits, { memoryBytes: 1e8, folder })
   within.push(large)
-  expect(openFiles()).toBe(before) // there is no file before it is needed
+  expect(openFiles()).toBe(before) // no file is opened before it is needed
   store.push(large)
   expect(openFiles()).toBe(before + 1)
   expect(readdirSync(folder)).toEqual([])

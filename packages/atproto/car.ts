@@ -1,7 +1,7 @@
 /**
- * A CAR (version 1) that is whole in memory → its blocks. Synchronous and strict: lengths, root, every block's hash.
+ * Reads the blocks of a CAR (version 1) that is whole in memory. Synchronous and strict: checks lengths, root, every block's hash.
  *
- * Blocks may come in any order, twice, and without belonging to anything: a relay may send more than is needed.
+ * Blocks may come in any order and more than once, and may belong to nothing: a relay may send more than is needed.
  * https://atproto.com/specs/repository#car-file-serialization. For exports, which are large, see `car-store.ts`.
  *
  * Measured on commits' slices (9.7 blocks, 4.8 kB; `commit.bench.ts`): 9.5 µs, against 112 µs by `readCarWithRoot`.
@@ -23,7 +23,7 @@ export const CAR_REFUSALS = [
 export type CarRefusal = (typeof CAR_REFUSALS)[number]
 
 export interface Car {
-  /** The first root: of a repository's CAR, its commit. */
+  /** The first root. In the CAR of a repository this is the commit. */
   root: Cid
   /** Views of the input, keyed by CID. */
   blocks: Map<Cid, Buffer>
@@ -34,7 +34,7 @@ export interface CarLimits {
   blockBytes: number
 }
 
-/** Twice what a commit can need: 200 ops, each with a record and the nodes on its way. */
+/** Twice what a commit can need: 200 ops, each with a record and the tree nodes on the path to it. */
 const SLICE_LIMITS: CarLimits = { blocks: 10_000, blockBytes: 2_000_000 }
 
 /**

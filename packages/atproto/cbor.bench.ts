@@ -1,4 +1,4 @@
-/** Blocks and identifiers: the small parts that everything is made of, next to the official libraries. `node cbor.bench.ts` */
+/** Measures decoding of blocks and identifiers, next to the official libraries. `node cbor.bench.ts` */
 import { decode, encode } from '@atproto/lex-cbor'
 import { lexToJson } from '@atproto/lex-json'
 import { isValidNsid } from '@atproto/syntax'

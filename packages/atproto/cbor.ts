@@ -1,18 +1,18 @@
 /**
- * Strict DAG-CBOR → values, synchronous, straight to what the callers need.
+ * Strict decoder of DAG-CBOR. Synchronous, and decodes directly to the form that each caller needs.
  *
- * - `decodeRecord`: one record block → lexicon JSON (`{"$link"}`, `{"$bytes"}`), which events carry. Strict as the atproto
+ * - `decodeRecord`: decodes a record block to lexicon JSON (`{"$link"}`, `{"$bytes"}`), which events carry. Strict as the atproto
  *   data model is: shortest lengths, sorted unique text keys, no floats, integers within 53 bits, tag 42 only, valid
  *   UTF-8, nothing after the value; `$type` is text, and a blob has its parts. Re-encoding the result (`cbor-encode.ts`)
  *   gives the same bytes, and so the same CID.
- * - `decodeItem`: one item of an envelope → values with links and byte views. Equally strict, except that keys may come in
- *   any order: an envelope is not content-addressed, and a relay written in another language still has to be understood.
+ * - `decodeItem`: decodes one item of an envelope to values with links and byte views. Equally strict, except that keys may be in
+ *   any order: an envelope is not content-addressed, and a relay in another language may write its keys in another order.
  *
  * A refusal is a `RefusedError` with a `CborRefusal`.
  *
- * Measured on likes, posts and follows (`cbor.bench.ts`; µs a record to lexicon JSON): this 0.70, `@atcute/cbor` 0.87 (which
- * knows neither our refusals nor views), `@atproto/lex-cbor` and `lex-json` 2.5. What pays: keys come from a table of strings
- * seen before, text that is ASCII is cut as latin-1, links become text without an object in between.
+ * Measured on likes, posts and follows (`cbor.bench.ts`; µs a record to lexicon JSON): this decoder 0.70, `@atcute/cbor` 0.87 (which
+ * has neither our refusals nor views), `@atproto/lex-cbor` and `lex-json` 2.5. What makes it fast: keys come from a table of strings
+ * seen before, ASCII text is decoded as latin-1, links become text without an object in between.
  */
 import { isUtf8 } from 'node:buffer'
 import { RefusedError } from '@sluice/runtime/errors.ts'
@@ -42,7 +42,7 @@ export interface JsonObject {
   [key: string]: Json
 }
 
-/** A link of an envelope; kept apart from text, which a `Cid` also is to JavaScript. */
+/** A link in an envelope. A class, since a `Cid` is a string in JavaScript and could not be told from text. */
 export class Link {
   readonly cid: Cid
   constructor(cid: Cid) {
@@ -55,13 +55,13 @@ export interface ItemMap {
   [key: string]: Item
 }
 
-/** Deeper nesting is refused. */
+/** The deepest nesting that is accepted. */
 const DEPTH = 128
-/** More values are refused: a byte can be an empty map, which takes 50 in memory. */
+/** The most values that are accepted. One byte of input can be an empty map, which takes 50 bytes in memory. */
 const VALUES = 250_000
 
 /**
- * A record block as lexicon JSON.
+ * Decodes a record block to lexicon JSON.
  * @throws RefusedError<CborRefusal>
  */
 export function decodeRecord(block: Uint8Array): JsonObject {
@@ -75,7 +75,7 @@ export function decodeRecord(block: Uint8Array): JsonObject {
 }
 
 /**
- * The item that starts at `at`, and where it ends. Byte strings are views of `bytes`.
+ * Decodes the item that starts at `at`; also gives the position after it. Byte strings are views of `bytes`.
  * @throws RefusedError<CborRefusal>
  */
 export function decodeItem(bytes: Buffer, at: number): { value: Item; end: number } {
@@ -85,7 +85,7 @@ export function decodeItem(bytes: Buffer, at: number): { value: Item; end: numbe
 }
 
 /**
- * As `decodeItem`, as lexicon JSON.
+ * As `decodeItem`, but to lexicon JSON.
  * @throws RefusedError<CborRefusal>
  */
 export function decodeJsonItem(bytes: Buffer, at: number): { value: Json; end: number } {
@@ -94,7 +94,7 @@ export function decodeJsonItem(bytes: Buffer, at: number): { value: Json; end: n
   return { value, end: reader.position }
 }
 
-/** Keys seen before, as interned strings: a record has few distinct ones, and V8 looks an interned key up by identity. */
+/** A table of map keys seen before, as interned strings. Records have few distinct keys, and V8 finds an interned key in an object by identity. */
 const KEY_SLOTS = 1024
 const KEY_BYTES = 32
 const keys: string[] = Array.from({ length: KEY_SLOTS }, () => '')
@@ -172,7 +172,7 @@ class Reader {
     return map
   }
 
-  /** Keys are sorted by length, then by bytes; which also excludes a key that comes twice. */
+  /** Checks that keys are sorted by length, then by bytes. This also excludes a repeated key. */
   #ordered(aStart: number, aLength: number, bStart: number, bLength: number): void {
     if (bLength > aLength) return
     if (bLength === aLength) {
@@ -197,7 +197,7 @@ class Reader {
       while (i < length && known.charCodeAt(i) === bytes[start + i]) i++
       if (i === length) return known
     }
-    // Text is compared with bytes above, so only ASCII may enter the table.
+    // The loop above compares characters of the table's text with bytes, so only ASCII keys may enter the table.
     const key = this.#text(start, length)
     if (key.length === length) keys[slot] = key
     return key
@@ -210,7 +210,7 @@ class Reader {
     while (i < end && bytes[i]! < 0x80) i++
     if (i === end) return bytes.toString('latin1', start, end)
     const text = bytes.toString('utf8', start, end)
-    // The decoder replaces what is not UTF-8; only then is a second look needed.
+    // `toString` replaces invalid UTF-8 with U+FFFD. Only text with that character needs the exact check.
     if (text.includes('\ufffd') && !isUtf8(bytes.subarray(start, end)))
       throw refuse('cbor-bad-utf8', 'text is not UTF-8')
     return text
@@ -270,7 +270,7 @@ class Reader {
 }
 
 /**
- * A blob of one of the first clients may have the size -1, and more keys than its own: the AppView reads both.
+ * Accepts a blob with the size -1, and one with additional keys: some of the first clients wrote these, and the AppView reads both.
  * https://atproto.com/specs/data-model#type-field, https://atproto.com/specs/data-model#blob-type
  */
 function checkType({ $type, ref, mimeType, size }: Record<string, unknown>): void {
@@ -301,7 +301,7 @@ function base64(bytes: Buffer, start: number, end: number): string {
   return spare === 0 ? text : text.slice(0, spare - 3)
 }
 
-/** A record may link to what is not a repository's: any codec and hash of CIDv1, as long as its lengths add up. */
+/** Whether the bytes are a CID of version 1 with any codec and hash, whose lengths are consistent. A record may link to data that is no part of a repository. */
 function isOtherCid(bytes: Uint8Array): boolean {
   let at = 0
   const varint = (): number => {
@@ -317,7 +317,7 @@ function isOtherCid(bytes: Uint8Array): boolean {
   return varint() === 1 && varint() >= 0 && varint() >= 0 && varint() === bytes.length - at
 }
 
-/** `__proto__` as an ordinary key: plain assignment would change the object's prototype. */
+/** Sets `__proto__` as an ordinary key: plain assignment would change the object's prototype. */
 function define(map: Record<string, unknown>, key: string, value: unknown): void {
   Object.defineProperty(map, key, { value, enumerable: true, configurable: true, writable: true })
 }

@@ -1,6 +1,6 @@
 /**
- * The chain of a repository's commits: does what was found true follow what we have? Small and without bytes, so that it can be
- * asked again when the state has changed meanwhile. Replays (`rev` not newer) are for the caller to rule out.
+ * The chain of a repository's commits: decides whether a verified commit follows the state that we have. The input is small (no blocks), so
+ * the caller can keep it and ask again when the state has changed meanwhile. The caller must have dropped replays (`rev` not newer).
  * https://atproto.com/specs/sync
  */
 import type { Cid } from './cid.ts'
@@ -10,30 +10,30 @@ import { EMPTY_TREE } from './mst-node.ts'
 /** The head of a repository as we know it. */
 export interface ChainState {
   rev: string
-  /** The root of its tree. */
+  /** The root of the repository's tree. */
   data: Cid
 }
 
-/** The same as somebody keeps it who has little room: `data` may be only the beginning of the root's CID, 20 characters or more. */
+/** A stored state, shortened to save memory: `data` may be only the beginning of the root's CID, 20 characters or more. */
 export interface KnownState {
   rev: string
   data: string
 }
 
-/** What a commit's proof was found to be. `legacy`: no `prevData`, so the ops were only looked up in the new tree. */
+/** The result of checking a commit's proof. `legacy`: the commit has no `prevData`, so the ops were only looked up in the new tree. */
 export type Proof = 'complete' | 'incomplete' | 'legacy' | 'unchecked'
 
-/** Why a commit does not follow what we have; fit for a metric label. */
+/** Why a commit does not follow the state that we have. Used as a metric label. */
 export type GapCause = (typeof GAP_CAUSES)[number]
 export const GAP_CAUSES = [
-  'unknown', // we know nothing of this repository, and it is not shown to have begun here
-  'since', // not the successor of the rev we have
-  'prev-data', // the successor by rev, of another tree
-  'too-big', // its ops were left out
-  'incomplete-proof', // its blocks do not suffice to undo its ops
+  'unknown', // we have no state of this repository, and the commit is not proven to be its first
+  'since', // the commit's `since` is not the rev that we have
+  'prev-data', // `since` is the rev that we have, but `prevData` is not the tree that we have
+  'too-big', // the host left the ops out
+  'incomplete-proof', // the commit's blocks do not suffice to undo its ops
 ] as const
 
-/** What a commit says of its place in the chain, and what its proof was found to be. */
+/** What a commit states about its place in the chain, and the result of checking its proof. */
 export interface ChainLinks {
   rev: string
   since: string | null
@@ -44,7 +44,7 @@ export interface ChainLinks {
 
 export type ChainStep = { kind: 'apply' } | { kind: 'base' } | { kind: 'gap'; cause: GapCause }
 
-/** Does a true commit, newer than `state`, follow it? */
+/** Decides whether a verified commit that is newer than `state` follows it. */
 export function followChain(links: ChainLinks, state: KnownState | null): ChainStep {
   const cause = gapOf(links, state)
   if (cause !== undefined) return { kind: 'gap', cause }
@@ -56,23 +56,23 @@ export function linksOf({ rev, since, prevData, tooBig }: CommitFrame): Omit<Cha
 }
 
 export type SyncStep =
-  /** The state we have, perhaps at a newer rev. */
+  /** The tree is the one that we have; the rev may be newer. */
   | { kind: 'same'; state: ChainState }
-  /** Another state than ours, newer: a resync is needed. */
+  /** Another tree than ours: a resync is needed. */
   | { kind: 'resync'; state: ChainState }
   | { kind: 'duplicate' }
 
-/** What a true `#sync` says to whoever is at `state`. */
+/** Decides what a verified `#sync` means for the state that we have. */
 export function followSync(next: ChainState, state: KnownState | null): SyncStep {
   if (state === null || next.rev > state.rev) {
     return { kind: state !== null && next.data.startsWith(state.data) ? 'same' : 'resync', state: next }
   }
-  // At the same rev another tree: one of the two is a fork, and an export tells which.
+  // Another tree at the same rev: one of the two states is a fork. An export tells which.
   if (next.rev === state.rev && !next.data.startsWith(state.data)) return { kind: 'resync', state: next }
   return { kind: 'duplicate' }
 }
 
-/** It follows no other commit, and says that the tree before it was empty; whether it was, its proof shows. */
+/** Whether the commit claims to be the first: it has no `since`, and its `prevData` is null or the empty tree. The proof shows whether the claim is true. */
 export function isFirst({ since, prevData }: Pick<ChainLinks, 'since' | 'prevData'>): boolean {
   return since === null && (prevData === null || prevData === EMPTY_TREE)
 }

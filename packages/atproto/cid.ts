@@ -1,9 +1,9 @@
 /**
- * Content identifiers (CID) as this package holds them: version 1, SHA-256, codec dag-cbor or raw; the only ones that a
- * repository is made of. https://atproto.com/specs/data-model#link-and-cid-formats
+ * Content identifiers (CID) as this package holds them: version 1, SHA-256, codec dag-cbor or raw. A repository contains no other
+ * CIDs. https://atproto.com/specs/data-model#link-and-cid-formats
  *
- * In memory a `Cid` is a string of 36 latin-1 characters, its bytes. It compares with `===`, keys a Map, and needs no
- * object: 0.1 µs from the bytes, 0.4 µs with its text form; the official class takes 1.6 µs.
+ * In memory a `Cid` is a string of 36 latin-1 characters, one for each byte. So it compares with `===`, can be the key of a Map, and needs no
+ * object: 0.1 µs from the bytes, 0.4 µs with its text form. The official class takes 1.6 µs.
  */
 import { hash } from 'node:crypto'
 import { asBuffer } from './bytes.ts'
@@ -21,13 +21,13 @@ const ALPHABET_CODES = Uint8Array.from(ALPHABET, (char) => char.charCodeAt(0))
 const DIGITS = new Uint8Array(128).fill(255)
 for (let i = 0; i < ALPHABET.length; i++) DIGITS[ALPHABET.charCodeAt(i)] = i
 
-/** The text form has `b` and 58 characters, of which the last carries 3 bits. */
+/** The text form is `b` and 58 characters. The last of them carries 3 bits. */
 const TEXT_CHARS = 59
 
 const scratch = Buffer.alloc(64)
 const text = Buffer.alloc(64, 'b')
 
-/** The CID whose bytes start at `at`, or undefined when there is none of the kind described above. */
+/** The CID whose bytes start at `at`, or undefined when these bytes are no CID of the kind described above. */
 export function readCid(bytes: Buffer, at: number): Cid | undefined {
   return isCidAt(bytes, at) ? (bytes.toString('latin1', at, at + CID_BYTES) as Cid) : undefined
 }
@@ -80,7 +80,7 @@ export function formatCidAt(bytes: Uint8Array, at: number): string {
   return text.toString('latin1', 0, TEXT_CHARS)
 }
 
-/** The CID of a text form, or undefined when it is none of the kind described above. */
+/** The CID of a text form, or undefined when the text is no CID of the kind described above. */
 export function parseCid(cid: string): Cid | undefined {
   if (cid.length !== TEXT_CHARS) return undefined
   const bytes = parseBase32(cid)
@@ -88,8 +88,8 @@ export function parseCid(cid: string): Cid | undefined {
 }
 
 /**
- * Base32 (RFC 4648, lower case, no padding) with the multibase prefix `b`, for links of kinds that repositories do not use. Anybody may write one of a megabyte:
- * put together from characters it took 150 ms, and 57 MB.
+ * Base32 (RFC 4648, lower case, no padding) with the multibase prefix `b`, for links to data that is no part of a repository. Anybody may write a link of a megabyte, so the text is written
+ * to a buffer: to concatenate characters took 150 ms and 57 MB for such a link.
  */
 export function base32(bytes: Uint8Array): string {
   const chars = Buffer.allocUnsafe(1 + Math.ceil((bytes.length * 8) / 5))
@@ -109,7 +109,7 @@ export function base32(bytes: Uint8Array): string {
   return chars.toString('latin1')
 }
 
-/** The bytes of a base32 multibase text, or undefined when it is none. */
+/** The bytes of a base32 multibase text, or undefined when the text is none. */
 export function parseBase32(source: string): Uint8Array | undefined {
   if (source[0] !== 'b') return undefined
   const bytes = new Uint8Array(Math.floor(((source.length - 1) * 5) / 8))
@@ -127,6 +127,6 @@ export function parseBase32(source: string): Uint8Array | undefined {
       bytes[out++] = (held >> bits) & 255
     }
   }
-  // The bits that are left over must be clear, or one value would have several texts.
+  // The unused bits of the last character must be zero. Otherwise one value would have several texts.
   return (held & ((1 << bits) - 1)) === 0 ? bytes : undefined
 }

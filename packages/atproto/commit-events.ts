@@ -1,8 +1,8 @@
 /**
- * A commit's ops → `StreamEvent`s, in the order of the ops. One bad op is refused by itself and never drops its siblings.
+ * Makes `StreamEvent`s of a commit's ops, in the order of the ops. A bad op is refused alone; the other ops still become events.
  *
- * Whether the ops are true is the business of `checkCommit`; here, that each record is the one its CID names, and that it
- * can be carried: path, presence, size, data model.
+ * `checkCommit` verifies the ops. Here each record is checked: it is the block that the op's CID names, and it can be carried (path, presence, size,
+ * data model).
  */
 import type { RecordEvent } from '@sluice/events/stream-event.ts'
 import { RefusedError } from '@sluice/runtime/errors.ts'
@@ -11,7 +11,7 @@ import { formatCid, isDagCbor, type Cid } from './cid.ts'
 import type { CommitFrame, RepoOp } from './frame.ts'
 import { normalizeTime, parsePath, type RecordPath } from './syntax.ts'
 
-/** Why one op is refused; fit for a metric label. */
+/** Why one op is refused. Used as a metric label. */
 export const OP_REFUSALS = [
   'op-bad-path',
   'op-unknown-action',
@@ -35,7 +35,7 @@ export interface CommitEvents {
 /**
  * The events of a commit whose blocks are `blocks`.
  *
- * `now` (ISO 8601) stands in for a frame's time that is no time: a clock that nobody signs must not cost a record.
+ * `now` (ISO 8601) replaces the frame's time when that is no valid time. The time is not signed, so a wrong one must not lose a record.
  */
 export function eventsOfCommit(
   frame: CommitFrame,
@@ -88,7 +88,7 @@ function eventOf(
 }
 
 /**
- * The record of a block, as lexicon JSON.
+ * Decodes the record in a block to lexicon JSON.
  * @throws RefusedError<OpRefusal>
  */
 export function recordOf(cid: Cid, block: Buffer | undefined) {

@@ -166,7 +166,7 @@ describe('what is wrong is refused, each by its own name', () => {
   })
 })
 
-/** The path is in the tree, with another value than the op says. */
+/** An update whose path is in the tree with another value than the op states. */
 function updatesOtherwise(s: Scene): CommitBody {
   const { path } = s.made.body.ops[0]!
   s.state.rev = s.repo.rev
@@ -181,7 +181,7 @@ function writesOneThrice({ repo, state }: Scene): CommitBody {
   return repo.write(['a', 'b', 'c'].map((rkey) => ({ path: `app.bsky.feed.post/${rkey}`, record }))).body
 }
 
-/** All nodes are there, so that it cannot hide behind an incomplete proof. */
+/** A delete of a record that is still in the tree. All nodes are present, so the refusal cannot be for an incomplete proof. */
 function deletesWhatStays(s: Scene): CommitBody {
   const path = [...s.repo.records.keys()].find((other) => other !== s.made.body.ops[0]!.path)!
   const body = withBlocks(s, (blocks) => s.repo.tree.nodes.forEach((node, cid) => blocks.set(cid, node)))
@@ -199,7 +199,7 @@ function changedAt(bytes: Uint8Array, at: number): Buffer {
   return changed
 }
 
-/** The commit's block with the other S of its signature. */
+/** The commit with the high S of its signature. */
 function highSigned(s: Scene): CommitBody {
   const block = s.made.blocks.get(s.repo.commit!)!
   const unsigned = { did: s.repo.did, version: 3, rev: s.repo.rev, prev: null, data: link(s.repo.data) }
@@ -209,7 +209,7 @@ function highSigned(s: Scene): CommitBody {
   return withCommit(s, changed)
 }
 
-/** A commit, truly signed, to a tree of one given node. */
+/** A properly signed commit whose tree is one given node. */
 function resignedTree(s: Scene, node: Buffer): CommitBody {
   const root = cidOf(node)
   s.made.blocks.set(root, node)

@@ -1,4 +1,4 @@
-/** Frames → events, at each level of verification, next to the official libraries on the same frames. `node commit.bench.ts` */
+/** Measures the way from frames to events, at each level of verification, next to the official libraries on the same frames. `node commit.bench.ts` */
 import { verifySignature as libraryVerifySignature } from '@atproto/crypto'
 import { MemoryBlockstore, MST, readCarWithRoot, verifyProofs } from '@atproto/repo'
 import { Frame } from '@atproto/xrpc-server'
@@ -76,7 +76,7 @@ interface Bare {
   key: string
 }
 
-/** Frame → events at each level, beside the bare signature check and the same work by the official libraries. The first row is the measure. */
+/** From frame to events at each level, the bare signature check, and the same work by the official libraries. Factors are relative to the first row. */
 export async function benchVerification(): Promise<Measure[]> {
   const samples = allSamples()
   return [
@@ -90,7 +90,7 @@ export async function benchVerification(): Promise<Measure[]> {
   ]
 }
 
-/** The parts of it. */
+/** The single steps of verification. */
 export async function benchVerificationParts(): Promise<Measure[]> {
   const samples = allSamples()
   const bare = bareOf(samples)

@@ -152,7 +152,7 @@ describe('a true commit that does not follow is a gap, with its cause and the st
   })
 })
 
-/** The body with its commit alone among the blocks. */
+/** The body with only the signed commit among its blocks. */
 function withoutTree(repo: TestRepo, body: CommitBody): CommitBody {
   const { blocks } = readCar(body.blocks)
   return { ...body, blocks: writeCar(repo.commit!, [[repo.commit!, blocks.get(repo.commit!)!]]) }

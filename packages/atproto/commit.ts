@@ -1,15 +1,14 @@
 /**
- * Is this commit true in itself? Pure and synchronous: the key and the clock are given; it needs no state, and may run anywhere.
+ * Verifies a commit by itself, without the state of its repository. Pure and synchronous: the caller gives the key and the time, so the check may run on any thread.
  *
- * The order of the checks matters. What is cheap goes first; replays are for the caller to rule out before. Whether what was found true
- * follows what we have (`chain.ts`) is asked last: nothing may conclude that the chain is broken before the signature has been verified, or
- * a forger could make us fetch repositories at will:
+ * The order of the checks matters. Cheap checks go first, and the caller must have dropped replays before. Whether a verified commit follows the state that we have
+ * (`chain.ts`) is asked last: a chain counts as broken only by a commit with a verified signature. Otherwise a forger could make us fetch repositories at will. The order:
  *
  *   identifiers → future rev → sizes → duplicate paths → CAR and hashes → envelope = signed commit → signature →
  *   size of the ops' records → tree canonical, ops undone = prevData
  *
- * https://atproto.com/specs/sync#message-validation. A verdict is a value. What could not be checked (no key, because a
- * directory is down) is not for this function: whoever fetches the key throws a TransientError.
+ * https://atproto.com/specs/sync#message-validation. A verdict is a value. A commit that cannot be checked (no key, because a
+ * directory is down) never comes here: the code that fetches the key throws a TransientError.
  *
  * Measured on 148 commits of the real network (all k256; frame → events, µs of CPU): `full` 132, `proof` 64, `off` 16, where
  * the bare signature check by `node:crypto` took 452 in the same minute, and the official libraries (`commit.bench.ts`) 28
@@ -28,7 +27,7 @@ import { KEY_REFUSALS } from './signature.ts'
 import { isSignedBy, parseSignedCommit, SIGNED_COMMIT_REFUSALS, type SignedCommit } from './signed-commit.ts'
 import { isDid } from './syntax.ts'
 
-/** Why a commit or a sync is refused; fit for a metric label. */
+/** Why a commit or a sync is refused. Used as a metric label. */
 export const COMMIT_REFUSALS = [
   'bad-did',
   'bad-rev',
@@ -55,8 +54,8 @@ export const COMMIT_REFUSALS = [
 export type CommitRefusal = (typeof COMMIT_REFUSALS)[number]
 
 /**
- * How much is verified. `full`: everything. `proof`: all but the signature. `off`: identifiers, sizes and block hashes only;
- * the chain is followed by `since` and `prevData` as the envelope states them.
+ * How much is verified. `full`: everything. `proof`: everything but the signature. `off`: only identifiers, sizes and block hashes; the
+ * chain then relies on `since` and `prevData` as the envelope states them.
  */
 export type VerifyLevel = 'full' | 'proof' | 'off'
 
@@ -67,7 +66,7 @@ export interface VerifyOptions {
 }
 
 export interface VerifiedCommit {
-  /** The state after it. With `off`, `data` is what the signed commit says, unverified. */
+  /** The state after the commit. With `off`, `data` is taken from the signed commit without verification. */
   state: ChainState
   blocks: Car['blocks']
   proof: Proof
@@ -80,14 +79,14 @@ export const COMMIT_LIMITS = {
   syncBlocksBytes: 10_000,
   ops: 200,
 } as const
-/** How far a rev may be ahead of our clock: one of the far future would outlive everything that comes after it. */
+/** How far a rev may be ahead of our clock. The highest rev wins, so a rev of the far future would make all later changes look old. */
 export const FUTURE_MS = 5 * 60_000
 
 export type CommitCheck =
   ({ kind: 'true' } & VerifiedCommit) | { kind: 'refused'; reason: CommitRefusal; detail: string }
 
 /**
- * Is this commit true in itself?
+ * Verifies a commit by itself.
  * @param key the account's signing key, a did:key, or undefined when it has none; only read with `full`
  */
 export function checkCommit(frame: CommitFrame, key: string | undefined, options: VerifyOptions): CommitCheck {
@@ -104,7 +103,7 @@ export function checkCommit(frame: CommitFrame, key: string | undefined, options
 
 export type SyncCheck = { kind: 'true'; state: ChainState } | { kind: 'refused'; reason: CommitRefusal; detail: string }
 
-/** Is this `#sync` true in itself? Likewise. */
+/** Verifies a `#sync` by itself, with the same parameters. */
 export function checkSync(frame: SyncFrame, key: string | undefined, { level, nowMs }: VerifyOptions): SyncCheck {
   try {
     checkIdentifiers(frame, nowMs)
@@ -137,13 +136,13 @@ function checkEnvelope(frame: CommitFrame, { nowMs }: VerifyOptions): void {
   if (bad !== undefined) throw refuse('bad-op', `${bad.action} of ${bad.path}`.slice(0, 200))
 }
 
-/** Many ops may name one block as their record, and each becomes an event: 200 of one of 990 kB were 1.2 GB of JSON, from a frame of 1 MB. */
+/** Bounds the total size of the records of all ops. Many ops may name the same block as their record, and each op becomes an event: 200 ops with one block of 990 kB gave 1.2 GB of JSON, from a frame of 1 MB. */
 function checkRecords({ ops }: CommitFrame, blocks: Car['blocks']): void {
   const bytes = ops.reduce((sum, { cid }) => sum + (cid === null ? 0 : (blocks.get(cid)?.length ?? 0)), 0)
   if (bytes > COMMIT_LIMITS.blocksBytes) throw refuse('records-too-large', `${bytes} bytes in ${ops.length} ops`)
 }
 
-/** An op says what it does in two ways, its action and its CIDs, which must agree: events follow the one, the proof the other. */
+/** Whether an op's action and its CIDs agree. Both say what the op does; events are made by the action, the proof uses the CIDs. */
 function isOp({ action, cid, prev }: RepoOp): boolean {
   switch (action) {
     case 'create':
@@ -157,7 +156,7 @@ function isOp({ action, cid, prev }: RepoOp): boolean {
   }
 }
 
-/** The blocks, hashed, and the signed commit among them, which says what the envelope says. */
+/** Reads the blocks, checks their hashes, and checks that the signed commit among them states the same as the envelope. */
 function openCommit(
   carBytes: Uint8Array,
   envelope: { did: string; rev: string; commit?: Cid },
@@ -179,7 +178,7 @@ function openCommit(
   return { blocks, commit }
 }
 
-/** Undoes the ops in the tree after the commit, which must give the tree before it. */
+/** Undoes the ops in the tree after the commit. The result must be the tree before it (`prevData`). */
 function prove(frame: CommitFrame, data: Cid, blocks: Car['blocks']): Proof {
   const tree = new PartialTree(blocks, data)
   try {
@@ -199,7 +198,7 @@ function lacksPrev({ action, prev }: RepoOp): boolean {
   return action !== 'create' && prev === null
 }
 
-/** Of a host from before Sync 1.1: what is created or updated must be in the tree, what is deleted must not. */
+/** For a host from before Sync 1.1, which sends no `prevData`: created and updated records must be in the tree, deleted ones must not. */
 function proveLegacy({ ops }: CommitFrame, tree: PartialTree): Proof {
   for (const { path, cid } of ops) {
     if (tree.get(path) !== cid) throw refuse('mst-op-mismatch', `${path.slice(0, 100)} in the tree is another`)

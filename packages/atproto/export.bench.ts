@@ -1,5 +1,5 @@
 /**
- * CAR → records as JSON, next to the official library on the same CAR; and the peak memory for a large one.
+ * Measures the way from a CAR to records as JSON, next to the official library on the same CAR; and the peak memory for a large CAR.
  * `node export.bench.ts` · `node export.bench.ts --rss [megabytes]`
  */
 import { spawnSync } from 'node:child_process'
@@ -52,7 +52,7 @@ async function ours(car: Buffer, repo: TestRepo): Promise<number> {
   return characters
 }
 
-/** Loaded here, so that it does not weigh on the process whose memory is measured. */
+/** The official library is loaded here only, so that it takes no memory in the process whose memory is measured. */
 async function official(car: Buffer, repo: TestRepo): Promise<number> {
   const { readCarWithRoot, verifyRepo } = await import('@atproto/repo')
   const { lexToJson } = await import('@atproto/lex-json')
@@ -70,7 +70,7 @@ function count(records: Iterable<unknown>): number {
   return n
 }
 
-/** Writes a large repository to a file, and reads it in a process of its own. */
+/** Writes a large repository to a file, and reads it in a separate process. */
 async function peakMemory(megabytes: number): Promise<void> {
   const { populatedRepo } = await import('./testing/world.ts')
   const folder = mkdtempSync(join(tmpdir(), 'sluice-export-'))

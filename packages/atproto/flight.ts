@@ -1,27 +1,28 @@
 /**
- * One request for all who want to know the same, and what of its time was the other side's: a request waits for a place first, and its answer is stored afterwards.
+ * One request that several callers share because they ask the same question. Tells its watchers when the other side is asked and when it has answered. The rest of the request's time is ours: it waits
+ * for a free place before, and its answer is stored afterwards.
  */
 
-/** Told when the other side is asked, and when it has answered or failed. Neither, when nobody was asked. */
+/** Is called when the other side is asked, and when it has answered or failed. Neither call happens when the other side is never asked. */
 export interface AskingWatch {
   asked: () => void
-  /** @param isAnswer false: it failed; default: it has answered */
+  /** @param isAnswer false: the request failed. Default: it was answered. */
   answered: (isAnswer?: boolean) => void
 }
 
 export class Flight<T> {
-  /** What comes of it. */
+  /** The result of `fly`. */
   readonly landed: Promise<T>
   readonly #watches = new Set<AskingWatch>()
   #isAsked = false
   #isAnswered = false
 
-  /** @param fly begins it; the request itself goes through `asking` */
+  /** @param fly is called at once. It must make the request to the other side inside `asking`. */
   constructor(fly: (asking: <R>(ask: () => Promise<R>) => Promise<R>) => Promise<T>) {
     this.landed = fly((ask) => this.#asking(ask))
   }
 
-  /** Of one that is under way already, the rest is told. */
+  /** Adds a watcher. When the other side is being asked already, `asked` is called at once. When it has answered, nothing is called. */
   watch(watch: AskingWatch): void {
     if (this.#isAnswered) return
     this.#watches.add(watch)

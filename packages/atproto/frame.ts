@@ -1,9 +1,9 @@
 /**
- * One websocket frame → a typed value. Frames of `com.atproto.sync.subscribeRepos` and `com.atproto.label.subscribeLabels`.
+ * Decodes one websocket frame to a typed value: frames of `com.atproto.sync.subscribeRepos` and `com.atproto.label.subscribeLabels`.
  *
- * A frame is two DAG-CBOR items, a header `{op, t}` and a body. https://atproto.com/specs/event-stream. Checked here: the
- * framing, and the presence and type of each field that anything later reads. Unknown fields are ignored; an unknown `t` or
- * `op` is a value (`unknown`), since it must be counted and must not end the connection.
+ * A frame is two DAG-CBOR items, a header `{op, t}` and a body. https://atproto.com/specs/event-stream. Checks the framing, and the
+ * presence and type of each field that later code reads. Unknown fields are ignored. A frame with an unknown `t` or `op` gives a value of
+ * kind `unknown` and no error: it must be counted, and must not end the connection.
  */
 import type { Label } from '@sluice/events/label-event.ts'
 import { RefusedError } from '@sluice/runtime/errors.ts'
@@ -14,13 +14,13 @@ import type { Cid } from './cid.ts'
 import { isLabel } from './label.ts'
 import { isHandle } from './syntax.ts'
 
-/** Why a frame is refused; fit for a metric label. */
+/** Why a frame is refused. Used as a metric label. */
 export const FRAME_REFUSALS = ['frame-bad-header', 'frame-bad-body', 'frame-trailing-bytes', ...CBOR_REFUSALS] as const
 export type FrameRefusal = (typeof FRAME_REFUSALS)[number]
 
 export type Frame =
   CommitFrame | SyncFrame | IdentityFrame | AccountFrame | LabelsFrame | InfoFrame | ErrorFrame | UnknownFrame
-/** The frames that a relay orders: each has a sequence number and belongs to one account. */
+/** The frames with a sequence number. Each belongs to one account. */
 export type RepoFrame = CommitFrame | SyncFrame | IdentityFrame | AccountFrame
 
 export interface CommitFrame {
@@ -34,20 +34,20 @@ export interface CommitFrame {
   /** The root of the tree before this commit; null in a first commit, and in those of a host from before Sync 1.1. */
   prevData: Cid | null
   ops: RepoOp[]
-  /** A CAR; a view of the frame. */
+  /** A CAR, as a view of the frame's bytes. */
   blocks: Buffer
-  /** Deprecated: the ops were left out. */
+  /** Deprecated. True: the host left the ops out. */
   tooBig: boolean
   /** The size of the whole frame. */
   frameBytes: number
 }
 
 export interface RepoOp {
-  /** `create`, `update` or `delete`; others may come one day. */
+  /** `create`, `update` or `delete`. The protocol may add others. */
   action: string
   path: string
   cid: Cid | null
-  /** The value before; null for a create, and for hosts from before Sync 1.1. */
+  /** The CID of the record before this op. Null for a create, and from hosts from before Sync 1.1. */
   prev: Cid | null
 }
 
@@ -66,7 +66,7 @@ export interface IdentityFrame {
   seq: number
   time: string
   did: string
-  /** Absent also when what is there is no handle: a text of megabytes has no business in an event. */
+  /** Absent also when the frame's value is no valid handle. It may be a text of megabytes, which must not get into an event. */
   handle?: string
 }
 
@@ -83,18 +83,18 @@ export interface LabelsFrame {
   type: 'labels'
   seq: number
   labels: Label[]
-  /** How many of the frame's labels were not labels, or none that can be stored, and left out. */
+  /** How many items of the frame were left out, because they are no labels or labels that cannot be stored. */
   refused: number
 }
 
-/** `OutdatedCursor`: events between our cursor and the oldest that the host still has are lost. Its texts are cut, since they are logged. */
+/** An `#info` frame. `OutdatedCursor` means: events between our cursor and the oldest event that the host still has are lost. Its texts are shortened, since they are logged. */
 export interface InfoFrame {
   type: 'info'
   name: string
   text?: string
 }
 
-/** `FutureCursor`, `ConsumerTooSlow`, …: the last frame of a connection. Its texts are cut likewise. */
+/** An error frame (`FutureCursor`, `ConsumerTooSlow`, …), the last frame of a connection. Its texts are shortened too. */
 export interface ErrorFrame {
   type: 'error'
   error: string
@@ -103,17 +103,17 @@ export interface ErrorFrame {
 
 export interface UnknownFrame {
   type: 'unknown'
-  /** Its `t`, or its `op`. */
+  /** The frame's unknown `t`, or its unknown `op`. */
   t: string
 }
 
 const BRIEF_CHARS = 200
 
-/** What `decodeHeader` gives for the frames we read; the body of another may hold anything. */
+/** The results of `decodeHeader` for the kinds of frames that we read. The body of any other frame is not decoded: it may contain anything. */
 const KNOWN: ReadonlySet<string> = new Set(['#commit', '#sync', '#identity', '#account', '#labels', '#info', 'error'])
 
 /**
- * The frame that `input` holds; byte strings are views of it.
+ * Decodes the frame in `input`. Byte strings of the result are views of `input`.
  * @throws RefusedError<FrameRefusal>
  */
 export function decodeFrame(input: Uint8Array): Frame {
@@ -148,7 +148,7 @@ export function decodeFrame(input: Uint8Array): Frame {
 }
 
 /**
- * The type of a frame, without a look at its body: `#commit`, …, or `error`.
+ * The type of a frame (`#commit`, …, or `error`). Does not decode the body.
  * @throws RefusedError<FrameRefusal>
  */
 export function frameTypeOf(input: Uint8Array): string {
@@ -255,7 +255,7 @@ function linkOrNull(item: Item | undefined, key: string): Cid | null {
   throw missing(key)
 }
 
-/** `{text}` when it is text, and nothing otherwise: an optional field of another type is as good as absent. */
+/** `{text}` when the value is text, otherwise `{}`: an optional field of another type is treated as absent. */
 function briefly(value: Item | undefined): { text?: string } {
   return typeof value === 'string' ? { text: brief(value) } : {}
 }

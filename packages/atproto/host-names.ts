@@ -1,12 +1,12 @@
 /**
- * Host names that strangers choose → addresses. Anybody can name a host whose name server never answers.
+ * Resolves host names that strangers choose. Anybody can name a host whose name server never answers.
  *
- * `dns.lookup` is getaddrinfo on the thread pool, where at most half of the threads (two of four) look up names, and a silent name server
- * holds one for 10 s: a good name behind eight such ones was found after 40 s, which holds up the PLC directory and Redis too. c-ares asks over
- * sockets of the event loop, where no name waits for another: 0.1 s.
+ * `dns.lookup` calls getaddrinfo on the thread pool. At most half of the threads (two of four) look up names, and a silent name server
+ * holds a thread for 10 s. So a good name behind eight bad ones was found after 40 s, and lookups for the PLC directory and Redis wait behind them too. c-ares uses
+ * sockets of the event loop, where no name waits for another: the good name took 0.1 s.
  *
- * As with getaddrinfo, /etc/hosts goes before DNS, and only addresses of a kind that the machine has are asked for. Search domains, mDNS and the like are
- * not asked: they know no host of the network.
+ * As getaddrinfo does, this reads /etc/hosts before it asks DNS, and asks only for kinds of addresses (IPv4, IPv6) that the machine has. Search domains, mDNS and the like are
+ * not used: they know no host of the public network.
  */
 import { promises as dns, type LookupAddress } from 'node:dns'
 import { readFileSync, statSync } from 'node:fs'
@@ -14,16 +14,15 @@ import { isIP } from 'node:net'
 import { networkInterfaces } from 'node:os'
 
 export interface DnsOptions {
-  /** Of the first of two tries. */
+  /** The timeout of the first of two tries. */
   timeoutMs: number
   /** Name servers (`address` or `address:port`) instead of the system's. */
   nameservers?: readonly string[] | undefined
 }
 
 /**
- * A resolver for the questions about one name: two tries, the second twice as long. One that is used for longer measures its server, and gives up
- * after 2 s with a server that is quick as a rule (c-ares 1.34; `timeout` counts only until its first answer). It would also keep name servers
- * that resolv.conf no longer names.
+ * A resolver for the questions about one name: two tries, the second with twice the timeout. Do not reuse it for other names, for two reasons. c-ares (1.34) applies `timeout` only until its first answer;
+ * later it measures the server, and gives up after 2 s with a server that is usually quick. And a resolver keeps name servers that resolv.conf no longer names.
  */
 export function resolverOf({ timeoutMs, nameservers }: DnsOptions): dns.Resolver {
   const resolver = new dns.Resolver({ timeout: timeoutMs, tries: 2 })
@@ -31,13 +30,13 @@ export function resolverOf({ timeoutMs, nameservers }: DnsOptions): dns.Resolver
   return resolver
 }
 
-/** Whether DNS says that there is no such name, or nothing of the kind under it: an answer, and no failure. */
+/** Whether the error is an answer of DNS: there is no such name, or the name has no record of the kind asked for. False for a failure. */
 export function isNotThere(error: unknown): boolean {
   return error instanceof Error && NOT_THERE.has((error as NodeJS.ErrnoException).code ?? '')
 }
 
 const NOT_THERE = new Set(['ENOTFOUND', 'ENODATA'])
-/** Of the first try. When the second ends, after 6 s, the connection that needs the address is given up (`connectMs` of http.ts). */
+/** The timeout of the first try. The second try ends after 6 s in all, when the connection that needs the address is given up (`connectMs` of http.ts). */
 export const DNS_MS = 2_000
 const HOSTS_FILE = '/etc/hosts'
 
@@ -45,7 +44,7 @@ type Family = 4 | 6
 
 export interface HostNamesOptions extends Partial<DnsOptions> {
   hostsFile?: string
-  /** Kinds of addresses to ask for instead of those that the machine has. */
+  /** The kinds of addresses to ask for. Default: those that the machine has. */
   families?: readonly Family[]
 }
 
@@ -85,14 +84,14 @@ export class HostNames {
     const addresses = answers.flatMap((answer) => (answer.status === 'fulfilled' ? answer.value : []))
     if (addresses.length > 0) return addresses
     const errors = answers.flatMap((answer) => (answer.status === 'rejected' ? [answer.reason as Error] : []))
-    // No word on one kind of address is not "there is none".
+    // A failure for one kind of address does not mean that the name has no such address, so the failure is thrown.
     throw errors.find((error) => !isNotThere(error)) ?? errors[0]!
   }
 }
 
 /**
- * As AI_ADDRCONFIG, and without private IPv6. Each address but the last is given 250 ms (Happy Eyeballs of `net`): one that cannot be reached must
- * not stand behind one that takes longer.
+ * The kinds of addresses that the machine has, as getaddrinfo with AI_ADDRCONFIG, but a private IPv6 address does not count. `net` tries the addresses in turn and gives each but the last 250 ms (Happy Eyeballs). With an
+ * unreachable address last, a reachable one before it that takes longer than 250 ms would be given up.
  */
 function familiesHere(): readonly Family[] {
   const own = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? [])
@@ -101,7 +100,7 @@ function familiesHere(): readonly Family[] {
   return families.length > 0 ? families : [6, 4]
 }
 
-/** The file is small, and on the machine: read on the thread, and again when it has changed (Docker and Kubernetes write it after the start). */
+/** /etc/hosts. The file is small and local, so it is read synchronously; and read again when it has changed (Docker and Kubernetes write it after the start). */
 class HostsFile {
   readonly #path: string
   #modifiedMs = Number.NaN
@@ -117,14 +116,14 @@ class HostsFile {
       if (mtimeMs !== this.#modifiedMs) this.#addresses = parseHosts(readFileSync(this.#path, 'utf8'))
       this.#modifiedMs = mtimeMs
     } catch {
-      this.#addresses = new Map() // there need not be one
+      this.#addresses = new Map() // the file need not exist
       this.#modifiedMs = Number.NaN
     }
     return this.#addresses.get(name)
   }
 }
 
-/** hosts(5): an address and its names on each line. */
+/** Parses the format of hosts(5): each line has an address and its names. */
 function parseHosts(text: string): Map<string, LookupAddress[]> {
   const hosts = new Map<string, LookupAddress[]>()
   for (const line of text.split('\n')) {

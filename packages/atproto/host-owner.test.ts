@@ -7,7 +7,7 @@ test.each([
   ['evil.example', 'evil.example'],
   ['a.evil.example.', 'evil.example'],
   ['localhost:2583', 'localhost'],
-  // All that can be had below a suffix that is shared.
+  // All hosts below a shared suffix have one owner.
   ['alice.co.uk', 'co.uk'],
   ['alice.github.io', 'github.io'],
   ['192.0.2.1:8443', '192.0.2.1'],

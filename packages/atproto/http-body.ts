@@ -13,7 +13,7 @@ export interface Pace {
 }
 
 /**
- * The chunks of `source`. Only the time spent waiting for the host counts against its speed.
+ * Passes the chunks of `source` on, and checks size, speed and deadline. Only the time that we wait for the host counts for its speed.
  * @throws RefusedError 'http-too-large', TransientError, or the reason of `signal`
  */
 export async function* paced(source: AsyncIterable<Uint8Array>, pace: Pace): AsyncGenerator<Uint8Array> {

@@ -1,4 +1,4 @@
-/** What a host may do with a connection, and with the pieces of a body, that costs it nothing. */
+/** Attacks that cost a host nothing: with idle connections, and with bodies in tiny pieces. */
 import { createServer } from 'node:http'
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'

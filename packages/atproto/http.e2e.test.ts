@@ -79,7 +79,7 @@ describe('strangers cannot send us into our own network', () => {
 })
 
 test('names whose name server does not answer keep no other name waiting, and are given up', async () => {
-  // An address of ours is refused, so the refusal tells that a name was looked up.
+  // A loopback address is refused, so the refusal shows that the name was looked up.
   await using dns = await dnsServer((name) => (name.startsWith('silent') ? 'silence' : { addresses: ['127.0.0.1'] }))
   await using client = disposable(new HttpClient({ nameservers: [dns.address], connectMs: 2_000 }))
   let ended = 0
@@ -233,7 +233,7 @@ describe('a host that takes its time is given up', () => {
   })
 
   test('a packed page that nobody wants does not wait for that', { timeout: 60_000 }, async () => {
-    // More than a decoder takes before somebody reads from it, and than the sockets hold.
+    // More than the decoder and the sockets buffer before the body is read.
     const page = gzipSync(Buffer.alloc(32_000_000), { level: 0 })
     const { promise: closed, resolve } = Promise.withResolvers<void>()
     await using server = await httpServer((_, response) => {

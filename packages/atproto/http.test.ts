@@ -36,7 +36,7 @@ describe('where a request may go', () => {
     const [stranger, named] = ['https://example.com/', 'http://127.0.0.1:2582/']
     expect(() => way(stranger, named)).toThrow(refusing('http-bad-url'))
     expect(() => way(named, stranger, named)).toThrow(refusing('http-bad-url'))
-    // To a public address of the name it may lead, as to any other.
+    // The redirect may lead to the name's public addresses, as to those of any other name.
     expect(way(stranger, 'https://relay.internal/')).toBe('guarded')
   })
 

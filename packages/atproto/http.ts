@@ -1,16 +1,16 @@
 /**
- * HTTP GET towards hosts that strangers name: every address checked, every wait and every size bounded.
+ * HTTP GET to hosts that strangers name. Every address is checked, and every wait and every size is bounded.
  *
- * - SSRF: only https to public addresses, checked anew at each redirect; origins that are allowed by name, and all by
- *   `allowPrivate`, may be anything. See `addresses.ts`, and `wayTo`.
- * - Time: connect, response headers, silence of the body, a least speed, and all together.
- * - Size: counted after decompression, so that a small bomb counts as what it becomes. What of a body waits for us is limited in pieces too.
- * - Connections: one that is not used is closed soon, whatever the host says.
+ * - SSRF: only https to public addresses, checked again at each redirect. Exempt are the origins in `allowOrigins`; with
+ *   `allowPrivate` all are. See `addresses.ts`, and `wayTo`.
+ * - Time: limits for connecting, for the response headers, for silence within the body, for the speed of the body, and for the whole request.
+ * - Size: counted after decompression, so that a compression bomb counts with its full size. The part of a body that waits for us to read it is limited too.
+ * - Connections: an idle connection is closed soon, also when the host asks to keep it longer.
  *
- * Hazards: Brotli is neither asked for nor taken, since a body may make its decoder hold a window of 16 MB, where gzip's is 32 kB. Nor is zstd, whose decoder
+ * Hazards: Brotli is neither requested nor accepted, since a body can make its decoder hold a window of 16 MB (gzip's is 32 kB). zstd is not either: its decoder
  * in Node (24.18) ends without an error when its input is cut short.
  *
- * A failure of the network is a TransientError; what will fail the same way again is a RefusedError.
+ * A failure of the network is a TransientError. A failure that would happen again in the same way is a RefusedError.
  */
 import { pipeline, type Readable, type Transform } from 'node:stream'
 import { createGunzip, createInflate } from 'node:zlib'
@@ -30,13 +30,13 @@ export const HTTP_REFUSALS = [
 export type HttpRefusal = (typeof HTTP_REFUSALS)[number]
 
 export interface HttpLimits {
-  /** From the request to the answer's head; on a new connection its making comes on top (`connectMs` of the client). */
+  /** From the request to the response headers. On a new connection, the time to connect comes on top (`connectMs` of the client). */
   headersMs: number
   /** The longest silence within a body. */
   idleMs: number
   /** From the request to the last byte. */
   totalMs: number
-  /** Of the body, after decompression. */
+  /** The size of the body, after decompression. */
   bytes: number
   /** The least speed, over windows of `idleMs`, while we wait for the host (not while we are busy). */
   bytesPerSecond: number
@@ -53,13 +53,13 @@ const HTTP_LIMITS: HttpLimits = {
 }
 
 export interface HttpOptions {
-  /** Any address and plain http too: for test networks. */
+  /** Allows any address, and plain http: for test networks. */
   allowPrivate?: boolean
-  /** Origins (`https://host`, `http://host:port`) that may have any address and plain http, for requests that begin there. */
+  /** Origins (`https://host`, `http://host:port`) that may have any address and use plain http. Counts only for requests that begin at such an origin. */
   allowOrigins?: readonly string[]
   connectionsPerHost?: number
   connectMs?: number
-  /** Name servers (`address` or `address:port`) for the names of strangers, instead of the system's. */
+  /** Name servers (`address` or `address:port`) to look up host names that strangers chose, instead of the system's. */
   nameservers?: readonly string[]
 }
 
@@ -70,9 +70,9 @@ export interface HttpResponse {
   url: URL
   /** Decompressed chunks. Iterate it to its end, or call `discard`. */
   body: AsyncIterable<Uint8Array>
-  /** The whole body; with `maxBytes` the first so many, and the rest is not read. */
+  /** The whole body. With `maxBytes`, only the first `maxBytes` bytes; the rest is not read. */
   bytes(maxBytes?: number): Promise<Buffer>
-  /** Resolves when the body has ended, is too long to be worth its connection (128 KiB), or has come to a limit of time. Never rejects. */
+  /** Reads the body to its end, so that its connection can be used again. Gives up after 128 KiB or at a time limit. Never rejects. */
   discard(): Promise<void>
 }
 
@@ -80,16 +80,16 @@ export interface GetOptions {
   limits?: Partial<HttpLimits>
   signal?: AbortSignal
   headers?: Record<string, string>
-  /** Waited for before a redirect is followed: the other host may have limits of its own. What it throws ends the request. */
+  /** Awaited before a redirect is followed, since the other host may have limits of its own. An error that it throws ends the request. */
   onRedirect?: (to: URL) => Promise<void>
 }
 
 const CONNECT_MS = 5_000
-/** Of a connection without a request. A host may ask for more (`Keep-Alive: timeout=600`), and whoever has a wildcard domain has any number of hosts. */
+/** How long an idle connection is kept. A host may ask for more (`Keep-Alive: timeout=600`), and the owner of a wildcard domain has any number of hosts. */
 const IDLE_MS = 4_000
 /**
- * Of a body, that may wait for us. A host may send each byte as a piece of its own, and a piece takes 125 bytes beside what is in it. Smaller ones make honest bodies
- * dearer; with 64 KiB, and as much again before the decoder, 100 kB of a host held 16 MB.
+ * How many bytes of a body may wait for us to read them. A host may send each byte as a piece of its own, and each piece takes 125 bytes of memory beside its content. With 64 KiB here, and as much
+ * again before the decoder, 100 kB from a host held 16 MB. A smaller limit makes honest bodies slower.
  */
 const WAITING_BYTES = 8 * 1024
 const REDIRECTS = new Set([301, 302, 303, 307, 308])
@@ -110,13 +110,15 @@ export class HttpClient {
       maxHeaderSize: 32 * 1024,
       keepAliveTimeout: IDLE_MS,
       keepAliveMaxTimeout: IDLE_MS,
+      // By HTTP/2, which is undici's default, a body in pieces of one byte takes 17 MB here before it is read (HTTP/1.1: 1 MB), and `maxHeaderSize` does not count.
+      allowH2: false,
     }
     this.#guarded = new Agent({ ...shared, connect: { timeout, lookup } })
     this.#open = new Agent({ ...shared, connect: { timeout } })
   }
 
   /**
-   * The answer of `url`, whatever its status, after redirects.
+   * Requests `url` and follows redirects. Gives the response whatever its status is.
    * @throws TransientError, RefusedError<HttpRefusal>, or the reason of `signal` when it aborts
    */
   async get(url: string | URL, options: GetOptions = {}): Promise<HttpResponse> {
@@ -173,17 +175,17 @@ export class HttpClient {
   }
 }
 
-/** Who may have any address and plain http. */
+/** Which origins may have any address and use plain http. */
 export interface Exempt {
   all: boolean
-  /** As `URL.origin` writes them. */
+  /** In the form of `URL.origin`. */
   origins: ReadonlySet<string>
 }
 
 /**
- * How the last of `hops`, a request's URL and where redirects have led since, may be reached: `open` at any address, `guarded` at public ones by https.
- * An exempt origin counts only while all before it are exempt too: a stranger's redirect must not lead to what the operator named.
- * @throws RefusedError<HttpRefusal> when it may not be asked at all
+ * How the last URL of `hops` may be reached. `hops`: the request's URL, and each URL to which a redirect has led. `open`: at any address. `guarded`: only at public addresses, by https.
+ * An exempt origin counts only if all hops before it are exempt too: a stranger's redirect must not reach an address that the operator exempted.
+ * @throws RefusedError<HttpRefusal> when the URL may not be requested at all
  */
 export function wayTo(hops: readonly URL[], { all, origins }: Exempt): 'open' | 'guarded' {
   const url = hops.at(-1)!
@@ -216,7 +218,7 @@ function responseOf(
     bytes: (maxBytes) => collect(body, maxBytes),
     async discard() {
       await answer.body.dump()
-      // Not before: a body that drips would have no deadline.
+      // Not earlier: `release` ends the time limit, and a host that sends its body slowly would then have no deadline.
       release()
     },
   }
@@ -233,22 +235,22 @@ function decompressed({ headers, body }: Dispatcher.ResponseData): AsyncIterable
   return decoded(body, createDecoder)
 }
 
-/** Nothing is read before somebody asks. */
+/** Lazy: reads nothing of the body before the caller iterates. */
 async function* decoded(body: Readable, createDecoder: () => Transform): AsyncGenerator<Uint8Array> {
   try {
-    // The decoder's own iterator reports an error of either stream; the callback is only there because one is needed.
+    // The iterator of the decoder reports an error of either stream. `pipeline` requires the callback.
     yield* pipeline(joined(body), createDecoder(), () => undefined) as AsyncIterable<Uint8Array>
   } finally {
     letGo(body)
   }
 }
 
-/** All that waits, as one piece: a decoder takes them one by one, each on another thread. */
+/** Joins all waiting pieces to one, as the iterator of a Readable does. The decoder would otherwise decode the pieces one by one, each on another thread. */
 async function* joined(body: Readable): AsyncGenerator<Uint8Array> {
   yield* body as AsyncIterable<Uint8Array>
 }
 
-/** Or it would keep its connection for as long as its host likes, once there is no deadline any more. */
+/** Ends a body that nobody reads. Without a deadline, the host could otherwise keep the connection open as long as it likes. */
 function letGo(body: Readable): void {
   body.on('error', () => undefined).destroy()
 }

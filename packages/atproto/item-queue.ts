@@ -1,8 +1,8 @@
 /**
- * Between a source that can be paused and one consumer: a queue bounded in bytes, taken whole.
+ * A queue, bounded in bytes, between a source that can be paused and one consumer. The consumer takes all items at once.
  *
- * At the budget the source is paused, and resumes when the consumer takes: it works on one budget while the next one
- * collects. The item that reaches the budget is still let in, since it has already been read.
+ * When the queue reaches its budget, the source is paused. It resumes when the consumer takes the items. So the consumer works on one full queue
+ * while the next one fills. The item that reaches the budget is still accepted, since it has already been read from the source.
  */
 export class ItemQueue<T> {
   readonly #budgetBytes: number
@@ -42,7 +42,7 @@ export class ItemQueue<T> {
     this.#wake?.()
   }
 
-  /** All that is there; waits for the first. Empty once the queue has ended. For one consumer. */
+  /** Takes all items, and waits for the first one. Resolves to no items once the queue has ended. For one consumer only. */
   async take(): Promise<T[]> {
     while (this.#items.length === 0 && !this.#ended) {
       await new Promise<void>((resolve) => (this.#wake = resolve))
@@ -58,7 +58,7 @@ export class ItemQueue<T> {
     return items
   }
 
-  /** No more items; what is there can still be taken. */
+  /** Ends the queue: no more items come. The items in it can still be taken. */
   end(): void {
     this.#ended = true
     this.#wake?.()

@@ -1,5 +1,5 @@
 /**
- * A label: whether it is one, and its signature, by the labeler's key `#atproto_label`, over the canonical encoding of the label without `sig`.
+ * Checks labels: whether a value is a label, and whether its signature is valid. The labeler signs with its key `#atproto_label`; the signature is over the canonical encoding of the label without `sig`.
  * https://atproto.com/specs/label#signatures
  */
 import type { Label } from '@sluice/events/label-event.ts'
@@ -9,14 +9,14 @@ import { verifySignature } from './signature.ts'
 
 export type LabelSignature = 'good' | 'bad' | 'absent'
 
-/** As the lexicon has it. */
+/** The lexicon's limit for `val`. */
 const VAL_BYTES = 128
-/** Of `src`, `uri`, `cid` and `val` together: they are a key in PostgreSQL, whose index rows have 2,704 bytes, some of them its own. */
+/** The limit of `src`, `uri`, `cid` and `val` together. They are one key in PostgreSQL, and an index row has at most 2,704 bytes, some of which PostgreSQL uses itself. */
 const KEY_BYTES = 2_600
 
 /**
- * Whether it is a label, and one that PostgreSQL can hold. Anybody may be a labeler and sign others by the hundred thousand: each would become a dead letter, until all labels
- * wait for an operator.
+ * Whether the value is a label that PostgreSQL can store. Anybody may be a labeler, and may sign hundreds of thousands of labels that cannot be stored. Without this check each of these would become
+ * a dead letter, until all labels wait for an operator.
  */
 export function isLabel(value: Json): value is Json & Label {
   return hasItsFields(value) && canBeKept(value)
@@ -39,11 +39,11 @@ function canBeKept({ src, uri, cid = '', val }: Label): boolean {
   return Buffer.byteLength(val) <= VAL_BYTES && Buffer.byteLength(key) <= KEY_BYTES && !key.includes('\u0000')
 }
 
-/** The fields that a label of version 1 has, and that are signed. Anything else a host may have added on the way. */
+/** The signed fields of a label of version 1. A host may have added other fields on the way. */
 const SIGNED = ['ver', 'src', 'uri', 'cid', 'val', 'neg', 'cts', 'exp'] as const
 
 /**
- * What a label's signature is worth.
+ * Checks a label's signature.
  * @throws RefusedError<KeyRefusal> when `didKey` is no key of a known curve
  */
 export function labelSignature(label: Label, didKey: string): LabelSignature {

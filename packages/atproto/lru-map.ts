@@ -1,4 +1,4 @@
-/** A map of bounded size, which forgets the least recently used: which keys there are is for strangers to say. */
+/** A map of bounded size that removes the least recently used entries. For keys that strangers choose. */
 export class LruMap<V> {
   readonly #capacity: number
   /** Least recently used first. */

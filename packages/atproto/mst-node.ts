@@ -1,13 +1,13 @@
 /**
- * One node of a Merkle search tree: bytes → keys, values and subtrees, and back. https://atproto.com/specs/repository#mst-structure
+ * Decodes one node of a Merkle search tree to its keys, values and subtrees, and encodes it. https://atproto.com/specs/repository#mst-structure
  *
  * A node has exactly one encoding, so that a tree has exactly one root: DAG-CBOR of `{e: [{k, p, t, v}…], l}`, each key
- * without the longest prefix it shares with the key before it. `parseNode` refuses everything else. What needs more than
- * the node itself (layers, order across nodes, emptiness) is the business of `mst.ts` and `mst-walk.ts`.
+ * without the longest prefix that it shares with the key before it. `parseNode` refuses everything else. Checks that need more than
+ * one node (layers, order across nodes, emptiness) are in `mst.ts` and `mst-walk.ts`.
  *
- * Keys are bytes, held as latin-1 strings: they compare in byte order, and those of valid paths read as they are.
+ * Keys are bytes, held as latin-1 strings. Such strings compare in byte order, and the key of a valid path equals the path.
  *
- * The parser knows the one layout a node can have: 0.6 µs for a node of 4 entries, against 1.2 µs by way of `decodeItem` and
+ * The parser reads the one layout that a node can have: 0.6 µs for a node of 4 entries, against 1.2 µs with `decodeItem` and
  * 7.8 µs with the official decoder.
  */
 import { hash } from 'node:crypto'
@@ -26,35 +26,35 @@ export const MST_REFUSALS = [
 ] as const
 export type MstRefusal = (typeof MST_REFUSALS)[number]
 
-/** A node, its links as offsets into its block: whoever needs a CID cuts it out. */
+/** A parsed node. Its links are offsets into the block; the caller reads a CID where it needs one. */
 export interface NodeView {
   keys: string[]
-  /** Where the CID of each key's value starts. */
+  /** The offset of the CID of each key's value. */
   values: number[]
-  /** Where the CID of the subtree before each key starts, and last of the one after all; -1 for none. */
+  /** The offset of the CID of the subtree before each key, and last of the subtree after all keys. -1 for no subtree. */
   trees: number[]
-  /** About what it takes of memory, with its block. */
+  /** About how much memory the node takes, with its block. */
   bytes: number
 }
 
-/** What a node takes beside its entries: an object and its lists. */
+/** The memory of a node without its entries: an object and its lists. */
 const NODE_BYTES = 256
-/** What an entry takes beside its key: the head of a string, its places in the lists, and itself in the block. */
+/** The memory of an entry without its key: the header of a string, its places in the lists, and its bytes in the block. */
 const ENTRY_BYTES = 128
 /** The longest key, in bytes: a path of 317 + 1 + 512 characters fits. */
 const KEY_BYTES = 1024
 
 const key = Buffer.alloc(KEY_BYTES)
 
-/** Where the item that `readHead` read ends. */
+/** The position after the head that `readHead` read last. */
 let headEnd = 0
 
 /**
- * The node that `block` encodes.
+ * Decodes the node in `block`.
  *
- * The specification advises a limit on the entries of a node. That would bound nothing here, since many nodes of a few entries unfold as one of many does, and
- * whoever wants them finds the keys of higher layers that it takes in a second. So memory is what is limited, over all nodes that are held together.
- * @param bytesMax what it may take of memory: 35,000 keys that differ in their last bytes are a block of 2 MB, and 36 MB when they are written out
+ * The specification advises a limit on the entries of a node. Such a limit would bound nothing here: many nodes with a few entries expand as much as one node with many, and an attacker finds the keys
+ * of higher layers that this takes within a second. So the memory of all nodes that are held at the same time is limited instead.
+ * @param bytesMax the memory that the node may take. Example: 35,000 keys that differ in their last bytes only are a block of 2 MB, and 36 MB when decoded
  * @throws RefusedError<MstRefusal>
  */
 export function parseNode(block: Buffer, bytesMax: number): NodeView {
@@ -98,8 +98,8 @@ function tooLarge(): RefusedError<MstRefusal> {
 }
 
 /**
- * With the prefix as long as it can be, the first byte after it decides the order: it must be the larger one, and a key that
- * is the start of the next comes before it.
+ * Checks that a key sorts after the previous one. The shared prefix must be as long as possible, so the first byte after it decides: it must be larger than that of the previous key, or
+ * the previous key must end there.
  */
 function checkPrefix(index: number, prefix: number, previousLength: number, first: number, length: number): void {
   if (prefix > previousLength || length === 0 || prefix + length > KEY_BYTES) {
@@ -136,7 +136,7 @@ function readHead(block: Buffer, at: number, major: number): number {
   throw refuseMst('mst-bad-node', `unexpected head at ${at}`)
 }
 
-/** Where the CID of the link at `at` starts. */
+/** The offset of the CID in the link that starts at `at`. */
 function linkAt(block: Buffer, at: number): number {
   const cid = at + 5
   if (
@@ -153,12 +153,12 @@ function linkAt(block: Buffer, at: number): number {
 }
 
 /**
- * The layer a key belongs to: the leading zero bits of its SHA-256, in pairs.
+ * The layer of a key: the number of leading pairs of zero bits in its SHA-256.
  *
  * `node:crypto` in one call takes 260 ns; a SHA-256 of our own in JavaScript for one block of input took 315 ns.
  */
 export function heightOf(key: string): number {
-  // Given a string, `hash` takes its UTF-8: for ASCII that is the key, and 0.3 µs less than a Buffer.
+  // `hash` encodes a string as UTF-8. For ASCII that gives the bytes of the key, and takes 0.3 µs less than a Buffer.
   const digest = hash('sha256', isAscii(key) ? key : Buffer.from(key, 'latin1'), 'binary')
   let height = 0
   for (let i = 0; i < digest.length; i++) {
@@ -169,7 +169,7 @@ export function heightOf(key: string): number {
   return height
 }
 
-/** A path in the form that keys have: its bytes as latin-1. */
+/** The key of a path: its UTF-8 bytes as a latin-1 string. */
 export function keyOf(path: string): string {
   return isAscii(path) ? path : Buffer.from(path).toString('latin1')
 }

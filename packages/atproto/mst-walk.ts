@@ -1,9 +1,9 @@
 /**
- * A whole Merkle search tree in key order, over the blocks of an export.
+ * Walks a whole Merkle search tree in key order, over the blocks of an export.
  *
- * With `check`, everything is verified on the way: nodes canonical, each key on its layer, order across nodes, no empty
- * node below the root, and every node and leaf present. A tree that ends early is `mst-incomplete`, wherever it was cut.
- * Memory is the path from the root, and is bounded: anybody can make a node that unfolds to 18 times its block.
+ * With `check`, the walk verifies everything: nodes canonical, each key on its layer, order across nodes, no empty
+ * node below the root, and every node and leaf present. A tree with any missing block is `mst-incomplete`, wherever it was cut.
+ * The walk holds the nodes on the path from the root. Their memory is bounded, since anybody can make a node that takes 18 times its block when decoded.
  */
 import type { CarStore } from './car-store.ts'
 import { heightOf, parseNode, refuseMst, type NodeView } from './mst-node.ts'
@@ -15,7 +15,7 @@ interface Step extends NodeView {
   next: number
 }
 
-/** What the nodes from the root to a key may take. Honest ones have four entries on average: a path of ten is 10 kB. */
+/** The memory that the nodes from the root to a key may take. Normal nodes have four entries on average: a path of ten nodes takes 10 kB. */
 const PATH_BYTES = 16 * 1024 * 1024
 
 interface WalkOptions {
@@ -24,9 +24,9 @@ interface WalkOptions {
 }
 
 export class TreeWalk {
-  /** The key that `advance` came to. */
+  /** The current key: where `advance` has gone to. */
   key = ''
-  /** The block and the offset of its value's CID. */
+  /** The block with the CID of the current key's value, and the CID's offset in it. */
   valueBlock: Buffer
   valueAt = -1
   /** The number of the value's block in the store. */
@@ -34,7 +34,7 @@ export class TreeWalk {
   readonly #store: CarStore
   readonly #check: boolean
   readonly #path: Step[] = []
-  /** What the path may still take. */
+  /** The memory that the path may still take. */
   #bytesLeft: number
 
   /** @throws RefusedError<MstRefusal> */

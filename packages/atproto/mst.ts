@@ -1,33 +1,33 @@
 /**
- * A Merkle search tree of which some nodes may be missing, as the blocks of a commit hold it: look up, change, take the root.
+ * A partial Merkle search tree: the nodes that a commit's blocks contain; other nodes may be missing. It can look up, change, and give the root.
  *
- * Made for one purpose, op inversion: a commit is believed when undoing its ops in the tree it carries gives the root before
- * it (`prevData`). https://atproto.com/specs/sync#validation-and-inversion. Synchronous; nodes are parsed once, changed in
- * place, and only those that changed are encoded and hashed again.
+ * Its only purpose is op inversion: a commit is accepted when undoing its ops in the tree that it carries gives the previous root
+ * (`prevData`). https://atproto.com/specs/sync#validation-and-inversion. Synchronous. Nodes are parsed once and changed in
+ * place, and only changed nodes are encoded and hashed again.
  *
- * Every node present and reachable is checked when the tree is loaded: canonical, on its layer, in order, not empty. A
- * change that needs a node which is not there throws `mst-incomplete`, and leaves the tree unusable. What all nodes take of memory is limited (`mst-too-large`).
+ * When the tree is loaded, every node that is present and reachable is checked: canonical, on its layer, in order, not empty. A
+ * change that needs a missing node throws `mst-incomplete` and leaves the tree unusable. The memory of all nodes together is limited (`mst-too-large`).
  *
- * Measured on commits to a repository of 2,000 records (`commit.bench.ts`; load, undo, root): 45 µs, of which hashing keys is
- * a third, against 880 µs by `@atproto/repo`, the oracle of the tests.
+ * Measured on commits to a repository of 2,000 records (`commit.bench.ts`; load, undo, root): 45 µs, a third of it for hashing
+ * keys, against 880 µs by `@atproto/repo`, the oracle of the tests.
  */
 import { readCid, cidOf, type Cid } from './cid.ts'
 import { encodeNode, heightOf, keyOf, parseNode, refuseMst, type NodeView } from './mst-node.ts'
 
 /**
- * What the nodes of a tree may take. The 2 MB of blocks that a commit may have come to less with keys of 100 bytes, even if they hold nothing but nodes, and
- * to 36 MB with keys of 1,000 that differ in their last bytes. A chain of nodes without keys counts for each way to it.
+ * The memory that the nodes of a tree may take. A commit may have 2 MB of blocks. Even if these are all nodes, they take less than this limit with keys of 100 bytes. With keys of 1,000 bytes that
+ * differ in their last bytes only, they take 36 MB. A chain of nodes without keys counts once for each path that leads to it.
  */
 const TREE_BYTES = 8 * 1024 * 1024
 
-/** A subtree: in memory, known by its CID only, or none. */
+/** A subtree: a node in memory, a CID when its node is missing, or null for none. */
 type Tree = Node | Cid | null
 
 class Node {
   readonly layer: number
   readonly keys: string[]
   readonly values: Cid[]
-  /** One more than keys: before each key, and after the last. */
+  /** One subtree before each key, and one after the last key. */
   readonly trees: Tree[]
   /** Undefined once the node has changed. */
   cid: Cid | undefined
@@ -45,7 +45,7 @@ class Node {
   }
 }
 
-/** One record's change, as a commit states it: `cid` after it, `prev` before it; null where there is no record. */
+/** The change of one record as a commit states it: `prev` is its CID before the commit, `cid` after it. Null where there is no record. */
 export interface TreeChange {
   path: string
   cid: Cid | null
@@ -56,14 +56,14 @@ export class PartialTree {
   #root: Node | Cid
 
   /**
-   * The tree under `root`, with the nodes that `blocks` holds.
+   * Loads the tree under `root`, with those of its nodes that are in `blocks`.
    * @throws RefusedError<MstRefusal>
    */
   constructor(blocks: Blocks, root: Cid) {
     this.#root = new Loader(blocks).root(root)
   }
 
-  /** The value of `path`, or null. */
+  /** The CID of the record at `path`, or null. */
   get(path: string): Cid | null {
     const key = keyOf(path)
     const height = heightOf(key)
@@ -77,7 +77,7 @@ export class PartialTree {
     return node.layer === height && node.keys[at] === key ? node.values[at]! : null
   }
 
-  /** Undoes a change: afterwards `path` has `prev`. Refused when `path` does not have `cid` before. */
+  /** Undoes a change: sets `path` from `cid` back to `prev`. Refused when `path` does not have `cid`. */
   undo({ path, cid, prev }: TreeChange): void {
     const key = keyOf(path)
     const height = heightOf(key)
@@ -96,14 +96,14 @@ export class PartialTree {
 
 type Blocks = ReadonlyMap<Cid, Buffer>
 
-/** Where a node stands: on which layer, and between which keys. */
+/** The place of a node: its layer, and the keys between which its own keys must be. */
 interface Place {
   layer: number
   after: string
   before: string | undefined
 }
 
-/** Blocks → nodes, those that are there. */
+/** Reads those nodes whose blocks are present. */
 class Loader {
   readonly #blocks: Blocks
   #bytesLeft = TREE_BYTES
@@ -163,7 +163,7 @@ class Loader {
   }
 }
 
-/** How many keys sort before `key`: its place, or the subtree it belongs to. */
+/** How many keys of the node sort before `key`. That is the index of the key itself, or of the subtree in which it belongs. */
 function position(keys: string[], key: string): number {
   let low = 0
   let high = keys.length
@@ -211,7 +211,7 @@ function remove(node: Node, key: string, cid: Cid, height: number): Node {
   return node
 }
 
-/** The two subtrees around a key that is gone, as one. */
+/** Merges the two subtrees on both sides of a removed key. */
 function merge(left: Tree, right: Tree): Tree {
   if (left === null) return right
   if (right === null) return left
@@ -226,7 +226,7 @@ function merge(left: Tree, right: Tree): Tree {
   )
 }
 
-/** A root has a key, or is empty: layers on top that hold nothing but one subtree go. */
+/** Removes top layers without keys: a root has at least one key, unless the tree is empty. */
 function trimmed(root: Node): Node | Cid {
   let tree: Tree = root
   while (typeof tree !== 'string' && tree.keys.length === 0 && tree.trees[0] !== null) tree = tree.trees[0]!
@@ -240,7 +240,7 @@ function insertAtRoot(root: Node, key: string, cid: Cid, height: number): Node {
   return new Node(height, [key], [cid], [raised(left, root.layer, height), raised(right, root.layer, height)])
 }
 
-/** `tree` of `layer` as a subtree of a node of layer `height`: nodes without keys in between. */
+/** Makes `tree` of layer `layer` a subtree for a node of layer `height`, by adding nodes without keys in between. */
 function raised(tree: Tree, layer: number, height: number): Tree {
   let top = tree
   for (let i = layer + 1; i < height && top !== null; i++) top = new Node(i, [], [], [top])
@@ -264,7 +264,7 @@ function insert(node: Node, key: string, cid: Cid, height: number): Node {
   return node
 }
 
-/** What sorts before and after `key`, which is not in `tree`. */
+/** Splits a subtree at `key`, which is not in it: the part before the key, and the part after. */
 function split(tree: Tree, key: string): [Tree, Tree] {
   if (tree === null) return [null, null]
   const node = present(tree)
@@ -294,7 +294,7 @@ function absent(key: string) {
   return refuseMst('mst-op-mismatch', `${brief(key)} does not have the value that the op names`)
 }
 
-/** Of a path that an op names, which may have megabytes. */
+/** The beginning of a path, for messages: the path of an op may have megabytes. */
 function brief(path: string): string {
   return path.slice(0, 100)
 }

@@ -1,9 +1,9 @@
 /**
- * The operations of a PLC directory, as it exports them: a line of JSON each, oldest first. From a file, from a URL of such a file (either may be gzipped),
- * or page by page from a directory's own `/export`.
+ * Reads the export of a PLC directory: one operation in a line of JSON, oldest first. The source is a file, the URL of such a file (both may be gzipped), or the
+ * directory's own `/export`, which is read page by page.
  * https://web.plc.directory/api/redoc#operation/Export
  *
- * Operations are taken as the directory gives them: whoever imports an export trusts its source. They are not proven again.
+ * The signatures of operations are not verified: an operator who imports an export trusts its source.
  */
 import { createReadStream } from 'node:fs'
 import { addAbortSignal, pipeline, Readable } from 'node:stream'
@@ -14,16 +14,16 @@ import { isDid } from './syntax.ts'
 
 export interface PlcOperation {
   did: string
-  /** When the directory took it (Unix ms). */
+  /** When the directory accepted the operation (Unix ms). */
   createdAt: number
-  /** The DID document from then on; undefined: the DID was ended. */
+  /** The DID document from then on. Undefined: the operation ended the DID (tombstone). */
   document: Record<string, unknown> | undefined
 }
 
 const PLC_LINE_REFUSALS = ['plc-bad-line'] as const
 
 /**
- * The operation of a line; undefined when a later one has made it void.
+ * Parses a line. Undefined when a later operation has made this one void (`nullified`).
  * @throws RefusedError<'plc-bad-line'>
  */
 export function parsePlcLine(line: string): PlcOperation | undefined {
@@ -35,7 +35,7 @@ export function parsePlcLine(line: string): PlcOperation | undefined {
   return { did, createdAt: at, document: documentOf(did, operation as Record<string, unknown>) }
 }
 
-/** The parts of an operation that say who the account is. `create` is how operations were written first. */
+/** The DID document that an operation states. `create` is the legacy form of operations. */
 function documentOf(did: string, operation: Record<string, unknown>): Record<string, unknown> | undefined {
   switch (operation.type) {
     case 'plc_tombstone':
@@ -85,15 +85,15 @@ function document(
 export interface ExportOptions {
   http: Pick<HttpClient, 'get'>
   signal: AbortSignal
-  /** Where to go on: the `createdAt` of the last operation of before. Only a directory can be asked for that. */
+  /** Where to continue: the `createdAt` of the last operation read before. Only for a directory's `/export`. */
   after?: string
 }
 
-/** Of a file of the whole network: about 30 GB, and more each month. */
+/** Limits for a file of the whole network: about 30 GB, and more each month. */
 const FILE_LIMITS: Partial<HttpLimits> = { totalMs: 24 * 3_600_000, idleMs: 60_000, bytes: 2 ** 40 }
 
 /**
- * The lines of an export. @param source a path, a URL of a file, or the URL of a directory's `/export`
+ * Yields the lines of an export. @param source a path, a URL of a file, or the URL of a directory's `/export`
  * @throws TransientError, RefusedError, the errors of the file system, or the signal's reason
  */
 export async function* plcExportLines(source: string, options: ExportOptions): AsyncGenerator<string> {
@@ -102,7 +102,7 @@ export async function* plcExportLines(source: string, options: ExportOptions): A
   else {
     const response = await options.http.get(source, { signal: options.signal, limits: FILE_LIMITS })
     if (response.status !== 200) {
-      // Or its time limit, a day, would keep the process.
+      // Without this, the timer of the response's time limit (a day) would keep the process alive.
       await response.discard()
       throw new TransientError(`${source} answers ${response.status}`)
     }
@@ -110,10 +110,10 @@ export async function* plcExportLines(source: string, options: ExportOptions): A
   }
 }
 
-/** Not by readline, which ends quietly when its input fails, and waits for ever when that happens while its reader is busy. */
+/** Yields the lines. Not with `readline`: when its input fails, it ends without an error, or waits for ever if its reader is busy at that moment. */
 async function* linesOf(bytes: Readable, name: string, signal: AbortSignal): AsyncGenerator<string> {
   const isZipped = new URL(name, 'file:///').pathname.endsWith('.gz')
-  // Whoever reads the text gets the error; so there is nothing left to do with it here.
+  // The reader of `text` gets an error of either stream. `pipeline` requires the callback.
   const text: Readable = isZipped ? pipeline(bytes, createGunzip(), () => undefined) : bytes
   addAbortSignal(signal, text)
   text.setEncoding('utf8')
@@ -134,8 +134,8 @@ async function* linesOf(bytes: Readable, name: string, signal: AbortSignal): Asy
 const PAGE_LIMITS: Partial<HttpLimits> = { totalMs: 120_000, bytes: 64 * 1024 ** 2 }
 
 /**
- * A directory is asked for what came after a time, and several operations may have the same: each page is asked for from before the last time of the one before it, and
- * what that one has told already is left out.
+ * Yields the lines of a directory's `/export`, page by page. A page has the operations after a given time. Several operations may have the same time, and a page may end between two of them. So each page is
+ * requested from just before the last time of the previous page, and operations that the previous page had are left out.
  */
 async function* pagesOf(source: string, { http, signal, after }: ExportOptions): AsyncGenerator<string> {
   let edge = new Set<string>()
@@ -171,7 +171,7 @@ function parseObject(line: string): Record<string, unknown> {
     const value: unknown = JSON.parse(line)
     if (typeof value === 'object' && value !== null) return value as Record<string, unknown>
   } catch {
-    // said below
+    // The error below says it.
   }
   throw refuse(line)
 }

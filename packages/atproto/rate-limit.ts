@@ -1,17 +1,17 @@
-/** What a host's headers say of its limits, and when it wants to be asked again: within reason, whatever is in them. Pure. */
+/** Reads a host's rate limits, and the time after which it may be asked again, from its response headers. The results are bounded, whatever the headers contain. Pure. */
 import type { HttpResponse } from './http.ts'
 
 export interface RateLimit {
   limit: number | undefined
   remaining: number | undefined
-  /** From now until the window starts anew, or 330 s when the host says more. */
+  /** Milliseconds until the rate limit's window starts anew, at most 330,000. */
   resetMs: number | undefined
 }
 
-/** No host may keep us away for longer, whatever it says: a day, or milliseconds where seconds are meant. The hosts' windows are 300 s. */
+/** The longest time for which a host can keep us away. A header may say a day, or have milliseconds where seconds are meant. The windows of real hosts are 300 s. */
 const MAX_RETRY_MS = 330_000
 
-/** The host's limits, from the `RateLimit-*` headers; a reset may be seconds from now or a time, and is never more than `MAX_RETRY_MS` away. */
+/** The host's limits from the `RateLimit-*` headers. The reset may be a number of seconds or a time; the result is never more than `MAX_RETRY_MS` away. */
 export function rateLimitOf(headers: HttpResponse['headers'], nowMs: number): RateLimit | undefined {
   const limit = numberOf(headers['ratelimit-limit'])
   const remaining = numberOf(headers['ratelimit-remaining'])
@@ -22,7 +22,7 @@ export function rateLimitOf(headers: HttpResponse['headers'], nowMs: number): Ra
   return { limit, remaining, resetMs }
 }
 
-/** As HTTP writes dates. `Date.parse` takes more for one: "1.5" is a day in 2001. */
+/** The start of an HTTP date. `Date.parse` alone accepts too much: "1.5" is a day in 2001. */
 const HTTP_DATE = /^(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)/
 
 /** `Retry-After`: seconds, or a date. */

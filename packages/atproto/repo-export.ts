@@ -1,12 +1,12 @@
 /**
- * A repository export (`com.atproto.sync.getRepo`, a CAR) → verified records in key order.
+ * Verifies a repository export (`com.atproto.sync.getRepo`, a CAR) and yields its records in key order.
  *
- * Nothing is yielded before everything is verified: every block's hash while it arrives, then the commit (version, DID,
- * signature by the given key), then the whole tree: canonical, in order, every node and every leaf present. A CAR that was
- * cut, even on a block boundary, is refused, and can therefore never look like deletions.
+ * No record is yielded before everything is verified: every block's hash while it arrives, then the commit (version, DID,
+ * signature by the given key), then the whole tree (canonical, in order, every node and every leaf present). A CAR that was
+ * cut off, even between two blocks, is refused. So a truncated export can never look as if records had been deleted.
  *
- * Memory: the CAR's own size or the spool's budget, whichever is less, and 22 to 36 bytes a block (see `car-store.ts`); records are
- * decoded one by one. Many keys may lead to one block, so what the records come to is bounded as the CAR is, and by it.
+ * Memory: the size of the CAR or the spool's budget, whichever is less, and 22 to 36 bytes a block (see `car-store.ts`). Records are
+ * decoded one by one. Many keys may lead to one block, so the total size of the records is bounded too, in proportion to the CAR.
  *
  * Measured (`export.bench.ts`; records a second from bytes to JSON text): 247,000, against 11,700 by `readCarWithRoot` +
  * `verifyRepo`. A process that reads 300 MB (900,000 records) peaks at 412 MiB, of which 80 are Node's own, and takes
@@ -27,7 +27,7 @@ import { isSignedBy, parseSignedCommit, SIGNED_COMMIT_REFUSALS } from './signed-
 import type { Spool } from './slabs.ts'
 import { parsePath } from './syntax.ts'
 
-/** Why an export is refused; fit for a metric label. */
+/** Why an export is refused. Used as a metric label. */
 export const EXPORT_REFUSALS = [
   'export-no-commit',
   'export-wrong-did',
@@ -42,17 +42,17 @@ export const EXPORT_REFUSALS = [
 export type ExportRefusal = (typeof EXPORT_REFUSALS)[number]
 
 /**
- * Blocks: an export of 307 MB had 1.2 million, 250 bytes each, so that many are the whole 2 GiB of such a repository. Their index takes 185 MB, and
- * doubles with the next block.
+ * An export of 307 MB had 1.2 million blocks of 250 bytes. So 2^23 blocks are the whole 2 GiB of such a repository. Their index takes 185 MB, and would double with the
+ * next block.
  */
 export const EXPORT_LIMITS: StoreLimits = { bytes: 2 ** 31, blocks: 2 ** 23, blockBytes: 2_000_000 }
 
-/** A record of an export: its value, or why it has none that can be carried. `bytes`: of its block, as far as that was looked at. */
+/** A record of an export: its value, or why its value cannot be carried. `bytes`: the size of its block, if the block was read. */
 export type ExportedRecord =
   | { path: string; collection: string; rkey: string; cid: string; record: JsonObject; bytes: number }
   | { path: string; cid: string; refused: OpRefusal; bytes: number }
 
-/** A record that is there, of a collection that is not wanted: not decoded. */
+/** A record of a collection that is not wanted. It exists, and is not decoded. */
 export interface UnwantedRecord {
   path: string
   cid: string
@@ -62,7 +62,7 @@ export interface UnwantedRecord {
 /** Whether the records of a collection are to be read. */
 type IsWanted = (collection: string) => boolean
 
-/** Holds memory, and with a spool a file: dispose of it (`using`). */
+/** Holds memory, and with a spool a file. The caller must dispose of it (`using`). */
 export interface RepoExport extends Disposable {
   did: string
   rev: string
@@ -71,7 +71,7 @@ export interface RepoExport extends Disposable {
   /** Root of the tree: what `prevData` of the next commit must be. */
   data: Cid
   recordCount: number
-  /** In key order; may be iterated again. */
+  /** The records in key order. May be called again. */
   records(): Generator<ExportedRecord>
   records(wanted: IsWanted): Generator<ExportedRecord | UnwantedRecord>
 }
@@ -82,20 +82,20 @@ export interface ExpectedRepo {
   signingKey: string
 }
 
-/** How long the walk of a large tree holds the thread at a time. */
+/** How long the walk of a large tree may run before it yields the thread. */
 const SLICE_MS = 20
 const SLICE_KEYS = 2048
 
 export interface ReadOptions {
   limits?: StoreLimits
-  /** What exceeds its budget goes to a file. */
+  /** Blocks beyond its memory budget go to a file. */
   spool?: Spool
   signal?: AbortSignal
 }
 
 /**
  * Reads a whole export, and verifies it.
- * @throws RefusedError<ExportRefusal> when it is not what it should be
+ * @throws RefusedError<ExportRefusal> when the export is invalid
  * @throws whatever `source` throws
  */
 export async function readRepoExport(
@@ -114,7 +114,7 @@ export async function readRepoExport(
 }
 
 /**
- * Verifies the export that `store` holds, whose input has ended. The result disposes of the store.
+ * Verifies the export in `store`, whose input must have ended. The result owns the store, and disposes of it.
  * @throws RefusedError<ExportRefusal>
  */
 export async function verifyExport(store: CarStore, expected: ExpectedRepo, signal?: AbortSignal): Promise<RepoExport> {
@@ -136,21 +136,20 @@ export async function verifyExport(store: CarStore, expected: ExpectedRepo, sign
     data: commit.data,
     recordCount,
     records: (wanted?: IsWanted) =>
-      // Without a filter there are none that are unwanted.
+      // Without a filter no record is unwanted.
       records(store, new TreeWalk(store, tree, { check: false }), wanted) as Generator<ExportedRecord>,
     [Symbol.dispose]: () => store[Symbol.dispose](),
   }
 }
 
 /**
- * What keys and records come to may be so many times the CAR that they came in, beyond so much that may always be. Without records that repeat they come to less than
- * the CAR; in a repository of nothing but one record of 300 bytes, under as many keys as you like, to four times as much. 300 keys of one record of 990 kB were
- * 297 MB of events, from a CAR of 1 MB.
+ * The total size of keys and records may be UNFOLDED_FREE_BYTES plus so many times the size of the CAR. Without repeated records the total is less than the CAR. In a repository that has one record of
+ * 300 bytes under any number of keys, it is four times as much. The limit is for cases like this: 300 keys of one record of 990 kB gave 297 MB of events, from a CAR of 1 MB.
  */
 const UNFOLDED_PER_BYTE = 8
 const UNFOLDED_FREE_BYTES = 32 * 1024 * 1024
 
-/** Walks to the end, which verifies; gives the thread back every 20 ms, since a large repository has a million keys. */
+/** Walks the whole tree, which verifies it, and counts its keys. Yields the thread every 20 ms, since a large repository has a million keys. */
 async function countVerified(store: CarStore, walk: TreeWalk, signal: AbortSignal | undefined): Promise<number> {
   const bytes = Math.min(store.limits.bytes, UNFOLDED_FREE_BYTES + UNFOLDED_PER_BYTE * store.bytes)
   let count = 0

@@ -2,12 +2,12 @@
  * ECDSA over SHA-256 with the two curves of atproto, k256 and p256: compact signatures (r, s; 64 bytes), low S only.
  * https://atproto.com/specs/cryptography
  *
- * Hazards: `node:crypto` accepts S in the upper half, so that check is ours, on both curves. DER never passes, since the
+ * Hazards: `node:crypto` accepts an S in the upper half of the range, so this file checks for low S itself, on both curves. A signature in DER never passes, since the
  * length is fixed.
  *
  * Measured, µs of CPU a check: k256 by libsecp256k1 (the `secp256k1` package's prebuilt addon) 52, by `node:crypto` 337, by
  * `@atproto/crypto` 1,270; a WebAssembly build of libsecp256k1 took 214. p256 by `node:crypto` 50, by `@atproto/crypto` 2,300.
- * The addon has no build for every platform; where it does not load, `node:crypto` answers the same (tested against each other).
+ * The addon has no build for some platforms. Where it does not load, `node:crypto` is used; tests compare the verdicts of both.
  */
 import { createPublicKey, hash, verify, type KeyObject } from 'node:crypto'
 import { createRequire } from 'node:module'
@@ -32,7 +32,7 @@ const POINT_BYTES = 33
 /** The multicodec prefixes of did:key. */
 const CODEC: Record<Curve, [number, number]> = { k256: [0xe7, 0x01], p256: [0x80, 0x24] }
 
-/** SubjectPublicKeyInfo up to the point. */
+/** The DER bytes of a SubjectPublicKeyInfo that come before the point. */
 const SPKI: Record<Curve, Buffer> = {
   k256: Buffer.from('3036301006072a8648ce3d020106052b8104000a032200', 'hex'),
   p256: Buffer.from('3039301306072a8648ce3d020106082a8648ce3d030107032200', 'hex'),
@@ -49,7 +49,7 @@ interface Secp256k1 {
   publicKeyVerify(point: Uint8Array): boolean
 }
 
-/** The addon itself: the package's main file falls back to JavaScript, which is slower than `node:crypto`. */
+/** The native addon, loaded directly. The main file of the package falls back to JavaScript, which is slower than `node:crypto`. */
 const addon = loadAddon()
 
 /** Which library checks k256 signatures on this machine. */
@@ -61,8 +61,8 @@ interface Checker {
 }
 
 /**
- * Keys that were read. One for libsecp256k1 takes half a kilobyte, one of `node:crypto` 6.5: anybody may have any number of accounts, each with a key of p256,
- * and 100,000 of these were 650 MB of each thread. Reading one again takes 12 and 100 µs.
+ * Caches of parsed keys. A key for libsecp256k1 takes 0.5 kB, one for `node:crypto` 6.5 kB. Anybody may have any number of accounts with p256 keys, and 100,000 of these would take 650 MB in each thread. To
+ * parse a key again takes 12 µs (libsecp256k1) and 100 µs (`node:crypto`).
  */
 const addonCheckers = new LruMap<Checker>(100_000)
 const nodeCheckers = new LruMap<Checker>(10_000)
@@ -76,7 +76,7 @@ export function verifySignature(didKey: string, bytes: Uint8Array, signature: Ui
   return signature.length === SIGNATURE_BYTES && isLowS(checker.curve, signature) && checker.check(bytes, signature)
 }
 
-/** As `verifySignature`, by `node:crypto` alone and without a cache: what the addon is held against. */
+/** As `verifySignature`, with `node:crypto` alone and without a cache. Tests compare the addon with it. */
 export function verifyByNode(didKey: string, bytes: Uint8Array, signature: Uint8Array): boolean {
   const key = parseDidKey(didKey)
   return (
@@ -99,7 +99,7 @@ export function parseDidKey(didKey: string): PublicKey {
   throw refuse(didKey)
 }
 
-/** The order of the curve, halved: S must not be above it. */
+/** Whether S is at most half of the curve's order. */
 export function isLowS(curve: Curve, signature: Uint8Array): boolean {
   const half = HALF_ORDER[curve]
   for (let i = 0; i < 32; i++) {
@@ -128,7 +128,7 @@ function addonChecker(addon: Secp256k1, point: Uint8Array, didKey: string): Chec
       try {
         return addon.ecdsaVerify(signature, hash('sha256', bytes, 'buffer'), point)
       } catch {
-        return false // r or s is not below the order: it throws where others say no
+        return false // r or s is not below the curve's order. The addon throws here, where other libraries return false.
       }
     },
   }

@@ -1,8 +1,8 @@
 /**
- * Large pieces of bytes that are written once and read anywhere: in memory, and beyond a budget in a file.
+ * Large byte arrays (slabs) that are written once and read at any position. They stay in memory; beyond a budget they go to a file.
  *
- * The file has no name (it is removed as soon as it is open), so nothing is left of it when the process dies. A read from it
- * is a system call of about 2 µs out of the page cache, which is nothing against fetching what is in it.
+ * The file is removed as soon as it is open, so nothing is left of it when the process dies. A read is a system call of about 2 µs out of the
+ * page cache, which is negligible against the time of the download.
  */
 import { closeSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -10,25 +10,25 @@ import { join } from 'node:path'
 import type { Budget } from '@sluice/runtime/budget.ts'
 import { TransientError } from '@sluice/runtime/errors.ts'
 
-/** There is no room on our side, now: in memory or on the disk. It says nothing of whoever sent what there is no room for. */
+/** There is no room for the data in our memory or on our disk now. The host that sent the data is not at fault. */
 export class NoRoomError extends TransientError {
   override name = 'NoRoomError'
 }
 
 export interface Spool {
-  /** Bytes that may stay in memory; default: as many as `mayKeep` allows. */
+  /** How many bytes may stay in memory. Default: as many as `mayKeep` allows. */
   memoryBytes?: number
-  /** Where the file is; the system's folder for such things when absent. */
+  /** The folder of the file. Default: the system's folder for temporary files. */
   folder?: string
-  /** What the files of several may take of the disk together; one, at most `fileBytesMax` of it. */
+  /** The disk space that all spool files share. One file may take at most `fileBytesMax` of it. */
   disk?: Budget
-  /** Asked before more is kept in memory, `bytes` in all, where `memoryBytes` allows it; false sends a slab to the file. Default: it may. */
+  /** Called before more is kept in memory within `memoryBytes`; `bytes` is the total with the next slab. False: the last slab goes to the file. Default: always true. */
   mayKeep?: (bytes: number) => boolean
 }
 
 /**
- * The largest file where all may take `diskBytes`, and the others leave `left` of them: half when there are no others, and of what they leave a
- * part that is the smaller the more they have. What slow hosts have sent stays for hours, and must not be all that there is room for.
+ * The largest size of one file, when all files together may take `diskBytes` and the other files leave `left` bytes of that. Half when there are no others; the more the others take, the smaller is the
+ * part of the rest. The data of slow hosts stay for hours, and must not use up all of the space.
  */
 export function fileBytesMax(diskBytes: number, left = diskBytes): number {
   return Math.floor(((left / diskBytes) * left) / 2)
@@ -36,12 +36,12 @@ export function fileBytesMax(diskBytes: number, left = diskBytes): number {
 
 export class Slabs implements Disposable {
   readonly #spool: Spool | undefined
-  /** A slab, or where it starts in the file. */
+  /** Each is a slab in memory, or the offset of a slab in the file. */
   readonly #slabs: (Buffer | number)[] = []
   #memoryBytes = 0
   #file = -1
   #fileBytes = 0
-  /** Of the disk's budget. */
+  /** How many bytes of the disk budget this file has reserved. */
   #diskBytes = 0
 
   constructor(spool?: Spool) {
@@ -52,19 +52,19 @@ export class Slabs implements Disposable {
     return this.#slabs.length
   }
 
-  /** What the slabs take of memory. */
+  /** The memory that the slabs take. */
   get memoryBytes(): number {
     return this.#memoryBytes
   }
 
-  /** Adds a slab, which its owner goes on writing until it is sealed. */
+  /** Adds a slab. Its owner may write to it until it is sealed. */
   add(slab: Buffer): void {
     this.#slabs.push(slab)
     this.#memoryBytes += slab.length
   }
 
   /**
-   * The last slab is written, up to `used`, and one of `nextBytes` will follow. When it has gone to the file, its memory is given back to be used again.
+   * Seals the last slab, whose first `used` bytes are valid; a slab of `nextBytes` will follow. If the slab goes to the file, returns its memory for reuse; otherwise undefined.
    * @throws NoRoomError when the file cannot be written, or may not grow
    */
   seal(used: number, nextBytes: number): Buffer | undefined {

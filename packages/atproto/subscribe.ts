@@ -1,16 +1,16 @@
 /**
- * A subscription to an event stream (`subscribeRepos`, `subscribeLabels`) that survives everything but being closed.
+ * A subscription to an event stream (`subscribeRepos`, `subscribeLabels`) that reconnects after every failure, until it is closed.
  *
- * Iterating gives batches of what has happened, in order: `open`, `frame`, `close`, `open`, … Frames are raw bytes; to decode
- * and to judge them is the consumer's work.
+ * Iterating gives batches of items in the order in which they happened: `open`, `frame`, `close`, `open`, … Frames are raw bytes; the consumer
+ * decodes and checks them.
  *
- * - Backpressure: while the consumer is busy, frames collect up to `bufferBytes`, with all that they keep in memory, and then the socket is not read.
- * - The cursor is asked for at every connect, so that a reconnect goes on behind what is durable, not behind what was read.
- * - A connection without data for `idleMs` is replaced; a pause of our own does not count as silence. Pings find a dead peer
- *   on a quiet stream (`idleMs` off).
- * - What came with a piece of a frame from the socket is kept until the frame is whole. So the pieces are limited, and what may lie between them.
- * - Reconnects back off with full jitter, and start from the base again only after the stream has been healthy. After a
- *   `FutureCursor` the wait is long: only an operator can help, and asking again at once would be a hot loop.
+ * - Backpressure: while the consumer is busy, frames collect up to `bufferBytes`; then the socket is not read. `bufferBytes` counts all memory that the frames keep.
+ * - `cursor` is called at every connect. So a reconnect continues after the last durable event, not after the last event that was read.
+ * - A connection without data for `idleMs` is replaced. Time while we do not read the socket does not count as silence. On a quiet
+ *   stream (`idleMs` off), pings find a dead peer.
+ * - A piece of a frame keeps the whole buffer in memory with which it came from the socket, until the frame is complete. So the number of pieces is limited, and so are the bytes of pings and pongs between them.
+ * - Reconnects back off with full jitter. The backoff starts from its base again only after the stream has been healthy. After a
+ *   `FutureCursor` the wait is long: only an operator can help, and to reconnect at once would be a hot loop.
  */
 import { Backoff, sleep, type BackoffPolicy } from '@sluice/runtime/backoff.ts'
 import { describeError, isAbort, RefusedError } from '@sluice/runtime/errors.ts'
@@ -22,20 +22,20 @@ import { ItemQueue } from './item-queue.ts'
 export type SubscriptionItem =
   | { type: 'open'; cursor: number | undefined }
   | { type: 'frame'; bytes: Uint8Array }
-  /** `#info`: `OutdatedCursor` means that events were lost. */
+  /** An `#info` frame. `OutdatedCursor` means that events were lost. */
   | { type: 'info'; name: string; text?: string }
-  /** An error frame: `FutureCursor`, `ConsumerTooSlow`, …; a `close` follows. */
+  /** An error frame (`FutureCursor`, `ConsumerTooSlow`, …). A `close` follows. */
   | { type: 'error'; error: string; text?: string }
   | { type: 'close'; why: CloseReason; detail: string; retryMs: number }
 
-/** Why a connection ended; fit for a metric label. */
+/** Why a connection ended. Used as a metric label. */
 export type CloseReason = (typeof CLOSE_REASONS)[number]
 export const CLOSE_REASONS = [
-  'refused', // the handshake failed: the host is down, or answers something else
+  'refused', // the handshake failed: the host is down, or is no such server
   'idle', // no data for `idleMs`, or nothing but pings and pongs
   'no-pong', // the peer does not answer pings
-  'error-frame', // it said why, and closed
-  'frame-too-large', // beyond `frameBytes`, or in more pieces than that is good for
+  'error-frame', // the peer sent an error frame
+  'frame-too-large', // more than `frameBytes`, or more pieces than a frame of that size needs
   'closed', // the peer closed, or the connection broke
 ] as const
 
@@ -44,39 +44,39 @@ export interface SubscriptionOptions {
   host: string
   /** `com.atproto.sync.subscribeRepos`, … */
   nsid: string
-  /** The last position that needs not be sent again; undefined for none (the stream then starts now). */
+  /** The last event that need not be sent again. Undefined: the stream starts with new events. */
   cursor: () => Promise<number | undefined> | number | undefined
   signal: AbortSignal
-  /** Frames waiting for the consumer, in bytes that they keep in memory, before the socket is paused. */
+  /** The memory that frames waiting for the consumer may keep before the socket is paused. */
   bufferBytes?: number
-  /** The largest frame that is taken off the socket. Larger than what is valid, so that one such frame is refused and passed. */
+  /** The largest frame that is read from the socket. It is larger than any valid frame, so that a frame somewhat too large can be refused by the consumer without losing the connection. */
   frameBytes?: number
-  /** Without data for so long, a connection is replaced; 0 for streams that may well be silent. */
+  /** A connection without data for so long is replaced. 0: never, for streams that are often silent. */
   idleMs?: number
   pingMs?: number
   backoff?: BackoffPolicy
-  /** The least wait after `FutureCursor`. */
+  /** The shortest wait after `FutureCursor`. */
   futureCursorMs?: number
-  /** For hosts that strangers name (labelers found in DID documents): only wss to public addresses. */
+  /** Only wss to public addresses: for hosts that strangers name (labelers found in DID documents). */
   publicOnly?: boolean
 }
 
-/** Only an operator can help then. */
+/** Long, since only an operator can help after a `FutureCursor`. */
 export const FUTURE_CURSOR_MS = 30_000
 
 const HANDSHAKE_MS = 10_000
-/** A server that sends a frame in pieces does so when its buffer is full, and these have 4 kB and more. */
+/** The least average size of a frame's fragments. A normal server fragments a frame when its buffer is full, and such buffers have 4 kB or more. */
 const FRAGMENT_BYTES = 1024
 const FRAGMENTS = 64
-/** Of a frame, as the network hands them over: each is an object of its own, however little is in it. */
+/** The least average size of the chunks in which the network delivers a frame. Each chunk is an object of its own, even with one byte in it. */
 const CHUNK_BYTES = 64
 const CHUNKS = 1024
 /**
- * Of pings and pongs without a frame: days of them. 2,000 pieces of a byte, each with 64 KiB of pongs behind it, held 131 MB of a frame of 2 kB.
+ * How many bytes of pings and pongs may come without a frame: days of them. Without the limit, a frame of 2 kB in 2,000 pieces of one byte, each followed by 64 KiB of pongs, held 131 MB.
  */
 const CONTROL_BYTES = 128 * 1024
 const CONTROL_HEAD_BYTES = 2
-/** What `ws` calls a frame that is too large, and one in too many pieces. */
+/** The error codes of `ws` for a frame that is too large, and for one in too many pieces. */
 const TOO_LARGE = new Set(['WS_ERR_UNSUPPORTED_MESSAGE_LENGTH', 'WS_ERR_TOO_MANY_BUFFERED_PARTS'])
 
 const DEFAULTS = {
@@ -96,7 +96,7 @@ type Settled = Required<SubscriptionOptions>
 
 /**
  * Subscribes until `signal` aborts or the iteration is left, which closes the socket. Ends without an error on abort.
- * @throws what `cursor` throws: whoever cannot say where to go on must not go on; RefusedError<SubscribeRefusal>
+ * @throws what `cursor` throws, since without a known position the stream must not continue; RefusedError<SubscribeRefusal>
  */
 export async function* subscribe(given: SubscriptionOptions): AsyncGenerator<SubscriptionItem[], void, undefined> {
   const options: Settled = { ...DEFAULTS, ...given }
@@ -132,7 +132,7 @@ interface CloseOf {
   futureCursor: boolean
 }
 
-/** One connection: its frames until it ends, and why it ended. */
+/** One connection: gives its frames until it ends, and the reason of its end. */
 class Connection {
   closed: CloseOf | undefined
   readonly #options: Settled
@@ -143,10 +143,10 @@ class Connection {
   #lastDataAt = performance.now()
   #lastPingAt = performance.now()
   #unanswered = 0
-  /** Since the last frame. */
+  /** Bytes of pings and pongs since the last frame. */
   #controlBytes = 0
   #cause: Partial<CloseOf> = {}
-  /** What the last item that waits is a view of. */
+  /** The buffer of which the last waiting item is a view. */
   #chunk: ArrayBufferLike | undefined
 
   constructor(options: Settled, cursor: number | undefined) {
@@ -192,7 +192,7 @@ class Connection {
     if (options.signal.aborted) this.end()
   }
 
-  /** What has come since; waits for at least one item. Empty when the connection has ended and all was taken. */
+  /** Takes all items that wait; waits for at least one. Empty when the connection has ended and all its items were taken. */
   async take(): Promise<SubscriptionItem[]> {
     const items = await this.#queue.take()
     this.#chunk = undefined
@@ -207,12 +207,12 @@ class Connection {
   }
 
   #receive(bytes: Buffer): void {
-    // An error frame is the last, and whom we have closed is not heard, though what came with it goes on: a host could send as many as it likes.
+    // After an error frame, or after we closed the connection, further frames are ignored. `ws` still delivers frames that came in the same buffer, and a host could send any number of these.
     if (this.#cause.why !== undefined) return
     this.#lastDataAt = performance.now()
     this.#controlBytes = 0
     const item = itemOf(bytes)
-    // It keeps all that came with it from the socket, 64 KiB; what else came may be nothing that waits.
+    // The item keeps the whole buffer of the socket in memory, 64 KiB. That counts once, for the first waiting item of the buffer.
     this.#queue.push(item, bytes.buffer === this.#chunk ? 0 : bytes.buffer.byteLength)
     this.#chunk = bytes.buffer
     if (item.type !== 'error') return
@@ -233,7 +233,7 @@ class Connection {
     this.#socket.resume()
   }
 
-  /** The first cause is the true one: what follows is its consequence. */
+  /** Records why the connection ended. Only the first cause counts: later ones are its consequences. */
   #blame(why: CloseReason, detail: string, futureCursor = false): void {
     if (this.#cause.why === undefined) this.#cause = { why, detail, futureCursor }
   }
@@ -256,7 +256,7 @@ class Connection {
   }
 }
 
-/** Frames stay bytes, but for the two kinds that are about the connection itself. */
+/** Frames stay bytes. Only info and error frames are decoded, since they are about the connection itself. */
 function itemOf(bytes: Buffer): SubscriptionItem {
   try {
     const type = frameTypeOf(bytes)
@@ -265,7 +265,7 @@ function itemOf(bytes: Buffer): SubscriptionItem {
       if (frame.type === 'info' || frame.type === 'error') return frame
     }
   } catch {
-    // What cannot be read is for the consumer to refuse and to count.
+    // The consumer refuses and counts a frame that cannot be decoded.
   }
   return { type: 'frame', bytes }
 }

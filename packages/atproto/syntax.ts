@@ -2,7 +2,7 @@
  * Identifier syntax: DID, handle, NSID, record key, record path, time. Pure predicates over strings, for hot paths.
  *
  * They agree with the interoperability vectors and with `@atproto/syntax` (the oracle of the tests). NSIDs are few and
- * repeat, but a set of those seen before saved nothing: 90 ns a call against 120 ns for the expression.
+ * repeat, but to cache those seen before in a set saved nothing: 90 ns a call against 120 ns for the regular expression.
  */
 
 const DID = /^did:[a-z]+:[a-zA-Z0-9._:%-]*[a-zA-Z0-9._-]$/
@@ -13,7 +13,7 @@ const RECORD_KEY = /^[a-zA-Z0-9_~.:-]{1,512}$/
 /** `did:plc` is by far the most common method; its form is fixed. */
 const DID_PLC = /^did:plc:[a-z2-7]{24}$/
 const WEB = 'did:web:'
-/** A port, percent-encoded, is for localhost only: URIs of `did:web:a.test%3A1` are none to the AppView, whose pages they would break. */
+/** Only localhost may have a port (percent-encoded). The AppView cannot parse a URI with `did:web:a.test%3A1`, and its pages would fail. */
 const DID_WEB_LOCAL = /^did:web:localhost(?:%3[aA]\d{1,5})?$/
 const UTC_MILLISECONDS = /^\d{4}-(?:0\d|1[0-2])-(?:[0-2]\d|3[01])T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{3}Z$/
 
@@ -27,15 +27,15 @@ export function isDid(text: string): boolean {
 }
 
 /**
- * A DID of a method that atproto uses, and of the form that the method gives it: others cannot be resolved, and have no repository. Of did:web that is
- * a host alone, with a name as handles are: DNS has no other, and an answer about those would be waited for as in an outage.
+ * Whether the text is a DID of a method that atproto uses, in the form of that method. Other DIDs cannot be resolved, and have no repository. A did:web must be a host name alone, and the name must
+ * have the form of a handle. DNS has no other names, so a lookup of such a name would fail and be retried as in an outage.
  */
 export function isAtprotoDid(text: string): boolean {
   if (DID_PLC.test(text) || DID_WEB_LOCAL.test(text)) return true
   return text.length <= DID_CHARS && text.startsWith(WEB) && isHandle(text.slice(WEB.length))
 }
 
-/** https://atproto.com/specs/handle; upper case is allowed, as in a document. */
+/** https://atproto.com/specs/handle. Upper case is allowed, as in a DID document. */
 export function isHandle(text: string): boolean {
   return text.length <= HANDLE_CHARS && HANDLE.test(text)
 }
@@ -55,7 +55,7 @@ export interface RecordPath {
   rkey: string
 }
 
-/** The parts of `collection/rkey`, or undefined when either is not what it should be. */
+/** The parts of `collection/rkey`, or undefined when either is invalid. */
 export function parsePath(path: string): RecordPath | undefined {
   const slash = path.indexOf('/')
   if (slash === -1) return undefined
@@ -64,7 +64,7 @@ export function parsePath(path: string): RecordPath | undefined {
   return isNsid(collection) && isRecordKey(rkey) ? { collection, rkey } : undefined
 }
 
-/** `time` as ISO 8601 in UTC with milliseconds, or undefined when it is no time at all. */
+/** `time` as ISO 8601 in UTC with milliseconds, or undefined when the text is no time. */
 export function normalizeTime(time: string): string | undefined {
   if (UTC_MILLISECONDS.test(time)) return time
   const ms = Date.parse(time)

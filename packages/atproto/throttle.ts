@@ -1,61 +1,67 @@
 /**
- * How often and how many at once: a concurrency limit, a token bucket, and a bounded queue in front, first come first served.
+ * Limits how much work runs at once and how often work begins: a concurrency limit (its units are called places), a token bucket, and a bounded queue in front, first come first served.
  *
- * With `concurrencyOfOne` the places are shared between those that have work: one has so many at once at most, and of the queue a sixteenth of the room that is left. Those
- * that have something waiting take turns, so that one waits for the work of others, but never for all that waits of another.
+ * The work can be divided by its owner (`whose` of `run`): the domain or the address of the host that is asked. Owners with waiting work take turns. So the work of one owner waits for some work of
+ * others, but never for all the waiting work of another.
  *
- * With `concurrencyOfSlow` it depends on how long the work takes, since most of it may be one's, who is quick: such a one has half of the places that the others leave. Who has
- * so many under way that are late is slow, unless far more of its work ended in time meanwhile: a few in a thousand are late with whom has most of it. Until a minute after the last of them has ended, that
- * many is all that is begun of it, and what finds no place is turned away at once, with what waited for one. So one who is slow holds half of the places once, and then few; and all who are slow hold half of
- * the places together.
+ * With `concurrencyOfOne`, one owner has at most so many places, and at most a sixteenth of the free room in the queue.
+ *
+ * With `concurrencyOfSlow`, the limit of an owner depends on how long its work takes. Most work may be of one owner that is quick (the handles of a large host):
+ * - An owner that is not slow may have half of the places that the others leave free.
+ * - Work is late when it runs for longer than `lateMs`. An owner becomes slow when `concurrencyOfSlow` of its running work is late. But not when sixteen times as much of its work ended in time meanwhile: the
+ *   owner of most work always has a few late ones in a thousand.
+ * - An owner stays slow until a minute after its last late work has ended. Until then it has at most `concurrencyOfSlow` places. Its work that finds no free place is turned away at once, also work that was
+ *   waiting when the owner became slow.
+ *
+ * So a slow owner holds half of the places once, and then few. All slow owners together hold at most half of the places.
  */
 import { TransientError } from '@sluice/runtime/errors.ts'
 
 export interface ThrottleOptions {
-  /** Names the limit in messages. */
+  /** The name of the limit in messages. */
   name: string
   concurrency: number
   perSecond: number
-  /** How many may wait; one more is turned away. */
+  /** How much work may wait. More is turned away. */
   waiting: number
-  /** How many at once of one (`whose` of `run`); default: whoever comes first has all. */
+  /** The most places of one owner (`whose` of `run`). Default: no limit. */
   concurrencyOfOne?: number
-  /** How many at once of one who is slow, and how many of its must be late for that; not with `concurrencyOfOne`. */
+  /** The most places of a slow owner, and how much of an owner's running work must be late to make it slow. Not together with `concurrencyOfOne`. */
   concurrencyOfSlow?: number
-  /** After so long what is under way is late. */
+  /** Work that runs for longer is late. */
   lateMs?: number
 }
 
-/** Turned away: nothing was tried, so nothing is known of the other side. */
+/** The work was turned away and has not begun. So it says nothing about the other side. */
 export class CrowdedError extends TransientError {
   override name = 'CrowdedError'
 }
 
-/** Of the room in the queue, that one may take; or one place. */
+/** One owner may take a sixteenth of the free room in the queue, but at least room for one. */
 const PART_OF_ROOM = 16
-/** By default: more than an answer takes on a bad day of the other side. */
+/** The default of `lateMs`: longer than an answer takes on a bad day of the other side. */
 const LATE_MS = 3_000
-/** After its last late work ended one is slow. */
+/** For so long an owner stays slow after its last late work has ended. */
 const SLOW_MS = 60_000
-/** Of those that are slow; about 100 bytes each. */
+/** How many slow owners are remembered; about 100 bytes each. */
 const REMEMBERED = 10_000
-/** So many in time for each that is late, and one is not slow. */
+/** An owner is not slow when so much work ended in time for each that is late. */
 const IN_TIME = 16
 
 interface Waiter {
-  /** Told whether it is begun as of one who is slow. */
+  /** Begins the work. `asSlow`: the owner is slow now, and the place counts among those of slow owners. */
   begin: (asSlow: boolean) => void
   turnAway: (error: CrowdedError) => void
 }
 
-/** One of those whose work it is; as long as any waits or is under way. */
+/** The state of one owner. Exists while any of its work waits or runs. */
 interface Share {
   readonly whose: string
   waiting: Waiter[]
   running: number
-  /** Of what is under way. */
+  /** How much of the running work is late. */
   late: number
-  /** That ended in time since the first of these was late. */
+  /** How much work has ended in time since the first of the late ones became late. */
   inTime: number
 }
 
@@ -63,13 +69,13 @@ export class Throttle {
   readonly #options: ThrottleOptions
   readonly #now: () => number
   readonly #shares = new Map<string, Share>()
-  /** Shares with work that waits; the next one comes first. */
+  /** Owners with waiting work; the one whose turn is next comes first. */
   readonly #ready = new Set<Share>()
-  /** Until when each is slow (ms, monotonic); the latest at the end. */
+  /** Until when each owner is slow (ms, monotonic clock); the latest at the end. */
   readonly #slow = new Map<string, number>()
   #waiting = 0
   #running = 0
-  /** Of what is under way, what was begun as of one who is slow. */
+  /** How much of the running work was begun while its owner was slow. */
   #ofSlow = 0
   #tokens: number
   #refilledAt: number
@@ -85,7 +91,7 @@ export class Throttle {
 
   /**
    * Calls `work` when its turn comes.
-   * @param whose of which no more than `concurrencyOfOne` is under way at once
+   * @param whose the owner of the work
    * @throws CrowdedError when too many wait, and what `work` throws
    */
   async run<T>(work: () => Promise<T>, whose = ''): Promise<T> {
@@ -112,17 +118,17 @@ export class Throttle {
     }
   }
 
-  /** Starts nothing for `ms`: the other side has asked for it. */
+  /** Begins no work for `ms`, because the other side asked for a pause. */
   pause(ms: number): void {
     this.#closedUntil = Math.max(this.#closedUntil, this.#now() + ms)
   }
 
-  /** A second's worth, so that a quiet time does not turn into a flood. */
+  /** The most tokens: those of one second, so that a quiet time is not followed by a flood. */
   get #burst(): number {
     return Math.max(1, this.#options.perSecond)
   }
 
-  /** How many of one may wait now. */
+  /** How much work of this owner may wait now. */
   #roomOf(share: Share): number {
     const { waiting: all, concurrencyOfOne } = this.#options
     if (this.#isSlow(share)) return share.running < this.#placesOf(share) ? 1 : 0
@@ -131,7 +137,7 @@ export class Throttle {
     return Math.max(1, left / PART_OF_ROOM)
   }
 
-  /** How many of one may be under way now. */
+  /** How many places this owner may have now. */
   #placesOf(share: Share): number {
     const { concurrency, concurrencyOfOne = Infinity, concurrencyOfSlow } = this.#options
     if (concurrencyOfSlow === undefined) return concurrencyOfOne
@@ -151,7 +157,7 @@ export class Throttle {
     return share.late >= this.#options.concurrencyOfSlow! && isMostlyLate(share)
   }
 
-  /** Notices when the work that begins now is late. @returns to be called at its end */
+  /** Watches whether the work that begins now becomes late. @returns a function to call when the work ends */
   #timed(share: Share): () => void {
     const { concurrencyOfSlow, lateMs = LATE_MS } = this.#options
     if (concurrencyOfSlow === undefined) return () => undefined
@@ -199,7 +205,7 @@ export class Throttle {
     }
   }
 
-  /** Whose turn it is. At their limit are no more than there are places. */
+  /** The owner whose turn it is. The loop skips owners that are at their limit; there are no more of these than places. */
   #next(): Share | undefined {
     if (this.#running >= this.#options.concurrency) return undefined
     for (const share of this.#ready) if (share.running < this.#placesOf(share)) return share
@@ -218,7 +224,7 @@ export class Throttle {
     )
   }
 
-  /** The next of a share; if it has more, its turn comes again after the others. */
+  /** Begins the next work of an owner. If more of its work waits, its next turn comes after those of the others. */
   #begin(share: Share): void {
     this.#waiting--
     this.#tokens--
@@ -230,7 +236,7 @@ export class Throttle {
     this.#toTheEnd(share)
   }
 
-  /** After all that wait, of those that may begin too. */
+  /** Moves the owner to the end of the turns, or out of them when no work of it waits. */
   #toTheEnd(share: Share): void {
     this.#ready.delete(share)
     if (share.waiting.length > 0) this.#ready.add(share)

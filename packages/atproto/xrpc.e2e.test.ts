@@ -228,6 +228,9 @@ describe('failures say what to do', () => {
     ['a page that breaks off', breakingOff],
     ['JSON without the name of an error', (_, response) => json(response, { message: 'Not Found' }, 400)],
     ['an error that is no text', (_, response) => json(response, { error: { code: 404 } }, 401)],
+    ['the words of a web framework', (_, response) => json(response, { statusCode: 404, error: 'Not Found' }, 404)],
+    ['an error without a name', (_, response) => json(response, { error: '' }, 400)],
+    ['an error that is not in ASCII', (_, response) => json(response, { error: 'Verboten\u00a0hier' }, 403)],
     ['a list', (_, response) => json(response, ['RepoNotFound'], 400)],
   ])('4xx with %s is not the word of the host, and tried again', async (_, handler) => {
     const caught = await failure(handler)

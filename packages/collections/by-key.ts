@@ -1,26 +1,32 @@
 /**
- * Conditions by which PostgreSQL looks into an index for a key, and cannot do otherwise.
+ * SQL conditions that leave the planner one way only: to look up each key in the right index.
  *
- * Its planner goes by what it was told of the tables, and a plan is kept for as long as nobody tells more; both may be from when they were nearly empty. To read an index from end to
- * end costs no more then than one look, so each batch read all records to write some of them anew; and of two indexes that either is fine, so for one like all likes
- * of its post were read. So statements are written in such a way that there is one plan for them, at any size (`packages/indexing/plans.pg.test.ts`).
+ * The planner estimates by the statistics of the tables, and a prepared statement keeps its plan until the statistics change. Both may be from a time when the tables were nearly
+ * empty. On a nearly empty table two wrong choices look free:
+ * - To read an index from end to end costs no more than one lookup. Later each batch read all records to rewrite a few of them.
+ * - Of two indexes either looks fine. Later all likes of a post were read to find one like.
  *
- * `column = value` alone does that where the value is a parameter, and in a subquery that is not merged into the statement around it: scalar, or LATERAL with OFFSET 0.
+ * So statements are written such that only one plan exists for them, at any size of the tables (`packages/indexing/plans.pg.test.ts`).
+ *
+ * A plain `column = value` is enough in two places: where the value is a parameter, and in a subquery that the planner does not merge into the statement around it (a scalar
+ * subquery, or LATERAL with OFFSET 0).
  */
 
 /**
- * `column = value`, where the value is a column of another relation of the same FROM. As an equality it would also be a way to merge the two, for which an index may be read in its
- * order, all of it. As long with 8,000 keys as the equality.
+ * `column = value`, where the value is a column of another relation in the same FROM. A plain equality would also allow a merge join, which reads a whole index in its order.
+ * `= any(array[…])` allows none. With 8,000 keys it takes as long as the equality.
  */
 export function keyed(column: string, value: string): string {
   return `${column} = any(array[${value}])`
 }
 
 /**
- * WHERE … ORDER BY … LIMIT 1 of a subquery for the row of one key of several columns, in the order of the index over them. As equalities they would match each index that begins with one of
- * the columns, and all likes of a post might be read for one of them. A comparison of rows matches none that begins with another; and of those that begin
- * with the same only the right one gives the order in which one row is the first (connections that find by key sort nothing by parts). No slower than the equalities.
- * @param key by column, in the order of the index
+ * The WHERE … ORDER BY … LIMIT 1 of a subquery that finds the one row of a key of several columns.
+ *
+ * Equalities on these columns would match every index that begins with one of them: to find one like, all likes of its post might be read. The comparison of rows
+ * (`(a, b) >= (x, y)`) matches only indexes that begin with the same column `a`. Among these, only the index over exactly these columns delivers the order that LIMIT 1 asks for;
+ * the data path's connections have incremental sort turned off, so no other index can deliver it by sorting parts. No slower than the equalities.
+ * @param key the value of each column, in the order of the index
  */
 export function oneOfKey(key: Readonly<Record<string, string>>): string {
   const columns = Object.keys(key).join(', ')

@@ -1,8 +1,8 @@
 /**
- * The collections of the index: the one list that feeds live events, exports, deletions, the ingester's filter and the documentation. To add a lexicon, write a
- * file like these and add a line here (docs/add-a-lexicon.md).
+ * The collections of the index. This one list decides what is indexed from live events, exports and deletions, what the ingester's filter lets through, and what the
+ * documentation lists. To add a lexicon, write a file like these and add a line here (docs/add-a-lexicon.md).
  *
- * The order matters for one thing: rows of one batch are inserted in it, and posts are judged by gates, follows and list items.
+ * The order of the list is the order in which the rows of one batch are inserted. Posts are judged by gates, follows and list items, so `post` must come after these.
  */
 import profile from './app.bsky.actor/profile.ts'
 import generator from './app.bsky.feed/generator.ts'
@@ -46,7 +46,7 @@ export const collections = [
   germDeclaration,
 ] as readonly Collection[]
 
-/** The steps of the schema that these bring for tables of their own: for whoever migrates a database, or asks what is pending in it. */
+/** The schema steps that the listed plugins bring for their own tables. Used to migrate a database, and to tell which steps are pending. */
 export function tableScripts(): TableScript[] {
   return collections.flatMap(({ migrations }) => migrations)
 }

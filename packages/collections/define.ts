@@ -1,9 +1,9 @@
 /**
  * How a collection plugin is written: types and builders, no I/O.
  *
- * A plugin is one pure function from a record to rows, and declared outputs. The engine does everything else: it decides which record
- * version is the newest, removes the rows of the one before, inserts, counts, notifies, all for a whole batch in one transaction. What a pure function
- * cannot know (does the parent exist, does a gate forbid it) is a step over the whole batch.
+ * A plugin is a pure function from one record to rows, and a declaration of what follows from them (counters, notifications, unique keys). The engine does everything else, for a
+ * whole batch in one transaction: it decides which version of a record is the newest, removes the rows of the previous version, inserts, counts and notifies. What depends on other
+ * records (does a reply's parent exist, does a gate forbid the reply) is not in the pure function: the plugin derives it in a step over the whole batch (`derive`).
  */
 
 /** A Postgres type that the engine can write; a trailing `?` means nullable. */
@@ -21,13 +21,13 @@ export type RowOf<C extends Columns> = { [K in keyof C]: Cell<C[K]> }
 export interface Table {
   readonly name: string
   readonly columns: Columns
-  /** The column that holds the URI of the record that owns the row; rows live and die with it. */
+  /** The column with the URI of the record to which the row belongs. The row is removed with that record. */
   readonly owner: string
-  /** Rows stay when their record goes: `deletedAt` then says when it did. `key` is the primary key. */
+  /** Rows stay when their record is deleted; the column `deletedAt` then has the time of the deletion. `key` is the table's primary key. */
   readonly outlives?: { readonly deletedAt: string; readonly key: readonly string[] }
 }
 
-/** A table, and how a row of it is made. Declared once: it gives the type of a row and the shape of the statements. */
+/** A table with a typed constructor of its rows. The one declaration gives both the type of a row and the shape of the statements. */
 export interface TableOf<C extends Columns> extends Table {
   readonly columns: C
   row(values: RowOf<C>): Row
@@ -39,7 +39,7 @@ export interface Row {
   values: { [column: string]: unknown }
 }
 
-/** Declares a table. Columns that Postgres generates (`sortAt`) are left out. */
+/** Declares a table. Leave out columns that Postgres generates (`sortAt`). */
 export function table<const C extends Columns>(
   name: string,
   columns: C,
@@ -49,14 +49,14 @@ export function table<const C extends Columns>(
   return declared
 }
 
-/** A column of an aggregate table that counts the rows of a table. Kept exact by the engine, never written by hand. */
+/** A column of an aggregate table that counts rows of another table. Only the engine writes it, and keeps it exact. */
 export interface Counter {
-  /** What is counted, by which of its columns; rows where it is null do not count. */
+  /** Rows of `of` are counted, grouped by their column `by`. Rows with null in `by` do not count. */
   of: Table
   by: string
-  /** A boolean column; rows where it is true do not count. */
+  /** A boolean column of `of`. Rows with true in it do not count. */
   unless?: string
-  /** Where the count stands. */
+  /** The count is in `column` of the row of `table` whose `key` has the value of `by`. */
   table: string
   key: string
   column: string
@@ -84,18 +84,19 @@ export function count<C extends Columns>(of: TableOf<C>, by: keyof C & string): 
 }
 
 /**
- * A row of an aggregate table that is there for each key in a column, with zeros while nothing is counted: a reader looks for other things beside it, and finds
- * none where it is missing.
+ * Says that an aggregate table must have a row for each value of a column, with zeros while nothing is counted. The AppView counts an account's lists in the same query
+ * that reads its `profile_agg` row, and finds no lists where that row is missing.
  */
 export interface AggregateRow {
-  /** Whose keys, in which of its columns. */
+  /** Each value of column `by` of table `of` has a row. */
   of: Table
   by: string
+  /** The aggregate table, and its column that holds the value. */
   table: string
   key: string
 }
 
-/** `aggregateRow(list, 'creator', { table: 'profile_agg', key: 'did' })`: whoever has made a list has a row of `profile_agg`. */
+/** `aggregateRow(list, 'creator', { table: 'profile_agg', key: 'did' })`: each account that has made a list has a row in `profile_agg`. */
 export function aggregateRow<C extends Columns>(
   of: TableOf<C>,
   by: keyof C & string,
@@ -105,22 +106,22 @@ export function aggregateRow<C extends Columns>(
 }
 
 export interface Notification {
-  /** Who is told. */
+  /** The account that is notified. */
   did: string
   reason: string
   reasonSubject: string | null
-  /** Where it stands among others; by default the record's `sortAt`. */
+  /** The position among the account's notifications. Default: the record's `sortAt`. */
   sortAt?: string
 }
 
-/** Tells `did` about the record. Nobody is told of their own doing unless the collection says so. */
+/** Notifies `did` of the record. An account is notified of its own records only if the collection sets `notifiesSelf`. */
 export function notify(did: string, reason: string, reasonSubject: string | null = null): Notification {
   return { did, reason, reasonSubject }
 }
 
-/** Why a record that fits its lexicon is not indexed all the same. */
+/** Why a record is not indexed although it is valid by its lexicon. */
 export interface Refusal {
-  /** `invalid-record`: the AppView could not read it; `wrong-owner`: somebody wrote into what is another's. */
+  /** `invalid-record`: the AppView could not read the record. `wrong-owner`: the record changes something that belongs to another account, for example another account's list. */
   reason: 'invalid-record' | 'wrong-owner'
   detail: string
 }
@@ -131,21 +132,21 @@ export interface Entry<R = unknown> {
   cid: string
   did: string
   rkey: string
-  /** The rev of the commit that wrote it; of an export's head for one that came with an export. */
+  /** The rev of the commit that wrote the record. For a record from an export: the rev of the export's head. */
   rev: string
-  /** It came with its own commit, whose rev tells when it was written. */
+  /** True: the record came with its own commit, so `rev` tells when it was written. False: it came with an export. */
   live: boolean
   /** Lexicon JSON, valid for the collection's lexicon. */
   record: R
   /** The record's `createdAt` in the normal form of timestamps; `indexedAt` when it has none. */
   createdAt: string
-  /** When its commit was made, or when the export was read. */
+  /** When the commit was made, or when the export was read. */
   indexedAt: string
-  /** The earlier of the two: what feeds sort by. */
+  /** The earlier of `createdAt` and `indexedAt`. Feeds sort by it. */
   sortAt: string
 }
 
-/** A record together with the rows that are about to be inserted, or were just inserted. */
+/** A record with its rows, which are about to be inserted or were just inserted. */
 export interface Written<R = unknown> {
   entry: Entry<R>
   rows: Row[]
@@ -157,154 +158,160 @@ export interface Statement {
   text: string
 }
 
-/** Statements inside the transaction that the engine runs. */
+/** Runs statements inside the engine's transaction. */
 export interface Sql {
   query<T extends object>(statement: Statement, values: unknown[]): Promise<T[]>
 }
 
-/** One version of a record that a batch brought, whether or not it was the newest. */
+/** One version of a record that a batch brought or that was derived again. Other records may depend on it, whether or not it is the newest version. */
 export interface Touched<R = unknown> {
   uri: string
   did: string
   rev: string
-  /** Absent: the record was deleted. */
+  /** The record of this version. Absent: this version is a deletion. */
   entry?: Entry<R>
-  /** Its columns were derived with the batch. */
+  /** The derived columns of this version were computed with the batch. */
   derived: boolean
-  /** Nothing was known of its path. */
+  /** The index knew nothing of the record's path before: no earlier version, no tombstone. */
   first?: boolean
-  /** It is the newest, or it came with its own commit, and after what the index held of the path, which was in force until then. */
+  /** The version before this one is known and was in force until this one. Either this is the newest deletion, or a version with its own commit that is newer than what the index held. */
   follows?: boolean
-  /** Of one that was derived again: false when nothing changed on which other records hang. */
+  /** Only for a record that was derived again: whether a column changed on which other records depend (`passedOn`). */
   passesOn?: boolean
-  /** It was derived again and found to be as it was. */
+  /** Only for a record that was derived again: nothing about it changed. */
   same?: boolean
 }
 
 /**
- * What other transactions wrote that one of ours may not have seen: what is younger than a Postgres xid (null: than anything), or nothing at all. `own`: the
- * xid of ours.
+ * Which rows of other transactions our transaction may not have seen. `since`: rows written by this Postgres xid or a younger one (null: any row). `own`: our transaction's xid.
+ * `'nothing'`: no other transaction ran beside ours.
  */
 export type Unseen = { since: string | null; own?: string } | 'nothing'
 
-/** What may hang on some versions. */
+/** The records that may depend on some versions. */
 export interface Affected {
   uris: string[]
-  /** More of them: a mark for readers is all that may change with these versions, and nothing hangs on that. */
+  /** More such records, of which only a mark for readers may change (a post's `hasThreadGate`). No other record depends on that mark. */
   marked?: string[]
-  /** Of these versions not all was looked at, and of what hangs on them nothing need be in `uris`. */
+  /** Versions on which more records hang than there was room to look at. The records that hang on these need not be in `uris`. */
   beyond: Beyond[]
 }
 
-/** How many records are looked at: `all` for all versions together; when that does not do, `each` for each of them. */
+/** How many records may be looked at: `all` for all versions together. When that is not enough, `each` for each version alone. */
 export interface Room {
   all: number
   each: number
 }
 
-/** What `affects` is to look for. */
+/** Limits of one call of `affects`. */
 export interface Asked {
   unseen: Unseen
-  /** Default: as many as there are. */
+  /** Default: no limit. */
   room?: Room | undefined
 }
 
-/** A record, and from when on what hangs on it was written (TID; '': at any time). */
+/** A record, and a time (TID): the records to be judged again hang on it and were written at that time or later. '': at any time. */
 export interface Beyond {
   uri: string
   since: string
 }
 
-/** What is remembered of a version that is no longer in force, for what arrives late. Never the record's content. */
+/** What is remembered of a version that is no longer in force, to judge records that arrive late. Never the record's content. */
 export interface Fact {
+  /** What the fact is about, for example `follow <follower> <followed>`. Late records look it up by this key. */
   key: string
-  /** From when on it held (TID). */
+  /** When the fact began to hold (TID). */
   since: string
   fact: unknown
 }
 
 /**
- * A fact that is looked for by its key alone, remembered from the rev of its version on: so what another version of the record says ends it, or ends by it, whatever the key of either. It is
- * this text, of one that is known to have begun then.
+ * Marks a fact of a relation (a follow, a list item). `since` of such a fact is the rev of its record version. The next version of the record ends the fact, also where that version has another
+ * key: a follow of A that is edited into a follow of B ends the fact about A.
+ *
+ * The fact is this text when its beginning is known: the version came with its own commit.
  */
 export const KNOWN_FROM = 'known'
-/** Or an object with this property, of one that was there by then: when it says that it began (TID). */
+/** The fact is an object with this property when an export brought the version: the relation existed by `since`, and the property has the time at which it says to have begun (TID). */
 export const CLAIMED_FROM = 'from'
 
-/** Whether this is such a fact. */
+/** Whether the fact is that of a relation, remembered from its version's rev on. */
 export function isOfRev({ fact }: Fact): boolean {
   return fact === KNOWN_FROM || (typeof fact === 'object' && fact !== null && CLAIMED_FROM in fact)
 }
 
-/** A step of the schema that a plugin brings: for tables that are not the AppView's. */
+/** A schema step that a plugin brings, for tables that the AppView does not have. */
 export interface TableScript {
-  /** The collection and a number (`com.example.thing/1`), unique, never changed once released: what a database remembers. */
+  /** The collection and a number (`com.example.thing/1`). Unique, and never changed once released: a database records the names of the steps that it has run. */
   name: string
-  /** Statements that add tables, columns, indexes; run once, in the transaction that records the name, with our schema first in `search_path`. */
+  /** Statements that add tables, columns, indexes. They run once, in the transaction that records the name, with our schema first in `search_path`. */
   sql: string
 }
 
 export type Collection<R = unknown> = Common<R> & Deriving<R>
 
-/** What every collection says. */
+/** The properties of every collection. */
 interface Common<R> {
   nsid: string
-  /** The lexicon document, for a lexicon that is not among those of `@atproto/api`. */
+  /** The lexicon document, when `@atproto/api` does not have it. */
   lexicon?: object
-  /** False: the record is stored as it is, as the official indexer does for some. */
+  /** False: records are not checked against a lexicon. The official indexer does not check some collections. */
   validated: boolean
-  /** Makes tables of its own. To change one later, add a script; `rows` and `tables` say what stands after the last. */
+  /** Create the plugin's own tables. To change a table later, add a script. `rows` and `tables` describe the state after the last script. */
   migrations: readonly TableScript[]
-  /** The first is the primary one: a record that `unique` keeps out of it has rows in none. */
+  /** The first is the primary table. A record that `unique` keeps out of the primary table has no rows in the others either. */
   tables: readonly Table[]
   rows(entry: Entry<R>): Row[]
-  /** Why a record that fits its lexicon must not be indexed. */
+  /** Why a record must not be indexed although it is valid by its lexicon. Undefined: it may be indexed. */
   refuses(entry: Entry<R>): Refusal | undefined
-  /** Columns of the primary table of which no two rows may agree; the others wait in `duplicate_record`. */
+  /** Columns of the primary table, in which together no two rows may agree. Of several such records one has its rows, and the others wait in `duplicate_record`. */
   unique: readonly string[]
   counters: readonly Counter[]
   aggregateRows: readonly AggregateRow[]
   notifications(entry: Entry<R>): Notification[]
-  /** People are told of their own doing too. */
+  /** Accounts are notified of their own records too. */
   notifiesSelf: boolean
-  /** Who hears that the record was deleted. What was told of it before then stays. */
+  /** Notifications of the record's deletion. With these, notifications of the record itself stay when it is deleted. */
   deletionNotifications?: (entry: Entry<R>) => Notification[]
   /** Columns of the primary table that depend on other records. */
   derived: readonly string[]
-  /** Those of them on which other records hang. Default: all. */
+  /** The derived columns on which other records depend. Default: all. */
   passedOn?: readonly string[]
   /**
-   * Of the rows of the primary table after $1 and up to $2, by their owner, those that may be worth something else than they say when they were written without `derive`: with nothing in their derived
-   * columns, and no notifications. Of all others `derive` leaves that as it is, whatever stands in the index. Resolves to `uri`, in order. Default: all rows.
+   * Selects rows of the primary table that `derive` may change, among rows that were written without `derive` (a bulk load writes these, without derived columns and notifications). Looks at rows whose
+   * owner is after $1 and up to $2. For every row that it leaves out, `derive` must change nothing, whatever the index contains. Returns `uri`, in order. Default: all rows.
    */
   derivable?: Statement
-  /** Versions that are superseded leave this fact behind. */
+  /** The fact that a version leaves behind when a newer one supersedes it. */
   remembers?: (entry: Entry<R>) => Fact
-  /** The records in the index whose derived columns or notifications may hang on these versions. Asked after the commit. A version that was deleted at `rev` may stand for all that hangs on the record since then. */
+  /**
+   * Finds the records in the index whose derived columns or notifications may depend on these versions. Called after the commit. A deletion in `touched` may also be a question: for all records that hang on
+   * `uri` and were written at `rev` or later (`settle-later.ts` asks so).
+   */
   affects?: (sql: Sql, touched: readonly Touched<R>[], asked: Asked) => Promise<Affected>
-  /** All that `affects` would find if nothing is unseen, but in parts of at most so many, for versions on which any number hangs. Each part is asked for when it is wanted. */
+  /** Finds what `affects` finds without a limit of room and with nothing unseen, in parts of at most `atOnce` records. Each part is queried when the caller asks for it. */
   affectsInParts?: (sql: Sql, touched: readonly Touched<R>[], atOnce: number) => AsyncIterable<string[]>
 }
 
-/** Of a collection with columns that depend on other records both of these, of others none. */
+/** A collection with columns that depend on other records has both `derive` and `hangsFrom`. Any other collection has neither. */
 type Deriving<R> = DependsOnOthers<R> | { derive?: undefined; hangsFrom?: undefined }
 
 interface DependsOnOthers<R> {
   /**
-   * Fills in the derived columns of rows that are about to be inserted, in statements over the whole batch. Resolves to the notifications that depend on
-   * other records, by record URI; records that are not in it get those of `notifications`.
+   * Fills in the derived columns of rows that are about to be inserted, with statements over the whole batch. Resolves to the notifications that depend on other records, by record URI. A record
+   * that is not in that map has the notifications of `notifications`.
    */
   derive: (sql: Sql, written: readonly Written<R>[]) => Promise<ReadonlyMap<string, Notification[]> | void>
   /**
-   * Of these records of the primary table, by owner ($1): `uri`, and as `above` the record of the same collection by which `affects` finds it, or null. A walk that is too long for one names those above, and whoever goes
-   * on from there finds what had not been derived yet.
+   * Returns `uri` and `above` for each record of the primary table whose owner is in $1. `above` is the record of the same collection through which `affects` finds this one (a reply's parent), or null.
+   * When a walk down a thread becomes too long, it stops and hands over the records above those that it has not derived yet. Another walk that continues from these finds the rest.
    */
   hangsFrom: Statement
 }
 
 type Spec<R> = Pick<Common<R>, 'rows'> & Partial<Omit<Common<R>, 'nsid' | 'rows'>> & Deriving<R>
 
-/** A plugin. `R` is what its lexicon guarantees of a valid record, as far as the plugin uses it. */
+/** Declares a plugin. `R`: the properties of a valid record that the lexicon guarantees and the plugin reads. */
 export function collection<R>(nsid: string, spec: Spec<R>): Collection<R> {
   return {
     nsid,
@@ -328,18 +335,9 @@ export interface StrongRef {
   cid: string
 }
 
-/** A blob in lexicon JSON, in the form of today or the first one. */
-export type BlobRef = { ref: { $link: string } } | { cid: string }
-
-/** The CID of a blob, or null when there is none. */
-export function blobCid(blob: BlobRef | undefined): string | null {
-  if (!blob) return null
-  return 'ref' in blob ? blob.ref.$link : blob.cid
-}
-
 /** `at://did:plc:a/app.bsky.feed.post/b` → `app.bsky.feed.post`. */
 export function collectionOfUri(uri: string): string {
-  // `split` makes an array and four strings.
+  // Not `split`: that would allocate an array and four strings for each URI.
   let from = 0
   for (let slashes = 0; slashes < 3; slashes++) {
     from = uri.indexOf('/', from) + 1

@@ -1,4 +1,4 @@
-/** Which collections are wanted: NSIDs, namespaces as `app.bsky.*`, and `*` for all. The one form that every service takes. */
+/** Patterns that select collections: NSIDs, namespaces such as `app.bsky.*`, and `*` for all. Every service's setting has this form. */
 import { isValidNsid } from '@atproto/syntax'
 import { FatalError } from '@sluice/runtime/errors.ts'
 
@@ -9,7 +9,7 @@ const REMEMBERED = 4096
 
 /**
  * A filter of NSIDs and namespaces. `app.bsky.*` covers `app.bsky.feed.post` and not `app.bskyother.foo`; `*` covers all.
- * Answers are remembered, since collections are few: 10 ns a call.
+ * The filter caches its answers, since there are few collections: 10 ns a call.
  * @throws FatalError for a pattern of another form
  */
 export function collectionFilter(patterns: readonly string[]): CollectionFilter {
@@ -30,7 +30,7 @@ export function collectionFilter(patterns: readonly string[]): CollectionFilter 
   }
 }
 
-/** What is wrong with patterns, to follow the name of their setting; undefined when all have the right form. */
+/** What is wrong with the patterns, as the end of a sentence that begins with the name of their setting. Undefined when all have the right form. */
 export function patternProblem(patterns: readonly string[]): string | undefined {
   const bad = patterns.find((pattern) => pattern !== '*' && !NAMESPACE.test(pattern) && !isValidNsid(pattern))
   return bad === undefined

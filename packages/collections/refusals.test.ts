@@ -1,4 +1,4 @@
-/** Records that fit their lexicon and must not be indexed: somebody wrote into what is another's, or the AppView could not read it. */
+/** Records that are valid by their lexicon and must not be indexed: they change something that belongs to another account, or the AppView could not read them. */
 import { AtUri } from '@atproto/syntax'
 import { describe, expect, test } from 'vitest'
 import profile from './app.bsky.actor/profile.ts'

@@ -3,10 +3,10 @@
  * --warm 100000 --postgres-mb 1024]`
  *
  * **Ours**: the indexer's process, from entries in Redis to committed rows and acks. **The peer**: the official indexer of npm
- * `@atproto/bsky` with the first of the same events. **The floor**: our final rows by plain COPY. All on clones of one database, at each of
- * `sizes` records, warm: `--warm` events before were applied by the same process and after the last checkpoint, as always in production but for its first
- * seconds. At size 0 all begins cold, with a process just started, and with `--warm 0` right after a checkpoint everywhere. Then the bulk path, latency at 1,000
- * events a second beside a backfill, and the benches of the other stages next to the official libraries.
+ * `@atproto/bsky` with the first of the same events. **The floor**: the rows that ours made, written by plain COPY. All on clones of one database, at each of
+ * `sizes` records, and warm: after the last checkpoint the same process applied `--warm` events before the measurement. Production is always warm, except in its
+ * first seconds. At size 0 everything is cold, with a process just started. With `--warm 0` every measurement is cold, and right after a checkpoint. Then come the bulk path,
+ * latency at 1,000 events a second beside a backfill, and the benches of the other stages next to the official libraries.
  *
  * Prints tables and writes `docs/benchmarks/<commit>.json`. Rates are noisy on a small machine: compare ratios of one run.
  */
@@ -41,29 +41,29 @@ const { values } = parseArgs({
     'postgres-mb': { type: 'string' },
   },
 })
-/** Thirty batches: with few, the odd one at the end, beside which a lane has nothing to do, counts for much. */
+/** Thirty batches. With few batches the last one would count too much, since the other lane has nothing to do beside it. */
 const EVENTS = Number(values.events)
 const SIZES = values.sizes.split(',').map(Number)
-/** Indexers side by side, at the first size. */
+/** The numbers of indexers to run side by side, at the first size. */
 const CONSUMERS = values.consumers.split(',').map(Number)
-/** Of the network whose first load is measured. */
+/** The number of events of the network whose first load is measured. */
 const BULK_EVENTS = Number(values['bulk-events'])
 const PEER_EVENTS = Number(values['peer-events'])
-/** Of the events before each measurement: how many are applied by who is measured, and since the last checkpoint. */
+/** How many events the measured process applies before each measurement, after the last checkpoint. */
 const WARM = Number(values.warm)
-/** What PostgreSQL may take of the machine's memory: an index that is many times larger, as a whole network's is. */
+/** How much of the machine's memory PostgreSQL may take. With little, the index is many times larger than memory, as a whole network's is. */
 const POSTGRES_MB = values['postgres-mb'] === undefined ? undefined : Number(values['postgres-mb'])
 const PARTS = new Set(values.parts.split(','))
-/** Asked before anything is measured: where there is no git the command fails here, and not with the results. */
+/** Read before anything is measured: without git the bench fails here, and not after hours with its results. */
 const COMMIT = execFileSync('git', ['describe', '--always', '--dirty'], { encoding: 'utf8' }).trim()
-/** What the official indexer needs to be warm is less, and it would take minutes. */
+/** The official indexer needs fewer events to be warm, and more would take minutes. */
 const PEER_WARM = 1_000
 const FILL_CHUNK = 20_000
 const RUN_IN = 150_000
-/** More than is applied while the live events of the latency part come in. */
+/** More events than are applied while the live events of the latency part arrive. */
 const LATENCY_BACKFILL = 150_000
 
-/** Benches of the other stages: programs of their own. */
+/** The benches of the other stages, which are programs of their own. */
 const PROGRAMS: Record<string, string[]> = {
   streams: ['packages/streams/throughput.bench.ts'],
   ingester: ['packages/atproto/commit.bench.ts', 'services/ingester/ingester.bench.ts'],
@@ -79,11 +79,11 @@ interface Row {
 
 const load = new Load({ seed: Number(values.seed) })
 const rows: Row[] = []
-/** Whether PostgreSQL has them: runs with and without cannot be compared. */
+/** Whether PostgreSQL has huge pages: runs with and without them cannot be compared. */
 let hugePages: boolean | undefined
 let latency: Latency | undefined
 let bulk: BulkCosts | undefined
-/** Of the largest size. */
+/** The disk use at the largest size. */
 let disk: DiskUse[] = []
 if (['indexer', 'bulk', 'latency'].some((part) => PARTS.has(part))) {
   await using bed = await Bed.make({ fromCheckpoint: WARM === 0, postgresMb: POSTGRES_MB })
@@ -100,7 +100,7 @@ if (['indexer', 'bulk', 'latency'].some((part) => PARTS.has(part))) {
       if (filled > 0) await bed.drop({ name: template })
       say(`filling a database to ${before.toLocaleString('en')} events`)
       await fill(bed, database, chunksOf(before - filled))
-      // No vacuum but autovacuum's: one of all that was ever deleted leaves a hole on every other page, and each row that is measured goes into one.
+      // Analyze without vacuum. A vacuum of everything that was ever deleted leaves a hole on every other page, and the measured rows would be written into these holes.
       await bed.postgres.query('analyze', [], database.name)
       disk = await diskUse(bed, database, before)
       template = database.name
@@ -176,7 +176,7 @@ async function measureAt(bed: Bed, size: number, template: string, consumerCount
   await bed.drop(database)
 }
 
-/** Told at once: a long run that fails has not been for nothing. */
+/** Prints each result at once, so that a long run that fails later is not lost. */
 function measured(row: Row): void {
   rows.push(row)
   const { events, costs } = row
@@ -186,7 +186,7 @@ function measured(row: Row): void {
   )
 }
 
-/** A server that has just started touches its memory for the first time with every page, which cost the first to be measured 15 µs an event. */
+/** Runs the server in. A server that has just started touches each page of its memory for the first time, which cost the first measurement 15 µs an event. */
 async function runIn(bed: Bed): Promise<void> {
   const database = await bed.database()
   await fill(bed, database, [encode(new Load({ seed: 0 }).take(RUN_IN))])

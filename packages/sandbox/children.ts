@@ -18,7 +18,7 @@ export interface ChildOptions {
   cwd?: string
   /** Run as another user; only root may. */
   user?: { uid: number; gid: number }
-  /** What ends it cleanly; also what the guard sends. */
+  /** The signal that ends the process cleanly. The guard sends it too. */
   stopSignal?: NodeJS.Signals
 }
 
@@ -52,7 +52,7 @@ export class Child {
     running.add(this)
     process.stdout!.on('data', this.log.sink())
     process.stderr!.on('data', this.log.sink())
-    // `close` comes after the last output, so that a failure is shown with its reason.
+    // `close` is emitted after the last output, so an error message can include the child's last lines.
     this.exited = new Promise((resolve) => {
       process.on('exit', () => {
         running.delete(this)
@@ -151,7 +151,7 @@ export function childProcesses(): string[] {
   return pids.flatMap((pid) => describeProcess(pid))
 }
 
-/** Empty for a guard, and for one that has ended and only waits to be collected. */
+/** `pid command` of a process. Empty for a guard, and for a process that has ended and waits to be reaped. */
 function describeProcess(pid: string): string[] {
   try {
     const [, state] = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')

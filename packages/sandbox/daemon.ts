@@ -1,7 +1,7 @@
 /**
  * One of our daemons as a child process, as an operator runs it: its own environment, its own `METRICS_PORT`, signals.
  *
- * The environment is exactly what the caller gives, and PATH, HOME and TZ: an `INDEXER_…` of the shell that runs the tests never
+ * The environment is what the caller gives, plus PATH, HOME and TZ, and nothing else. So an `INDEXER_…` variable of the shell that runs the tests never
  * changes their outcome.
  */
 import { fileURLToPath } from 'node:url'

@@ -25,22 +25,27 @@ test('the demo brings a real network into PostgreSQL by all four streams, and en
   expect(output).toContain('; all done')
 })
 
-test('sluice runs beside the demo by the line that it prints, and sees the daemons, until the demo is gone', async () => {
+test('sluice runs beside the demo by the line that it prints, sees the daemons and finds nothing wrong, until the demo is gone', async () => {
   const few = ['--people', '4', '--before', '100']
   const demo = spawn(process.execPath, [fileURLToPath(new URL('demo.ts', import.meta.url)), ...few])
   let output = ''
   for (const stream of [demo.stdout, demo.stderr]) stream.on('data', (chunk) => (output += String(chunk)))
   const ended = once(demo, 'close') as Promise<[number]>
   try {
-    const line = (): string | undefined => /from another terminal: (.*) npm run sluice -- status$/m.exec(output)?.[1]
+    const line = (): string | undefined => /from another terminal: (.*) npm run -s sluice -- status$/m.exec(output)?.[1]
     await expect.poll(line, { timeout: 120_000 }).toBeDefined()
     const main = fileURLToPath(new URL('../cli/main.ts', import.meta.url))
-    const command = `${line()} "${process.execPath}" "${main}" status --json`
-    const { stdout, status } = spawnSync('sh', ['-c', command], { encoding: 'utf8', env: { PATH: process.env.PATH } })
+    const sluice = (command: string) => {
+      const typed = `${line()} "${process.execPath}" "${main}" ${command} --json`
+      return spawnSync('sh', ['-c', typed], { encoding: 'utf8', env: { PATH: process.env.PATH } })
+    }
+    const { stdout, status } = sluice('status')
     expect(status).toBe(0)
     const { postgres, daemons } = JSON.parse(stdout) as { postgres: { away?: string }; daemons: { role: string }[] }
     expect(postgres.away).toBeUndefined()
     expect(daemons.map(({ role }) => role).toSorted()).toEqual(['backfiller', 'indexer', 'ingester'])
+    const found = () => (JSON.parse(sluice('doctor').stdout) as { findings: { id: string }[] }).findings
+    await expect.poll(() => found().map(({ id }) => id), { timeout: 60_000 }).toEqual([])
     demo.kill('SIGINT')
     const [code] = await ended
     expect({ code, output }).toMatchObject({ code: 0 })

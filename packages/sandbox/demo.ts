@@ -82,19 +82,25 @@ async function watch(
   try {
     await population.traffic({ paceMs: PACE_MS, signal: stopping.signal })
     headline = 'waiting for the last events to arrive'
-    return withStreams(await arrival(stores, network, population), await reader.read())
+    return await arrival(async () =>
+      withStreams(await compare(network, population, (text) => stores.query(text)), await reader.read()),
+    )
   } finally {
     watching.abort()
     await table
   }
 }
 
-/** Compares until all agrees, or until time is up. */
-async function arrival(stores: Stores, network: Network, population: Population): Promise<Comparison> {
+/** Compares until all agrees, or until time is up; a store that is away meanwhile is one that differs. @throws what the last comparison threw */
+async function arrival(compareAll: () => Promise<Comparison>): Promise<Comparison> {
   const deadline = Date.now() + ARRIVAL_MS
   for (;;) {
-    const result = await compare(network, population, (text) => stores.query(text))
-    if (result.differences.length === 0 || Date.now() > deadline) return result
+    try {
+      const result = await compareAll()
+      if (result.differences.length === 0 || Date.now() > deadline) return result
+    } catch (error) {
+      if (Date.now() > deadline) throw error
+    }
     await sleep(500)
   }
 }

@@ -1,4 +1,4 @@
-/** What a fake relay says over HTTP: DID documents of its accounts, `listRepos`, `getRepoStatus`, `getRepo`. */
+/** The HTTP part of a fake relay: DID documents of its accounts, `listRepos`, `getRepoStatus`, `getRepo`. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { formatCid } from '@sluice/atproto/cid.ts'
 import type { TestRepo } from '@sluice/atproto/testing/repo.ts'
@@ -10,16 +10,16 @@ export class FakeDirectory {
   readonly inactive = new Map<string, string>()
   /** The path and query of each request so far. */
   readonly requests: string[] = []
-  /** Every request fails. */
+  /** While true, every request fails. */
   isDown = false
-  /** How much later each commit is than the one before. */
+  /** The time between two commits. */
   stepMs = 1_000
-  /** Repositories in a page. */
+  /** How many repositories a page has. */
   pageRepos = 1_000
-  /** What the documents name as their host. */
+  /** The host that the DID documents name. */
   pds = ''
 
-  /** What `listHosts` lists, beside us; undefined: it is not there. */
+  /** The hosts that `listHosts` lists beside this one. Undefined: there is no `listHosts`. */
   hosts: readonly { hostname: string; status?: string }[] | undefined
   /** Accounts that have records of any collection that is asked for. */
   collectors: readonly string[] = []
@@ -28,7 +28,7 @@ export class FakeDirectory {
   /** Requests of these paths fail once each. */
   readonly failsOnce = new Set<string>()
 
-  /** How often something was asked for whose path begins like this. */
+  /** How many requests had a path that begins with `path`. */
   asked(path: string): number {
     return this.requests.filter((request) => request.startsWith(path)).length
   }

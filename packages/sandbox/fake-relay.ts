@@ -1,11 +1,11 @@
 /**
- * A relay that does as it is told, well or badly: the frames of a log, in their order, over real websockets, from real test repositories.
+ * A relay that a test controls, and that can misbehave. It sends the frames of a log, in their order, over real websockets, from real test repositories.
  *
- * Behaves as a relay does where it is told nothing else: a connection with a cursor gets what follows it, one without gets what comes from now on;
- * `OutdatedCursor` and `FutureCursor` are said. It is directory (`/did:plc:…`), host and lister of its accounts as well, so that an
+ * By default it behaves as a relay does. A connection with a cursor gets the frames after the cursor; one without gets the frames from now on. It sends
+ * `OutdatedCursor` and `FutureCursor`. It also is the directory (`/did:plc:…`), the host and the repository list of its accounts, so that an
  * ingester needs no other server.
  *
- * A frame without a position (garbage) belongs behind the one before it, and is sent again with what follows that one.
+ * A frame without a position (garbage) has its place after the frame before it, and is sent again together with the frames after that one.
  */
 import { once } from 'node:events'
 import { createServer, type Server } from 'node:http'
@@ -16,7 +16,7 @@ import type { Made, TestRepo, Write } from '@sluice/atproto/testing/repo.ts'
 import { WebSocketServer, type WebSocket } from 'ws'
 import { FakeDirectory } from './fake-relay-directory.ts'
 
-/** A frame of the log; `seq` when the relay's order knows it. */
+/** A frame of the log; with `seq` if it has a position. */
 interface Logged {
   bytes: Buffer
   seq: number | undefined
@@ -25,34 +25,34 @@ interface Logged {
 interface Connection {
   socket: WebSocket
   raw: Duplex
-  /** Index in the log of what it gets next. */
+  /** The index in the log of the next frame for this connection. */
   at: number
-  /** How many frames it got. */
+  /** How many frames the connection got. */
   sent: number
-  /** Ends after so many frames. */
+  /** The connection is cut after so many frames. */
   endsAfter: number
   stalled: boolean
 }
 
 export interface FakeRelayOptions {
-  /** After how many frames each connection is cut, and in the middle of the frame that follows; default: never. */
+  /** After how many frames each connection is cut, in the middle of the next frame. Default: never. */
   cutAfter?: () => number
 }
 
-/** Sent at once, without a look at what the socket has taken. */
+/** How many bytes are written to a socket before its buffer is checked. */
 const WINDOW_BYTES = 1 << 20
 
 export class FakeRelay implements AsyncDisposable {
   readonly directory = new FakeDirectory()
-  /** The cursor of each connection so far, as it was asked for. */
+  /** The cursor that each connection so far asked for. */
   readonly cursors: (number | undefined)[] = []
   /** How often a connection was cut in the middle of a frame. */
   cuts = 0
-  /** Frames below this are no longer there. */
+  /** Frames below this position are no longer kept. */
   oldest = 0
   /** New connections are refused. */
   refuses = false
-  /** Nothing is sent; `release` goes on. */
+  /** While true, nothing is sent. `release` sends again. */
   holds = false
   /** New connections get an error frame of this name and are closed. */
   error: string | undefined
@@ -116,21 +116,21 @@ export class FakeRelay implements AsyncDisposable {
     for (const repo of repos) this.directory.repos.set(repo.did, repo)
   }
 
-  /** The repository's next commit, sent. */
+  /** Makes the repository's next commit, and sends it. */
   commit(repo: TestRepo, writes: readonly Write[]): Made {
     const made = repo.write(writes, { seq: this.#seq + 1, stepMs: this.directory.stepMs })
     this.send(made.bytes, this.#seq + 1)
     return made
   }
 
-  /** A frame of the next position: `body` gets its seq. */
+  /** Sends a frame at the next position; `body` gets its seq. */
   message(t: string, body: object): number {
     const seq = this.#seq + 1
     this.send(encodeFrame(t, { ...body, seq }), seq)
     return seq
   }
 
-  /** A frame, as it is. @param seq its position; undefined: behind the one before it */
+  /** Sends a frame unchanged. @param seq its position; undefined: it has none, and follows the frame before it */
   send(bytes: Buffer, seq?: number): void {
     this.#log.push({ bytes, seq })
     if (seq !== undefined) this.#seq = Math.max(this.#seq, seq)
@@ -148,7 +148,7 @@ export class FakeRelay implements AsyncDisposable {
     for (const { socket } of this.#connections) socket.terminate()
   }
 
-  /** Connections that are open now stay so, and get nothing more, pongs included. */
+  /** The connections that are open now stay open, and get nothing more, not even pongs. */
   stall(): void {
     for (const connection of this.#connections) {
       connection.stalled = true
@@ -156,7 +156,7 @@ export class FakeRelay implements AsyncDisposable {
     }
   }
 
-  /** Frames up to this position are no longer kept; whoever has not read them yet keeps them for all. */
+  /** Removes the frames up to this position, but not those that an open connection has not read yet. */
   forget(seq: number): void {
     const wanted = Math.min(this.#after(seq), ...[...this.#connections].map(({ at }) => at))
     if (wanted === 0) return
@@ -164,7 +164,7 @@ export class FakeRelay implements AsyncDisposable {
     for (const connection of this.#connections) connection.at -= wanted
   }
 
-  /** As set up anew: nothing that was is there. */
+  /** Empties the log, as if the relay had been set up anew. */
   reset(): void {
     this.#log = []
     this.#seq = 0
@@ -205,7 +205,7 @@ export class FakeRelay implements AsyncDisposable {
     this.#pump(connection)
   }
 
-  /** Behind the last frame at or below the cursor; positions may go back in the log, so the first of them all counts. */
+  /** The index in the log after the last frame at or below the cursor. Positions may go back in the log; the last such frame counts. */
   #after(cursor: number | undefined): number {
     if (cursor === undefined) return this.#log.length
     let at = 0
@@ -223,7 +223,7 @@ export class FakeRelay implements AsyncDisposable {
     ) {
       const { bytes } = this.#log[connection.at]!
       if (connection.sent >= connection.endsAfter) return this.#cut(connection, bytes)
-      // The drain of the raw socket goes on; the others of the log wait for it.
+      // The `drain` event of the raw socket continues with the rest of the log.
       if (raw.writableLength > WINDOW_BYTES) return
       socket.send(bytes)
       connection.at++
@@ -231,7 +231,7 @@ export class FakeRelay implements AsyncDisposable {
     }
   }
 
-  /** The head of a websocket frame and a half of what it announces, and then nothing. */
+  /** Sends the head of a websocket frame and half of its announced bytes, then cuts the connection. */
   #cut({ raw, socket }: Connection, bytes: Buffer): void {
     this.cuts++
     const head = Buffer.from([0x82, 127, 0, 0, 0, 0, 0, 0, 0, 0])

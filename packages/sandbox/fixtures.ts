@@ -8,8 +8,7 @@
  * | `emptyDatabase` | `.pg.test.ts`, `.e2e.…`    | connection string of an own database with nothing in it         |
  * | `redisUrl`      | `.redis.test.ts`, `.e2e.…` | connection string of an own, empty logical database             |
  *
- * A test that ends with a connection open to its database, or a process that it started still running, fails, whatever it
- * asserted. The servers are shared by the run: a test that crashes, fills or reconfigures one starts its own
+ * A test fails, whatever it asserted, if it ends with an open connection to its database or with a running process that it started. The servers are shared by the run: a test that crashes, fills or reconfigures one starts its own
  * (`startPostgres`, `startRedis`).
  */
 import { createClient } from 'redis'
@@ -55,7 +54,7 @@ async function openConnections(admin: string, database: string): Promise<string[
   return rows.map(({ line }) => line)
 }
 
-/** Database 0 hands out the others in turn, so that tests of all workers keep apart. */
+/** The logical databases for tests. A counter in database 0 assigns them in turn, so that tests of all workers use different ones. */
 const LOGICAL_DATABASES = 255
 
 async function ownRedisDatabase(onCleanup: OnCleanup): Promise<string> {

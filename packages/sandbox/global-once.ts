@@ -1,6 +1,6 @@
 /**
- * Vitest loads a global setup once per project, each time as a module of its own; this keeps one server for them all, in the
- * only place they share.
+ * Vitest loads a global setup once per project, each time as a separate module. This keeps one server for all projects, in the only
+ * place that these modules share: the global object.
  */
 
 interface Shared<T extends AsyncDisposable> {
@@ -10,7 +10,7 @@ interface Shared<T extends AsyncDisposable> {
 
 const REGISTRY = Symbol.for('sluice.sandbox.global')
 
-/** The value that `start` made the first time; the last one to release it disposes of it. */
+/** Returns the value that the first caller's `start` made. The last caller to release it disposes of it. */
 export async function onceForTheRun<T extends AsyncDisposable>(
   name: string,
   start: () => Promise<T>,

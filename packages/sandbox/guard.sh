@@ -1,4 +1,4 @@
-# The guard of guard.ts: standard input closes when the process that started us is gone, in whatever way.
+# The guard of guard.ts. Its standard input closes when the process that started it has ended, in whatever way.
 #
 # Lines: `+ pid signal` (stop this one with that signal), `- pid` (it has ended), `dir path` (remove it), `nodir path`.
 # A process that does not go within ten seconds is killed.

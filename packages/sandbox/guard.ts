@@ -1,9 +1,9 @@
 /**
- * What we start must not outlive us, however we end.
+ * Ends every process that we started and removes every directory that we registered, however this process ends.
  *
- * A shell of one megabyte waits on a pipe from this process. As long as we live it only keeps a list: process ids with the
- * signal that stops each cleanly, and directories to remove. When the pipe closes (return, `process.exit`, crash, SIGKILL)
- * it stops what is still on the list, kills what did not go within ten seconds, removes the directories, and ends.
+ * The guard is a shell of one megabyte that reads a pipe from this process. While this process lives, the guard only keeps a list: process ids
+ * with the signal that stops each cleanly, and directories to remove. When the pipe closes (return, `process.exit`, crash, SIGKILL),
+ * the guard stops the processes on the list, kills those that have not ended within ten seconds, removes the directories, and ends.
  *
  * It runs in its own session, so a Ctrl-C in the terminal reaches us and not it. One guard serves the whole process; it is
  * started by the first registration and never keeps the event loop alive.
@@ -18,17 +18,17 @@ const SCRIPT = fileURLToPath(new URL('guard.sh', import.meta.url))
 
 let guard: ChildProcess | undefined
 
-/** From now on process `pid` gets `signal` when we are gone, and SIGKILL when that does not end it. */
+/** Registers process `pid`: when this process has ended, the guard sends `signal`, and SIGKILL if that does not end it. */
 export function guardProcess(pid: number, signal: NodeJS.Signals): void {
   tell(`+ ${pid} ${signal.slice('SIG'.length)}`)
 }
 
-/** Process `pid` has ended; its number may be given to another. */
+/** Removes process `pid` from the list. To be called when it has ended, since its number may be given to another process. */
 export function unguardProcess(pid: number): void {
   tell(`- ${pid}`)
 }
 
-/** From now on the directory is removed when we are gone. Its path holds no white space. */
+/** Registers a directory that the guard removes when this process has ended. Its path must not contain white space. */
 export function guardDirectory(path: string): void {
   if (!/^\/[^\s]+\/[^\s]+$/.test(path)) throw new Error(`not a path that the guard may remove: ${JSON.stringify(path)}`)
   tell(`dir ${path}`)
@@ -38,7 +38,7 @@ export function unguardDirectory(path: string): void {
   tell(`nodir ${path}`)
 }
 
-/** Whether a command line is a guard's: the one child that is meant to outlive us, for a moment. */
+/** Whether a command line is that of a guard: the only child that may outlive us, for a moment. */
 export function isGuard(commandLine: string): boolean {
   return commandLine.endsWith(SCRIPT)
 }
@@ -51,7 +51,7 @@ function tell(line: string): void {
 function startGuard(): ChildProcess {
   const child = spawn('sh', [SCRIPT], { cwd: '/', detached: true, stdio: ['pipe', 'ignore', 'ignore'] })
   child.unref()
-  // The pipe is a socket; as a handle it would hold the event loop.
+  // The pipe is a socket, and its handle would keep the event loop alive.
   ;(child.stdin as unknown as { unref(): void }).unref()
   return child
 }

@@ -1,9 +1,9 @@
-/** What a test leaves behind. */
+/** Finds processes and connections that a test leaves behind. */
 import { childProcesses } from './children.ts'
 
 /**
- * Remembers the processes of this moment; the function returned throws when there are others, and ends them, so that the
- * next test does not pay for them.
+ * Remembers the child processes that exist now. The returned function throws when there are others, and ends these, so that
+ * the next test is not affected.
  */
 export function noProcessLeft(who: string): () => Promise<void> {
   const before = new Set(childProcesses())
@@ -14,7 +14,7 @@ export function noProcessLeft(who: string): () => Promise<void> {
   }
 }
 
-/** A connection that was closed, a child that was killed, is gone a moment later: asks again for up to two seconds. */
+/** Asks until the answer is empty, for up to two seconds: a closed connection or a killed child is gone only a moment later. */
 export async function settled(ask: () => Promise<string[]>): Promise<string[]> {
   const deadline = Date.now() + 2_000
   for (;;) {

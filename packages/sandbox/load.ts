@@ -2,7 +2,7 @@
  * The traffic of a network, made up: events in natural order with the mix, the skew and the sizes of the real one, the same for the same seed.
  *
  * 55 % likes, 12 % posts (40 % replies, 25 % with embeds), 12 % follows, 7 % reposts, 8 % deletions, 3 % blocks, the rest lists, list items, profiles and gates. Subjects
- * follow Zipf's law: the most liked post has 1–2 % of all likes. CIDs look like CIDs and are not the records' own: the indexer takes them as they are.
+ * follow Zipf's law: the most liked post has 1–2 % of all likes. CIDs are well formed but not those of the records: the indexer does not compare them.
  */
 import { rkeyOfUri, uriOf, type JsonRecord, type RecordEvent } from '@sluice/events/stream-event.ts'
 import { tidFromMicros } from '@sluice/events/tid.ts'
@@ -37,7 +37,7 @@ const MIX = {
   threadgate: 0.4,
 } as const
 
-/** Posts that are still talked about; older ones fall out of the window. */
+/** How many posts can still get replies and likes. Older posts get no more. */
 const TALK_MAX = 20_000
 const DELETABLE_MAX = 50_000
 const EPOCH_MICROS = Date.parse('2026-01-01T00:00:00.000Z') * 1000
@@ -49,7 +49,7 @@ export class Load {
   #posts: Post[] = []
   #lists = new Map<string, Ref[]>()
   #deletable: { did: string; collection: string; rkey: string }[] = []
-  /** Pairs that are already liked, followed, …: a second one is rare on the network. */
+  /** Pairs of account and subject that exist already (likes, follows, …): a second record of one pair is rare on the network. */
   #pairs = new Set<string>()
   #micros = EPOCH_MICROS
   #seq = 0
@@ -186,7 +186,7 @@ export class Load {
     return this.#create(post.did, 'app.bsky.feed.threadgate', { post: post.uri, allow }, rkeyOfUri(post.uri))
   }
 
-  /** Mostly something recent is undone, sometimes at once. */
+  /** Deletes a record: mostly a recent one, sometimes the last one. */
   #delete(): RecordEvent | undefined {
     if (this.#deletable.length === 0) return undefined
     const back = Math.floor(this.#random.next() ** 2 * Math.min(this.#deletable.length, DELETABLE_MAX))
@@ -209,7 +209,7 @@ export class Load {
     return { seq: ++this.#seq, time: this.#time(), did, commit: this.#cid(), rev: this.#tid() }
   }
 
-  /** The pth item of n is drawn in proportion to 1/p. */
+  /** An index below n, drawn by Zipf's law: the pth item in proportion to 1/p. */
   #zipf(n: number): number {
     return Math.min(n - 1, Math.floor(n ** this.#random.next()) - 1)
   }
@@ -219,7 +219,7 @@ export class Load {
   }
 
   #zipfDid(): string {
-    // Half of the doings are of the busiest by Zipf, half of anybody.
+    // Half of the actions are by accounts drawn by Zipf's law, half by any account.
     return this.#dids[this.#random.chance(0.5) ? this.#zipf(this.#dids.length) : this.#random.below(this.#dids.length)]!
   }
 
@@ -239,7 +239,7 @@ export class Load {
     return new Date(this.#micros / 1000).toISOString()
   }
 
-  /** The first letter after the prefix still holds two bits of it, and of the last one two bits must be zero. */
+  /** A well-formed CID: the first character after the prefix has two bits that belong to the prefix, and the last two bits of the last character must be zero. */
   #cid(prefix = 'bafyrei'): string {
     return prefix + LETTERS[this.#random.below(8)] + this.#letters(50) + LETTERS[this.#random.below(8) * 4]
   }

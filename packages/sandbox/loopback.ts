@@ -1,4 +1,4 @@
-/** The programs of the test network listen on every interface; here they listen on 127.0.0.1 only. */
+/** Makes the programs of the test network listen on 127.0.0.1 only. By themselves they listen on every interface. */
 import type { Server } from 'node:http'
 
 export const LOOPBACK = '127.0.0.1'
@@ -7,7 +7,7 @@ interface Listening {
   listen(port: number, host?: string): Server
 }
 
-/** Call it after the program has set up its routes: whoever wrapped `listen` before (websockets do) keeps its part. */
+/** Call it after the program has set up its routes, so that a wrapper of `listen` that the program installed (websockets do) still runs. */
 export function onLoopback(app: unknown): void {
   const express = app as Listening
   const listen = express.listen.bind(express)

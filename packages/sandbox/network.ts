@@ -1,8 +1,8 @@
 /**
  * A small real network on loopback, offline: PLC directory, PDS, and a labeler if it gets a database.
  *
- * These are the programs of npm, not imitations. They run in this process; nothing of ours is in them. The parts are used rather
- * than `@atproto/dev-env`'s networks because those listen on all interfaces, leave their data in the temporary directory, and
+ * These are the programs of npm, not imitations. They run in this process, and contain no code of ours. The single programs are used rather
+ * than `@atproto/dev-env`'s networks, because those listen on all interfaces, leave their data in the temporary directory, and
  * load the AppView as well: 2.5 s and 405 MB against 1.9 s and 330 MB. `official-appview.ts` adds the AppView where it is wanted.
  *
  * The PLC directory lives in memory: another start has other DIDs.
@@ -21,7 +21,7 @@ import { TestPds } from './pds.ts'
 import { freePort, releasePort } from './ports.ts'
 
 export interface NetworkOptions {
-  /** An empty PostgreSQL database for the labeler; without it there is none. */
+  /** An empty PostgreSQL database for the labeler. Without it the network has no labeler. */
   labelerDatabaseUrl?: string
 }
 

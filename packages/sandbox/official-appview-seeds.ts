@@ -1,7 +1,7 @@
 /**
  * The seeds of the official AppView's own tests, as npm `@atproto/dev-env` ships them, on our network.
  *
- * The package leaves its pictures out, and one of its seeds (`likes`): pictures are made here, and likes are seeded likewise.
+ * The package contains neither its pictures nor one of its seeds (`likes`). So pictures are generated here, and likes are seeded in the same way as there.
  */
 import {
   authorFeedSeed,
@@ -41,7 +41,7 @@ export const OFFICIAL_SEEDS: Readonly<Record<string, (client: Client) => Promise
   threads: threadSeeds,
 }
 
-/** Writes as theirs does; its pictures are made up, and mutes, which are private data, are noted for whoever holds the databases. */
+/** Writes as the original seed client does, with generated pictures. Mutes are private data and no records; they are collected, so that the caller can write them to the databases. */
 export class OfficialSeedClient extends SeedClient<TestNetwork> {
   readonly muted: { by: string; subject: string }[] = []
 
@@ -90,7 +90,7 @@ export class OfficialSeedClient extends SeedClient<TestNetwork> {
   }
 }
 
-/** Everybody likes everything, and half of it is taken back. */
+/** Everybody likes everything, and half of the likes are deleted again. */
 async function likesSeed(client: Client): Promise<void> {
   await basicSeed(client)
   const dids = Object.values(client.dids)
@@ -104,7 +104,7 @@ async function likesSeed(client: Client): Promise<void> {
   }
 }
 
-/** All of its threads; each has users of its own. */
+/** All threads of the original seeds; each has users of its own. */
 async function threadSeeds(client: Client): Promise<void> {
   const t = seedThreadV2
   const threads = [t.simple, t.long, t.deep, t.branchingFactor, t.annotateMoreReplies, t.annotateOP, t.sort]

@@ -2,8 +2,8 @@
  * The official AppView (npm `@atproto/bsky`, by way of `@atproto/dev-env`) on our network: the oracle for rows, and a reader for
  * whatever database holds them.
  *
- * Its indexer is fed one event after the other. Left to its own concurrency, two runs of it over the same events differ (replies,
- * gates and notifications depend on the order); one after the other they agree.
+ * Its indexer gets one event after the other. With its own concurrency, two runs over the same events differ (replies, gates and
+ * notifications depend on the order); one event at a time, they agree.
  */
 import { TestBsky, TestBsync, TestPds as DevPds, mockNetworkUtilities } from '@atproto/dev-env'
 import { type EventRunner, Firehose } from '@atproto/sync'
@@ -23,11 +23,11 @@ export interface OfficialAppViewOptions {
 export interface OfficialAppView extends AsyncDisposable {
   /** Its XRPC API. */
   url: string
-  /** What its tokens are made out to. */
+  /** The audience of its service tokens. */
   did: string
   /** The running program, for what no API offers. */
   program: TestBsky
-  /** What its indexer could not handle. */
+  /** The errors of its indexer. */
   errors: readonly Error[]
   /** Resolves when everything that the PDS has sequenced so far is indexed, background work included. */
   caughtUp(timeoutMs?: number): Promise<void>
@@ -55,7 +55,7 @@ export async function startOfficialAppView(
     port,
     plcUrl: network.plcUrl,
     pdsPort: pds.port,
-    // Its own subscription finds nobody: `serialFirehose` replaces it.
+    // Nobody listens at this address, so its own subscription gets no events: `serialFirehose` replaces it.
     repoProvider: `ws://127.0.0.1:${nobody}`,
     dbPostgresUrl: postgresUrl,
     dbPostgresSchema: schema,
@@ -97,7 +97,7 @@ export async function startOfficialAppView(
   }
 }
 
-/** The subscription that it would have started, with the same handler, on another runner. */
+/** The AppView's own subscription with the same handler, but on a runner that processes one event at a time. */
 function serialFirehose(bsky: TestBsky, pdsUrl: string, runner: EventRunner, errors: Error[]): Firehose {
   const { current } = bsky.sub as unknown as { current: { firehose: Firehose } }
   return new Firehose({
@@ -115,7 +115,7 @@ function isTimeout({ name, message, cause }: Error): boolean {
   return itself || (cause instanceof Error && isTimeout(cause))
 }
 
-/** Handles each event when all before it are handled. */
+/** Starts each event only when all events before it are done. */
 class SerialRunner implements EventRunner {
   /** The last event handled. */
   done = 0
@@ -147,7 +147,7 @@ class SerialRunner implements EventRunner {
       } catch (error) {
         this.#errors.push(error as Error)
       }
-      // It asks the directory at nearly every event, waits 3 s, and drops the event: on a busy machine that says nothing about its indexer.
+      // At nearly every event the AppView asks the directory; it waits 3 s, and then drops the event. On a busy machine that is no fault of its indexer, so the event is tried again.
       if (tries === TRIES || !this.#errors.slice(before).some(isTimeout)) break
       this.#errors.splice(before)
     }

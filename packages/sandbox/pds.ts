@@ -58,7 +58,7 @@ export class TestPds {
       serviceHandleDomains: ['.test'],
       inviteRequired: false,
       rateLimitsEnabled: false,
-      // Its peers are on loopback, which the guard against server-side request forgery refuses.
+      // The PDS's peers are on loopback, which its guard against server-side request forgery would refuse.
       disableSsrfProtection: true,
       bskyAppViewUrl: 'https://appview.invalid',
       bskyAppViewDid: 'did:example:invalid',
@@ -76,13 +76,13 @@ export class TestPds {
     await this.#server.start()
   }
 
-  /** Nobody listens any more; the data stay. */
+  /** Stops the server; its data stay. */
   async stop(): Promise<void> {
     await this.#server?.destroy()
     this.#server = undefined
   }
 
-  /** For good. */
+  /** Stops the server for good. */
   async close(): Promise<void> {
     await this.stop()
     releasePort(this.#port)

@@ -1,12 +1,12 @@
 /**
- * What the people of the sandbox will do, decided before anything is done: a pure function of a seed.
+ * Decides in advance everything that the people of the sandbox will do: a pure function of a seed.
  *
  * People and records are numbers here, since their DIDs, URIs and CIDs exist only once the network runs. A record refers to them by
  * placeholders, which `population.ts` fills in:
  *
  *   { $person: 3 } a DID · { $uri: 12 } the URI of record 12 · { $ref: 12 } its { uri, cid } · { $blob: 2 } an uploaded picture
  *
- * Answers outlive what they answer: the root of a reply may have been deleted.
+ * A reply may outlive the posts above it: its root may have been deleted.
  */
 import { Random } from './random.ts'
 import { type Draft, type Kind, type Living, type Planned, WRITERS } from './records.ts'
@@ -33,7 +33,7 @@ export interface PlanOptions {
   during: number
 }
 
-/** How often what happens. Near the network's mix, with the rare kinds made visible. */
+/** How often each kind of action happens. Near the network's mix, but rare kinds are more frequent, so that they occur at all. */
 const MIX: Record<Exclude<Kind, 'profile'> | 'undo' | 'delete' | 'editProfile' | 'label', number> = {
   like: 26,
   post: 14,
@@ -81,14 +81,14 @@ class Planner {
     this.people = Array.from({ length: people }, (_, i) => `${NAMES[i % NAMES.length]}-${i + 1}`)
   }
 
-  /** Everybody has a profile, save the last, who never wrote one. */
+  /** Everybody but the last person has a profile. */
   profiles(): Action[] {
     return this.people.slice(0, -1).map((_, who) => this.#create(who, 'profile')!)
   }
 
   next(): Action {
     this.#clock += 1_000 * (1 + this.#random.below(600))
-    // What the dice ask for may be impossible yet (a reply to nothing): somebody posts instead.
+    // The random choice may be impossible yet (a reply when there are no posts). Then somebody posts instead.
     return this.#act(this.#random.weighted(MIX)) ?? this.#create(this.#anybody(), 'post')!
   }
 
@@ -141,7 +141,7 @@ class Planner {
     return { kind: 'delete', who, id }
   }
 
-  /** Every third takes an earlier one back. */
+  /** Makes a label; every third one negates an earlier label. */
   #label(): Action {
     if (this.#labels.length > 0 && this.#random.chance(0.33)) {
       return { ...this.#random.pick(this.#labels), negate: true }
@@ -173,7 +173,7 @@ class Planner {
   }
 }
 
-/** With a number behind: a PDS reserves the names of the famous. */
+/** Names get a number, since a PDS reserves the names of famous people. */
 const NAMES = [
   ...'ada grace alan edsger barbara donald margaret dennis radia leslie frances kenneth'.split(' '),
   ...'hedy claude katherine tony mary niklaus annie john karen robin sophie adele'.split(' '),

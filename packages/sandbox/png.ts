@@ -1,4 +1,4 @@
-/** The smallest real pictures: one colour, any size, accepted wherever an image is looked at. */
+/** The smallest valid pictures: one colour, any size, accepted by every program that decodes them. */
 import { crc32, deflateSync } from 'node:zlib'
 
 /** A PNG of one colour. `rgb` is 0xrrggbb. */

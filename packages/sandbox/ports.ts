@@ -1,10 +1,9 @@
 /**
  * Free TCP ports on this machine, without the usual race.
  *
- * Asking the kernel for port 0 and closing it again gives a number that any outgoing connection, or another test run, may
- * take a moment later. So the numbers come from below the ephemeral range, where no outgoing connection is ever placed, and a
- * lock file per number keeps two of us apart between the check and the bind. A lock belongs to a living process: one whose
- * owner is gone is taken over.
+ * The usual way is to bind port 0 and close it again. But an outgoing connection, or another test run, may take that port a moment
+ * later. So the ports here are below the ephemeral range, which outgoing connections never use. A lock file per port keeps other
+ * processes of ours away between the check and the bind. A lock belongs to a living process: a lock whose owner has ended is taken over.
  */
 import { mkdirSync, readFileSync, rmdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
@@ -21,11 +20,11 @@ process.on('exit', () => {
   try {
     rmdirSync(locks)
   } catch {
-    // Others hold ports.
+    // Not empty: other processes hold ports.
   }
 })
 
-/** A port that nobody listens on, on any address; ours until `releasePort` or the end of this process. */
+/** A port on which nobody listens, on any address. It is reserved until `releasePort` or the end of this process. */
 export async function freePort(): Promise<number> {
   const start = Math.floor(Math.random() * PORTS)
   for (let i = 0; i < PORTS; i++) {
@@ -37,13 +36,13 @@ export async function freePort(): Promise<number> {
   throw new Error(`no free port from ${FIRST_PORT} to ${FIRST_PORT + PORTS - 1}`)
 }
 
-/** Gives a port of `freePort` back, after whoever listened on it has gone. */
+/** Gives a port of `freePort` back. To be called when nobody listens on it any more. */
 export function releasePort(port: number): void {
   if (!held.delete(port)) return
   rmSync(lockFile(port), { force: true })
 }
 
-/** A wildcard listener collides with a listener on any one address, so this one check covers them all. */
+/** A wildcard listener conflicts with a listener on any single address, so this one check covers all addresses. */
 function isFree(port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const server = createServer()
@@ -65,7 +64,7 @@ function lock(port: number): boolean {
 
 function createLock(port: number): boolean {
   try {
-    // Each time: whoever held the last lock has removed the directory.
+    // Made each time, since the process that releases the last lock removes the directory.
     mkdirSync(locks, { recursive: true, mode: 0o700 })
     writeFileSync(lockFile(port), String(process.pid), { flag: 'wx' })
     return true
@@ -74,7 +73,7 @@ function createLock(port: number): boolean {
   }
 }
 
-/** A lock that is empty was just created by somebody who has not written the number yet; after a second it is garbage. */
+/** An empty lock file was just created by a process that has not written its pid yet. After a second it counts as garbage. */
 function hasLivingOwner(port: number): boolean {
   try {
     const pid = Number(readFileSync(lockFile(port), 'utf8'))

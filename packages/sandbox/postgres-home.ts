@@ -1,5 +1,5 @@
 /**
- * Where PostgreSQL's programs are and as whom they run: the embedded one, or that in the folder which `SLUICE_TEST_POSTGRES_BIN` names,
+ * Finds PostgreSQL's programs, and the user as whom they run. The programs are the embedded ones, or those in the folder that `SLUICE_TEST_POSTGRES_BIN` names,
  * so that the tests can be run on another version.
  *
  * PostgreSQL refuses to run as root. As root we therefore run it as `postgres` or, where there is none, as `nobody`; and
@@ -26,11 +26,11 @@ import { dirname, join } from 'node:path'
 import { FatalError } from '@sluice/runtime/errors.ts'
 
 export interface PostgresHome {
-  /** Holds `initdb` and `postgres`. */
+  /** The folder with `initdb` and `postgres`. */
   bin: string
-  /** Such as 18. */
+  /** The major version, such as 18. */
   major: number
-  /** Undefined: as ourselves. */
+  /** The user to run it as. Undefined: this process's own user. */
   user: PostgresUser | undefined
 }
 
@@ -39,7 +39,7 @@ interface PostgresUser {
   gid: number
 }
 
-/** What is not reachable for its user where it is has its stand-in here. */
+/** The folder for copies of programs, and for data, that PostgreSQL's user could not reach in their usual place. */
 export const REACHABLE = '/var/lib/sluice-sandbox'
 
 let home: PostgresHome | undefined
@@ -50,7 +50,7 @@ export function postgresHome(): PostgresHome {
   return home
 }
 
-/** A directory that `user` can reach and owns, made if it is missing: `path`, or its stand-in when that is out of reach. */
+/** A directory that `user` can reach and owns, made if it is missing: `path`, or a folder in `reachable` when the user cannot reach `path`. */
 export function dataDirectory(path: string, user: PostgresUser | undefined, reachable = REACHABLE): string {
   mkdirSync(path, { recursive: true })
   const directory = !user || canEnter(dirname(path), user) ? path : join(reachable, fingerprint(path))
@@ -73,7 +73,7 @@ export function findHome(named = process.env.SLUICE_TEST_POSTGRES_BIN): Postgres
   const user = process.getuid?.() === 0 ? findUser() : undefined
   const bin = named || embeddedBin(user)
   const program = join(bin, 'postgres')
-  // As its user: installed by hand, it may be out of reach for anyone else than root.
+  // Run as PostgreSQL's user: a version installed by hand may be reachable for root only.
   const { stdout, error } = spawnSync(program, ['--version'], { ...user, cwd: '/', encoding: 'utf8' })
   const major = Number(/^postgres \(PostgreSQL\) (\d+)/.exec(stdout ?? '')?.[1])
   if (major) return { bin, major, user }
@@ -88,10 +88,10 @@ function embeddedBin(user: PostgresUser | undefined): string {
   return join(reachableCopy(native, join(REACHABLE, `postgresql-${version}`), user), 'bin')
 }
 
-/** The binaries at `copy`, brought there from `native` the first time. @throws FatalError when `user` cannot run them there either */
+/** Copies the binaries from `native` to `copy` if they are not there yet. @throws FatalError when `user` cannot run them there either */
 export function reachableCopy(native: string, copy: string, user: PostgresUser): string {
   if (!existsSync(copy)) copyTo(native, copy)
-  // Made under a strict umask, before copies were opened.
+  // The copy has the restricted rights of a strict umask.
   else if (!canRun(copy, user)) openToAll(copy)
   if (canRun(copy, user)) return copy
   throw new FatalError(
@@ -114,7 +114,7 @@ function copyTo(native: string, copy: string): void {
   }
 }
 
-/** Everyone can enter, read, and run what its owner can run: a copy has the rights that the umask left. */
+/** Lets everyone enter, read, and run whatever the owner can run: the copy was made with the rights that the umask left. */
 function openToAll(directory: string): void {
   chmodSync(directory, 0o755)
   for (const entry of readdirSync(directory, { withFileTypes: true })) {
@@ -156,12 +156,12 @@ function canRun(native: string, user: PostgresUser): boolean {
   return canEnter(join(native, 'bin', 'postgres'), user)
 }
 
-/** A directory; of a file it says whether the user can run it. */
+/** Whether the user can enter the directory; of a file, whether the user can run it. */
 function canEnter(path: string, user: PostgresUser): boolean {
   return spawnSync('test', ['-x', path], { ...user, cwd: '/' }).status === 0
 }
 
-/** Each new directory can be entered by everyone, whatever the umask. */
+/** Makes directories that everyone can enter, whatever the umask. */
 function mkdirReachable(directory: string): void {
   const first = mkdirSync(directory, { recursive: true })
   if (!first) return

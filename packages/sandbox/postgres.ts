@@ -18,7 +18,7 @@ import { freePort, releasePort } from './ports.ts'
 import { dataDirectory, type PostgresHome, postgresHome, throwawayDirectory } from './postgres-home.ts'
 
 export interface PostgresOptions {
-  /** Where the data live; kept after `stop`, and found again by the next start. Default: a temporary directory, removed. */
+  /** The data directory, which is kept after `stop` and used by the next start. Default: a temporary directory, which is removed. */
   dir?: string
   /** Default: a free one. */
   port?: number
@@ -30,14 +30,14 @@ export interface PostgresOptions {
   takeOverMs?: number
 }
 
-/** Of a production server, scaled to a laptop. */
+/** The settings of a production server, scaled to a laptop. */
 const DURABLE = {
   max_connections: '200',
   shared_buffers: '256MB',
   max_wal_size: '4GB',
   checkpoint_timeout: '15min',
   jit: 'off',
-  // In the data directory, which goes with the server; /dev/shm keeps what a SIGKILL leaves, and is 64 MB small in a container.
+  // Keeps shared memory in the data directory, which is removed with the server. /dev/shm would keep the files that a SIGKILL leaves, and has only 64 MB in a container.
   dynamic_shared_memory_type: 'mmap',
   TimeZone: 'UTC',
   log_timezone: 'UTC',
@@ -77,7 +77,7 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
 const FAST_SHUTDOWN = 'SIGINT'
 const IMMEDIATE_SHUTDOWN = 'SIGQUIT'
 
-/** After a SIGKILL the backends hold the shared memory for some milliseconds; a guard may still be stopping the last run's server. */
+/** The messages of a server that finds a predecessor on its directory: after a SIGKILL the backends hold the shared memory for some milliseconds, or a guard is still stopping the last run's server. */
 const PREDECESSOR = /pre-existing shared memory block .* is still in use|lock file "postmaster.pid" already exists/
 
 interface Layout {
@@ -102,7 +102,7 @@ export class Postgres implements AsyncDisposable {
     this.#password = readFileSync(passwordFile(layout.base), 'utf8').trim()
   }
 
-  /** Of its version, such as 18. */
+  /** The server's major version, such as 18. */
   get major(): number {
     return this.#layout.home.major
   }
@@ -141,8 +141,8 @@ export class Postgres implements AsyncDisposable {
   }
 
   /**
-   * Cuts open connections and ends it. Data in a temporary directory are gone afterwards, so there it is ended without the
-   * checkpoint, which syncs every file (3 s for a few schemas).
+   * Cuts open connections and ends the server. Data in a temporary directory are removed, so that server is ended without the
+   * final checkpoint, which syncs every file (3 s for a few schemas).
    */
   async stop(): Promise<void> {
     const { keep, base } = this.#layout
@@ -173,7 +173,7 @@ export class Postgres implements AsyncDisposable {
     return this.url(name)
   }
 
-  /** Drops it with whoever is connected. */
+  /** Drops a database, and ends the connections to it. */
   async dropDatabase(name: string): Promise<void> {
     await this.query(`DROP DATABASE IF EXISTS ${escapeIdentifier(name)} WITH (FORCE)`)
   }
@@ -209,8 +209,8 @@ export class Postgres implements AsyncDisposable {
 }
 
 /**
- * Without fsync, copying the files is the fastest: a clone of 70 tables with 210 indexes takes 26 ms, through the WAL 76 ms.
- * With fsync it would force two checkpoints of the whole cluster. Before 15 there is no other way.
+ * Without fsync, to copy the files is fastest: a clone of 70 tables with 210 indexes takes 26 ms, through the WAL 76 ms.
+ * With fsync the copy would force two checkpoints of the whole cluster. Before version 15 there is no other way than to copy.
  */
 export function createDatabaseStatement(
   name: string,
@@ -228,7 +228,7 @@ export async function queryOnce<Row extends QueryResultRow>(
   values: unknown[] = [],
 ): Promise<Row[]> {
   const client = new Client({ connectionString: url, application_name: 'sluice-sandbox' })
-  // A server that goes away while we are connected is reported by the query as well.
+  // The query reports a lost connection too. Without this listener the event would end the process.
   client.on('error', () => {})
   await client.connect()
   try {
@@ -241,7 +241,7 @@ export async function queryOnce<Row extends QueryResultRow>(
 
 /** scram_iterations=1: a random password on loopback gains nothing from 4096 rounds, and each connection would pay for them. */
 async function initdb(home: PostgresHome, base: string, data: string): Promise<void> {
-  // Renamed when complete: an initdb that was interrupted is never taken for a cluster.
+  // Renamed when complete, so that an interrupted initdb is never taken for a cluster.
   const partial = `${data}.partial`
   rmSync(partial, { recursive: true, force: true })
   const password = passwordFile(base)

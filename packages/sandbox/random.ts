@@ -32,7 +32,7 @@ export class Random {
     return list[this.below(list.length)]!
   }
 
-  /** The newest are the likeliest, as in a timeline. */
+  /** Picks an item; newer items are likelier, as in a timeline. */
   pickRecent<T>(list: readonly T[]): T {
     if (list.length === 0) throw new RangeError('nothing to pick from')
     return list[list.length - 1 - Math.floor(this.next() ** 2 * list.length)]!
@@ -48,7 +48,7 @@ export class Random {
     return result
   }
 
-  /** A key of `weights`, as often as its weight says. */
+  /** Picks a key of `weights`, with a probability in proportion to its weight. */
   weighted<K extends string>(weights: Readonly<Record<K, number>>): K {
     const entries = Object.entries(weights) as [K, number][]
     let left = this.next() * entries.reduce((sum, [, weight]) => sum + weight, 0)

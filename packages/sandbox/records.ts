@@ -9,7 +9,7 @@ export interface Draft {
   collection: string
   rkey: string
   record: Planned
-  /** Of a reply: the thread's first post. */
+  /** Only for a reply: the number of the thread's first post. */
   root?: number
 }
 
@@ -19,11 +19,11 @@ export interface Living extends Draft {
   who: number
 }
 
-/** Who writes, when, and what there is to refer to. */
+/** Who writes, when, and the records to which the new one can refer. */
 export interface Situation {
   who: number
   createdAt: string
-  /** For a record that chooses its own key. */
+  /** The record key, if the record does not have a fixed one. */
   rkey: string
   random: Random
   living: readonly Living[]
@@ -32,7 +32,7 @@ export interface Situation {
 
 type Writer = (now: Situation) => Draft | undefined
 
-/** One for each kind of record; undefined when there is nothing to refer to. */
+/** One function for each kind of record. It returns undefined when there is no record to refer to. */
 export const WRITERS = {
   profile: (now) => draft(now, 'profile', 'app.bsky.actor.profile', profile(now), 'self'),
   post: (now) => post(now, {}),
@@ -89,7 +89,7 @@ export const WRITERS = {
   },
   threadGate: (now) => gate(now, 'app.bsky.feed.threadgate', THREAD_RULES),
   postGate: (now) => gate(now, 'app.bsky.feed.postgate', POST_RULES),
-  /** Of a lexicon nobody here knows. */
+  /** A record of a lexicon that no program here knows. */
   foreign: (now) => {
     return draft(now, 'other', 'com.example.sandbox.note', {
       note: words(now.random, 5),
@@ -113,7 +113,7 @@ function reaction(now: Situation, collection: string): Draft | undefined {
   return subject && draft(now, 'tie', collection, { subject: { $ref: subject.id } })
 }
 
-/** A gate has the key of its post; a post has one gate of a kind, on the first post of a thread. */
+/** A gate for the first post of a thread. It has the key of its post, and a post has at most one gate of each kind. */
 function gate(now: Situation, collection: string, rules: readonly Planned[]): Draft | undefined {
   const taken = new Set(now.living.filter((record) => record.collection === collection).map(({ rkey }) => rkey))
   const free = now.living.filter(({ kind, who, root, rkey }) => {

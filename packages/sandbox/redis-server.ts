@@ -7,7 +7,7 @@ import { existsSync, rmSync, writeFileSync } from 'node:fs'
 import { FatalError } from '@sluice/runtime/errors.ts'
 
 const PROGRAMS = ['redis-server', 'valkey-server']
-/** Scripts with flags (`#!lua`). */
+/** Scripts with flags (`#!lua`) need version 7. */
 const LEAST_MAJOR = 7
 
 let found: { command: string } | undefined
@@ -57,7 +57,7 @@ function installByApt(): string {
   return command
 }
 
-/** Debian's packages start their service when they are installed, unless this policy says no. */
+/** Runs an installation during which Debian's packages do not start their services: a policy file forbids it. */
 function withoutStartingServices(install: () => void): void {
   const policy = '/usr/sbin/policy-rc.d'
   if (existsSync(policy)) return install()

@@ -16,7 +16,7 @@ import { redisServer } from './redis-server.ts'
 export interface RedisOptions {
   /** Default: a free one. */
   port?: number
-  /** Where the AOF lives; kept after `stop`, and read by the next start. Default: a temporary directory, removed. */
+  /** The directory of the AOF, which is kept after `stop` and read by the next start. Default: a temporary directory, which is removed. */
   dir?: string
   /** `512mb`; default: no limit. */
   maxmemory?: string
@@ -104,7 +104,7 @@ export class Redis implements AsyncDisposable {
     await this.#child.waitUntil('answering', () => answers(this.url()))
   }
 
-  /** Ends it cleanly (the AOF is flushed). Data in a temporary directory are gone afterwards. */
+  /** Ends the server cleanly (the AOF is flushed). Data in a temporary directory are removed. */
   async stop(): Promise<void> {
     if (this.#child?.isRunning) {
       const exit = await this.#child.stop()
@@ -132,7 +132,7 @@ export class Redis implements AsyncDisposable {
     await this.start()
   }
 
-  /** Gives the port and the temporary directory back; the server does not run any more. */
+  /** Gives the port and the temporary directory back. To be called when the server does not run any more. */
   discard(): void {
     const { dir, keep } = this.#layout
     if (!keep) {

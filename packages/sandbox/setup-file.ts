@@ -1,4 +1,4 @@
-/** Vitest: runs before each test file. Its hook was registered first and so runs last, after the file's own `afterAll`. */
+/** Vitest runs this before each test file. Its `afterAll` is registered first and so runs last, after those of the test file. */
 import { afterAll } from 'vitest'
 import { noProcessLeft } from './leftovers.ts'
 

@@ -28,7 +28,7 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
 console.log(`· starting PostgreSQL and Redis on ${dir}`)
 await using stores = await Stores.start(dir)
 const given = ofTheShell()
-// Their other names are theirs here too: what is set here would count before these.
+// Variables are read under their alternative names too: a variable set here would take precedence over an alternative name that the caller set.
 const env: Record<string, string> = {
   RELAY_HOSTS: given.INGESTER_HOSTS || given.INGESTER_RELAY_HOSTS || 'https://relay1.us-east.bsky.network',
   LABELER_HOSTS: given.INGESTER_LABELER_HOSTS ?? 'https://mod.bsky.app',
@@ -45,7 +45,7 @@ await using reader = await FigureReader.open(stores, daemons)
 const headline = (): string => `${env.RELAY_HOSTS} → ${dir} (Ctrl-C to stop)`
 await Promise.race([showLive({ reader, headline, signal: stopping.signal }), daemons.failure()])
 
-/** The daemons' variables that the caller set, but for those that name the stores: these are ours. */
+/** The daemons' variables that the caller set, except those that name the stores, which this program starts itself. */
 function ofTheShell(): Record<string, string> {
   const ours = /^(METRICS_PORT|REDIS_URL|REDIS_HOST|DATABASE_URL|(BSKY_)?DB_POSTGRES_(URL|SCHEMA))$/
   return Object.fromEntries(

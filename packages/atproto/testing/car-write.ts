@@ -1,4 +1,4 @@
-/** Blocks → a CAR (version 1). */
+/** Writes blocks as a CAR (version 1). */
 import { encodeCbor } from '../cbor-encode.ts'
 import { formatCid, type Cid } from '../cid.ts'
 

@@ -1,9 +1,9 @@
-/** A name server on loopback that answers questions for texts (TXT) and addresses (A, AAAA) as a test tells it to. */
+/** A name server on loopback, controlled by a test. Answers questions for texts (TXT) and addresses (A, AAAA). */
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { isIPv4 } from 'node:net'
 
-/** Texts; or addresses, of which a question gets those of its kind. */
+/** Texts, or addresses (a question for A or AAAA gets the addresses of that kind). */
 export type DnsAnswer = string[] | { addresses: string[] } | 'NXDOMAIN' | 'SERVFAIL' | 'silence'
 
 export interface DnsServer extends AsyncDisposable {
@@ -48,7 +48,7 @@ function recordsOf(given: string[] | { addresses: string[] }, type: number): Buf
   return wanted.map((address) => record(type, isIPv4(address) ? bytesOfIPv4(address) : bytesOfIPv6(address)))
 }
 
-/** A record of the name asked for. */
+/** Encodes a resource record for the name of the question. */
 function record(type: number, data: Buffer): Buffer {
   const head = Buffer.from('c00c00000001000000000000', 'hex')
   head.writeUInt16BE(type, 2)
@@ -56,7 +56,7 @@ function record(type: number, data: Buffer): Buffer {
   return Buffer.concat([head, data])
 }
 
-/** In strings of at most 255 bytes. */
+/** Encodes a text as strings of at most 255 bytes. */
 function stringsOf(text: string): Buffer {
   const parts = text.match(/.{1,255}/gs) ?? ['']
   return Buffer.concat(parts.map((part) => Buffer.concat([Uint8Array.of(part.length), Buffer.from(part)])))

@@ -1,4 +1,4 @@
-/** Key pairs for tests: real ones, the same for the same seed, with signatures that are the same each time (RFC 6979). */
+/** Real key pairs for tests. The same seed gives the same key pair, and signatures are deterministic (RFC 6979). */
 import { createHash } from 'node:crypto'
 import { createRequire } from 'node:module'
 import { p256 } from '@noble/curves/nist.js'
@@ -34,14 +34,14 @@ export function testKey(seed: string, curve: Curve = 'k256'): TestKey {
     multibase,
     sign(bytes) {
       const digest = createHash('sha256').update(bytes).digest()
-      // The addon signs alike, 20 times as fast.
+      // The addon makes the same signature 20 times as fast.
       if (curve === 'k256' && addon) return addon.ecdsaSign(digest, secret).signature
       return library.sign(digest, secret, { prehash: false, lowS: true })
     },
   }
 }
 
-/** The same signature with the other S: valid mathematics, forbidden by atproto. */
+/** The same signature with the high S: mathematically valid, forbidden by atproto. */
 export function highS(signature: Uint8Array, curve: Curve): Uint8Array {
   const order = (curve === 'k256' ? secp256k1 : p256).Point.Fn.ORDER
   const s = BigInt(`0x${Buffer.from(signature.subarray(32)).toString('hex')}`)

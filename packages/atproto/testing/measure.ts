@@ -2,9 +2,9 @@
 
 export interface Measure {
   name: string
-  /** Of CPU, an operation. */
+  /** Microseconds of CPU per operation. */
   micros: number
-  /** Operations a second of one core. */
+  /** Operations per second of one core. */
   perSecond: number
 }
 
@@ -37,7 +37,7 @@ async function repeat<T>(items: readonly T[], work: (item: T) => unknown, ms: nu
   return count
 }
 
-/** A table; the factor is against the first row. */
+/** A table of the measures. Each factor is relative to the first row. */
 export function table(title: string, measures: readonly Measure[]): string {
   const rows = measures.map(({ name, micros, perSecond }) => {
     const rate = Math.round(perSecond).toLocaleString('en')

@@ -1,5 +1,5 @@
 /**
- * A repository for tests: real records, tree and signatures, deterministic. It makes the frames that its host would send
+ * A deterministic repository for tests, with real records, tree and signatures. It makes the frames that its host would send
  * (with the blocks that inversion needs), its export, and, with `Tampering`, frames that are wrong in one named way.
  */
 import { tidFromMicros } from '@sluice/events/tid.ts'
@@ -23,7 +23,7 @@ export interface Op {
   prev?: { $link: string }
 }
 
-/** The body of a `#commit`, before it is encoded; tests change it at will. */
+/** The body of a `#commit` before it is encoded. Tests may change it. */
 export interface CommitBody {
   seq: number
   time: string
@@ -73,7 +73,7 @@ export class TestRepo {
     return this.tree.root
   }
 
-  /** Writes, commits, and gives the frame. `stepMs` is how much later than the last commit this one is. */
+  /** Applies the writes in one commit, and returns its frame. `stepMs`: the time since the last commit. */
   write(
     writes: readonly Write[],
     { stepMs = 1_000, seq = this.seq + 1 }: { stepMs?: number; seq?: number } = {},
@@ -102,7 +102,7 @@ export class TestRepo {
     return { body, blocks, bytes: encodeFrame('#commit', body) }
   }
 
-  /** A `#sync` of the state now. */
+  /** A `#sync` frame of the current state. */
   sync({ seq = this.seq + 1 }: { seq?: number } = {}): { body: Record<string, unknown>; bytes: Buffer } {
     if (this.commit === undefined) this.#sign(1_000)
     this.seq = seq
@@ -116,7 +116,7 @@ export class TestRepo {
     return { body, bytes: encodeFrame('#sync', body) }
   }
 
-  /** All blocks, in the order hosts send them: commit, nodes, records in key order. */
+  /** All blocks, in the order in which hosts send them: commit, nodes, records in key order. */
   blocks(): [Cid, Buffer][] {
     if (this.commit === undefined) this.#sign(1_000)
     const records = [...this.records]
@@ -125,7 +125,7 @@ export class TestRepo {
     return [[this.commit!, this.#commitBlock], ...this.tree.nodes, ...records]
   }
 
-  /** The export, a CAR. */
+  /** The export of the repository, a CAR. */
   export(): Buffer {
     const blocks = this.blocks()
     return writeCar(this.commit!, blocks)
@@ -139,7 +139,7 @@ export class TestRepo {
       this.records.delete(path)
       return { action: 'delete', path, cid: null, ...before }
     }
-    // In memory of its own: a piece of Node's pool would keep the 8 kB around it, 7 kB a record over a long run.
+    // Copied to memory of its own. A slice of Node's buffer pool would keep its 8 kB alive: 7 kB a record over a long run.
     const block = Buffer.from(Uint8Array.from(encodeCbor(record)).buffer)
     const cid = cidOf(block)
     this.records.set(path, { cid, block })
@@ -159,7 +159,7 @@ export class TestRepo {
     this.commit = cidOf(this.#commitBlock)
   }
 
-  /** What a commit carries: itself, the new records, and the nodes to each key and to its neighbours. */
+  /** The blocks that a commit carries: the commit, the new records, and the nodes on the paths to each key and to its neighbours. */
   #slice(ops: Op[]): Map<Cid, Buffer> {
     const blocks = new Map<Cid, Buffer>([[this.commit!, this.#commitBlock]])
     const sorted = [...this.records.keys()].sort()
@@ -175,7 +175,7 @@ export class TestRepo {
   }
 }
 
-/** The block of a commit that `key` signs. */
+/** The block of a commit, signed with `key`. */
 export function signedCommit(key: TestKey, unsigned: Record<string, unknown>): Buffer {
   return encodeCbor({ ...unsigned, sig: key.sign(encodeCbor(unsigned)) })
 }

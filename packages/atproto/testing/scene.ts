@@ -1,4 +1,4 @@
-/** A repository, its next commit, and that commit made wrong in several ways: for the tests of its verification. */
+/** A repository, its next commit, and invalid variants of that commit, for tests of verification. */
 import { cidOf, type Cid } from '../cid.ts'
 import type { ChainState } from '../chain.ts'
 import { decodeFrame, type CommitFrame } from '../frame.ts'
@@ -37,7 +37,7 @@ export function withBlocks({ made, repo }: Scene, change: (blocks: Map<Cid, Buff
   return { ...made.body, blocks: writeCar(repo.commit!, blocks) }
 }
 
-/** The scene's commit signed anew with other contents. */
+/** The scene's commit with other contents, signed again. */
 export function resigned({ made, repo }: Scene, contents: Record<string, unknown>, key = repo.key): CommitBody {
   const unsigned = { did: repo.did, version: 3, rev: repo.rev, prev: null, data: link(repo.data), ...contents }
   return withCommit({ made, repo }, signedCommit(key, unsigned))

@@ -1,4 +1,4 @@
-/** Servers on loopback that behave as a test tells them to. */
+/** Servers on loopback, controlled by a test. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
@@ -35,7 +35,7 @@ export function json(
   response.writeHead(status, { 'content-type': 'application/json', ...headers }).end(JSON.stringify(value))
 }
 
-/** Answers a byte now and then, as long as anybody listens. */
+/** Sends a byte now and then, as long as the client is connected. */
 export function drip(response: ServerResponse, status: number, headers: Record<string, string> = {}): void {
   response.writeHead(status, headers).write('x')
   const timer = setInterval(() => response.write('x'), 10)

@@ -1,6 +1,6 @@
 /**
- * A whole Merkle search tree built from its keys, layer by layer from the top. Deliberately the plainest way there is, and
- * another one than `mst.ts` goes, which changes trees in place: each checks the other.
+ * Builds a whole Merkle search tree from its keys, layer by layer from the top. This is deliberately the simplest algorithm, and another
+ * one than that of `mst.ts`, which changes trees in place: so each checks the other.
  */
 import { asBuffer } from '../bytes.ts'
 import { cidOf, type Cid } from '../cid.ts'
@@ -9,7 +9,7 @@ import { encodeNode, heightOf } from '../mst-node.ts'
 export interface BuiltTree {
   root: Cid
   nodes: Map<Cid, Buffer>
-  /** The nodes on the way from the root to `key`, or to where it would be. */
+  /** The nodes on the path from the root to `key`, or to the place where it would be. */
   nodesFor(key: string): Cid[]
 }
 
@@ -21,7 +21,7 @@ interface BuiltNode {
 
 const heights = new Map<string, number>()
 
-/** The tree of `values`. Keys are latin-1. */
+/** Builds the tree of `values`. Keys are latin-1 strings. */
 export function buildTree(values: ReadonlyMap<string, Cid>): BuiltTree {
   const nodes = new Map<Cid, Buffer>()
   const keys = [...values.keys()].sort()

@@ -1,6 +1,6 @@
 /**
- * Is this frame true, and does it follow what we have? The two questions asked one after the other, as the ingester asks them far apart:
- * a replay ends before anything is parsed.
+ * Verifies a frame, and then decides whether it follows the state that we have. The ingester does these two steps in different places; this does one after the other. A replay
+ * is recognised before anything is parsed.
  */
 import { followChain, followSync, linksOf, type GapCause, type KnownState, type SyncStep } from '../chain.ts'
 import { checkCommit, checkSync, type CommitRefusal, type VerifiedCommit, type VerifyOptions } from '../commit.ts'
@@ -13,19 +13,19 @@ interface Refused {
 }
 
 export type CommitVerdict =
-  /** The next commit. */
+  /** The commit follows the state. */
   | ({ kind: 'apply' } & VerifiedCommit)
-  /** The first commit of a repository that we know nothing of: the state starts here. */
+  /** The first commit of a repository of which there is no state: the state starts here. */
   | ({ kind: 'base' } & VerifiedCommit)
-  /** True in itself, but not the next one: a resync is needed. */
+  /** The commit is valid, but does not follow the state: a resync is needed. */
   | ({ kind: 'gap'; cause: GapCause } & VerifiedCommit)
-  /** Not newer than what we have. */
+  /** Not newer than the state. */
   | { kind: 'duplicate' }
   | Refused
 
 /**
  * The verdict on a commit.
- * @param state the head as we know it, or null
+ * @param state the known head of the repository, or null
  * @param key the account's signing key, a did:key, or undefined when it has none; only read with `full`
  */
 export function verifyCommit(
@@ -40,7 +40,7 @@ export function verifyCommit(
   return { ...check, ...followChain({ ...linksOf(frame), proof: check.proof }, state) }
 }
 
-/** The verdict on a `#sync`. A replay is recognized only after its signature: nothing would be saved by being early. */
+/** The verdict on a `#sync`. A replay is recognised only after the signature is checked: to do it earlier would save nothing. */
 export function verifySync(
   frame: SyncFrame,
   state: KnownState | null,

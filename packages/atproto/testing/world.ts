@@ -1,4 +1,4 @@
-/** Accounts that post, like, follow and delete, for benches and random tests: the same for the same seed. */
+/** Accounts that post, like, follow and delete, for benches and random tests. Deterministic by seed. */
 import { TestRepo, type Made, type Write } from './repo.ts'
 import { random, type Random } from './random.ts'
 

@@ -1,5 +1,6 @@
 import { didOfUri } from '@sluice/events/stream-event.ts'
-import { blobCid, collection, notify, table, type BlobRef, type StrongRef } from '../define.ts'
+import { blobCid, type BlobRef } from '../blobs.ts'
+import { collection, notify, table, type StrongRef } from '../define.ts'
 import { refuseUnreadable } from '../unreadable-names.ts'
 
 interface Profile {
@@ -41,7 +42,7 @@ export default collection<Profile>('app.bsky.actor.profile', {
             avatarCid: blobCid(record.avatar),
             bannerCid: blobCid(record.banner),
             joinedViaStarterPackUri: record.joinedViaStarterPack?.uri ?? null,
-            // As written, as the official AppView keeps it; a profile without a date gets that of its commit.
+            // Not normalised: the official AppView keeps the date as the record has it. A profile without a date gets the time of its commit.
             createdAt: record.createdAt ?? indexedAt,
             indexedAt,
           }),

@@ -1,4 +1,4 @@
-/** What followers see of an account in their timelines: posts and reposts. */
+/** Posts and reposts of an account, as its followers see them in their timelines. */
 import { table } from '../define.ts'
 
 export const feedItem = table('feed_item', {

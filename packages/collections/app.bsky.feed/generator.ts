@@ -1,4 +1,5 @@
-import { aggregateRow, blobCid, collection, table, type BlobRef } from '../define.ts'
+import { blobCid, type BlobRef } from '../blobs.ts'
+import { aggregateRow, collection, table } from '../define.ts'
 
 interface FeedGenerator {
   did: string
@@ -37,6 +38,6 @@ export default collection<FeedGenerator>('app.bsky.feed.generator', {
       indexedAt,
     }),
   ],
-  // The AppView counts the account's own beside this row.
+  // The AppView counts an account's feed generators only if the account has a row in `profile_agg`.
   aggregateRows: [aggregateRow(feedGenerator, 'creator', { table: 'profile_agg', key: 'did' })],
 })

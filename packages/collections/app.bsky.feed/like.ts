@@ -37,7 +37,7 @@ export default collection<Like>('app.bsky.feed.like', {
   ],
   unique: ['subject', 'creator'],
   counters: [count(like, 'subject').into('post_agg', 'likeCount')],
-  // Who likes their own post tells nobody, not even the one through whose repost they found it.
+  // An account that likes its own post notifies nobody, not even the account whose repost (`via`) led it there.
   notifications: ({ did, record: { subject, via } }) =>
     didOfUri(subject.uri) === did
       ? []

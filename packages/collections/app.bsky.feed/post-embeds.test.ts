@@ -1,4 +1,4 @@
-/** V5: a post is indexed whatever stands in the open parts of its embed. */
+/** V5: a post is indexed whatever content the open unions of its embed have. */
 import { expect, test } from 'vitest'
 import { CollectionSet } from '../collection-set.ts'
 import { collections } from '../collections.ts'

@@ -1,12 +1,13 @@
 /** What a post embeds: pictures, a video, a link, another record, or a record with media. Pure. */
-import { blobCid, collectionOfUri, table, type BlobRef, type Row, type StrongRef } from '../define.ts'
+import { blobCid, type BlobRef } from '../blobs.ts'
+import { collectionOfUri, table, type Row, type StrongRef } from '../define.ts'
 
 interface Link {
   uri: string
   title: string
   description: string
   thumb?: BlobRef
-  /** The records behind the page. */
+  /** The records that the linked page shows. */
   associatedRefs?: StrongRef[]
 }
 
@@ -17,7 +18,7 @@ export type Embed =
   | { $type: 'app.bsky.embed.external'; external: Link }
   | { $type: 'app.bsky.embed.record'; record: StrongRef }
   | { $type: 'app.bsky.embed.recordWithMedia'; record: { record: StrongRef }; media: Embed }
-  /** A kind that we do not know: open unions may grow. */
+  /** Any kind of embed that this code does not know. The union is open, so lexicons may add kinds. */
   | { $type: '' }
 
 const image = table(
@@ -38,7 +39,10 @@ const external = table(
 )
 const record = table('post_embed_record', { postUri: 'text', embedUri: 'text', embedCid: 'text' }, { owner: 'postUri' })
 
-/** What may stand beside a record. The union is open, so the lexicon lets another kind pass without a look at it: a record again, say, with nothing in it. */
+/**
+ * The kinds of media that may accompany an embedded record. The union of media is open: the lexicon accepts any other `$type` there without checking its content.
+ * For example, `media` may be an `app.bsky.embed.record` that has no `record`. Rows are made of these checked kinds only.
+ */
 const MEDIA: ReadonlySet<string> = new Set([
   'app.bsky.embed.images',
   'app.bsky.embed.gallery',
@@ -48,7 +52,7 @@ const MEDIA: ReadonlySet<string> = new Set([
 
 export const embedTables = [image, galleryImage, video, external, record]
 
-/** The record that this embed shows, of whatever kind. */
+/** The record that this embed shows: a post, a list, a feed generator, or any other kind of record. */
 export function embedded(embed: Embed | undefined): StrongRef | undefined {
   switch (embed?.$type) {
     case 'app.bsky.embed.record':
@@ -60,13 +64,13 @@ export function embedded(embed: Embed | undefined): StrongRef | undefined {
   }
 }
 
-/** URIs of the records behind the page that this embed links to. */
+/** URIs of the records that the linked page shows (`associatedRefs`). */
 export function linked(embed: Embed | undefined): string[] {
   const media = embed?.$type === 'app.bsky.embed.recordWithMedia' ? embed.media : embed
   return media?.$type === 'app.bsky.embed.external' ? (media.external.associatedRefs ?? []).map(({ uri }) => uri) : []
 }
 
-/** The post that this embed quotes; records of other kinds are embedded, not quoted. */
+/** The post that this embed quotes. Only posts are quoted; an embedded record of another kind is no quote. */
 export function quoted(embed: Embed | undefined): StrongRef | undefined {
   const ref = embedded(embed)
   return ref && collectionOfUri(ref.uri) === 'app.bsky.feed.post' ? ref : undefined

@@ -39,7 +39,7 @@ export default collection<Repost>('app.bsky.feed.repost', {
   ],
   unique: ['creator', 'subject'],
   counters: [count(repost, 'subject').into('post_agg', 'repostCount')],
-  // Who reposts their own post tells nobody, not even the one through whose repost they found it.
+  // An account that reposts its own post notifies nobody, not even the account whose repost (`via`) led it there.
   notifications: ({ did, record: { subject, via } }) =>
     didOfUri(subject.uri) === did
       ? []

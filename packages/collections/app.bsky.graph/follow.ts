@@ -20,7 +20,7 @@ const follow = table('follow', {
 
 export default collection<Follow>('app.bsky.graph.follow', {
   tables: [follow],
-  // The followed account's notifications show the starter pack; what else `via` names is not looked at.
+  // The followed account's notifications show the starter pack. The AppView does not read `via` when it names any other kind of record.
   refuses: ({ record: { via } }) =>
     refuseUnreadable(via && collectionOfUri(via.uri) === 'app.bsky.graph.starterpack' ? via.uri : undefined),
   rows: ({ uri, cid, did, record: { subject }, createdAt, indexedAt }) => [
@@ -32,7 +32,7 @@ export default collection<Follow>('app.bsky.graph.follow', {
     count(follow, 'creator').into('profile_agg', 'followsCount', 'did'),
   ],
   notifications: ({ record: { subject } }) => [notify(subject, 'follow')],
-  // As in the official AppView: who follows oneself hears of it.
+  // As in the official AppView: an account that follows itself is notified.
   notifiesSelf: true,
   remembers: (entry: Entry<Follow>) => ({ key: followKey(entry.did, entry.record.subject), ...relationFact(entry) }),
   affects: affectedByFollows,

@@ -21,7 +21,7 @@ export default collection<ReferenceListOptOut>('app.bsky.graph.referencelistopto
   unique: ['creator', 'subjectUri'],
 })
 
-/** A URI that names a list by DID and record key, in exactly that form; opt-outs of anything else are stored but mean nothing. */
+/** Whether the URI is exactly `at://<did>/app.bsky.graph.list/<rkey>`. An opt-out with any other subject is stored as a record but has no row. */
 function isListUri(subject: string): boolean {
   try {
     const uri = new AtUri(subject)

@@ -22,6 +22,6 @@ export default collection<StarterPack>('app.bsky.graph.starterpack', {
   rows: ({ uri, cid, did, record: { name }, createdAt, indexedAt }) => [
     starterPack.row({ uri, cid, creator: did, name, createdAt, indexedAt }),
   ],
-  // The AppView counts the account's own beside this row.
+  // The AppView counts an account's starter packs only if the account has a row in `profile_agg`.
   aggregateRows: [aggregateRow(starterPack, 'creator', { table: 'profile_agg', key: 'did' })],
 })

@@ -1,17 +1,18 @@
 /**
- * Compiles a record's lexicon to one function that judges records in lexicon JSON as the official indexer judges them decoded.
+ * Compiles a record's lexicon to one function. The function takes records in lexicon JSON, and gives the verdict that the official
+ * indexer gives on the decoded records.
  *
- * The documents are those of `@atproto/api` and a plugin's own. Only definitions that the record can reach are compiled, each
- * once; they may refer to each other in circles. What is missing or unknown is found here, not when a record arrives.
+ * The documents are those of `@atproto/api` and those that plugins bring. Only definitions that the record can reach are compiled,
+ * each once; they may refer to each other in circles. A missing or unknown definition is an error here, not when a record arrives.
  *
- * What the official validator (strict mode, nothing coerced, no default filled in) makes of what lexicons leave open:
+ * How the official validator (strict mode, nothing coerced, no default filled in) decides where the lexicon specification is open:
  * - Keys that the lexicon does not name are ignored. An optional property may be absent, but null only if it is `nullable`.
- * - A record's `$type` must be its NSID. An object's may be missing, but if it is there it must be the definition's own.
- * - A value of a union needs a string `$type`. An open union takes any type it does not list, unseen:
- *   `app.bsky.embed.images#main` is not `app.bsky.embed.images`.
- * - Blobs have today's form and refer to raw data; the first form (`cid`, `mimeType`) is refused.
+ * - A record's `$type` must be its NSID. An object's `$type` may be missing; if present, it must be that of the definition.
+ * - A value of a union needs a string `$type`. An open union accepts a value of any type that it does not list, without checking it.
+ *   Types compare as text: `app.bsky.embed.images#main` is not `app.bsky.embed.images`.
+ * - Blobs must have the current form and refer to raw data. The legacy form (`cid`, `mimeType`) is refused.
  *
- * A like takes 0.43 µs (`validate.bench.ts`), of which 0.27 are expressions of formats. Functions generated as source
+ * A like takes 0.43 µs (`validate.bench.ts`), of which 0.27 are regular expressions of formats. Functions generated as source
  * (`new Function`) took 0.37 against 0.46 in the same run, and 0.85 against 1.05 for a reply: not enough to write code that
  * nobody can step through.
  */
@@ -41,7 +42,7 @@ const official: ReadonlyMap<string, LexiconDocument> = new Map(
 )
 
 /**
- * @param documents lexicon documents beside those of `@atproto/api`, of which they replace those with the same id
+ * @param documents lexicon documents in addition to those of `@atproto/api`. A document here replaces one of `@atproto/api` with the same id.
  * @throws FatalError when the lexicon, or one that it refers to, is missing or wrong
  */
 export function compileRecord(nsid: string, documents: readonly object[] = []): RecordSchema {
@@ -60,7 +61,7 @@ export function compileRecord(nsid: string, documents: readonly object[] = []): 
 
 class Compiler {
   readonly #documents: ReadonlyMap<string, LexiconDocument>
-  /** By name; empty while the definition is being compiled. */
+  /** Compiled definitions by full name. Without `check` while the definition is being compiled, so that circles end. */
   readonly #compiled = new Map<string, { check?: Check }>()
 
   constructor(documents: ReadonlyMap<string, LexiconDocument>) {
@@ -72,7 +73,7 @@ class Compiler {
     return this.#named(nsid)
   }
 
-  /** The definition `nsid` (its main one) or `nsid#name`. */
+  /** Finds a definition by its full name: `nsid` (the main definition) or `nsid#name`. */
   #definition(name: string): Definition {
     const [nsid = '', inner = 'main'] = name.split('#')
     const defs = this.#documents.get(nsid)?.defs
@@ -112,7 +113,7 @@ class Compiler {
     }
   }
 
-  /** A type inside of another; `nsid` is where local references lead. */
+  /** Compiles a type inside a definition. `nsid`: the document to which local references (`#name`) belong. */
   #inner(nsid: string, definition: Definition): Check {
     switch (definition.type) {
       case 'object':
@@ -153,7 +154,7 @@ class Compiler {
       const check = this.#inner(nsid, definition)
       return { key, isRequired: required.includes(key), check: nullable.includes(key) ? orNull(check) : check }
     })
-    // What has a required property is no link and no bytes: the cheaper test will do. It saves 10 % of a like.
+    // An object with all required properties can be neither a link nor bytes, so the cheaper test `isObject` is enough. It saves 10 % of a like.
     const isFit = required.length > 0 ? isObject : isMap
     return (value) => {
       if (!isFit(value)) return violation('is not an object')
@@ -220,7 +221,7 @@ function orNull(check: Check): Check {
   return (value) => (value === null ? undefined : check(value))
 }
 
-/** Any map of the data model, which has no fractions. */
+/** The type `unknown`: any map of the data model. The data model has no fractions. */
 const checkUnknown: Check = (value) => {
   if (!isMap(value)) return violation('is not an object')
   return hasFraction(value) ? violation('holds a number that is not an integer') : undefined

@@ -12,7 +12,7 @@ export interface LexiconDocument {
   defs: { readonly [name: string]: Definition }
 }
 
-/** A definition under a name, or the type of a property or an item. Queries, procedures and the like are of no use here. */
+/** A named definition, or the type of a property or an item. Queries, procedures and subscriptions are left out: no record refers to them. */
 export type Definition =
   | RecordDefinition
   | ObjectDefinition
@@ -45,7 +45,7 @@ export interface ArrayDefinition {
   maxLength?: number
 }
 
-/** `default` and `knownValues` say nothing about what is valid. Lengths are in bytes of UTF-8. */
+/** `default` and `knownValues` do not affect validity. Lengths are in bytes of UTF-8. */
 export interface StringDefinition {
   type: 'string'
   format?: StringFormat
@@ -89,11 +89,11 @@ export interface UnionDefinition {
   closed?: boolean
 }
 
-/** Types that stand alone only inside another definition. */
+/** Types that may occur only inside another definition, never as a named definition. */
 const ONLY_INSIDE = new Set(['ref', 'union', 'unknown', 'null'])
 
 /**
- * A document from outside, as one that can be compiled. Types inside definitions are checked when they are compiled.
+ * Checks that an untyped value is a lexicon document. Types inside definitions are checked when these are compiled.
  *
  * @throws FatalError when it is no lexicon document
  */

@@ -1,4 +1,4 @@
-/** The edges of each type, one by one: what is on which side, by the official library and by us. */
+/** The limits of each type: for values just inside and just outside, compares our verdict with that of the official library. */
 import { expect, test } from 'vitest'
 import { compileRecord } from './compile.ts'
 import { EVERYTHING, everythingDocuments } from './testing/lexicons.ts'
@@ -19,7 +19,7 @@ const blob = (changes: object = {}): object => ({
 })
 const node = { $type: `${EVERYTHING}#node`, id: '3kznmn7xqxl22' }
 
-/** By property of the record: what it may be, and what not. */
+/** By property of the record: values that are accepted, and values that are refused. */
 const EDGES: Readonly<Record<string, readonly [accepted: readonly unknown[], refused: readonly unknown[]]>> = {
   name: [
     ['', '\0', '\uD800'],

@@ -17,7 +17,7 @@ import { cid, perturb, rawCid, SAMPLES } from './testing/samples.ts'
 
 const SEED = seedOfRun()
 
-/** Vectors on which we follow the official indexer against the specification's vectors, and why. */
+/** Vectors of the specification with which the official indexer disagrees, and why. On these we follow the official indexer. */
 const AGAINST_VECTORS: Readonly<Record<string, string>> = {
   QmbWqxBEKC3P8tqsKc98xmWNzrzDtRLMiMPL8wBuTGsMnR:
     'version 0 is written in base58, and the official check asks only that',

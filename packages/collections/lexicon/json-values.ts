@@ -2,15 +2,15 @@
  * What a value of lexicon JSON stands for in the data model: `{"$link": …}` a CID, `{"$bytes": …}` bytes, any other object a
  * map. https://atproto.com/specs/data-model
  *
- * As the official decoder does it: an object is a link or bytes only if that is its one key and the text is well formed;
- * otherwise it is a map with an odd key, which an object of a lexicon may have like any other key it does not know.
+ * As in the official decoder, an object is a link (or bytes) only if `$link` (or `$bytes`) is its only key and the text under it is well
+ * formed. Any other object with such a key is a map, and the key is one more key that the lexicon does not name.
  */
 import { fromBase64, parseCidSafe } from '@atproto/lex-data'
 import { isRawSha256Cid, isSha256Cid } from './formats.ts'
 
 export type JsonObject = { readonly [key: string]: unknown }
 
-/** An object of JSON, whatever it stands for; not an array. */
+/** A JSON object: a link, bytes or a map. Not an array. */
 export function isObject(value: unknown): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
@@ -22,13 +22,13 @@ export function isMap(value: unknown): value is JsonObject {
   return !isLink(value) && byteLength(value) === undefined
 }
 
-/** A CID, of whatever kind. */
+/** A link: a CID of any kind. */
 export function isLink(value: unknown): boolean {
   const text = soleText(value, '$link')
   return text !== undefined && (isSha256Cid(text) || parseCidSafe(text) !== null)
 }
 
-/** A CID of raw data, as blobs have. */
+/** A link to raw data, as a blob has it. */
 export function isRawLink(value: unknown): boolean {
   const text = soleText(value, '$link')
   return text !== undefined && (isRawSha256Cid(text) || parseCidSafe(text, { flavor: 'raw' }) !== null)

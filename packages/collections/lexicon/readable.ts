@@ -1,15 +1,15 @@
 /**
  * Whether the AppView can read a record back, whatever its lexicon says.
  *
- * The AppView's JSON decoder throws on a key named `__proto__` anywhere in a record, also where no lexicon looks, and with the
- * record fails every page that shows it. (The official indexer cannot store such a key: decoding CBOR, it sets a prototype.)
+ * The AppView's JSON decoder throws on a key named `__proto__` anywhere in a record, also in properties that no lexicon defines. Then
+ * every page that shows the record fails. (The official indexer cannot store such a key: when it decodes CBOR, the key sets a prototype.)
  * Nesting is bounded so that neither the checks nor the AppView run out of stack.
  *
- * To walk a whole record takes 30 ns for a like, 0.3 µs for a post with a picture.
+ * Walking a whole record takes 30 ns for a like, 0.3 µs for a post with a picture.
  */
 import { inItem, inProperty, violation, type Violation } from './violation.ts'
 
-/** The ingester lets 128 levels through, by the limits of the data model's encoding. */
+/** More than the 128 levels that the ingester accepts, which is its limit on the data model's encoding. */
 export const MOST_LEVELS = 256
 
 /** What keeps the AppView from reading the record, or undefined. */
@@ -41,8 +41,8 @@ function findInObject(object: Record<string, unknown>, depth: number): Violation
 }
 
 /**
- * What keeps the AppView from telling when the record was made, or undefined. It makes a `Date` of `createdAt` also where the lexicon does not name that property, and an object
- * there may throw (`{"toString":0}`): with it fails every page that shows the account. Text and numbers that are no date it takes for none.
+ * Why the AppView cannot tell when the record was made, or undefined. The AppView makes a `Date` of `createdAt`, even where the lexicon does not define that property. With an object there,
+ * `new Date` may throw (`{"toString":0}`), and then every page that shows the account fails. Text and numbers that are no date do not throw: the AppView treats them as no date.
  */
 export function findUndated(record: unknown): Violation | undefined {
   const { createdAt } = (record ?? {}) as { createdAt?: unknown }

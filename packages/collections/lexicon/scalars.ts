@@ -12,7 +12,7 @@ import { countGraphemes } from './graphemes.ts'
 import { byteLength, isObject, isRawLink } from './json-values.ts'
 import { violation, type Check, type Violation } from './violation.ts'
 
-/** In UTF-8 a unit of a JavaScript string takes at most this many bytes. */
+/** A UTF-16 unit of a JavaScript string takes at most this many bytes in UTF-8. */
 const MOST_BYTES_A_UNIT = 3
 
 export function checkString(definition: StringDefinition): Check {
@@ -68,7 +68,7 @@ export function checkBoolean(definition: BooleanDefinition): Check {
   return checkFixed(definition) ?? ((value) => (typeof value === 'boolean' ? undefined : violation('is not a boolean')))
 }
 
-/** A `const` or an `enum` takes the place of every other constraint; a `const` outside of its `enum` allows nothing. */
+/** A `const` or an `enum` replaces every other constraint. With a `const` that is not in the `enum`, no value is valid. */
 function checkFixed(definition: { const?: unknown; enum?: readonly unknown[] }): Check | undefined {
   const fixed = definition.const ?? undefined
   const values = definition.enum ?? undefined
@@ -88,7 +88,7 @@ export function checkBytes({ minLength = 0, maxLength = Infinity }: BytesDefinit
 
 const BLOB_KEYS = 4
 
-/** Blobs of today's form only; the first form (`cid`, `mimeType`) is refused, as by the official indexer. */
+/** Accepts blobs of the current form only. The legacy form (`cid`, `mimeType`) is refused, as by the official indexer. */
 export function checkBlob({ accept, maxSize = Infinity }: BlobDefinition): Check {
   const accepts = acceptor(accept)
   return (value) => {
@@ -103,7 +103,7 @@ export function checkBlob({ accept, maxSize = Infinity }: BlobDefinition): Check
   }
 }
 
-/** MIME types as they are written, case and parameters included; `image/*` accepts by prefix. */
+/** Compares MIME types as they are written, with case and parameters. `image/*` accepts every type with that prefix. */
 function acceptor(accept: readonly string[] | undefined): (mimeType: string) => boolean {
   if (accept === undefined || accept.includes('*/*')) return () => true
   const prefixes = accept.filter((pattern) => pattern.endsWith('/*')).map((pattern) => pattern.slice(0, -1))

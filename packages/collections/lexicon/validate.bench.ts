@@ -2,8 +2,9 @@
  * The time to judge one record, next to the official libraries in the same run:
  * `node packages/collections/lexicon/validate.bench.ts`
  *
- * They get the record decoded (not timed); we read lexicon JSON. The best of many short rounds, taken in turns, since a shared
- * machine is disturbed most of the time. On 2 cores of a busy machine, Node 24.18, µs a record:
+ * The official libraries get the record decoded, and decoding is not timed. Ours reads lexicon JSON. Each figure is the best of many
+ * short rounds, and the candidates take turns, since other work disturbs a shared machine most of the time. On 2 cores of a busy
+ * machine, Node 24.18, µs a record:
  *
  * | record                                  | sluice | @atproto/lex 0.3.12 | @atproto/lexicon 0.7.18 |
  * |-----------------------------------------|-------:|--------------------:|------------------------:|
@@ -23,7 +24,7 @@ import { random } from './testing/random.ts'
 import { rawCid, tid } from './testing/samples.ts'
 
 const BASE32 = 'abcdefghijklmnopqrstuvwxyz234567'
-/** Many, so that nothing learns a record by heart. */
+/** Many different records, so that no cache or optimisation fits one record only. */
 const RECORDS = 500
 const ROUNDS = 60
 const ROUND_MS = 4

@@ -1,25 +1,25 @@
-/** What is wrong with a value, and where in it. Made only when something is: a valid record allocates nothing. */
+/** A violation says what is wrong with a value, and where. It is made only for an invalid value, so checking a valid record allocates nothing. */
 
 export interface Violation {
-  /** From the value that was checked: `.reply.root.uri`, `.langs[1]`; empty for the value itself. */
+  /** The path from the checked value to the wrong one: `.reply.root.uri`, `.langs[1]`. Empty when the checked value itself is wrong. */
   path: string
-  /** `is not a datetime`; never quotes the value. */
+  /** For example `is not a datetime`. Never quotes the value. */
   message: string
 }
 
-/** Of a value: undefined when it is as it should be. */
+/** Checks a value. Undefined: the value is valid. */
 export type Check = (value: unknown) => Violation | undefined
 
 export function violation(message: string): Violation {
   return { path: '', message }
 }
 
-/** A violation of a property, seen from the object. */
+/** The violation of a property's value, with the path from the object. */
 export function inProperty(key: string, { path, message }: Violation): Violation {
   return { path: `.${key}${path}`, message }
 }
 
-/** A violation of an item, seen from the array. */
+/** The violation of an item, with the path from the array. */
 export function inItem(index: number, { path, message }: Violation): Violation {
   return { path: `[${index}]${path}`, message }
 }

@@ -1,8 +1,8 @@
 /**
- * A post in a forum: the example of a lexicon that is not the AppView's (docs/add-a-lexicon.md), with tables and counters of its own.
+ * A post in a forum: the example of a lexicon that the AppView does not have (docs/add-a-lexicon.md). It brings its own tables and counters.
  *
- * Not in the list of collections: an AppView for Bluesky needs no forum, and a database should get no tables that nobody asked for. The tests run it as
- * though it were.
+ * This plugin is not in the list of collections (`collections.ts`): an AppView for Bluesky needs no forum, and a database should get no tables that nobody asked for.
+ * The tests run it as if it were listed.
  */
 import { collection, count, table, type StrongRef } from '../define.ts'
 import lexicon from './post.json' with { type: 'json' }

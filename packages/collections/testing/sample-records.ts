@@ -1,7 +1,7 @@
 /**
- * Records of every collection, made from nothing but its lexicon and its plugin: so a suite over all plugins covers a new one as soon as it is listed.
+ * Makes records of every collection from its lexicon and its plugin alone. So a test suite over all plugins covers a new plugin as soon as it is listed.
  *
- * References are made to fit: URIs and DIDs are those of one other account, or the author's own where the collection asks for that (gates, list items).
+ * References are consistent: URIs and DIDs are those of one other account, or of the author where the collection asks for that (gates, list items).
  */
 import { schemas } from '@atproto/api'
 import type { JsonRecord } from '@sluice/events/stream-event.ts'
@@ -10,11 +10,11 @@ import type { Collection, Entry } from '../define.ts'
 import { random, type Random } from '../lexicon/testing/random.ts'
 import { RecordMaker } from '../lexicon/testing/records.ts'
 
-/** Where a record will stand. */
+/** Where a record will be written. */
 export interface Place {
   did: string
   rkey: string
-  /** The account that it is about. */
+  /** The account to which the record refers. */
   other: string
 }
 
@@ -26,7 +26,7 @@ export class SampleMaker {
   readonly #entryOf: (plugin: Collection, place: Place, record: JsonRecord) => Entry
   readonly #documents: readonly { id: string; defs: Record<string, unknown> }[]
 
-  /** @param entryOf a record as the engine would show it to its plugin */
+  /** @param entryOf makes the entry that the engine would give to the record's plugin */
   constructor(set: CollectionSet, entryOf: (plugin: Collection, place: Place, record: JsonRecord) => Entry) {
     this.#set = set
     this.#entryOf = entryOf
@@ -34,7 +34,7 @@ export class SampleMaker {
     this.#documents = [...schemas, ...own] as readonly { id: string; defs: Record<string, unknown> }[]
   }
 
-  /** The key that records of the collection have when its lexicon fixes it. */
+  /** The record key, when the lexicon fixes it (`self`). */
   fixedKey({ nsid }: Collection): string | undefined {
     const { key } = (this.#documents.find(({ id }) => id === nsid)?.defs.main ?? {}) as { key?: string }
     return key?.startsWith('literal:') ? key.slice('literal:'.length) : undefined
@@ -46,7 +46,7 @@ export class SampleMaker {
     return plugin.refuses(this.#entryOf(plugin, place, record)) === undefined
   }
 
-  /** Of many valid records the one that its plugin makes most of. */
+  /** Among many valid records, the one from which the plugin makes most rows and notifications. */
   valid(plugin: Collection, place: Place, seed: string): JsonRecord {
     const source = random(`${plugin.nsid} ${seed}`)
     const maker = new RecordMaker(this.#documents, source)
@@ -67,7 +67,7 @@ export class SampleMaker {
     return cells.length + 10 * plugin.notifications(entry).length
   }
 
-  /** What is left when everything goes that may be left out. */
+  /** The record without everything that may be left out. */
   minimal(plugin: Collection, place: Place, record: JsonRecord): JsonRecord {
     let least = record
     for (const path of pathsOf(record)) {
@@ -77,7 +77,7 @@ export class SampleMaker {
     return least
   }
 
-  /** With U+0000 in each string that may have it. */
+  /** The record with U+0000 in each string that may contain it. */
   withNul(plugin: Collection, place: Place, record: JsonRecord): JsonRecord {
     let dotted = record
     for (const path of pathsOf(record).filter((keys) => !String(keys.at(-1)).startsWith('$'))) {
@@ -89,7 +89,7 @@ export class SampleMaker {
     return dotted
   }
 
-  /** Versions that its lexicon refuses, each with one fault. */
+  /** Copies of the record that its lexicon refuses, each with one fault. */
   invalid(plugin: Collection, record: JsonRecord): { fault: string; record: JsonRecord }[] {
     const faults = Object.keys(record).flatMap((key) => [
       { fault: `without ${key}`, record: changed(record, [key], () => undefined) },
@@ -102,7 +102,7 @@ export class SampleMaker {
     return faults.filter((faulty) => this.#set.validate(plugin.nsid, faulty.record) !== undefined)
   }
 
-  /** With URIs as long as the format allows, where it has URIs; nothing that would compress. */
+  /** The record with URIs as long as the format allows, where it has URIs, and of text that does not compress. */
   withLongUris(plugin: Collection, place: Place, record: JsonRecord): JsonRecord | undefined {
     const source = random(plugin.nsid)
     const long = mapStrings(record, (text) =>
@@ -114,7 +114,7 @@ export class SampleMaker {
   }
 }
 
-/** Every URI and DID in the record, about one account. */
+/** Makes every URI and DID in the record refer to one account. */
 function refer(record: JsonRecord, { about, rkey }: Place & { about: string }, source: Random): JsonRecord {
   const collections = [
     'app.bsky.feed.post',
@@ -137,7 +137,7 @@ function mapStrings<T>(value: T, map: (text: string) => string): T {
 
 type Path = readonly (string | number)[]
 
-/** Paths to everything in it, deepest first. */
+/** Paths to all values inside the value, deepest first. */
 function pathsOf(value: unknown, path: Path = []): Path[] {
   if (typeof value !== 'object' || value === null) return []
   const keys = Array.isArray(value) ? [...value.keys()] : Object.keys(value)
@@ -147,7 +147,7 @@ function pathsOf(value: unknown, path: Path = []): Path[] {
   })
 }
 
-/** A copy with another value at `path`; without it when that is undefined. A path that is gone changes nothing. */
+/** A copy with another value at `path`. When `change` returns undefined, the copy has no value there. A path that does not exist changes nothing. */
 function changed<T>(value: T, path: Path, change: (value: unknown) => unknown): T {
   const copy = structuredClone(value)
   const last = path.at(-1)!

@@ -1,8 +1,11 @@
 /**
- * Which posts have to be judged again, because something arrived late: after them, although it was true when they were written.
+ * Finds the posts that have to be judged again because a record arrived after them, although that record was already in force when they were written.
  *
- * In the natural order nothing is found here. The probes are by index, and the time of a post keeps posts out that were written before.
- * They also find what two consumers did to each other at the same moment, since they run after the commit.
+ * Example: a reply is indexed before the thread gate that was made an hour before the reply. When the gate arrives, the reply is found here and judged by the gate. Posts written
+ * before the gate are not found: the queries compare the time of each post with the time of the gate.
+ *
+ * When records arrive in their natural order, nothing is found. All queries are index lookups. They run after the commit, so they also find posts that another consumer wrote at the
+ * same moment.
  */
 import { didOfUri } from '@sluice/events/stream-event.ts'
 import type { Post } from '../app.bsky.feed/post.ts'
@@ -15,8 +18,10 @@ import { type Found, look } from './room.ts'
 import { claimOfDate, claimOfKey, timeOf, writtenAt } from './when.ts'
 
 /**
- * For posts: replies below a new one, replies written after one that was deleted or written anew, those that a gate lets in because somebody is mentioned, and posts of the batch
- * whose ancestors or gates came into being meanwhile.
+ * For posts, finds:
+ * - replies below a new post, and replies that were written after a post was deleted or written anew;
+ * - replies whose verdict depends on whom the root post mentions;
+ * - posts of the batch whose ancestors or gates another transaction wrote at the same time.
  */
 export async function affectedByPosts(
   sql: Sql,
@@ -31,12 +36,12 @@ export async function affectedByPosts(
   ])
 }
 
-/** For thread gates: their posts, and replies in the thread that were written after the gate was made, changed or removed. */
+/** For thread gates, finds the gated posts, and the replies in their threads that were written after the gate was made, changed or removed. */
 export async function affectedByThreadGates(sql: Sql, touched: readonly Touched[], { room }: Asked): Promise<Affected> {
   return affectedByGates(sql, IN_THREAD_AFTER, touched, room)
 }
 
-/** For post gates: their posts, and quotes of them that were written after. */
+/** For post gates, finds the gated posts, and the quotes of these that were written after the gate was made, changed or removed. */
 export async function affectedByPostGates(sql: Sql, touched: readonly Touched[], { room }: Asked): Promise<Affected> {
   return affectedByGates(sql, QUOTES_AFTER, touched, room)
 }
@@ -55,8 +60,8 @@ async function affectedByGates(
 }
 
 /**
- * For follows: gated replies between the two accounts that were judged by whether they follow each other. Of what stood there before, that of another account may end with a version: of those two,
- * too.
+ * For follows, finds the gated replies of either account in threads of the other. When a follow of A is edited into a follow of B, or deleted, the follow of A ends: then the gated replies
+ * between the follower and A are found too.
  */
 export async function affectedByFollows(
   sql: Sql,
@@ -66,7 +71,7 @@ export async function affectedByFollows(
   return look(sql, BETWEEN, followsOf(touched), room?.each ?? null)
 }
 
-/** The same of follows, in parts. */
+/** What `affectedByFollows` finds, in parts. */
 export async function* affectedByFollowsInParts(
   sql: Sql,
   touched: readonly Touched<{ subject: string }>[],
@@ -78,7 +83,7 @@ export async function* affectedByFollowsInParts(
   }
 }
 
-/** Values of `BETWEEN` and `PAIRS`: URIs, times and accounts of those that are in force; URIs and times of those that end. */
+/** Parameters of `BETWEEN` and `PAIRS`: URI, time and both accounts of each follow that begins; URI and time of each path whose earlier follow ends. */
 function followsOf(touched: readonly Touched<{ subject: string }>[]): unknown[] {
   const made = touched.flatMap(({ uri, entry }) =>
     entry ? [{ uri, a: entry.did, b: entry.record.subject, since: keyTime(entry) }] : [],
@@ -92,7 +97,7 @@ function followsOf(touched: readonly Touched<{ subject: string }>[]): unknown[] 
   ]
 }
 
-/** For list items: gated replies of the member, and of who was the member before. */
+/** For list items, finds the gated replies of the member, and of the account that the list item named before it was edited or deleted. */
 export async function affectedByListItems(
   sql: Sql,
   touched: readonly Touched<{ subject: string }>[],
@@ -101,7 +106,7 @@ export async function affectedByListItems(
   return look(sql, BY_MEMBER, itemsOf(touched), room?.each ?? null)
 }
 
-/** The same of list items, in parts. */
+/** What `affectedByListItems` finds, in parts. */
 export async function* affectedByListItemsInParts(
   sql: Sql,
   touched: readonly Touched<{ subject: string }>[],
@@ -111,7 +116,7 @@ export async function* affectedByListItemsInParts(
     yield* gatedRepliesOf(sql, { creator: member, time }, atOnce)
 }
 
-/** Values of `BY_MEMBER` and `MEMBERS`, as those of follows. */
+/** Parameters of `BY_MEMBER` and `MEMBERS`: as those of follows (`followsOf`), with one account. */
 function itemsOf(touched: readonly Touched<{ subject: string }>[]): unknown[] {
   const made = touched.flatMap(({ uri, entry }) =>
     entry ? [{ uri, member: entry.record.subject, since: keyTime(entry) }] : [],
@@ -124,7 +129,7 @@ function itemsOf(touched: readonly Touched<{ subject: string }>[]): unknown[] {
   ]
 }
 
-/** One account's replies since then that a gate has judged (one of `owner`, if there is one), in parts of which at most so many are looked at. */
+/** The replies of `creator` that a gate has judged and that were written at `time` or later; with `owner`, only those in threads of that account. Each query looks at `atOnce` replies. */
 async function* gatedRepliesOf(
   sql: Sql,
   { creator, owner, time }: { creator: string; owner?: string; time: string },
@@ -145,16 +150,17 @@ async function collect(asked: (Promise<Affected> | false)[]): Promise<Affected> 
   return { uris: found.flatMap(({ uris }) => uris), beyond: found.flatMap(({ beyond }) => beyond) }
 }
 
-/** A gate has the record key of its post. */
+/** The URI of the post that a gate belongs to: a gate has the account and the record key of its post. */
 function gatedPost({ uri }: Touched): string {
   return `at://${didOfUri(uri)}/app.bsky.feed.post/${uri.slice(uri.lastIndexOf('/') + 1)}`
 }
 
+/** When the gate began to hold, or when it was deleted. */
 function gateTime({ entry, rev }: Touched): string {
   return entry ? writtenAt(entry, claimOfDate(entry.createdAt)) : rev
 }
 
-/** Paths, and when these end what stood there before: all but those of whose path nothing was known. */
+/** Paths on which an earlier version may end, and the time at which it ends. Without the first versions of paths of which the index knew nothing before. */
 function ending(touched: readonly Touched[]): [uris: string[], times: string[]] {
   const all = touched.filter(({ entry, first }) => !(entry && first))
   return [all.map(({ uri }) => uri), all.map(({ entry, rev }) => (entry ? keyTime(entry) : rev))]
@@ -164,10 +170,13 @@ function keyTime(entry: Entry): string {
   return writtenAt(entry, claimOfKey(entry.uri, entry.createdAt))
 }
 
-/** With another column: the URI alone stands in the index of answers too, which PostgreSQL before 17 reads from end to end where it believes it to be small. */
+/**
+ * Selects `creator` although nobody reads it. The index `post_replyparent_idx` includes the URI, so it would suffice for a statement that asks for the URI alone: PostgreSQL before 17 reads that
+ * index from end to end where it believes it to be small. It has no `creator`.
+ */
 const POSTS: Statement = { name: 'affected-posts', text: `select uri, creator from post where uri = any($1::text[])` }
 
-/** Of several versions of one thing in a batch the first: what was written after a later one was written after that. */
+/** Of several versions of one gate in a batch only the earliest time: posts written after a later version were also written after the first. */
 const GATES = `(
       select min(uri) as uri, min(time) as time, post from unnest($1::text[], $2::text[], $3::text[]) as version (uri, time, post) group by post
     )`
@@ -191,8 +200,8 @@ const QUOTES_AFTER: Statement = {
 }
 
 /**
- * What is remembered of the records that end or are written anew, as far as that may end it: `follow <follower> <followed>`, `listitem <list> <member>`. Of several ends of one record the first. What
- * had ended before stays as it was, of however many accounts.
+ * The accounts that earlier versions of these records named, taken from the keys of remembered facts (`follow <follower> <followed>`, `listitem <list> <member>`). Only facts that were in force at
+ * the time when the version ended: a fact that had ended before that does not change. Of several ends of one record in a batch the earliest counts.
  */
 const remembered = (uris: string, times: string): string => `
         select gone.uri, gone.time, split_part(past.key, ' ', 2) as a, split_part(past.key, ' ', 3) as b
@@ -205,7 +214,7 @@ interface Pair {
   time: string
 }
 
-/** Each pair once, with its first time: 8,000 follows of one pair, each of another key, times 10,000 replies were eighty million rows. So with list items. */
+/** Each pair of accounts once, with its earliest time. Without grouping, 8,000 follows of one pair (each with another record key) times 10,000 replies gave eighty million rows. List items likewise. */
 const EACH_PAIR = `
       select a, b, min(time) as time, min(uri) as uri from (
         select * from unnest($1::text[], $2::text[], $3::text[], $4::text[]) as follow (uri, time, a, b)
@@ -240,7 +249,7 @@ const EACH_MEMBER = `
 
 const MEMBERS: Statement = { name: 'affected-members', text: `select member, time from (${EACH_MEMBER}) item` }
 
-/** One that is put on a list now has no replies since then, however many before: so by time, in the order of the index over both. */
+/** An account that is put on a list now may have many replies from before, and has none since. So replies are read by time, in the order of the index over account and time. */
 const BY_MEMBER: Statement = {
   name: 'affected-by-member',
   text: `
@@ -253,7 +262,10 @@ const BY_MEMBER: Statement = {
     ) reply`,
 }
 
-/** In the order of the index (0014), one after the other: all of them at once would be all that there are, to be sorted, where the planner believes these to be a few. */
+/**
+ * Reads replies one by one in the order of the index (migration 0014), by recursion. A single query with ORDER BY and LIMIT would read and sort all of the account's replies when the planner expects
+ * few of them.
+ */
 const GATED_SINCE: Statement = {
   name: 'gated-since',
   text: `

@@ -1,33 +1,36 @@
 /**
- * Facts about posts, as they were at a given time: what judging asks for, once it is loaded (`load-facts.ts`).
+ * The facts that judging needs, as they were at a given time, held in memory after `load-facts.ts` has loaded them.
  *
- * Facts that are no longer true have the span in which they held. So a late post is judged as it would have been in time.
+ * A fact that is no longer true has the span of time in which it held. So a post that arrives late is judged as it would have been judged on time.
  */
 import { followKey, listItemKey, postGateKey, threadGateKey, type PostGate, type ThreadGate } from './gates.ts'
 import { isReplyRootInvalid, type Facts, type Judged, type ThreadPost } from './judge.ts'
 
-/** Something that was true from `since` until before `until` (TIDs); without `until` it still is. */
+/** A fact that held from `since` until before `until` (TIDs). Without `until` it still holds. */
 export interface Span<T> {
   since: string
   until?: string
   fact: T
 }
 
+/** The place in a thread that an ended version of a post had. */
 export interface PastPost {
   root: string | null
   parent: string | null
 }
 
+/** How many ended versions above each other are judged. Beyond that a reply counts as invalid. */
 export const PAST_LEVELS_MAX = 50
 
 export class LoadedFacts implements Facts {
   readonly #posts = new Map<string, ThreadPost>()
   readonly #spans = new Map<string, Span<unknown>[]>()
-  /** By the URI of a living post, by URI and beginning of a past version. */
+  /** Mentioned accounts. Key: the URI for the post that lives now; `<uri> <since>` for an ended version. */
   readonly #mentions = new Map<string, Set<string>>()
+  /** Posts of the batch that have no verdict yet, and the function that judges one of them. */
   #unjudged = new Set<string>()
   #judge: (uri: string) => void = () => {}
-  /** Keys and times whose ended spans are loaded. */
+  /** `<at> <key>` of each question whose ended span is loaded. */
   readonly #asked = new Set<string>()
 
   addPost(post: ThreadPost): void {
@@ -38,13 +41,13 @@ export class LoadedFacts implements Facts {
     return this.#posts.has(uri) || this.#unjudged.has(uri)
   }
 
-  /** Posts of the batch itself: `judge` is called when one of them is asked for that was not added yet, and adds it. */
+  /** Names the posts of the batch itself. When one of them is asked for before it was added, `judge` is called, and must add it. */
   expect(uris: Iterable<string>, judge: (uri: string) => void): void {
     this.#unjudged = new Set(uris)
     this.#judge = judge
   }
 
-  /** True the first time. What is known of a key at one time says nothing of it at another. */
+  /** Whether this is the first question for this key at this time. Another time is another question: a different span may hold then. */
   ask(key: string, at: string): boolean {
     const before = this.#asked.size
     return this.#asked.add(`${at} ${key}`).size > before
@@ -61,8 +64,8 @@ export class LoadedFacts implements Facts {
   }
 
   /**
-   * The post as it was at that time: an ended version that was still to end, else the one that lives. A post counts from its beginning on: it cannot have
-   * been answered before it was written, whatever the clocks say.
+   * The post as it was at time `at`: an ended version that had not ended by then, else the version that lives now. A version counts even when its own time is later than `at`: nobody can answer
+   * a post before it is written, so the clocks disagree.
    */
   postAt(uri: string, at: string, level = 0): ThreadPost | undefined {
     const past = this.#pastPost(uri, at)
@@ -75,13 +78,13 @@ export class LoadedFacts implements Facts {
     return this.#posts.get(uri)
   }
 
-  /** Of the versions that were still to end: the last that had begun, or else the first. */
+  /** Among ended versions that had not ended by `at`: the latest that had begun by then; if none had begun, the earliest. */
   #pastPost(uri: string, at: string): Span<PastPost> | undefined {
     const open = (this.#spans.get(uri) ?? []).filter(({ until }) => until! > at).sort(bySince)
     return (open.findLast(({ since }) => since <= at) ?? open[0]) as Span<PastPost> | undefined
   }
 
-  /** As it was judged in its own time. A circle of deleted posts is valid nowhere, so it ends at some level. */
+  /** The verdict on the ended version at its own time. Deleted posts that answer each other in a circle are valid nowhere, so the recursion stops at some level. */
   #wasInvalid({ since, fact: { root, parent } }: Span<PastPost>, level: number): boolean {
     if (root === null || parent === null) return false
     if (level > PAST_LEVELS_MAX) return true
@@ -101,12 +104,12 @@ export class LoadedFacts implements Facts {
     return this.#mentions.get(since === undefined ? postUri : `${postUri} ${since}`) ?? NOBODY
   }
 
-  /** When the version began that counted then, if it is one that has ended. */
+  /** The beginning (TID) of the version that counted at that time, if that version has ended. */
   pastVersion(postUri: string, at: string): string | undefined {
     return this.#pastPost(postUri, at)?.since
   }
 
-  /** @param since for a version that has ended; of one it suffices to add whom somebody asks for */
+  /** @param since the beginning of a version that has ended. For such a version it is enough to add the accounts that are asked for. */
   addMentions(postUri: string, mentions: readonly string[], since?: string): void {
     const version = since === undefined ? postUri : `${postUri} ${since}`
     this.#mentions.set(version, new Set([...(this.#mentions.get(version) ?? []), ...mentions]))
@@ -120,7 +123,7 @@ export class LoadedFacts implements Facts {
     return this.#at(listItemKey(list, member), at) !== undefined
   }
 
-  /** The fact in force: an ended one whose span holds the time goes before one that still is, whose beginning may be claimed too early. */
+  /** The fact in force at that time. An ended fact whose span contains the time precedes a fact that still holds: the record of the latter may claim a beginning that is too early. */
   #at<T>(key: string, at: string): Span<T> | undefined {
     let best: Span<unknown> | undefined
     for (const span of this.#spans.get(key) ?? []) {

@@ -1,7 +1,7 @@
-/** What a thread gate and a post gate say, read from their records. Pure. */
+/** Reads thread gates and post gates from their records, and makes the keys of facts. Pure. */
 
 export interface ThreadGate {
-  /** Who may reply; null: everybody. Each entry is one rule, any of them suffices. */
+  /** Who may reply. Null: everybody. Otherwise an author may reply when at least one of these rules admits them. */
   allow: GateRule[] | null
   hiddenReplies: string[]
 }
@@ -9,7 +9,7 @@ export interface ThreadGate {
 export type GateRule = { rule: 'mentioned' | 'follower' | 'following' } | { rule: 'list'; list: string }
 
 export interface PostGate {
-  /** Nobody else may quote. */
+  /** Only the author of the post may quote it. */
   closed: boolean
 }
 
@@ -25,7 +25,7 @@ export function readThreadGate(record: {
   }
 }
 
-/** A rule of a kind that we do not know allows nobody. */
+/** A rule of an unknown kind admits nobody. */
 function readRule({ $type, list }: { $type?: string; list?: string }): GateRule[] {
   switch ($type) {
     case `${THREADGATE}#mentionRule`:
@@ -45,7 +45,7 @@ export function readPostGate(record: { embeddingRules?: { $type?: string }[] }):
   return { closed: (record.embeddingRules ?? []).some((rule) => rule.$type === 'app.bsky.feed.postgate#disableRule') }
 }
 
-/** `at://did/app.bsky.feed.post/key` → the key under which facts about its gate are remembered. */
+/** Keys of facts in `past_fact`. A gate's key has the URI of its post (`at://did/app.bsky.feed.post/key`). */
 export const threadGateKey = (postUri: string): string => `threadgate ${postUri}`
 export const postGateKey = (postUri: string): string => `postgate ${postUri}`
 export const followKey = (follower: string, followed: string): string => `follow ${follower} ${followed}`

@@ -1,4 +1,4 @@
-/** The rules for replies and quotes, each by itself. */
+/** Tests each rule for replies and quotes alone. */
 import { describe, expect, test } from 'vitest'
 import { readPostGate, readThreadGate } from './gates.ts'
 import { isReplyRootInvalid, judge, type Facts, type Judged, type ThreadPost } from './judge.ts'

@@ -1,6 +1,6 @@
 /**
- * Loads what judging a batch of posts needs, in a handful of statements over the whole batch: living rows, and from `past_fact` what was true and is
- * no more (a deleted parent, an earlier gate, an ended follow).
+ * Loads the facts that judging a batch of posts needs, in a handful of statements over the whole batch. Facts that still hold come from the rows of posts, gates, follows and list items. Facts that
+ * no longer hold (a deleted parent, an earlier gate, an ended follow) come from `past_fact`.
  */
 import { didOfUri } from '@sluice/events/stream-event.ts'
 import { keyed, oneOfKey } from '../by-key.ts'
@@ -12,7 +12,7 @@ import { loadPastGates, loadPastMentions, loadPastPosts, loadPastRelations } fro
 import type { KeyAt, MentionAt, PostAt } from './load-past.ts'
 import { claimOfDate, claimOfKey, writtenAt } from './when.ts'
 
-/** Loads the facts for these posts. Those of the batch itself must be added before. */
+/** Loads the facts for these posts. The caller must have named the batch's own posts to `facts` before (`LoadedFacts.expect`). */
 export async function loadFacts(sql: Sql, posts: readonly Judged[], facts: LoadedFacts): Promise<void> {
   const roots = posts.flatMap(({ root, at }) => (root === null ? [] : [{ uri: root, at }]))
   const quoted = posts.flatMap(({ did, quotes, at }) =>
@@ -22,7 +22,7 @@ export async function loadFacts(sql: Sql, posts: readonly Judged[], facts: Loade
   await loadRelations(sql, posts, facts)
 }
 
-/** The posts above, up to `levels` further up. */
+/** Loads the ancestors of these posts: the parent, its parent, and so on, `levels` of them. */
 export async function loadAncestors(
   sql: Sql,
   posts: readonly Judged[],
@@ -44,8 +44,8 @@ function parentsOf(posts: readonly Judged[]): PostAt[] {
 }
 
 async function loadParents(sql: Sql, parents: readonly PostAt[], facts: LoadedFacts): Promise<void> {
-  // Past parents are judged by their own parents, at their own time: further rounds only where a deleted or edited post stands above another. One round
-  // for each level that judging looks at: a version that was not asked for would be taken for one that never was.
+  // An ended version of a parent is judged by its own parent, at its own time. So there are further rounds only where deleted or edited posts are above each other.
+  // There is a round for each level that judging looks at: judging would take a version that was not loaded for one that never existed.
   for (let level = 0, asked = parents; asked.length > 0 && level <= PAST_LEVELS_MAX + 1; level++) {
     const unknown = distinct(asked.map(({ uri }) => uri)).filter((uri) => !facts.hasPost(uri))
     const [living, past] = await Promise.all([
@@ -73,7 +73,7 @@ const PARENTS: Statement = {
     from post where uri = any($1::text[])`,
 }
 
-/** The thread gates of these roots and the post gates of these quoted posts, as they were at the time. */
+/** Loads the thread gates of these roots and the post gates of these quoted posts, those in force now and those that were in force at each time. */
 export async function loadGates(
   sql: Sql,
   roots: readonly PostAt[],
@@ -101,7 +101,7 @@ interface GateRow extends DatedRow {
   json: string
 }
 
-/** How a record row tells when it was written; one that another indexer wrote does not. */
+/** The columns of `record` that tell when a record was written. A row that another indexer wrote has no rev. */
 const DATED = `coalesce(record.rev, '') as rev, record.rev is not null and record."fromExport" is not true as live`
 
 function gateSpan<T>({ json, ...dated }: GateRow, read: (record: object) => T): Span<T> {
@@ -123,7 +123,7 @@ const POST_GATES: Statement = {
     where gate."postUri" = any($1::text[])`,
 }
 
-/** Mentions, follows and list items, as far as the gates of these posts ask for them. */
+/** Loads mentions, follows and list items, but only those that a rule of a gate of these posts refers to. */
 async function loadRelations(sql: Sql, posts: readonly Judged[], facts: LoadedFacts): Promise<void> {
   const mentions: MentionAt[] = []
   const follows = new Relations()
@@ -145,7 +145,7 @@ async function loadRelations(sql: Sql, posts: readonly Judged[], facts: LoadedFa
   ])
 }
 
-/** Pairs that are asked for, each with its key, and at what times. */
+/** Relations to load: the two accounts (or list and account) by fact key, and the times at which the relation matters. */
 class Relations {
   readonly pairs = new Map<string, [string, string]>()
   readonly asked: KeyAt[] = []
@@ -187,8 +187,8 @@ async function loadPairs(
 }
 
 /**
- * The record that has the row, and those that say the same and wait: one of these may have been made earlier, and any of them holds. Of them so many, since anybody can follow
- * somebody any number of times; that is no order, so beyond it which of them count is not told.
+ * The record that holds the row, and its duplicates in `duplicate_record` (a second follow of the same account, for example). A duplicate may be older than the holder, and the relation exists while
+ * any of them does. At most WAITING_MAX duplicates are read, since anybody can make any number of them. The LIMIT has no order, so with more duplicates it is undefined which of them are read.
  */
 const withWaiting = (holder: string): string => `(
       select ${holder}.uri, ${holder}."createdAt"
@@ -226,7 +226,7 @@ export interface Facetted {
   facets?: { features: { $type?: string; did?: string }[] }[]
 }
 
-/** Whom a post mentions, in order. */
+/** The accounts that a post mentions, in the order of the text's facets. */
 export function mentionsOf({ facets = [] }: Facetted): string[] {
   return facets
     .flatMap(({ features }) => features)

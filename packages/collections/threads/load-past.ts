@@ -1,6 +1,8 @@
 /**
- * Loads from `past_fact` what was true at a given time and is no more. Of each key the one span that can count then, and never all: whoever edits
- * a post leaves a span with each edit, thousands when that is meant to do harm, and each may hold ten thousand mentions.
+ * Loads from `past_fact` the facts that were true at a given time and no longer are.
+ *
+ * For each key and time only the one span that can count is read, never all spans of the key. Each edit of a post leaves a span. An attacker can edit thousands of times, and each version may have ten
+ * thousand mentions.
  */
 import { didOfUri, rkeyOfUri } from '@sluice/events/stream-event.ts'
 import { keyed } from '../by-key.ts'
@@ -8,16 +10,18 @@ import { CLAIMED_FROM, type Sql, type Statement } from '../define.ts'
 import type { LoadedFacts, PastPost, Span } from './facts.ts'
 import { postGateKey, threadGateKey } from './gates.ts'
 
+/** A question: the post as it was at this time. */
 export interface PostAt {
   uri: string
   at: string
 }
 
-/** Whether the post mentioned that account then. */
+/** A question: whether the post mentioned account `did` at this time. */
 export interface MentionAt extends PostAt {
   did: string
 }
 
+/** A question: the fact with this key at this time. */
 export interface KeyAt {
   key: string
   at: string
@@ -27,7 +31,7 @@ interface PastRow<T> extends Required<Span<T>> {
   key: string
 }
 
-/** Adds the version that counted at each of these times, without its mentions; resolves to those that were not asked for before. */
+/** Adds the ended version of each post that counted at that time, without its mentions. Resolves to the versions of the questions that were not asked before. */
 export async function loadPastPosts(
   sql: Sql,
   posts: readonly PostAt[],
@@ -41,7 +45,7 @@ export async function loadPastPosts(
   )
 }
 
-/** Adds the gate in force at each of these times, where it is one that has ended. */
+/** Adds the ended version of each gate that was in force at that time. */
 export async function loadPastGates(
   sql: Sql,
   roots: readonly PostAt[],
@@ -55,12 +59,12 @@ export async function loadPastGates(
   await load(sql, PAST_GATES, asked, facts)
 }
 
-/** A gate has the account and the record key of its post. */
+/** The gate's URI: a gate has the account and the record key of its post. */
 function gateOf(postUri: string, kind: string): string {
   return `at://${didOfUri(postUri)}/app.bsky.feed.${kind}/${rkeyOfUri(postUri)}`
 }
 
-/** Adds the follow or the list item in force at each of these times, where it is one that has ended. */
+/** Adds each ended follow or list item that was in force at that time. */
 export async function loadPastRelations(sql: Sql, relations: readonly KeyAt[], facts: LoadedFacts): Promise<void> {
   await load(
     sql,
@@ -70,7 +74,7 @@ export async function loadPastRelations(sql: Sql, relations: readonly KeyAt[], f
   )
 }
 
-/** Adds which of these mentions were in versions that have ended. The versions themselves must be loaded. */
+/** Adds those of the asked mentions that are in ended versions. The versions must be loaded before (`loadPastPosts`). */
 export async function loadPastMentions(sql: Sql, asked: readonly MentionAt[], facts: LoadedFacts): Promise<void> {
   const versions = asked.flatMap(({ uri, did, at }) => {
     const since = facts.pastVersion(uri, at)
@@ -103,8 +107,8 @@ async function load<T>(
 }
 
 /**
- * What is asked for: key, its record, time. Not after the last end of the key, which is looked up once for all times: what lives has been edited before
- * most of its replies are written, and each of them would read all that has ended. OFFSET 0 keeps the planner from asking the other way round.
+ * The questions: key, URI of the record, time. A question whose time is after the last end of the key's spans is dropped, since no span can contain that time. The last end is looked up once per key.
+ * Most replies are written after the last edit of the post above them; without this, each such reply would read all ended versions of that post. OFFSET 0 keeps the planner from reordering the joins.
  */
 const ASKED = `(
       select of_key.uri, of_key.key, asked.at
@@ -118,8 +122,8 @@ const ASKED = `(
     ) asked`
 
 /**
- * The last version that had begun and was still to end, read backwards from the time. A gap ends all that began before it (`cut-facts.ts`), so there is nothing
- * to be found beyond one. Written so that the index on `key` cannot match: all gaps share that key.
+ * The latest span that contains the time, found by reading backwards from the time. The read stops at a gap (a row with the key `gap`, where the path was emptied): every span that began before a gap ends at it
+ * (`cut-facts.ts`), so none of these can contain the time. `past.key || ''` is written so that the index on `key` cannot be used: all gaps of all paths share one key.
  */
 const BEGUN = `
         select since, until, fact from (
@@ -129,7 +133,7 @@ const BEGUN = `
           order by since desc limit 1
         ) last where key <> 'gap'`
 
-/** Else the first that was still to begin. Mentions stay where they are: 360 KB of them in one version. */
+/** The span that contains the time, else the first span that begins after it. Mentions are not read: one version may have 360 KB of them. */
 const PAST_POSTS: Statement = {
   name: 'past-posts',
   text: `
@@ -156,10 +160,10 @@ const PAST_GATES: Statement = {
     ) held`,
 }
 
-/** From when on a follow or a list item held, as far as is known. Written so that the primary key cannot match: it begins with the record. */
+/** The beginning of a follow or a list item, as far as it is known. An expression, so that the primary key (which begins with the record's URI) cannot be used. */
 const BEGAN = `coalesce(past.fact ->> '${CLAIMED_FROM}', past.since)`
 
-/** Of several records that say the same any may be in force. */
+/** Several records may state the same relation; any one that was in force at the time counts. */
 const PAST_RELATIONS: Statement = {
   name: 'past-relations',
   text: `

@@ -1,5 +1,8 @@
 /**
- * Posts that were judged while others wrote what they are judged by: two transactions that run at once do not see each other. In the natural order, and with a single consumer, there are none.
+ * Finds posts that were judged while another transaction wrote a record that the verdict depends on.
+ *
+ * Two transactions that run at the same time do not see each other. Example: one inserts a reply, the other inserts the thread gate. The reply is judged without the gate, and the gate's transaction does
+ * not find the reply. After their commits, each looks for what it could not see; the one that looks last finds the other's record. With a single consumer nothing is found.
  */
 import { keyed, oneOfKey } from '../by-key.ts'
 import type { Affected, Sql, Statement, Touched, Unseen } from '../define.ts'
@@ -8,7 +11,7 @@ import { listItemKey } from './gates.ts'
 import { loadGates } from './load-facts.ts'
 import type { Found } from './room.ts'
 
-/** Which of these, of what others wrote since then. */
+/** Of the touched posts, those whose verdict may depend on rows that our transaction did not see (`unseen`). */
 export async function overtaken(
   sql: Sql,
   touched: readonly Touched[],
@@ -24,8 +27,8 @@ export async function overtaken(
 }
 
 /**
- * Those that may have been judged without seeing what others wrote at the same moment, who did not see them: what is new or changed; and what a gate judged for the first time, since
- * whoever makes a follow or ends it finds it by that alone.
+ * The touched posts that another transaction may have missed, as ours may have missed its records. These are all posts but those that were derived again without a change. Of the latter, a reply counts
+ * if our transaction wrote its row of `gated_reply`: another transaction that makes or ends a follow finds gated replies by that row alone.
  */
 async function judgedBeside(
   sql: Sql,
@@ -41,8 +44,8 @@ async function judgedBeside(
 }
 
 /**
- * Posts of the batch whose author another transaction put on a list that their gate names, or took off it. The gate may name anybody's list. Item by item: who is
- * on ten thousand lists would have them all read for each reply.
+ * Finds the posts of the batch whose author another transaction added to a list that the post's gate names, or removed from it. The list may be of any account. Each pair of list and member is looked up
+ * by itself: by member alone, an account on ten thousand lists would have all of them read for each reply.
  */
 async function overtakenOnLists(sql: Sql, uris: readonly string[], since: string | null): Promise<Found[]> {
   const gated = await sql.query<GatedReply>(GATED, [uris])
@@ -72,28 +75,31 @@ interface GatedReply {
 }
 
 /**
- * Whether a row may have been written since that moment: an xid is young when its age is low; frozen rows are the oldest of all. Moments are xid8, whose text an xid
- * refuses after the server's first 2^32 transactions.
+ * SQL condition: the row may have been written since the moment `$2` (an xid8 as text, or null: always true). A younger xid has a lower age, and frozen rows have the highest age. The cast goes through xid8: the
+ * text of an xid8 is no valid xid after the server's first 2^32 transactions.
  */
 const since = (row: string): string => `($2::text is null or age(${row}.xmin) <= age($2::text::xid8::xid))`
 
-/** Whether one that says the same and waits for it may have been written since that moment. */
+/** SQL condition: a duplicate of the record `holder` (in `duplicate_record`) may have been written since the moment `$2`. */
 const isWaitingSince = (holder: string): string =>
   `(select true from duplicate_record waiting where waiting."duplicateOf" = ${holder}.uri and ${since('waiting')} limit 1)`
 
-/** So many ancestors of as many posts are looked at, those that two share counted twice: more than one line of gone ones for each, as long as judging follows it. */
+/**
+ * The limit of rows (post, ancestor) that are looked at for `count(*)` posts. An ancestor that two posts share counts twice. For each post there is room for more than one chain of deleted ancestors of the length that
+ * judging follows.
+ */
 const ABOVE_MAX = `1000 + ${PAST_LEVELS_MAX + 10} * count(*)`
 
 /**
- * Posts of the batch of whose ancestors, gates or follows another transaction wrote or ended one that the batch may not have seen. What many of them share
- * (a parent, a gate, an owner) is looked at once for all, since there is a past fact for each of its edits: so the recursion takes its posts together at
- * each level, which PostgreSQL allows one query further in. What comes of a level is a row for each post and what is above it: that is what the limit counts, and UNION holds
- * in memory all rows that there have been. Whom the root mentions counts where a gate judges, however far above it is.
+ * Posts of the batch ($1) for which another transaction wrote or ended an ancestor, a gate or a follow that the batch may not have seen.
  *
- * Of each post the root is asked for as well: without it the index of answers tells all that is wanted, and is read from end to end where the planner believes it to be small.
- *
- * What is gone is no level: what changes above it is not passed on by it. Anybody can put any number of these above a reply: where that is more than is looked at, all are judged again, for which
- * the one version of each that counts at the time is read.
+ * - Posts share parents, gates and owners, and a shared record has a past fact for each of its edits. So each is looked at once for all posts: the recursion groups its posts by parent at each level.
+ *   PostgreSQL allows the aggregate only in a subquery of the recursive term.
+ * - Each level produces a row for each pair of post and ancestor. The limit (ABOVE_MAX) counts these rows, since UNION keeps all of them in memory.
+ * - For gated replies the root is an ancestor at any depth: the gate may admit the accounts that the root mentions. Depth 5 ends the recursion there.
+ * - `"replyRoot"` is selected although nobody reads it: `post_replyparent_idx` would otherwise suffice, and is read from end to end where the planner believes it to be small.
+ * - A deleted or edited version (`past_fact`) does not count as a level: it is never derived again, so a change above it reaches the reply directly. Anybody can put any number of these above a
+ *   reply. When the limit is reached, all posts of the batch are judged again; judging reads only the one version of each ancestor that counts at the time.
  */
 const OVERTAKEN: Statement = {
   name: 'affected-overtaken',
@@ -151,6 +157,7 @@ const OVERTAKEN: Statement = {
     where ${since('follow')} or ${isWaitingSince('follow')}`,
 }
 
+/** Replies whose row in `gated_reply` our own transaction wrote. */
 const GATED_NOW: Statement = {
   name: 'affected-gated-now',
   text: `select uri from gated_reply where uri = any($1::text[]) and xmin = $2::xid8::xid`,
@@ -164,7 +171,7 @@ const GATED: Statement = {
     where gated.uri = any($1::text[]) and post."replyRoot" is not null`,
 }
 
-/** What many replies share is looked at once, since there is a past fact for each time that somebody was taken off a list. */
+/** Each pair of list and member is looked at once for all replies: there is a past fact for each time that the member was taken off the list. */
 const OVERTAKEN_ON_LISTS: Statement = {
   name: 'affected-overtaken-on-lists',
   text: `

@@ -1,4 +1,4 @@
-/** Posts in their threads: fills in what depends on other posts, and finds who hears of a reply. */
+/** Derives the columns and notifications of posts that depend on other records: the parent, gates, follows, lists. */
 import { didOfUri } from '@sluice/events/stream-event.ts'
 import type { Post } from '../app.bsky.feed/post.ts'
 import { quoted } from '../app.bsky.feed/post-embeds.ts'
@@ -8,12 +8,12 @@ import { loadAncestors, loadFacts, mentionsOf } from './load-facts.ts'
 import { judge, type Judged, type Verdict } from './judge.ts'
 import { claimOfKey, writtenAt } from './when.ts'
 
-/** Authors up to this many levels above a reply hear of it; the official AppView's number. */
+/** Authors of the posts up to this many levels above a reply are notified of it. The official AppView's number. */
 const REPLY_NOTIFICATION_LEVELS = 4
 
 /**
- * Sets the derived columns of posts, and resolves to who hears of each. As in the official AppView the two columns of a reply are set together,
- * and only when one of them is true.
+ * Sets the derived columns of posts, and resolves to the notifications of each post by URI. As in the official AppView, `invalidReplyRoot` and `violatesThreadGate` are set together, and only when
+ * one of them is true.
  */
 export async function derivePosts(sql: Sql, written: readonly Written<Post>[]): Promise<Map<string, Notification[]>> {
   const facts = new LoadedFacts()
@@ -40,8 +40,11 @@ export async function derivePosts(sql: Sql, written: readonly Written<Post>[]): 
 }
 
 /**
- * Posts of which `derivePosts` may make something. There is a verdict on replies and quotes alone (`judge.ts`); a post that has a gate is marked; and of a post hear those whom it mentions, the author of what
- * it quotes, and authors above a reply. About half of a network's posts are nothing of that. A record may write a name of its JSON with escapes, so whichever has any is looked at. Not by EXISTS: all quotes and all gates would be read for each page, to be hashed.
+ * Posts for which `derivePosts` may set a column or make a notification: replies and quotes (only these have verdicts, `judge.ts`), posts with a gate (they are marked), and posts with mentions. About
+ * half of a network's posts are none of these.
+ *
+ * A record's JSON may write `#mention` with `\u` escapes, so every record with such an escape is selected too. The subqueries use LIMIT 1 and not EXISTS: for EXISTS, PostgreSQL would read and hash all
+ * quotes and all gates for each page.
  */
 export const DERIVABLE_POSTS: Statement = {
   name: 'derivable-posts',
@@ -57,13 +60,13 @@ export const DERIVABLE_POSTS: Statement = {
     ) order by uri`,
 }
 
-/** A reply is found by what it answers. With a column that the index of answers lacks: PostgreSQL before 17 reads that from end to end where it believes it to be small. */
+/** A reply is found through its parent. Selects `creator`, which nobody reads, for the reason given at `POSTS` (`affected.ts`): `post_replyparent_idx` lacks that column. */
 export const ABOVE_POSTS: Statement = {
   name: 'above-posts',
   text: `select uri, "replyParent" as above, creator from post where uri = any($1::text[])`,
 }
 
-/** @param remembered when it was written, where that is known */
+/** @param remembered the time by which the post was judged before (`gated_reply`); undefined: take the time from the record */
 export function judgedOf(
   { uri, did, rev, live, record, createdAt }: Entry<Post>,
   remembered: string | undefined,
@@ -78,13 +81,13 @@ export function judgedOf(
   }
 }
 
-/** Facts about everything that is not in the batch itself. */
+/** Loads the facts about records that are not in the batch itself. */
 async function loadOutside(sql: Sql, judged: ReadonlyMap<string, Judged>, facts: LoadedFacts): Promise<void> {
   const posts = [...judged.values()].filter((p) => p.parent !== null || p.quotes !== null)
   if (posts.length > 0) await loadFacts(sql, posts, facts)
 }
 
-/** Judges parents of the batch before their children; a circle of replies is judged from where it is entered. */
+/** Judges each post of the batch after its parent, if the batch has the parent too. Replies in a circle are judged from the reply at which the circle is entered. */
 function judgeAll(judged: ReadonlyMap<string, Judged>, facts: LoadedFacts, verdicts: Map<string, Verdict>): void {
   const begun = new Set<string>()
   const judgeWithParents = (uri: string): void => {
@@ -104,7 +107,7 @@ function judgeAll(judged: ReadonlyMap<string, Judged>, facts: LoadedFacts, verdi
   for (const uri of judged.keys()) judgeWithParents(uri)
 }
 
-/** `hasThreadGate` and `hasPostGate`. The gates are of the post's own account, so nobody else can be making them at the same moment. */
+/** Sets `hasThreadGate` and `hasPostGate`. A gate belongs to the post's own account, which this batch owns, so no other transaction can write the gate at the same moment. */
 async function markGated(sql: Sql, written: readonly Written<Post>[]): Promise<void> {
   const rows = await sql.query<{ uri: string; thread: boolean; post: boolean }>(GATED, [
     written.map(({ entry }) => entry.uri),
@@ -130,13 +133,14 @@ const GATED: Statement = {
     ) gated group by uri`,
 }
 
+/** Whether a thread gate with rules judged this reply. */
 function isGated(post: Judged, facts: LoadedFacts): boolean {
   return post.root !== null && didOfUri(post.root) !== post.did && !!facts.threadGate(post.root, post.at)?.allow
 }
 
 /**
- * Replies whose verdict hangs on follows and lists, so that those which arrive late find them. With the time by which they were first judged: were it taken
- * from the record's key again, whoever makes up an early key would get past the gate with the next follow.
+ * Writes gated replies to `gated_reply`, so that follows and list items which arrive late find them. Keeps the time by which each reply was first judged, and never replaces it. Otherwise
+ * the next follow would have the reply judged again by the time that its record key claims, and an author who makes up an early key would get past the gate.
  */
 async function rememberGated(sql: Sql, gated: readonly Judged[]): Promise<void> {
   await sql.query(REMEMBER_GATED, [
@@ -154,6 +158,7 @@ const REMEMBER_GATED: Statement = {
     on conflict (uri) do nothing`,
 }
 
+/** The times by which these posts were judged before, by URI. Only for records from exports: a live commit's rev tells the time itself. */
 async function rememberedTimes(sql: Sql, written: readonly Written<Post>[]): Promise<Map<string, string>> {
   const uris = written.flatMap(({ entry }) => (entry.live ? [] : [entry.uri]))
   if (uris.length === 0) return new Map()
@@ -167,8 +172,8 @@ const REMEMBERED_TIMES: Statement = {
 }
 
 /**
- * Who hears of these posts: those mentioned, the author of a quoted post, and authors up the thread; each once, for the first of these reasons. Nobody hears of
- * a reply that the thread's gate forbids, and above a reply that the thread's owner has hidden nobody does.
+ * The notifications of these posts. Notified are the accounts that a post mentions, the author of the post that it quotes, and the authors of the posts above it; each account once, for the first of these
+ * reasons. When the thread's gate forbids a reply, no author above it is notified. When the thread's owner has hidden a reply, the authors above the hidden reply are not notified.
  */
 async function notifyOfPosts(
   sql: Sql,
@@ -208,7 +213,7 @@ function notificationsOf({ entry, rows }: Written<Post>, post: Judged, facts: Lo
   return notifications
 }
 
-/** What stays of a post that is gone or was changed, for replies that arrive late: its place in the thread and whom it mentioned, each once. No text. */
+/** What is remembered of a post version that ended, for replies that arrive late: its place in the thread, and each account that it mentioned once. Never the text. */
 export function factOfPost({ uri, rev, live, record, createdAt }: Entry<Post>): Fact {
   return {
     key: uri,
@@ -217,7 +222,7 @@ export function factOfPost({ uri, rev, live, record, createdAt }: Entry<Post>): 
   }
 }
 
-/** Its place in a thread, as it is remembered. */
+/** The place of a post in its thread, in the form in which it is remembered. */
 export function placeOf({ reply }: Post): PastPost {
   return { root: reply?.root.uri ?? null, parent: reply?.parent.uri ?? null }
 }

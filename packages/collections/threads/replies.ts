@@ -1,4 +1,4 @@
-/** Which replies have to be judged again, because of the place in a thread of what came or went above them. */
+/** Finds the replies that have to be judged again because a post above them appeared, was deleted, or moved to another place in a thread. */
 import type { Post } from '../app.bsky.feed/post.ts'
 import type { Affected, Beyond, Entry, Room, Sql, Statement, Touched } from '../define.ts'
 import { LoadedFacts } from './facts.ts'
@@ -9,8 +9,12 @@ import { lookedAt, type Found, type Look } from './room.ts'
 import { timeOf } from './when.ts'
 
 /**
- * Below a new post all replies, below one that was deleted or follows another those that were written since; none below one that has the place of the version before it. Not
- * those that were derived with the batch.
+ * Finds the replies below each touched post:
+ * - below a new post: all replies;
+ * - below a deleted post, or a version that follows an earlier version: the replies written since then;
+ * - below a version that has the same place in its thread as the version before it: none.
+ *
+ * Leaves out replies that were derived with the batch.
  */
 export async function affectedReplies(
   sql: Sql,
@@ -29,7 +33,7 @@ export async function affectedReplies(
   return { uris: uris.filter((uri) => !derived.has(uri)), beyond }
 }
 
-/** Below all of them at once; only when there is not the room for all, below one after the other, to see which of them take it. */
+/** Looks below all posts in one query. When that exceeds the room, looks below each post alone, to tell which of the posts have too many replies. */
 async function lookBelow(sql: Sql, above: readonly Beyond[], room: Room | undefined): Promise<Affected> {
   const from = [above.map(({ uri }) => uri), above.map(({ since }) => since)]
   const rows = await sql.query<Found & { isAffected: boolean; looked: number }>(REPLIES_FROM, [
@@ -49,19 +53,21 @@ function isFollowing(version: Touched<Post>): version is Following {
 }
 
 /**
- * From when on replies may hang on this version; '': always, as where none is remembered from before it, since what was deleted never came. What was written before one that
- * follows another is judged by what is remembered of that, as it was judged while that lived: an edit of a post with 300,000 replies would have each of them judged anew, and
- * a stranger may edit as often as they like.
- * @param end of the version before
+ * The time (TID) from which on replies may depend on this version. '': all replies, also when no earlier version is remembered (a deletion may be known whose record never arrived).
+ *
+ * Replies that were written before this version are judged by the remembered earlier version, with the verdict that they had while it lived. So they need not be judged again. Otherwise each edit of a
+ * post with 300,000 replies would have all of them judged again, and a stranger may edit as often as they like.
+ * @param end when the version before ended; '' when none is remembered
  */
 function fromWhenOn({ entry, rev }: Touched, end: string): string {
   return entry && end < rev ? end : rev
 }
 
 /**
- * Those by which nothing changes for what is below: the version before had the same place and lived until then, and the claim to a thread held then if it holds now. Without this
- * each edit of a text looked through the whole thread for replies written since (2 s where there were 200,000 old ones), and judged all of it (9 to 16 s) if its author
- * says that the edits are of before the replies, as anybody may.
+ * The versions that change nothing for the replies below them. The version before had the same root and parent and lived until this one, and its claim to the thread has the same verdict.
+ *
+ * Without this, each edit of a text searched the whole thread for replies written since (2 s with 200,000 old replies). When the author dated the edits before the replies, as anybody may, each edit
+ * also had all replies judged again (9 to 16 s).
  */
 async function whatIsInItsPlace(
   sql: Sql,
@@ -80,11 +86,11 @@ async function whatIsInItsPlace(
   return new Set(same.flatMap(({ version, asBefore, asNow }) => (holds(asBefore) === holds(asNow) ? [version] : [])))
 }
 
-/** The version that began last before another, of those that are remembered; '' where none is. */
+/** The latest remembered version of a post that began before a given version. '' where none is remembered. */
 interface Before {
   since: string
   until: string
-  /** Where the other is. */
+  /** It has the same root and parent as the given version. */
   isPlace: boolean
 }
 
@@ -96,16 +102,17 @@ async function versionsBefore(sql: Sql, versions: readonly Following[]): Promise
   ])
 }
 
-/** Stands for replies that are gone and were not looked at, where there were more than there is room for. */
+/** In place of a URI: there are more ended versions of replies than there is room for, and these were not looked at. */
 const CUT = ''
 
 /**
- * Replies to `below.uri` that live and replies that are gone: these still pass on what their parent is worth. LATERAL with OFFSET 0: the planner
- * takes the rows of a recursion for many, and would read the whole table of posts for each batch to join them by hash. Every edit of a reply leaves a fact with the same parent, and 60
- * edits at each of four levels were fourteen million ways down: the UNION of the recursion makes one of them. (Made here, below each post, that took a minute in a thread of 200,000
- * where the planner expected as many below each.)
+ * The replies to `below.uri`: living replies, and ended versions of replies (`past_fact`). An ended version matters because replies below it are judged through it.
  *
- * What is gone is no level: nothing of it changes from which it would be gone on later. Of one post one more than there is room for, at most.
+ * - LATERAL with OFFSET 0: the planner expects many rows from the recursion, and would read the whole table of posts for each batch to hash-join them.
+ * - Each edit of a reply leaves a fact with the same parent. With 60 edits at each of four levels there were fourteen million paths down the thread. The UNION of the recursion removes the duplicates.
+ *   (To remove them here, below each post, took a minute in a thread of 200,000 replies where the planner expected as many below each post.)
+ * - An ended version does not count as a level. It is never derived again, so the search would not continue from it later.
+ * - Of each post at most one reply more than there is room for is read.
  */
 const REPLIES = `lateral (
         (select uri, 1 as levels, null as since from post where "replyParent" = below.uri limit $3::bigint + 1)
@@ -117,10 +124,10 @@ const REPLIES = `lateral (
         offset 0
       ) reply`
 
-/** So that a recursion ends as soon as there are more than there is room for, no level waits for its end. */
+/** The LIMIT ends the recursion as soon as it has found more replies than there is room for, also in the middle of a level. */
 const LOOKED = `(select uri, time from below where depth > 0 limit $3::bigint + 1)`
 
-/** One step back, however often that post was edited. Written so that the index on `key` cannot match: it would read all of them. */
+/** Reads one earlier version of each post, however often that post was edited. `past.key || ''` keeps the index on `key` from being used: it would read all versions. */
 const BEFORE: Statement = {
   name: 'affected-before',
   text: `
@@ -133,6 +140,7 @@ const BEFORE: Statement = {
     order by n`,
 }
 
+/** The replies below all of these posts, up to four levels further down: those that are affected, and how many were looked at. */
 const REPLIES_FROM: Statement = {
   name: 'affected-replies-from',
   text: `
@@ -148,6 +156,7 @@ const REPLIES_FROM: Statement = {
     ) found`,
 }
 
+/** The same below each post alone, with the room for each. */
 const REPLIES_FROM_EACH: Statement = {
   name: 'affected-replies-from-each',
   text: `

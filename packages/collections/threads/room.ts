@@ -1,20 +1,21 @@
-/** How much is looked at for what hangs on one version, when there may be any number: a stranger's post may have a million replies. */
+/** Bounds how many records are looked at for one version. Any number of records may hang on one: a stranger's post may have a million replies. */
 import type { Affected, Sql, Statement } from '../define.ts'
 
 export interface Found {
   uri: string
 }
 
-/** Of what was looked at for one record. */
+/** The result of looking at the records that may hang on one record (`uri`). */
 export interface Look extends Found {
-  /** From when on what hangs on it was written. */
+  /** Records that hang on it were written at this time (TID) or later. */
   time: string
-  /** Those that do. */
+  /** The records that do hang on it. */
   uris: string[] | null
+  /** How many records were looked at. */
   looked: number
 }
 
-/** Those of which more was looked at than there is room for are left to others. */
+/** Collects the results. A record for which more was looked at than `most` goes to `beyond`, and none of its finds are used. */
 export function lookedAt(looks: readonly Look[], most: number | null): Affected {
   const affected: Affected = { uris: [], beyond: [] }
   for (const { uri, time, uris, looked } of looks) {
@@ -24,7 +25,7 @@ export function lookedAt(looks: readonly Look[], most: number | null): Affected 
   return affected
 }
 
-/** Asks for at most so many of each: the last value of these statements. */
+/** Runs a statement whose last parameter is the most records to look at for each record. */
 export async function look(sql: Sql, statement: Statement, values: unknown[], most: number | null): Promise<Affected> {
   return lookedAt(await sql.query<Look>(statement, [...values, most]), most)
 }

@@ -1,8 +1,11 @@
 /**
- * When things were written, as far as one can tell: what decides which gate a reply met.
+ * When a record was written, as far as that can be known. The time decides, for example, which version of a thread gate a reply is judged by.
  *
- * A live commit's rev tells. An export gives every record the rev of its head, which may be years later: then what the record itself claims counts (its key
- * when that is a TID, else its `createdAt`), but never more than the rev. All times are TIDs and compare as strings.
+ * - A record from a live commit was written at the rev of that commit.
+ * - An export gives every record the rev of its head, which may be years later. Then the record's own claim counts: its record key if that is a TID, else its `createdAt`. A claim later than the rev
+ *   counts as the rev.
+ *
+ * All times are TIDs and compare as strings.
  */
 import { rkeyOfUri } from '@sluice/events/stream-event.ts'
 import { isTid, tidFromMicros } from '@sluice/events/tid.ts'
@@ -11,14 +14,18 @@ import { CLAIMED_FROM, KNOWN_FROM, type Entry, type Fact } from '../define.ts'
 /** What decides when a record was written. */
 export interface Dated {
   rev: string
-  /** It came with its own commit. */
+  /** The record came with its own commit, not with an export. */
   live: boolean
 }
 
 /**
- * What is remembered of a follow or a list item, and from when on. Each version ends what the record said before, which may have been of other accounts. Of one with its own commit it is known when that was; of one
- * that an export brought, that it was no later than the export's head, and from when on it says to have been: from the time of the record's first version, as a rule. Of what another indexer wrote nothing is known but that. (Older
- * builds remembered `true`, and of an export's the beginning that it claims: these end nothing, and are not ended by another version.)
+ * The fact that is remembered of a version of a follow or a list item, and its beginning. Each version ends what the record stated before, which may have been about another account.
+ *
+ * - A version from its own commit began at that commit's rev (`KNOWN_FROM`).
+ * - A version from an export began no later than the export's head. It also claims a beginning, which usually is the time of the record's first version (`CLAIMED_FROM`).
+ * - Of a row that another indexer wrote only the claimed beginning is known.
+ *
+ * Databases may still have facts that older builds wrote: `true`, for a version from an export with the claimed beginning. Such a fact ends no other, and another version does not end it.
  */
 export function relationFact({ uri, rev, live, createdAt }: Entry): Omit<Fact, 'key'> {
   const since = writtenAt({ rev, live }, claimOfKey(uri, createdAt))
@@ -26,27 +33,26 @@ export function relationFact({ uri, rev, live, createdAt }: Entry): Omit<Fact, '
   return { since: rev, fact: live ? KNOWN_FROM : { [CLAIMED_FROM]: since } }
 }
 
-/** The time of a record version. @param claimed a TID: what the record says itself */
+/** The time of a record version (TID). @param claimed the time that the record itself claims (TID) */
 export function writtenAt({ rev, live }: Dated, claimed: string | undefined): string {
   return live || claimed === undefined || (rev !== '' && claimed > rev) ? rev : claimed
 }
 
-/** The claim of a record whose key is made when it is made (posts, follows, list items). */
+/** The time claimed by a record whose key is made when the record is made (posts, follows, list items). */
 export function claimOfKey(uri: string, createdAt: string): string | undefined {
   const key = rkeyOfUri(uri)
   return isTid(key) ? key : claimOfDate(createdAt)
 }
 
 /**
- * The claim of a record whose key says nothing (a gate has its post's). The date is what anybody likes to write: of what no TID can say (before 1970,
- * after 2255) it claims nothing.
+ * The time claimed by a record whose key tells no time of its own (a gate has the key of its post). Authors may write any date. A date that no TID can express (before 1970, after 2255) is no claim: undefined.
  */
 export function claimOfDate(createdAt: string): string | undefined {
   const micros = Date.parse(createdAt) * 1000
   return micros > 0 && Number.isSafeInteger(micros) ? tidFromMicros(micros) : undefined
 }
 
-/** For statements: when a post was written, by its commit's rev; of one that came with an export its key. A key that is no TID passes every comparison. */
+/** SQL expression: when a post was written. That is the rev of its own commit, or for a post from an export its record key. A key that is no TID gives '~', which is later than every TID. */
 export const timeOf = (uri: string): string => `(
         select case
           when record.rev is not null and record."fromExport" is not true then record.rev

@@ -1,6 +1,6 @@
 /**
- * What every measurement stands on: one PostgreSQL and one Redis, durable as in production, and databases that are clones of one
- * another, so that all contestants begin with the same rows.
+ * The environment of all measurements: one PostgreSQL and one Redis, durable as in production, and databases that are clones of one
+ * another, so that all candidates begin with the same rows.
  */
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
@@ -10,7 +10,7 @@ import { createTemplate, SCHEMA, TEMPLATE } from '../template.ts'
 import { cpuSecondsOf, cpuSecondsOfTree } from './cpu.ts'
 import { limitMemory } from './memory-limit.ts'
 
-/** As docs/operations.md tells for a machine of 24 GB. A checkpoint by the clock would fall into one measurement and not into the next. */
+/** The settings of docs/operations.md for a machine of 24 GB, without timed checkpoints: such a checkpoint would fall into one measurement and not into the next. */
 const SETTINGS = {
   // The indexes of five million events take 5.7 GB.
   shared_buffers: '9GB',
@@ -24,7 +24,7 @@ const SETTINGS = {
   'pg_stat_statements.track': 'top',
 }
 
-/** Of a server with so little memory, its cache of files included. Huge pages would not count. */
+/** The settings of a server that has only so much memory, the kernel's cache of its files included. Without huge pages, since the limit would not count them. */
 function settingsFor(megabytes: number): Record<string, string> {
   return {
     shared_buffers: `${Math.round(megabytes * 0.375)}MB`,
@@ -33,7 +33,7 @@ function settingsFor(megabytes: number): Record<string, string> {
   }
 }
 
-/** As in infra/redis. At Redis' own 64 MB the log would be rewritten, by a process that nobody's account shows, in the middle of each measurement. */
+/** As in infra/redis. At Redis' default of 64 MB, the log would be rewritten in the middle of each measurement, by a process whose CPU time is in no figure. */
 const REDIS_SETTINGS = { 'auto-aof-rewrite-min-size': '256mb' }
 
 export interface Costs {
@@ -48,9 +48,9 @@ export interface Costs {
 }
 
 export interface BedOptions {
-  /** Whether each measurement begins with a checkpoint: then every page that is touched goes into the WAL whole, the first time. */
+  /** Whether each measurement begins right after a checkpoint. Then every page goes into the WAL whole when it is first changed. */
   fromCheckpoint: boolean
-  /** How much memory PostgreSQL may take, in MiB, its cache of files included (memory-limit.ts). Default: what the machine has. */
+  /** How much memory PostgreSQL may take, in MiB, the kernel's cache of its files included (memory-limit.ts). Default: no limit. */
   postgresMb?: number
 }
 
@@ -74,7 +74,7 @@ export class Bed implements AsyncDisposable {
     started.defer(() => limit?.[Symbol.dispose]())
     const settings = postgresMb === undefined ? SETTINGS : { ...SETTINGS, ...settingsFor(postgresMb) }
     const postgres = started.use(await startPostgres({ settings }))
-    // Before anything is touched.
+    // Before PostgreSQL touches its memory: pages that were touched earlier would not count.
     if (postgresMb !== undefined) limit = limitMemory(postgres.pid, postgresMb)
     const redis = started.use(await startRedis({ settings: REDIS_SETTINGS }))
     await createTemplate(postgres)
@@ -85,27 +85,27 @@ export class Bed implements AsyncDisposable {
     return new Bed(postgres, redis, fromCheckpoint, started.move())
   }
 
-  /** Whether PostgreSQL's shared memory is in huge pages: it takes them when the machine has enough that are free (`vm.nr_hugepages`). */
+  /** Whether PostgreSQL's shared memory is in huge pages. It takes them when the machine has enough free ones (`vm.nr_hugepages`). */
   async hasHugePages(): Promise<boolean> {
     const [row] = await this.postgres.query<{ status: string }>(`select current_setting('huge_pages_status') as status`)
     return row!.status === 'on'
   }
 
-  /** A clone of `template` (default: an empty schema) with its indexes and counters in shared memory, as a server has them that wrote them; its name and URL. */
+  /** Makes a clone of `template` (default: an empty schema), and reads its indexes and counters into shared memory, as if this server had written them. Returns its name and URL. */
   async database(template = TEMPLATE): Promise<{ name: string; url: string }> {
     const name = `bench_${this.#databases++}`
-    // Copied as files: through the WAL, as the sandbox does for a durable server, a large one would take minutes.
+    // Copied as files. The sandbox copies through the WAL for a durable server, which would take minutes for a large database.
     await this.postgres.query(createDatabaseStatement(name, template, { fast: true, major: this.postgres.major }))
     await this.postgres.query(PREWARM, [SCHEMA], name)
     return { name, url: this.postgres.url(name) }
   }
 
-  /** One with millions of records takes gigabytes. */
+  /** Drops a clone: with millions of records it takes gigabytes. */
   async drop({ name }: { name: string }): Promise<void> {
     await this.postgres.dropDatabase(name)
   }
 
-  /** Makes files of the WAL to be written over, as every server has that is not new: making one means writing it twice. */
+  /** Creates WAL files in advance, which the server then overwrites. A server that is not new has such files; to create one during a measurement means to write it twice. */
   async recycleWal(): Promise<void> {
     await this.postgres.query(
       `select pg_logical_emit_message(false, '', repeat('x', 1000000)) from generate_series(1, 4000)`,
@@ -113,9 +113,9 @@ export class Bed implements AsyncDisposable {
     await this.postgres.query('checkpoint')
   }
 
-  /** What `act` costs. @param nodePids whose CPU counts as Node's; default this process */
+  /** Measures the costs of `act`. @param nodePids the processes whose CPU time counts as Node's; default: this process */
   async costs(database: string, act: () => Promise<void>, nodePids: readonly number[] = [process.pid]): Promise<Costs> {
-    // Ours, for what was made up before, would fall into the measurement: 10 µs an event.
+    // The garbage of events that this process generated before. Collected during the measurement it would cost 10 µs an event.
     collectGarbage()
     if (this.#fromCheckpoint) await this.postgres.query('checkpoint')
     await this.postgres.query('select pg_stat_statements_reset()')
@@ -137,7 +137,7 @@ export class Bed implements AsyncDisposable {
   }
 
   async #reading(database: string, nodePids: readonly number[]) {
-    // The backends tell their statistics at most once a second.
+    // Backends report their statistics at most once a second, unless forced.
     await this.postgres.query('select pg_stat_force_next_flush()')
     const [row] = await this.postgres.query<{ wal: string; transactions: string }>(READING, [database])
     return {
@@ -155,14 +155,14 @@ export class Bed implements AsyncDisposable {
 }
 
 /**
- * Uses each page of shared memory once, as in a server that has been up for a while: on a virtual machine the host may have to find a page that is used for the first time (13 to 23 µs for 4 KB here).
- * What is read is a table whose files are holes, so that nothing is written. 36 s for 9 GB.
+ * Uses each page of shared memory once, as a server has that has been up for a while. On a virtual machine the host may have to allocate a page when it is used for the first time (13 to 23 µs for 4 KB here).
+ * Reads a table whose files are sparse, so that nothing is written. Takes 36 s for 9 GB.
  */
 async function touchSharedMemory(postgres: Postgres): Promise<void> {
   await postgres.query('create table touched ()')
   const [{ path, gigabytes }] = (await postgres.query(WHERE_TOUCHED)) as [{ path: string; gigabytes: number }]
   const files = Array.from({ length: gigabytes }, (_, n) => (n === 0 ? path : `${path}.${n}`))
-  // As the server's user, in its data directory. A relation's files have 1 GB each.
+  // Runs as the server's user, in its data directory. Each file of a relation has 1 GB.
   await postgres.query(`copy (select) to program 'cat > /dev/null && truncate -s 1G ${files.join(' ')}'`)
   await postgres.query(`select pg_prewarm('touched')`)
   await postgres.query('drop table touched')
@@ -176,7 +176,7 @@ function collectGarbage(): void {
   ;(runInNewContext('gc') as () => void)()
 }
 
-/** Rows of other tables are added at the end, or read one by one where they are. */
+/** Indexes and counter tables only. Rows of other tables are appended, or read singly. */
 const PREWARM = `
   select sum(pg_prewarm(oid::regclass)) from pg_class where relnamespace = $1::regnamespace
     and (relkind = 'i' or (relkind = 'r' and (relname like '%\\_agg' or relname = 'actor_sync')))`

@@ -1,6 +1,6 @@
 /**
- * The bulk path: a network's repositories, as a first load brings them, into an empty index without secondary indexes, and all that makes the index whole
- * afterwards. Beside it the same entries by the live path.
+ * Measures the bulk path: loads a network's repositories, in the order of a first load, into an empty index without secondary indexes, and then runs all steps that complete the
+ * index. For comparison it loads the same entries by the live path.
  */
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { collections } from '@sluice/collections/collections.ts'
@@ -18,16 +18,16 @@ export interface BulkCosts {
   live: Costs
   load: Costs
   finish: Costs
-  /** Of the whole index, in the end. */
+  /** The size of the whole index at the end. */
   megabytes: number
-  /** Seconds by step of the end. */
+  /** The seconds of each step of `bulk finish`. */
   steps: Record<string, number>
 }
 
 /** As many as there are cores here. */
 const JOBS = 2
 
-/** By one indexer. */
+/** Loads with one indexer. */
 export async function measureBulk(bed: Bed, network: Exports): Promise<BulkCosts> {
   let entries = 0
   function* counted() {

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 
 const TICKS_PER_SECOND = 100
 
-/** Seconds; 0 for a process that is gone. */
+/** The CPU seconds of a process; 0 when it has ended. */
 export function cpuSecondsOf(pid: number, withReaped = false): number {
   const stat = statOf(pid)
   if (!stat) return 0
@@ -11,19 +11,19 @@ export function cpuSecondsOf(pid: number, withReaped = false): number {
   return ticks / TICKS_PER_SECOND
 }
 
-/** Of a server and all processes that it started, ended ones included. */
+/** The CPU seconds of a server and all processes that it started, including those that have ended. */
 export function cpuSecondsOfTree(pid: number): number {
   return cpuSecondsOf(pid, true) + childrenOf(pid).reduce((sum, child) => sum + cpuSecondsOf(child), 0)
 }
 
-/** The processes that it started and that still run. */
+/** The child processes of `pid` that still run. */
 export function childrenOf(pid: number): number[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name) && statOf(Number(name))?.[1] === String(pid))
     .map(Number)
 }
 
-/** The fields behind the name, which may hold spaces: state, ppid, … (proc(5)). */
+/** The fields after the process name (which may contain spaces): state, ppid, … (proc(5)). */
 function statOf(pid: number): string[] | undefined {
   try {
     const text = readFileSync(`/proc/${pid}/stat`, 'utf8')

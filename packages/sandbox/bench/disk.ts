@@ -1,11 +1,11 @@
-/** What an index takes on disk, by table. */
+/** The disk space of an index, by table. */
 import { SCHEMA } from '../template.ts'
 import type { Bed } from './bed.ts'
 
 export interface DiskUse {
   table: string
   rows: number
-  /** Per million events that filled the index. */
+  /** MB per million events that filled the index. */
   tableMb: number
   indexMb: number
 }

@@ -1,6 +1,6 @@
 /**
- * A network as its first load sees it: repositories one after the other, each as the backfiller tells of it (services/backfiller/export-events.ts): what exists, in the
- * order of its paths, and then the repository itself.
+ * The stream of a network's first load: repositories one after the other, each with the events that the backfiller makes of it (services/backfiller/export-events.ts). These are the existing records in the
+ * order of their paths, and then the `repo` event.
  */
 import { appendFileSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -16,7 +16,7 @@ import {
 } from '@sluice/events/stream-event.ts'
 import { guardDirectory, unguardDirectory } from '../guard.ts'
 
-/** Events are dealt out by account to so many files: those of millions do not fit into memory at once. */
+/** Events are distributed by account to so many files, since the events of a large network do not fit into memory at once. */
 const FILES = 64
 const FLUSH_CHARS = 1_000_000
 
@@ -39,7 +39,7 @@ export class Exports implements Disposable {
     }
   }
 
-  /** What a first load of the network has in its stream, some repositories at a time. */
+  /** Yields the stream entries of a first load of the network, some repositories at a time. */
   *entries(): Generator<EntryFields[]> {
     for (let file = 0; file < FILES; file++) {
       this.#flush(file)

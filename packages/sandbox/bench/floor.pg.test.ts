@@ -1,4 +1,4 @@
-/** The floor can be laid wherever a measurement ends: also where a record has taken over the rows of one from before it. */
+/** The floor can be measured after any measurement, also when a record has taken over the rows of an older duplicate. */
 import { expect, test } from '../fixtures.ts'
 import { queryOnce } from '../postgres.ts'
 import type { Bed, Costs } from './bed.ts'
@@ -6,7 +6,7 @@ import { measureFloor } from './floor.ts'
 
 const [EARLIER, LATER] = ['at://did:plc:a/app.bsky.graph.follow/3a', 'at://did:plc:a/app.bsky.graph.follow/3b']
 
-/** Its costs are nothing to us. */
+/** The test does not look at the costs. */
 const bed: Pick<Bed, 'costs'> = {
   async costs(_database, act) {
     await act()

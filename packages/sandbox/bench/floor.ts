@@ -1,11 +1,10 @@
 /**
- * The floor: the same final rows, put into the same tables with the same indexes by plain COPY. Nothing that keeps these rows in PostgreSQL can cost less, save
- * by fewer indexes. Over one connection it has a core for itself; over several, each with a stretch of every table's rows, it tells what the machine can do when all of its cores
- * write.
+ * Measures the floor: the same final rows, written into the same tables with the same indexes by plain COPY. No program that stores these rows in PostgreSQL can cost less, except with fewer
+ * indexes. One connection has a core for itself. Several connections, each with a part of every table's rows, show what the machine can do when all of its cores write.
  */
 import { pipeline } from 'node:stream/promises'
 import { Client } from 'pg'
-// @ts-expect-error it has no types, and is a rival here, nothing else
+// @ts-expect-error the package has no types; it is only compared with here
 import { from as copyFrom, to as copyTo } from 'pg-copy-streams'
 import { SCHEMA } from '../template.ts'
 import type { Bed, Costs } from './bed.ts'
@@ -14,9 +13,9 @@ export type Order = 'arrival' | 'key'
 
 interface Table {
   name: string
-  /** All but the generated ones. */
+  /** All columns except generated ones. */
   columns: string[]
-  /** The columns of its unique indexes, those of the primary key first. */
+  /** The columns of each unique index, the primary key first. */
   keys: [string[], ...string[][]]
 }
 
@@ -26,9 +25,8 @@ interface Load {
 }
 
 /**
- * Rows of `source` that transaction `since` or a later one wrote, copied into `target`, which is a clone of what `source` was before.
- * Rows that `target` has under the same key (counters, accounts), or under another unique one (duplicates that have lost their rows since), are taken out first,
- * unmeasured.
+ * Copies the rows of `source` that transaction `since` or a later one wrote into `target`, a clone of `source` from before that transaction. Rows of `target` with the same primary key (counters, accounts) or with
+ * the same key of another unique index (duplicates that have lost their rows since) are deleted first, which is not measured.
  */
 export async function measureFloor(
   bed: Pick<Bed, 'costs'>,
@@ -60,7 +58,7 @@ async function write(client: Client, loads: readonly Load[]): Promise<void> {
   await client.query('commit')
 }
 
-/** The rows of one part of so many, a line each. */
+/** The rows of part number `part` of `parts`, one line each. */
 function stretch(text: Buffer, part: number, parts: number): Buffer {
   const start = (i: number): number => (i === 0 ? 0 : text.indexOf('\n', Math.floor((text.length * i) / parts) - 1) + 1)
   return text.subarray(start(part), part + 1 === parts ? text.length : start(part + 1))

@@ -1,4 +1,4 @@
-/** How long an event takes from XADD until its row is visible, at a steady rate, while a backfill runs beside it. */
+/** Measures how long an event takes from XADD until its row is visible, at a steady rate, while a backfill runs beside it. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { streamEventCodec, type EntryFields } from '@sluice/events/codec.ts'
 import { uriOf, type StreamEvent } from '@sluice/events/stream-event.ts'
@@ -13,12 +13,12 @@ export interface Latency {
   p50Ms: number
   p99Ms: number
   maxMs: number
-  /** Entries of the backfill applied meanwhile. */
+  /** How many entries of the backfill were applied meanwhile. */
   backfilled: number
 }
 
 const TICK_MS = 10
-/** Every n-th event is looked for. */
+/** Every tenth event is measured. */
 const SAMPLE = 10
 
 export async function measureLatency(
@@ -33,7 +33,7 @@ export async function measureLatency(
   await redis.flushDb()
   const indexer = await startIndexer(bed, database.url, 'latency')
   await applyAll(redis, warming)
-  // Filled while nobody reads: all of it is there to hold up what comes live.
+  // The backfill's stream is filled while the indexer is paused, so that all of it competes with the live events.
   indexer.pause()
   await append(redis, 'firehose_backfill', backfill)
   indexer.resume()
@@ -67,7 +67,7 @@ export async function measureLatency(
       await Promise.all(batch.map((event) => redis.xAdd(STREAM, '*', streamEventCodec.encode(event) as never)))
       if (waiting.size > 0) await look()
       await sleep(TICK_MS)
-      // Deleted before it was seen, or never to be: not a latency.
+      // All events are applied, and this row is not visible: it was deleted before it was seen, or never inserted. It has no latency.
       if (sent === live.length && (await redis.xLen(STREAM)) === 0) break
     }
     if (waiting.size > 0) await look()

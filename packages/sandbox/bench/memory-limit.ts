@@ -1,8 +1,8 @@
 /**
- * A server that has less memory than the machine: a control group for it and all its processes, whose limit counts what the kernel caches of its files too. So the index of
- * a network that is many times larger than memory can be measured with a small one.
+ * Gives a server less memory than the machine has: a control group for the server and all its processes, whose limit includes the kernel's cache of its files. So a small index can be
+ * many times larger than memory, as the index of a whole network is.
  *
- * Needs root, and a kernel that lets us make control groups (version 1 or 2). Pages that were touched before do not count.
+ * Needs root, and a kernel that allows control groups (version 1 or 2). Memory pages that the server touched before the limit do not count.
  */
 import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -12,8 +12,8 @@ const V1 = '/sys/fs/cgroup/memory'
 const V2 = '/sys/fs/cgroup'
 
 /**
- * Limits the process `pid`, its children and all that they will start, until they have ended and this is disposed of.
- * @throws Error when this machine has no such groups for us
+ * Limits the process `pid`, its children, and all processes that these start. Dispose of the result when they have ended.
+ * @throws Error when this machine does not allow control groups
  */
 export function limitMemory(pid: number, megabytes: number): Disposable {
   const isV1 = existsSync(join(V1, 'memory.limit_in_bytes'))
@@ -32,7 +32,7 @@ export function limitMemory(pid: number, megabytes: number): Disposable {
   return { [Symbol.dispose]: () => removeGroup(group) }
 }
 
-/** A group goes when its last process has. */
+/** Removes the control group, which is possible only when its last process has ended. */
 function removeGroup(group: string): void {
   if (readFileSync(join(group, 'cgroup.procs'), 'utf8').trim() === '') rmdirSync(group)
 }

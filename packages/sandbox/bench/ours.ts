@@ -1,4 +1,4 @@
-/** Our indexer, as in production: its own process, from entries in Redis to committed rows and acks. */
+/** Measures our indexer as in production: a separate process, from entries in Redis to committed rows and acks. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { streamEventCodec, type EntryFields } from '@sluice/events/codec.ts'
 import type { StreamEvent } from '@sluice/events/stream-event.ts'
@@ -12,9 +12,9 @@ export const STREAM = 'firehose_live'
 export interface OursOptions {
   /** Indexers side by side. Default 1. */
   consumers?: number
-  /** Applied before by the same processes, unmeasured: in its first seconds a process compiles what it then runs for weeks. */
+  /** Events that the same processes apply before the measurement. In its first seconds a process compiles the code that it then runs for weeks. */
   warming?: Iterable<EntryFields[]>
-  /** Called when all is warm and the measured events have not begun. */
+  /** Called after the warming events, before the measured events. */
   onWarm?: () => Promise<void>
 }
 
@@ -33,7 +33,7 @@ export async function measureOurs(
   await using _ = closing(indexers)
   await applyAll(redis, warming)
   await onWarm?.()
-  // Filled while nobody reads: what is measured is the indexer, not us.
+  // The stream is filled while the indexers are paused, so that the measurement does not include this process's appends.
   for (const indexer of indexers) indexer.pause()
   for (const chunk of events) await append(redis, STREAM, chunk)
   const pids = indexers.map(({ pid }) => pid)
@@ -47,7 +47,7 @@ export async function measureOurs(
   )
 }
 
-/** Applies without measuring: what the database holds before. */
+/** Applies events without measuring, to fill a database before a measurement. */
 export async function fill(bed: Bed, database: { url: string }, events: Iterable<EntryFields[]>): Promise<void> {
   await using redis = await openRedis(bed)
   await redis.flushDb()
@@ -81,7 +81,7 @@ export async function startIndexer(bed: Bed, url: string, consumer: string, env:
   })
 }
 
-/** Events as Redis gets them: a few hundred bytes each, where the events themselves are some kilobytes for every collection to walk through. */
+/** Encodes events for Redis. Encoded, each takes a few hundred bytes; as objects they take some kilobytes each, which every garbage collection walks through. */
 export function encode(events: readonly StreamEvent[]): EntryFields[] {
   return events.map((event) => streamEventCodec.encode(event))
 }
@@ -94,7 +94,7 @@ export async function append(redis: Redis, stream: string, events: readonly Entr
 
 export async function openRedis(bed: Bed): Promise<Redis & AsyncDisposable> {
   const client = await connectRedis({ url: bed.redis.url(), name: 'bench' })
-  // A command that could not be sent for 5 s is given up; a Redis whose disk PostgreSQL keeps busy can stand that long.
+  // By default a command that could not be sent for 5 s fails. Redis may stop for so long when PostgreSQL keeps its disk busy.
   const redis = client.withCommandOptions({ timeout: 300_000 }) as Redis
   return Object.assign(redis, {
     [Symbol.asyncDispose]: () => {

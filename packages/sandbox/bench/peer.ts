@@ -1,4 +1,4 @@
-/** The official indexer of npm `@atproto/bsky`: its `IndexingService`, ten events at a time, those of one account in order, as its own subscription runs it. */
+/** Measures the official indexer of npm `@atproto/bsky`: its `IndexingService`, ten events at a time, those of one account in order. Its own subscription runs it like that. */
 import { Database, RepoSubscription } from '@atproto/bsky'
 import { IdResolver } from '@atproto/identity'
 import { jsonToLex, type JsonValue } from '@atproto/lex-json'
@@ -15,7 +15,7 @@ export async function measurePeer(
   bed: Bed,
   database: { name: string; url: string },
   events: readonly StreamEvent[],
-  /** Applied before, unmeasured, as with ours. */
+  /** Events that it applies before the measurement, as with our indexer. */
   warming: readonly StreamEvent[] = [],
 ): Promise<Costs> {
   const db = new Database({ url: database.url, schema: SCHEMA, poolSize: 2 * CONCURRENCY })
@@ -45,7 +45,7 @@ async function handle({ indexingSvc }: RepoSubscription, event: StreamEvent): Pr
   }
 }
 
-/** Ten at a time, each account's in order. */
+/** Handles ten events at a time, those of each account in order. */
 async function inLanes(events: readonly StreamEvent[], act: (event: StreamEvent) => Promise<void>): Promise<void> {
   const lanes = Map.groupBy(events, ({ did }) => hash(did) % CONCURRENCY)
   await Promise.all(

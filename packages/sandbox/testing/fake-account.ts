@@ -1,46 +1,46 @@
-/** An account of a fake network: a real signed repository, what its host says of it, and what goes wrong with it. */
+/** An account of a fake network: a real signed repository, the status that its host states, and its faults. */
 import { formatCid } from '@sluice/atproto/cid.ts'
 import type { TestKey } from '@sluice/atproto/testing/keys.ts'
 import type { TestRepo } from '@sluice/atproto/testing/repo.ts'
 import type { FakePds } from './fake-pds.ts'
 
-/** What goes wrong when its repository is asked for; `times` often, then all is well. Without: always. */
+/** What goes wrong when the repository is requested. With `times`, only so often; without it, always. */
 export type Fault = { times?: number } & (
   | { kind: 'status'; status: number; error?: string; message?: string; headers?: Record<string, string> }
-  /** To another host, which may have the account or not. */
+  /** A redirect to another host, which may have the account or not. */
   | { kind: 'redirect'; to: string }
-  /** Silence after so many bytes, with the connection open. */
+  /** Nothing more is sent after so many bytes, and the connection stays open. */
   | { kind: 'stall'; afterBytes: number }
   | { kind: 'slow'; bytesPerSecond: number }
-  /** The connection breaks. */
+  /** The connection breaks after so many bytes. */
   | { kind: 'cut'; afterBytes: number }
-  /** A proper end, too early. */
+  /** The response ends properly after so many bytes, which is too early. */
   | { kind: 'truncate'; afterBytes: number }
-  /** 200, and what is said to be a web page. */
+  /** Status 200 with the content type of a web page. */
   | { kind: 'page'; body: string | Buffer }
-  /** Other bytes than the repository's. */
+  /** Other bytes than those of the repository. */
   | { kind: 'car'; bytes: (account: FakeAccount) => Buffer }
-  /** The account has moved to another host by the time this one answers, with nothing. */
+  /** The account moves to another host before this one answers, with nothing. */
   | { kind: 'moves'; to: FakePds }
 )
 
 export class FakeAccount {
   readonly did: string
   readonly repo: TestRepo
-  /** The key that the DID document names: not always the one that signs. */
+  /** The key in the DID document, which may differ from the key that signs. */
   documentKey: TestKey
-  /** Where the DID document says that it is. */
+  /** The host in the DID document. */
   pds: FakePds
-  /** What the DID document says instead of where it is. */
+  /** The endpoint in the DID document, instead of the host's URL. */
   endpoint: string | undefined
-  /** Absent: active. */
+  /** Undefined: the account is active. */
   status: 'takendown' | 'suspended' | 'deactivated' | undefined
-  /** The directory's word: `tombstoned` 410, `missing` 404, `garbled` a document that is too large. */
+  /** The directory's answer: `tombstoned` gives 410, `missing` 404, `garbled` a document that is too large. */
   document: 'well' | 'tombstoned' | 'missing' | 'garbled' | 'no-pds' | 'no-key' = 'well'
   fault: Fault | undefined
-  /** How often its fault happened. */
+  /** How often the account's fault happened. */
   fired = 0
-  /** How often its repository was sent, or begun to be. */
+  /** How often the repository was sent, completely or in part. */
   served = 0
   #car: { rev: string; bytes: Buffer } | undefined
   #spoilt: Buffer | undefined
@@ -53,7 +53,7 @@ export class FakeAccount {
     pds.accounts.set(this.did, this)
   }
 
-  /** The export as it is now; kept until the next commit. */
+  /** The export of the current state; cached until the next commit. */
   car(): Buffer {
     if (this.#spoilt !== undefined) return this.#spoilt
     if (this.#car?.rev !== this.repo.rev) {
@@ -63,24 +63,24 @@ export class FakeAccount {
     return this.#car.bytes
   }
 
-  /** From now on its repository is at another host, and not at the one before. */
+  /** Moves the repository to another host; the old host no longer has it. */
   moveTo(pds: FakePds): void {
     this.pds.accounts.delete(this.did)
     this.pds = pds
     pds.accounts.set(this.did, this)
   }
 
-  /** What the records are: path → CID as text. */
+  /** The records: path → CID as text. */
   contents(): Map<string, string> {
     return new Map([...this.repo.records].map(([path, { cid }]) => [path, formatCid(cid)]))
   }
 
-  /** The fault of one request, which is counted. For the host. */
+  /** Takes the fault for one request, and counts it. Called by the host. */
   takeFault(at: FakePds): Fault | undefined {
     const { fault } = this
     this.#spoilt = undefined
     if (fault === undefined || (fault.times !== undefined && this.fired >= fault.times)) return undefined
-    // The host that it was sent to does serve it.
+    // The host to which the redirect leads serves the repository.
     if (fault.kind === 'redirect' && fault.to === at.url) return undefined
     this.fired++
     if (fault.kind === 'car') this.#spoilt = fault.bytes(this)

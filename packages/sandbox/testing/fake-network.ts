@@ -1,6 +1,6 @@
 /**
- * A network of hosts that do as they are told (`fake-pds.ts`), joined by a directory that resolves its accounts. For what a real PDS
- * never does. Everything in it is deterministic but for time.
+ * A network of hosts that a test controls (`fake-pds.ts`), and a directory that resolves their accounts. For behaviour that a real PDS
+ * never shows. Everything in it is deterministic, except timing.
  */
 import { createServer, type Server } from 'node:http'
 import { once } from 'node:events'
@@ -14,7 +14,7 @@ export class FakeNetwork implements AsyncDisposable {
   readonly plcUrl: string
   readonly hosts: FakePds[] = []
   readonly accounts = new Map<string, FakeAccount>()
-  /** Whether the directory answers 503 to everybody. */
+  /** Whether the directory answers every request with 503. */
   plcIsDown = false
   /** How often the directory was asked. */
   plcAsked = 0

@@ -1,9 +1,9 @@
 /**
- * A PDS that does as it is told: real signed repositories over real HTTP on loopback, slow, cut off, over its limits, dead, or
- * with a tale about its accounts. Any number of them live in one process; the chaos of a whole network for the price of a socket each.
+ * A PDS that a test controls: real signed repositories over real HTTP on loopback. It can be slow, cut connections, refuse requests over its limits, be dead, or
+ * state any status for its accounts. Any number of them run in one process, each for the price of a socket.
  *
- * It serves `com.atproto.sync.{getRepo, getRepoStatus, getLatestCommit, listRepos}` and keeps book: when it was asked, how many at once, and
- * whether somebody went on asking after it had said 429. `fake-network.ts` joins many with a directory.
+ * It serves `com.atproto.sync.{getRepo, getRepoStatus, getLatestCommit, listRepos}` and records all requests: their times, how many ran at once, and
+ * whether a client went on asking after a 429. `fake-network.ts` joins many with a directory.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { once } from 'node:events'
@@ -14,20 +14,20 @@ import type { FakeAccount, Fault } from './fake-account.ts'
 import { LOOPBACK } from '../loopback.ts'
 import { freePort, releasePort } from '../ports.ts'
 
-/** How a host behaves to everybody. Change it at any time. */
+/** How a host behaves towards all clients. May be changed at any time. */
 export interface PdsManners {
-  /** Before each answer. */
+  /** The wait before each answer. */
   latencyMs: number
-  /** Of a repository's body; 0: as fast as it goes. */
+  /** The speed of a repository's body. 0: no limit. */
   bytesPerSecond: number
-  /** Requests in a window; beyond it the answer is 429. 0: no limit. */
+  /** How many requests a window allows; further ones are answered with 429. 0: no limit. */
   requests: number
   windowMs: number
-  /** How it tells of its limit: RateLimit headers, Retry-After on the 429, or nothing but an HTML page. */
+  /** How the host states its limit: RateLimit headers, Retry-After on the 429, or only an HTML page. */
   tells: 'ratelimit' | 'retry-after' | 'nothing'
-  /** `cuts`: it accepts connections and closes them. `hangs`: it accepts them and says nothing. */
+  /** `cuts`: the host accepts connections and closes them. `hangs`: it accepts them and never answers. */
   mood: 'well' | 'cuts' | 'hangs'
-  /** The end of a repository's body waits for it: so long the fetch is under way, whatever the clock says. */
+  /** The end of each repository's body waits for this promise. So a test decides how long a fetch is under way, without timers. */
   hold: Promise<void> | undefined
 }
 
@@ -42,7 +42,7 @@ const MANNERS: PdsManners = {
 }
 
 export interface Asked {
-  /** Since the epoch. */
+  /** Unix ms. */
   atMs: number
   method: string
   did: string
@@ -57,13 +57,13 @@ export class FakePds implements AsyncDisposable {
   readonly host: string
   readonly manners: PdsManners
   readonly accounts = new Map<string, FakeAccount>()
-  /** Every request, in order. */
+  /** All requests so far, in order. */
   readonly asked: Asked[] = []
-  /** Requests that were answered with 429 because of its limit. */
+  /** How many requests were answered with 429 because of the limit. */
   refused = 0
-  /** Requests that came although it had said 429 and when to come back. */
+  /** How many requests came during a pause that an earlier 429 had asked for. */
   ignored = 0
-  /** The most requests that were under way at once. */
+  /** The largest number of requests that were under way at once. */
   busiest = 0
   #busy = 0
   #window = { startMs: 0, requests: 0 }
@@ -77,7 +77,7 @@ export class FakePds implements AsyncDisposable {
     this.url = `http://${this.host}`
     this.manners = { ...MANNERS, ...manners }
     this.#server = createServer({ keepAliveTimeout: 30_000 }, (request, response) => {
-      // Whoever is cut off while we answer has nothing more to be told.
+      // The client may be disconnected while the host answers; then there is nothing more to send.
       this.#serve(request, response).catch(() => response.destroy())
     })
     this.#server.on('connection', (socket) => {
@@ -93,7 +93,7 @@ export class FakePds implements AsyncDisposable {
     return pds
   }
 
-  /** Nobody listens any more; its port stays its own. */
+  /** Stops listening. The port stays reserved. */
   async stop(): Promise<void> {
     if (!this.#server.listening) return
     const closed = once(this.#server, 'close')
@@ -107,7 +107,7 @@ export class FakePds implements AsyncDisposable {
     releasePort(this.#port)
   }
 
-  /** The most requests in any stretch of `ms`. */
+  /** The largest number of requests in any period of `ms`. */
   busiestWithin(ms: number): number {
     const times = this.asked.map(({ atMs }) => atMs)
     let most = 0
@@ -170,7 +170,7 @@ export class FakePds implements AsyncDisposable {
       return
     }
     const seconds = Math.max(1, Math.ceil((endMs - Date.now()) / 1000))
-    // Requests that were on their way when this was said are no offence.
+    // Requests that were sent before this 429 arrived do not count as ignoring it.
     this.#closedUntilMs = endMs
     if (tells === 'retry-after') response.setHeader('retry-after', String(seconds))
     else response.setHeader('ratelimit-reset', String(seconds))
@@ -201,7 +201,7 @@ export class FakePds implements AsyncDisposable {
     await this.#sendBody(account.car(), { fault, response, out: zip ?? response })
   }
 
-  /** Faults count bytes before compression, and what they let through is flushed. */
+  /** Sends a repository's body. Faults count bytes before compression; the bytes before a fault are flushed to the client. */
   async #sendBody(
     car: Buffer,
     { fault, response, out }: { fault: Fault | undefined; response: ServerResponse; out: Gzip | ServerResponse },

@@ -1,6 +1,6 @@
 /**
- * Starts children, tells their pids and directories, and ends as it is told: `SIGKILL` (waits for it; one more child is
- * deaf to SIGTERM), `exit`, `crash`.
+ * A process that starts children, prints their pids and directories, and then ends in the way that its argument says: `SIGKILL` (it waits to be killed, and
+ * has one more child that ignores SIGTERM), `exit`, or `crash`.
  */
 import { Child } from '../children.ts'
 import { startPostgres } from '../postgres.ts'

@@ -1,4 +1,4 @@
-/** The least that a daemon of ours does: answers on `METRICS_PORT`, counts, ends on SIGTERM. */
+/** A minimal daemon: answers on `METRICS_PORT`, counts, ends on SIGTERM. */
 import { createServer } from 'node:http'
 
 console.log(JSON.stringify({ leaked: process.env.INDEXER_CONSUMER ?? null, given: process.env.GIVEN }))

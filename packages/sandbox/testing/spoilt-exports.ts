@@ -1,4 +1,4 @@
-/** Exports that are wrong in one named way each, made from a good repository with real keys: what a host must not get away with. */
+/** Invalid exports, each wrong in one named way, made from a valid repository with real keys. A backfiller must refuse all of them. */
 import { encodeCbor } from '@sluice/atproto/cbor-encode.ts'
 import { cidOf, type Cid } from '@sluice/atproto/cid.ts'
 import { encodeNode, heightOf } from '@sluice/atproto/mst-node.ts'
@@ -9,7 +9,7 @@ import { link, signedCommit, type TestRepo } from '@sluice/atproto/testing/repo.
 
 type Blocks = readonly (readonly [Cid, Uint8Array])[]
 
-/** The good one's blocks under another commit. */
+/** The blocks of the valid export, with another commit as root. */
 function committed(
   repo: TestRepo,
   contents: Record<string, unknown>,
@@ -20,14 +20,14 @@ function committed(
   return writeCar(cidOf(commit), [[cidOf(commit), commit], ...blocks])
 }
 
-/** One byte of the last block is another. */
+/** One byte of the last block is changed. */
 function wrongHash(repo: TestRepo): Buffer {
   const car = Buffer.from(repo.export())
   car[car.length - 1]! ^= 1
   return car
 }
 
-/** Without one of its records. */
+/** One record is missing. */
 function withoutRecord(repo: TestRepo): Buffer {
   const [, gone] = [...repo.records][0]!
   return writeCar(
@@ -36,7 +36,7 @@ function withoutRecord(repo: TestRepo): Buffer {
   )
 }
 
-/** Without a node below the root of its tree. */
+/** A node below the root of the tree is missing. */
 function withoutNode(repo: TestRepo): Buffer {
   const gone = [...repo.tree.nodes.keys()].find((cid) => cid !== repo.data)
   return writeCar(
@@ -45,14 +45,14 @@ function withoutNode(repo: TestRepo): Buffer {
   )
 }
 
-/** A signature over the same with the other S. */
+/** The signature with the high S: valid mathematics, forbidden by atproto. */
 function otherS(repo: TestRepo): Buffer {
   const unsigned = { did: repo.did, version: 3, rev: repo.rev, prev: null, data: link(repo.data) }
   const commit = encodeCbor({ ...unsigned, sig: highS(repo.key.sign(encodeCbor(unsigned)), repo.key.curve) })
   return writeCar(cidOf(commit), [[cidOf(commit), commit], ...repo.blocks()])
 }
 
-/** All keys in one node, whatever their layer: properly signed, and not the tree that these records have. */
+/** All keys are in one node, whatever their layer. Properly signed, but not the canonical tree of these records. */
 function flatTree(repo: TestRepo): Buffer {
   const keys = [...repo.records.keys()].sort()
   const node = encodeNode(
@@ -64,12 +64,12 @@ function flatTree(repo: TestRepo): Buffer {
   return committed(repo, { data: link(cidOf(node)) }, { blocks: [[cidOf(node), node], ...repo.blocks()] })
 }
 
-/** Way ahead of any clock. */
+/** The rev is far in the future. */
 function futureRev(repo: TestRepo): Buffer {
   return committed(repo, { rev: tidFromMicros((Date.now() + 86_400_000) * 1000) })
 }
 
-/** Each way, with the reason by which a careful reader refuses it. */
+/** Each invalid export, with the reason by which it must be refused. */
 export const SPOILT_EXPORTS = {
   'wrong hash': { reason: 'car-wrong-hash', make: wrongHash },
   'missing record': { reason: 'mst-incomplete', make: withoutRecord },
@@ -92,7 +92,7 @@ export const SPOILT_EXPORTS = {
 
 export type SpoiltExport = keyof typeof SPOILT_EXPORTS
 
-/** Where the blocks of an export end: the boundaries at which a cut leaves nothing half. */
+/** The positions at which blocks of an export end: a cut there leaves only complete blocks. */
 export function blockBoundaries(repo: TestRepo): number[] {
   const ends: number[] = []
   const blocks = repo.blocks()

@@ -19,7 +19,7 @@ interface Place {
   value: unknown
 }
 
-/** Every value inside, the record itself first. */
+/** The places of all values in the record, the record itself first. */
 function places(holder: Holder): Place[] {
   const own = Array.isArray(holder)
     ? holder.map((value, key) => ({ holder, key, value }))
@@ -46,7 +46,7 @@ function put(holder: Holder, key: string | number, value: unknown): void {
   Object.defineProperty(holder, key, { value, enumerable: true, configurable: true, writable: true })
 }
 
-/** A value that is nearly the same. */
+/** A value that differs a little from the given one. */
 function variant(random: Random, value: unknown): unknown {
   if (typeof value === 'string') return variantOfString(random, value)
   if (typeof value === 'number')
@@ -128,7 +128,7 @@ function nested(value: unknown, depth: number): unknown {
   return value
 }
 
-/** A value that seldom fits. */
+/** A value that is rarely valid where it is put. */
 function odd(random: Random): unknown {
   return random.pick<() => unknown>([
     () => null,

@@ -20,10 +20,10 @@ interface IndexingModule {
   ) => { records: Record<string, RecordProcessor> }
 }
 
-/** The official indexer does not validate these. */
+/** Collections that the official indexer does not validate. */
 export const NOT_VALIDATED = ['chat.bsky.actor.declaration']
 
-/** By collection, the very checks that the official indexer makes before it indexes a decoded record. They throw. */
+/** By collection, the checks that the official indexer itself runs before it indexes a decoded record. They throw. */
 export async function officialChecks(): Promise<Map<string, (record: unknown) => void>> {
   const entry = pathToFileURL(createRequire(import.meta.url).resolve('@atproto/bsky'))
   const path = new URL('./data-plane/server/indexing/index.js', entry).href
@@ -38,14 +38,14 @@ export async function officialVerdicts(): Promise<Map<string, Verdict>> {
   return new Map(checks.map(([nsid, check]) => [nsid, (record) => accepts(() => check(decode(record)))]))
 }
 
-/** What a lexicon of one's own accepts, by the official library. */
+/** What a lexicon that is not the official indexer's accepts, by the official library. */
 export async function officialVerdict(documents: readonly object[], nsid: string): Promise<Verdict> {
   const indexer = new LexiconIterableIndexer(documents.map(withFullRefs))
   const schema = await LexiconSchemaBuilder.build(indexer, `${nsid}#main`)
   return (record) => accepts(() => schema.check(decode(record)))
 }
 
-/** The builder wants the main definition's name in full. */
+/** The official builder accepts a reference to a main definition only in the form `nsid#main`. */
 function withFullRefs(document: object): LexiconDocument {
   const full = (ref: string): string => (ref.includes('#') ? ref : `${ref}#main`)
   const copy = JSON.stringify(document, (key, value: unknown) => {

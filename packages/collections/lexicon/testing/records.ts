@@ -1,4 +1,4 @@
-/** Records made from a lexicon, nearly always valid, at the edges of what it allows. They know nothing of the checks under test. */
+/** Makes records from a lexicon: nearly always valid, with values at the limits of what the lexicon allows. Uses no code of the checks under test. */
 import type {
   ArrayDefinition,
   BlobDefinition,
@@ -13,7 +13,7 @@ import { rawCid, cid, SAMPLES, text } from './samples.ts'
 /** Deeper than this, optional properties are left out and arrays stay empty, so that circular lexicons end. */
 const DEPTH = 8
 
-/** About how many optional properties an object gets of those it may have: each is another chance to be refused. */
+/** About how many of its optional properties an object gets. Each of them is one more chance that the record is refused. */
 const OPTIONAL = 8
 
 export class RecordMaker {
@@ -126,7 +126,7 @@ export class RecordMaker {
     return Array.from({ length: Math.min(length, 12) }, () => this.#value(nsid, items, depth + 1))
   }
 
-  /** A length between bounds, often one of them, and now and then one too many. */
+  /** A length between the bounds. Often equal to one of them, and now and then out of bounds by one. */
   #within(least = 0, most = Infinity, usual: number): number {
     if (this.#random.once(4)) return least
     if (most < Infinity && this.#random.once(4)) return most + (this.#random.once(6) ? 1 : 0)

@@ -4,7 +4,7 @@ import type { Random } from './random.ts'
 
 const BASE32 = 'abcdefghijklmnopqrstuvwxyz234567'
 
-/** Code points of strings that are more than one UTF-16 unit or may join what is beside them; for counting graphemes. */
+/** Strings for counting graphemes, as code points: longer than one UTF-16 unit, or able to join a neighbour. */
 const CLUSTER_CODES = `
   61 5A 20 A D D.A 0 9 E9 65.301 301 AD A9 AE 200D FE0F 1F44D.1F3FD 1F469.200D.1F469.200D.1F467.200D.1F466
   1F3F3.FE0F.200D.1F308 1F1E9.1F1EA 1F1E9 1F600 231A 2764.FE0F D55C AC00 AC01 1100 1161 11A8 915.94D.937.93F
@@ -145,7 +145,7 @@ export const SAMPLES: Readonly<Record<StringFormat, (random: Random) => string>>
   uri,
 }
 
-/** A string slightly other than it was. */
+/** The string with a small change. */
 export function perturb(random: Random, value: string): string {
   const at = random.below(value.length + 1)
   const odd = random.pick([
