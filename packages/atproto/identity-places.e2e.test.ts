@@ -104,3 +104,13 @@ test('what is urgent waits for nothing else of its owner', async () => {
   expect(await asked).toMatchObject({ status: 'found' })
   expect(it.silent.size).toBe(3)
 })
+
+test('nor what is to be known anew and is urgent', async () => {
+  await using it = await world({ webConcurrency: 16, webWaiting: 16, refreshEveryMs: 0 })
+  it.ask('evil.example', 300)
+  await expect.poll(() => it.refusals.length).toBeGreaterThan(250)
+  const asked = it.resolver.refresh('did:web:mine.evil.example', undefined, { urgent: true })
+  await expect.poll(() => [...it.silent.keys()]).toContain('mine.evil.example')
+  document(it.silent.get('mine.evil.example')!, 'did:web:mine.evil.example')
+  expect(await asked).toMatchObject({ resolution: { status: 'found' }, refreshed: true })
+})

@@ -146,18 +146,22 @@ export class IdentityResolver {
    * As `resolve`, past the cache, unless this DID was refreshed a moment ago: `refreshed` says whether it was asked for anew.
    * @throws TransientError when it could not be checked
    */
-  async refresh(did: string, watch?: AskingWatch): Promise<{ resolution: Resolution; refreshed: boolean }> {
+  async refresh(
+    did: string,
+    watch?: AskingWatch,
+    { urgent = false } = {},
+  ): Promise<{ resolution: Resolution; refreshed: boolean }> {
     const now = this.#options.now()
     const last = this.#refreshes.get(did)
     if (last !== undefined && now - last < this.#options.refreshEveryMs) {
-      return { resolution: await this.resolve(did, watch), refreshed: false }
+      return { resolution: await this.resolve(did, watch, { urgent }), refreshed: false }
     }
     this.#refreshes.delete(did)
     this.#refreshes.set(did, now)
     if (this.#refreshes.size > REFRESHES_REMEMBERED) this.#refreshes.delete(this.#refreshes.keys().next().value!)
     try {
       const { epoch } = await this.#options.cache.get(did)
-      return { resolution: await this.#fly(did, { epoch, watch, urgent: false }), refreshed: true }
+      return { resolution: await this.#fly(did, { epoch, watch, urgent }), refreshed: true }
     } catch (error) {
       this.#refreshes.delete(did) // it was not checked, so it may be asked again
       throw error

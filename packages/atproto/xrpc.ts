@@ -1,12 +1,13 @@
 /**
  * The sync endpoints of hosts: `com.atproto.sync.{listRepos, listReposByCollection, listHosts, getRepo, getRepoStatus, getLatestCommit}`.
  *
- * Errors say what to do: `RateLimitedError` (a TransientError) parks the host until `retryAfterMs`; a TransientError is
- * tried again; an `XrpcRefusedError` is the host's definite answer, with a reason from a closed list.
+ * The type of an error says what to do. `RateLimitedError` (a TransientError): leave the host alone for `retryAfterMs`. Other TransientError: try
+ * again. `XrpcRefusedError`: the host's definite answer, with a reason from a closed list.
  *
- * An error of XRPC is JSON with its name in `error`. A 4xx without that, or a 200 that is no JSON where that was asked for, is no word of the host: a proxy or a CDN in front of
- * it speaks, a portal, or whoever has its domain by now. It is a `NotXrpcError`, which is a TransientError: an outage, of which nothing follows for what was asked. But a host
- * may always answer so, so whoever counts tries counts these. https://atproto.com/specs/xrpc#error-responses
+ * An error of XRPC is JSON with its name in `error`, a constant in ASCII without whitespace. A 4xx without that, or a 200 that is no JSON where that was asked for, is no word of the
+ * host: a proxy or a CDN in front of it speaks, a portal, or whoever has its domain by now. So do web frameworks of paths that they do not know (`{"error":"Not Found"}`). It is a
+ * `NotXrpcError`, which is a TransientError: an outage, of which nothing follows for what was asked. But a host may always answer so, so whoever counts tries counts these.
+ * https://atproto.com/specs/xrpc#error-responses
  */
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import { accountStatus } from './account-status.ts'
@@ -25,7 +26,7 @@ export const XRPC_REFUSALS = [
 ] as const
 export type XrpcRefusal = (typeof XRPC_REFUSALS)[number]
 
-/** Not an object, which has a `constructor`: the name is whatever a host writes. */
+/** A Map, not an object: the host chooses the error's name, and an object has properties such as `constructor`. */
 const REASON_OF_ERROR: ReadonlyMap<string, XrpcRefusal> = new Map([
   ['RepoNotFound', 'repo-not-found'],
   ['RepoTakendown', 'repo-takendown'],
@@ -34,11 +35,11 @@ const REASON_OF_ERROR: ReadonlyMap<string, XrpcRefusal> = new Map([
   ['MethodNotImplemented', 'not-implemented'],
 ])
 
-/** A host's definite answer that is not what was asked for. */
+/** The host answered with a definite error. */
 export class XrpcRefusedError extends RefusedError<XrpcRefusal> {
   override name = 'XrpcRefusedError'
   readonly status: number
-  /** The error's name as the host wrote it, when it did; the beginning of it. */
+  /** The beginning of the error's name as the host wrote it. Undefined: the host gave none. */
   readonly error: string | undefined
   constructor(reason: XrpcRefusal, detail: string, { status, error }: { status: number; error?: string }) {
     super(reason, detail)
@@ -52,7 +53,7 @@ export class NotXrpcError extends TransientError {
   override name = 'NotXrpcError'
 }
 
-/** 429: the host, not the request, is at its limit. */
+/** Status 429: the host is at its limit, whatever is asked of it. */
 export class RateLimitedError extends TransientError {
   override name = 'RateLimitedError'
 }
@@ -75,9 +76,9 @@ export interface ListedHost {
 
 export interface Page<T> {
   items: T[]
-  /** Opaque; absent after the last page, also of hosts that say '' there. */
+  /** Opaque. Undefined after the last page, also when the host sends ''. */
   cursor: string | undefined
-  /** Items that were not what they should be, and left out. */
+  /** How many invalid items were left out. */
   refused: number
 }
 
@@ -95,24 +96,26 @@ export interface CallOptions {
 }
 
 export interface XrpcOptions {
-  /** Told of the limits that a host (an origin) states with each answer; after a redirect it is the host that answered. */
+  /** Called with the limits that a host (an origin) states with each answer. After a redirect, `host` is the host that answered. */
   onRateLimit?: (host: string, rateLimit: RateLimit) => void
 }
 
-/** For a whole repository. The largest are 300 MB and take minutes. */
+/** Limits for the export of a whole repository. The largest are 300 MB and take minutes. */
 const REPO_LIMITS = { totalMs: 300_000, bytes: 2 ** 31, bytesPerSecond: 2_000 } as const
 
-/** How long to leave a host alone that says 429 and not how long. */
+/** How long to leave a host alone that answers 429 without a time. */
 const DEFAULT_RETRY_MS = 60_000
-/** And at least, whatever it says: 0, and a time that is past, would be asked again at once, for ever. */
+/** The shortest wait after a 429. A host may say 0, or a time in the past: without this it would be asked again at once, for ever. */
 const LEAST_RETRY_MS = 1_000
-/** Of an error's body. */
+/** How much of an error's body is read. */
 const ERROR_BYTES = 64 * 1024
-/** Of the name and the message in it. */
+/** How much of the error's name and message is kept. */
 const ERROR_CHARS = 200
+/** The form of an error's name: "generic ASCII constant, no whitespace". */
+const ERROR_NAME = /^[!-~]+$/
 /** A name of 253 characters, a scheme and a port. */
 const HOST_CHARS = 270
-/** Far more than a DID, a time or a number, which is what hosts hand out. */
+/** The longest cursor that is accepted: far longer than a DID, a time or a number, which hosts use as cursors. */
 const CURSOR_CHARS = 2_048
 
 export class XrpcClient {
@@ -124,7 +127,7 @@ export class XrpcClient {
     this.#onRateLimit = onRateLimit
   }
 
-  /** A page of up to 1,000 repositories of `host` (a URL with scheme). */
+  /** Fetches a page of up to 1,000 repositories of `host` (a URL with scheme). */
   async listRepos(
     host: string,
     query: { cursor?: string; limit?: number } = {},
@@ -133,7 +136,7 @@ export class XrpcClient {
     return this.#page(host, 'com.atproto.sync.listRepos', 'repos', query, listedRepo, options)
   }
 
-  /** A page of the accounts that have records of a collection, as far as the host knows. */
+  /** Fetches a page of the accounts that have records of a collection, as far as the host knows. */
   async listReposByCollection(
     host: string,
     query: { collection: string; cursor?: string; limit?: number },
@@ -142,7 +145,7 @@ export class XrpcClient {
     return this.#page(host, 'com.atproto.sync.listReposByCollection', 'repos', query, listedDid, options)
   }
 
-  /** A page of the hosts that a relay knows. */
+  /** Fetches a page of the hosts that a relay knows. */
   async listHosts(
     host: string,
     query: { cursor?: string; limit?: number } = {},
@@ -151,7 +154,7 @@ export class XrpcClient {
     return this.#page(host, 'com.atproto.sync.listHosts', 'hosts', query, listedHost, options)
   }
 
-  /** What the host says of an account. */
+  /** Fetches the status of an account as the host states it. */
   async getRepoStatus(host: string, did: string, options?: CallOptions): Promise<RepoStatus> {
     const answer = await this.#json(host, 'com.atproto.sync.getRepoStatus', { did }, options)
     const { active, status, rev } = answer
@@ -159,14 +162,14 @@ export class XrpcClient {
     return { did, active, ...accountStatus(status), ...only({ rev }, 'string') }
   }
 
-  /** CID and revision of a repository's head. */
+  /** Fetches the CID and rev of a repository's head. */
   async getLatestCommit(host: string, did: string, options?: CallOptions): Promise<{ cid: string; rev: string }> {
     const answer = await this.#json(host, 'com.atproto.sync.getLatestCommit', { did }, options)
     if (typeof answer.cid !== 'string' || typeof answer.rev !== 'string') throw badResponse('getLatestCommit', host)
     return { cid: answer.cid, rev: answer.rev }
   }
 
-  /** The bytes of a repository's export, as they come, within `REPO_LIMITS`. Not verified: see `repo-export.ts`. */
+  /** Fetches a repository's export as a stream of bytes, within `REPO_LIMITS`. Not verified: see `repo-export.ts`. */
   async getRepo(host: string, did: string, options: CallOptions = {}): Promise<HttpResponse> {
     options = { ...options, limits: { ...REPO_LIMITS, ...options.limits } }
     return this.#call(host, 'com.atproto.sync.getRepo', { did }, options, 'application/vnd.ipld.car')
@@ -184,7 +187,7 @@ export class XrpcClient {
     const list = answer[key]
     const { cursor } = answer
     if (!Array.isArray(list) || (cursor !== undefined && typeof cursor !== 'string')) throw badResponse(nsid, host)
-    // It goes into Redis, and back to the host in a URL.
+    // The cursor is stored in Redis, and sent back to the host in a URL.
     if (cursor !== undefined && cursor.length > CURSOR_CHARS) throw badResponse(nsid, host)
     const items = list.flatMap((item: unknown) => itemOf((item ?? {}) as Record<string, unknown>) ?? [])
     return { items, cursor: cursor === '' ? undefined : cursor, refused: list.length - items.length }
@@ -217,7 +220,7 @@ export class XrpcClient {
 
 async function failureOf(response: HttpResponse, nsid: string, rateLimit: RateLimit | undefined): Promise<Error> {
   const { status, url } = response
-  // Not within the limits of what was asked for: an error page may not be as large as a repository.
+  // Limited by ERROR_BYTES and not by the request's own limit: an error page must not be as large as a repository.
   const body = parseJson(await response.bytes(ERROR_BYTES).catch(() => Buffer.alloc(0)))
   const answer = isObject(body) ? body : {}
   const error = typeof answer.error === 'string' ? answer.error.slice(0, ERROR_CHARS) : undefined
@@ -230,14 +233,14 @@ async function failureOf(response: HttpResponse, nsid: string, rateLimit: RateLi
   }
   if (status === 501) return new XrpcRefusedError('not-implemented', detail, { status, error })
   if (status >= 500 || status < 400 || status === 408) return new TransientError(detail, { retryAfterMs })
-  if (error === undefined) return new NotXrpcError(detail, { retryAfterMs })
+  if (error === undefined || !ERROR_NAME.test(error)) return new NotXrpcError(detail, { retryAfterMs })
   const named = REASON_OF_ERROR.get(error)
   if (named !== undefined) return new XrpcRefusedError(named, detail, { status, error })
   if (status === 401 || status === 403) return new XrpcRefusedError('unauthorized', detail, { status, error })
   return new XrpcRefusedError('xrpc-refused', detail, { status, error })
 }
 
-/** Undefined when it is no JSON. */
+/** The parsed JSON, or undefined when the bytes are no JSON. */
 function parseJson(bytes: Buffer): unknown {
   try {
     return JSON.parse(bytes.toString())
@@ -270,7 +273,7 @@ interface Types {
   boolean: boolean
 }
 
-/** The optional fields that are of their type: what else a host puts there is as if it were not there, as in frames. */
+/** The fields whose values have the given type. A value of another type is treated as absent, as in frames. */
 function only<K extends string, T extends keyof Types>(fields: Record<K, unknown>, type: T): { [P in K]?: Types[T] } {
   const good = Object.entries(fields).filter(([, value]) => typeof value === type)
   return Object.fromEntries(good) as { [P in K]?: Types[T] }

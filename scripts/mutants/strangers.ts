@@ -14,6 +14,13 @@ export const strangerMutants: readonly Mutant[] = [
     killedBy: atproto('identity-places.e2e', 'any number of silent hosts'),
   },
   {
+    name: 'a host may have HTTP/2, by which what waits of a body has no limit',
+    file: 'packages/atproto/http.ts',
+    find: 'allowH2: false,',
+    replace: 'allowH2: true,',
+    killedBy: atproto('http-versions.e2e'),
+  },
+  {
     name: 'whoever has more work has more turns',
     file: 'packages/atproto/throttle.ts',
     find: 'share.waiting.shift()!.begin(asSlow)\n    this.#toTheEnd(share)',
@@ -84,6 +91,20 @@ export const strangerMutants: readonly Mutant[] = [
     killedBy: indexer('host-pace'),
   },
   {
+    name: 'one owner that is silent holds all places of those that do not answer',
+    file: 'services/indexer/host-pace.ts',
+    find: '    this.#busy.add(owner)\n',
+    replace: '',
+    killedBy: indexer('host-pace', 'one question at a time'),
+  },
+  {
+    name: 'whoever is turned away since a host of its owner is being asked costs the directory a question',
+    file: 'services/indexer/hosting-status.ts',
+    find: 'if (!inHaste && web === undefined) pace.assertFree(',
+    replace: 'if (Math.random() > 1) pace.assertFree(',
+    killedBy: indexer('hosting-status.e2e', 'costs the directory no question'),
+  },
+  {
     name: 'hosts of one domain, of which nothing is known, take all places for such hosts',
     file: 'services/ingester/host-places.ts',
     find: 'return free > 1 ? beyond : undefined',
@@ -114,8 +135,15 @@ export const strangerMutants: readonly Mutant[] = [
   {
     name: 'a page that somebody has put in front of a host refuses its repositories',
     file: 'packages/atproto/xrpc.ts',
-    find: '  if (error === undefined) return new NotXrpcError(detail, { retryAfterMs })\n',
+    find: '  if (error === undefined || !ERROR_NAME.test(error)) return new NotXrpcError(detail, { retryAfterMs })\n',
     replace: '',
+    killedBy: atproto('xrpc.e2e', 'not the word of the host'),
+  },
+  {
+    name: 'a sentence is the name of an error',
+    file: 'packages/atproto/xrpc.ts',
+    find: 'error === undefined || !ERROR_NAME.test(error)',
+    replace: 'error === undefined',
     killedBy: atproto('xrpc.e2e', 'not the word of the host'),
   },
   {
@@ -189,6 +217,27 @@ export const strangerMutants: readonly Mutant[] = [
     killedBy: atproto('identity-places.e2e', 'urgent'),
   },
   {
+    name: 'an operator waits for them where an identity is looked up anew',
+    file: 'packages/atproto/identity-resolver.ts',
+    find: 'await this.#fly(did, { epoch, watch, urgent }), refreshed: true',
+    replace: 'await this.#fly(did, { epoch, watch, urgent: false }), refreshed: true',
+    killedBy: atproto('identity-places.e2e', 'known anew'),
+  },
+  {
+    name: 'what a host makes up fills the schedule',
+    file: 'services/backfiller/settlement.ts',
+    find: '    if (await this.passOverForRoom(claim)) return\n',
+    replace: '',
+    killedBy: { file: 'services/backfiller/hearsay.e2e.test.ts', test: 'half of the room' },
+  },
+  {
+    name: 'a host that answers 429 for ever keeps its repositories for ever',
+    file: 'services/backfiller/dispatcher.ts',
+    find: 'error instanceof RateLimitedError && (await context.limits.limitedMs(host)) < LIMITED_MS',
+    replace: 'error instanceof RateLimitedError',
+    killedBy: { file: 'services/backfiller/rate-limited.e2e.test.ts', test: 'by 429 costs nothing' },
+  },
+  {
     name: 'the time that Redis takes makes hosts slow ones',
     file: 'services/ingester/account-check.ts',
     find: '        if (isAnswer) watch.answered()\n',
@@ -208,5 +257,12 @@ export const strangerMutants: readonly Mutant[] = [
     find: 'countOf(otherHosts, owner)) >= mostOfOwner',
     replace: 'countOf(otherHosts, owner)) >= max',
     killedBy: ingester('labeler-discovery.redis', 'leaves room to others'),
+  },
+  {
+    name: 'what is remembered of strangers has no limit',
+    file: 'packages/runtime/remember.ts',
+    find: '  if (map.size > capacity) map.delete(map.keys().next().value!)\n',
+    replace: '',
+    killedBy: { file: 'packages/runtime/remember.test.ts' },
   },
 ]

@@ -62,6 +62,8 @@ export interface Visit {
   url: string
   permit: Permit
   memory: RepoMemory
+  /** Somebody waits for it: its identity is looked up before those of others of its owner. */
+  urgent: boolean
 }
 
 export type Outcome =
@@ -75,7 +77,7 @@ export type Outcome =
  * @throws RateLimitedError, TransientError, RefusedError, AbortError; nothing was appended then, or with a later try it is made whole
  */
 export async function backfillRepo(context: BackfillContext, visit: Visit, signal: AbortSignal): Promise<Outcome> {
-  const { entry, url, identity, permit, memory } = visit
+  const { entry, url, identity, permit, memory, urgent } = visit
   const target = { url, did: entry.did, attempts: entry.attempts ?? 0 }
   // A status was true at some time since then. Noted later, it would win over what the account's host says in between.
   const askedAt = new Date().toISOString()
@@ -84,7 +86,7 @@ export async function backfillRepo(context: BackfillContext, visit: Visit, signa
     fetched = await fetchExport(context, target, { permit, memory, signal })
   } catch (error) {
     if (error instanceof XrpcRefusedError && error.reason.startsWith('repo-')) {
-      const moved = await movedFrom(context, entry.did, url)
+      const moved = await movedFrom(context, { did: entry.did, url, urgent })
       return moved ?? accountOutcome(context, visit, { answer: error, askedAt }, signal)
     }
     throw error
@@ -92,7 +94,7 @@ export async function backfillRepo(context: BackfillContext, visit: Visit, signa
   using _ = fetched
   await context.parsers.acquire(1, signal)
   try {
-    using verified = await verifyWithFreshKey(context, fetched, identity, signal)
+    using verified = await verifyWithFreshKey(context, fetched, { identity, urgent }, signal)
     checkRev(verified, entry)
     return await appendExport(context, verified, entry, fetched.time, signal)
   } finally {
@@ -103,10 +105,9 @@ export async function backfillRepo(context: BackfillContext, visit: Visit, signa
 /** Where the account is by now, when that is another host than `url`. */
 export async function movedFrom(
   { identities }: Pick<BackfillContext, 'identities'>,
-  did: string,
-  url: string | undefined,
+  { did, url, urgent }: { did: string; url: string | undefined; urgent: boolean },
 ): Promise<Outcome | undefined> {
-  const { resolution } = await identities.refresh(did)
+  const { resolution } = await identities.refresh(did, undefined, { urgent })
   if (resolution.status !== 'found') return undefined
   const { identity } = resolution
   return identity.pds === undefined || identity.pds === url ? undefined : { kind: 'moved', identity, url: identity.pds }
@@ -115,7 +116,7 @@ export async function movedFrom(
 async function verifyWithFreshKey(
   context: BackfillContext,
   { store }: FetchedExport,
-  identity: Identity,
+  { identity, urgent }: Pick<Visit, 'identity' | 'urgent'>,
   signal: AbortSignal,
 ): Promise<RepoExport> {
   const { did, signingKey } = identity
@@ -124,7 +125,7 @@ async function verifyWithFreshKey(
     return await verifyExport(store, { did, signingKey }, signal)
   } catch (error) {
     if (!(error instanceof RefusedError) || error.reason !== 'export-bad-signature') throw error
-    const { resolution } = await context.identities.refresh(did).catch(afterFetch)
+    const { resolution } = await context.identities.refresh(did, undefined, { urgent }).catch(afterFetch)
     const fresh = identityOf(did, resolution).signingKey
     if (fresh === undefined || fresh === signingKey) throw error
     return verifyExport(store, { did, signingKey: fresh }, signal)

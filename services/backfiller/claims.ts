@@ -83,6 +83,12 @@ export class Claim {
     return true
   }
 
+  /** Whether fewer wait in Redis than `part` of those that may. */
+  async hasRoom(part: number): Promise<boolean> {
+    const { schedule, address } = this.#options
+    return await this.#patiently(() => schedule.hasRoom(address.stream, part))
+  }
+
   /** Given up: a dead letter. Where they are full this waits for an operator. */
   async bury(reason: DeadReason, message: string, attempts: number): Promise<void> {
     this.#decided.resolve()

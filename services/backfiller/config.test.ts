@@ -18,3 +18,16 @@ test.each(['app.foo*', 'app.foo.', 'com.example'])(
     )
   },
 )
+
+test.each([
+  ['BACKFILLER_HEADERS_MS', 's'],
+  ['BACKFILLER_IDLE_MS', 's'],
+  ['BACKFILLER_FETCH_MS', 's'],
+  ['BACKFILLER_RECLAIM_IDLE_MS', 's'],
+  ['BACKFILLER_RETRY_MS', 'ms'],
+  ['BACKFILLER_RETRY_MAX_MS', 'ms'],
+  ['BACKFILLER_REPO_BYTES', 'mb'],
+])('%s=0 stops the start, and says what is the least', (name, unit) => {
+  const start = () => loadConfig(backfillerConfig, { ...required, [name]: '0' }, { known: [] })
+  expect(start).toThrow(`of at least 1${unit} ("0")`)
+})

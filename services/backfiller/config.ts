@@ -62,9 +62,9 @@ export const backfillerConfig = defineConfig({
     memoryBytes: {
       env: 'BACKFILLER_MEMORY_BYTES',
       type: 'bytes',
+      min: 64 * 1024 ** 2,
       default: 256 * 1024 ** 2,
       help: 'Memory for repositories under way, in all; what does not fit goes to files.',
-      check: (bytes) => (bytes < 64 * 1024 ** 2 ? 'is less than 64mb' : undefined),
     },
     spoolDir: {
       env: 'BACKFILLER_SPOOL_DIR',
@@ -76,13 +76,14 @@ export const backfillerConfig = defineConfig({
     spoolBytes: {
       env: 'BACKFILLER_SPOOL_BYTES',
       type: 'bytes',
+      min: 64 * 1024 ** 2,
       default: 16 * 1024 ** 3,
       help: 'Disk for the files of repositories under way, in all; what finds no room is tried again later, and no repository may be larger than half of it.',
-      check: (bytes) => (bytes < 64 * 1024 ** 2 ? 'is less than 64mb' : undefined),
     },
     repoBytes: {
       env: 'BACKFILLER_REPO_BYTES',
       type: 'bytes',
+      min: 1024 ** 2,
       default: 2 * 1024 ** 3,
       help: 'The largest repository that is accepted.',
     },
@@ -144,12 +145,14 @@ export const backfillerConfig = defineConfig({
     headersMs: {
       env: 'BACKFILLER_HEADERS_MS',
       type: 'duration',
+      min: 1_000,
       default: 30_000,
       help: 'How long a host may take to begin an answer.',
     },
     idleMs: {
       env: 'BACKFILLER_IDLE_MS',
       type: 'duration',
+      min: 1_000,
       default: 30_000,
       help: 'How long a host may be silent within a repository.',
     },
@@ -162,18 +165,21 @@ export const backfillerConfig = defineConfig({
     fetchMs: {
       env: 'BACKFILLER_FETCH_MS',
       type: 'duration',
+      min: 1_000,
       default: 300_000,
       help: 'How long the first try for a repository may take; each further try may take twice as long, up to two hours.',
     },
     retryMs: {
       env: 'BACKFILLER_RETRY_MS',
       type: 'duration',
+      min: 1,
       default: 30_000,
       help: 'The wait after the first failure of a repository; it doubles with each, up to BACKFILLER_RETRY_MAX_MS, and other kinds of failure wait multiples of it.',
     },
     retryMaxMs: {
       env: 'BACKFILLER_RETRY_MAX_MS',
       type: 'duration',
+      min: 1,
       default: 6 * 3_600_000,
       help: 'The longest wait between two tries.',
     },
@@ -187,6 +193,7 @@ export const backfillerConfig = defineConfig({
     reclaimIdleMs: {
       env: 'BACKFILLER_RECLAIM_IDLE_MS',
       type: 'duration',
+      min: 1_000,
       default: 60_000,
       help: 'What a dead backfiller left is taken over when nobody has touched it for so long.',
     },

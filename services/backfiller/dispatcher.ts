@@ -18,11 +18,11 @@ import { identityOf, repoOrigin, resolvePatiently } from './account.ts'
 import { backfillRepo, movedFrom, type BackfillContext, type Outcome } from './backfill-repo.ts'
 import { HELD_ENTRIES, type Claim } from './claims.ts'
 import { DEATHS_MAX, type CrashSuspects } from './crash-suspects.ts'
-import type { RetryLimits } from './failures.ts'
-import { isHearsay } from './hearsay.ts'
+import { LIMITED_MS, type RetryLimits } from './failures.ts'
+import { isHearsay, mayBeMadeUp } from './hearsay.ts'
 import type { HostTally } from './host-tally.ts'
 import { HostQueues } from './host-queues.ts'
-import type { Asked, Permit } from './pds-limits.ts'
+import { STRANGER_KEPT_MS, type Asked, type Permit } from './pds-limits.ts'
 import type { Progress } from './progress.ts'
 import type { RepoMemories, RepoMemory } from './repo-memory.ts'
 import { Settlement } from './settlement.ts'
@@ -174,22 +174,28 @@ export class Dispatcher {
 
   /** What may not wait here is put off, so that others are seen; with the schedule full it waits here after all. */
   async #enqueue(placed: Placed, front: boolean): Promise<void> {
-    const { progress } = this.#options
     const { claim } = placed
     const { host, hostname } = new URL(placed.url)
     if (this.#skipped.has(host) || this.#skipped.has(hostname)) {
       await claim.done()
-      progress.outcome('skipped')
+      this.#options.progress.outcome('skipped')
       return
     }
     const closedMs = this.#queues.closedMs(host)
     const isPutOff = closedMs > PUT_OFF_MS || (!front && !this.#queues.mayWait(host, claim))
-    if (isPutOff && (await claim.defer(this.#turn(host, closedMs)))) return progress.outcome('put-off')
+    if (isPutOff && (await this.#putOff(claim, host, closedMs))) return
     this.#queues.add(host, placed, { urgent: claim.urgent, front })
   }
 
-  #turn(host: string, delayMs: number) {
-    return { host, delayMs, intervalMs: 1000 / this.#options.context.limits.limitsOf(host).perSecond }
+  /** False when the schedule is full: then it is still ours. */
+  async #putOff(claim: Claim, host: string, delayMs: number): Promise<boolean> {
+    const { context, progress } = this.#options
+    if (await this.#settlement.passOverForRoom(claim)) return true
+    const turn = { host, delayMs, intervalMs: 1000 / context.limits.limitsOf(host).perSecond }
+    // Each that is made up may name a host of its own.
+    if (!(await claim.defer({ ...turn, ...(mayBeMadeUp(claim.entry) && { keptMs: STRANGER_KEPT_MS }) }))) return false
+    progress.outcome('put-off')
+    return true
   }
 
   /** The claims of a host that may not be asked for long wait in Redis instead of taking the place of others. */
@@ -197,8 +203,7 @@ export class Dispatcher {
     for (const placed of this.#queues.drain(host)) {
       const { claim } = placed
       void this.#settlement.guard(claim, async () => {
-        if (await claim.defer(this.#turn(host, delayMs))) this.#options.progress.outcome('put-off')
-        else this.#queues.add(host, placed, { urgent: claim.urgent })
+        if (!(await this.#putOff(claim, host, delayMs))) this.#queues.add(host, placed, { urgent: claim.urgent })
       })
     }
   }
@@ -216,18 +221,20 @@ export class Dispatcher {
   async #work(placed: Placed, permit: Permit, memory: RepoMemory): Promise<void> {
     const { context, tally } = this.#options
     const { claim, identity, url } = placed
+    const { entry, urgent } = claim
     const { host } = new URL(url)
     let outcome: Outcome
     try {
-      outcome = await backfillRepo(context, { entry: claim.entry, identity, url, permit, memory }, this.#signal)
+      outcome = await backfillRepo(context, { entry, identity, url, permit, memory, urgent }, this.#signal)
       if (outcome.kind !== 'moved') tally.count(host, 'done')
     } catch (error) {
       if (isAbort(error) || error instanceof FatalError) throw error
-      if (error instanceof RateLimitedError) {
+      if (error instanceof RateLimitedError && (await context.limits.limitedMs(host)) < LIMITED_MS) {
         // The host's trouble, not the repository's: it stays first in line.
         return this.#enqueue(placed, true)
       }
-      if (!(error instanceof NoRoomError)) tally.count(host, 'failed')
+      // What is counted is kept for a month, and each that is made up may name a host of its own.
+      if (!(error instanceof NoRoomError) && !mayBeMadeUp(entry)) tally.count(host, 'failed')
       outcome = await this.#movedMeanwhile(claim, identity, error)
     }
     await this.#settle(claim, outcome)
@@ -236,7 +243,8 @@ export class Dispatcher {
   /** After a failure: the account may be elsewhere by now. @throws `error` when it is not, or nobody knows */
   async #movedMeanwhile(claim: Claim, identity: Identity, error: unknown): Promise<Outcome> {
     if ((this.#moves.get(claim) ?? 0) >= MOVES_MAX) throw error
-    const moved = await movedFrom(this.#options.context, identity.did, identity.pds).catch(() => undefined)
+    const { did, pds: url } = identity
+    const moved = await movedFrom(this.#options.context, { did, url, urgent: claim.urgent }).catch(() => undefined)
     if (moved === undefined) throw error
     return moved
   }

@@ -1,5 +1,5 @@
 import { CrowdedError, Throttle } from '@sluice/atproto/throttle.ts'
-import { NotXrpcError } from '@sluice/atproto/xrpc.ts'
+import { NotXrpcError, RateLimitedError } from '@sluice/atproto/xrpc.ts'
 import { expect, test } from 'vitest'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
@@ -88,6 +88,13 @@ test('and for four days where it is seldom asked for, as one of a thousand at it
   expect(entry).not.toHaveProperty('failingSince')
   expect([48, 48, 47].map(fail)).toEqual(['retry', 'retry', 'retry'])
   expect(fail(2)).toBe('bury')
+})
+
+test('a 429 that counts is given up after three, with its own reason', () => {
+  const error = new RateLimitedError('getRepo at pds.example: 429', { retryAfterMs: 60_000 })
+  expect(triesOf(error)).toBe(3)
+  expect(judged(error)).toMatchObject({ act: 'retry', entry: { failure: 'limited', attempts: 1 } })
+  expect(judged(error, { ...ENTRY, failure: 'limited', attempts: 2 })).toMatchObject({ reason: 'rate-limited' })
 })
 
 test('an error of ours is a bug, and is not tried for ever', () => {

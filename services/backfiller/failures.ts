@@ -6,6 +6,7 @@
  * |-----------------|---------------------------------------------------------------------|--------------|----------------|
  * | `unavailable`   | network, timeouts, 5xx, a web page, no room here: says nothing of it    | 1 ×          | never          |
  * | `no-document`   | the host of a did:web does not say who it is: as the line above       | 1 ×          | never          |
+ * | `limited`       | 429, and for four days its host has given no other answer             | 60 ×         | 3 tries        |
  * | `crowded`       | too many wait here for their did:webs: nothing was tried               | 10 s         | never          |
  * | `in-front`      | 4xx that is no XRPC error: somebody answers in place of the host     | 20 ×         | 14 tries, or 3 in four days |
  * | `incomplete`    | parts of the export are missing: cut short, or never whole            | 2 ×          | 8 tries        |
@@ -27,7 +28,7 @@
  */
 import { HTTP_REFUSALS } from '@sluice/atproto/http.ts'
 import { EXPORT_REFUSALS } from '@sluice/atproto/repo-export.ts'
-import { NotXrpcError, XRPC_REFUSALS } from '@sluice/atproto/xrpc.ts'
+import { NotXrpcError, RateLimitedError, XRPC_REFUSALS } from '@sluice/atproto/xrpc.ts'
 import { CrowdedError } from '@sluice/atproto/throttle.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { describeError, RefusedError, TransientError } from '@sluice/runtime/errors.ts'
@@ -36,6 +37,7 @@ import { mayBeMadeUp } from './hearsay.ts'
 export const FAILURE_CLASSES = [
   'unavailable',
   'no-document',
+  'limited',
   'crowded',
   'in-front',
   'incomplete',
@@ -64,9 +66,16 @@ const HOUR_MS = 3_600_000
 /** One that fails, is not asked for days, and fails again has not been waited for. */
 const PATIENT_TRIES = 3
 
+/**
+ * What a host puts off by 429 costs no repository a try. One that has given no other answer for so long may never give one, and its repositories would take turns for ever: from then
+ * on each 429 counts. As long as in-front is borne with.
+ */
+export const LIMITED_MS = 96 * HOUR_MS
+
 const RULES: Record<FailureClass, Rule> = {
   unavailable: { factor: 1, tries: Infinity },
   'no-document': { factor: 1, tries: Infinity },
+  limited: { factor: 60, tries: 3 },
   crowded: { firstMs: 10_000, tries: Infinity },
   // Longer than the default waits of 14 tries.
   'in-front': { factor: 20, tries: 14, patienceMs: 96 * HOUR_MS },
@@ -112,6 +121,7 @@ export const DEAD_REASONS = [
   ...XRPC_REFUSALS,
   ...HTTP_REFUSALS,
   'not-xrpc',
+  'rate-limited',
   'crash-loop',
   'bug',
 ] as const
@@ -151,6 +161,7 @@ export function failureOf(error: unknown): Failure {
   })
   if (error instanceof CrowdedError) return failure('crowded', 'crowded')
   if (error instanceof NotXrpcError) return failure('in-front', 'not-xrpc')
+  if (error instanceof RateLimitedError) return failure('limited', 'rate-limited')
   if (error instanceof NoDocumentError) return failure('no-document', 'unavailable')
   if (error instanceof TransientError) return failure('unavailable', 'unavailable')
   if (!(error instanceof RefusedError)) return failure('bug', 'bug')

@@ -144,7 +144,7 @@ function webPage({ url }: HttpResponse, cause?: unknown): WebPageError {
 
 /** What a failure says of the host. A definite answer, whatever it is, means that the host works; that we have no room means nothing. */
 export function reportOf(error: unknown): Report {
-  if (error instanceof RateLimitedError) return { verdict: 'ok', parkMs: error.retryAfterMs ?? 0 }
+  if (error instanceof RateLimitedError) return { verdict: 'limited', parkMs: error.retryAfterMs ?? 0 }
   if (error instanceof NoRoomError) return { verdict: 'nothing' }
   if (error instanceof TransientError) {
     // With a 5xx it may say when to come back, as with a 429.

@@ -3,11 +3,22 @@ import { httpServer, type Handler } from '@sluice/atproto/testing/servers.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { startDaemon } from '@sluice/sandbox/daemon.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
-import { hostKey, priorityStream, retryKey } from '@sluice/streams/backfill-queue.ts'
+import { hostKey, hostsKey, priorityStream, retryKey } from '@sluice/streams/backfill-queue.ts'
 import { chainAddress, encodeChain, readChains, UNKNOWN_CHAIN } from '@sluice/streams/chain-state.ts'
 import { connectRedis } from '@sluice/streams/connection.ts'
 import { listDeadLetters } from '@sluice/streams/dead-letters.ts'
-import { deadOf, enqueue, laterOf, QUEUE } from './testing/queue-view.ts'
+import { deadOf, enqueue, laterOf, OUTPUT, QUEUE } from './testing/queue-view.ts'
+
+/** Its document, of which it is the PDS as well. */
+const atItself =
+  (answer: Handler, pds?: string): Handler =>
+  (request, response) => {
+    if (request.url!.startsWith('/xrpc/')) return answer(request, response)
+    const port = request.socket.localPort
+    const serviceEndpoint = pds ?? `http://127.0.0.1:${port}`
+    const service = { id: '#atproto_pds', type: 'AtprotoPersonalDataServer', serviceEndpoint }
+    response.end(JSON.stringify({ id: `did:web:localhost%3A${port}`, service: [service] }))
+  }
 
 const WAIT = { timeout: 30_000, interval: 50 }
 
@@ -105,6 +116,55 @@ test('those that answer, and never have a repository, become no dead letters and
   expect(await laterOf(redis)).toEqual(new Map())
 })
 
+test('they have half of the room for what waits: one that finds none is passed over, and one that a relay lists, or of which more is known, is not', async ({
+  redisUrl,
+}) => {
+  await using stack = new AsyncDisposableStack()
+  const closed = stack.use(await httpServer((_, response) => response.writeHead(429, { 'retry-after': '300' }).end()))
+  const all = await dids(
+    stack,
+    6,
+    atItself((_, response) => response.end(), closed.url),
+  )
+  const broken = await dids(stack, 1, (_, response) => response.writeHead(503).end())
+  const [listed, known, ...madeUp] = [...all, ...broken] as [string, string, ...string[]]
+  const redis = stack.adopt(await connectRedis({ url: redisUrl, name: 'test' }), (client) => client.destroy())
+  const { key, field } = chainAddress(known)
+  await redis.hSet(key, field, encodeChain({ ...UNKNOWN_CHAIN, exported: true }))
+  const waiting = ['did:plc:one', 'did:plc:two'].map((did) => JSON.stringify({ did, host: 'a.example', rev: '' }))
+  await redis.zAdd(
+    retryKey(QUEUE),
+    waiting.map((value) => ({ value, score: Date.now() + 86_400_000 })),
+  )
+  await enqueue(redis, [
+    ...[...madeUp, known].map((did) => ({ did, host: 'pds.example', rev: '', reason: 'listed' as const })),
+    { did: listed, host: 'relay.example', rev: '3kzzzzzzzzzz2', reason: 'listed' },
+  ])
+  const hours = { BACKFILLER_RETRY_MS: '1h', BACKFILLER_RETRY_MAX_MS: '1h' }
+  const daemon = stack.use(
+    await startDaemon({ role: 'backfiller', env: { ...env(redisUrl), ...hours, BACKFILLER_WAITING_MAX: '4' } }),
+  )
+  const noAccount = () => daemon.metric('sluice_backfill_repos_total', { outcome: 'no-account' })
+  await expect.poll(noAccount, { ...WAIT, timeout: 60_000 }).toBe(madeUp.length)
+  const later = async () => new Set((await laterOf(redis)).keys())
+  await expect.poll(later, WAIT).toEqual(new Set([listed, known, 'did:plc:one', 'did:plc:two']))
+  expect(await deadOf(redis)).toEqual(new Map())
+})
+
+test('a host of which nothing but such accounts is wanted is forgotten soon', async ({ redisUrl }) => {
+  await using stack = new AsyncDisposableStack()
+  const broken = atItself((_, response) => response.writeHead(503).end())
+  const [did] = (await dids(stack, 1, broken)) as [string]
+  const redis = stack.adopt(await connectRedis({ url: redisUrl, name: 'test' }), (client) => client.destroy())
+  await enqueue(redis, [{ did, host: 'pds.example', rev: '', reason: 'listed' }])
+  const daemon = stack.use(await startDaemon({ role: 'backfiller', env: env(redisUrl) }))
+  await expect.poll(() => daemon.metric('sluice_backfill_retries_total', { class: 'unavailable' }), WAIT).toBeGreaterThan(2) // prettier-ignore
+  const left = await redis.pTTL(hostKey(QUEUE, `127.0.0.1:${did.split('%3A')[1]}`))
+  expect(left).toBeGreaterThan(0)
+  expect(left).toBeLessThan(86_400_000)
+  expect(await redis.exists(hostsKey(QUEUE))).toBe(0)
+})
+
 test('those of one owner that are turned away come back one after the other', async ({ redisUrl }) => {
   await using stack = new AsyncDisposableStack()
   const open: (() => void)[] = []
@@ -132,25 +192,34 @@ test('those of one owner that are turned away come back one after the other', as
   await expect.poll(done, { ...WAIT, timeout: 60_000 }).toBe(12)
 })
 
-test('what an operator asks for does not wait for what others have asked for of its owner', async ({ redisUrl }) => {
-  await using stack = new AsyncDisposableStack()
-  let asked = 0
-  const silent = await dids(stack, 12, () => void asked++)
-  const redis = stack.adopt(await connectRedis({ url: redisUrl, name: 'test' }), (client) => client.destroy())
-  await enqueue(
-    redis,
-    silent.map((did) => ({ did, host: 'pds.example', rev: '', reason: 'listed' })),
-  )
-  const daemon = stack.use(await startDaemon({ role: 'backfiller', env: env(redisUrl) }))
-  await expect.poll(() => daemon.metric('sluice_backfill_retries_total', { class: 'crowded' }), WAIT).toBe(9)
-  expect(asked).toBe(2)
-  const [wanted] = (await dids(stack, 1, (_, response) => response.writeHead(404).end())) as [string]
-  const request = { did: wanted, host: '', rev: '', reason: 'requested' }
-  await redis.xAdd(priorityStream(QUEUE), '*', { repo: JSON.stringify(request) })
-  const came = async (): Promise<string | undefined> => {
-    if ((await redis.exists(hostKey(priorityStream(QUEUE), 'did:web:localhost'))) > 0) return 'turned away'
-    return (await listDeadLetters(redis, priorityStream(QUEUE), 1))[0]?.reason
-  }
-  await expect.poll(came, WAIT).toBeDefined()
-  expect(await came()).toBe('identity-missing')
-})
+const deactivated = atItself((_, response) => response.writeHead(400).end('{"error":"RepoDeactivated"}'))
+
+test.for<[string, Handler, string]>([
+  ['when it is looked up', (_, response) => response.writeHead(404).end(), 'identity-missing'],
+  ['when it is looked up anew, after what its host has said', deactivated, 'a status'],
+])(
+  'what an operator asks for does not wait for what others have asked for of its owner, %s',
+  async ([, handler, end], { redisUrl }) => {
+    await using stack = new AsyncDisposableStack()
+    let asked = 0
+    const silent = await dids(stack, 12, () => void asked++)
+    const redis = stack.adopt(await connectRedis({ url: redisUrl, name: 'test' }), (client) => client.destroy())
+    await enqueue(
+      redis,
+      silent.map((did) => ({ did, host: 'pds.example', rev: '', reason: 'listed' })),
+    )
+    const daemon = stack.use(await startDaemon({ role: 'backfiller', env: env(redisUrl) }))
+    await expect.poll(() => daemon.metric('sluice_backfill_retries_total', { class: 'crowded' }), WAIT).toBe(9)
+    expect(asked).toBe(2)
+    const [wanted] = (await dids(stack, 1, handler)) as [string]
+    const request = { did: wanted, host: '', rev: '', reason: 'requested' }
+    await redis.xAdd(priorityStream(QUEUE), '*', { repo: JSON.stringify(request) })
+    const came = async (): Promise<string | undefined> => {
+      if ((await redis.exists(hostKey(priorityStream(QUEUE), 'did:web:localhost'))) > 0) return 'turned away'
+      if ((await redis.xLen(OUTPUT)) > 0) return 'a status'
+      return (await listDeadLetters(redis, priorityStream(QUEUE), 1))[0]?.reason
+    }
+    await expect.poll(came, WAIT).toBeDefined()
+    expect(await came()).toBe(end)
+  },
+)

@@ -243,6 +243,33 @@ test('a host is forgotten in time: soon when no repository was fetched from it, 
   await redis.pExpire(key, CLOSED_MS)
   expect((await one.ask(HOST)).permit).toBeDefined()
   expect(await redis.pTTL(key)).toBeGreaterThan(7 * DAY_MS)
+  // Something waits for another host's turn, and none of its repositories was fetched so far.
+  await redis.pExpire('s:host:other.example', 1)
+  await redis.hSet('s:host:other.example', 'turn', '1')
+  await redis.pExpire('s:host:other.example', 7 * DAY_MS)
+  expect((await one.ask('other.example')).permit).toBeDefined()
+  expect(await redis.pTTL('s:host:other.example')).toBeGreaterThan(6 * DAY_MS)
+})
+
+test('it is known since when a host has given no other answer than 429, whoever asked it', async ({ redis }) => {
+  const [one, another] = two(redis, {})
+  const answer = async (verdict: 'ok' | 'limited' | 'failed'): Promise<void> => {
+    await redis.hDel('s:host:pds.example', 'parkedUntil')
+    await (await one.ask(HOST)).permit!.release({ verdict })
+  }
+  await answer('ok')
+  expect(await another.limitedMs(HOST)).toBe(0)
+  await answer('limited')
+  const since = (await redis.hGet('s:host:pds.example', 'limitedSince'))!
+  await redis.hSet('s:host:pds.example', 'limitedSince', Number(since) - 3_600_000)
+  await answer('limited')
+  // No answer is none.
+  await answer('failed')
+  expect(await another.limitedMs(HOST)).toBeGreaterThanOrEqual(3_600_000)
+  await answer('ok')
+  expect(await another.limitedMs(HOST)).toBe(0)
+  await redis.hSet('s:host:pds.example', 'limitedSince', Number(since) + 3_600_000)
+  expect(await another.limitedMs(HOST), 'the clock has gone back').toBe(0)
 })
 
 test('the list of hosts is as long as what is known of them is kept', async ({ redis }) => {

@@ -21,9 +21,9 @@ export type HostWait = (typeof HOST_WAITS)[number]
 
 export type Asked = { permit: Permit } | { permit?: undefined; why: HostWait; waitMs: number }
 
-/** What came of a request. `failed`: the host did not work; a definite answer is `ok`, whatever it says. */
+/** What came of a request. `failed`: the host did not work; `limited`: 429; any other definite answer is `ok`, whatever it says. */
 export interface Report {
-  verdict: 'ok' | 'failed' | 'nothing'
+  verdict: 'ok' | 'limited' | 'failed' | 'nothing'
   /** It asked to be left alone for so long. */
   parkMs?: number
   /** The DID whose repository was asked for: of one, the first failure counts until the host works again. Absent: each counts. */
@@ -60,7 +60,7 @@ export const CLOSED_MS_MAX = 600_000
 /** A host is forgotten when it was not asked for so long; one of which no repository was wanted, as redirects lead to, after `STRANGER_KEPT_MS`. */
 export const HOST_KEPT_MS = 30 * 86_400_000
 /** Longer than a host may be closed. */
-const STRANGER_KEPT_MS = 3_600_000
+export const STRANGER_KEPT_MS = 3_600_000
 /** Longer than this nobody waits with a request half done. */
 const WAIT_MS = 30_000
 const REDIS_WAIT_MS = 1_000
@@ -113,6 +113,20 @@ export class PdsLimits {
   /** Takes note of the limits that a host states with an answer. */
   async observe(host: string, { remaining, resetMs }: StatedLimit): Promise<void> {
     await this.#report(host, '', { verdict: 'nothing' }, remaining, resetMs).catch(() => undefined)
+  }
+
+  /** For how long a host has given no other answer than 429, in ms; 0 when it has, or while Redis is away. @throws FatalError as `ask` */
+  async limitedMs(host: string): Promise<number> {
+    const { redis, stream } = this.#options
+    try {
+      const [since, nowMs] = await Promise.all([redis.hGet(hostKey(stream, host), 'limitedSince'), redisTimeMs(redis)])
+      // The clock may have gone back.
+      return since === null ? 0 : Math.max(0, nowMs - Number(since))
+    } catch (error) {
+      const classified = classifyRedisError(error)
+      if (!(classified instanceof TransientError)) throw classified
+      return 0
+    }
   }
 
   /** How often `renew` wants to be called. */

@@ -52,7 +52,7 @@ export class Progress {
   constructor(metrics: Metrics) {
     this.#repos = metrics.counter({
       name: 'sluice_backfill_repos_total',
-      help: 'Repositories by what came of them. retry, moved and put-off come back; the others are final. no-account: a PDS lists it, and there is no such DID, or it is a did:web that comes to nothing.',
+      help: 'Repositories by what came of them. retry, moved and put-off come back; the others are final. no-account: a PDS lists it, and there is no such DID, or it is a did:web that comes to nothing, or for which there is no room to wait.',
       labels: { outcome: OUTCOMES },
     })
     this.#records = metrics.counter({

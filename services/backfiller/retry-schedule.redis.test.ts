@@ -197,6 +197,27 @@ test('a full schedule takes nothing in, and the entry stays where it is', async 
   expect(await state(redis)).toEqual({ queued: 1, waiting: 1, pending: 1 })
 })
 
+test('it tells whether a part of its room is taken', async ({ redis }) => {
+  const schedule = new RetrySchedule({ redis, entriesMax: 4 })
+  const ids = await pending(redis, 2)
+  for (const [n, id] of ids.entries()) {
+    expect(await schedule.hasRoom('s', 1 / 2)).toBe(true)
+    await schedule.retry(ADDRESS, id, entryOf(n), 60_000)
+  }
+  expect([await schedule.hasRoom('s', 1 / 2), await schedule.hasRoom('s', 1)]).toEqual([false, true])
+})
+
+test('what waits for a host has it remembered, and is no reason to forget it sooner', async ({ redis }) => {
+  const schedule = new RetrySchedule({ redis, entriesMax: 4 })
+  const ids = await pending(redis, 2)
+  const left: number[] = []
+  for (const [n, keptMs] of [86_400_000, 60_000].entries()) {
+    await schedule.defer(ADDRESS, ids[n]!, entryOf(n), { host: 'pds.example', delayMs: 1, intervalMs: 1, keptMs })
+    left.push(await redis.pTTL('s:host:pds.example'))
+  }
+  for (const ms of left) expect(ms).toBeGreaterThan(80_000_000)
+})
+
 test('whoever moves what is due waits while Redis is away, ends at once when asked to then, and goes on afterwards', async () => {
   await using server = await startRedis()
   const redis = await connectRedis({ url: server.url(), name: 'test' })

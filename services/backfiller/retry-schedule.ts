@@ -11,7 +11,7 @@ import { backfillEventCodec } from '@sluice/events/codec.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { retry, sleep, type Retry } from '@sluice/runtime/backoff.ts'
 import { hostKey, retriesByDidKey, retryKey } from '@sluice/streams/backfill-queue.ts'
-import { classifyRedisError, REDIS_BACKOFF, type Redis } from '@sluice/streams/connection.ts'
+import { classified, classifyRedisError, REDIS_BACKOFF, type Redis } from '@sluice/streams/connection.ts'
 import type { GroupAddress } from '@sluice/streams/entries.ts'
 import { loadScript, runScript, type Script } from '@sluice/streams/scripts.ts'
 import { CLOSED_MS_MAX, HOST_KEPT_MS } from './pds-limits.ts'
@@ -32,7 +32,7 @@ export interface Turn {
   delayMs: number
   /** Between two entries of the host. */
   intervalMs: number
-  /** How long the host is remembered after its last turn; default: as one of repositories. */
+  /** How long the host is remembered after its last turn at least; default: as one of repositories. */
   keptMs?: number
 }
 
@@ -62,6 +62,11 @@ export class RetrySchedule {
     const numbers = [turn.delayMs, turn.intervalMs, this.#entriesMax, CLOSED_MS_MAX, turn.keptMs ?? HOST_KEPT_MS]
     const args = [group, id, entry.did, textOf(entry), ...numbers.map((n) => String(Math.round(n)))]
     return (await this.#run(scripts.putOff, keys, args)) !== 0
+  }
+
+  /** Whether fewer wait for `stream` than `part` of those that may. @throws TransientError */
+  async hasRoom(stream: string, part: number): Promise<boolean> {
+    return (await classified(this.#redis.zCard(retryKey(stream)))) < this.#entriesMax * part
   }
 
   /**

@@ -11,9 +11,11 @@ import type { BackfillContext } from './backfill-repo.ts'
 import type { Claim } from './claims.ts'
 import type { CrashSuspects } from './crash-suspects.ts'
 import { failureOf, judge, type DeadReason, type RetryLimits } from './failures.ts'
-import { forgetMadeUp, isPassedOver } from './hearsay.ts'
+import { forgetMadeUp, isPassedOver, mayBeMadeUp } from './hearsay.ts'
 import type { Progress } from './progress.ts'
 
+/** Of those that may wait in Redis, as many at most may be accounts that a host has made up. What does not come to an end would fill it, and then the stream is read at the pace of the slowest. */
+const MADE_UP_PART = 1 / 2
 /** Between two of one owner. A silent host holds a place for 5 s, and two of them are asked at once. */
 const CROWDED_INTERVAL_MS = 500
 
@@ -75,6 +77,17 @@ export class Settlement {
     await this.#passedOver(claim)
   }
 
+  /**
+   * Passes over an account that a host may have made up when there is no room for it to wait in Redis: it is asked for again when it is listed again.
+   * @returns false when there is, or more is known of it: then nothing has happened
+   */
+  async passOverForRoom(claim: Claim): Promise<boolean> {
+    if (!mayBeMadeUp(claim.entry) || (await claim.hasRoom(MADE_UP_PART))) return false
+    if (!(await this.#forget(claim))) return false
+    await this.#passedOver(claim)
+    return true
+  }
+
   /** Resolves when nothing is being buried any more. */
   async end(): Promise<void> {
     await Promise.all(this.#burials)
@@ -94,6 +107,7 @@ export class Settlement {
     const verdict = judge(claim.entry, failure, this.#options)
     if (isPassedOver(claim.entry, failure.class, verdict) && (await this.#forget(claim))) return this.#passedOver(claim)
     if (verdict.act === 'bury') return this.bury(claim, verdict.reason, verdict.detail, verdict.attempts)
+    if (await this.passOverForRoom(claim)) return
     if (failure.class !== 'crowded' || !(await this.#deferCrowded(claim, verdict.delayMs)))
       await claim.retry(verdict.entry, verdict.delayMs)
     progress.retries.inc(1, { class: failure.class })

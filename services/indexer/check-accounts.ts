@@ -3,7 +3,6 @@
  * their DID document names it now: beside the data path, while no connection is held. Several indexers share the queue. While nobody answers, the times decide.
  */
 import type { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
-import { CrowdedError } from '@sluice/atproto/throttle.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import type { AccountEvent } from '@sluice/events/stream-event.ts'
 import {
@@ -22,13 +21,13 @@ import type { Logger } from '@sluice/runtime/log.ts'
 import type { Metrics } from '@sluice/runtime/metrics.ts'
 import type { Service } from '@sluice/runtime/service.ts'
 import { isInShard, WHOLE, type Shard } from '@sluice/streams/spread.ts'
-import { turnedAwayMs, waitToAskAgainMs } from './ask-again.ts'
-import { HostPace, SlowHostError } from './host-pace.ts'
+import { UNANSWERED, Unanswered } from './ask-again.ts'
+import { HostPace } from './host-pace.ts'
 import { runWorkers } from './queue-workers.ts'
 import { askHostingStatus, type Asking, type StatusSources } from './hosting-status.ts'
 
 export interface AccountChecksOptions extends StatusSources {
-  identities: Pick<IdentityResolver, 'refresh' | 'purge'>
+  identities: Pick<IdentityResolver, 'resolve' | 'refresh' | 'purge'>
   /** Of whose accounts the news purge the cache of identities that we use; default: of all. */
   shard?: Shard
   /** Default: one of its own. */
@@ -44,21 +43,41 @@ export interface AccountChecksOptions extends StatusSources {
 
 type Answer = Pick<AccountEvent, 'active' | 'status'>
 
-const OUTCOMES = ['as-held', 'differs', 'overtaken', 'put-off', 'turned-away', 'unknown'] as const
-/** How many are asked about at a time. Hosts that never answer, or slowly, keep out only others that do so. */
-const WORKERS: Record<AccountQueue, number> = { new: 3, failing: 1 }
+const OUTCOMES = ['as-held', 'differs', 'overtaken', ...UNANSWERED] as const
+/** How many are asked about at a time. Hosts that never answer, or slowly, keep out only others that do so, and there one owner has one place. */
+const WORKERS: Record<AccountQueue, number> = { new: 3, failing: 4 }
 
 export class AccountChecks implements Service {
   readonly name = 'account-checks'
   readonly #options: Required<AccountChecksOptions>
   readonly #outcomes
+  readonly #unanswered: Unanswered<AccountClaim>
+  readonly #identities: StatusSources['identities']
 
   constructor(options: AccountChecksOptions) {
     this.#options = { pollMs: 1_000, retryMs: 10_000, claimMs: 120_000, shard: WHOLE, pace: new HostPace(), ...options }
     this.#outcomes = options.metrics.counter({
       name: 'sluice_account_checks_total',
-      help: 'Questions to hosts how an account stands of which different things were said. as-held: the index had it right; differs: it has now; overtaken: more was said meanwhile, asked again; put-off: its host was slow of late, asked in the place of those that do not answer; turned-away: nobody was asked, since too many wait for their did:webs; due again within 15 s; unknown: nobody answered, asked again.',
+      help: 'Questions to hosts how an account stands of which different things were said. as-held: the index had it right; differs: it has now; overtaken: more was said meanwhile, asked again; put-off: its host was slow of late, asked in the place of those that do not answer; turned-away: nobody was asked, since too many wait for their did:webs, or a host of its owner is being asked in such a place; due again within 15 s; unknown: nobody answered, asked again.',
       labels: { outcome: OUTCOMES },
+    })
+    const { db, log, identities } = options
+    const { retryMs, pollMs, shard } = this.#options
+    this.#identities = {
+      resolve: (did) => identities.resolve(did),
+      async refresh(did, watch) {
+        // Asked a minute after the last time, the cache answers: of others' accounts it may have the host that they have left since.
+        if (!isInShard(did, shard)) await identities.purge(did)
+        return await identities.refresh(did, watch)
+      },
+    }
+    this.#unanswered = new Unanswered({
+      fail: (claim, dueAt) => failAccountCheck(db, claim, dueAt),
+      giveBack: (claim, dueAt) => returnAccountCheck(db, claim, dueAt),
+      count: (outcome) => this.#outcomes.inc(1, { outcome }),
+      log,
+      retryMs,
+      pollMs,
     })
     options.metrics.gauge({
       name: 'sluice_account_check_overdue_seconds',
@@ -92,10 +111,7 @@ export class AccountChecks implements Service {
     try {
       said = await this.#ask(claim.did, { pace: this.#options.pace, inHaste: queue === 'new', signal })
     } catch (error) {
-      if (error instanceof SlowHostError) return await this.#putOff(claim)
-      if (error instanceof CrowdedError) return await this.#turnedAway(claim)
-      if (!(error instanceof TransientError)) throw error
-      return await this.#askAgain(claim, error)
+      return await this.#unanswered.end(claim, claim.tries - 1, error, signal)
     }
     try {
       const outcome = await settleAccountCheck(this.#options.db, claim, said, askedAtMs)
@@ -103,16 +119,13 @@ export class AccountChecks implements Service {
     } catch (error) {
       // Words of a stranger's host: what the index does not take of them is no answer, and ends nobody.
       if (!(error instanceof RefusedError)) throw error
-      await this.#askAgain(claim, error)
+      await this.#unanswered.askAgain(claim, claim.tries - 1, error)
     }
   }
 
   /** @throws TransientError when there is no answer */
   async #ask(did: string, asking: Asking): Promise<Answer> {
-    const { identities, shard } = this.#options
-    // Asked a minute after the last time, the cache answers: of others' accounts it may have the host that they have left since.
-    if (!isInShard(did, shard)) await identities.purge(did)
-    const found = await askHostingStatus(this.#options, did, asking)
+    const found = await askHostingStatus({ xrpc: this.#options.xrpc, identities: this.#identities }, did, asking)
     switch (found.kind) {
       case 'hosted':
         return { active: found.active, ...(found.status !== undefined && { status: found.status }) }
@@ -124,26 +137,5 @@ export class AccountChecks implements Service {
         // It would be purged upon this, though nobody may have said that it was deleted: only its host may, or a tombstone.
         throw new TransientError(`${did} has no host that could be asked`)
     }
-  }
-
-  /** It is asked at once, in the place of those that do not answer. */
-  async #putOff(claim: AccountClaim): Promise<void> {
-    this.#outcomes.inc(1, { outcome: 'put-off' })
-    await failAccountCheck(this.#options.db, claim, new Date().toISOString())
-  }
-
-  /** Nobody was asked: in the same place, as soon as there may be room. */
-  async #turnedAway(claim: AccountClaim): Promise<void> {
-    this.#outcomes.inc(1, { outcome: 'turned-away' })
-    await returnAccountCheck(this.#options.db, claim, new Date(Date.now() + turnedAwayMs(Math.random)).toISOString())
-  }
-
-  /** Later, and ever later: there was no answer, or none that can be used. */
-  async #askAgain(claim: AccountClaim, error: TransientError | RefusedError): Promise<void> {
-    const { db, log, retryMs } = this.#options
-    this.#outcomes.inc(1, { outcome: 'unknown' })
-    log.debug({ did: claim.did, error: error.message }, 'how an account stands could not be found out')
-    const waitMs = waitToAskAgainMs(retryMs, claim.tries - 1, error)
-    await failAccountCheck(db, claim, new Date(Date.now() + waitMs).toISOString())
   }
 }

@@ -1,4 +1,4 @@
-import { loadConfig } from '@sluice/runtime/config.ts'
+import { ConfigError, loadConfig } from '@sluice/runtime/config.ts'
 import { expect, test } from 'vitest'
 import { indexerConfig } from './config.ts'
 
@@ -18,3 +18,29 @@ test.each(['app.foo*', 'app.foo.', 'com.example'])(
     )
   },
 )
+
+test.each([
+  ['INDEXER_HANDLE_REFRESH_MS', '0', /is not a time in milliseconds, or such as 30s, 5m or 2h, of at least 1h \("0"\)/],
+  ['INDEXER_HANDLE_REFRESH_MS', '5m', /of at least 1h/],
+  ['INDEXER_RECLAIM_IDLE_MS', '0', /of at least 1s/],
+  ['SLUICE_DRAIN_MS', '0', /from 1ms to 24h/],
+  ['SLUICE_DRAIN_MS', '720h', /from 1ms to 24h/],
+  ['INDEXER_MEMORY_BYTES', '0', /is not a size such as 1048576, 64kb, 512mb or 2gb, of at least 1mb/],
+  ['INDEXER_STREAMS', ',', /names none/],
+  ['INDEXER_STREAMS', 'a,b,a', /names a twice/],
+  ['INDEXER_HANDLE_NAMESERVERS', 'foo', /names foo, which is no address/],
+  ['INDEXER_HANDLE_NAMESERVERS', '1.1.1.1:99999', /names 1\.1\.1\.1:99999, which is no address/],
+  ['DB_POSTGRES_SCHEMA', 'My-Schema', /is no name of letters, digits and underscores/],
+  ['REDIS_URL', 'redis://u:hunter2@h/abc', /names its database by something else than a number/],
+])('%s=%s stops the start, and the operator reads why', (name, text, why) => {
+  const start = () => loadConfig(indexerConfig, { ...required, [name]: text }, { known: [] })
+  expect(start).toThrow(ConfigError)
+  expect(start).toThrow(why)
+  expect(start).not.toThrow(/hunter2/)
+})
+
+test('INDEXER_HANDLE_NAMESERVERS takes addresses with and without a port, of both kinds', () => {
+  const text = '1.1.1.1,8.8.8.8:5353,2606:4700::1111,[2606:4700::1111]:53'
+  const env = { ...required, INDEXER_HANDLE_NAMESERVERS: text }
+  expect(loadConfig(indexerConfig, env, { known: [] }).handleNameservers).toEqual(text.split(','))
+})

@@ -1,6 +1,8 @@
 /** What an operator can set. Names that others rely on are in docs/configuration.md. */
+import { isIP } from 'node:net'
 import { patternProblem } from '@sluice/collections/patterns.ts'
 import { defineConfig, type ConfigOf } from '@sluice/runtime/config.ts'
+import { isSchemaName } from '@sluice/database/schema-name.ts'
 import { identityOptions, redisOptions, runtimeOptions } from '@sluice/runtime/shared-options.ts'
 import { shardOption } from '@sluice/streams/spread.ts'
 
@@ -25,6 +27,7 @@ export const indexerConfig = defineConfig({
       type: 'string',
       default: 'bsky',
       help: "The schema of the AppView's tables.",
+      check: (schema) => (isSchemaName(schema) ? undefined : 'is no name of letters, digits and underscores'),
     },
     poolSize: {
       env: 'DB_POOL_SIZE',
@@ -62,6 +65,7 @@ export const indexerConfig = defineConfig({
       type: 'list',
       default: ['firehose_live', 'firehose_backfill'],
       help: 'The event streams to read, the most urgent first: while one flows, batches of those after it are small.',
+      check: streamsProblem,
     },
     labelStream: {
       env: 'INDEXER_LABEL_STREAM',
@@ -97,6 +101,7 @@ export const indexerConfig = defineConfig({
     heldBytes: {
       env: 'INDEXER_MEMORY_BYTES',
       type: 'bytes',
+      min: 1 << 20,
       default: 48 << 20,
       help: 'Entries held per stream, read and not yet acked, at most.',
     },
@@ -131,6 +136,7 @@ export const indexerConfig = defineConfig({
     handleRefreshMs: {
       env: 'INDEXER_HANDLE_REFRESH_MS',
       type: 'duration',
+      min: 3_600_000,
       default: 7 * 24 * 3_600_000,
       help: 'How old a verification may become; identity events ask for one at once.',
     },
@@ -140,6 +146,7 @@ export const indexerConfig = defineConfig({
       default: [],
       example: '1.1.1.1',
       help: "Name servers (address or address:port) to ask for handles. Default: the system's.",
+      check: nameserverProblem,
     },
     allowPrivate: {
       env: 'ALLOW_PRIVATE_HOSTS',
@@ -150,6 +157,7 @@ export const indexerConfig = defineConfig({
     reclaimIdleMs: {
       env: 'INDEXER_RECLAIM_IDLE_MS',
       type: 'duration',
+      min: 1_000,
       default: 60_000,
       help: 'Pending entries that their consumer has not touched for this long are taken over.',
     },
@@ -157,3 +165,21 @@ export const indexerConfig = defineConfig({
 })
 
 export type IndexerConfig = ConfigOf<typeof indexerConfig>
+
+function streamsProblem(streams: readonly string[]): string | undefined {
+  if (streams.length === 0) return 'names none'
+  const twice = streams.find((name, i) => streams.indexOf(name) !== i)
+  return twice === undefined ? undefined : `names ${twice} twice`
+}
+
+function nameserverProblem(servers: readonly string[]): string | undefined {
+  const bad = servers.find((server) => !isNameserver(server))
+  return bad === undefined ? undefined : `names ${bad}, which is no address such as 1.1.1.1, 1.1.1.1:53 or [::1]:53`
+}
+
+function isNameserver(text: string): boolean {
+  const [, six, four, port = '53'] = /^(?:\[(.+)\]|([^:]+))(?::(\d{1,5}))?$/.exec(text) ?? []
+  return (
+    isIP(text) !== 0 || ((isIP(six ?? '') === 6 || isIP(four ?? '') === 4) && Number(port) > 0 && Number(port) < 65_536)
+  )
+}

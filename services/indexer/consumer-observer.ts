@@ -66,31 +66,37 @@ function declareCounters(metrics: Metrics, streams: readonly string[]) {
       name: 'sluice_stream_read_entries_total',
       help: 'Entries handed to this process by Redis.',
       labels: { stream: streams },
+      configured: ['stream'],
     }),
     acked: metrics.counter({
       name: 'sluice_stream_acked_entries_total',
       help: 'Entries acked and deleted, after their effect was durable.',
       labels: { stream: streams },
+      configured: ['stream'],
     }),
     redelivered: metrics.counter({
       name: 'sluice_stream_redelivered_entries_total',
       help: 'Entries that came again: our own after a restart, or those of a consumer that died.',
       labels: { stream: streams, from: ['own-pending', 'reclaimed'] },
+      configured: ['stream'],
     }),
     phantoms: metrics.counter({
       name: 'sluice_stream_phantom_entries_total',
       help: 'Pending entries without a body, cleared: somebody deleted or trimmed entries that were not acked. They are lost.',
       labels: { stream: streams },
+      configured: ['stream'],
     }),
     buried: metrics.counter({
       name: 'sluice_stream_dead_letters_total',
       help: 'Entries that can never be applied and wait in <stream>_dlq for an operator.',
       labels: { stream: streams, reason: BURIAL_REASONS },
+      configured: ['stream'],
     }),
     groupsLost: metrics.counter({
       name: 'sluice_stream_groups_lost_total',
       help: 'Times a stream or its group had vanished (flushed Redis, failover): entries may be lost.',
       labels: { stream: streams },
+      configured: ['stream'],
     }),
   }
 }

@@ -2,7 +2,6 @@
  * Carries out deletions, beside the data path: confirms what was reported, purges, and requests the repository of an account that is back. Every step
  * is durable before the next, so a process that dies leaves a claim that runs out, and whoever takes it then continues.
  */
-import { CrowdedError } from '@sluice/atproto/throttle.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { SEQ_BACKFILL, type AccountEvent } from '@sluice/events/stream-event.ts'
@@ -20,7 +19,7 @@ import {
   type DeletionQueue,
 } from '@sluice/indexing/deletion-queue.ts'
 import { purgeAccount, reopenAccount } from '@sluice/indexing/purge.ts'
-import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
+import { RefusedError } from '@sluice/runtime/errors.ts'
 import type { Logger } from '@sluice/runtime/log.ts'
 import type { Metrics } from '@sluice/runtime/metrics.ts'
 import type { Service } from '@sluice/runtime/service.ts'
@@ -28,8 +27,8 @@ import { readChains, moveChain, UNKNOWN_CHAIN } from '@sluice/streams/chain-stat
 import type { Redis } from '@sluice/streams/connection.ts'
 import { StateConflictError, type Producer } from '@sluice/streams/producer.ts'
 import { isInShard, WHOLE, type Shard } from '@sluice/streams/spread.ts'
-import { turnedAwayMs, waitToAskAgainMs } from './ask-again.ts'
-import { HostPace, SlowHostError } from './host-pace.ts'
+import { inMs, UNANSWERED, Unanswered } from './ask-again.ts'
+import { HostPace } from './host-pace.ts'
 import { runWorkers } from './queue-workers.ts'
 import { askHostingStatus, type StatusSources, type HostingStatus } from './hosting-status.ts'
 
@@ -51,12 +50,12 @@ export interface DeletionsOptions extends StatusSources {
   batchRecords?: number
 }
 
-const OUTCOMES = ['purged', 'hosted', 'returned', 'put-off', 'turned-away', 'unknown'] as const
+const OUTCOMES = ['purged', 'hosted', 'returned', ...UNANSWERED] as const
 /**
- * How many are worked on at a time. Whoever has a thousand accounts at a host that never answers, or slowly, keeps out only others of that kind, and a purge of millions of
- * records nobody who is back.
+ * How many are worked on at a time. Whoever has a thousand accounts at a host that never answers, or slowly, keeps out only others of that kind, and there one owner has one place; and a
+ * purge of millions of records nobody who is back.
  */
-const WORKERS: Record<DeletionQueue, number> = { returned: 1, new: 3, failing: 1 }
+const WORKERS: Record<DeletionQueue, number> = { returned: 1, new: 3, failing: 4 }
 /** When one that an indexer of another shard must see to is looked at again, about: that one should find it first. */
 const OTHERS_MS = 2_000
 /** A first load has dropped the indexes by which a purge finds what others were told: it waits for its end. The account is hidden meanwhile. */
@@ -67,6 +66,7 @@ export class Deletions implements Service {
   readonly #options: Required<DeletionsOptions>
   readonly #db: DatabasePool
   readonly #outcomes
+  readonly #unanswered: Unanswered<DeletionClaim>
 
   constructor(options: DeletionsOptions) {
     const defaults = { pollMs: 1_000, retryMs: 10_000, claimMs: 900_000, batchRecords: 500, shard: WHOLE }
@@ -74,8 +74,18 @@ export class Deletions implements Service {
     this.#db = options.index.db
     this.#outcomes = options.metrics.counter({
       name: 'sluice_account_deletions_total',
-      help: 'Reported deletions. purged: confirmed and carried out; hosted: the account is still there; returned: its repository was asked for; put-off: its host was slow of late, asked in the place of those that do not answer; turned-away: nobody was asked, since too many wait for their did:webs; due again within 15 s; unknown: nobody answered.',
+      help: 'Reported deletions. purged: confirmed and carried out; hosted: the account is still there; returned: its repository was asked for; put-off: its host was slow of late, asked in the place of those that do not answer; turned-away: nobody was asked, since too many wait for their did:webs, or a host of its owner is being asked in such a place; due again within 15 s; unknown: nobody answered.',
       labels: { outcome: OUTCOMES },
+    })
+    const { log } = options
+    const { retryMs, pollMs } = this.#options
+    this.#unanswered = new Unanswered({
+      fail: ({ did }, dueAt) => failDeletion(this.#db, did, dueAt),
+      giveBack: ({ did }, dueAt) => returnDeletion(this.#db, did, dueAt),
+      count: (outcome) => this.#outcomes.inc(1, { outcome }),
+      log,
+      retryMs,
+      pollMs,
     })
     options.metrics.gauge({
       name: 'sluice_account_deletion_overdue_seconds',
@@ -114,10 +124,7 @@ export class Deletions implements Service {
     try {
       found = await askHostingStatus(this.#options, did, { pace, inHaste: queue === 'new', signal })
     } catch (error) {
-      if (error instanceof SlowHostError) return await this.#putOff(claim)
-      if (error instanceof CrowdedError) return await this.#turnedAway(claim)
-      if (!(error instanceof TransientError)) throw error
-      return await this.#askAgain(claim, error)
+      return await this.#unanswered.end(claim, claim.tries, error, signal)
     }
     // Whose host has its repository is not gone.
     if (found.kind === 'status-unknown') found = { ...found, kind: 'hosted', active: true }
@@ -142,30 +149,10 @@ export class Deletions implements Service {
     } catch (error) {
       // Words of a stranger's host: what the index does not take of them is no answer, and ends nobody.
       if (!(error instanceof RefusedError)) throw error
-      return await this.#askAgain(claim, error)
+      return await this.#unanswered.askAgain(claim, claim.tries, error)
     }
     await postponeDeletion(this.#db, did, inMs(0))
     this.#outcomes.inc(1, { outcome: kind })
-  }
-
-  /** Its host is asked at once, in the place of those that do not answer. */
-  async #putOff({ did }: DeletionClaim): Promise<void> {
-    this.#outcomes.inc(1, { outcome: 'put-off' })
-    await failDeletion(this.#db, did, inMs(0))
-  }
-
-  /** Nobody was asked: in the same place, as soon as there may be room. */
-  async #turnedAway({ did }: DeletionClaim): Promise<void> {
-    this.#outcomes.inc(1, { outcome: 'turned-away' })
-    await returnDeletion(this.#db, did, inMs(turnedAwayMs(Math.random)))
-  }
-
-  /** Later, and ever later: there was no answer, or none that can be used. */
-  async #askAgain({ did, tries }: DeletionClaim, error: TransientError | RefusedError): Promise<void> {
-    const { log, retryMs } = this.#options
-    this.#outcomes.inc(1, { outcome: 'unknown' })
-    log.debug({ did, error: error.message }, 'a deletion could not be confirmed')
-    await failDeletion(this.#db, did, inMs(waitToAskAgainMs(retryMs, tries, error)))
   }
 
   async #bringBack(claim: DeletionClaim, signal: AbortSignal): Promise<void> {
@@ -191,8 +178,4 @@ export class Deletions implements Service {
       }
     }
   }
-}
-
-function inMs(ms: number): string {
-  return new Date(Date.now() + ms).toISOString()
 }

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { HostPace, SlowHostError } from './host-pace.ts'
+import { BusyOwnerError, HostPace, SlowHostError } from './host-pace.ts'
 
 /** A host that takes as long as it is told, and whether it was asked. */
 function hosts() {
@@ -77,6 +77,19 @@ test('any number of hosts of one domain have half of a place together, and the h
   expect(await asked('new.evil.example', 9_900, { inHaste: false })).toBe(true)
   pass(360_000)
   expect(await asked('new.evil.example', 100)).toBe(true)
+})
+
+test('where nobody waits for the place an owner has one question at a time, and others have theirs; in haste it is asked as ever', async () => {
+  const pace = new HostPace(() => 0)
+  const { promise: silence, resolve: end } = Promise.withResolvers<void>()
+  const silent = pace.ask('one.evil.example', false, () => silence)
+  await expect(pace.ask('two.evil.example', false, async () => 1)).rejects.toThrow(BusyOwnerError)
+  expect(await pace.ask('two.evil.example', true, async () => 2)).toBe(2)
+  expect(await pace.ask('good.example', false, async () => 3)).toBe(3)
+  end()
+  await silent
+  await expect(pace.ask('one.evil.example', false, () => Promise.reject(new Error('500')))).rejects.toThrow('500')
+  expect(await pace.ask('two.evil.example', false, async () => 4)).toBe(4)
 })
 
 test('four hosts that never answer leave the others of their owner as they are, however often they are asked', async () => {

@@ -8,9 +8,11 @@
  * What a host owes of its questions in such places, its owner (`host-owner.ts`) owes as well, and pays off five times as fast: all hosts below one domain have half of a
  * place, or each new one would have a slow question. That is as much as four hosts take that never answer, so that the others of a large owner do not suffer for a few.
  *
+ * In the places that nobody waits for an owner has one question at a time: one that is silent holds one of them, however many accounts it has, and those of others come to their turn.
+ *
  * What is waited for before the host is asked, or after it has answered, is ours, and nobody owes it.
  *
- * Kept by each process for itself. Bounded: the hosts that are remembered.
+ * Kept by each process for itself. Bounded: the hosts that are remembered, and what is under way.
  */
 import type { AskingWatch } from '@sluice/atproto/flight.ts'
 import { ownerOf } from '@sluice/atproto/host-owner.ts'
@@ -19,6 +21,11 @@ import { TransientError } from '@sluice/runtime/errors.ts'
 /** The host, or its owner with all hosts together, owes too much time to be asked in a place that others wait for: it was not asked. */
 export class SlowHostError extends TransientError {
   override name = 'SlowHostError'
+}
+
+/** A host of its owner is being asked, in one of the places that nobody waits for: this one was not. */
+export class BusyOwnerError extends TransientError {
+  override name = 'BusyOwnerError'
 }
 
 interface Terms {
@@ -43,6 +50,8 @@ export class HostPace {
   readonly #now: () => number
   readonly #hosts: Debts
   readonly #owners: Debts
+  /** Whose hosts are being asked in places that nobody waits for. */
+  readonly #busy = new Set<string>()
 
   constructor(now = () => performance.now()) {
     this.#now = now
@@ -50,7 +59,7 @@ export class HostPace {
     this.#owners = new Debts(OF_OWNER, now)
   }
 
-  /** Asks the host. @param inHaste others wait for this place @throws SlowHostError; what `ask` throws */
+  /** Asks the host. @param inHaste others wait for this place @throws SlowHostError in haste, else BusyOwnerError; what `ask` throws */
   async ask<T>(host: string, inHaste: boolean, ask: () => Promise<T>): Promise<T> {
     return await this.askInTurn(host, inHaste, (watch) => {
       watch.asked()
@@ -63,6 +72,26 @@ export class HostPace {
     const owner = ownerOf(host)
     if (inHaste && this.#hosts.owesTooMuch(host)) throw new SlowHostError(`${host} was slow of late`)
     if (inHaste && this.#owners.owesTooMuch(owner)) throw new SlowHostError(`hosts of ${owner} were slow of late`)
+    if (inHaste) return await this.#timed({ host, owner, inHaste }, ask)
+    this.assertFree(host)
+    this.#busy.add(owner)
+    try {
+      return await this.#timed({ host, owner, inHaste }, ask)
+    } finally {
+      this.#busy.delete(owner)
+    }
+  }
+
+  /** @throws BusyOwnerError when a question that is not asked in haste would find its owner's place taken */
+  assertFree(host: string | undefined): void {
+    const owner = host === undefined ? undefined : ownerOf(host)
+    if (owner !== undefined && this.#busy.has(owner)) throw new BusyOwnerError(`a host of ${owner} is being asked`)
+  }
+
+  async #timed<T>(
+    { host, owner, inHaste }: { host: string; owner: string; inHaste: boolean },
+    ask: (watch: AskingWatch) => Promise<T>,
+  ): Promise<T> {
     let askedAt: number | undefined
     let answeredAt: number | undefined
     const watch: AskingWatch = {

@@ -13,7 +13,7 @@ import { createLogger } from '@sluice/runtime/log.ts'
 import { Metrics } from '@sluice/runtime/metrics.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { AccountChecks } from './check-accounts.ts'
-import { HostPace, SlowHostError } from './host-pace.ts'
+import { BusyOwnerError, HostPace, SlowHostError } from './host-pace.ts'
 import { askHostingStatus, type Asking, type StatusSources, type HostingStatus } from './hosting-status.ts'
 
 const did = testDid('of an old host')
@@ -148,4 +148,29 @@ test('A1 the host of a did:web that waited for the turn of others before it was 
   await expect(waiting).rejects.toThrow('answers 503')
   await expect(pace.ask('silent.example', true, async () => 'asked')).rejects.toThrow(SlowHostError)
   expect(await pace.ask('waiting.test', true, async () => 'asked')).toBe('asked')
+})
+
+test('A1 one that finds a host of its owner being asked where nobody waits costs the directory no question', async () => {
+  await using stack = new AsyncDisposableStack()
+  const later: ServerResponse[] = []
+  const server = stack.use(
+    await httpServer((request, response) => {
+      if (request.url!.startsWith('/xrpc/')) return void later.push(response)
+      const service = { id: '#atproto_pds', type: 'AtprotoPersonalDataServer', serviceEndpoint: server.url }
+      json(response, { id: request.url!.slice(1), service: [service] })
+    }),
+  )
+  const { xrpc } = sourcesOf(stack, server)
+  const http = stack.adopt(new HttpClient({ allowPrivate: true }), (client) => client.close())
+  const cache = new MemoryIdentityCache()
+  const identities = new IdentityResolver({ plcUrl: server.url, http, cache, refreshEveryMs: 0 })
+  const pace = new HostPace()
+  const ask = () => askHostingStatus({ identities, xrpc }, did, asking({ pace, inHaste: false }))
+  const first = ask()
+  await expect.poll(() => later.length).toBe(1)
+  const asked = server.requests.length
+  for (let i = 0; i < 3; i++) await expect(ask()).rejects.toThrow(BusyOwnerError)
+  expect(server.requests.length).toBe(asked)
+  json(later.pop()!, { did, active: true, rev: HEAD.rev })
+  expect(await first).toMatchObject({ kind: 'hosted' })
 })

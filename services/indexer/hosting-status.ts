@@ -4,6 +4,7 @@
  */
 import type { AskingWatch } from '@sluice/atproto/flight.ts'
 import type { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
+import type { Resolution } from '@sluice/atproto/identity.ts'
 import { XrpcRefusedError, type XrpcClient } from '@sluice/atproto/xrpc.ts'
 import { DELETED } from '@sluice/indexing/accounts.ts'
 import { orAbort } from '@sluice/runtime/abort.ts'
@@ -20,7 +21,7 @@ export type HostingStatus =
   | { kind: 'status-unknown'; host: string }
 
 export interface StatusSources {
-  identities: Pick<IdentityResolver, 'refresh'>
+  identities: Pick<IdentityResolver, 'resolve' | 'refresh'>
   xrpc: Pick<XrpcClient, 'getRepoStatus' | 'getLatestCommit'>
 }
 
@@ -36,7 +37,7 @@ export interface Asking {
 const ANSWER_MS = 10_000
 const LIMITS = { headersMs: ANSWER_MS, idleMs: ANSWER_MS, totalMs: ANSWER_MS }
 
-/** @throws SlowHostError in haste; TransientError when it could not be found out: then nothing may be deleted, nor changed; the signal's reason */
+/** @throws SlowHostError in haste, else BusyOwnerError; TransientError when it could not be found out: then nothing may be deleted, nor changed; the signal's reason */
 export async function askHostingStatus(
   { identities, xrpc }: StatusSources,
   did: string,
@@ -45,6 +46,8 @@ export async function askHostingStatus(
   // A directory may have asked for minutes of quiet: a stop does not wait for them.
   const resolve = async (watch?: AskingWatch) => (await orAbort(signal, identities.refresh(did, watch))).resolution
   const web = webHost(did)
+  // Any number of one owner's may come again each second until it is their turn: where they were is enough to know that it is not, and costs the directory no question.
+  if (!inHaste && web === undefined) pace.assertFree(hostIn(await orAbort(signal, identities.resolve(did))))
   // Before it is asked others' did:webs may have their turn, which is not its fault.
   const resolution = await (web === undefined ? resolve() : pace.askInTurn(web, inHaste, resolve))
   if (resolution.status === 'tombstoned') return { kind: 'gone' }
@@ -57,6 +60,12 @@ export async function askHostingStatus(
   if (pds === undefined) return { kind: 'no-host' }
   const { host } = new URL(pds)
   return await pace.ask(host, inHaste, () => saidAt({ xrpc, pds, host, did, signal }))
+}
+
+/** Who has its repository, without a scheme. */
+function hostIn(resolution: Resolution): string | undefined {
+  const pds = resolution.status === 'found' ? resolution.identity.pds : undefined
+  return pds === undefined ? undefined : new URL(pds).host
 }
 
 /** Who keeps the document of a did:web, as `URL.host` writes it; undefined for other methods. */

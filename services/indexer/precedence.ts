@@ -30,7 +30,7 @@ export class Precedence {
 
   /** Resolves when no stream works in this lane, first come, first served; until the result is disposed of, none other does. */
   async turn(lane: number): Promise<Disposable> {
-    return await this.#turns[lane]!.enter(true)
+    return await this.#turns[lane]!.enter('exclusive')
   }
 
   /** The part of a full batch that the next one of the stream at `index` may have. */

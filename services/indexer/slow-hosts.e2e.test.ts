@@ -110,3 +110,29 @@ test('A1 any number of hosts of one owner, each of them slow at its first questi
   }
   await expect.poll(it.metrics, poll).toContain(`account_checks_total{outcome="differs"} ${THEIRS.length + 1}`)
 })
+
+test('A1 one owner that is silent about many of its accounts, which have not been answered for before, has one place there: others are asked about meanwhile', async ({
+  database,
+}) => {
+  await using it = await checking(database)
+  await using stack = new AsyncDisposableStack()
+  const { world } = it
+  let isMended = false
+  const other = stack.use(
+    await httpServer((_, response) => {
+      if (isMended) json(response, { did, active: false, status: 'suspended' })
+      else response.writeHead(503).end()
+    }),
+  )
+  world.homes.set(did, other.url.replace('127.0.0.1', 'localhost'))
+  await it.apply(...[...THEIRS, did].flatMap(differing))
+  await expect.poll(() => it.inState('failing'), poll).toBe(THEIRS.length + 1)
+  world.says = 'later'
+  await expect.poll(() => world.later.length, poll).toBe(1)
+  isMended = true
+  await expect.poll(it.status, poll).toEqual([{ upstreamStatus: 'suspended' }])
+  expect(world.later.length).toBe(1)
+  await expect.poll(it.metrics, poll).toMatch(/account_checks_total\{outcome="turned-away"\} [1-9]/)
+  for (const one of world.later.splice(0)) one('active')
+  await expect.poll(() => world.later.length, poll).toBe(1)
+})

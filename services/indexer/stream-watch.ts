@@ -71,26 +71,31 @@ function declareGauges({ metrics, streams }: StreamWatchOptions) {
       name: 'sluice_stream_entries',
       help: 'Entries in the stream, pending ones included. At the high-water mark its producers wait; nothing is lost.',
       labels: { stream: streams },
+      configured: ['stream'],
     }),
     bytes: metrics.gauge({
       name: 'sluice_stream_bytes',
       help: 'Memory of the stream in Redis, estimated.',
       labels: { stream: streams },
+      configured: ['stream'],
     }),
     pending: metrics.gauge({
       name: 'sluice_stream_pending_entries',
       help: 'Entries handed to a consumer and not acked. Not moving while the lag grows: that consumer is stuck or dead.',
       labels: { stream: streams },
+      configured: ['stream'],
     }),
     lag: metrics.gauge({
       name: 'sluice_stream_lag_seconds',
       help: 'Age of the oldest entry not yet acked: what the AppView shows is that old. Rising: the indexer is too slow or has stopped.',
       labels: { stream: streams },
+      configured: ['stream'],
     }),
     deadLetters: metrics.gauge({
       name: 'sluice_stream_dead_letter_entries',
       help: 'Entries in <stream>_dlq, which wait for an operator: look at them with `sluice dlq list`.',
       labels: { stream: streams },
+      configured: ['stream'],
     }),
   }
 }

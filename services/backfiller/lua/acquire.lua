@@ -1,10 +1,10 @@
 -- Asks whether a host may be sent one more request, and takes it into account: KEYS host, its slots
 -- ARGV permit ('' takes no slot), concurrency, requests a second, burst, lease of the slot in ms, the longest that a host may be closed in ms,
---      how long it is remembered in ms: a host of repositories, any other.
+--      how long it is remembered in ms at least: a host of repositories, any other.
 -- Returns {1}, or {0, why, ms until it is worth asking again}.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local h = redis.call('HMGET', KEYS[1], 'tokens', 'at', 'parkedUntil', 'left', 'leftUntil', 'failures', 'reposDone', 'reposFailed', 'turn')
+local h = redis.call('HMGET', KEYS[1], 'tokens', 'at', 'parkedUntil', 'left', 'leftUntil', 'failures', 'reposDone', 'reposFailed')
 local perSecond, burst = tonumber(ARGV[3]), tonumber(ARGV[4])
 -- Further ahead was stored by a version that had no bound, or the clock has gone back: capped, it would be as far ahead the next time.
 local function believed(untilMs)
@@ -37,8 +37,9 @@ if tokens < 1 then return {0, 'rate', math.ceil((1 - tokens) / perSecond * 1000)
 redis.call('HSET', KEYS[1], 'tokens', string.format('%.6f', tokens - 1), 'at', string.format('%.0f', now))
 -- Not by HINCRBY, which fails on what a host may say: more than 64 bits.
 if leftUntil > now then redis.call('HSET', KEYS[1], 'left', string.format('%.0f', h[4] - 1)) end
--- Anybody's redirects can name any number of hosts.
-redis.call('PEXPIRE', KEYS[1], (h[7] or h[8] or h[9]) and ARGV[7] or ARGV[8])
+-- Anybody's redirects can name any number of hosts. What waits for one has it remembered longer (put-off.lua).
+local kept = (h[7] or h[8]) and ARGV[7] or ARGV[8]
+if redis.call('PTTL', KEYS[1]) < tonumber(kept) then redis.call('PEXPIRE', KEYS[1], kept) end
 if ARGV[1] ~= '' then
   redis.call('ZADD', KEYS[2], string.format('%.0f', now + ARGV[5]), ARGV[1])
   redis.call('PEXPIRE', KEYS[2], ARGV[5])

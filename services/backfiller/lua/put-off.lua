@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Moves an entry from its stream to the schedule, where an account has one entry: KEYS stream, schedule, its entries by DID[, host]
 -- ARGV group, id, DID, the entry as it shall come back, least delay in ms
---      [, ms between two turns, most entries in the schedule, the longest that a host may be closed in ms, how long a host is remembered in ms].
+--      [, ms between two turns, most entries in the schedule, the longest that a host may be closed in ms, how long a host is remembered in ms at least].
 -- It failed; or, with a host, it waits for the host's next free turn.
 -- Returns when it is due, or 0 when the schedule is full: then nothing happened.
 local t = redis.call('TIME')
@@ -23,7 +23,8 @@ if KEYS[4] then
   end
   due = math.max(due, believed(h[1], ARGV[8] + (waiting + 1) * ARGV[6]), believed(h[2], ARGV[8]))
   redis.call('HSET', KEYS[4], 'turn', string.format('%.0f', due + ARGV[6]))
-  redis.call('PEXPIRE', KEYS[4], string.format('%.0f', due - now + ARGV[9]))
+  local kept = due - now + ARGV[9]
+  if redis.call('PTTL', KEYS[4]) < kept then redis.call('PEXPIRE', KEYS[4], string.format('%.0f', kept)) end
 end
 
 -- By bytes; Lua compares by the server's locale.

@@ -1,5 +1,5 @@
 -- What came of a request to a host: KEYS host, its slots
--- ARGV permit to give back ('' none), 'ok' | 'failed' | '', ms to park it (0 none), requests it says are left (-1 unsaid), ms until it counts anew,
+-- ARGV permit to give back ('' none), 'ok' | 'limited' | 'failed' | '', ms to park it (0 none), requests it says are left (-1 unsaid), ms until it counts anew,
 --      failures in a row that park it, first such park in ms, longest in ms that it may be closed for, whatever for, how long it is remembered at least in ms,
 --      the repository that was asked for ('' unsaid).
 -- Returns for how many ms the host is parked from now on, 0 when it is not.
@@ -17,8 +17,11 @@ local function park(ms)
   redis.call('HSET', KEYS[1], 'parkedUntil', string.format('%.0f', parkedUntil))
 end
 
-if ARGV[2] == 'ok' then
+if ARGV[2] == 'ok' or ARGV[2] == 'limited' then
   redis.call('HDEL', KEYS[1], 'failures', 'failing')
+  -- Since when it gives no other answer.
+  if ARGV[2] == 'ok' then redis.call('HDEL', KEYS[1], 'limitedSince')
+  else redis.call('HSETNX', KEYS[1], 'limitedSince', string.format('%.0f', now)) end
 elseif ARGV[2] == 'failed' and parkedUntil <= now then
   -- Those that were under way when it was parked tell nothing new.
   local h = redis.call('HMGET', KEYS[1], 'failures', 'failing')

@@ -43,6 +43,9 @@ export async function checking(database: string, pace: HostPace = PATIENT) {
     apply: async (...events: AccountEvent[]) => await applyBatch(index, events),
     status: async () => await read('select "upstreamStatus" from actor where did = $1'),
     check: async () => await read('select state from account_check where did = $1'),
+    /** Of accounts in that state, how many there are. */
+    inState: async (state: string) =>
+      (await index.db.query('select from account_check where state = $1', [state])).rowCount,
     metrics: async () => await metrics.render(),
     [Symbol.asyncDispose]: () => resources.disposeAsync(),
   }
