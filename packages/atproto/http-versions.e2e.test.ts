@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { HttpClient } from './http.ts'
-import { LOCALHOST_CERTIFICATE, LOCALHOST_KEY } from './testing/tls.ts'
+import { LOCALHOST_CERTIFICATE, LOCALHOST_KEY } from '@sluice/sandbox/certificate.ts'
 
 // The certificate is nobody's.
 beforeEach(() => void vi.stubEnv('NODE_TLS_REJECT_UNAUTHORIZED', '0'))

@@ -91,6 +91,14 @@ const ROWS: readonly Row[] = [
   ['XX002', 'fatal',   'corruption', CORRUPT],
 ]
 
+const UNTRUSTED =
+  'the TLS certificate of PostgreSQL is not trusted: name the one of its CA by NODE_EXTRA_CA_CERTS, or by sslrootcert in DB_POSTGRES_URL, and its host as the certificate does ' +
+  '(sslmode=no-verify does not look at it). Trying again until it is'
+const UNREADABLE = 'correct sslrootcert, sslcert or sslkey in DB_POSTGRES_URL, or let this user read the file'
+/** Codes of Node's checks of a certificate (https://nodejs.org/api/tls.html#x509-certificate-error-codes), and of a TLS handshake that fails. */
+const TLS_CODES =
+  /^(CERT_|CRL_|UNABLE_TO_|ERROR_IN_|SELF_SIGNED_|DEPTH_ZERO_|INVALID_CA$|PATH_LENGTH_|INVALID_PURPOSE$|HOSTNAME_MISMATCH$|ERR_TLS_|ERR_SSL_|EPROTO$)/
+
 const BY_SQLSTATE = new Map(ROWS.map((row) => [row[0], row]))
 
 // prettier-ignore
@@ -163,6 +171,9 @@ function rowOf(error: unknown): Row | undefined {
     if (code === '54000' && /wraparound|multixact/i.test(error.message)) return [code, 'later', 'internal', EXHAUSTED]
     return BY_SQLSTATE.get(code) ?? BY_SQLSTATE.get(code.slice(0, 2)) ?? [code, 'fatal', 'statement', OURS]
   }
+  if (code !== undefined && TLS_CODES.test(code)) return [code, 'later', 'connection', UNTRUSTED]
+  // Before a connection is tried: pg reads the files that the URL names.
+  if (code !== undefined && 'syscall' in error && error.syscall === 'open') return [code, 'fatal', 'login', UNREADABLE]
   if (code !== undefined && ERRNOS.has(code)) return [code, 'later', 'connection', UNREACHABLE]
   return TEXTS.find(([text]) => text.test(error.message))?.[1]
 }

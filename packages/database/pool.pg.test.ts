@@ -27,14 +27,14 @@ function loggedLine(error: Error): string {
 }
 
 test('every session is set up: schema, name, time zone, limits', async ({ database }) => {
-  await using pool = poolOf(database, { statementMs: 5000, idleInTransactionMs: 7000 })
+  await using pool = poolOf(database, { statementMs: 5000 })
   const { rows } = await pool.query(
     `select current_setting('search_path') as path, current_setting('application_name') as name, current_setting('timezone') as zone,
             current_setting('statement_timeout') as statement, current_setting('idle_in_transaction_session_timeout') as idle,
             current_setting('jit') as jit`,
   )
   expect(rows).toEqual([
-    { path: 'bsky, public', name: 'sluice-indexer/one', zone: 'UTC', statement: '5s', idle: '7s', jit: 'off' },
+    { path: 'bsky, public', name: 'sluice-indexer/one', zone: 'UTC', statement: '5s', idle: '1min', jit: 'off' },
   ])
 })
 

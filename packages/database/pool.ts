@@ -15,6 +15,7 @@ import { orAbort } from '@sluice/runtime/abort.ts'
 import { FatalError } from '@sluice/runtime/errors.ts'
 import { withArraysEncoded } from './array.ts'
 import { PoolStarvedError, classify, type RetriedReason } from './errors.ts'
+import { isSchemaName } from './schema-name.ts'
 
 export interface PoolOptions {
   /** `postgres://user:password@host:port/database`, as libpq understands it. */
@@ -30,9 +31,7 @@ export interface PoolOptions {
   acquireMs?: number
   /** The longest a statement may take, lock waits included; 0 means no limit. Default 120 s. */
   statementMs?: number
-  /** The longest a transaction may sit idle, holding its locks; 0 means no limit. Default 60 s. */
-  idleInTransactionMs?: number
-  /** Every statement finds its rows by key: plans that read or hash whole tables are out of the question. Default false. */
+  /** Every statement finds its rows by key: plans that read or hash whole tables are turned off. Default false. */
   byKey?: boolean
   /** Told of a connection that broke while nobody used it. The pool has replaced it already. */
   onIdleError?: (error: Error) => void
@@ -65,6 +64,8 @@ export interface Session {
 const ANSWER_GRACE_MS = 10_000
 const KEEPALIVE_MS = 10_000
 const IDLE_MS = 60_000
+/** The longest a transaction may sit idle, holding its locks. */
+const IDLE_IN_TRANSACTION_MS = 60_000
 /** PostgreSQL cuts application_name at 63 bytes. */
 const NAME_BYTES = 63
 
@@ -79,7 +80,7 @@ export class DatabasePool implements AsyncDisposable {
   readonly #acquireMs: number
 
   constructor(options: PoolOptions) {
-    const { acquireMs = 10_000, statementMs = 120_000, idleInTransactionMs = 60_000, onIdleError } = options
+    const { acquireMs = 10_000, statementMs = 120_000, onIdleError } = options
     assertSchemaName(options.schema)
     this.name = `sluice-${options.role}${options.consumer === undefined ? '' : `/${options.consumer}`}`.slice(
       0,
@@ -102,7 +103,7 @@ export class DatabasePool implements AsyncDisposable {
       types: valueTypes,
       ...(statementMs > 0 && { query_timeout: statementMs + ANSWER_GRACE_MS }),
       verify: (client, done) => {
-        client.query(sessionSettings(options, statementMs, idleInTransactionMs), (error) => done(error))
+        client.query(sessionSettings(options, statementMs), (error) => done(error))
       },
     })
     this.#pool.on('error', (error: Error & { client?: unknown }) => {
@@ -120,7 +121,8 @@ export class DatabasePool implements AsyncDisposable {
    */
   async acquire(signal?: AbortSignal): Promise<PoolClient> {
     signal?.throwIfAborted()
-    const lent = this.#pool.connect()
+    // Where a file that the URL names cannot be read, `connect` throws before there is a promise.
+    const lent = (async () => await this.#pool.connect())()
     try {
       return await (signal ? orAbort(signal, lent) : lent)
     } catch (error) {
@@ -136,9 +138,9 @@ export class DatabasePool implements AsyncDisposable {
   }
 
   /**
-   * Runs `work` with one connection for statements outside of a transaction, each at once and by itself. What belongs together takes one connection and not
-   * as many as it has statements: those come back in any order, the work then goes round the whole pool, and each server process maps and caches
-   * all of the index for itself. Errors are classified.
+   * Runs `work` with one connection for statements outside of a transaction, each sent at once and committed by itself. For statements that belong
+   * together. With a connection for each, as `query` takes one, connections would come back in any order: the work would go round the whole pool, and each server process map and
+   * cache all of the index for itself. Errors are classified.
    */
   async session<T>(work: (session: Session) => Promise<T>): Promise<T> {
     const client = await this.acquire()
@@ -192,7 +194,7 @@ const POOL_TIMEOUT = 'timeout exceeded when trying to connect'
 
 /** @throws FatalError unless the name is one that needs no thought when quoted: letters, digits and underscores. */
 export function assertSchemaName(schema: string): void {
-  if (/^[A-Za-z_][A-Za-z0-9_]{0,62}$/.test(schema)) return
+  if (isSchemaName(schema)) return
   throw new FatalError(
     `DB_POSTGRES_SCHEMA is ${JSON.stringify(schema)}: use letters, digits and underscores, as in "bsky"`,
   )
@@ -202,21 +204,21 @@ export function assertSchemaName(schema: string): void {
  * JIT is off because the planner's guess for a batch (unnest, a fresh temporary table) is high enough to compile, which
  * costs more than such a statement. The isolation level is named by `transaction`.
  */
-function sessionSettings({ schema, byKey }: PoolOptions, statementMs: number, idleInTransactionMs: number): string {
+function sessionSettings({ schema, byKey }: PoolOptions, statementMs: number): string {
   return [
     `set search_path to "${schema}", public`,
     `set timezone to 'UTC'`,
     `set statement_timeout to ${statementMs}`,
-    `set idle_in_transaction_session_timeout to ${idleInTransactionMs}`,
+    `set idle_in_transaction_session_timeout to ${IDLE_IN_TRANSACTION_MS}`,
     `set jit to off`,
     ...(byKey ? BY_KEY : []),
   ].join('; ')
 }
 
 /**
- * A plan is made when a table is empty, kept, and made anew when autovacuum has counted: each time the planner may take a batch of 8,000 keys for
- * reason enough to read a table of a billion rows. From an empty index without the first three 72 µs of PostgreSQL an event and 13,000 events/s, with them 97 and 9,900.
- * Sorting by parts would let an index serve whose order is only the beginning of the one that is asked for (`packages/collections/by-key.ts`).
+ * A plan is made while a table is empty, kept, and made anew when autovacuum has counted the rows. Each time the planner may take a batch of 8,000 keys for
+ * reason enough to read a table of a billion rows. From an empty index, without the first three kinds of plan: 72 µs of PostgreSQL an event and 13,000 events/s; with them 97 µs and 9,900.
+ * An incremental sort would let an index serve whose order is only the beginning of the one that is asked for (`packages/collections/by-key.ts`).
  */
 const BY_KEY = ['seqscan', 'hashjoin', 'mergejoin', 'incremental_sort'].map((plan) => `set enable_${plan} to off`)
 
