@@ -16,7 +16,7 @@ async function serve(port = 0) {
   const identity = { role: 'indexer', build: 'b1' }
   const metrics = new Metrics(identity)
   const readiness = new Readiness()
-  const server = await HealthServer.listen({ ...identity, metrics, readiness, port, host: '127.0.0.1' })
+  const server = await HealthServer.listen({ ...identity, metrics, readiness, port })
   open.push(server)
   const get = async (path: string, init?: RequestInit) => {
     const response = await fetch(`http://127.0.0.1:${server.port}${path}`, init)

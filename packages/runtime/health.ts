@@ -21,8 +21,6 @@ export interface HealthOptions {
   readiness: Readiness
   /** 0 takes a free one. */
   port: number
-  /** Default: all interfaces. */
-  host?: string
 }
 
 interface Answer {
@@ -48,7 +46,7 @@ export class HealthServer implements AsyncDisposable {
     // Scrapers are few; whoever opens more than this is not one.
     server.maxConnections = 100
     try {
-      server.listen(options.port, options.host)
+      server.listen(options.port)
       await once(server, 'listening')
     } catch (error) {
       const remedy = 'choose another METRICS_PORT, or 0 for a free one'

@@ -3,7 +3,7 @@
  *
  *     await runMain({
  *       config: ingesterConfig,
- *       known: KNOWN_NAMES,
+ *       known: VARIABLES,
  *       start: ({ config, log, resources }) => [new Firehose(…), new Repos(…)],
  *     })
  *

@@ -1,8 +1,8 @@
 /** Work on several items at once. */
 
 /**
- * Runs `work` on each item, at most `jobs` at a time, in order of their beginning; resolves to the results in the order of the items. After a failure nothing
- * new begins, and it rejects with the first one when all that had begun has ended: whoever tries again meets no leftovers of this try.
+ * Runs `work` on each item, at most `jobs` at a time; items are begun in their order. Resolves to the results, in the order of the items. After a failure nothing
+ * more is begun, and when all that had begun has ended it rejects with the first failure: another try meets no leftovers of this one.
  */
 export async function sideBySide<T, R>(items: readonly T[], jobs: number, work: (item: T) => Promise<R>): Promise<R[]> {
   const results: R[] = []

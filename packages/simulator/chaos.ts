@@ -22,7 +22,6 @@ export interface ChaosOptions {
   /** Faults beside the crash points; the first so many of a shuffle of all kinds, again and again. */
   faults?: number
   points?: readonly CrashPoint[]
-  settleMs?: number
   say?: (line: string) => void
 }
 
@@ -41,6 +40,7 @@ export interface ChaosReport {
 
 /** So many faults at the same time, of those that can be. */
 const WIDTH = 3
+const SETTLE_MS = 300_000
 
 /** Half of the points, by turns: two seeds that follow each other hit them all. A purge waits for the end of a bulk load, so none is died in there. */
 function pointsOf(seed: number): readonly CrashPoint[] {
@@ -81,11 +81,11 @@ export async function chaosRun(options: ChaosOptions): Promise<ChaosReport> {
     world.finish()
     Object.assign(report, { operations: world.operations, done: world.done, poison: scene.poison.length })
     say(`all faults were injected, ${world.operations} operations`)
-    report.problems.push(...(await settled(system, world, { withinMs: options.settleMs ?? 300_000, say })))
+    report.problems.push(...(await settled(system, world, { withinMs: SETTLE_MS, say })))
     say('settled')
     if (report.problems.length === 0) {
       world.leave()
-      report.problems.push(...(await settled(system, world, { withinMs: options.settleMs ?? 300_000, say })))
+      report.problems.push(...(await settled(system, world, { withinMs: SETTLE_MS, say })))
     }
     report.problems.push(...(await deadLetterDifferences(system, scene.poison)))
     report.problems.push(...troubles(scene))

@@ -25,7 +25,7 @@ export async function crashAt(scene: Scene, name: CrashPoint): Promise<string> {
   const { system, world, random } = scene
   const owner = random.pick(OWNERS[name]!)
   const slot = system.slots.find((each) => each.name === owner)!
-  // Work that two could do goes to whoever is to die at it.
+  // While its twin is stopped, all work that either could do comes to the one that is to die.
   const twin = system.slots.find(({ role, name: other }) => role === slot.role && other !== owner)
   const isShared = name === 'chunk.between' || name === 'purge.between' || slot.role === 'backfiller'
   const stopped = isShared && twin ? [slot, twin] : [slot]
@@ -34,7 +34,13 @@ export async function crashAt(scene: Scene, name: CrashPoint): Promise<string> {
   await Promise.all(stopped.map((each) => system.stopSlot(each)))
   const isOnce = /purge|drain|chunk/.test(name)
   const armed = { name, passes: isOnce ? 1 : 1 + random.below(4) }
-  const died = dies(system, slot, armed)
+  await provokeUntil(dies(system, slot, armed), name, slot, world)
+  await Promise.all(stopped.map((each) => system.startSlot(each)))
+  return owner
+}
+
+/** Has the world bring the daemon to the point, again and again, until it died there. */
+async function provokeUntil(died: Promise<void>, name: CrashPoint, slot: Slot, world: World): Promise<void> {
   const deadline = Date.now() + PATIENCE_MS
   const dead = new AbortController()
   died.finally(() => dead.abort()).catch(() => {})
@@ -42,10 +48,8 @@ export async function crashAt(scene: Scene, name: CrashPoint): Promise<string> {
     provoke(name, slot, world, round)
     await Promise.race([delay(500), died])
   }
-  proved(dead.signal.aborted, `${owner} did not come to ${name}`)
+  proved(dead.signal.aborted, `${slot.name} did not come to ${name}`)
   await died
-  await Promise.all(stopped.map((each) => system.startSlot(each)))
-  return owner
 }
 
 function provoke(name: CrashPoint, slot: Slot, world: World, round: number): void {

@@ -1,10 +1,11 @@
 /**
- * What goes wrong, each as one action that proves that it happened, or throws. Faults run beside each other; only what one needs to itself (a store, the
- * daemons of a role) the others leave alone until it is over.
+ * What goes wrong: each fault is one action, which proves that it happened, or throws. Faults run beside each other; what a fault needs to itself (a store, the
+ * daemons of a role), the others leave alone until it is over.
  */
 import { readFileSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Random } from '@sluice/sandbox/random.ts'
+import type { FakeAccount } from '@sluice/sandbox/testing/fake-account.ts'
 import { poisonOf } from './poison.ts'
 import { having, proved, until, type Scene } from './scene.ts'
 import { DATABASE, type Slot, type System } from './system.ts'
@@ -133,33 +134,17 @@ export const FAULTS = {
     await until(() => world.labeler.connected > 0, 'the labeler was not connected')
     world.labeler.disconnect()
   }),
-  'host fails': async ({ world, random, troubled }) => {
-    const account = random.pick(
-      world.accounts.filter(({ status, fault }) => status === undefined && fault === undefined),
-    )
+  'host fails': troubling((_, random) => {
     const status = random.pick([500, 502, 503])
-    account.fault = { kind: 'status', status, error: 'InternalServerError', times: 2 }
-    world.resync(account)
-    troubled.push(account)
-  },
-  'host asks to wait': async ({ world, random, troubled }) => {
-    const account = random.pick(
-      world.accounts.filter(({ status, fault }) => status === undefined && fault === undefined),
-    )
-    const headers = { 'retry-after': '1' }
-    account.fault = { kind: 'status', status: 429, error: 'RateLimitExceeded', headers, times: 2 }
-    world.resync(account)
-    troubled.push(account)
-  },
-  'repository cut off': async ({ world, random, troubled }) => {
-    const account = random.pick(
-      world.accounts.filter(({ status, fault }) => status === undefined && fault === undefined),
-    )
+    return { kind: 'status', status, error: 'InternalServerError', times: 2 }
+  }),
+  'host asks to wait': troubling(() => {
+    return { kind: 'status', status: 429, error: 'RateLimitExceeded', headers: { 'retry-after': '1' }, times: 2 }
+  }),
+  'repository cut off': troubling((account, random) => {
     const kind = random.pick(['cut', 'truncate'] as const)
-    account.fault = { kind, afterBytes: random.below(account.car().length), times: 1 }
-    world.resync(account)
-    troubled.push(account)
-  },
+    return { kind, afterBytes: random.below(account.car().length), times: 1 }
+  }),
   'directory down': having('directory', async ({ world, random }) => {
     world.network.plcIsDown = true
     const { status } = await fetch(`${world.network.plcUrl}/${world.accounts[0]!.did}`)
@@ -181,6 +166,20 @@ export type FaultName = keyof typeof FAULTS
 /** Those that can be done here: only root can have a disk that becomes full. */
 export function possibleFaults({ disk }: System): FaultName[] {
   return (Object.keys(FAULTS) as FaultName[]).filter((name) => name !== 'postgres disk full' || disk !== undefined)
+}
+
+/** A fault of one account's host, which a fetch of its repository has to meet. That it fired is seen at the end of the run (`Scene.troubled`). */
+function troubling(
+  faultOf: (account: FakeAccount, random: Random) => FakeAccount['fault'],
+): (scene: Scene) => Promise<void> {
+  return async ({ world, random, troubled }) => {
+    const account = random.pick(
+      world.accounts.filter(({ status, fault }) => status === undefined && fault === undefined),
+    )
+    account.fault = faultOf(account, random)
+    world.resync(account)
+    troubled.push(account)
+  }
 }
 
 function victimOf({ system, random }: Hands): Slot {

@@ -1,5 +1,6 @@
 /** What people write: posts, replies, likes, follows, reposts, blocks, profiles, changes and deletions, mostly about what is new. */
 import { tidFromMicros } from '@sluice/events/tid.ts'
+import { remember } from '@sluice/runtime/remember.ts'
 import type { Write } from '@sluice/atproto/testing/repo.ts'
 import type { Random } from '@sluice/sandbox/random.ts'
 
@@ -52,10 +53,9 @@ export class People {
   written(uri: string, cid: string, record: Record<string, unknown>): void {
     if (record.$type !== 'app.bsky.feed.post') return
     const { reply } = record as { reply?: { root: Ref } }
-    this.posts.set(uri, { cid, root: reply?.root ?? { uri, cid } })
+    remember(this.posts, uri, { cid, root: reply?.root ?? { uri, cid } }, REMEMBERED_POSTS)
     this.#recent.push(uri)
     if (this.#recent.length > 400) this.#recent = this.#recent.slice(-200)
-    if (this.posts.size > REMEMBERED_POSTS) this.posts.delete(this.posts.keys().next().value!)
   }
 
   removed(uri: string): void {

@@ -5,7 +5,7 @@ import { differences } from './compare.ts'
 import type { System } from './system.ts'
 import type { World } from './world.ts'
 
-/** What stays the same, word for word, for so long will not change: all that the daemons do by the clock is due far sooner. */
+/** What is left, word for word the same for so long, will stay: all that the daemons do by the clock is due far sooner. */
 const STILL_MS = 60_000
 
 const SAY_MS = 5_000
@@ -62,7 +62,7 @@ async function problems(system: System, world: World, db: DatabasePool): Promise
   return left.length > 0 ? left : await differences(db, world.truth)
 }
 
-/** A claim of whoever died in a purge, or with a question, or looking at a handle, ends by the clock, after 15, 2 or 10 minutes: here it ends now. */
+/** Ends the claims of daemons that died in a purge, with a question, or looking at a handle. By the clock they would end after 15, 2 or 10 minutes. */
 export async function endClaims(db: DatabasePool): Promise<void> {
   const [later, latest] = [60_000, 16 * 60_000].map((ms) => new Date(Date.now() + ms).toISOString())
   await db.query(`update handle_check set "dueAt" = '' where "dueAt" > $1 and "dueAt" < $2`, [later, latest])

@@ -1,6 +1,6 @@
 /**
- * What is tested: an ingester, two backfillers and two indexers, each a process, and their own Redis (AOF) and PostgreSQL. Whoever ends
- * a daemon says so before; one that ends by itself is remembered, and the run has failed.
+ * The system that is tested: an ingester, two backfillers and two indexers, each a process, with a Redis (AOF) and a PostgreSQL of their own. A fault that ends
+ * a daemon says so before; a daemon that ends by itself is a surprise, and the run has failed.
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -71,8 +71,9 @@ export class System implements AsyncDisposable {
   readonly slots: readonly Slot[]
   /** Ends that nobody asked for, with the last lines. */
   readonly surprises: string[] = []
+  /** Our own connection to Redis, for looking on and for injecting. */
+  readonly client: RedisClient
   readonly #nodeFlags: readonly string[]
-  readonly #client: RedisClient
 
   private constructor(
     { redis, postgres, client, disk }: Pick<System, 'redis' | 'postgres' | 'client' | 'disk'>,
@@ -81,7 +82,7 @@ export class System implements AsyncDisposable {
     this.redis = redis
     this.postgres = postgres
     this.disk = disk
-    this.#client = client
+    this.client = client
     this.#nodeFlags = nodeFlags
     const common = { ...commonEnv(world), REDIS_URL: redis.url(), ...env }
     const slot = (role: Role, id: string, own: Record<string, string>): Slot => ({
@@ -151,7 +152,7 @@ export class System implements AsyncDisposable {
 
   /** What it still has to do, as lines; none: all is read, applied and acked. */
   async leftovers(world: Upstream): Promise<string[]> {
-    const redis = this.#client
+    const redis = this.client
     const lines: string[] = []
     for (const stream of STREAMS) {
       const length = await redis.xLen(stream)
@@ -176,20 +177,9 @@ export class System implements AsyncDisposable {
     return lines
   }
 
-  /** Our own connection to Redis, for looking on and for injecting. */
-  get client(): RedisClient {
-    return this.#client
-  }
-
-  openDatabase(): DatabasePool & AsyncDisposable {
-    const db = new DatabasePool({
-      url: this.postgres.url(DATABASE),
-      schema: SCHEMA,
-      size: 2,
-      role: 'simulator',
-      acquireMs: 300_000,
-    })
-    return Object.assign(db, { [Symbol.asyncDispose]: () => db.close() })
+  openDatabase(): DatabasePool {
+    const url = this.postgres.url(DATABASE)
+    return new DatabasePool({ url, schema: SCHEMA, size: 2, role: 'simulator', acquireMs: 300_000 })
   }
 
   async stopAll(): Promise<void> {
@@ -201,7 +191,7 @@ export class System implements AsyncDisposable {
       slot.isExpected = true
       if (slot.daemon?.isRunning) await slot.daemon.kill()
     }
-    this.#client.destroy()
+    this.client.destroy()
     // Whoever was told of the end of a daemon gives its port back.
     await delay(20)
     await Promise.all([this.redis[Symbol.asyncDispose](), this.postgres[Symbol.asyncDispose]()])

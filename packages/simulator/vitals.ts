@@ -1,4 +1,4 @@
-/** What of a system may leak, looked at while nothing is under way: memory and descriptors of each daemon, keys of Redis, connections and small tables of PostgreSQL. */
+/** What a system may leak, looked at while nothing is under way: memory and descriptors of each daemon, keys of Redis, connections and small tables of PostgreSQL. */
 import { readdirSync, readFileSync } from 'node:fs'
 import { heldMb } from './held-memory.ts'
 import { DATABASE, type System } from './system.ts'
@@ -38,7 +38,7 @@ export async function vitalsOf(system: System): Promise<Vitals> {
   return found
 }
 
-/** What of a daemon or a connection grew by more than the room for it, from one quiet moment to another. Rows and keys are told, and judged by whoever reads them. */
+/** Vitals of daemons and connections that grew by more than they may, from one quiet moment to another. Numbers of rows and keys are not judged: they are for the reader of the report. */
 export function grown(first: Vitals, last: Vitals): string[] {
   return ROOMS.flatMap(({ what, room }) =>
     [...last].flatMap(([name, now]) => {

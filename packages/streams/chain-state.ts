@@ -1,6 +1,6 @@
 /**
- * What we know of each repository's chain of commits, in Redis: the ingester moves it with the entries it appends, the
- * backfiller with the last chunk of an export. This file is the only definition of keys, fields and bytes.
+ * What we know of each repository's chain of commits, in Redis: the ingester moves it with the entries that it appends, the
+ * backfiller with the last chunk of an export. This file is the only definition of its keys, fields and bytes.
  *
  * A record says at which commit the live stream stands, and whether the index was ever given the whole:
  *
@@ -22,8 +22,9 @@
  * Measured with 1,000,000 DIDs: 60 bytes each, keys and all (Redis 7.0); a whole digest would add 16. Reading 1,000 of them takes
  * 3 ms, and 3 µs of our CPU each.
  *
- * Half a digest cannot be forged either: whoever finds a second tree with the same 128 bits fools only their own repository.
+ * 128 bits of the digest are enough: whoever finds a second tree with the same bits fools us about their own repository only.
  */
+import { tidNumber, tidOfNumber } from '@sluice/events/tid.ts'
 import { classified, type Redis } from './connection.ts'
 import { fnv1a } from './fnv.ts'
 import type { Step } from './producer.ts'
@@ -60,7 +61,6 @@ const RESYNC = 4
 const HEAD_BYTES = 25
 const FULL_BYTES = HEAD_BYTES + 12
 const CID_PREFIX = '\x01\x71\x12\x20'
-const ALPHABET = '234567abcdefghijklmnopqrstuvwxyz'
 const PLC = /^did:plc:[a-z2-7]{24}$/
 
 /** Where a DID's record is. */
@@ -72,13 +72,11 @@ export function chainAddress(did: string): { key: string; field: Buffer } {
 /** 25 bytes, or 37 with a resync; layout above. */
 export function encodeChain({ rev, data, exported, inactive, resync }: ChainRecord): Buffer {
   const bytes = Buffer.alloc(resync ? FULL_BYTES : HEAD_BYTES)
-  if (rev !== '') {
-    bytes.writeBigUInt64BE(revNumber(rev), 0)
-    bytes.write(data.slice(CID_PREFIX.length, DATA_CHARS), 8, 'latin1')
-  }
+  bytes.writeBigUInt64BE(revNumber(rev), 0)
+  if (rev !== '') bytes.write(data.slice(CID_PREFIX.length, DATA_CHARS), 8, 'latin1')
   bytes[24] = (exported ? EXPORTED : 0) | (inactive ? INACTIVE : 0) | (resync ? RESYNC : 0)
   if (resync) {
-    bytes.writeBigUInt64BE(resync.need === '' ? 0n : revNumber(resync.need), HEAD_BYTES)
+    bytes.writeBigUInt64BE(revNumber(resync.need), HEAD_BYTES)
     bytes.writeUInt32BE(resync.askedAt, HEAD_BYTES + 8)
   }
   return bytes
@@ -148,8 +146,8 @@ export function markInactive(did: string): Step {
 }
 
 /**
- * Forgets an account of which nothing is known but that it was listed, and asked for; undefined of any other. To be moved as `moveChain`. Nothing is lost: who is not known is
- * asked for when listed again, and a first commit is a beginning.
+ * Forgets an account of which nothing is known but that it was listed and asked for; undefined for any other. Fails as `moveChain` does. Nothing is lost: an account that is
+ * not known is asked for when it is listed again, or when its first commit comes.
  */
 export function forgetListed(did: string, { record, bytes }: StoredChain): Step | undefined {
   const { rev, exported, inactive, resync } = record
@@ -182,24 +180,11 @@ function base32Digit(code: number): number {
   return code >= 97 ? code - 97 : code - 24
 }
 
-const DIGITS = new Uint8Array(128)
-for (let i = 0; i < ALPHABET.length; i++) DIGITS[ALPHABET.charCodeAt(i)] = i
-
-/** A TID is 13 characters of base32-sortable: the number keeps its order. */
-function revNumber(tid: string): bigint {
-  let high = 0
-  for (let i = 0; i < 6; i++) high = high * 32 + DIGITS[tid.charCodeAt(i)]!
-  let low = 0
-  for (let i = 6; i < 13; i++) low = low * 32 + DIGITS[tid.charCodeAt(i)]!
-  return BigInt(high) * 2n ** 35n + BigInt(low)
+/** In the order of the revs, as scripts compare them; 0 is none. */
+function revNumber(rev: string): bigint {
+  return rev === '' ? 0n : tidNumber(rev)
 }
 
 function revText(number: bigint): string {
-  if (number === 0n) return ''
-  let high = Number(number >> 35n)
-  let low = Number(number & (2n ** 35n - 1n))
-  let text = ''
-  for (let i = 0; i < 7; i++, low = Math.floor(low / 32)) text = ALPHABET[low % 32]! + text
-  for (let i = 0; i < 6; i++, high = Math.floor(high / 32)) text = ALPHABET[high % 32]! + text
-  return text
+  return number === 0n ? '' : tidOfNumber(number)
 }

@@ -1,9 +1,8 @@
 /**
  * One connection to Redis that comes back by itself.
  *
- * A command given while the connection is down is refused at once (no offline queue: it would be unbounded), as a
- * `TransientError` once it went through `classifyRedisError`; the caller decides when to try again. Readers that block own a connection each,
- * since a blocked connection delays every other command on it.
+ * A command that is given while the connection is down is refused at once, because a queue of such commands would have no bound. What it throws becomes a `TransientError` by
+ * `classifyRedisError`, and the caller decides when to try again. Readers that block own a connection each: on a blocked connection every other command waits.
  */
 import { createClient, ErrorReply } from 'redis'
 import { FatalError, TransientError, describeError } from '@sluice/runtime/errors.ts'
@@ -31,6 +30,9 @@ export interface ConnectionLimits {
 
 const LIMITS: ConnectionLimits = { connectMs: 5_000, reconnectMaxMs: 3_000, pingMs: 10_000, silenceMs: 20_000 }
 
+/** The most looks that pass between two connections made anew because of a replica: a minute. */
+const REPLICA_PAUSE_MAX = 6
+
 /** Between two tries of a command. Short: while the connection is down a try is refused by the client and never leaves the process. */
 export const REDIS_BACKOFF: BackoffPolicy = { baseMs: 100, capMs: 5_000, healthyAfterMs: 10_000 }
 
@@ -53,7 +55,7 @@ export async function connectRedis(options: ConnectOptions): Promise<Redis> {
   try {
     options.signal?.throwIfAborted()
     await Promise.race([client.connect(), fatal, aborted])
-    replaceWhenUseless(client, limits, (error) => options.onState?.(error))
+    ConnectionWatch.begin(client, limits, (error) => options.onState?.(error))
     return client
   } catch (error) {
     client.destroy()
@@ -84,54 +86,75 @@ function newClient({ url, name }: ConnectOptions, limits: ConnectionLimits) {
 }
 
 /**
- * Makes the connection anew where it has become useless; whatever waits on it is rejected. There are two such cases:
+ * Looks at a connection now and then, until it is closed, and makes it anew when it has become useless; whatever waits on it is rejected then. There are two such cases:
  *
- * A peer that vanished without a word leaves a connection that looks alive: the kernel gives up after a quarter of an hour.
- *
- * A primary that became a replica (a failover by a DNS name or a proxy) goes on answering and refuses every write: only a new connection leads to
- * the one that was promoted.
+ * - A peer that vanished without a word leaves a connection that looks alive: the kernel gives up after a quarter of an hour.
+ * - A primary that became a replica (a failover by a DNS name or a proxy) goes on answering and refuses every write: only a new connection leads to the one that was promoted.
  */
-function replaceWhenUseless(client: Redis, { pingMs, silenceMs }: ConnectionLimits, onLost: (e: Error) => void): void {
-  let waiting = false
-  let replacing = false
-  let mayAskRole = true
-  // A REDIS_URL that names a replica leads to it again and again: so many looks pass without a new connection, each time more.
-  let [pause, left] = [1, 0]
-  const replace = (why: string) => {
-    replacing = true
-    client.destroy()
-    replacing = false
-    onLost(new TransientError(`Redis: ${why}, connecting anew`))
-    // Rejects when the owner closes the connection before it is back.
-    client.connect().catch(() => {})
+class ConnectionWatch {
+  readonly #client: Redis
+  readonly #silenceMs: number
+  readonly #onLost: (error: Error) => void
+  #isLooking = false
+  #isReplacing = false
+  #mayAskRole = true
+  /** Looks that pass before a connection to a replica is made anew, and those that will pass before the next time. */
+  #looksLeft = 0
+  #nextPause = 1
+
+  private constructor(client: Redis, silenceMs: number, onLost: (error: Error) => void) {
+    this.#client = client
+    this.#silenceMs = silenceMs
+    this.#onLost = onLost
   }
-  const ask = async (): Promise<void> => {
-    if (!mayAskRole) return void (await client.ping())
-    const answer: unknown = await client.sendCommand(['ROLE'])
-    // Not all that is no master: other servers that speak this protocol have roles of their own, and take writes.
-    if (!isReplica(answer)) [pause, left] = [1, 0]
-    else if (left > 0) left -= 1
-    else {
-      ;[pause, left] = [Math.min(2 * pause, REPLICA_PAUSE_MAX), pause]
-      replace('the server that REDIS_URL leads to is a replica and takes no writes. If that stays, name the primary')
+
+  static begin(client: Redis, { pingMs, silenceMs }: ConnectionLimits, onLost: (error: Error) => void): void {
+    const watch = new ConnectionWatch(client, silenceMs, onLost)
+    const timer = setInterval(() => void watch.#look(), pingMs).unref()
+    client.on('end', () => {
+      if (!watch.#isReplacing) clearInterval(timer)
+    })
+  }
+
+  async #look(): Promise<void> {
+    if (this.#isLooking || !this.#client.isReady) return
+    this.#isLooking = true
+    const silence = setTimeout(() => this.#replace(`no answer for ${this.#silenceMs} ms`), this.#silenceMs)
+    try {
+      if (this.#mayAskRole) this.#judge(await this.#client.sendCommand(['ROLE']))
+      else await this.#client.ping()
+    } catch (error) {
+      // A user, or a proxy, for whom ROLE is out of the question is not asked again: each refusal is a line in ACL LOG. A broken connection was told by its 'error' event.
+      if (classifyRedisError(error) instanceof FatalError) this.#mayAskRole = false
+    }
+    clearTimeout(silence)
+    this.#isLooking = false
+  }
+
+  /** A REDIS_URL that names a replica leads to one again and again: each time more looks pass before the next new connection. */
+  #judge(role: unknown): void {
+    if (!isReplica(role)) {
+      this.#looksLeft = 0
+      this.#nextPause = 1
+    } else if (this.#looksLeft > 0) {
+      this.#looksLeft -= 1
+    } else {
+      this.#looksLeft = this.#nextPause
+      this.#nextPause = Math.min(2 * this.#nextPause, REPLICA_PAUSE_MAX)
+      this.#replace(
+        'the server that REDIS_URL leads to is a replica and takes no writes. If that stays, name the primary',
+      )
     }
   }
-  const look = async () => {
-    if (waiting || !client.isReady) return
-    waiting = true
-    const silence = setTimeout(() => replace(`no answer for ${silenceMs} ms`), silenceMs)
-    await ask().catch((error: unknown) => {
-      // Not for this user, or unknown to a proxy: then it is not asked again, as each refusal is a line in ACL LOG.
-      if (classifyRedisError(error) instanceof FatalError) mayAskRole = false
-      // A broken connection was told by its 'error' event.
-    })
-    clearTimeout(silence)
-    waiting = false
+
+  #replace(why: string): void {
+    this.#isReplacing = true
+    this.#client.destroy()
+    this.#isReplacing = false
+    this.#onLost(new TransientError(`Redis: ${why}, connecting anew`))
+    // Rejects when the owner closes the connection before it is back.
+    this.#client.connect().catch(() => {})
   }
-  const timer = setInterval(() => void look(), pingMs).unref()
-  client.on('end', () => {
-    if (!replacing) clearInterval(timer)
-  })
 }
 
 /** Redis' clock (Unix ms). */
@@ -140,9 +163,7 @@ export async function redisTimeMs(redis: Redis): Promise<number> {
   return Number(seconds) * 1_000 + Math.floor(Number(micros) / 1_000)
 }
 
-/** The longest pause between two connections made anew because of a replica, in looks: a minute. */
-const REPLICA_PAUSE_MAX = 6
-
+/** Not whatever is no master: other servers that speak this protocol have roles of their own, and take writes. */
 function isReplica(role: unknown): boolean {
   return Array.isArray(role) && ['slave', 'replica'].includes(String(role[0]))
 }

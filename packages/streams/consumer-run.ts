@@ -1,26 +1,22 @@
 /**
- * One life of a consumer, from taking its name to giving it back: reading, working, keeping what it holds and reclaiming go on side by
- * side. The first that fails stops the others; each finishes the batch it has.
+ * One life of a consumer, from taking its name to giving it back. Four parts run side by side: reading, working, reclaiming what the dead left, and keeping (its name, and
+ * what it holds). The first part that fails stops the others; each worker finishes the batch it has.
  */
 import { orAbort } from '@sluice/runtime/abort.ts'
 import { sleep } from '@sluice/runtime/backoff.ts'
 import { crashPoint } from '@sluice/runtime/crash-points.ts'
 import { DefectError, FatalError, isAbort, TransientError } from '@sluice/runtime/errors.ts'
 import type { YieldTurn, Batch, ConsumerLimits, ConsumerOptions, Refusal, Work } from './consumer.ts'
-import { bury, deadLetterStream, DeadLettersFullError, type Burial } from './dead-letters.ts'
+import { bury, DeadLettersFullError, type Burial } from './dead-letters.ts'
 import { ack, type Delivered } from './entries.ts'
 import { Intake } from './intake.ts'
 import type { Held, Lanes } from './lanes.ts'
 import { Lease } from './lease.ts'
+import { LetterIncidents } from './letter-incidents.ts'
 import { openEntries, type Opened } from './open-entries.ts'
 import { Patience } from './patience.ts'
 import { Suspects } from './suspects.ts'
-import { YieldableTurn, Turns } from './turns.ts'
-
-const REPORT_MS = 60_000
-/** Share of the allowed dead letters from which on they are an incident of their own. */
-const ALARM_RATIO = 0.8
-const ALARM_MS = 600_000
+import { YieldableTurn, Turns, type TurnKind } from './turns.ts'
 
 export class ConsumerRun<E extends object> {
   readonly #options: ConsumerOptions<E>
@@ -29,16 +25,13 @@ export class ConsumerRun<E extends object> {
   readonly #patience: Patience
   readonly #suspects: Suspects
   readonly #turns: Turns
+  readonly #letters: LetterIncidents
   readonly #fail = new AbortController()
   /** The caller's wish, or a failure of a part. */
   readonly #stopped: AbortSignal
   /** Aborts when there is no more time to finish anything. */
   readonly #end = new AbortController()
   #failure: { error: unknown } | undefined
-  /** Dead letters that no incident speaks of yet. */
-  #buried = 0
-  #reportAtMs = 0
-  #alarmAtMs = 0
 
   constructor(options: ConsumerOptions<E>, limits: ConsumerLimits, lanes: Lanes<E>, signal: AbortSignal) {
     const { redis, address, observer = {}, backoff, processTurns = new Turns() } = options
@@ -48,6 +41,11 @@ export class ConsumerRun<E extends object> {
     this.#patience = new Patience({ redis, address, observer, backoff, end: this.#end.signal })
     this.#suspects = new Suspects(redis, address)
     this.#turns = processTurns
+    this.#letters = new LetterIncidents({
+      stream: address.stream,
+      allowed: limits.deadLetters,
+      report: (incident) => this.#patience.report(incident),
+    })
     this.#stopped = AbortSignal.any([signal, this.#fail.signal])
   }
 
@@ -57,26 +55,35 @@ export class ConsumerRun<E extends object> {
     const stopped = this.#stopped
     const lease = new Lease({ redis, ...address, ttlMs: this.#limits.leaseMs, signal: stopped })
     await this.#patience.until(stopped, () => lease.take())
-    let deadline: NodeJS.Timeout | undefined
-    const onStop = () => {
-      this.#lanes.close()
-      deadline = setTimeout(() => this.#end.abort(), this.#limits.finishMs)
-    }
-    if (stopped.aborted) onStop()
-    else stopped.addEventListener('abort', onStop, { once: true })
-    const done = new AbortController()
+    using _deadline = this.#finishInTime()
     const intake = this.#intake()
+    const done = new AbortController()
     const keeping = this.#orStop(this.#keep(lease, intake, done.signal))
     const workers = Array.from({ length: lanes }, (_, lane) => this.#work(work, lane))
     await Promise.all([intake.read(stopped), intake.reclaim(stopped), ...workers].map((part) => this.#orStop(part)))
     done.abort()
     await keeping
-    this.#reportAtMs = 0
-    this.#reportDeadLetters()
+    await this.#takeLeave(lease)
+    if (this.#failure) throw this.#failure.error
+  }
+
+  /** From the stop on no batch is handed out any more, and those that are out have `finishMs`, until the result is disposed of. */
+  #finishInTime(): Disposable {
+    let deadline: NodeJS.Timeout | undefined
+    const onStop = () => {
+      this.#lanes.close()
+      deadline = setTimeout(() => this.#end.abort(), this.#limits.finishMs)
+    }
+    if (this.#stopped.aborted) onStop()
+    else this.#stopped.addEventListener('abort', onStop, { once: true })
+    return { [Symbol.dispose]: () => clearTimeout(deadline) }
+  }
+
+  /** Stores what is still to be told, and gives the name back, as far as there is time. */
+  async #takeLeave(lease: Lease): Promise<void> {
+    this.#letters.tellNow()
     await orAbort(this.#end.signal, this.#patience.storeReported()).catch(() => {})
     await orAbort(this.#end.signal, lease.release()).catch(() => {})
-    clearTimeout(deadline)
-    if (this.#failure) throw this.#failure.error
   }
 
   /** Settles when the part has; its failure is everybody's. */
@@ -104,11 +111,9 @@ export class ConsumerRun<E extends object> {
   async *#batches(lane: number): AsyncGenerator<Batch<E>> {
     for await (const entries of this.#lanes.batches(lane)) {
       const first = entries[0]!
-      const enter = async () => YieldableTurn.begin(async () => this.#turns.enter(first.isolated))
-      // Nobody waits for this turn with that of the lane in hand, for whoever has this one may wait for that of the lane.
-      using turn = await (this.#turns.wouldWait(first.isolated) ? this.#lanes.yieldTurn(lane, enter) : enter())
+      using turn = await this.#takeTurn(lane, first.isolated ? 'exclusive' : 'shared')
       const yieldTurn: YieldTurn = async (wait) => {
-        // It is not alone meanwhile, and another may go on trial.
+        // Meanwhile other batches run beside it, and another suspect may be tried.
         if (first.isolated) await this.#suspects.clear()
         return await this.#lanes.yieldTurn(lane, async () => turn.yieldTurn(wait))
       }
@@ -120,6 +125,13 @@ export class ConsumerRun<E extends object> {
       if (opened.length > 0) yield this.#batch(opened, yieldTurn)
       if (first.isolated) await this.#suspects.clear()
     }
+  }
+
+  /** A turn of the process, taken by a batch of this lane, whose turn in its lane it has already. */
+  async #takeTurn(lane: number, kind: TurnKind): Promise<YieldableTurn> {
+    const enter = async () => YieldableTurn.begin(async () => this.#turns.enter(kind))
+    // Whoever has the turn that we would wait for may itself wait for our lane: holding the lane meanwhile, we would wait for each other.
+    return await (this.#turns.wouldWait(kind) ? this.#lanes.yieldTurn(lane, enter) : enter())
   }
 
   /** False when the entry was found guilty and buried. */
@@ -164,55 +176,28 @@ export class ConsumerRun<E extends object> {
     observer?.acked?.(entries.length)
   }
 
-  /** Of a batch that is out: where the dead letters are full this waits for an operator, and other streams do not. */
+  /** Buries an entry of a batch that is out. Where the dead letters are full this waits for an operator: the turn goes to others meanwhile. */
   async #giveUp(held: Held<E>, refusal: Refusal, yieldTurn: YieldTurn, key?: string): Promise<void> {
     await yieldTurn(async () => this.#bury(held, refusal, key))
   }
 
   async #bury({ id, fields, deliveries }: Delivered, refusal: Refusal, key?: string): Promise<void> {
-    const { observer } = this.#options
     const { stream, group } = this.#options.address
     const { reason, code, message, attempts = deliveries } = refusal
     const burial = { stream, group, entryId: id, fields, reason, code, message, attempts, key }
-    const letters = await this.#patience.until(this.#end.signal, async () => this.#tryToBury(burial))
+    const total = await this.#patience.until(this.#end.signal, async () => this.#tryToBury(burial))
     this.#lanes.release([{ id }])
-    this.#buried += 1
-    if (letters >= this.#limits.deadLetters * ALARM_RATIO) this.#alarm(`hold ${letters} entries`)
-    observer?.buried?.(reason)
+    this.#letters.added(total)
+    this.#options.observer?.buried?.(reason)
   }
 
   async #tryToBury(burial: Burial): Promise<number> {
     try {
       return await bury(this.#options.redis, burial, this.#limits.deadLetters)
     } catch (error) {
-      if (error instanceof DeadLettersFullError) this.#alarm('are full, and the stream waits')
+      if (error instanceof DeadLettersFullError) this.#letters.full()
       throw error
     }
-  }
-
-  /** One incident a minute at most: the dead letters themselves tell the rest. */
-  #reportDeadLetters(): void {
-    if (this.#buried === 0 || performance.now() < this.#reportAtMs) return
-    const { stream } = this.#options.address
-    this.#patience.report({
-      kind: 'dead-letters',
-      what: `${this.#buried} entries of ${stream} could not be applied and became dead letters`,
-      action: `they wait in ${deadLetterStream(stream)} until an operator retries or drops them`,
-    })
-    this.#buried = 0
-    this.#reportAtMs = performance.now() + REPORT_MS
-  }
-
-  /** Before the cap is reached, and when it is. */
-  #alarm(what: string): void {
-    if (performance.now() < this.#alarmAtMs) return
-    this.#alarmAtMs = performance.now() + ALARM_MS
-    const { stream } = this.#options.address
-    this.#patience.report({
-      kind: 'dead-letters',
-      what: `the dead letters of ${stream} ${what}; ${this.#limits.deadLetters} are allowed`,
-      action: 'look at them with `sluice dlq list`, mend the cause, then retry or drop them; nothing is lost meanwhile',
-    })
   }
 
   #intake(): Intake<E> {
@@ -228,7 +213,7 @@ export class ConsumerRun<E extends object> {
     })
   }
 
-  /** Until `done`: keeps our name, and what we hold. Beside everything else, since a slow batch must not look like a death. */
+  /** Keeps our name and tells the group what we hold, until `done`. It runs beside everything else, since a slow batch must not look like a death. */
   async #keep(lease: Lease, intake: Intake<E>, done: AbortSignal): Promise<void> {
     const touchMs = this.#limits.reclaimIdleMs / 4
     const tickMs = Math.min(lease.renewMs, touchMs)
@@ -236,7 +221,7 @@ export class ConsumerRun<E extends object> {
     while (!done.aborted) {
       await sleep(tickMs, done)
       await this.#patience.until(done, () => lease.renew())
-      this.#reportDeadLetters()
+      this.#letters.tell()
       await this.#patience.until(done, () => this.#patience.storeReported())
       if (performance.now() < touchAtMs) continue
       touchAtMs = performance.now() + touchMs
@@ -246,8 +231,8 @@ export class ConsumerRun<E extends object> {
 }
 
 /**
- * Whether an error clears the entry that was worked on alone: the world is at fault, or what we are set up with (a privilege that was taken away), and a daemon
- * that is started again and again until an operator mends that must convict nobody.
+ * Whether an error clears the entry that was worked on alone: then the world is at fault, or how we are set up (a privilege that was taken away). A daemon that is
+ * started again and again until an operator mends that must not convict an entry by it.
  */
 function isInnocent(error: unknown): boolean {
   if (error instanceof DefectError) return false

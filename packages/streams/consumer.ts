@@ -5,11 +5,11 @@
  *   its dead letter is stored.
  * - It first finishes what was pending under its name, then takes new entries, and now and then takes over what a dead consumer left behind.
  *   While it lives it keeps telling the group what it holds, so that slowness is not mistaken for death.
- * - Events of one key never overtake each other as long as one consumer reads them, lost answers included; after a takeover they may, which the
+ * - Events of one key never overtake each other while one consumer reads them, even when an answer of Redis gets lost. After a takeover they may, which the
  *   indexer absorbs by rev.
- * - An entry that cannot be decoded becomes a dead letter. One that was there whenever a process died is handed out alone, and becomes
- *   a dead letter when it kills again.
- * - Redis may go away, be flushed or fail over: reading goes on when it is back, and the loss of a group is an incident.
+ * - An entry that cannot be decoded becomes a dead letter. An entry that was there each time a process died is handed out alone, and becomes
+ *   a dead letter when the process keeps dying with it alone.
+ * - Redis may go away, be flushed or fail over: reading goes on when it is back. A group that was lost is made again, and is an incident.
  */
 import { INVALID_ENTRY_REASONS, type EntryCodec, type EntryFields } from '@sluice/events/codec.ts'
 import type { BackoffPolicy } from '@sluice/runtime/backoff.ts'
@@ -30,25 +30,25 @@ export interface ConsumerOptions<E extends object> {
   /** Events of one key are handed out in order, one batch at a time. */
   key: (event: E) => string
   /**
-   * The same key of an entry that is not decoded yet, or undefined where that cannot be told. An entry with a key is held as text, and decoded when its batch
-   * begins: trees of objects that wait are what the garbage collector walks.
+   * The same key, of an entry that is not decoded yet; undefined where it cannot be told. An entry whose key can be told is held as text, and decoded when its batch
+   * begins: the garbage collector would walk trees of objects that wait, again and again.
    */
   peekKey?: ((fields: EntryFields) => string | undefined) | undefined
   limits?: Partial<ConsumerLimits>
   /** Asked before each batch; default: always 1. */
   batchShare?: BatchShare
-  /** For consumers of several streams with as many lanes each: a key is in the same lane of all, and such lanes can take turns. */
+  /** For consumers of several streams that have the same number of lanes: a key is in the same lane of each, and these lanes take turns. */
   turn?: LaneTurn
   /**
-   * One for all consumers of a process: while an entry that may be killing us is worked on, no batch of any of them is beside it. A death is held against that
-   * entry, whosever it was.
+   * One for all consumers of a process: while an entry that may be killing the process is worked on, none of them has a batch beside it. If the process dies then,
+   * the death is held against that entry.
    */
   processTurns?: Turns
   observer?: Partial<ConsumerObserver>
   backoff?: BackoffPolicy
   /** Of the dead letters of one key the latest is kept. */
   oneLetterPerKey?: boolean
-  /** False: entries that may be killing us are handed out as any other; who works on many at once judges by `Batch.deliveries`. */
+  /** False: entries that may be killing the process are handed out as any others. For a worker that has many under way at once, and judges by `Batch.deliveries` itself. */
   isolate?: boolean
 }
 
@@ -112,8 +112,8 @@ export interface Batch<E> {
 }
 
 /**
- * Runs `wait` and returns its result. Meanwhile its turns go to others, those of the streams that share the lane and of the process: for waits that may never
- * end, such as for PostgreSQL or an operator.
+ * Runs `wait` and returns its result. Meanwhile the batch's turns go to others: that of its lane to streams that share the lane, that of the process to any other
+ * batch. For waits that may never end, such as for PostgreSQL or an operator.
  */
 export type YieldTurn = <T>(wait: () => Promise<T>) => Promise<T>
 

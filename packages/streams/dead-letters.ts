@@ -6,6 +6,7 @@
  */
 import type { EntryFields } from '@sluice/events/codec.ts'
 import { TransientError } from '@sluice/runtime/errors.ts'
+import { slices } from '@sluice/runtime/slices.ts'
 import { classified, type Redis } from './connection.ts'
 import { runScript, scripts } from './scripts.ts'
 
@@ -139,16 +140,26 @@ export async function* selectDeadLetters(
   stream: string,
   selection: Selection,
 ): AsyncGenerator<DeadLetter[]> {
-  const key = deadLetterStream(stream)
   if (isIds(selection)) {
-    for (let i = 0; i < selection.length; i += PAGE_LETTERS) {
-      const ids = selection.slice(i, i + PAGE_LETTERS)
-      const found = await Promise.all(ids.map(async (id) => classified(redis.xRange(key, id, id))))
-      yield found.flat().flatMap((entry) => (entry ? [toDeadLetter(stream, entry.id, entry.message)] : []))
-    }
+    yield* lettersById(redis, stream, selection)
     return
   }
-  // What is put back may die again at once, behind this.
+  for await (const letters of allLetters(redis, stream)) {
+    yield selection === 'all' ? letters : letters.filter(({ reason }) => reason === selection.reason)
+  }
+}
+
+async function* lettersById(redis: Redis, stream: string, ids: readonly string[]): AsyncGenerator<DeadLetter[]> {
+  const key = deadLetterStream(stream)
+  for (const page of slices(ids, PAGE_LETTERS)) {
+    const found = await Promise.all(page.map(async (id) => classified(redis.xRange(key, id, id))))
+    yield found.flat().flatMap((entry) => (entry ? [toDeadLetter(stream, entry.id, entry.message)] : []))
+  }
+}
+
+async function* allLetters(redis: Redis, stream: string): AsyncGenerator<DeadLetter[]> {
+  const key = deadLetterStream(stream)
+  // Up to the newest that is there now: what is put back meanwhile may become a dead letter again at once, behind it.
   const newest = await classified(redis.xRevRange(key, '+', '-', { COUNT: 1 }))
   const end = newest?.[0]?.id
   if (end === undefined) return
@@ -158,7 +169,7 @@ export async function* selectDeadLetters(
     const last = letters.at(-1)
     if (last === undefined) return
     start = `(${last.id}`
-    yield selection === 'all' ? letters : letters.filter(({ reason }) => reason === selection.reason)
+    yield letters
   }
 }
 

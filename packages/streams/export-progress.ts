@@ -1,8 +1,8 @@
 /**
- * How far the chunks of an export are in the stream: kept in Redis, moved with each of them.
+ * How many chunks of an export are in the stream: kept in Redis, and moved with each of them.
  *
- * A Redis that comes back older than it was (a power cut, a failover, a flush) may have lost a chunk from the middle of an export, whose backfiller waited the outage out. Its last
- * chunk would settle the chain record all the same, and nobody would ask for the repository again. So a chunk goes in only where the one before it is known to be.
+ * A Redis that comes back older than it was (a power cut, a failover, a flush) may have lost a chunk from the middle of an export whose backfiller waited the outage out. The last
+ * chunk would settle the chain record all the same, and nobody would ask for the repository again. So a chunk is appended only when the one before it is still there.
  */
 import { randomBytes } from 'node:crypto'
 import type { Step } from './producer.ts'
@@ -10,7 +10,7 @@ import type { Step } from './producer.ts'
 /** A hash: DID → token of the try and number of its chunks, of exports that are under way or were given up. */
 export const exportsKey = (stream: string): string => `${stream}:exports`
 
-/** Of one try to append one export. Another try has a token of its own, and the last one to begin is the one that goes on. */
+/** The progress of one try to append one export. Each try has a token of its own: when another try begins, this one can append no more. */
 export class ExportProgress {
   readonly #address: { key: string; field: Buffer }
   readonly #token = randomBytes(8)
@@ -20,7 +20,10 @@ export class ExportProgress {
     this.#address = { key: exportsKey(stream), field: Buffer.from(did) }
   }
 
-  /** What goes with the next chunk. The append fails with a `StateConflictError` when the chunk before it is not there any more, or its answer got lost. */
+  /**
+   * The steps to append with the next chunk. That append fails with a `StateConflictError` when the chunk before it is not there any more, another try has begun, or an answer
+   * got lost: the progress had moved already.
+   */
   next({ isLast }: { isLast: boolean }): Step[] {
     const from = this.#at(this.#chunks)
     const to = this.#at(++this.#chunks)

@@ -1,14 +1,14 @@
 /**
- * How entries come to a consumer: its own that it has not seen, new ones, and those of dead consumers.
+ * How entries come to a consumer: those that are its own and that it has not seen, new ones, and those of dead consumers.
  *
- * What is pending under our name and not in our hands was handed to a predecessor that died, or in an answer that got lost; it comes before
+ * An entry that is pending under our name, and that we do not hold, was handed to a predecessor that died, or in an answer that got lost. Such entries come before
  * anything new, so that the order within a key survives both.
  */
-import type { EntryCodec, EntryFields } from '@sluice/events/codec.ts'
+import type { EntryFields } from '@sluice/events/codec.ts'
 import { sleep } from '@sluice/runtime/backoff.ts'
-import { classified, type Redis } from './connection.ts'
-import type { ConsumerLimits, ConsumerObserver, Refusal } from './consumer.ts'
-import { ensureGroup, readNew, retireConsumers, type Delivered, type Entry, type GroupAddress } from './entries.ts'
+import { classified } from './connection.ts'
+import type { ConsumerLimits, ConsumerObserver, ConsumerOptions, Refusal } from './consumer.ts'
+import { ensureGroup, readNew, retireConsumers, type Delivered, type Entry } from './entries.ts'
 import type { Lanes } from './lanes.ts'
 import { leaseKey } from './lease.ts'
 import { refusalOf } from './open-entries.ts'
@@ -16,13 +16,10 @@ import type { Patience } from './patience.ts'
 import { claim, listPending, touch, type PendingEntry } from './pending.ts'
 import { isSuspect } from './suspects.ts'
 
-export interface IntakeOptions<E extends object> {
-  reader: Redis
-  redis: Redis
-  address: GroupAddress
-  codec: EntryCodec<E>
-  key: (event: E) => string
-  peekKey?: ((fields: EntryFields) => string | undefined) | undefined
+export interface IntakeOptions<E extends object> extends Pick<
+  ConsumerOptions<E>,
+  'reader' | 'redis' | 'address' | 'codec' | 'key' | 'peekKey'
+> {
   isolate: boolean
   limits: ConsumerLimits
   observer: Partial<ConsumerObserver>
@@ -44,9 +41,9 @@ interface Reclaimed {
 export class Intake<E extends object> {
   readonly #options: IntakeOptions<E>
   readonly #size: ReadSize
-  /** A predecessor's entries may be pending under our name, or those of an answer that did not arrive. */
+  /** There may be entries of our own that we have not seen: a predecessor's, or those of an answer that did not arrive. */
   #unanswered = true
-  /** There are such entries. */
+  /** There are some. */
   #unseen = false
 
   constructor(options: IntakeOptions<E>) {
@@ -74,11 +71,9 @@ export class Intake<E extends object> {
   /** Until the signal, now and then: reclaims what dead consumers left, and forgets consumers that went away. */
   async reclaim(signal: AbortSignal): Promise<void> {
     const { redis, address, limits, patience, observer } = this.#options
-    for (
-      let waitMs = limits.reclaimIdleMs * Math.random();
-      ;
-      waitMs = (limits.reclaimIdleMs * (1 + Math.random())) / 2
-    ) {
+    const { reclaimIdleMs } = limits
+    // At a random moment, so that consumers that started together do not look together.
+    for (let waitMs = reclaimIdleMs * Math.random(); ; waitMs = (reclaimIdleMs * (1 + Math.random())) / 2) {
       await sleep(waitMs, signal)
       await patience.until(signal, () => this.#reclaimIdle(signal))
       const retired = await patience.until(signal, () => retireConsumers(redis, address, limits.retireIdleMs))
@@ -86,7 +81,7 @@ export class Intake<E extends object> {
     }
   }
 
-  /** Tells the group what we are still at, of what nobody touched for `idleMs`. What is ours without our knowing is read next. */
+  /** Tells the group that we still work on what we hold, as far as it was not touched for `idleMs`. Entries of our own that we have not seen are taken up before the next read. */
   async touch(idleMs: number): Promise<void> {
     const { redis, address, lanes } = this.#options
     const { consumer } = address
@@ -215,8 +210,8 @@ export class Intake<E extends object> {
 }
 
 /**
- * How many entries to ask for at once. Redis counts entries, and memory counts bytes: the largest entries of late tell how many fit. So what is
- * held beyond the limit is at most `readEntries` entries that are suddenly large, and once.
+ * How many entries to ask for at once. Redis counts entries, and our limit counts bytes: the size of the largest entries of late tells how many fit. So the limit is passed by
+ * at most `readEntries` entries that are suddenly large, and only once.
  */
 class ReadSize {
   readonly #most: number

@@ -69,8 +69,8 @@ test('nobody waits for more when no more can be held', async () => {
 
 test('a lane waits for its turn before it takes a batch, keeps it until that is worked off, and takes none once it is closed', async () => {
   const lane = new Turns()
-  const lanes = new Lanes<object>(2, LIMITS, undefined, () => lane.enter(true))
-  const before = await lane.enter(true)
+  const lanes = new Lanes<object>(2, LIMITS, undefined, () => lane.enter('exclusive'))
+  const before = await lane.enter('exclusive')
   lanes.add(held(KEYS[0]))
   const batches = lanes.batches(0)
   const first = batches.next()
@@ -78,7 +78,7 @@ test('a lane waits for its turn before it takes a batch, keeps it until that is 
   lanes.add(held(KEYS[0]))
   before[Symbol.dispose]()
   expect((await first).value).toHaveLength(2)
-  const other = lane.enter(true)
+  const other = lane.enter('exclusive')
   expect(await Promise.race([other, turns().then(() => 'waits')])).toBe('waits')
   lanes.add(held(KEYS[0]))
   const second = batches.next()
@@ -86,5 +86,5 @@ test('a lane waits for its turn before it takes a batch, keeps it until that is 
   ;(await other)[Symbol.dispose]()
   expect(await second).toEqual({ done: true, value: undefined })
   expect(lanes.heldEntries).toBe(3)
-  ;(await lane.enter(true))[Symbol.dispose]()
+  ;(await lane.enter('exclusive'))[Symbol.dispose]()
 })

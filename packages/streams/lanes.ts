@@ -1,9 +1,9 @@
 /**
  * The entries that a consumer holds, dealt out in lanes.
  *
- * Entries of one key are always in the same lane and keep their order; lanes are independent of each other. A lane hands out as one batch
- * whatever waits for it when the stream is read to its end (latency), and full batches only while there is more in it (size). What is held is bounded in bytes and in
- * entries; an entry is held until it is acked. The bound is shared: a lane that stands still holds up the others when all that is held is its own.
+ * Entries of one key are always in the same lane and keep their order; lanes are independent of each other. When the stream is read to its end, a lane hands out whatever
+ * waits in it as one batch, for low latency. While there is more in the stream it hands out full batches only, which cost less. What is held is bounded in bytes and in entries; an
+ * entry is held until it is acked. All lanes share the bound: a lane that stands still holds up the others when all that is held is its own.
  */
 import type { EntryFields } from '@sluice/events/codec.ts'
 import { laneOf } from './spread.ts'
@@ -36,7 +36,7 @@ export interface LaneLimits {
 /** The part of `batchEvents` that the next batch may have: above 0, at most 1. */
 export type BatchShare = () => number
 
-/** Resolves when a batch of this lane may be taken; what it gives is disposed of when that was worked off, or yields. */
+/** Resolves when a batch of this lane may be taken. The result is disposed of when that batch was worked off, and while it yields its turn. */
 export type LaneTurn = (lane: number) => Promise<Disposable>
 
 interface Lane<E> {
@@ -80,7 +80,7 @@ export class Lanes<E extends object> {
     return this.#bytes
   }
 
-  /** Set by the reader: it has not seen the end of the stream. Then lanes wait until they have a full batch, or nothing more can be held. */
+  /** Set by the reader while it has not seen the end of the stream: then lanes wait until they have a full batch, or nothing more can be held. */
   get moreToCome(): boolean {
     return this.#moreToCome
   }

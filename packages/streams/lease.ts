@@ -1,9 +1,8 @@
 /**
  * One living process per consumer name.
  *
- * Two processes with the same name would share one pending list and ack each other's entries. A lease in Redis, renewed while the process lives,
- * makes the second one refuse to start, with the first one's whereabouts. A dead holder's lease runs out by itself; a stopped process that wakes up
- * after its lease went to another stops for good.
+ * Two processes with the same name would share one pending list and ack each other's entries. So the name is a lease in Redis, renewed while its process lives: a second process
+ * refuses to start, and says where the first one runs. A dead holder's lease runs out by itself. A process that was stopped, and wakes up after its lease went to another, ends.
  */
 import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'

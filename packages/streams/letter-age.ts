@@ -1,6 +1,6 @@
 /**
- * How old the dead letters of a stream are, wherever they are by now: a letter that was put back has a new id in its stream and waits there
- * among younger entries, though what it holds is as old as before.
+ * How old the dead letters of a stream are, those that were put back included: such a letter has a new id in its stream, and waits there among younger entries, though what it
+ * holds is as old as before.
  */
 import { classified, type Redis } from './connection.ts'
 import { selectDeadLetters } from './dead-letters.ts'
@@ -10,8 +10,8 @@ import { runScript, scripts } from './scripts.ts'
 const PAGE_ENTRIES = 100
 
 /**
- * When the oldest entry first came that is a dead letter, or was one and waits to be tried again (Unix ms); 0 when one of them does not say,
- * undefined when there is none. One that is put back or given up while this looks is seen all the same. @throws TransientError, FatalError
+ * When the oldest entry first came that is a dead letter, or was one and waits to be tried again (Unix ms). 0 when one of them does not say when; undefined when there is
+ * none. A letter that is put back, or given up again, while this looks is seen all the same. @throws TransientError, FatalError
  */
 export async function oldestLetterMs(redis: Redis, stream: string): Promise<number | undefined> {
   const before = await oldestRetried(redis, stream, '-')

@@ -1,4 +1,4 @@
-/** Entries become events when their batch begins. Those that are none leave the batch as dead letters. */
+/** An entry becomes an event when its batch begins. One that is no event leaves the batch as a dead letter. */
 import { InvalidEntryError, type EntryCodec } from '@sluice/events/codec.ts'
 import { describeError } from '@sluice/runtime/errors.ts'
 import type { Refusal } from './consumer.ts'

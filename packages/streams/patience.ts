@@ -1,4 +1,4 @@
-/** Trying the commands of one consumer until they work: waits through outages, and makes the group again when Redis has lost it. */
+/** Tries the commands of one consumer until they work: waits through outages, and makes the group again when Redis has lost it. */
 import { orAbort } from '@sluice/runtime/abort.ts'
 import { retry, type BackoffPolicy } from '@sluice/runtime/backoff.ts'
 import { TransientError } from '@sluice/runtime/errors.ts'

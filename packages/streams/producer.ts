@@ -2,10 +2,10 @@
  * Appends events to one stream, together with whatever must move in the same step (a cursor, per-DID state, resync requests).
  *
  * `append` resolves when everything is in Redis, and not before; it waits at the high-water mark and through outages. All of a call's steps happen
- * or none does. When an answer is lost on the way the step is tried again: with a cursor that moves, what was already applied is recognised and not
- * appended twice; without one, entries may be appended twice, which the indexer absorbs.
+ * or none does. When an answer is lost on the way the call is tried again: where a cursor moves with it, what was applied already is recognised and not
+ * appended twice; without a cursor entries may be appended twice, which the indexer absorbs.
  *
- * Batches of up to some thousand events: one call is one script, and Redis does nothing else meanwhile (3 µs an entry).
+ * For batches of up to some thousand events: one call is one script, and Redis does nothing else meanwhile (3 µs an entry).
  */
 import { ErrorReply } from 'redis'
 import type { EntryEncoder } from '@sluice/events/codec.ts'
@@ -49,7 +49,7 @@ export type Step =
   | { step: 'settle'; key: string; field: Buffer; value: Buffer }
 
 export interface AppendOptions {
-  /** Those that move (`from` is not `to`), each of another upstream. */
+  /** Cursors that move (`from` is not `to`), each of another upstream. */
   cursor?: CursorMove | readonly CursorMove[]
   also?: readonly Step[]
 }
@@ -130,7 +130,7 @@ export class Producer<E> {
     try {
       return await runScript(this.#options.redis, scripts.append, call.keys, call.args)
     } catch (error) {
-      // Whoever says no has not done it; who says nothing may have.
+      // A server that refuses has not done it; one that does not answer may have.
       if (!(error instanceof ErrorReply)) onUnanswered()
       throw classifyRedisError(error)
     }

@@ -1,10 +1,10 @@
 /**
- * Where an account belongs: its lane within a consumer, and its shard among whole pipelines. The two know nothing of each other: by one function
- * for both, all accounts of shard 0 of 2 would meet in lane 0 of 2.
+ * Where an account belongs: its lane within a consumer, and its shard among whole pipelines. Each has a function of its own: with one for both, all accounts of shard 0 of 2
+ * would meet in lane 0 of 2.
  *
- * `laneOf` concerns one process and may change. `shardOf` is a contract with every Redis that was ever filled by it: another function moves accounts
- * between shards, whose chain state would stay behind. It is CRC-32, so that a person can ask too:
- * `python3 -c 'import sys, zlib; print(zlib.crc32(sys.argv[1].encode()) % 2)' did:plc:…`. Being a remainder, it splits evenly: the accounts of `i/n` are those of
+ * `laneOf` concerns one process and may change. `shardOf` is a contract with every Redis that was ever filled by it: another function would move accounts
+ * between shards, and leave their chain state behind. It is CRC-32, so that a person can ask too:
+ * `python3 -c 'import sys, zlib; print(zlib.crc32(sys.argv[1].encode()) % 2)' did:plc:…`. It is a remainder, so a shard can be split in two: the accounts of `i/n` are those of
  * `i/2n` and `(i+n)/2n`.
  */
 import { crc32 } from 'node:zlib'
@@ -23,9 +23,9 @@ export const WHOLE: Shard = { index: 0, of: 1 }
 const SHARDS_MAX = 1_024
 
 /**
- * Which of `lanes` a key is in: depends on the key alone. Each lane has a stretch of accounts, neighbours by DID: the batches of two lanes then meet on few pages of the
- * indexes that begin with an account or a URI, and each finds more of its rows on a page (138 µs of CPU an event in all instead of 162). A `did:plc` begins with a
- * hash, so that its first characters are spread evenly (did:plc specification, identifier syntax); of all other keys the hash is ours (FNV-1a).
+ * Which of `lanes` a key is in; depends on nothing else. Each lane has a stretch of accounts that are neighbours by DID. So the batches of two lanes meet on few pages of the
+ * indexes that begin with an account or a URI, and each batch finds more of its rows on a page (138 µs of CPU an event in all instead of 162). A `did:plc` is a hash itself, whose
+ * first characters are spread evenly (did:plc specification, identifier syntax); other keys are hashed here (FNV-1a).
  */
 export function laneOf(key: string, lanes: number): number {
   if (lanes === 1) return 0

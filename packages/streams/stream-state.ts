@@ -1,6 +1,6 @@
 /**
- * How one stream stands: what waits in it, who works on it, and for how long already. Reads only, a handful of cheap commands a group
- * whatever the depth; taken one after the other from a live server, so numbers of different commands may differ by what happened between.
+ * How one stream stands: what waits in it, who works on it, and for how long already. It only reads, by a handful of cheap commands for each group,
+ * whatever the depth. They go to a live server one after the other, so their numbers may differ by what happened between them.
  */
 import { describeError } from '@sluice/runtime/errors.ts'
 import { classifyRedisError, WrongTypeError, type Redis } from './connection.ts'

@@ -2,8 +2,8 @@
  * Finds the entry that kills its consumer.
  *
  * Redis counts deliveries, but a high count alone proves nothing: everything that was in hand when the process died is delivered again, and
- * restarts during an outage raise it too. So an entry that was there often is worked on alone: no other batch of this process runs beside it. Only
- * deaths right after that beginning are held against it; who lives on for a while, yields its turn, or ends in another way, clears it.
+ * restarts during an outage raise the counts too. So an entry that was delivered often is a suspect, and is worked on alone: no other batch of this process runs beside it. Only
+ * deaths soon after that begins are held against it. The suspect is cleared when the process lives on for a while, yields the turn, or ends in another way.
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import { classified, type Redis } from './connection.ts'
@@ -14,9 +14,9 @@ import { runScript, scripts } from './scripts.ts'
 const SUSPECT_DELIVERIES = 4
 /** A suspect with which the process died this often is guilty. */
 const DEATHS_MAX = 3
-/** Work that lasts longer than this without blocking the process does not kill it: it waits for something, such as a database. */
+/** Work that has gone on for so long without blocking the process does not kill it: it waits for something, such as a database. */
 const SURVIVED_MS = 2_000
-/** Marks of entries that somebody else finished go by themselves. */
+/** Marks that nobody removes, since somebody else finished their entries, expire. */
 const MARK_TTL_MS = 7 * 86_400_000
 
 export function isSuspect(deliveries: number): boolean {
@@ -52,7 +52,7 @@ export class Suspects {
     return true
   }
 
-  /** The entry on trial is not guilty, or dealt with. One that was found guilty is not on trial any more. */
+  /** The entry on trial, if there is one, is not guilty, or is dealt with. */
   async clear(): Promise<void> {
     if (!this.#onTrial) return
     const { id, survived } = this.#onTrial
@@ -61,9 +61,9 @@ export class Suspects {
     await this.forget({ id })
   }
 
-  /** Only when it is buried: one that waits for that through a restart stays guilty. */
+  /** Removes the mark of an entry. That of a guilty one must stay until it is buried: it may wait for that through a restart. */
   async forget({ id }: { id: string }): Promise<void> {
-    // A mark that stays for want of a connection counts as one death: there must be more of them.
+    // A mark that stays because the connection is gone counts as one death, and no entry is guilty by a single one.
     await this.#redis.hDel(this.#key, id).catch(() => 0)
   }
 }

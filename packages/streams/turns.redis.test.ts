@@ -11,7 +11,7 @@ test('consumers whose lanes take turns do not work on one key side by side, and 
 }) => {
   const redis = await tools.connect(redisUrl)
   const lanes = [new Turns(), new Turns()]
-  const turn = (lane: number): Promise<Disposable> => lanes[lane]!.enter(true)
+  const turn = (lane: number): Promise<Disposable> => lanes[lane]!.enter('exclusive')
   const inWork = new Set<string>()
   let sideBySide = 0
   const work = async ({ events }: Batch<TestEvent>): Promise<void> => {
@@ -42,7 +42,7 @@ test('consumers whose lanes take turns do not work on one key side by side, and 
 /** Streams of one process: those that have the same number of lanes take turns in them, too. */
 function processOf(lanes: number): Pick<TestConsumerOptions, 'turn' | 'processTurns'> {
   const laneTurns = Array.from({ length: lanes }, () => new Turns())
-  return { turn: (lane) => laneTurns[lane]!.enter(true), processTurns: new Turns() }
+  return { turn: (lane) => laneTurns[lane]!.enter('exclusive'), processTurns: new Turns() }
 }
 
 test('a suspect has no batch of another stream beside it, whoever waits for what meanwhile, and all come to their end', async ({

@@ -1,45 +1,47 @@
-/** A fair shared/exclusive lock: any number of batches side by side, or a single one; first come, first served, so that whoever wants to be alone is not passed by those who come later. */
+/** A turn is shared with any number of others, or exclusive. */
+export type TurnKind = 'shared' | 'exclusive'
+
+/** A fair lock: first come, first served, so that whoever waits for an exclusive turn is not passed by those who come later. */
 export class Turns {
   #running = 0
-  #alone = false
-  readonly #queue: { alone: boolean; enter: () => void }[] = []
+  #isExclusive = false
+  readonly #queue: { kind: TurnKind; enter: () => void }[] = []
 
   /** Resolves when it is our turn, which ends when the result is disposed of. */
-  async enter(alone: boolean): Promise<Disposable> {
-    if (this.wouldWait(alone)) {
-      await new Promise<void>((enter) => this.#queue.push({ alone, enter }))
-    } else this.#begin(alone)
+  async enter(kind: TurnKind): Promise<Disposable> {
+    if (this.wouldWait(kind)) await new Promise<void>((enter) => this.#queue.push({ kind, enter }))
+    else this.#begin(kind)
     return { [Symbol.dispose]: () => this.#end() }
   }
 
   /** Whether somebody who comes now has to wait. */
-  wouldWait(alone: boolean): boolean {
-    return this.#queue.length > 0 || !this.#fits(alone)
+  wouldWait(kind: TurnKind): boolean {
+    return this.#queue.length > 0 || !this.#fits(kind)
   }
 
-  #fits(alone: boolean): boolean {
-    return !this.#alone && (!alone || this.#running === 0)
+  #fits(kind: TurnKind): boolean {
+    return !this.#isExclusive && (kind === 'shared' || this.#running === 0)
   }
 
-  #begin(alone: boolean): void {
+  #begin(kind: TurnKind): void {
     this.#running += 1
-    this.#alone = alone
+    this.#isExclusive = kind === 'exclusive'
   }
 
   #end(): void {
     this.#running -= 1
-    this.#alone = false
-    for (let next = this.#queue[0]; next && this.#fits(next.alone); next = this.#queue[0]) {
+    this.#isExclusive = false
+    for (let next = this.#queue[0]; next && this.#fits(next.kind); next = this.#queue[0]) {
       this.#queue.shift()
-      this.#begin(next.alone)
+      this.#begin(next.kind)
       next.enter()
     }
   }
 }
 
 /**
- * A turn that can be lent out while its owner waits for something other than work, such as an operator. Held through such a wait it would stall every other
- * stream that shares it.
+ * A turn that its owner gives back while it waits for something that may never come, such as an operator, and takes again afterwards. Held through such a wait the turn
+ * would stall every other stream that shares it.
  */
 export class YieldableTurn implements Disposable {
   readonly #enter: () => Promise<Disposable>
@@ -58,11 +60,14 @@ export class YieldableTurn implements Disposable {
     return turn
   }
 
-  /** What `wait` gives; others may have the turn meanwhile, and it is ours again when this resolves. One after the other: two would wait for each other. */
+  /**
+   * Runs `wait` without the turn, and returns its result when the turn is ours again. Calls run one after the other: two at once would each wait for the turn that the
+   * other has taken again.
+   */
   async yieldTurn<T>(wait: () => Promise<T>): Promise<T> {
     const waited = this.#last.then(async () => {
       this.#give()
-      // One that fails has no more to do.
+      // When it fails the batch is over, and the turn is not taken again.
       const result = await wait()
       await this.#take()
       return result

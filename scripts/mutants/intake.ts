@@ -215,15 +215,15 @@ const ingesting: readonly Mutant[] = [
   {
     name: 'a host that says who it is counts as quick, though it never says how an account stands',
     file: 'services/ingester/host-places.ts',
-    find: 'if (!isQuick || !isFirst) this.#remember',
-    replace: 'this.#remember',
+    find: ' && !(isQuick && isFirst)) this.#note',
+    replace: ') this.#note',
     killedBy: ingester('host-places', 'who says who it is'),
   },
   {
     name: 'hosts that never answer take the places of the others',
     file: 'services/ingester/host-places.ts',
-    find: "this.#remember(host, isQuick ? 'quick' : 'slow')",
-    replace: "this.#remember(host, 'quick')",
+    find: "this.#note(host, isQuick ? 'quick' : 'slow')",
+    replace: "this.#note(host, 'quick')",
     killedBy: ingester('host-places'),
   },
 ]

@@ -269,8 +269,8 @@ export const streamsMutants: readonly Mutant[] = [
   {
     name: 'a suspect is worked on beside others',
     file: 'packages/streams/consumer-run.ts',
-    find: 'this.#turns.enter(first.isolated)',
-    replace: 'this.#turns.enter(false)',
+    find: "first.isolated ? 'exclusive' : 'shared'",
+    replace: "'shared'",
     killedBy: redis('poison', 'a suspect is worked on with nothing beside it'),
   },
   {

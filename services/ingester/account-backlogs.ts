@@ -16,7 +16,7 @@ interface Backlog {
   isAsked: boolean
   /** Why it is not waited for. */
   unavailable: IdentityUnavailableError | undefined
-  /** A frame of it was left: what follows must be left too, or the chain would move past it. */
+  /** A frame of it was given up without a finding: those that follow must be too, or the chain would move past it. */
   isLeft: boolean
 }
 
@@ -47,8 +47,8 @@ export class AccountBacklogs {
     this.#look(did, backlog)
   }
 
-  /** A frame of the account has its finding, or was left. */
-  leave(did: string, bytes: number, isLeft: boolean): void {
+  /** A frame of the account has its finding, or (`isLeft`) was given up before it had one. */
+  leave(did: string, bytes: number, { isLeft }: { isLeft: boolean }): void {
     const backlog = this.#backlogs.get(did)!
     backlog.bytes -= bytes
     backlog.isLeft ||= isLeft

@@ -1,11 +1,13 @@
 /**
- * Asks an account's own host whether it is active, when what we hold and what we see differ: an account that commits although it is said to be
- * inactive (late news from a host it has left, or an event that was lost), or that is listed with another status.
+ * Asks an account's own host whether the account is active, when what we hold and what we see differ: it commits although it is said to be inactive (late news from a host
+ * that it has left, or an event that was lost), or it is listed with another status. If the host disagrees with what we hold, its answer goes to the stream as an account event,
+ * dated just before the question, and changes the chain record as a relay's event does.
  *
- * Runs beside the data path and delays nothing. Each account is asked about once in a while, and few at a time: of each host one, and hosts that never answer in places of
- * their own (`host-places.ts`), or hundreds of accounts at such hosts would hold up all others. The host of a did:web is asked twice: for its document, and, mostly, for
- * the status, by whose answer it is judged. What others' did:webs keep it waiting is not its time, nor what it takes to store its answer. If the host disagrees with what we hold, its answer goes to the stream as an
- * account event, dated just before the question, and changes the chain record as a relay's event does.
+ * Runs beside the data path and delays nothing. Each account is asked about once in a while, each host one question at a time, and hosts that never answer have
+ * places of their own (`host-places.ts`): hundreds of accounts at such hosts would hold up all others.
+ *
+ * The host of a did:web is asked for its document, and then, when that names the same host, for the status. It is judged quick by the second answer only. Just its own
+ * time counts: not what it waits for its turn behind other did:webs, nor what it takes us to store what it said.
  */
 import type { AskingWatch } from '@sluice/atproto/flight.ts'
 import { CrowdedError } from '@sluice/atproto/throttle.ts'
@@ -16,6 +18,7 @@ import { sleep } from '@sluice/runtime/backoff.ts'
 import { isAbort, RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import { KeyedQueue } from '@sluice/runtime/keyed-queue.ts'
 import type { Logger } from '@sluice/runtime/log.ts'
+import { remember } from '@sluice/runtime/remember.ts'
 import type { Service } from '@sluice/runtime/service.ts'
 import { moveChain, readChains } from '@sluice/streams/chain-state.ts'
 import type { Redis } from '@sluice/streams/connection.ts'
@@ -44,7 +47,7 @@ const EVERY_MS = 3_600_000
 const CONCURRENCY = 8
 const WAITING = 10_000
 const ANSWER_MS = 10_000
-/** That a did:web may wait until its host is asked, in a place that others wait for. */
+/** How long a did:web may wait for its turn until its host is asked: meanwhile it holds a place that others wait for. */
 const TURN_MS = 3_000
 /** The answer is a line. */
 const LIMITS = { headersMs: ANSWER_MS, totalMs: ANSWER_MS, bytes: 64 * 1024 }
@@ -65,7 +68,7 @@ export class AccountCheck implements Service {
     this.#options = { everyMs: EVERY_MS, ...options }
   }
 
-  /** Wishes to know about these; too many at once are left for the next time that they are suspected. */
+  /** These accounts are to be asked about. What is too much at once is left for the next time that they are suspected. */
   suspect(dids: readonly string[]): void {
     const now = performance.now()
     for (const did of dids) {
@@ -83,7 +86,7 @@ export class AccountCheck implements Service {
         const waiting = this.#waiting
         this.#waiting = new Set()
         for (const did of waiting) {
-          this.#note(did)
+          remember(this.#asked, did, performance.now(), REMEMBERED)
           await this.#check(did, signal)
         }
         if (this.#fault) throw this.#fault.error
@@ -100,19 +103,13 @@ export class AccountCheck implements Service {
     }
   }
 
-  #note(did: string): void {
-    this.#asked.delete(did)
-    this.#asked.set(did, performance.now())
-    if (this.#asked.size > REMEMBERED) this.#asked.delete(this.#asked.keys().next().value!)
-  }
-
   async #check(did: string, signal: AbortSignal): Promise<void> {
     const host = webHost(did)
     if (host === undefined) await this.#resolving.push(did, () => this.#resolve(did, signal), signal)
     else this.#add(did, host, { ask: (watch) => this.#resolve(did, signal, watch), isFirst: true })
   }
 
-  /** One that finds no room is left for the next time that it is suspected. */
+  /** A question that finds no room is left for the next time that its account is suspected. */
   #add(did: string, host: string, question: Omit<Question, 'drop'>): void {
     this.#places.add(host, { ...question, drop: () => void this.#asked.delete(did) })
   }
@@ -128,8 +125,8 @@ export class AccountCheck implements Service {
   }
 
   /**
-   * Its commits wait for the document of a did:web for a minute; this is less, and holds a place that others wait for.
-   * @throws CrowdedError when nobody was asked
+   * Resolves a did:web, in less time than the minute that its commits wait for its document: the place is wanted by others.
+   * @throws CrowdedError when its turn did not come, and its host was not asked; TransientError when the host gave no answer
    */
   async #inTime(did: string, signal: AbortSignal, watch: AskingWatch): Promise<Account> {
     const stop = new AbortController()
@@ -168,14 +165,14 @@ export class AccountCheck implements Service {
     })
   }
 
-  /** What goes wrong is no answer, unless it is ours. */
+  /** Asks; what goes wrong counts as no answer, unless the fault is ours. */
   async #answering(did: string, signal: AbortSignal, ask: () => Promise<void>): Promise<void> {
     const { log, onAnswer } = this.#options
     try {
       await ask()
     } catch (error) {
       if (isAbort(error) && signal.aborted) return
-      // Nobody was asked: it is when the account is next suspected.
+      // Nobody was asked: it may be asked about when it is next suspected.
       if (error instanceof CrowdedError) return void this.#asked.delete(did)
       // A refusal may be the host's answer or what our client makes of it: a redirect to nowhere, a private address, too many bytes.
       const isTheirs =

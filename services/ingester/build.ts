@@ -12,7 +12,7 @@ import { ingesterClientName } from '@sluice/streams/client-names.ts'
 import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
 import { HighWater } from '@sluice/streams/high-water.ts'
 import { RedisIdentityCache } from '@sluice/streams/identity-cache.ts'
-import { recordIncident, type Incident } from '@sluice/streams/incidents.ts'
+import { recordIncident } from '@sluice/streams/incidents.ts'
 import { Producer } from '@sluice/streams/producer.ts'
 import { shardOfSetting, type Shard } from '@sluice/streams/spread.ts'
 import { AccountCheck } from './account-check.ts'
@@ -38,6 +38,7 @@ import {
 import type { Judging } from './pipeline.ts'
 import { checkRedis } from './redis-check.ts'
 import { Refusals } from './refusals.ts'
+import type { SourceIncident } from './relay.ts'
 import { Repos } from './repos.ts'
 import { claimShard } from './shard-claim.ts'
 import { SigningKeys } from './signing-keys.ts'
@@ -49,7 +50,7 @@ type Context = RoleContext<IngesterConfig>
 /** Returns when Redis can be reached, and holds no other shard. @throws FatalError; AbortError on the signal */
 export async function buildIngester(context: Context): Promise<Service[]> {
   const redis = await connect(context)
-  await checkRedis(redis, context.config.redisStrict, context.log, context.signal)
+  await checkRedis(redis, { isStrict: context.config.redisStrict, log: context.log }, context.signal)
   if (context.config.mode !== 'labeler') {
     const { firehoseStream, repoStream } = context.config
     const streams = [firehoseStream, repoStream]
@@ -163,7 +164,7 @@ class Parts {
       repoEntriesMax: config.repoHighWater,
       resyncsPerSecond: config.resyncsPerSecond,
       relay: { initialCursor, futureCursorReset, idleMs, pauseMs, skipDids: this.#skipDids, shard: this.#shard },
-      recordIncident: (incident, isLoss) => this.#incident(incident, isLoss),
+      recordIncident: (incident) => this.#incident(incident),
       onSuspects: (dids) => this.accounts.suspect(dids),
     })
     return firehose
@@ -238,7 +239,7 @@ class Parts {
       batchEvents: config.batchEvents,
       publicOnly: !isConfigured && !config.allowPrivate,
       futureCursorReset: config.futureCursorReset,
-      recordIncident: (incident) => this.#incident(incident, false),
+      recordIncident: (incident) => this.#incident({ ...incident, isLoss: false }),
     })
     return { host: upstream.host, labeler }
   }
@@ -289,7 +290,7 @@ class Parts {
   }
 
   /** Something may be missing: kept for the operator, and looked for when events are lost. */
-  async #incident(incident: Omit<Incident, 'role'>, isLoss: boolean): Promise<void> {
+  async #incident({ isLoss, ...incident }: SourceIncident): Promise<void> {
     const { config } = this.#context
     await recordIncident(this.#redis, { ...incident, role: `ingester ${config.mode}` })
     if (isLoss) await demandSweep(this.#redis, config.repoStream, incident.kind)

@@ -1,4 +1,5 @@
 /** The chain records of the accounts at hand: read from Redis in one go, the latest remembered, since an account that has just written will soon write again. */
+import { remember } from '@sluice/runtime/remember.ts'
 import { decodeChain, readChains, type StoredChain } from '@sluice/streams/chain-state.ts'
 import type { Redis } from '@sluice/streams/connection.ts'
 
@@ -35,9 +36,7 @@ export class Chains {
 
   /** These bytes are in Redis now. */
   stored(did: string, bytes: Buffer): void {
-    this.#records.delete(did)
-    this.#records.set(did, { record: decodeChain(bytes), bytes })
-    if (this.#records.size > REMEMBERED) this.#records.delete(this.#records.keys().next().value!)
+    remember(this.#records, did, { record: decodeChain(bytes), bytes }, REMEMBERED)
   }
 
   forget(dids: Iterable<string>): void {

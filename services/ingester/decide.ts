@@ -42,12 +42,12 @@ export interface AccountChange {
   active: boolean
 }
 
-/** A commit or sync that could not be checked for so long that it is not waited for. What it says is not known to be true, so nothing of it counts. */
+/** A commit or sync that is not waited for any longer, because it could not be checked for so long. What it says is not known to be true, so nothing of it counts. */
 export interface Unresolved {
   kind: 'unresolved'
 }
 
-/** Nothing more is to be done about it. */
+/** A frame that ends here: there is nothing to append or to change. */
 export interface Ended {
   kind: 'ended'
   outcome: Outcome
@@ -57,7 +57,7 @@ export interface Limits {
   nowSeconds: number
   /** How many repositories may be asked for. */
   asks: number
-  /** Whether this one may, which was perhaps asked for often lately. */
+  /** Whether this account's may be: it was perhaps asked for often lately. */
   mayAsk: (did: string) => boolean
 }
 
@@ -74,7 +74,7 @@ export interface Decision {
 }
 
 export type ResyncAnswer = (typeof RESYNC_ANSWERS)[number]
-/** `asked`; `pending`: asked before, and not done; `deferred`: too many at once, or of this account, whose next commit or the sweep asks. */
+/** `asked`; `pending`: asked for before, and not done yet; `deferred`: too many were asked for, in all or of this account; its next commit or the sweep asks again. */
 export const RESYNC_ANSWERS = ['asked', 'pending', 'deferred'] as const
 
 export type ResyncCause = GapCause | (typeof OTHER_CAUSES)[number]

@@ -1,8 +1,8 @@
 /**
- * What the events of a frame may come to, in characters of JSON, before anybody has looked into its blocks: the memory that is taken for them. Pure.
+ * How much JSON the events of a frame may become at most, in characters, told before anybody has looked into its blocks: so much memory is set aside for them. Pure.
  *
- * A record has room in the frame once, and many ops may name it: 200 ops that name one of 10 kB are a frame of 45 kB, and 2 MB of records, which is as much as a commit may have
- * anyway (`records-too-large`). With empty byte strings that is 28 MB of JSON, 600 times the frame.
+ * A frame holds a record once, and many of its ops may name it. 200 ops that name a record of 10 kB are a frame of 45 kB with 2 MB of records, which is as much as a commit may
+ * have (`records-too-large`). Where those bytes are empty byte strings they become 28 MB of JSON, 600 times the frame.
  */
 import { COMMIT_LIMITS } from '@sluice/atproto/commit.ts'
 import type { CommitFrame, SyncFrame } from '@sluice/atproto/frame.ts'
@@ -12,7 +12,7 @@ const TEXT_PER_BYTE = 14
 /** What an event has beside its record, its path and its DID. */
 const HEAD_CHARS = 400
 
-/** At most what the events of a commit that is accepted may come to; 0 for what has none. */
+/** For a commit that is accepted; 0 for frames that have no such events. */
 export function roomFor(frame: CommitFrame | SyncFrame): number {
   if (frame.type !== 'commit') return 0
   const { ops, blocks, did } = frame

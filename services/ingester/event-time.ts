@@ -1,6 +1,6 @@
 /**
  * When an identity or account event happened: as its host says, but never later than we received it. Nobody signs these times, and of an account's events the
- * latest counts: one dated in the future would win over everything that follows until then.
+ * latest one counts: an event that is dated in the future would win over all that happens until then.
  */
 
 /** @param said by the host; what is no time is now. @param nowMs our clock, Unix ms. @returns ISO 8601 in UTC */

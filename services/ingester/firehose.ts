@@ -10,7 +10,6 @@ import type { Readiness } from '@sluice/runtime/readiness.ts'
 import type { Service } from '@sluice/runtime/service.ts'
 import type { Redis } from '@sluice/streams/connection.ts'
 import { cursorKey, readCursor, timeKey } from '@sluice/streams/cursors.ts'
-import type { Incident } from '@sluice/streams/incidents.ts'
 import { CursorConflictError, type Producer } from '@sluice/streams/producer.ts'
 import { Chains } from './chains.ts'
 import { Journal, type Entry, type JournalObserver } from './journal.ts'
@@ -41,7 +40,7 @@ export interface FirehoseOptions {
   repoEntriesMax: number
   resyncsPerSecond: number
   relay: Pick<RelayOptions, 'initialCursor' | 'futureCursorReset' | 'idleMs' | 'pauseMs' | 'skipDids' | 'shard'>
-  recordIncident: (incident: Omit<Incident, 'role'>, isLoss: boolean) => Promise<void>
+  recordIncident: RelayOptions['recordIncident']
   /** Told of accounts that are said to be inactive and commit all the same. */
   onSuspects: (dids: readonly string[]) => void
 }
@@ -82,17 +81,21 @@ export class Firehose implements Service {
     this.#sources = await Promise.all(this.#options.upstreams.map(async ({ host }) => this.#open(host)))
     const { journal, pipeline } = this.#build(stopped, () => stop.abort(), refusals)
     this.#pipeline = pipeline
+    // Whatever fails stops all: nothing more is read.
+    const orStop = async (part: Promise<void>): Promise<void> => {
+      try {
+        await part
+      } catch (error) {
+        stop.abort()
+        throw error
+      }
+    }
     const hard = new AbortController()
-    const writing = journal.run(hard.signal).catch((error: unknown) => {
-      stop.abort()
-      throw error
-    })
+    const writing = orStop(journal.run(hard.signal))
+    // Its failure is looked at when all has been read.
     writing.catch(() => {})
-    const relays = this.#options.upstreams.map((upstream, i) =>
-      this.#relay(upstream, this.#sources[i]!, pipeline, refusals),
-    )
-    const reading = relays.map(async (relay) =>
-      relay.run(stopped).catch((error: unknown) => (stop.abort(), Promise.reject(error))),
+    const reading = this.#options.upstreams.map((upstream, i) =>
+      orStop(this.#relay(upstream, this.#sources[i]!, pipeline, refusals).run(stopped)),
     )
     const read = await Promise.allSettled(reading)
     const deadline = setTimeout(() => hard.abort(), LAST_APPENDS_MS)
@@ -119,17 +122,17 @@ export class Firehose implements Service {
       const action =
         stored === undefined ? `goes on at ${last}; a sweep finds what is missing` : `reads again from ${stored}`
       log.error({ what, action }, 'the cursor went back')
-      await recordIncident({ kind: 'cursor-behind', what, action }, stored === undefined)
+      await recordIncident({ kind: 'cursor-behind', what, action, isLoss: stored === undefined })
     }
     if (stored !== undefined) await this.#recall(host)
     if (stored !== undefined || last === undefined) return new Source(producer.stream, host, stored)
-    // Absent in Redis: the first append must find it absent, and reading goes on where we are.
+    // Absent in Redis, and known to us: the first append must find it absent, and reading goes on where we were.
     const source = new Source(producer.stream, host, undefined)
     source.progress.restartAt(last)
     return source
   }
 
-  /** How far behind we are is known before the first event is durable: when none ever is, nobody would hear of it. */
+  /** Reads how far behind we are from Redis, so that it is told before the first event is durable: there may never be one. */
   async #recall(host: string): Promise<void> {
     const { redis, producer } = this.#options
     const timeMs = Date.parse((await readCursor(redis, timeKey(producer.stream, host))) ?? '')

@@ -1,8 +1,8 @@
 /**
- * The hosts that a relay knows, page by page, from the start: the list is short, and nobody keeps its cursor.
+ * The hosts that a relay knows, page by page from the start: the list is short, so its cursor is kept nowhere.
  *
- * A relay that fails is waited for. Where it fails on a cursor time and again, it may have forgotten that, as after an exchange of its software, and would be asked for it
- * for ever: then the list begins anew. That costs a request for each page; who is named again is for the caller to leave out.
+ * A relay that fails is waited for. When it fails on one cursor again and again, it may have forgotten that cursor (its software was exchanged, say), and would be asked for it
+ * for ever: then the list begins at the start again. That costs a request for each page. The caller leaves out hosts that are named a second time.
  */
 import type { ListedHost, Page, XrpcClient } from '@sluice/atproto/xrpc.ts'
 import { retry, type BackoffPolicy, type Retry } from '@sluice/runtime/backoff.ts'

@@ -1,43 +1,46 @@
 /**
- * Questions to strangers' hosts: of each host one at a time, and few in all. Hosts are asked in places of their kind, by how soon the last answer of each came: those that
- * never answer keep only each other waiting, and those of which nothing is known, each of them once. A host that was quick waits for no silent one, however many there are. Quick is who
- * soon answers the question that all this is for: a host that tells who it is, and then nothing, stays what it was.
+ * Questions to strangers' hosts: one at a time to each host, and few in all. Anybody may run hosts that never answer, and as many as they like; these must not keep the
+ * others waiting.
  *
- * Owners (`host-owner.ts`) take turns, and the hosts of each. An owner has a part of the places of a kind, and half of the room: below one wildcard domain there is always one
- * more host of which nothing is known. But most accounts are at hosts of one owner, so an owner goes beyond its part while no other wants more of its own, and leaves one place
- * free for whoever comes: the others have their part back as questions end, each within seconds. Bounded: what waits, so that the slow do not take the room of the others, and
- * how many hosts are remembered.
+ * - **Kinds.** A host is quick or slow, by how soon its last answer came, or unknown while it has given none. Each kind has places of its own, so that a host that
+ *   was quick waits for no silent one. Only the answer to the question that all this is for shows that a host is quick: one that tells who it is, and then says nothing more, stays of the
+ *   kind that it was.
+ * - **Owners** (`host-owner.ts`) take turns, and so do the hosts of each. An owner has a part of the places of a kind, because below one wildcard domain there is always one more unknown
+ *   host. Yet most accounts are at hosts of a single owner: so an owner may go beyond its part while no other owner waits for its own. It then leaves one place free for whoever comes, and the
+ *   others have their part back as its questions end, within seconds.
+ * - **Bounds.** What waits is bounded for each kind, host and owner, so that slow hosts do not take the room of the others; and so is the number of hosts that are remembered.
  */
 import type { AskingWatch } from '@sluice/atproto/flight.ts'
 import { ownerOf } from '@sluice/atproto/host-owner.ts'
+import { remember } from '@sluice/runtime/remember.ts'
 
 export interface Question {
   /** Must not reject for a fault of the host. @param watch to be told when the host is asked, and when it has answered or failed: what is before and after is ours */
   ask: (watch: AskingWatch) => Promise<void>
-  /** Another one follows from the answer, and shows what the host is like; default: it is the one that all is for. */
+  /** It asks only who the host is, and the question that this is for follows from the answer. Default: it is that question. */
   isFirst?: boolean
-  /** There is no room for it. */
+  /** Called instead of `ask` when there is no room for it. */
   drop: () => void
 }
 
 type Kind = 'quick' | 'unknown' | 'slow'
 
 const PLACES: Record<Kind, number> = { quick: 4, unknown: 8, slow: 3 }
-/** Of these, for the hosts of one owner, whatever the others want. */
+/** Of these, what the hosts of one owner may have even while others wait. */
 const PLACES_PER_OWNER: Record<Kind, number> = { quick: 3, unknown: 4, slow: 1 }
-/** Of a kind nothing more is taken when so much waits in all; slow ones work off some 1,000 in an hour. */
+/** When so much waits in all, nothing more is taken of the kind. Slow hosts work off some 1,000 questions in an hour. */
 const WAITING: Record<Kind, number> = { quick: 10_000, unknown: 5_000, slow: 2_500 }
 const WAITING_PER_HOST: Record<Kind, number> = { quick: 1_000, unknown: 1_000, slow: 100 }
-/** Of the room, for the hosts of one owner. */
+/** Of the questions that may wait, those to the hosts of one owner. */
 const PART_PER_OWNER = 1 / 2
 /** An answer that took longer is slow, whatever it was: less than a connection that comes to nothing takes (5 s). A host that refuses at once holds no place. */
 const QUICK_MS = 3_000
 /** Hosts; about 100 bytes each. */
 const REMEMBERED = 10_000
 
-/** Whose hosts some are; as long as anything of them waits or is under way. */
+/** Kept for as long as a question to one of its hosts waits or is under way. */
 interface Owner {
-  /** Questions. */
+  /** Questions that wait or are under way. */
   size: number
   running: Record<Kind, number>
   /** Hosts with a question that waits and none under way; the next one comes first. */
@@ -111,7 +114,7 @@ export class HostPlaces {
     }
   }
 
-  /** Whose turn it is. Ready and at their part are no more owners than there are places. */
+  /** Whose turn it is. The walk is short: an owner that is passed has all of its part, and so there are no more of them than places. */
   #next(kind: Kind): Owner | undefined {
     const free = PLACES[kind] - this.#running[kind]
     if (free <= 0) return undefined
@@ -120,9 +123,21 @@ export class HostPlaces {
     return free > 1 ? beyond : undefined
   }
 
+  /** Asks the host the first question that waits for it, in a place of this kind. */
   async #ask(kind: Kind, host: string): Promise<void> {
     const waiting = this.#waiting.get(host)!
     const { ask, isFirst = false } = waiting.shift()!
+    const tookMs = await this.#timed(ask)
+    const isQuick = tookMs !== undefined && tookMs <= QUICK_MS
+    if (tookMs !== undefined && !(isQuick && isFirst)) this.#note(host, isQuick ? 'quick' : 'slow')
+    this.#trim(host, waiting)
+    this.#giveBack(kind, host, waiting)
+    this.#leave(host, 1)
+    if (this.#size === 0) for (const resolve of this.#onIdle.splice(0)) resolve()
+  }
+
+  /** @returns how long the host took, in ms; undefined when it was not asked at all */
+  async #timed(ask: Question['ask']): Promise<number | undefined> {
     let askedAt: number | undefined
     let answeredAt: number | undefined
     try {
@@ -133,16 +148,17 @@ export class HostPlaces {
     } catch (error) {
       this.#fail(error)
     }
-    const tookMs = askedAt === undefined ? undefined : (answeredAt ?? this.#now()) - askedAt
-    if (tookMs !== undefined) this.#note(host, tookMs, isFirst)
-    this.#trim(host, waiting)
+    return askedAt === undefined ? undefined : (answeredAt ?? this.#now()) - askedAt
+  }
+
+  /** The place is free again; the host's next question waits among those of its kind, which may be another by now. */
+  #giveBack(kind: Kind, host: string, waiting: readonly Question[]): void {
+    const kindNow = this.#kindOf(host)
     this.#running[kind]--
     this.#owners.get(ownerOf(host))!.running[kind]--
-    if (waiting.length > 0) this.#line(this.#kindOf(host), host)
+    if (waiting.length > 0) this.#line(kindNow, host)
     else this.#waiting.delete(host)
-    for (const each of new Set([this.#kindOf(host), kind])) this.#begin(each)
-    this.#leave(host, 1)
-    if (this.#size === 0) for (const resolve of this.#onIdle.splice(0)) resolve()
+    for (const each of new Set([kindNow, kind])) this.#begin(each)
   }
 
   #leave(host: string, count: number): void {
@@ -153,18 +169,11 @@ export class HostPlaces {
     if (owner.size === 0) this.#owners.delete(name)
   }
 
-  #note(host: string, tookMs: number, isFirst: boolean): void {
-    const isQuick = tookMs <= QUICK_MS
-    if (!isQuick || !isFirst) this.#remember(host, isQuick ? 'quick' : 'slow')
+  #note(host: string, kind: Kind): void {
+    remember(this.#kinds, host, kind, REMEMBERED)
   }
 
-  #remember(host: string, kind: Kind): void {
-    this.#kinds.delete(host)
-    this.#kinds.set(host, kind)
-    if (this.#kinds.size > REMEMBERED) this.#kinds.delete(this.#kinds.keys().next().value!)
-  }
-
-  /** Of a host that turned out to be slow less may wait. */
+  /** Drops what waits for a host beyond the bounds of its kind: it may have turned out to be slow. */
   #trim(host: string, waiting: Question[]): void {
     const kind = this.#kindOf(host)
     const dropped = waiting.splice(this.#size > WAITING[kind] ? 0 : WAITING_PER_HOST[kind])

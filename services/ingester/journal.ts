@@ -2,7 +2,7 @@
  * Makes findings durable, in the order given: their events, the chain records, the resync requests, the cursors and the ledger move in
  * one atomic step. Findings of one account come in order; those of different accounts, and of different upstreams, in any.
  *
- * One append is under way at a time, and the next one takes all that has come meanwhile: a single finding when it is quiet, `batchEvents` when it is not.
+ * One append is under way at a time, and the next one takes all that has come meanwhile: one finding when there is little to do, `batchEvents` when there is much.
  */
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { backfillEventCodec } from '@sluice/events/codec.ts'
@@ -58,7 +58,7 @@ export class Journal {
   readonly #options: JournalOptions
   #queue: Entry[] = []
   #oldestAt = 0
-  /** Something waits that is ours: what belongs to another shard only moves the cursor, and can wait for company when all is quiet. */
+  /** Something waits that is of our shard. What is of another only moves the cursor, and waits until its batch is full or `batchMs` have passed. */
   #isPressing = false
   #closed = false
   #wake: (() => void) | undefined
@@ -132,39 +132,58 @@ export class Journal {
   }
 
   async #store(batch: readonly Entry[], signal: AbortSignal): Promise<void> {
-    const { chains, producer, observer } = this.#options
-    const findings = batch.map(({ finding }) => finding)
-    const accounts = new Set(findings.flatMap(({ did, what }) => (needsChain(what) ? did : [])))
+    const { chains, observer } = this.#options
+    const accounts = new Set(batch.flatMap(({ finding: { did, what } }) => (needsChain(what) ? did : [])))
     for (;;) {
       const known = await this.#read(accounts, signal)
-      const limits = await this.#options.resyncLimit.now()
-      const records = new Map([...known].map(([did, { record }]) => [did, record]))
-      const decision = decide(findings, records, limits)
-      for (const [i, { slot }] of batch.entries()) slot.outcome = decision.outcomes[i]!
-      const moves = moveChains(decision.records, known)
-      const sources = [...new Set(batch.map(({ source }) => source))]
-      const advances = sources.flatMap((source) => source.advance() ?? [])
-      const cursor = advances.flatMap(({ move }) => move ?? [])
-      const also = [...moves, ...this.#requests(decision.requests), ...advances.flatMap(({ steps }) => steps)]
+      const decision = await this.#decide(batch, known)
       try {
-        const isNothing = decision.entries.length + cursor.length + also.length === 0
-        const began = performance.now()
-        if (!isNothing) await producer.append(decision.entries, signal, { cursor, also })
-        observer.appended((performance.now() - began) / 1_000)
+        await this.#append(batch, decision, known, signal)
+        return
       } catch (error) {
         if (!(error instanceof StateConflictError)) throw error
         observer.conflict(error.swaps.length)
-        // All of them, not only those that failed: Redis may have gone back in time.
+        // All of them are read again, not only those that failed: Redis may have gone back in time.
         chains.forget(accounts)
-        continue
       }
-      for (const [i, did] of [...decision.records.keys()].entries()) chains.stored(did, moves[i]!.to)
-      for (const advance of advances) advance.stored()
-      for (const { progress } of sources) progress.fold()
-      this.#options.resyncLimit.spend(decision.requests.map(({ did }) => did))
-      observer.stored(batch, decision)
-      return
     }
+  }
+
+  /** What the batch means, by what is `known` of its accounts. Each slot gets its outcome. */
+  async #decide(batch: readonly Entry[], known: ReadonlyMap<string, StoredChain>): Promise<Decision> {
+    const findings = batch.map(({ finding }) => finding)
+    const records = new Map([...known].map(([did, { record }]) => [did, record]))
+    const decision = decide(findings, records, await this.#options.resyncLimit.now())
+    for (const [i, { slot }] of batch.entries()) slot.outcome = decision.outcomes[i]!
+    return decision
+  }
+
+  /**
+   * Stores a decision with the cursors that it moves, and notes what is durable now.
+   * @throws StateConflictError when somebody else moved a chain record meanwhile: then nothing is stored
+   */
+  async #append(
+    batch: readonly Entry[],
+    decision: Decision,
+    known: ReadonlyMap<string, StoredChain>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { producer, chains, resyncLimit, observer } = this.#options
+    const { entries, records, requests } = decision
+    const moves = moveChains(records, known)
+    const sources = [...new Set(batch.map(({ source }) => source))]
+    const advances = sources.flatMap((source) => source.advance() ?? [])
+    const cursor = advances.flatMap(({ move }) => move ?? [])
+    const also = [...moves, ...this.#requests(requests), ...advances.flatMap(({ steps }) => steps)]
+    const isNothing = entries.length + cursor.length + also.length === 0
+    const began = performance.now()
+    if (!isNothing) await producer.append(entries, signal, { cursor, also })
+    observer.appended((performance.now() - began) / 1_000)
+    for (const [i, did] of [...records.keys()].entries()) chains.stored(did, moves[i]!.to)
+    for (const advance of advances) advance.stored()
+    for (const { progress } of sources) progress.fold()
+    resyncLimit.spend(requests.map(({ did }) => did))
+    observer.stored(batch, decision)
   }
 
   async #read(accounts: Iterable<string>, signal: AbortSignal): Promise<Map<string, StoredChain>> {

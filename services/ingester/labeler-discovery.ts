@@ -1,8 +1,10 @@
 /**
  * Labelers that nobody configured: accounts that declare themselves by a record (`app.bsky.labeler.service`), as relays list them, and whose
- * DID document names the host of their labels and the key that signs them. Looked for at the start and every hour; each host is followed once,
- * for all labelers that name it; both hosts and labelers are limited in number, and so are those of one owner (`host-owner.ts`): anybody can declare as many as are followed in
- * all, and those that come later would find no room.
+ * DID document names the host of their labels and the key that signs them. They are looked for at the start and every hour. Each host is followed once,
+ * for all labelers that name it.
+ *
+ * Hosts and labelers are limited in number, and so are those of one owner (`host-owner.ts`): anybody can declare as many labelers as are followed in all, and those that
+ * come later would find no room.
  */
 import { ownerOf } from '@sluice/atproto/host-owner.ts'
 import type { XrpcClient } from '@sluice/atproto/xrpc.ts'
@@ -36,79 +38,109 @@ export interface Found {
 const COLLECTION = 'app.bsky.labeler.service'
 const EVERY_MS = 3_600_000
 const PAGE = 1_000
-/** Of the room, that the labelers of one owner may have, and their hosts; but as many as few need anyway. */
+/** One owner may have the eighth part of all labelers, and of all hosts, or sixteen where that is more. */
 const PART_OF_OWNER = 8
 const LEAST_OF_OWNER = 16
-/** Owners of whom it is told that they have their part, each once. */
+/** Limits that are told of, at most. */
 const TOLD = 100
-/** Accounts that are resolved at once: a did:web whose host does not answer takes a minute. Those of live frames go by the same queue, which lets 32 through. */
+/** Accounts that are resolved at once. A did:web whose host does not answer takes a minute, and the accounts of live frames go through the same queue, 32 at a time. */
 const RESOLVING = 16
 
 /** Follows each host that is to be followed, once; what is found for one later is included in its labeler. Ends with the signal. */
 export async function discoverLabelers(options: DiscoveryOptions, signal: AbortSignal): Promise<void> {
-  const { relays, max, log, everyMs = EVERY_MS } = options
-  const labelers = new Map<string, Labeler>()
-  /** With whose hosts they are. */
-  const followed = new Map<string, string>()
-  const mostOfOwner = Math.max(LEAST_OF_OWNER, Math.floor(max / PART_OF_OWNER))
-  const told = new Set<string>()
-  while (!signal.aborted) {
-    for (const relay of relays) {
-      for await (const dids of declared(options, relay, signal)) {
-        await sideBySide(dids, RESOLVING, look)
-        // Once for all of a page: anybody can name a host, and have us connect to it.
-        for (const labeler of labelers.values()) labeler.renew()
+  await new Discovery(options, signal).run()
+}
+
+class Discovery {
+  readonly #options: DiscoveryOptions
+  readonly #signal: AbortSignal
+  /** By host. */
+  readonly #labelers = new Map<string, Labeler>()
+  /** By DID, the owner of the host where each labeler is followed. */
+  readonly #followed = new Map<string, string>()
+  /** Limits that were told of: by owner, '' for that of all together. */
+  readonly #told = new Set<string>()
+
+  constructor(options: DiscoveryOptions, signal: AbortSignal) {
+    this.#options = options
+    this.#signal = signal
+  }
+
+  async run(): Promise<void> {
+    const { relays, everyMs = EVERY_MS } = this.#options
+    while (!this.#signal.aborted) {
+      for (const relay of relays) {
+        for await (const dids of declared(this.#options, relay, this.#signal)) {
+          await sideBySide(dids, RESOLVING, (did) => this.#look(did))
+          // Once for all of a page: anybody can name a host, and have us connect to it.
+          for (const labeler of this.#labelers.values()) labeler.renew()
+        }
       }
+      await sleep(everyMs, this.#signal).catch(() => {})
     }
-    await sleep(everyMs, signal).catch(() => {})
   }
 
-  async function look(did: string): Promise<void> {
-    if (isFull(did)) return
-    const upstream = await labelerOf(options, did, signal)
+  async #look(did: string): Promise<void> {
+    if (this.#isFull(did)) return
+    const upstream = await labelerOf(this.#options, did, this.#signal)
     // There may have been room when it was begun.
-    if (upstream !== undefined && !isFull(did)) place(upstream, did)
+    if (upstream !== undefined && !this.#isFull(did)) this.#place(upstream, did)
   }
 
-  /** One that is followed is looked at again: it may have moved, or left and come back. */
-  function isFull(did: string): boolean {
-    if (followed.has(did) || followed.size < max) return false
-    tell('', 'INGESTER_LABELERS_MAX labelers are followed: others that declare themselves are not')
+  /** A labeler that is followed is looked at again all the same: it may have moved, or left and come back. */
+  #isFull(did: string): boolean {
+    if (this.#followed.has(did) || this.#followed.size < this.#options.max) return false
+    this.#tell('', 'INGESTER_LABELERS_MAX labelers are followed: others that declare themselves are not')
     return true
   }
 
-  function tell(about: string, what: string): void {
-    if (told.has(about) || told.size >= TOLD) return
-    told.add(about)
-    log.warn({ max }, what)
-  }
-
-  function place(upstream: Upstream, did: string): void {
-    const { known, labelerAt, follow } = options
+  /** Follows the labeler at its host, unless the operator does already, or its owner has as many as it may. */
+  #place(upstream: Upstream, did: string): void {
     const { host } = upstream
+    if (this.#options.known.includes(host)) return
     const owner = ownerOf(host)
-    if (known.includes(host)) return
-    const others = [...followed].filter(([other]) => other !== did).map(([, of]) => of)
-    const otherHosts = [...labelers.keys()].filter((other) => other !== host).map(ownerOf)
-    if (Math.max(countOf(others, owner), countOf(otherHosts, owner)) >= mostOfOwner)
-      return tell(
-        owner,
-        `${mostOfOwner} labelers of ${owner} are followed: others there that declare themselves are not`,
-      )
-    const labeler = labelers.get(host)
+    if (this.#hasItsPart(owner, { host, did })) return
+    const labeler = this.#labelers.get(host)
     if (labeler === undefined) {
-      // As many hosts as labelers, or those that move would lead to ever more.
-      if (labelers.size >= max) return
-      const found = labelerAt({ upstream, did })
-      if (!found.labeler.mayBeAsked) return
-      labelers.set(host, found.labeler)
-      followed.set(did, owner)
-      log.info({ did, host }, 'found a labeler')
-      follow(found)
+      if (this.#begin(upstream, did)) this.#followed.set(did, owner)
       return
     }
-    if (labeler.include(did)) log.info({ did, host }, 'found a labeler at a host that is followed')
-    followed.set(did, owner)
+    if (labeler.include(did)) this.#options.log.info({ did, host }, 'found a labeler at a host that is followed')
+    this.#followed.set(did, owner)
+  }
+
+  /** Whether the owner has all the labelers or hosts that it may have, without this labeler and its host. */
+  #hasItsPart(owner: string, { host, did }: { host: string; did: string }): boolean {
+    const { max } = this.#options
+    const mostOfOwner = Math.max(LEAST_OF_OWNER, Math.floor(max / PART_OF_OWNER))
+    const others = [...this.#followed].filter(([other]) => other !== did).map(([, of]) => of)
+    const otherHosts = [...this.#labelers.keys()].filter((other) => other !== host).map(ownerOf)
+    const isFull = Math.max(countOf(others, owner), countOf(otherHosts, owner)) >= mostOfOwner
+    if (isFull) {
+      const what = `${mostOfOwner} labelers of ${owner} are followed: others there that declare themselves are not`
+      this.#tell(owner, what)
+    }
+    return isFull
+  }
+
+  /** Begins to follow a host. @returns whether it does */
+  #begin(upstream: Upstream, did: string): boolean {
+    const { max, log, labelerAt, follow } = this.#options
+    // As many hosts as labelers, or those that move would lead to ever more.
+    if (this.#labelers.size >= max) return false
+    const found = labelerAt({ upstream, did })
+    if (!found.labeler.mayBeAsked) return false
+    this.#labelers.set(upstream.host, found.labeler)
+    log.info({ did, host: upstream.host }, 'found a labeler')
+    follow(found)
+    return true
+  }
+
+  /** Tells of a limit that was reached, once. */
+  #tell(about: string, what: string): void {
+    if (this.#told.has(about) || this.#told.size >= TOLD) return
+    this.#told.add(about)
+    this.#options.log.warn({ max: this.#options.max }, what)
   }
 }
 

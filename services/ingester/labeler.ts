@@ -2,10 +2,10 @@
  * One labeler: its stream of labels, from the oldest on, into `label_live`. Labels and cursor move in one step; a label that cannot be believed is
  * left out and counted. What goes wrong with this labeler affects no other.
  *
- * The host of self-declared labelers may send for several of them, and they are found one after the other. Only their labels count, so the cursor means
- * something only together with the list of them, which is kept beside it (`<stream>:labelers:<host>`) and moves with it: up to the cursor, no label of
- * those on the list was skipped. A labeler that joins the list restarts the cursor; labels that come twice change nothing. One that no longer declares
- * itself leaves the list in the step that skips the first of its labels.
+ * The host of labelers that declared themselves may send for several of them, and they are found one after the other. Only their labels count. So the cursor means
+ * something only together with the list of them, which is kept beside it (`<stream>:labelers:<host>`) and moves with it: up to the cursor, no label of those on the list was
+ * skipped. When a labeler joins the list the cursor begins at 0 again; labels that come twice change nothing. A labeler that no longer declares itself leaves the list in the step
+ * that skips the first of its labels.
  */
 import { mayBePublic } from '@sluice/atproto/addresses.ts'
 import { decodeFrame, type LabelsFrame } from '@sluice/atproto/frame.ts'
@@ -48,7 +48,9 @@ export interface LabelerObserver {
 }
 
 const NSID = 'com.atproto.label.subscribeLabels'
-/** Not an object, which has a `constructor`: the name is whatever a host writes, and one of a stranger's ended the process with it. */
+const WAITS_FOR_OPERATOR =
+  'waits; if the labeler was set up anew, set INGESTER_FUTURE_CURSOR_RESET=true or delete its cursor'
+/** A Map, since the name is whatever a host writes: an object would have something for `constructor`. */
 const INCIDENTS: ReadonlyMap<string, 'outdated-cursor' | 'future-cursor'> = new Map([
   ['OutdatedCursor', 'outdated-cursor'],
   ['FutureCursor', 'future-cursor'],
@@ -66,7 +68,7 @@ export class Labeler {
   readonly #listKey: string
   /** Who was found to send labels from here; none for a labeler that was configured. */
   readonly #found = new Set<string>()
-  /** Whose labels count on this connection: the list, as it stands in Redis but for whom it lost since the cursor moved. */
+  /** Whose labels count on this connection: the list as it is in Redis, without those who left it since the cursor last moved. */
   #list = new Set<string>()
   #isListStale = false
   #connection = new AbortController()
@@ -119,7 +121,7 @@ export class Labeler {
     }
   }
 
-  /** From where, and for whom. */
+  /** Decides from where to read, and whose labels count. */
   async #begin(signal: AbortSignal): Promise<void> {
     const { redis, did } = this.#options
     this.#stored = await readCursor(redis, this.#key)
@@ -256,11 +258,12 @@ export class Labeler {
     refusals.hear(host, name, text)
     const kind = INCIDENTS.get(name)
     if (kind === undefined) return
-    const isReset = kind === 'future-cursor' && futureCursorReset
     const what = `labeler ${host}: ${name} at our cursor ${this.#cursor}: ${text ?? ''}`
-    const waits = 'waits; if the labeler was set up anew, set INGESTER_FUTURE_CURSOR_RESET=true or delete its cursor'
-    const action = kind === 'outdated-cursor' ? 'labels between are lost' : isReset ? 'begins anew' : waits
-    if (isReset) this.#cursor = 0
+    let action = 'labels between are lost'
+    if (kind === 'future-cursor') {
+      action = futureCursorReset ? 'begins anew' : WAITS_FOR_OPERATOR
+      if (futureCursorReset) this.#cursor = 0
+    }
     if (this.#told.has(kind)) return
     this.#told.add(kind)
     await recordIncident({ kind, what, action })

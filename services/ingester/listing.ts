@@ -14,8 +14,8 @@ import { isPending } from './decide.ts'
 export interface ListingOptions {
   host: string
   /**
-   * The host is anybody's, and names accounts that have moved away, or never were with it: its word on their status is not taken, and its word on
-   * their rev tells that something may be missing, but not what an export must have. Else it could make every true export too old.
+   * The host may be anybody's, and may name accounts that have moved away or were never with it. So its word on their status is not taken; and its word on
+   * their rev tells that something may be missing, but not which rev an export must have: it could make every true export too old.
    */
   isPds: boolean
   isSweep: boolean
@@ -151,7 +151,7 @@ function revOf(repo: ListedRepo, options: ListingOptions): string {
   return options.isPds ? '' : possibleRev(repo, options)
 }
 
-/** Nothing, of what can be no commit's: a relay may pass it on, and what comes after any rev would make every true export too old. */
+/** The rev as listed, or '' for one that no commit can have: a relay may pass such a rev on, and one that comes after all others would make every true export too old. */
 function possibleRev({ rev }: ListedRepo, { nowMs }: ListingOptions): string {
   return isTid(rev) && tidMicros(rev) / 1_000 <= nowMs + FUTURE_MS ? rev : ''
 }

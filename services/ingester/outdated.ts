@@ -1,10 +1,11 @@
 /**
- * Whether a relay that no longer has what followed our cursor (`OutdatedCursor`) has lost more than it had when it said so last: that is an incident, and asks for a sweep.
- * Nothing is lost anew while it repeats that on one connection, nor while the next ones begin where that one did.
+ * Whether an `OutdatedCursor` is news. A relay says by it that it no longer has all that followed our cursor: that is an incident, and asks for a sweep, but only when more is
+ * lost than when it last said so. Nothing more is lost while it repeats itself on one connection, nor while the next connections begin where that one did.
  */
 
 /**
- * A PDS keeps its events for a day, and relays for longer. So what is lost within a day was made before, and the sweep finds it; what is lost later may not have been.
+ * A PDS keeps its events for a day, and relays for longer. So what is lost within a day of the last news was made before that, and the sweep that was asked for then finds it. What is
+ * lost later may be younger than that sweep.
  */
 const KEPT_MS = 24 * 3_600_000
 

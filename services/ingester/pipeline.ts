@@ -57,15 +57,15 @@ export interface PipelineOptions {
 /** What a frame costs beside its bytes. */
 const FRAME_OVERHEAD_BYTES = 1_024
 /**
- * Of the memory, for frames as they came: each is a view of all that the socket brought at once, and keeps those 64 KiB, which at worst is 50 times what it counts for. Beyond
- * this share a frame gets memory of its own: 3 µs, spent for nothing where none waits.
+ * The share of the memory that frames may have as they came. Such a frame is a view of all that the socket brought at once, and keeps those 64 KiB alive: at worst 50 times what it
+ * counts for. Beyond this share a frame is copied into memory of its own, which takes 3 µs and would be for nothing while none waits.
  */
 const VIEWS_SHARE = 1 / 64
 
 export class Pipeline {
   readonly #options: PipelineOptions
   readonly #memory: Budget
-  /** Of the events, from before a frame is judged until they are durable. Who holds some waits for nothing but threads and Redis. */
+  /** For the events, from before a frame is judged until they are durable. What holds a part of it waits for nothing but threads and Redis, so it is always given back. */
   readonly #texts: Budget
   readonly #backlogs: AccountBacklogs
   readonly #queue: KeyedQueue
@@ -101,7 +101,7 @@ export class Pipeline {
     await this.#queue.push(own.frame.did, () => this.#work(own), signal)
   }
 
-  /** Takes a frame that needs no look: its outcome is known. @throws AbortError on the signal */
+  /** Takes a frame whose outcome is known without a look at it. @throws AbortError on the signal */
   async end(source: Source, slot: Slot, outcome: Outcome): Promise<void> {
     const { signal, journal } = this.#options
     if (!this.#memory.tryAcquire(FRAME_OVERHEAD_BYTES)) await this.#memory.acquire(FRAME_OVERHEAD_BYTES, signal)
@@ -139,7 +139,7 @@ export class Pipeline {
       onFailed()
       throw error
     } finally {
-      this.#backlogs.leave(did, costOf(bytes), isLeft)
+      this.#backlogs.leave(did, costOf(bytes), { isLeft })
       this.#busy--
       if (this.#busy === 0) journal.quiet()
     }
@@ -189,7 +189,7 @@ export class Pipeline {
     }
   }
 
-  /** The judgement, with room for the events that it holds; what they turn out not to need is given back. */
+  /** Judges a frame. Room for its events is taken before, and what they turn out not to need is given back after. */
   async #verdict(frame: CommitFrame | SyncFrame, bytes: Buffer, key: string | undefined): Promise<Judgement> {
     const room = roomFor(frame)
     if (!this.#texts.tryAcquire(room)) await this.#texts.acquire(room, this.#options.signal)
@@ -213,7 +213,7 @@ export class Pipeline {
     return { kind: 'ended', outcome: refused(reason) }
   }
 
-  /** What waits for the network is not busy: the journal does not wait for it. */
+  /** Awaits the network. A frame that does is not busy meanwhile: the journal does not wait for it. */
   async #waiting<T>(promise: Promise<T>): Promise<T> {
     this.#busy--
     if (this.#busy === 0) this.#options.journal.quiet()

@@ -12,7 +12,7 @@ export interface Slot {
   readonly time: string | undefined
   /** Set when it has ended. */
   outcome?: Outcome
-  /** How the frames ended that stood directly before it, and that it stands for. */
+  /** How the frames ended that stood directly before it and were folded into it. */
   folded?: Map<Outcome, number>
 }
 
@@ -101,8 +101,8 @@ export class Progress {
   }
 
   /**
-   * All outcomes so far are durable and will not change: neighbouring slots that have ended become one. Otherwise everything that ends behind one open
-   * frame would be kept for as long as a directory is down, and frames without a position, walked again with each append, for as long as none has one.
+   * Folds neighbouring slots that have ended into one, once their outcomes are durable and will not change. Otherwise everything that ends behind one open
+   * frame would be kept for as long as a directory is down; and frames without a position, which `advance` walks each time, until one comes that has a position.
    * Not to be called between `advance` and `moved`.
    */
   fold(): void {

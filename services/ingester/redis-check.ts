@@ -7,7 +7,11 @@ import { recordIncident } from '@sluice/streams/incidents.ts'
 import { checkRedisSettings } from '@sluice/streams/redis-settings.ts'
 
 /** @throws FatalError when `isStrict` and data can be lost; AbortError on the signal */
-export async function checkRedis(redis: Redis, isStrict: boolean, log: Logger, signal: AbortSignal): Promise<void> {
+export async function checkRedis(
+  redis: Redis,
+  { isStrict, log }: { isStrict: boolean; log: Logger },
+  signal: AbortSignal,
+): Promise<void> {
   const check = async (): Promise<void> => {
     const problems = await checkRedisSettings(redis)
     for (const { setting, detail, losesData } of problems) log[losesData ? 'error' : 'warn']({ setting }, detail)

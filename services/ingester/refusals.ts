@@ -1,6 +1,6 @@
 /**
- * Logs what was refused, and what hosts tell us: a line of each now and then, with the counts and a sample of each kind, since a stream of bad frames
- * must not become a stream of lines. Writing a line is synchronous, and its text is a stranger's.
+ * Logs what was refused, and what hosts tell us: now and then one line of each, with counts and a sample of each kind. A stream of bad frames must not become a
+ * stream of lines: writing a line is synchronous, and how many there are would be for strangers to say.
  */
 import type { Logger } from '@sluice/runtime/log.ts'
 

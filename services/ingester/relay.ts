@@ -38,7 +38,13 @@ export interface RelayOptions {
   skipDids: ReadonlySet<string>
   shard: Shard
   /** Stores an incident, and asks for a sweep when events are lost. @throws TransientError */
-  recordIncident: (incident: Omit<Incident, 'role'>, isLoss: boolean) => Promise<void>
+  recordIncident: (incident: SourceIncident) => Promise<void>
+}
+
+/** An incident of what we read from. */
+export type SourceIncident = Omit<Incident, 'role'> & {
+  /** Events are lost, or may be: a sweep has to find what is missing. */
+  isLoss: boolean
 }
 
 export type ReconnectReason = CloseReason | 'backpressure' | 'future-cursor'
@@ -72,7 +78,7 @@ export class Relay {
   #notRising = 0
   #isAhead = false
   readonly #outdated = new Outdated()
-  /** How long nobody is to be asked after this connection. */
+  /** How long to wait after this connection before the next. */
   #restMs = 0
 
   constructor(options: RelayOptions) {
@@ -161,7 +167,7 @@ export class Relay {
   }
 
   async #frame(input: Uint8Array, signal: AbortSignal): Promise<void> {
-    const { observer, source, pipeline, skipDids, shard } = this.#options
+    const { observer, source, pipeline } = this.#options
     const bytes = Buffer.from(input.buffer, input.byteOffset, input.length)
     const frame = decode(bytes)
     if (performance.now() - this.#turnAt > TURN_MS) await this.#turn()
@@ -173,25 +179,31 @@ export class Relay {
       case 'commit':
       case 'sync':
       case 'identity':
-      case 'account': {
+      case 'account':
         observer.frame(this.host, frame.type)
-        const { highest = -1 } = source.progress
-        if (frame.seq <= highest) return this.#notRisen(frame, highest, signal)
-        this.#notRising = 0
-        this.#isAhead = false
-        // Not the text itself, which may have megabytes, nor a time that lies ahead.
-        const slot = source.progress.take(frame.seq, eventTime(frame.time, Date.now()))
-        if (!isInShard(frame.did, shard)) return pipeline.end(source, slot, 'other-shard')
-        // Of every type: what a frame may become is bounded by its size.
-        if (bytes.length > COMMIT_LIMITS.frameBytes)
-          return this.#refuse('frame-too-large', `${bytes.length} bytes`, frame.did, slot)
-        if (skipDids.has(frame.did)) return pipeline.end(source, slot, refused('skipped-account'))
-        return pipeline.push({ source, slot, frame, bytes })
-      }
+        return this.#repoFrame(frame, bytes, signal)
       default:
         observer.frame(this.host, 'unknown')
         return pipeline.end(source, source.progress.take(undefined), 'unknown-type')
     }
+  }
+
+  /** A frame about one account, which has a position. */
+  async #repoFrame(frame: RepoFrame, bytes: Buffer, signal: AbortSignal): Promise<void> {
+    const { source, pipeline, skipDids, shard } = this.#options
+    const { did, seq, time } = frame
+    const { highest = -1 } = source.progress
+    if (seq <= highest) return this.#notRisen(frame, highest, signal)
+    this.#notRising = 0
+    this.#isAhead = false
+    // The time is made anew: as text it may have megabytes, and it may lie ahead.
+    const slot = source.progress.take(seq, eventTime(time, Date.now()))
+    if (!isInShard(did, shard)) return pipeline.end(source, slot, 'other-shard')
+    // Whatever its type: how much a frame may become is bounded by its size.
+    if (bytes.length > COMMIT_LIMITS.frameBytes)
+      return this.#refuse('frame-too-large', `${bytes.length} bytes`, did, slot)
+    if (skipDids.has(did)) return pipeline.end(source, slot, refused('skipped-account'))
+    return pipeline.push({ source, slot, frame, bytes })
   }
 
   /** @param slot default: that of a frame without a position */
@@ -215,7 +227,7 @@ export class Relay {
     this.#connection.abort()
   }
 
-  /** As after a `FutureCursor`. */
+  /** Waits before the next connection, as after a `FutureCursor`. */
   #rest(what: string): void {
     const { observer, log } = this.#options
     this.#restMs = FUTURE_CURSOR_MS * (1 + Math.random() / 10)
@@ -234,7 +246,8 @@ export class Relay {
     const { highest } = source.progress
     if (name !== 'OutdatedCursor' || !this.#outdated.isNews(highest, performance.now())) return
     const what = `${this.host} no longer has all that followed our cursor ${highest}: ${text ?? name}`
-    await this.#incident({ kind: 'outdated-cursor', what, action: 'a sweep finds what is missing' }, true, signal)
+    const action = 'a sweep finds what is missing'
+    await this.#incident({ kind: 'outdated-cursor', what, action, isLoss: true }, signal)
   }
 
   async #error(error: string, text: string | undefined, signal: AbortSignal): Promise<void> {
@@ -253,15 +266,15 @@ export class Relay {
     const action = futureCursorReset
       ? 'begins anew at its oldest event'
       : 'waits; if the relay was set up anew, set INGESTER_FUTURE_CURSOR_RESET=true'
-    if (isNew) await this.#incident({ kind: 'future-cursor', what, action }, futureCursorReset, signal)
+    if (isNew) await this.#incident({ kind: 'future-cursor', what, action, isLoss: futureCursorReset }, signal)
   }
 
-  async #incident(incident: Omit<Incident, 'role'>, isLoss: boolean, signal: AbortSignal): Promise<void> {
+  async #incident(incident: SourceIncident, signal: AbortSignal): Promise<void> {
     const { recordIncident, log } = this.#options
     await retry(
       signal,
       INCIDENT_BACKOFF,
-      () => recordIncident(incident, isLoss),
+      () => recordIncident(incident),
       ({ error, delayMs }) => logRetry(log, delayMs, 'recording an incident failed', error),
     )
   }

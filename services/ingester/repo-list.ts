@@ -2,12 +2,14 @@
  * Lists the repositories of one host, page by page, and requests those that are wanted. A page's requests, the chain records that remember them
  * and the cursor move in one step; the cursor is the host's own and never made up. After the last page it is `!ingester-done`.
  *
- * A listing begins anew where its host does not know the cursor any more: when it refuses it, at once; when it only fails on it, after hours (`stuck-cursor.ts`).
+ * When its host does not know the cursor any more, a listing begins at the start again: at once when the host refuses the cursor, after hours when it only fails on it
+ * (`stuck-cursor.ts`).
  */
 import { NotXrpcError, RateLimitedError, type ListedRepo, type Page, type XrpcClient } from '@sluice/atproto/xrpc.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { retry, type BackoffPolicy, type Retry } from '@sluice/runtime/backoff.ts'
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
+import { remember } from '@sluice/runtime/remember.ts'
 import { moveChains, readChains } from '@sluice/streams/chain-state.ts'
 import type { Redis } from '@sluice/streams/connection.ts'
 import { INGESTER_DONE, readCursor } from '@sluice/streams/cursors.ts'
@@ -40,10 +42,10 @@ export interface RepoListOptions {
 }
 
 const PAGE = 1_000
-/** A Redis that has gone back in time has lost seconds, by a failover perhaps minutes. */
+/** Cursors that are remembered. A Redis that has gone back in time has lost seconds, by a failover perhaps minutes. */
 const PASSED = 1_000
 const BACKOFF: BackoffPolicy = { baseMs: 1_000, capMs: 60_000, healthyAfterMs: 0 }
-/** In a row, of answers that are no XRPC: a relay that has no such method, or a page in front of it. Seconds, for what a proxy says while its host starts. */
+/** Answers in a row that are no XRPC: the relay has no such method, or a web page is in front of it. They take seconds, so that a proxy's page while its host starts is waited out. */
 const NOT_XRPC_TRIES = 4
 
 /**
@@ -52,31 +54,24 @@ const NOT_XRPC_TRIES = 4
  */
 export async function listRepos(options: RepoListOptions, signal: AbortSignal): Promise<void> {
   const { redis, cursorKey: key, url, pagesMax = Infinity, answersMs = Infinity } = options
-  let stored = await readCursor(redis, key)
-  /** Where we have been of late. Another ingester moves the cursor to where we have not. */
-  const passed = new Set<string>()
   const stuck = new StuckCursor(redis, options.stuckKey)
+  /** The cursors of the latest pages, each with the number of its page. */
+  const passed = new Map<string, number>()
+  let stored = await readCursor(redis, key)
   let answeredMs = 0
   for (let pages = 0; pages < pagesMax; pages++) {
     if (answeredMs > answersMs)
       throw new GivenUpError(`${url}: no end after ${pages} pages, which took ${Math.round(answeredMs / 1_000)} s`)
     const cursor = stored === null || stored === INGESTER_DONE ? undefined : stored
     const began = performance.now()
-    const page = await fetchPage(options, stuck, cursor, signal).catch((error: unknown) => {
-      // Its software may be another by now, and would refuse a cursor of the former one in every pass to come.
-      if (pages > 0 || cursor === undefined) throw error
-      if (error instanceof RefusedError) return fetchPage(options, stuck, undefined, signal)
-      // Relays in Go refuse a cursor in JSON that is no XRPC error. If it is a page in front of them instead, the start is answered with it, too.
-      if (isNotXrpc(error)) return fetchPage({ ...options, triesMax: 1 }, stuck, undefined, signal)
-      throw error
-    })
+    const page = await (pages === 0 ? firstPage : fetchPage)(options, stuck, cursor, signal)
     answeredMs += performance.now() - began
+    if (stored !== null) remember(passed, stored, pages, PASSED)
     const next = page.cursor ?? INGESTER_DONE
-    if (stored !== null) passed.add(stored)
-    if (passed.size > PASSED) passed.delete(passed.values().next().value!)
     try {
       await options.onPage(await store(options, page.items, { key, from: stored, to: next }, signal))
     } catch (error) {
+      // Redis has gone back to where we have been: we go on from there. Another ingester would have moved the cursor to where we have not.
       const isRewind = error instanceof CursorConflictError && (error.found === null || passed.has(error.found))
       if (!isRewind) throw error
       stored = error.found
@@ -87,6 +82,27 @@ export async function listRepos(options: RepoListOptions, signal: AbortSignal): 
     await stuck.moved()
   }
   throw new GivenUpError(`${url}: no end after ${pagesMax} pages`)
+}
+
+/**
+ * The page at the stored cursor, or, where its host does not take that cursor, the first of all: the host's software may be another by now, and would refuse a cursor of
+ * the former one in every pass to come.
+ */
+async function firstPage(
+  options: RepoListOptions,
+  stuck: StuckCursor,
+  cursor: string | undefined,
+  signal: AbortSignal,
+): Promise<Page<ListedRepo>> {
+  try {
+    return await fetchPage(options, stuck, cursor, signal)
+  } catch (error) {
+    if (cursor === undefined) throw error
+    if (error instanceof RefusedError) return await fetchPage(options, stuck, undefined, signal)
+    // Relays in Go refuse a cursor in JSON that is no XRPC error. If it is a page in front of them instead, the start is answered with it, too.
+    if (isNotXrpc(error)) return await fetchPage({ ...options, triesMax: 1 }, stuck, undefined, signal)
+    throw error
+  }
 }
 
 async function fetchPage(
@@ -158,7 +174,7 @@ async function askInstead(
   }
 }
 
-/** Whether the cursor may be what the host fails on: a limit of the host is about its requests; a refusal says what is wrong. */
+/** Whether the cursor may be what the host fails on. It is not when the host limits requests, or refuses with a reason. */
 export function isOfCursor(error: unknown): error is TransientError {
   return error instanceof TransientError && !(error instanceof RateLimitedError)
 }

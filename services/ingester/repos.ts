@@ -1,7 +1,9 @@
 /**
- * Finds the repositories that the index should hold: the first listing requests all, a sweep those that are missing or behind. Sweeps run
- * at an interval, and on demand: when a relay has lost events, or when an operator asks (`SET repo_backfill:sweep now`). A demand is met by the sweep that finds
- * all that was made before it, which the first does not when the live stream is behind: what it may still bring counts as too young.
+ * Finds the repositories that the index should hold. The first listing requests all of them, a sweep only those that are missing or behind. Sweeps run at an interval, and
+ * on demand: when a relay has lost events, or when an operator asks (`SET repo_backfill:sweep now`).
+ *
+ * A sweep leaves out what the live stream may still bring. When the live stream is so far behind that this includes what was made before the demand, that sweep does not meet the
+ * demand, and another follows.
  *
  * Never ends by itself: after the last page it waits for the next sweep.
  */
@@ -59,9 +61,9 @@ export type Phase = (typeof PHASES)[number]
 
 const HOST_CONCURRENCY = 16
 const HOST_TRIES = 5
-/** Of one host in a pass: five million accounts. A host that makes up cursors would hold the pass up for ever. */
+/** Pages of one host in a pass: five million accounts. A host that makes up cursors would hold the pass up for ever. */
 const HOST_PAGES = 5_000
-/** Of one host in a pass. Slow answers would hold one of the places of `HOST_CONCURRENCY` for days; at its cursor it goes on in the next pass. */
+/** What the answers of one host may take in a pass. Slow ones would hold one of the `HOST_CONCURRENCY` places for days; the next pass goes on at the host's cursor. */
 const HOST_ANSWERS_MS = 3_600_000
 const BACKOFF: BackoffPolicy = { baseMs: 1_000, capMs: 60_000, healthyAfterMs: 0 }
 /** Hosts that a relay has given up. */
@@ -77,7 +79,10 @@ interface PassKind {
 interface Pass extends PassKind {
   /** Hosts that are listed or were: two relays name the same ones, and a cursor has one reader. */
   begun: Set<string>
-  /** When the oldest of what it left out as too young was made (Unix ms); -Infinity when it goes on with a pass from before, which may have left out anything. */
+  /**
+   * When the oldest of what was left out as too young was made (Unix ms): Infinity when nothing was, -Infinity when this pass goes on with one that was begun before
+   * the start, which may have left out anything.
+   */
   leftOutSinceMs: number
 }
 
@@ -101,8 +106,8 @@ export class Repos implements Service {
     this.#options = options
     this.#backoff = options.backoff ?? BACKOFF
     const { stream } = options.producer
-    this.#listing = kindOf(stream, false)
-    this.#sweep = kindOf(`${stream}:sweep`, true)
+    this.#listing = { isSweep: false, ...keysOf(stream) }
+    this.#sweep = { isSweep: true, ...keysOf(`${stream}:sweep`) }
     this.#schedule = new SweepSchedule({ ...options, repoStream: stream })
   }
 
@@ -117,9 +122,13 @@ export class Repos implements Service {
         log.info({ why }, 'sweep begins')
         observer.phase('sweeping')
         const { leftOutSinceMs } = await this.#pass(this.#sweep, signal)
-        const isMet = !(leftOutSinceMs <= demandedAt(why))
-        await this.#schedule.ended(why, isMet)
-        log.info(isMet ? 'sweep ended' : 'sweep ended; another follows, since it left out what may be missing')
+        if (leftOutSinceMs <= demandedAt(why)) {
+          await this.#schedule.unmet(why)
+          log.info('sweep ended; another follows, since it left out what may be missing')
+        } else {
+          await this.#schedule.met(why)
+          log.info('sweep ended')
+        }
       }
     } catch (error) {
       if (!signal.aborted) throw error
@@ -267,7 +276,7 @@ export class Repos implements Service {
     logRetry(log, delayMs, `listing ${host} failed`, error)
   }
 
-  /** Again and again at the same host: it never comes to its end, and what lies behind is not found. */
+  /** A host whose listing begins at the start again and again never comes to its end: what lies behind is not found. */
   #onAnew(host: string, times: number, error: TransientError): void {
     const { log, observer } = this.#options
     observer.hostFailed()
@@ -278,9 +287,9 @@ export class Repos implements Service {
   }
 }
 
-/** @param name what the keys of this kind of pass begin with */
-function kindOf(name: string, isSweep: boolean): PassKind {
-  return { isSweep, cursorKey: (host) => cursorKey(name, host), stuckKey: (host) => stuckKey(name, host) }
+/** @param name what the keys of a kind of pass begin with */
+function keysOf(name: string): Omit<PassKind, 'isSweep'> {
+  return { cursorKey: (host) => cursorKey(name, host), stuckKey: (host) => stuckKey(name, host) }
 }
 
 function countOf(outcomes: readonly ListingOutcome[]): Map<ListingOutcome, number> {

@@ -3,9 +3,10 @@
  * no chains: without a limit `repo_backfill` would take the memory that live events need. What is turned away is remembered in the chain record, and
  * requested by the account's next commit or the sweep.
  *
- * A single account must not use that up either: each has a limit of its own, which recovers slowly. Toggling an account, or breaking its chain on purpose
+ * Nor may a single account use that limit up: each has a limit of its own, which recovers slowly. To switch an account off and on, or to break its chain on purpose
  * as soon as it was repaired, costs its host nothing, and us the whole repository each time.
  */
+import { remember } from '@sluice/runtime/remember.ts'
 import type { Redis } from '@sluice/streams/connection.ts'
 import type { Limits } from './decide.ts'
 
@@ -15,17 +16,17 @@ export interface ResyncLimitOptions {
   perSecond: number
   /** Entries in the repo stream beyond which nothing more is asked for. */
   entriesMax: number
-  /** In ms; a clock that nobody sets: after it was set back nothing would be asked for until it has caught up. */
+  /** A clock in ms that nobody sets: when it was set back, nothing would be asked for until it had caught up. */
   now?: () => number
 }
 
 const LOOK_MS = 1_000
 /**
- * Of one account, at once. Enough for whoever comes and goes, or whose commits a bad relay loses: what is turned away may have to wait for the sweep, a day.
- * With a single one, an account whose chain broke twice within minutes would stay incomplete until then.
+ * What one account may ask for at once. Enough for an account that comes and goes, or whose commits a bad relay loses: what is turned away may have to wait a day, for the sweep.
+ * With a single ask, an account whose chain broke twice within minutes would stay incomplete until then.
  */
 export const ACCOUNT_ASKS = 20
-/** After so long an account has one ask more. */
+/** An account regains one ask in this time. */
 export const ACCOUNT_ASK_MS = 300_000
 /** Accounts; about 100 bytes each. With 200 asks a second those of the last 8 minutes at the least. */
 const REMEMBERED = 100_000
@@ -65,9 +66,7 @@ export class ResyncLimit {
     const nowMs = this.#options.now()
     for (const did of dids) {
       const wholeAt = Math.max(this.#wholeAt.get(did) ?? 0, nowMs) + ACCOUNT_ASK_MS
-      this.#wholeAt.delete(did)
-      this.#wholeAt.set(did, wholeAt)
-      if (this.#wholeAt.size > REMEMBERED) this.#wholeAt.delete(this.#wholeAt.keys().next().value!)
+      remember(this.#wholeAt, did, wholeAt, REMEMBERED)
     }
   }
 

@@ -1,12 +1,12 @@
 /**
- * Which shard a Redis holds, remembered there: `<stream>:shard` is `i/n`, and `0/1` for everything. An ingester of another shard does not
- * start on it. It would leave out accounts whose events belong there, and move the cursor past them: nobody would notice until their next commit.
+ * Which shard of the accounts a Redis holds is remembered there: `<stream>:shard` is `i/n`, and `0/1` for everything. An ingester of another shard does not
+ * start on it: it would leave out accounts whose events belong there, and move the cursor past them, which nobody would notice until their next commit.
  * To change the number of shards on purpose, the operator removes the keys (docs/operations.md).
  */
 import { retry } from '@sluice/runtime/backoff.ts'
 import { FatalError } from '@sluice/runtime/errors.ts'
 import { logRetry, type Logger } from '@sluice/runtime/log.ts'
-import { classifyRedisError, REDIS_BACKOFF, type Redis } from '@sluice/streams/connection.ts'
+import { classified, REDIS_BACKOFF, type Redis } from '@sluice/streams/connection.ts'
 import { formatShard, type Shard } from '@sluice/streams/spread.ts'
 
 export interface ShardClaim {
@@ -35,12 +35,8 @@ export async function claimShard({ redis, streams, shard, log }: ShardClaim, sig
 
 /** @returns what the key holds from now on */
 async function hold(redis: Redis, key: string, value: string): Promise<string> {
-  try {
-    await redis.set(key, value, { condition: 'NX' })
-    return (await redis.get(key)) ?? value
-  } catch (error) {
-    throw classifyRedisError(error)
-  }
+  await classified(redis.set(key, value, { condition: 'NX' }))
+  return (await classified(redis.get(key))) ?? value
 }
 
 function refusal(stream: string, held: string, own: string): string {

@@ -1,10 +1,9 @@
 /**
- * The keys that accounts sign with: a small in-process cache over the one that all daemons share, over the directory.
+ * The keys that accounts sign with: a small cache in this process, before the cache that all daemons share, before the directory.
  *
- * "Could not be resolved" waits and is retried, since nothing may be dropped because a directory is down. One exception keeps a
- * single dead host from holding up everything behind it: when a DID fails for `giveUpMs` while its directory answers for others, it is unavailable,
- * and the caller requests a resync instead. A did:web is its own directory, and has that long in all. A web page, whatever its status, is not a
- * directory's answer: a wrong PLC_URL holds the cursor and gives up no account.
+ * What cannot be resolved is waited for and tried again, since nothing may be dropped because a directory is down. One exception keeps a single dead account from
+ * holding up everything behind it: when a DID fails for `giveUpMs` while its directory answers for others, it is unavailable, and the caller requests a resync instead. A did:web is
+ * its own directory, and has `giveUpMs` in all. A web page, whatever its status, is no answer of a directory: a wrong PLC_URL holds up the cursor, and no account is given up for it.
  */
 import type { AskingWatch } from '@sluice/atproto/flight.ts'
 import type { HttpClient } from '@sluice/atproto/http.ts'
@@ -15,6 +14,7 @@ import { isDid } from '@sluice/atproto/syntax.ts'
 import { CrowdedError } from '@sluice/atproto/throttle.ts'
 import { Backoff, retry, retryAfterMs, sleep, type BackoffPolicy } from '@sluice/runtime/backoff.ts'
 import { TransientError } from '@sluice/runtime/errors.ts'
+import { remember } from '@sluice/runtime/remember.ts'
 
 export interface SigningKeysOptions {
   plcUrl: string
@@ -75,8 +75,7 @@ export class SigningKeys {
   peek(did: string): Account | undefined {
     const found = this.#accounts.get(did)
     if (found === undefined || found.untilMs < this.#options.now()) return undefined
-    this.#accounts.delete(did)
-    this.#accounts.set(did, found)
+    remember(this.#accounts, did, found, this.#options.remembered)
     return found.account
   }
 
@@ -120,7 +119,7 @@ export class SigningKeys {
     }
   }
 
-  /** Its time also runs in our queue, which other slow hosts may fill, and while the host asks to be left alone. */
+  /** For a did:web. Its time also runs while it waits in our queue, which other slow hosts may fill, and while its host asks us to wait. */
   async #inTime(did: string, signal: AbortSignal, ask: () => Promise<Resolution>): Promise<Account> {
     const { giveUpMs } = this.#options
     const over = Promise.withResolvers<never>()
@@ -163,19 +162,15 @@ export class SigningKeys {
     const { remembered, now } = this.#options
     const identity = resolution.status === 'found' ? resolution.identity : undefined
     const account = { key: identity?.signingKey, pds: identity?.pds, labeler: identity?.labeler }
-    // A stranger's text, which may have megabytes.
+    // Not remembered: a stranger's text, which may have megabytes.
     if (!isDid(did)) return account
-    this.#accounts.delete(did)
-    this.#accounts.set(did, { account, untilMs: now() + (identity ? FOUND_MS : NEGATIVE_MS) })
-    if (this.#accounts.size > remembered) this.#accounts.delete(this.#accounts.keys().next().value!)
+    remember(this.#accounts, did, { account, untilMs: now() + (identity ? FOUND_MS : NEGATIVE_MS) }, remembered)
     return account
   }
 
-  /** Its next frames need not wait as long. */
+  /** For a while its next frames do not wait at all. */
   #giveUp(did: string): void {
     const { remembered, giveUpMs, now } = this.#options
-    this.#unavailable.delete(did)
-    this.#unavailable.set(did, now() + 5 * giveUpMs)
-    if (this.#unavailable.size > remembered) this.#unavailable.delete(this.#unavailable.keys().next().value!)
+    remember(this.#unavailable, did, now() + 5 * giveUpMs, remembered)
   }
 }

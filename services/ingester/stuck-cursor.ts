@@ -1,9 +1,9 @@
 /**
- * Tells a cursor that a host has forgotten, and fails on (5xx) instead of refusing it, from an outage: the host fails on it each time, for hours, and lists from the
- * start meanwhile. Without that its listing would be stuck there until a person removes the cursor.
+ * Tells an outage from a cursor that its host has forgotten and fails on (5xx), instead of refusing it: on such a cursor the host fails each time, for hours, and lists from
+ * the start meanwhile. Without this the listing would be stuck there until a person removes the cursor.
  *
- * Kept in Redis, and by its clock: a host of a relay's list is asked a few times in each sweep only, and no process need live for hours. What is kept is of the cursor that
- * failed last; a cursor that was taken, or moved, or removed by an operator, leaves nothing that counts, and a host that nobody lists any more is forgotten.
+ * The failures are kept in Redis, and timed by its clock: a host of a relay's list is asked only a few times in each sweep, and no process need live for hours. They are those of the
+ * one cursor that failed last. Once that cursor was taken, moved past, or removed by an operator, they no longer count; and those of a host that nobody lists any more expire.
  */
 import { classified, redisTimeMs, type Redis } from '@sluice/streams/connection.ts'
 import { hostOf } from '@sluice/streams/cursors.ts'
@@ -12,10 +12,10 @@ import { hostOf } from '@sluice/streams/cursors.ts'
 const STUCK_MS = 6 * 3_600_000
 /** As many as two sweeps ask of a host in a relay's list: what fails in one alone has not failed for hours. */
 const STUCK_TRIES = 10
-/** After its last failure: strangers' hosts come and go. */
+/** How long the failures are kept after the last one: strangers' hosts come and go. */
 const KEPT_MS = 30 * 86_400_000
 
-/** `<stream>:stuck:<host>`: a hash. `cursor` failed `tries` times since `since` (ISO 8601); the listing was begun `anew` so often and has not come to its end since. */
+/** `<stream>:stuck:<host>`: a hash. `cursor` failed `tries` times since `since` (ISO 8601); `anew`: how often the listing began at the start again since it last came to its end. */
 export const stuckKey = (stream: string, host: string): string => `${stream}:stuck:${hostOf(host)}`
 
 export class StuckCursor {

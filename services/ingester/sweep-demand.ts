@@ -1,7 +1,7 @@
 /** When sweeps are due: at an interval, and when a process or an operator finds that something may be missing, by a key that says why. */
 import { sleep } from '@sluice/runtime/backoff.ts'
 import { sweepDemandKey, sweptKey } from '@sluice/streams/backfill-queue.ts'
-import { classified, classifyRedisError, type Redis } from '@sluice/streams/connection.ts'
+import { classified, type Redis } from '@sluice/streams/connection.ts'
 
 export interface SweepScheduleOptions {
   redis: Redis
@@ -18,12 +18,8 @@ const AGAIN_MS = 600_000
 
 /** Asks for a sweep. @throws TransientError */
 export async function demandSweep(redis: Redis, repoStream: string, why: string): Promise<void> {
-  try {
-    // The time makes it another demand than one that is just being met.
-    await redis.set(sweepDemandKey(repoStream), `${why} (${new Date().toISOString()})`)
-  } catch (error) {
-    throw classifyRedisError(error)
-  }
+  // The time makes it another demand than one that is just being met.
+  await classified(redis.set(sweepDemandKey(repoStream), `${why} (${new Date().toISOString()})`))
 }
 
 /** When a demand was made, Unix ms; NaN when it does not say. */
@@ -47,23 +43,30 @@ export class SweepSchedule {
       const [demand, swept] = await classified(redis.mGet([sweepDemandKey(repoStream), sweptKey(repoStream)]))
       const sinceMs = Date.now() - Date.parse(swept ?? '')
       if (demand && (demand !== this.#unmet || !(sinceMs < againMs))) return demand
-      // The first listing counts as one.
-      if (!swept) await this.ended('', true)
+      // The first listing counts as a sweep.
+      if (!swept) await this.#note()
       else if (sweepIntervalMs > 0 && sinceMs >= sweepIntervalMs) return 'interval'
       await sleep(pollMs, signal)
     }
   }
 
-  /** A demand that was not met stays, and one that came while the sweep was under way. @throws TransientError */
-  async ended(why: string, isMet: boolean): Promise<void> {
+  /** A sweep has ended that met the demand for which it was due. A demand that came meanwhile stays. @param why as `untilDue` said. @throws TransientError */
+  async met(why: string): Promise<void> {
     const { redis, repoStream } = this.#options
-    const demandKey = sweepDemandKey(repoStream)
-    if (!isMet) this.#unmet = why
-    try {
-      await redis.set(sweptKey(repoStream), new Date().toISOString())
-      if (why !== '' && isMet && (await redis.get(demandKey)) === why) await redis.del(demandKey)
-    } catch (error) {
-      throw classifyRedisError(error)
-    }
+    const key = sweepDemandKey(repoStream)
+    await this.#note()
+    if ((await classified(redis.get(key))) === why) await classified(redis.del(key))
+  }
+
+  /** A sweep has ended, and another one is to follow for the same demand. @param why as `untilDue` said. @throws TransientError */
+  async unmet(why: string): Promise<void> {
+    this.#unmet = why
+    await this.#note()
+  }
+
+  /** A sweep has ended now. */
+  async #note(): Promise<void> {
+    const { redis, repoStream } = this.#options
+    await classified(redis.set(sweptKey(repoStream), new Date().toISOString()))
   }
 }

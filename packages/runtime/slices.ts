@@ -1,0 +1,11 @@
+/** The items in runs of `size`, in order; the last one may be shorter, and none is empty. Takes no more items than the run that it gives needs. */
+export function* slices<T>(items: Iterable<T>, size: number): Generator<T[]> {
+  let slice: T[] = []
+  for (const item of items) {
+    slice.push(item)
+    if (slice.length < size) continue
+    yield slice
+    slice = []
+  }
+  if (slice.length > 0) yield slice
+}
