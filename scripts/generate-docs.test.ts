@@ -51,6 +51,12 @@ test('only what a role loads belongs to it', () => {
   expect(metrics.map(({ name }) => name)).toEqual(['sluice_a', 'sluice_c'])
 })
 
+test('a lexicon that a plugin imports is no source, and declares nothing', () => {
+  const note = `import lexicon from './note.json' with { type: 'json' }`
+  const { metrics, problems } = declared(`import './note.ts'`, { 'services/x/note.ts': note })
+  expect({ metrics, problems }).toEqual({ metrics: [], problems: [] })
+})
+
 test('every metric of our roles can be read', () => {
   expect(unread).toEqual([])
   for (const { config, metrics } of roles) {

@@ -49,7 +49,7 @@ export function declaredMetrics(sources: Sources, entry: string): Declared {
   return { metrics, problems }
 }
 
-/** Every file that `entry` loads, itself included; type imports load nothing. */
+/** Every source that `entry` loads, itself included; type imports load nothing, and what is no program (a lexicon, as JSON) is none. */
 export function reachable(sources: Sources, entry: string): string[] {
   const seen = new Set([entry])
   for (const path of seen) {
@@ -57,7 +57,7 @@ export function reachable(sources: Sources, entry: string): string[] {
     for (const { entries, moduleRequest } of staticImports) {
       const target = resolve(path, moduleRequest.value)
       const isType = entries.length > 0 && entries.every((one) => one.isType)
-      if (target !== undefined && !isType) seen.add(target)
+      if (target?.endsWith('.ts') && !isType) seen.add(target)
     }
   }
   return [...seen]

@@ -22,7 +22,7 @@ test('with PostgreSQL away every command that needs it says so in one line, and 
     'bulk begin',
     'bulk status',
     'bulk finish',
-    'identity import x',
+    'identity import package.json',
     'migrate',
     'migrate --check',
   ]

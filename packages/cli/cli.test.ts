@@ -15,6 +15,65 @@ test('a wrong command line says so, names the help, and exits 2', async () => {
   expect(stderr).toContain('Did you mean migrate?')
 })
 
+test.each([
+  'pending list -n abc',
+  'pending list -n 0',
+  'incidents list -n 1.5',
+  'incidents list -n -1',
+  'incidents clear --before x',
+  'incidents clear --before 99999999999999999999-0',
+  'dlq list -n abc',
+  'dlq show abc',
+  'dlq retry 5-0 abc',
+  'status --tables abc',
+  'status --watch abc',
+  'status --watch 0',
+  'explain did:plc:aaaaaaaaaaaaaaaaaaaaaaaa --scan abc',
+  'explain did:plc:aaaaaaaaaaaaaaaaaaaaaaaa --scan -1',
+  'doctor --lag abc',
+  'doctor --lag Infinity',
+  'prune --tombstones abc',
+  'prune --notifications Infinity',
+  'prune --batch 1.5',
+  'bulk finish --jobs abc',
+  'bulk finish --jobs 0',
+  'identity import https://plc.directory/export --after yesterday',
+])('%s is a wrong command line: it says what it wants, and nobody is asked', async (line) => {
+  const { code, stdout, stderr } = await runCli(line.split(' '), AWAY)
+  expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
+  expect(stderr).toMatch(/^error: .*(number|id|time)/)
+})
+
+test.each(['pending list nothing', 'pending reclaim nothing', 'group reset nothing', 'dlq list --stream nothing'])(
+  '%s: there is no such stream, whether or not Redis is there',
+  async (line) => {
+    const { code, stderr } = await runCli(line.split(' '), AWAY)
+    expect({ code, stderr }).toEqual({ code: 1, stderr: expect.stringContaining('there is no stream nothing; there are firehose_live') as string }) // prettier-ignore
+  },
+)
+
+test('an export that cannot be read is named', async () => {
+  const { code, stderr } = await runCli(['identity', 'import', '/nonexistent'], AWAY)
+  expect({ code, stderr }).toEqual({ code: 1, stderr: expect.stringMatching(/^sluice: cannot read \/nonexistent: .*ENOENT/) as string }) // prettier-ignore
+})
+
+test('backfill status tells that Redis is away as every command does', async () => {
+  expect(await runCli(['backfill', 'status'], AWAY)).toMatchObject({ code: 69, stderr: expect.stringContaining('Redis at') as string }) // prettier-ignore
+})
+
+test('config --changed shows as little to programs as to people, and a role that does not exist is a wrong command line', async () => {
+  const env = { ...AWAY, INDEXER_CONSUMER: 'one' }
+  const { stdout } = await runCli(['config', 'indexer', '--changed', '--json'], env)
+  const { roles } = JSON.parse(stdout) as { roles: { settings: { source: string }[] }[] }
+  const sources = roles.flatMap(({ settings }) => settings.map(({ source }) => source))
+  expect(sources.filter((source) => source !== 'not set').toSorted()).toEqual([
+    'DB_POSTGRES_URL',
+    'INDEXER_CONSUMER',
+    'REDIS_URL',
+  ])
+  expect((await runCli(['config', 'nobody'], env)).code).toBe(2)
+})
+
 test('every command has a help with examples, and a line in docs/cli.md', async () => {
   const { stdout } = await runCli(['--help'], {})
   const names = [...stdout.matchAll(/^ {2}(\w+) .*(?:\n {20,}.*)*/gm)]
@@ -62,6 +121,13 @@ test('config --check of one role asks for what that role needs, as its container
   const env = { ...AWAY, INDEXER_CONSUMER: 'one' }
   expect((await runCli(['config', 'indexer', '--check'], env)).code).toBe(0)
   expect((await runCli(['config', '--check'], env)).code).toBe(78)
+})
+
+test('an address of a daemon with a password in it is refused, since none is sent, and the password not shown', async () => {
+  const { code, stdout, stderr } = await runCli(['status'], { ...AWAY, SLUICE_DAEMONS: 'http://a:hidden-word@host:4000' }) // prettier-ignore
+  expect(code).toBe(78)
+  expect(stderr).toContain('without a user or password')
+  expect(stdout + stderr).not.toContain('hidden-word')
 })
 
 test('a variable that cannot be read is named, with an example', async () => {

@@ -17,7 +17,7 @@ import type { Env } from '@sluice/runtime/config.ts'
 import { FatalError, isAbort, RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import { redact } from '@sluice/runtime/redact.ts'
 import { Output } from './output.ts'
-import { Session } from './session.ts'
+import { causeOf, Session } from './session.ts'
 
 export const EXIT = { done: 0, found: 1, usage: 2, away: 69, bug: 70, config: 78, stopped: 130 } as const
 
@@ -60,10 +60,16 @@ export class Cli {
     }
   }
 
-  /** What a command does with its session; the number it returns is the exit code. @param endless it goes on until it is stopped */
-  run(work: (session: Session) => Promise<number | void>, { endless = false } = {}): Promise<void> {
+  /** Runs a command in a session of its own; the number that it returns is the exit code. @param endless it goes on until it is stopped */
+  async run(work: (session: Session) => Promise<number | void>, { endless = false } = {}): Promise<void> {
     this.#isEndless = endless
-    return this.#inSession(work)
+    const { json = false, color = true } = this.program.opts<{ json?: boolean; color?: boolean }>()
+    const { env, stdout, colour, signal } = this.#options
+    const out = new Output({ json, colour: colour && color, write: stdout })
+    await using session = new Session(env, out, signal)
+    this.#code = (await work(session)) ?? EXIT.done
+    // A command that is stopped ends its loop, and has told how far it came.
+    if (signal.aborted) this.#code = this.#stopped()
   }
 
   /** @returns the exit code; never throws */
@@ -74,16 +80,6 @@ export class Cli {
     } catch (error) {
       return this.#explain(error)
     }
-  }
-
-  async #inSession(work: (session: Session) => Promise<number | void>): Promise<void> {
-    const { json = false, color = true } = this.program.opts<{ json?: boolean; color?: boolean }>()
-    const { env, stdout, colour, signal } = this.#options
-    const out = new Output({ json, colour: colour && color, write: stdout })
-    await using session = new Session(env, out, signal)
-    this.#code = (await work(session)) ?? EXIT.done
-    // Many a command ends its loop, and has told how far it came.
-    if (signal.aborted) this.#code = this.#stopped()
   }
 
   #explain(error: unknown): number {
@@ -107,7 +103,7 @@ export class Cli {
 
 function judge(error: unknown): [code: number, text: string] {
   if (error instanceof CannotError) return [EXIT.found, error.message]
-  if (error instanceof TransientError) return [EXIT.away, oneLineOf(error)]
+  if (error instanceof TransientError) return [EXIT.away, withCause(error)]
   if (error instanceof FatalError) return [EXIT.config, oneLineOf(error)]
   if (error instanceof RefusedError) return [EXIT.found, oneLineOf(error)]
   return [
@@ -118,6 +114,12 @@ function judge(error: unknown): [code: number, text: string] {
 
 function oneLineOf(error: Error): string {
   return error.message.replaceAll(/\s*\n\s*/g, '; ')
+}
+
+/** Some errors of the network name only who was asked: what happened is in their cause. */
+function withCause(error: Error): string {
+  const [message, cause] = [oneLineOf(error), causeOf(error)]
+  return message.includes(cause) ? message : `${message} (${cause})`
 }
 
 function allCommands(command: Command): Command[] {

@@ -9,7 +9,6 @@ import { indexerConfig } from '@sluice/indexer/config.ts'
 import { ingesterConfig } from '@sluice/ingester/config.ts'
 import {
   defineConfig,
-  namesOf,
   settingsOf,
   type ConfigOf,
   type Definition,
@@ -18,8 +17,6 @@ import {
 } from '@sluice/runtime/config.ts'
 import type { OptionValue } from '@sluice/runtime/config-kinds.ts'
 import { FatalError } from '@sluice/runtime/errors.ts'
-import { VARIABLES } from '@sluice/runtime/variables.ts'
-import { deadLetterStream } from '@sluice/streams/dead-letters.ts'
 import { priorityStream } from '@sluice/streams/backfill-queue.ts'
 import { shardOfSetting, type Shard } from '@sluice/streams/spread.ts'
 
@@ -34,17 +31,16 @@ export const cliConfig = defineConfig({
       example: 'http://ingester:4000,http://backfiller:4010,http://indexer:4020',
       help: 'Where /health, /ready and /metrics of the daemons answer; asked by status and doctor. Default: METRICS_PORT of each role on this machine, as far as they answer.',
       check: (urls) => {
-        const bad = urls.find((url) => !/^https?:\/\/[^/]+\/?$/.test(url))
-        return bad === undefined ? undefined : `names ${bad}, which is no address like http://indexer:4020`
+        const bad = urls.find((url) => !/^https?:\/\/[^/@]+\/?$/.test(url))
+        return bad === undefined
+          ? undefined
+          : `names ${bad}, which is no address like http://indexer:4020, without a user or password`
       },
     },
   },
 })
 
 export const ROLES = [ingesterConfig, backfillerConfig, indexerConfig] as const
-
-/** Every variable that is somebody's. */
-export const KNOWN_NAMES: readonly string[] = [...ROLES, cliConfig].flatMap((role) => namesOf(role)).concat(VARIABLES)
 
 /** What the commands need to know of the set-up, as the environment and the defaults say. */
 export interface Settings {
@@ -128,14 +124,6 @@ export function readingsOf({ indexed, indexedLabels, backfilled, groups }: Setti
     { stream: backfilled, group: groups.repos, role: 'backfiller' },
     { stream: priorityStream(backfilled), group: groups.repos, role: 'backfiller' },
   ]
-}
-
-/** The stream by its own name, or by that of its dead letters. @throws FatalError naming those that there are */
-export function readingNamed(settings: Settings, name: string): Reading {
-  const readings = readingsOf(settings)
-  const found = readings.find(({ stream }) => stream === name || deadLetterStream(stream) === name)
-  if (found) return found
-  throw new FatalError(`there is no stream ${name}; there are ${readings.map(({ stream }) => stream).join(', ')}`)
 }
 
 function localDaemons(env: Env): string[] {

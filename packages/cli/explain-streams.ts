@@ -47,14 +47,7 @@ export async function explainStreams(redis: Redis, settings: Settings, wanted: W
       await scanDeadLetters(redis, reading.stream, wanted, place)
     }
     for (const stream of [settings.backfilled, priorityStream(settings.backfilled)]) {
-      for await (const [{ value, score }] of pairs(
-        redis.zScanIterator(retryKey(stream), { MATCH: `*${wanted.did}*` }),
-      )) {
-        place.fetches.push({
-          where: `${retryKey(stream)}, due ${new Date(score).toISOString()}`,
-          reason: value.slice(0, 300),
-        })
-      }
+      await scanRetries(redis, retryKey(stream), wanted, place)
     }
     place.chain = (await readChains(redis, [wanted.did]))[0]?.record
     return place
@@ -63,8 +56,12 @@ export async function explainStreams(redis: Redis, settings: Settings, wanted: W
   }
 }
 
-async function* pairs<T>(pages: AsyncIterable<T[]>): AsyncGenerator<[T]> {
-  for await (const page of pages) for (const item of page) yield [item]
+async function scanRetries(redis: Redis, key: string, { did }: Wanted, place: QueuePlace): Promise<void> {
+  for await (const page of redis.zScanIterator(key, { MATCH: `*${did}*` })) {
+    for (const { value, score } of page) {
+      place.fetches.push({ where: `${key}, due ${new Date(score).toISOString()}`, reason: value.slice(0, 300) })
+    }
+  }
 }
 
 function isAbout(fields: Record<string, string>, { did, uri }: Wanted): boolean {
@@ -76,38 +73,56 @@ function isAbout(fields: Record<string, string>, { did, uri }: Wanted): boolean 
 
 /** The oldest entries and the newest: what is stuck is old, what was just made is new. */
 async function scanStream(redis: Redis, reading: Reading, wanted: Wanted, place: QueuePlace): Promise<void> {
-  const { stream, role } = reading
+  const { stream } = reading
   const total = await redis.xLen(stream)
-  const half = total <= wanted.scan * 2 ? total : wanted.scan
-  if (half < total) place.isPartial = true
+  const isPartial = total > wanted.scan * 2
+  if (isPartial) place.isPartial = true
   const found: QueuedEntry[] = []
-  let [start, seen] = ['-', 0]
-  while (seen < half && found.length < FOUND_MAX) {
-    const page = (await redis.xRange(stream, start, '+', { COUNT: Math.min(PAGE, half - seen) })) ?? []
-    if (page.length === 0) break
-    seen += page.length
-    start = `(${page.at(-1)!.id}`
-    for (const { id, message } of page) await take(id, message)
-  }
-  const newest = half < total ? half : 0
-  let end = '+'
-  seen = 0
-  while (seen < newest && found.length < FOUND_MAX) {
-    const page = (await redis.xRevRange(stream, end, '-', { COUNT: Math.min(PAGE, newest - seen) })) ?? []
-    if (page.length === 0) break
-    seen += page.length
-    end = `(${page.at(-1)!.id}`
-    for (const { id, message } of page) await take(id, message)
-  }
-  async function take(id: string, message: Record<string, string>): Promise<void> {
-    if (role === 'backfiller') {
-      const subject = subjectOf(message)
-      if (subject.did === wanted.did) place.fetches.push({ where: `${stream} ${id}`, reason: subject.verb })
-    } else if (isAbout(message, wanted)) {
-      found.push({ stream, id, about: describeSubject(subjectOf(message)), ...(await holderOf(redis, reading, id)) })
+  const look = async (entries: AsyncIterable<StreamEntry>): Promise<void> => {
+    for await (const entry of entries) {
+      if (reading.role === 'backfiller') noteFetch(stream, entry, wanted, place)
+      else if (isAbout(entry.message, wanted)) {
+        const about = describeSubject(subjectOf(entry.message))
+        found.push({ stream, id: entry.id, about, ...(await holderOf(redis, reading, entry.id)) })
+      }
+      if (found.length >= FOUND_MAX) return
     }
   }
+  await look(oldest(redis, stream, isPartial ? wanted.scan : total))
+  if (isPartial && found.length < FOUND_MAX) await look(newest(redis, stream, wanted.scan))
   place.entries.push(...found)
+}
+
+function noteFetch(stream: string, { id, message }: StreamEntry, { did }: Wanted, place: QueuePlace): void {
+  const subject = subjectOf(message)
+  if (subject.did === did) place.fetches.push({ where: `${stream} ${id}`, reason: subject.verb })
+}
+
+interface StreamEntry {
+  id: string
+  message: Record<string, string>
+}
+
+async function* oldest(redis: Redis, stream: string, count: number): AsyncGenerator<StreamEntry> {
+  let start = '-'
+  for (let seen = 0; seen < count;) {
+    const page = (await redis.xRange(stream, start, '+', { COUNT: Math.min(PAGE, count - seen) })) ?? []
+    if (page.length === 0) return
+    yield* page
+    seen += page.length
+    start = `(${page.at(-1)!.id}`
+  }
+}
+
+async function* newest(redis: Redis, stream: string, count: number): AsyncGenerator<StreamEntry> {
+  let end = '+'
+  for (let seen = 0; seen < count;) {
+    const page = (await redis.xRevRange(stream, end, '-', { COUNT: Math.min(PAGE, count - seen) })) ?? []
+    if (page.length === 0) return
+    yield* page
+    seen += page.length
+    end = `(${page.at(-1)!.id}`
+  }
 }
 
 async function holderOf(redis: Redis, { stream, group }: Reading, id: string): Promise<Partial<QueuedEntry>> {

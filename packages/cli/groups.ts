@@ -17,47 +17,30 @@ export async function hasGroup(redis: Redis, stream: string, group: string): Pro
   return (await classified(redis.xInfoGroups(stream))).some(({ name }) => name === group)
 }
 
-/** A process that lives under a consumer's name. */
-export interface Lease {
-  stream: string
-  group: string
-  consumer: string
-  /** Host and pid. */
-  process: string
-}
-
 const SCAN_KEYS = 1_000
 
-/**
- * Every living consumer. Asked for by the leases, since Redis 7.0 does not list a consumer that waits and was never handed anything.
- * @throws TransientError
- */
-export async function livingConsumers(redis: Redis, readings: readonly Reading[]): Promise<Lease[]> {
+/** The group's living consumers, each with its process. Found by their leases: Redis 7.0 does not list a consumer that waits and was never handed anything. */
+async function livingConsumers(redis: Redis, { stream, group }: Reading): Promise<Map<string, string>> {
+  const prefix = leaseKey({ stream, group, consumer: '' })
+  const living = new Map<string, string>()
   try {
-    const found: Lease[] = []
     for await (const keys of redis.scanIterator({ MATCH: '*:lease:*', COUNT: SCAN_KEYS, TYPE: 'hash' })) {
-      for (const key of new Set(keys)) {
-        const reading = readings.find(({ stream, group }) => key.startsWith(leaseKey({ stream, group, consumer: '' })))
-        const process = reading && (await redis.hGet(key, 'details'))
-        if (!reading || process === null || process === undefined) continue
-        const { stream, group } = reading
-        const consumer = key.slice(leaseKey({ stream, group, consumer: '' }).length)
-        if (!found.some((lease) => lease.stream === stream && lease.consumer === consumer)) {
-          found.push({ stream, group, consumer, process })
-        }
+      for (const key of keys.filter((name) => name.startsWith(prefix))) {
+        const process = await redis.hGet(key, 'details')
+        if (process !== null) living.set(key.slice(prefix.length), process)
       }
     }
-    return found
   } catch (error) {
     throw classifyRedisError(error)
   }
+  return living
 }
 
-/** Those who ever read, and those who wait; none when there is no such group. @throws TransientError */
+/** Consumers that ever read, and living ones that wait for their first entry; none when there is no such group. @throws TransientError */
 export async function holdersOf(redis: Redis, reading: Reading): Promise<Holder[]> {
   const { stream, group } = reading
   if (!(await hasGroup(redis, stream, group))) return []
-  const living = new Map((await livingConsumers(redis, [reading])).map((lease) => [lease.consumer, lease.process]))
+  const living = await livingConsumers(redis, reading)
   const known = (await classified(redis.xInfoConsumers(stream, group))).map(({ name, pending, idle }): Holder => {
     const process = living.get(name)
     living.delete(name)

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** The command line: `npm run sluice -- <command>`, in the images `sluice <command>`. docs/cli.md lists the commands. */
+/** The command line: `npm run -s sluice -- <command>`, in the images `sluice <command>`. docs/cli.md lists the commands. */
 import { Cli } from './cli.ts'
 import { COMMANDS } from './commands/list.ts'
 

@@ -50,6 +50,12 @@ test('dead letters are listed by reason, shown, put back once, and dropped only 
   expect((await sluice('dlq', 'drop')).code).toBe(1)
 })
 
+test('a host that cannot be reached is named with what happened', async ({ redisUrl }) => {
+  const env = { REDIS_URL: redisUrl, ALLOW_PRIVATE_HOSTS: 'true' }
+  const { code, stderr } = await runCli(['backfill', 'host', '127.0.0.1:1'], env)
+  expect({ code, stderr }).toEqual({ code: 69, stderr: expect.stringMatching(/127\.0\.0\.1:1.*ECONNREFUSED/) as string }) // prettier-ignore
+})
+
 test('entries of a dead consumer go to a living one, which works on them; a living one keeps its own', async ({
   redisUrl,
 }) => {
@@ -136,7 +142,7 @@ test('a group reset to the end drops what waits, and asks for its accounts to be
   expect(await redis.xLen(STREAM)).toBe(0)
   const [asked] = (await redis.xRange('repo_backfill', '-', '+')) ?? []
   expect(JSON.parse(asked!.message.repo!)).toMatchObject({ did: DID, reason: 'requested' })
-  expect((await sluice('group', 'reset', 'nonsense')).code).toBe(78)
+  expect((await sluice('group', 'reset', 'nonsense')).code).toBe(1)
 })
 
 test('with shards, only accounts of this one are asked for, and no tombstone goes on the word of one', async ({

@@ -49,10 +49,10 @@ export class Output {
     if (rows.length === 0) return this.line(`  ${this.paint('faint', none)}`)
     const texts = rows.map((row) => row.map(String))
     const widths = headers.map((header, i) => Math.max(header.length, ...texts.map((row) => width(row[i] ?? ''))))
-    const right = headers.map((_, i) => rows.every((row) => isNumeric(row[i])))
+    const sides = headers.map((_, i) => (rows.every((row) => isNumeric(row[i])) ? 'right' : 'left'))
     const render = (cells: readonly string[]): string =>
       cells
-        .map((cell, i) => pad(cell, widths[i]!, right[i]!))
+        .map((cell, i) => pad(cell, widths[i]!, sides[i]!))
         .join('  ')
         .trimEnd()
     this.line(`  ${this.paint('faint', render(headers))}`)
@@ -79,9 +79,9 @@ function width(text: string): number {
   return plain(text).length
 }
 
-function pad(text: string, columns: number, right: boolean): string {
+function pad(text: string, columns: number, side: 'left' | 'right'): string {
   const space = ' '.repeat(Math.max(0, columns - width(text)))
-  return right ? space + text : text + space
+  return side === 'right' ? space + text : text + space
 }
 
 /** `1,234,567` */

@@ -1,4 +1,4 @@
-/** For how long what is done beside the data path has been due: by queue, in seconds; 0 when nothing is due. */
+/** How late the work beside the data path is: for how long the first of each queue has been due, in seconds; 0 when nothing is due. */
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
 import { overdueAccountChecks, type AccountQueue } from '@sluice/indexing/account-checks.ts'
@@ -9,11 +9,11 @@ import { TransientError } from '@sluice/runtime/errors.ts'
 export interface OverdueState {
   checks: Record<AccountQueue, number>
   deletions: Record<DeletionQueue, number>
-  /** Posts and other records below which batches left much to be settled. */
+  /** Records, mostly posts, on which more hangs than batches settled themselves. */
   later: Record<LaterQueue, number>
 }
 
-/** How long it is worth waiting for: a migration, or whoever is in the way of everything else, may hold the tables. */
+/** How long a lock is worth waiting for: a migration may hold the tables, or whatever is in the way of everything else. */
 const LOCK_MS = 300
 
 /** Undefined while somebody holds the tables. @throws FatalError */

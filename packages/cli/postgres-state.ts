@@ -69,7 +69,10 @@ export interface PostgresState {
   /** How far its clock is ahead of ours. */
   clockAheadMs: number
   isReadOnly: boolean
-  /** Of the server. `hugePages`: how many would hold it (-1: none can, or it is not known before version 15), and whether it is in them (before 17: not known). */
+  /**
+   * Of the server. `hugePages`: how many huge pages would hold it; -1: none can, or it is not known (before version 15). `inHugePages`: whether it is in them; undefined: not known
+   * (before version 17).
+   */
   sharedMemory: { bytes: number; hugePages: number; inHugePages: boolean | undefined }
   connections: { used: number; max: number; ours: { name: string; connections: number }[] }
   /** False: what sessions of other roles do is hidden from ours, so long transactions and waits of theirs are not seen. */
@@ -78,7 +81,7 @@ export interface PostgresState {
   pendingMigrations: string[]
   /** A first load is under way: its indexes and counters are made at its end. */
   bulkPhase: string | undefined
-  /** For how long what is done beside the data path has been due; undefined: their tables are yet to be made, or somebody holds them. */
+  /** How late the work beside the data path is; undefined: its tables are not made yet, or somebody holds them. */
   overdue: OverdueState | undefined
   /** Why text does not sort by its bytes; undefined: it does. */
   wrongTextOrder: string | undefined
@@ -86,11 +89,12 @@ export interface PostgresState {
   sequences: SequenceState[]
   /** Indexes that are not there or not valid, with the statement that makes them. */
   missingIndexes: MissingIndex[]
-  /** Open for longer than a minute: they keep vacuum from removing anything younger. Without those that vacuum or build an index concurrently. */
+  /** Open for longer than a minute: vacuum cannot remove anything that is younger. Sessions that vacuum, or build an index concurrently, are left out. */
   longTransactions: SessionState[]
   /**
-   * Waiting for a lock for more than some seconds, and who holds it. Likewise: a build waits for old snapshots as a rule, and nobody for it. Without
-   * those that wait for an advisory lock: it is their turn that they wait for, behind another migration or a batch, and who holds up that one is seen by itself.
+   * Sessions that have waited for a lock for some seconds, with those that hold it. Sessions that vacuum or build an index concurrently are left out: such a build waits for old
+   * snapshots as a rule, and nobody waits for it. So are those that wait for an advisory lock: they wait for their turn behind another migration or a batch, and what holds up that
+   * one is seen by itself.
    */
   blocked: BlockedState[]
 }
@@ -101,7 +105,7 @@ const LONG_SECONDS = 60
 const BLOCKED_SECONDS = 5
 
 /**
- * One question after the other, over one connection: when the server is nearly out of them, that is what there is to see.
+ * Asks one question after the other, over one connection: a server that is nearly out of connections is looked at with this, too.
  * @throws TransientError, FatalError
  */
 export async function inspectPostgres(
@@ -188,7 +192,7 @@ const SERVER = `
 /** How long the exact size of a table is worth waiting for: to ask for it needs a lock that a migration may hold. */
 const SIZE_LOCK_MS = 300
 
-/** With exact sizes; where somebody holds a table, with those of the last vacuum: this look is for when something is stuck. */
+/** The tables with their exact sizes, or, while somebody holds one of them, with the sizes as of the last vacuum: this look must work when something is stuck. */
 async function readTables(db: DatabasePool): Promise<TableState[]> {
   const read = async (size: string, settings: string): Promise<TableState[]> =>
     transaction(db, { doing: 'looking at the tables', attempts: 1 }, async (tx) => {
@@ -247,7 +251,7 @@ const INDEXES = `
 const SESSION = `pid, application_name as application, extract(epoch from now() - xact_start)::float8 as seconds, state, left(query, 200) as query`
 
 /**
- * To end a build leaves an index that is not valid, and a vacuum, whose snapshot holds up nobody, begins anew. A build that is not concurrent is not among
+ * Sessions that nobody should end: an index whose concurrent build is ended is left invalid, and a vacuum, which holds up nobody, begins anew. A build that is not concurrent is not among
  * them: it keeps every writer of its table out.
  */
 const UPKEEP = `select pid from pg_stat_progress_create_index where command like '%CONCURRENTLY' union all select pid from pg_stat_progress_vacuum`

@@ -42,7 +42,7 @@ test('a server that refuses us hides nothing else', async ({ database }) => {
 test('a server that is too old is refused by name, whatever is asked of it', async ({ emptyDatabase }) => {
   await using older = await olderPostgres(emptyDatabase, '130023')
   const refusal = expect.stringMatching(/PostgreSQL .+ is too old: Sluice needs 14 or newer/) as string
-  const commands = ['migrate', 'migrate --check', 'recount --check', 'bulk status', 'identity import plc.jsonl']
+  const commands = ['migrate', 'migrate --check', 'recount --check', 'bulk status', 'identity import package.json']
   for (const [i, command] of commands.entries()) {
     const said = await runCli(command.split(' '), envOf(older.url))
     expect({ command, ...said }).toEqual({ command, code: 78, stdout: '', stderr: refusal })

@@ -1,4 +1,4 @@
-/** What `inspect` of packages/streams does not tell: clocks, speeds, which of our processes are connected, and why hosts are waited for. */
+/** What `inspect` of packages/streams leaves out: clocks, speeds, which of our processes are connected, and which hosts are waited for. */
 import { hostKey, slotsKey } from '@sluice/streams/backfill-queue.ts'
 import { classifyRedisError, redisTimeMs, type Redis } from '@sluice/streams/connection.ts'
 
@@ -80,15 +80,16 @@ export interface HostState {
 }
 
 const SCAN_KEYS = 1_000
+const HOSTS_MAX = 5_000
 
-/** The hosts that repositories were fetched from, those in trouble first; at most `max` are looked at. */
-export async function inspectHosts(redis: Redis, stream: string, max = 5_000): Promise<HostState[]> {
+/** The hosts that repositories were fetched from, those in trouble first; `HOSTS_MAX` of them are looked at. */
+export async function inspectHosts(redis: Redis, stream: string): Promise<HostState[]> {
   try {
     const hosts: string[] = []
     const prefix = hostKey(stream, '')
     for await (const keys of redis.scanIterator({ MATCH: `${prefix}*`, COUNT: SCAN_KEYS, TYPE: 'hash' })) {
       hosts.push(...keys.map((key) => key.slice(prefix.length)))
-      if (hosts.length >= max) break
+      if (hosts.length >= HOSTS_MAX) break
     }
     const nowMs = Date.now()
     const states = await Promise.all(

@@ -2,6 +2,7 @@
 import { backfillEventCodec } from '@sluice/events/codec.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { isAbort } from '@sluice/runtime/errors.ts'
+import { slices } from '@sluice/runtime/slices.ts'
 import { classified, type Redis } from '@sluice/streams/connection.ts'
 import { HighWater } from '@sluice/streams/high-water.ts'
 import { count } from './output.ts'
@@ -17,8 +18,8 @@ export interface Request {
 const PIPELINED = 1_000
 
 /**
- * Queues a fetch of each repository. Safe to repeat: the index ends the same. Returns how many were queued, from the first on: fewer than asked for only
- * when the room's session was stopped. Without a room nothing is waited for. @throws TransientError
+ * Queues a fetch of each repository, in order. Safe to repeat: the index ends the same. With a `room` it waits until there is some. Returns how many were queued: fewer than all
+ * only when the user stopped it. @throws TransientError
  */
 export async function requestRepos(
   redis: Redis,
@@ -27,20 +28,23 @@ export async function requestRepos(
   room?: QueueRoom,
 ): Promise<number> {
   let queued = 0
-  for (const chunk of chunks(requests, PIPELINED)) {
+  for (const slice of slices(requests, PIPELINED)) {
     if (room && !(await room.has())) return queued
-    const entries = chunk.map(({ did, host = '', rev = '' }) => {
+    const entries = slice.map(({ did, host = '', rev = '' }) => {
       const event: BackfillEvent = { did, host, rev, reason: 'requested' }
       return backfillEventCodec.encode(event)
     })
     await classified(Promise.all(entries.map(async (entry) => redis.xAdd(stream, '*', entry))))
     room?.took(entries, await classified(redis.xLen(stream)))
-    queued += chunk.length
+    queued += slice.length
   }
   return queued
 }
 
-/** Of the mark at which the backfiller holds back (60 % of maxmemory): it lets go at nine tenths of it, and only below that takes from the queue. */
+/**
+ * Our mark, as a part of the one at which the backfiller holds back (60 % of maxmemory). Once it holds back, the backfiller takes from the queue again only below nine tenths of
+ * its mark; ours lies below that.
+ */
 const OF_BACKFILLER_MARK = 5 / 6
 
 /**
@@ -69,7 +73,7 @@ export class QueueRoom {
     })
   }
 
-  /** Resolves when there is room for a chunk: the first goes in at once, since to mend some accounts must not wait for a backfill. False: it was stopped. */
+  /** Resolves when there is room for more. The first requests go in at once: to mend a few accounts must not wait for a backfill. False: the user has stopped it. */
   async has(): Promise<boolean> {
     try {
       this.#signal.throwIfAborted()
@@ -86,16 +90,4 @@ export class QueueRoom {
     const bytes = entries.reduce((sum, entry) => sum + Object.values(entry).join('').length, 0)
     this.#mark.observe({ entries: depth, bytes })
   }
-}
-
-export function* chunks<T>(items: Iterable<T>, size: number): Generator<T[]> {
-  let chunk: T[] = []
-  for (const item of items) {
-    chunk.push(item)
-    if (chunk.length === size) {
-      yield chunk
-      chunk = []
-    }
-  }
-  if (chunk.length > 0) yield chunk
 }

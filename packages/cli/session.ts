@@ -1,7 +1,8 @@
 /**
- * One run of a command: its settings, its connections, its output. Settings are read and connections made when they are first asked for; these fail at once
- * with one line that says what is away, and are closed at the end. Nothing here waits for a server to come back: a person is waiting. But who asks
- * again, as `status --watch` does, has it tried again.
+ * One run of a command: its settings, its connections, its output. Settings are read, and connections made, when they are first asked for; connections are closed at the end.
+ *
+ * A server that is away is told at once, in one line: a person is waiting, so nothing here waits for it to come back. A command that asks again, as `status --watch` does, has the
+ * connection tried again.
  */
 import { DatabasePool } from '@sluice/database/pool.ts'
 import { assertServerVersion } from '@sluice/database/server-version.ts'
@@ -11,11 +12,6 @@ import { redact } from '@sluice/runtime/redact.ts'
 import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
 import { readSettings, type Settings } from './config.ts'
 import type { Output } from './output.ts'
-
-/** Redis or PostgreSQL does not answer. */
-class AwayError extends TransientError {
-  override name = 'AwayError'
-}
 
 const CONNECT_MS = 5_000
 const STATEMENT_MS = 60_000
@@ -45,7 +41,7 @@ export class Session implements AsyncDisposable {
     return this.#settings
   }
 
-  /** @throws AwayError, FatalError when Redis refuses us for good */
+  /** @throws TransientError when Redis does not answer; FatalError when it refuses us for good */
   async redis(): Promise<Redis> {
     this.#redis ??= this.#connect().catch((error: unknown) => {
       this.#redis = undefined
@@ -63,7 +59,7 @@ export class Session implements AsyncDisposable {
     return placeOf(this.settings.postgresUrl ?? '')
   }
 
-  /** @throws FatalError when DB_POSTGRES_URL is not set or the server is too old, AwayError */
+  /** @throws TransientError when PostgreSQL does not answer; FatalError when DB_POSTGRES_URL is not set, or the server is too old */
   async db(): Promise<DatabasePool> {
     this.#db ??= this.#open().catch((error: unknown) => {
       this.#db = undefined
@@ -90,9 +86,7 @@ export class Session implements AsyncDisposable {
     } catch (error) {
       await db.close()
       if (!(error instanceof TransientError)) throw error
-      throw new AwayError(`PostgreSQL at ${this.postgresPlace} is away: ${causeOf(error)}`, {
-        cause: error,
-      })
+      throw new TransientError(`PostgreSQL at ${this.postgresPlace} is away: ${causeOf(error)}`, { cause: error })
     }
   }
 
@@ -124,14 +118,14 @@ export class Session implements AsyncDisposable {
     } catch (error) {
       if (error instanceof FatalError || last instanceof FatalError) throw last ?? error
       const why = last ? causeOf(last) : `no answer within ${CONNECT_MS / 1000} s`
-      throw new AwayError(`Redis at ${this.redisPlace} is away: ${why}`, { cause: error })
+      throw new TransientError(`Redis at ${this.redisPlace} is away: ${why}`, { cause: error })
     } finally {
       clearTimeout(timer)
     }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    // What is still being opened, since something else failed meanwhile, is closed too.
+    // A connection that is still being made, since something else failed meanwhile, is closed too.
     await Promise.allSettled([this.#redis, this.#db])
     await this.#resources.disposeAsync()
   }
@@ -145,7 +139,7 @@ export function placeOf(url: string): string {
 }
 
 /** The innermost message, which names the trouble itself. */
-function causeOf(error: Error): string {
+export function causeOf(error: Error): string {
   let innermost: Error = error
   while (innermost.cause instanceof Error) innermost = innermost.cause
   const { code } = innermost as NodeJS.ErrnoException

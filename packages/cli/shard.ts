@@ -1,4 +1,4 @@
-/** With shards, the command line sees one of them: what it is asked about accounts of others it leaves to be asked there. */
+/** With several shards, the command line sees one of them, by its environment. What it is asked about accounts of the others has to be asked with theirs. */
 import { formatShard, isInShard, shardOf, type Shard } from '@sluice/streams/spread.ts'
 import { CannotError } from './cli.ts'
 import type { Request } from './requests.ts'

@@ -2,28 +2,38 @@
 import { FatalError, TransientError } from '@sluice/runtime/errors.ts'
 import { redact } from '@sluice/runtime/redact.ts'
 import { unknownNames } from '@sluice/runtime/config-names.ts'
+import { VARIABLES } from '@sluice/runtime/variables.ts'
 import { priorityStream, sweepDemandKey, sweptKey } from '@sluice/streams/backfill-queue.ts'
 import { WrongTypeError, type Redis } from '@sluice/streams/connection.ts'
 import { inspect, type Inspection } from '@sluice/streams/inspect.ts'
-import { KNOWN_NAMES, readingsOf, type Settings } from './config.ts'
-import { livingConsumers, type Lease } from './groups.ts'
+import type { StreamState } from '@sluice/streams/stream-state.ts'
+import { readingsOf, type Settings } from './config.ts'
 import { inspectDaemons, type DaemonState } from './daemon-state.ts'
 import { inspectPostgres, type PostgresState } from './postgres-state.ts'
 import { inspectConnection, type RedisConnection } from './redis-state.ts'
 import type { Session } from './session.ts'
 
-/** `away` is why there is no state; `refuses`: it answers, and lets us do nothing until somebody mends that. */
+/** What was seen of a server, or why nothing was (`away`). `refuses`: it answers, and will let us do nothing until somebody mends that. */
 export type Look<T> = { state: T; away?: undefined } | { state?: undefined; away: string; refuses?: boolean }
 
 export interface SystemState {
   /** When it was looked at (ISO 8601). */
   time: string
   settings: Settings
-  redis: Look<Inspection & { connection: RedisConnection; sweep: SweepState; living: Lease[] }>
+  redis: Look<Inspection & { connection: RedisConnection; sweep: SweepState; living: LivingConsumer[] }>
   /** Undefined: DB_POSTGRES_URL is not set. */
   postgres: Look<PostgresState> | undefined
   daemons: DaemonState[]
   unknownVariables: string[]
+}
+
+/** A process of ours that lives under a consumer's name. */
+export interface LivingConsumer {
+  stream: string
+  group: string
+  consumer: string
+  /** Host and pid. */
+  process: string
 }
 
 export interface SweepState {
@@ -40,7 +50,7 @@ export function streamsOf(settings: Settings): string[] {
   return [...new Set([live, backfill, repo, priorityStream(repo), label, ...read])]
 }
 
-/** Throws for faults of ours only: a server that fails, or refuses us, is told as away, and everything else is still looked at. */
+/** A server that fails, or refuses us, is reported as away, and everything else is looked at all the same. Throws only for a fault of ours. */
 export async function inspectSystem(session: Session): Promise<SystemState> {
   const { settings, env } = session
   const [redis, postgres, daemons] = await Promise.all([
@@ -48,7 +58,7 @@ export async function inspectSystem(session: Session): Promise<SystemState> {
     settings.postgresUrl === undefined ? undefined : look(async () => inspectPostgres(await session.db())),
     inspectDaemons(settings.daemons),
   ])
-  const unknownVariables = unknownNames(env, new Set(KNOWN_NAMES))
+  const unknownVariables = unknownNames(env, new Set(VARIABLES))
   return { time: new Date().toISOString(), settings, redis, postgres, daemons, unknownVariables }
 }
 
@@ -56,16 +66,27 @@ async function inspectRedis(session: Session) {
   const { settings } = session
   const { repo } = settings.streams
   const redis = await session.redis()
-  const [inspection, connection, living, [demand, ended]] = await Promise.all([
+  const [inspection, connection, [demand, ended]] = await Promise.all([
     inspectQueues(redis, settings),
     inspectConnection(redis),
-    livingConsumers(redis, readingsOf(settings)),
     redis.mGet([sweepDemandKey(repo), sweptKey(repo)]),
   ])
-  return { ...inspection, connection, living, sweep: { demand: demand ?? null, ended: ended ?? null } }
+  const sweep = { demand: demand ?? null, ended: ended ?? null }
+  return { ...inspection, connection, living: livingConsumers(inspection.streams, settings), sweep }
 }
 
-/** A key of another type among those of the backfill queue must not hide everything else: it is looked at as a stream, which tells. */
+/** Those of our own groups. */
+function livingConsumers(streams: readonly StreamState[], settings: Settings): LivingConsumer[] {
+  return readingsOf(settings).flatMap(({ stream, group }) => {
+    const groups = streams.find((state) => state.stream === stream)?.groups ?? []
+    const consumers = groups.find((state) => state.group === group)?.consumers ?? []
+    return consumers.flatMap(({ consumer, holder }) =>
+      holder === undefined ? [] : [{ stream, group, consumer, process: holder }],
+    )
+  })
+}
+
+/** When a key of the backfill queue is of another type, everything else must still be seen: the queue is then shown as empty, and what is wrong with the key as the state of its stream. */
 async function inspectQueues(redis: Redis, settings: Settings): Promise<Inspection> {
   const streams = streamsOf(settings)
   const { backfilled } = settings

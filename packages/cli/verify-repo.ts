@@ -1,11 +1,11 @@
 /**
  * Compares a repository with the index, and mends what differs.
  *
- * The comparison: the export, verified whole, against `record`, and `record` against the rows that its collection makes of it. What is newer
- * in the index than the export's head is no difference: the live stream was faster than we.
+ * The comparison holds the export, verified whole, against the rows of `record`, and these against the rows that their collections make of them. What is newer
+ * in the index than the export's head is no difference: the live stream was faster than the export.
  *
- * The repair mends nothing by itself: it makes the indexer forget how new what it holds is (clears revs, removes tombstones), and sends it each record, or its deletion, as an event
- * at the export's head, by the stream of exports. So what arrives meanwhile by the live stream wins, as ever.
+ * The repair writes no rows itself. It makes the indexer forget how new its version of each such record is (clears revs, removes tombstones), and sends the record, or its deletion, as an
+ * event at the export's head, through the stream of exports. So what comes by the live stream meanwhile wins, as always.
  */
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { collectionOfUri } from '@sluice/collections/define.ts'
@@ -13,6 +13,7 @@ import type { ExportedRecord, RepoExport } from '@sluice/atproto/repo-export.ts'
 import { sortsByBytes } from '@sluice/database/collation.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
+import { slices } from '@sluice/runtime/slices.ts'
 import { rkeyOfUri, SEQ_BACKFILL, type CreateEvent, type StreamEvent } from '@sluice/events/stream-event.ts'
 import { recordsBetween, uriInOrder, urisOf } from '@sluice/indexing/ranges.ts'
 import { prepare } from '@sluice/indexing/prepare.ts'
@@ -123,12 +124,12 @@ async function findWithoutRows(
   for (const [nsid, own] of Map.groupBy(uris, collectionOfUri)) {
     const [primary] = collections.plugin(nsid)?.tables ?? []
     if (!primary || primary.outlives) continue
-    for (let i = 0; i < own.length; i += PAGE) {
+    for (const some of slices(own, PAGE)) {
       const { rows } = await db.query<{ uri: string }>(
         `select asked.uri from unnest($1::text[]) as asked (uri)
           where not exists (select from "${primary.name}" as own where own."${primary.owner}" = asked.uri)
             and not exists (select from duplicate_record as waiting where waiting.uri = asked.uri)`,
-        [own.slice(i, i + PAGE)],
+        [some],
       )
       found.push(...rows.map(({ uri }) => uri))
     }

@@ -13,7 +13,7 @@ export type TextOrder = { bytewise: true; collation: string } | { bytewise: fals
 
 const known = new WeakMap<DatabasePool, boolean>()
 
-/** Likewise, asked once of each pool. Errors are classified. */
+/** Whether text sorts by its bytes in the pool's schema; asked once of each pool. Errors are classified. */
 export async function sortsByBytes(db: DatabasePool): Promise<boolean> {
   let answer = known.get(db)
   if (answer === undefined) known.set(db, (answer = (await textOrder(db, db.schema)).bytewise))

@@ -1,11 +1,12 @@
 /**
  * Brings a schema to the state that this version needs, or says that it is not.
  *
- * Each migration runs in a transaction of its own, which records it: one that fails leaves nothing behind, and the next run goes on with it. In one transaction for all, the lock that keeps
- * readers out of `record` for an instant would be held while an index on a full table is built, for hours. The first also makes what is needed to record it, so a schema that is refused is
- * not touched. All of them hold the advisory lock of the AppView's own migrator (kysely's), so that neither two of ours nor one of each work at a time.
- * (kysely's `Migrator` is not used: it makes its tables outside of the transaction, and given a transaction it unlocks in a
- * `finally` that hides the error of the migration.)
+ * Each migration runs in a transaction of its own, which also records it: one that fails leaves nothing behind, and the next run goes on with it. With one transaction for all, the
+ * lock that keeps readers out of `record` for an instant would be held for hours, while an index on a full table is built. The table of what was applied is made in the first
+ * migration's transaction, so that a schema that is refused is not touched.
+ *
+ * A run holds the advisory lock of the AppView's own migrator (kysely's), so that neither two of ours nor one of each work at the same time. kysely's `Migrator` itself is not
+ * used: it makes its tables outside of the transaction, and given a transaction it unlocks in a `finally` that hides the error of the migration.
  */
 import { Client, DatabaseError } from 'pg'
 import type { ClientBase } from 'pg'
@@ -23,7 +24,7 @@ export interface MigrationReport {
   applied: string[]
 }
 
-/** For a server, or a proxy before it, that accepts and then says nothing: without it a daemon would stand at its start for ever. As a pool waits. */
+/** As long as a pool waits. A server, or a proxy before it, may accept the connection and then say nothing: without a limit a daemon would stand at its start for ever. */
 const CONNECT_MS = 10_000
 /** The lock that kysely's migrator takes (its `LOCK_ID`), per database. */
 const MIGRATOR_LOCK = '3853314791062309107'

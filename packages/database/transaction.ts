@@ -73,7 +73,7 @@ async function once<T>(pool: DatabasePool, work: (tx: Transaction) => Promise<T>
 async function commit(client: ClientBase): Promise<void> {
   try {
     const { command } = await client.query('commit')
-    // So does PostgreSQL answer when a statement has failed before. We know of each failure, so this is a fault of ours.
+    // PostgreSQL answers ROLLBACK when a statement has failed before. We know of each failure, so that would be a fault of ours.
     if (command !== 'COMMIT') throw new Error(`the transaction ended with ${command} instead of COMMIT`)
   } catch (error) {
     const verdict = verdictOf(error)

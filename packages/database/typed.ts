@@ -1,6 +1,6 @@
 /**
- * Statements whose tables, columns and rows the compiler checks, by kysely, for what is not on the data path: the command line, and the phases of a load. A column that `schema.ts` does not have is an error
- * of `npm run check`, and the type of a row follows from the statement. On the data path statements are prepared by name and take arrays: plain SQL.
+ * Statements whose tables, columns and rows the compiler checks, by kysely: a column that `schema.ts` does not have is an error of `npm run check`, and the type of a row follows from
+ * the statement. For the command line and the phases of a bulk load. On the data path statements are plain SQL, since they are prepared by name and take arrays.
  */
 import {
   type Compilable,

@@ -33,9 +33,9 @@ export type Option =
   /** `schemes` are allowed without colon; the first one is put before a value that has none (`redis-1:6379`). */
   | ({ type: 'url'; schemes: readonly [string, ...string[]] } & Spec<string>)
   /** A number of bytes, or with a unit: `64kb`, `512mb`, `2gb` (powers of 1024, as in redis.conf). */
-  | ({ type: 'bytes' } & Spec<number>)
+  | ({ type: 'bytes'; min?: number; max?: number } & Spec<number>)
   /** Milliseconds, or with a unit: `250ms`, `30s`, `5m`, `2h`. */
-  | ({ type: 'duration' } & Spec<number>)
+  | ({ type: 'duration'; min?: number; max?: number } & Spec<number>)
 
 export type OptionValue = string | number | boolean | readonly string[]
 
@@ -60,13 +60,13 @@ const KINDS: { [T in Option['type']]: Kind<Extract<Option, { type: T }>> } = {
   },
   url: { parse: parseUrl, expects: ({ schemes }) => `a URL (${schemes.map((s) => `${s}://…`).join(' or ')})` },
   bytes: {
-    parse: (text) => parseUnits(text, BYTES),
-    expects: () => 'a size such as 1048576, 64kb, 512mb or 2gb',
+    parse: (text, option) => parseUnits(text, BYTES, option),
+    expects: (option) => `a size such as 1048576, 64kb, 512mb or 2gb${rangeInUnits(option, BYTES)}`,
     format: (value) => formatUnits(value as number, BYTES),
   },
   duration: {
-    parse: (text) => parseUnits(text, MILLISECONDS),
-    expects: () => 'a time in milliseconds, or such as 30s, 5m or 2h',
+    parse: (text, option) => parseUnits(text, MILLISECONDS, option),
+    expects: (option) => `a time in milliseconds, or such as 30s, 5m or 2h${rangeInUnits(option, MILLISECONDS)}`,
   },
 }
 
@@ -101,7 +101,18 @@ function parseInteger(text: string, { min = -Infinity, max = Infinity }: { min?:
   return /^[+-]?\d+$/.test(text) && Number.isSafeInteger(value) && value >= min && value <= max ? value : undefined
 }
 
-function rangeOf(min?: number, max?: number): string {
+/** Of which there may be no bound, one or two. */
+interface Range {
+  min?: number
+  max?: number
+}
+
+function rangeInUnits({ min, max }: Range, units: Record<string, number>): string {
+  const range = rangeOf(min && formatUnits(min, units), max && formatUnits(max, units))
+  return range === '' ? '' : `,${range}`
+}
+
+function rangeOf(min?: number | string, max?: number | string): string {
   if (min !== undefined && max !== undefined) return ` from ${min} to ${max}`
   if (min !== undefined) return ` of at least ${min}`
   return max === undefined ? '' : ` of at most ${max}`
@@ -114,11 +125,15 @@ function parseUrl(text: string, { schemes }: { schemes: readonly string[] }): st
   return URL.canParse(url) && schemes.includes(new URL(url).protocol.slice(0, -1)) ? url : undefined
 }
 
-function parseUnits(text: string, units: Record<string, number>): number | undefined {
+function parseUnits(
+  text: string,
+  units: Record<string, number>,
+  { min = 0, max = Infinity }: Range,
+): number | undefined {
   const match = /^(\d+)([a-z]*)$/.exec(text.toLowerCase())
   const factor = match?.[2] === '' ? 1 : units[match?.[2] ?? '']
   const value = Number(match?.[1]) * (factor ?? NaN)
-  return Number.isSafeInteger(value) ? value : undefined
+  return Number.isSafeInteger(value) && value >= min && value <= max ? value : undefined
 }
 
 function formatUnits(value: number, units: Record<string, number>): string {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { editDistance, nearestName } from './config-names.ts'
+import { editDistance, nearestName, unknownNames } from './config-names.ts'
 
 test.each([
   ['', '', 0],
@@ -15,4 +15,9 @@ test.each([
 
 test('the nearest name has the fewest edits', () => {
   expect(nearestName('RELAY_HOST', ['REDIS_HOST', 'RELAY_HOSTS', 'LABELER_HOSTS'])).toEqual(['RELAY_HOSTS', 1])
+})
+
+test('what names other servers to the tests may be exported beside the daemons', () => {
+  const env = { SLUICE_TEST_REDIS: '/usr/bin/valkey-server', SLUICE_TEST_POSTGRES_BIN: '/usr/lib/postgresql/17/bin' }
+  expect(unknownNames(env, new Set(['SLUICE_DRAIN_MS']))).toEqual([])
 })

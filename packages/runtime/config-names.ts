@@ -11,7 +11,7 @@ const SHARED_PREFIX = /^(DB|REDIS|PLC|LABELER|RELAY)_/
 const INJECTED = /_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_\d+_(TCP|UDP|SCTP)(_.+)?)$/
 
 /** Read by the runtime itself, before and beside any configuration. */
-const RUNTIME_NAMES = ['SLUICE_BUILD_ID', 'SLUICE_CRASH_POINTS']
+const RUNTIME_NAMES = ['SLUICE_BUILD_ID', 'SLUICE_CRASH_POINTS', 'SLUICE_TEST_REDIS', 'SLUICE_TEST_POSTGRES_BIN']
 
 /** One sentence for each variable of `env` that looks like ours and is not, with the nearest name that is. */
 export function unknownNames(env: Readonly<Record<string, string | undefined>>, known: ReadonlySet<string>): string[] {

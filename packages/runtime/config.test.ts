@@ -1,5 +1,5 @@
 import { describe, expect, expectTypeOf, test } from 'vitest'
-import { ConfigError, defineConfig, loadConfig, namesOf, type ConfigOf } from './config.ts'
+import { ConfigError, defineConfig, loadConfig, namesOf, settingsOf, type ConfigOf } from './config.ts'
 import { maskConfig, secretsOf } from './config-mask.ts'
 import { renderHelp, renderTable } from './config-render.ts'
 import { FatalError } from './errors.ts'
@@ -237,6 +237,39 @@ describe('a literal that contradicts itself cannot be defined', () => {
   test('two options cannot read one variable', () => {
     const options = { a: { ...good, type: 'integer' }, b: { ...good, type: 'integer' } } as const
     expect(() => defineConfig({ name: 'x', summary: 'x', options })).toThrow('two options read X_SIZE')
+  })
+})
+
+describe('names that must differ', () => {
+  const text = (env: string, value: string) => ({ env, type: 'string', default: value, help: 'A stream.' }) as const
+  const shop = defineConfig({
+    name: 'shop',
+    summary: 'sells',
+    options: {
+      tea: text('SHOP_TEA', 'tea'),
+      orders: { env: 'SHOP_ORDERS', aliases: ['SHOP_OLD'], type: 'list', default: ['a', 'b'], help: 'Streams.' },
+      coffee: text('SHOP_COFFEE', 'coffee'),
+      sign: text('SHOP_SIGN', 'tea'),
+    },
+    distinct: { keys: ['tea', 'orders', 'coffee'], alsoTaken: (name) => [`${name}_lost`] },
+  })
+  const problems = (env: Record<string, string>) => settingsOf(shop, env).flatMap(({ problem }) => problem ?? [])
+
+  test.each<[Record<string, string>, string]>([
+    [{ SHOP_TEA: 'b' }, 'SHOP_TEA names b, which is in use by SHOP_ORDERS (by default a,b)'],
+    [{ SHOP_OLD: 'c,coffee' }, 'SHOP_OLD names coffee, which is in use by SHOP_COFFEE (by default coffee)'],
+    [{ SHOP_COFFEE: 'x', SHOP_TEA: 'x' }, 'SHOP_COFFEE names x, which is in use by SHOP_TEA (x)'],
+    [{ SHOP_TEA: 'coffee_lost' }, 'SHOP_TEA names coffee_lost, which is in use by SHOP_COFFEE (by default coffee)'],
+    [{ SHOP_TEA: 'x', SHOP_ORDERS: 'x_lost' }, 'SHOP_ORDERS names x_lost, which is in use by SHOP_TEA (x)'],
+    [{ SHOP_TEA: 'x_lost', SHOP_ORDERS: 'x' }, 'SHOP_ORDERS names x, which is in use by SHOP_TEA (x_lost)'],
+  ])('%j', (env, problem) => {
+    expect(problems(env)).toEqual([problem])
+    expect(() => loadConfig(shop, env)).toThrow(problem)
+  })
+
+  test('those that do, and other options, may be anything', () => {
+    expect(problems({})).toEqual([])
+    expect(problems({ SHOP_TEA: 'coffee', SHOP_COFFEE: 'tea', SHOP_SIGN: 'a' })).toEqual([])
   })
 })
 

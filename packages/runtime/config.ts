@@ -29,6 +29,14 @@ export interface Definition<O extends Options = Options> {
   /** What the role does, to follow its name. */
   readonly summary: string
   readonly options: O
+  readonly distinct?: Distinct
+}
+
+/** Options (texts or lists) whose values are names in one place, where no two things may have the same name. */
+export interface Distinct<Key extends string = string> {
+  readonly keys: readonly Key[]
+  /** Further names that are in use with a name. */
+  readonly alsoTaken?: (name: string) => readonly string[]
 }
 
 /** What `loadConfig` returns for a definition: its keys with parsed values. */
@@ -65,7 +73,9 @@ export class ConfigError extends FatalError {
  * Declares a service's configuration.
  * @throws FatalError for a literal that contradicts itself: a default or example that its own kind refuses, a name used twice
  */
-export function defineConfig<const O extends Options>(definition: Definition<O>): Definition<O> {
+export function defineConfig<const O extends Options>(
+  definition: Definition<O> & { readonly distinct?: Distinct<NoInfer<keyof O & string>> },
+): Definition<O> {
   const options = Object.values<Option>(definition.options)
   const names = options.map((option) => option.env)
   const twice = names.find((name, i) => names.indexOf(name) !== i)
@@ -119,8 +129,8 @@ export interface Setting {
 }
 
 /** The effective settings, in the literal's order; never throws. */
-export function settingsOf({ options }: Definition, env: Env): Setting[] {
-  return Object.entries(options).map(([key, option]) => {
+export function settingsOf({ options, distinct }: Definition, env: Env): Setting[] {
+  const settings = Object.entries(options).map(([key, option]): Setting => {
     const source = [option.env, ...(option.aliases ?? [])].find((name) => textOf(env, name) !== undefined)
     if (source !== undefined)
       return { key, option, source, ...explain(option, source, read(option, textOf(env, source)!)) }
@@ -129,6 +139,35 @@ export function settingsOf({ options }: Definition, env: Env): Setting[] {
     const problem = `${option.env} is required: ${option.help} For example ${option.env}=${exampleOf(option)}`
     return { key, option, source: 'not set', problem }
   })
+  return distinct === undefined ? settings : settings.map((setting) => distinguished(setting, settings, distinct))
+}
+
+/** The setting; or that it takes a name of another. Of two, the one that was set is wrong, and of two that were set the later. */
+function distinguished(setting: Setting, settings: readonly Setting[], { keys, alsoTaken }: Distinct): Setting {
+  const { key, option, source } = setting
+  if (!keys.includes(key) || source === 'default') return setting
+  const isBefore = (other: Setting) => other.source === 'default' || settings.indexOf(other) < settings.indexOf(setting)
+  for (const other of settings.filter((one) => one !== setting && keys.includes(one.key) && isBefore(one))) {
+    const name = takenTwice(namesIn(setting), namesIn(other), alsoTaken)
+    if (name === undefined) continue
+    const whose = `${other.option.env} (${other.source === 'default' ? 'by default ' : ''}${namesIn(other).join(',')})`
+    return { key, option, source, problem: `${source} names ${name}, which is in use by ${whose}` }
+  }
+  return setting
+}
+
+function namesIn({ value }: Setting): readonly string[] {
+  return typeof value === 'object' ? value : typeof value === 'string' ? [value] : []
+}
+
+/** The first of `names` that is one of `others`, or in use with one of them, or has one of them in use. */
+function takenTwice(
+  names: readonly string[],
+  others: readonly string[],
+  alsoTaken: Distinct['alsoTaken'] = () => [],
+): string | undefined {
+  const taken = new Set(others.flatMap((other) => [other, ...alsoTaken(other)]))
+  return names.find((name) => taken.has(name) || alsoTaken(name).some((also) => others.includes(also)))
 }
 
 function textOf(env: Env, name: string): string | undefined {

@@ -109,6 +109,17 @@ test.each([
   expect(() => metricsOf().counter(spec)).toThrow(FatalError)
 })
 
+test('values that configuration names are taken however many they are, those of other labels of the same metric are not', async () => {
+  const host = Array.from({ length: 1_001 }, (_, i) => String(i))
+  const metrics = metricsOf()
+  const spec = { name: 'sluice_x_total', help: 'h', configured: ['host'] } as const
+  metrics.counter({ ...spec, labels: { host, reason: REASONS } }).inc(1, { host: '1000', reason: 'too-big' })
+  expect(await linesOf(metrics, 'sluice_x_total{host="1000",reason="too-big"}')).toEqual([
+    'sluice_x_total{host="1000",reason="too-big"} 1',
+  ])
+  expect(() => metricsOf().counter({ ...spec, labels: { host: ['a'], did: host } })).toThrow(FatalError)
+})
+
 describe('gauges that are read at the scrape', () => {
   test('are set anew each time', async () => {
     const metrics = metricsOf()

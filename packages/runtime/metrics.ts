@@ -22,6 +22,8 @@ export interface MetricSpec<L extends Labels> {
   /** What it means to the operator. */
   help: string
   labels?: L
+  /** Labels whose values the operator's configuration names: hosts, streams. There may be as many as he likes. */
+  configured?: readonly string[]
 }
 
 export interface CounterOf<L extends Labels> {
@@ -43,7 +45,7 @@ export interface MetricsOptions {
   collectMs?: number
 }
 
-/** More series than this in one metric is no closed set any more. */
+/** More series than this in one metric, for each value that configuration names, is no closed set any more. */
 const MAX_SERIES = 1000
 const OTHER = 'other'
 
@@ -109,18 +111,22 @@ export class Metrics {
     return 0
   }
 
-  #describe({ name, help, labels }: MetricSpec<Labels>) {
+  #describe({ name, help, labels = {}, configured = [] }: MetricSpec<Labels>) {
     if (!/^sluice_[a-z][a-z0-9_]*$/.test(name))
       throw new FatalError(`the metric ${name} must be called sluice_<what>_<unit>`)
+    const unknown = configured.find((label) => !(label in labels))
+    if (unknown !== undefined) throw new FatalError(`the metric ${name} has no label ${unknown}`)
     if (help.trim() === '') throw new FatalError(`the metric ${name} needs a help text`)
-    return { name, help, labelNames: Object.keys(labels ?? {}), registers: [this.#registry] }
+    return { name, help, labelNames: Object.keys(labels), registers: [this.#registry] }
   }
 
-  #series({ name, labels }: MetricSpec<Labels>): Record<string, string>[] {
+  #series({ name, labels = {}, configured = [] }: MetricSpec<Labels>): Record<string, string>[] {
     let series: Record<string, string>[] = [{}]
-    for (const [label, values] of Object.entries(labels ?? {})) {
+    let ours = 1
+    for (const [label, values] of Object.entries(labels)) {
+      if (!configured.includes(label)) ours *= values.length
+      if (ours > MAX_SERIES) throw new FatalError(`the metric ${name} has more than ${MAX_SERIES} series`)
       series = series.flatMap((one) => values.map((value) => ({ ...one, [label]: value })))
-      if (series.length > MAX_SERIES) throw new FatalError(`the metric ${name} has more than ${MAX_SERIES} series`)
     }
     return series
   }

@@ -23,6 +23,8 @@ export function runtimeOptions<const Port extends number>(metricsPort: Port) {
     drainMs: {
       env: 'SLUICE_DRAIN_MS',
       type: 'duration',
+      min: 1,
+      max: 24 * 3_600_000,
       default: 25_000,
       help: 'How long a stop may take to finish what was begun; keep it below the grace period of the platform (Kubernetes: 30 s).',
     },
@@ -38,6 +40,7 @@ export const redisOptions = {
     secret: true,
     default: 'redis://localhost:6379',
     help: 'The Redis server that joins the daemons.',
+    check: databaseProblem,
   },
 } as const satisfies Options
 
@@ -51,6 +54,12 @@ export const identityOptions = {
     check: directoryProblem,
   },
 } as const satisfies Options
+
+/** The client throws for it, and not in a way that an operator understands. */
+function databaseProblem(url: string): string | undefined {
+  if (/^\/?\d*$/.test(new URL(url).pathname)) return undefined
+  return 'names its database by something else than a number, as in redis://host:6379/0'
+}
 
 /** A path would be left out of the requests in silence, and whatever is at the host's root be taken for the directory. */
 function directoryProblem(url: string): string | undefined {

@@ -44,6 +44,8 @@ test('sluice runs beside the demo by the line that it prints, sees the daemons a
     const { postgres, daemons } = JSON.parse(stdout) as { postgres: { away?: string }; daemons: { role: string }[] }
     expect(postgres.away).toBeUndefined()
     expect(daemons.map(({ role }) => role).toSorted()).toEqual(['backfiller', 'indexer', 'ingester'])
+    const done = () => (JSON.parse(sluice('status').stdout) as { progress?: { done: number } }).progress?.done
+    await expect.poll(done, { timeout: 60_000 }).toBe(4)
     const found = () => (JSON.parse(sluice('doctor').stdout) as { findings: { id: string }[] }).findings
     await expect.poll(() => found().map(({ id }) => id), { timeout: 60_000 }).toEqual([])
     demo.kill('SIGINT')

@@ -2,6 +2,7 @@
 import { killersIn, type Mutant } from './mutant.ts'
 
 const pg = killersIn('packages/cli', 'pg')
+const unit = killersIn('packages/cli')
 
 export const cliMutants: readonly Mutant[] = [
   {
@@ -17,5 +18,19 @@ export const cliMutants: readonly Mutant[] = [
     find: 'byKey: true,',
     replace: '',
     killedBy: { file: 'packages/cli/plans.e2e.test.ts', test: 'what goes through a table' },
+  },
+  {
+    name: 'a part of a number is a number',
+    file: 'packages/cli/arguments.ts',
+    find: '/^\\d+$/.test(text) && value >= min',
+    replace: 'value >= min',
+    killedBy: unit('cli', 'is a wrong command line'),
+  },
+  {
+    name: 'a warning about the set-up is called the cause of a lag',
+    file: 'packages/cli/doctor/summary.ts',
+    find: 'found.find((id) => CAUSES.has(id))',
+    replace: 'found[0]',
+    killedBy: unit('doctor/diagnose', 'only what can hold up the data'),
   },
 ]

@@ -46,4 +46,11 @@ export const machineMutants: readonly Mutant[] = [
     replace: '',
     killedBy: unit('kubernetes', 'a node can be drained though a store is away'),
   },
+  {
+    name: 'many hosts that the operator names stop the ingester by its metrics',
+    file: 'packages/runtime/metrics.ts',
+    find: 'if (!configured.includes(label)) ours *= values.length',
+    replace: 'ours *= values.length',
+    killedBy: { file: 'packages/runtime/metrics.test.ts', test: 'values that configuration names' },
+  },
 ]

@@ -31,3 +31,18 @@ test.each([
   const start = () => loadConfig(backfillerConfig, { ...required, [name]: '0' }, { known: [] })
   expect(start).toThrow(`of at least 1${unit} ("0")`)
 })
+
+test('BACKFILLER_SKIP_HOSTS takes hosts as they are called in the metrics, and no addresses', () => {
+  const start = (hosts: string) =>
+    loadConfig(backfillerConfig, { ...required, BACKFILLER_SKIP_HOSTS: hosts }, { known: [] }).skipHosts
+  expect(start('gone.example.com,localhost:2583')).toEqual(['gone.example.com', 'localhost:2583'])
+  expect(() => start('https://gone.example.com')).toThrow('which is no host such as gone.example.com')
+})
+
+test.each(['repo_backfill', 'repo_backfill_priority', 'repo_backfill_priority_dlq'])(
+  'BACKFILLER_FIREHOSE_STREAM=%s stops the start: records would be read as repositories to fetch',
+  (stream) => {
+    const start = () => loadConfig(backfillerConfig, { ...required, BACKFILLER_FIREHOSE_STREAM: stream }, { known: [] })
+    expect(start).toThrow(`BACKFILLER_FIREHOSE_STREAM names ${stream}, which is in use by BACKFILLER_BACKFILL_STREAM`)
+  },
+)

@@ -3,11 +3,13 @@ import { patternProblem } from '@sluice/collections/patterns.ts'
 import { defineConfig, type ConfigOf } from '@sluice/runtime/config.ts'
 import { identityOptions, redisOptions, runtimeOptions } from '@sluice/runtime/shared-options.ts'
 import { shardOption } from '@sluice/streams/spread.ts'
+import { streamsBeside } from '@sluice/streams/stream-names.ts'
 import { parseHostRules } from './host-rules.ts'
 
 export const backfillerConfig = defineConfig({
   name: 'backfiller',
   summary: 'fetches whole repositories, verifies them and appends their records',
+  distinct: { keys: ['backfillStream', 'firehoseStream'], alsoTaken: streamsBeside },
   options: {
     ...runtimeOptions(4010),
     ...redisOptions,
@@ -141,6 +143,7 @@ export const backfillerConfig = defineConfig({
       default: [],
       example: 'gone.example.com',
       help: 'Hosts that are not asked: what is queued for them is dropped, and counted.',
+      check: hostNamesProblem,
     },
     headersMs: {
       env: 'BACKFILLER_HEADERS_MS',
@@ -207,3 +210,9 @@ export const backfillerConfig = defineConfig({
 })
 
 export type BackfillerConfig = ConfigOf<typeof backfillerConfig>
+
+/** As hosts are told apart: in lower case, with a port other than the usual one, without a scheme. Any other name would have no effect. */
+function hostNamesProblem(hosts: readonly string[]): string | undefined {
+  const bad = hosts.find((host) => !/^[a-z0-9.-]+(:\d+)?$/.test(host))
+  return bad === undefined ? undefined : `names ${bad}, which is no host such as gone.example.com`
+}

@@ -5,10 +5,12 @@ import { defineConfig, type ConfigOf } from '@sluice/runtime/config.ts'
 import { isSchemaName } from '@sluice/database/schema-name.ts'
 import { identityOptions, redisOptions, runtimeOptions } from '@sluice/runtime/shared-options.ts'
 import { shardOption } from '@sluice/streams/spread.ts'
+import { streamsBeside } from '@sluice/streams/stream-names.ts'
 
 export const indexerConfig = defineConfig({
   name: 'indexer',
   summary: 'applies the events of the streams to PostgreSQL',
+  distinct: { keys: ['streams', 'labelStream', 'repoStream'], alsoTaken: streamsBeside },
   options: {
     ...runtimeOptions(4020),
     ...redisOptions,
@@ -169,7 +171,9 @@ export type IndexerConfig = ConfigOf<typeof indexerConfig>
 function streamsProblem(streams: readonly string[]): string | undefined {
   if (streams.length === 0) return 'names none'
   const twice = streams.find((name, i) => streams.indexOf(name) !== i)
-  return twice === undefined ? undefined : `names ${twice} twice`
+  if (twice !== undefined) return `names ${twice} twice`
+  const beside = streams.find((name) => streams.some((other) => streamsBeside(other).includes(name)))
+  return beside === undefined ? undefined : `names ${beside}, which is in use beside another of them`
 }
 
 function nameserverProblem(servers: readonly string[]): string | undefined {

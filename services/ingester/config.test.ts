@@ -18,3 +18,20 @@ describe.each(['INGESTER_COLLECTIONS', 'INDEXER_COLLECTIONS'])('%s', (name) => {
     )
   })
 })
+
+test.each([
+  ['RELAY_HOSTS', ',', 'RELAY_HOSTS names none'],
+  [
+    'INGESTER_SKIP_HOSTS',
+    'https://gone.example.com',
+    'names https://gone.example.com, which is no host such as gone.example.com',
+  ],
+  ['INGESTER_SKIP_HOSTS', 'Gone.example.com', 'which is no host such as gone.example.com'],
+  ['INGESTER_SKIP_DIDS', 'did:plc', 'names did:plc, which is no DID'],
+  ['INGESTER_FIREHOSE_STREAM', 'repo_backfill', 'names repo_backfill, which is in use by INGESTER_REPO_STREAM'],
+  ['INGESTER_LABEL_STREAM', 'firehose_live', 'names firehose_live, which is in use by INGESTER_FIREHOSE_STREAM'],
+  ['INGESTER_PAUSE_MS', '0', 'of at least 100ms ("0")'],
+  ['INGESTER_MEMORY_BYTES', '1kb', 'of at least 1mb ("1kb")'],
+])('%s=%s stops the start, and the operator reads why', (name, text, why) => {
+  expect(() => load(name, text)).toThrow(why)
+})

@@ -1,13 +1,16 @@
 /** What an operator can set. Names that others rely on are in docs/configuration.md; docs/ingester.md says when to change which. */
+import { isDid } from '@sluice/atproto/syntax.ts'
 import { patternProblem } from '@sluice/collections/patterns.ts'
 import { defineConfig, type ConfigOf } from '@sluice/runtime/config.ts'
 import { identityOptions, redisOptions, runtimeOptions } from '@sluice/runtime/shared-options.ts'
 import { shardOption } from '@sluice/streams/spread.ts'
+import { streamsBeside } from '@sluice/streams/stream-names.ts'
 import { parseUpstream } from './upstream.ts'
 
 export const ingesterConfig = defineConfig({
   name: 'ingester',
   summary: 'brings firehose, repositories and labels to Redis, verified',
+  distinct: { keys: ['firehoseStream', 'repoStream', 'labelStream'], alsoTaken: streamsBeside },
   options: {
     ...runtimeOptions(4000),
     ...redisOptions,
@@ -29,7 +32,7 @@ export const ingesterConfig = defineConfig({
       type: 'list',
       default: ['https://relay1.us-east.bsky.network'],
       help: 'Relays, or single PDSes, whose firehose is read and whose repositories are listed.',
-      check: upstreamProblem,
+      check: (hosts) => (hosts.length === 0 ? 'names none' : upstreamProblem(hosts)),
     },
     labelerHosts: {
       env: 'LABELER_HOSTS',
@@ -87,9 +90,9 @@ export const ingesterConfig = defineConfig({
     memoryBytes: {
       env: 'INGESTER_MEMORY_BYTES',
       type: 'bytes',
+      min: 1024 ** 2,
       default: 64 * 1024 ** 2,
       help: 'Frames under way between socket and Redis, at most; beyond it the socket is not read.',
-      check: (bytes) => (bytes < 1024 ** 2 ? 'is less than 1mb' : undefined),
     },
     verify: {
       env: 'INGESTER_VERIFY',
@@ -146,6 +149,7 @@ export const ingesterConfig = defineConfig({
     pauseMs: {
       env: 'INGESTER_PAUSE_MS',
       type: 'duration',
+      min: 100,
       default: 30_000,
       help: 'When reading has to pause for longer, the connection is closed, and resumed from the cursor.',
     },
@@ -181,6 +185,7 @@ export const ingesterConfig = defineConfig({
       default: [],
       example: 'gone.example.com',
       help: 'Hosts whose repositories are not listed (with INGESTER_REPO_SOURCE=hosts).',
+      check: hostNamesProblem,
     },
     skipDids: {
       env: 'INGESTER_SKIP_DIDS',
@@ -188,6 +193,7 @@ export const ingesterConfig = defineConfig({
       default: [],
       example: 'did:plc:aaaaaaaaaaaaaaaaaaaaaaaa',
       help: 'Accounts that are left out: nothing of them is appended or listed.',
+      check: didsProblem,
     },
     labelerDiscovery: {
       env: 'INGESTER_LABELER_DISCOVERY',
@@ -230,4 +236,15 @@ function upstreamProblem(hosts: readonly string[]): string | undefined {
   const names = hosts.map((host) => parseUpstream(host)!.host)
   const twice = names.find((name, i) => names.indexOf(name) !== i)
   return twice === undefined ? undefined : `names ${twice} twice`
+}
+
+/** As hosts are told apart: in lower case, with a port other than the usual one, without a scheme. Any other name would have no effect. */
+function hostNamesProblem(hosts: readonly string[]): string | undefined {
+  const bad = hosts.find((host) => !/^[a-z0-9.-]+(:\d+)?$/.test(host))
+  return bad === undefined ? undefined : `names ${bad}, which is no host such as gone.example.com`
+}
+
+function didsProblem(dids: readonly string[]): string | undefined {
+  const bad = dids.find((did) => !isDid(did))
+  return bad === undefined ? undefined : `names ${bad}, which is no DID`
 }

@@ -181,3 +181,18 @@ test('labelers that declare themselves are followed, and only their own signed l
   expect(await ingester.metric('sluice_ingester_labelers_connected', discovered)).toBe(1)
   expect(await ingester.metric('sluice_ingester_labels_total', { ...discovered, outcome: 'bad-author' })).toBe(1)
 })
+
+test('any number of relays and labelers can be named', async ({ tools }) => {
+  await using relay = await labeler()
+  const named = (network: number): string[] =>
+    Array.from({ length: 200 }, (_, i) => `http://127.0.${network}.${i + 1}:9`)
+  const ingester = await tools.ingest(relay, {
+    INGESTER_MODE: 'all',
+    RELAY_HOSTS: [...named(1), relay.url].join(),
+    LABELER_HOSTS: [...named(2), relay.url].join(),
+  })
+  relay.message('#labels', { labels: [label('arrives')] })
+  await expect.poll(() => vals(tools), WAIT).toEqual(['arrives'])
+  const refused = { host: '127.0.1.200:9', reason: 'refused' }
+  await expect.poll(() => ingester.metric('sluice_ingester_reconnects_total', refused), WAIT).toBeGreaterThan(0)
+})

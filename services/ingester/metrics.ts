@@ -33,6 +33,7 @@ export function firehoseMetrics(metrics: Metrics, hosts: readonly string[], gaug
     name: 'sluice_ingester_last_event_age_seconds',
     help: 'Age of the newest event of the relay that is durable, from before a restart too; 0 before the first ever. Rising on a busy relay: we fall behind, or are paused.',
     labels: { host: hosts },
+    configured: ['host'],
     collect: (gauge) => {
       for (const host of hosts) {
         const timeMs = gauges.eventTimeMs(host)
@@ -45,6 +46,7 @@ export function firehoseMetrics(metrics: Metrics, hosts: readonly string[], gaug
       name: 'sluice_ingester_frames_total',
       help: 'Frames read from relays. None for long: the relay is silent, or we are paused (see backpressure).',
       labels: { host: hosts, type: FRAME_TYPES },
+      configured: ['host'],
     }),
     outcomes: metrics.counter({
       name: 'sluice_ingester_outcomes_total',
@@ -70,16 +72,19 @@ export function firehoseMetrics(metrics: Metrics, hosts: readonly string[], gaug
       name: 'sluice_ingester_reconnects_total',
       help: 'Connections to relays that ended, by reason. A rising count of one reason says where to look: network, relay, or our own speed (backpressure).',
       labels: { host: hosts, reason: RECONNECT_REASONS },
+      configured: ['host'],
     }),
     connected: metrics.gauge({
       name: 'sluice_ingester_connected',
       help: '1 while the relay is connected.',
       labels: { host: hosts },
+      configured: ['host'],
     }),
     seq: metrics.gauge({
       name: 'sluice_ingester_seq',
       help: 'The durable cursor of the relay: everything up to it is in Redis, or was refused and counted by reason.',
       labels: { host: hosts },
+      configured: ['host'],
     }),
     delay: metrics.histogram({
       name: 'sluice_ingester_event_delay_seconds',
@@ -112,6 +117,7 @@ export function backpressureMetrics(
     name: 'sluice_ingester_backpressure',
     help: '1 while nothing is appended to the stream, because it holds too many entries or Redis too much memory. Nothing is lost; look at its consumers.',
     labels: { stream: streams, by: HOLD_CAUSES },
+    configured: ['stream'],
     collect: (gauge) => {
       for (const stream of streams) {
         for (const by of HOLD_CAUSES) gauge.set(heldBy(stream) === by ? 1 : 0, { stream, by })
@@ -175,6 +181,7 @@ export function labelMetrics(metrics: Metrics, hosts: readonly string[]) {
     name: 'sluice_ingester_labelers_connected',
     help: 'How many labelers are connected.',
     labels: { host },
+    configured: ['host'],
   })
   return {
     connected(host: string, by: 1 | -1): void {
@@ -186,11 +193,13 @@ export function labelMetrics(metrics: Metrics, hosts: readonly string[]) {
       name: 'sluice_ingester_labels_total',
       help: 'Labels read from labelers, by what came of them. Other outcomes than appended: the labeler sends what cannot be believed.',
       labels: { host, outcome: LABEL_OUTCOMES },
+      configured: ['host'],
     }),
     reconnects: metrics.counter({
       name: 'sluice_ingester_labeler_reconnects_total',
       help: 'Connections to labelers that ended, by reason.',
       labels: { host, reason: RECONNECT_REASONS },
+      configured: ['host'],
     }),
   }
 }

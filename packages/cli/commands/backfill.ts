@@ -1,14 +1,15 @@
 /** `sluice backfill`: asks for repositories, shows how far that is, takes back what was asked for. `sluice sweep`: looks for what is behind. */
 import type { Command } from 'commander'
-import { backfillEventCodec } from '@sluice/events/codec.ts'
-import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
+import { slices } from '@sluice/runtime/slices.ts'
 import { priorityStream, retriesByDidKey, retryKey, sweepDemandKey, sweptKey } from '@sluice/streams/backfill-queue.ts'
 import { ingesterClientName } from '@sluice/streams/client-names.ts'
 import { classified, type Redis } from '@sluice/streams/connection.ts'
 import { cursorKey } from '@sluice/streams/cursors.ts'
 import type { CursorState } from '@sluice/streams/inspect.ts'
+import { backfillProgress } from '../backfill-progress.ts'
 import { linesOf, requestDids, requestHost, type QueueOptions } from '../backfill-requests.ts'
 import { CannotError, EXIT, examples, type Add, type Cli } from '../cli.ts'
+import { busyHosts, showHosts } from '../host-table.ts'
 import { count, duration, oneLine } from '../output.ts'
 import { inspectHosts } from '../redis-state.ts'
 import type { Session } from '../session.ts'
@@ -55,7 +56,7 @@ function addWhole(cli: Cli, backfill: Command): void {
       'enumerate the relays, or their hosts, anew from the first page; what is complete is not fetched again',
     )
     .option('--yes', 'do it')
-    .action(({ yes = false }: { yes?: boolean }) => cli.run((session) => enumerate(session, yes)))
+    .action((options: { yes?: boolean }) => cli.run((session) => enumerate(session, options)))
   backfill
     .command('status')
     .description('show what waits, what is under way, and which hosts hold it up')
@@ -87,14 +88,16 @@ export const addSweep: Add = (cli, parent) => {
         ['sluice sweep --status', 'is one under way?'],
       ),
     )
-    .action(({ status: only = false }: { status?: boolean }) => cli.run((session) => sweep(session, only)))
+    .action(({ status: statusOnly }: { status?: boolean }) =>
+      cli.run((session) => (statusOnly ? sweepStatus(session) : askForSweep(session))),
+    )
 }
 
-/** So many keys go in one command; the hosts of a network have thousands of cursors. */
-const KEYS_MAX = 1_000
+/** Keys or entries in one command: the hosts of a network have thousands of cursors, and a queue a million entries. */
+const AT_ONCE = 1_000
 
 /** The cursors of the listing are forgotten: the ingester begins at the first page when it starts. */
-async function enumerate(session: Session, yes: boolean): Promise<void> {
+async function enumerate(session: Session, { yes = false }: { yes?: boolean }): Promise<void> {
   const { out, settings } = session
   const redis = await session.redis()
   const stream = settings.streams.repo
@@ -118,7 +121,7 @@ async function enumerate(session: Session, yes: boolean): Promise<void> {
   }
   const keys = held.map(({ host }) => cursorKey(stream, host))
   let removed = 0
-  for (let i = 0; i < keys.length; i += KEYS_MAX) removed += await classified(redis.del(keys.slice(i, i + KEYS_MAX)))
+  for (const some of slices(keys, AT_ONCE)) removed += await classified(redis.del(some))
   out.document({ cursors: held.length, done: true, removed })
   out.line(`${count(removed)} cursors removed; start the ingester, it lists every repository from the first page`)
 }
@@ -141,32 +144,37 @@ function listerRuns({ redis, settings }: SystemState): boolean | undefined {
 
 async function status(session: Session): Promise<number> {
   const { out, settings } = session
+  const redis = await session.redis()
   const state = await inspectSystem(session)
   if (!state.redis.state) throw new CannotError(state.redis.away ?? 'Redis is away')
   const { backfill, streams, sweep: sweepState } = state.redis.state
-  const hosts = await inspectHosts(await session.redis(), settings.backfilled)
+  const hosts = await inspectHosts(redis, settings.backfilled)
   const own = streams.filter(({ stream }) => stream.startsWith(backfill.stream))
   const underWay = own.flatMap(({ groups }) => groups).reduce((sum, { pending }) => sum + pending, 0)
   const dead = Object.entries(mergeCounts(own.map(({ deadLetters }) => deadLetters.reasons)))
-  out.document({ ...backfill, underWay, dead: Object.fromEntries(dead), sweep: sweepState, hosts })
+  const progress = backfillProgress(state.daemons)
+  out.document({
+    ...backfill,
+    underWay,
+    dead: Object.fromEntries(dead),
+    sweep: sweepState,
+    hosts,
+    ...(progress && { progress }),
+  })
   out.line(`queued      ${count(backfill.normal)} (${count(backfill.priority)} more before all others)`)
   out.line(`under way   ${count(underWay)} of these are taken by a backfiller`)
   out.line(
     `for later   ${count(backfill.retries)}, the next in ${duration(backfill.nextRetrySeconds)}${backfill.overdue > 0 ? `, ${count(backfill.overdue)} are overdue` : ''}`,
   )
   out.line(`given up    ${dead.map(([reason, letters]) => `${count(letters)} ${reason}`).join(', ') || '0'}`)
+  if (progress) {
+    out.line(
+      `done        ${count(progress.done)} by the backfillers that run, ${count(progress.givenUp)} given up; empty in ${duration(progress.etaSeconds)}`,
+    )
+  }
   out.line(`sweep       ${sweepState.demand ?? 'none wanted'}; the last one ended ${sweepState.ended ?? 'never'}`)
   out.line()
-  const busy = hosts.filter(
-    ({ underWay: requests, parkedSeconds, failures }) => requests + parkedSeconds + failures > 0,
-  )
-  out.table(
-    ['host', 'under way', 'parked for', 'failures'],
-    busy
-      .slice(0, 20)
-      .map((host) => [host.host, host.underWay, duration(host.parkedSeconds || undefined), host.failures]),
-    'no host is asked at the moment',
-  )
+  showHosts(out, busyHosts(hosts).slice(0, 20))
   return EXIT.done
 }
 
@@ -197,55 +205,61 @@ async function cancel(
     return
   }
   let cancelled = 0
-  for (let i = 0; i < waiting.length; i += 1_000)
-    cancelled += await classified(redis.xDel(stream, waiting.slice(i, i + 1_000)))
+  for (const some of slices(waiting, AT_ONCE)) cancelled += await classified(redis.xDel(stream, some))
   if (retries) await classified(redis.del([retryKey(stream), retriesByDidKey(stream)]))
   out.document({ stream, cancelled: cancelled + later })
   out.line(`took back ${count(cancelled + later)} entries of ${stream}`)
 }
 
-/** What was handed out is finished by whoever has it. */
+/** Ids of the entries that no consumer holds: what was handed out is finished by whoever has it. */
 async function undelivered(redis: Redis, stream: string, group: string): Promise<string[]> {
   const groups = (await classified(redis.exists(stream))) === 0 ? [] : await classified(redis.xInfoGroups(stream))
   const last = groups.find(({ name }) => name === group)?.['last-delivered-id'] ?? '0-0'
   const ids: string[] = []
   for (let start = `(${last}`; ;) {
-    const page = (await classified(redis.xRange(stream, start, '+', { COUNT: 1_000 }))) ?? []
-    ids.push(...page.flatMap(({ id, message }) => (isRequest(message) ? [id] : [])))
-    if (page.length < 1_000) return ids
+    const page = (await classified(redis.xRange(stream, start, '+', { COUNT: AT_ONCE }))) ?? []
+    ids.push(...page.map(({ id }) => id))
+    if (page.length < AT_ONCE) return ids
     start = `(${page.at(-1)!.id}`
   }
 }
 
-function isRequest(message: Record<string, string>): boolean {
-  try {
-    return (backfillEventCodec.decode(message) satisfies BackfillEvent).did !== ''
-  } catch {
-    return true // nobody can read it: not worth keeping
-  }
+async function sweepStatus(session: Session): Promise<void> {
+  const demand = await readDemand(session)
+  await tellSweep(
+    session,
+    demand,
+    demand === null ? 'no sweep is wanted or under way' : `wanted or under way: ${demand}`,
+  )
 }
 
-async function sweep(session: Session, statusOnly: boolean): Promise<number> {
+async function askForSweep(session: Session): Promise<void> {
+  const before = await readDemand(session)
+  if (before === null) {
+    const redis = await session.redis()
+    // The time makes it another demand than one that is just being met.
+    const demand = `an operator asked (${new Date().toISOString()})`
+    await classified(redis.set(sweepDemandKey(session.settings.streams.repo), demand, { NX: true }))
+  }
+  const what =
+    before === null
+      ? 'a sweep is asked for: the ingester begins within seconds'
+      : `one is wanted or under way already: ${before}`
+  await tellSweep(session, await readDemand(session), what)
+}
+
+async function readDemand(session: Session): Promise<string | null> {
+  const redis = await session.redis()
+  return await classified(redis.get(sweepDemandKey(session.settings.streams.repo)))
+}
+
+async function tellSweep(session: Session, demand: string | null, what: string): Promise<void> {
   const { out, settings } = session
   const redis = await session.redis()
-  const { repo } = settings.streams
-  const demandKey = sweepDemandKey(repo)
-  const [demand, ended] = await classified(redis.mGet([demandKey, sweptKey(repo)]))
-  if (!statusOnly && demand === null) {
-    // The time makes it another demand than one that is just being met.
-    await classified(redis.set(demandKey, `an operator asked (${new Date().toISOString()})`, { NX: true }))
-  }
-  const now = statusOnly ? (demand ?? null) : await classified(redis.get(demandKey))
-  out.document({ demand: now, ended: ended ?? null })
-  if (statusOnly) out.line(now === null ? 'no sweep is wanted or under way' : `wanted or under way: ${now}`)
-  else
-    out.line(
-      demand === null
-        ? 'a sweep is asked for: the ingester begins within seconds'
-        : `one is wanted or under way already: ${demand}`,
-    )
-  if (now !== null && listerRuns(await inspectSystem(session)) === false)
+  const ended = await classified(redis.get(sweptKey(settings.streams.repo)))
+  out.document({ demand, ended })
+  out.line(what)
+  if (demand !== null && listerRuns(await inspectSystem(session)) === false)
     out.line('no ingester is connected that can do it: start one with INGESTER_MODE all or backfill')
   out.line(`the last one ended ${ended ?? 'never'}`)
-  return EXIT.done
 }

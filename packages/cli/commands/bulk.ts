@@ -6,7 +6,8 @@ import { beginBulkLoad } from '@sluice/indexing/bulk/begin.ts'
 import { bulkStatus, finishBulkLoad, finishConnections } from '@sluice/indexing/bulk/finish.ts'
 import { JOBS_MAX } from '@sluice/indexing/bulk/jobs.ts'
 import type { FinishProgress } from '@sluice/indexing/bulk/step.ts'
-import { CannotError, EXIT, examples, type Add } from '../cli.ts'
+import { wholeNumber } from '../arguments.ts'
+import { EXIT, examples, type Add } from '../cli.ts'
 import type { Session } from '../session.ts'
 
 export const addBulk: Add = (cli, parent) => {
@@ -34,8 +35,13 @@ export const addBulk: Add = (cli, parent) => {
   bulk
     .command('finish')
     .description('build the indexes, tell duplicates apart, count, judge the posts; the daemons go on meanwhile')
-    .option('--jobs <n>', 'parts of each step side by side: as many as PostgreSQL has cores to spare', '2')
-    .action(({ jobs }: { jobs: string }) => cli.run((session) => finish(session, Number(jobs))))
+    .option(
+      '--jobs <n>',
+      'parts of each step side by side: as many as PostgreSQL has cores to spare',
+      wholeNumber(1, JOBS_MAX),
+      2,
+    )
+    .action(({ jobs }: { jobs: number }) => cli.run((session) => finish(session, jobs)))
 }
 
 const set = new CollectionSet(collections)
@@ -65,9 +71,6 @@ async function status(session: Session): Promise<number> {
 
 async function finish(session: Session, jobs: number): Promise<void> {
   const { out, settings, signal } = session
-  if (!Number.isInteger(jobs) || jobs < 1 || jobs > JOBS_MAX) {
-    throw new CannotError(`--jobs is a whole number from 1 to ${JOBS_MAX}`)
-  }
   await session.db() // names the trouble in one line when it is away
   // An index may take hours.
   await using db = new DatabasePool({

@@ -2,8 +2,9 @@
 import { settingsOf, type Env } from '@sluice/runtime/config.ts'
 import { maskConfig, type MaskedSetting } from '@sluice/runtime/config-mask.ts'
 import { unknownNames } from '@sluice/runtime/config-names.ts'
+import { VARIABLES } from '@sluice/runtime/variables.ts'
 import { EXIT, examples, type Add } from '../cli.ts'
-import { KNOWN_NAMES, ROLES } from '../config.ts'
+import { ROLES } from '../config.ts'
 import type { Session } from '../session.ts'
 
 interface RoleConfig {
@@ -41,14 +42,14 @@ function show(
   only: string | undefined,
   options: { check?: boolean; changed?: boolean },
 ): number {
-  const roles = ROLES.filter(({ name }) => only === undefined || name === only).map((role) => effective(role, env))
-  const unknown = unknownNames(env, new Set(KNOWN_NAMES))
+  const roles = ROLES.filter(({ name }) => only === undefined || name === only).map((role) =>
+    effective(role, env, options.changed),
+  )
+  const unknown = unknownNames(env, new Set(VARIABLES))
   out.document({ roles, unknown })
   for (const { role, settings, problems } of roles) {
     out.heading(role)
-    const rows = settings
-      .filter(({ source }) => !options.changed || source !== 'default')
-      .map(({ name, value, source }) => [name, value, source])
+    const rows = settings.map(({ name, value, source }) => [name, value, source])
     out.table(['variable', 'value', 'from'], rows)
     for (const problem of problems) out.line(`  ${out.paint('bad', `✗ ${problem}`)}`)
     out.line()
@@ -58,7 +59,8 @@ function show(
   return options.check && isWrong ? EXIT.config : EXIT.done
 }
 
-function effective(role: (typeof ROLES)[number], env: Env): RoleConfig {
+function effective(role: (typeof ROLES)[number], env: Env, changedOnly = false): RoleConfig {
   const problems = settingsOf(role, env).flatMap(({ problem }) => problem ?? [])
-  return { role: role.name, settings: maskConfig(role, env), problems }
+  const settings = maskConfig(role, env).filter(({ source }) => !changedOnly || source !== 'default')
+  return { role: role.name, settings, problems }
 }

@@ -9,9 +9,11 @@ import {
   type DeadLetter,
   type Selection,
 } from '@sluice/streams/dead-letters.ts'
+import { letterIds, wholeNumber } from '../arguments.ts'
 import { CannotError, examples, type Add, type Cli } from '../cli.ts'
-import { readingNamed, readingsOf } from '../config.ts'
+import { readingsOf } from '../config.ts'
 import { count, oneLine } from '../output.ts'
+import { readingNamed } from '../reading-named.ts'
 import type { Session } from '../session.ts'
 import { describeSubject, subjectOf } from '../subject.ts'
 
@@ -36,9 +38,9 @@ export const addDlq: Add = (cli, parent) => {
   dlq
     .command('show')
     .description('show one dead letter with its payload')
-    .argument('<id>', 'its id, as `dlq list` shows it')
+    .argument('<id>', 'its id, as `dlq list` shows it', letterIds)
     .option('--stream <stream>', 'where it is, when several streams have that id')
-    .action((id: string, choice: Choice) => cli.run((session) => show(session, id, choice)))
+    .action(([id]: string[], choice: Choice) => cli.run((session) => show(session, id!, choice)))
   addRetry(cli, dlq)
   addDrop(cli, dlq)
 }
@@ -49,15 +51,15 @@ function addList(cli: Cli, dlq: Command): void {
     .description('list dead letters, oldest first')
     .option('--stream <stream>', 'only of this stream')
     .option('--reason <reason>', 'only of this reason')
-    .option('-n, --count <count>', 'how many to show', '20')
-    .action((choice: Choice & { count: string }) => cli.run((session) => list(session, choice, Number(choice.count))))
+    .option('-n, --count <count>', 'how many to show', wholeNumber(1), 20)
+    .action((choice: Choice & { count: number }) => cli.run((session) => list(session, choice, choice.count)))
 }
 
 function addRetry(cli: Cli, dlq: Command): void {
   dlq
     .command('retry')
     .description('put dead letters back at the end of their stream; those that still fail come back here')
-    .argument('[ids...]')
+    .argument('[ids...]', 'their ids, as `dlq list` shows them', letterIds)
     .option('--stream <stream>', 'only of this stream')
     .option('--reason <reason>', 'all of this reason')
     .option('--all', 'all there are')
@@ -68,7 +70,7 @@ function addDrop(cli: Cli, dlq: Command): void {
   dlq
     .command('drop')
     .description('remove dead letters for good; without --yes it only says what it would remove')
-    .argument('[ids...]')
+    .argument('[ids...]', 'their ids, as `dlq list` shows them', letterIds)
     .option('--stream <stream>', 'only of this stream')
     .option('--reason <reason>', 'all of this reason')
     .option('--all', 'all there are')
@@ -78,10 +80,11 @@ function addDrop(cli: Cli, dlq: Command): void {
 
 async function list(session: Session, choice: Choice, shown: number): Promise<void> {
   const { out } = session
+  const streams = streamsOf(session, choice)
   const redis = await session.redis()
   const counts: { stream: string; reason: string; entries: number }[] = []
   const letters: DeadLetter[] = []
-  for (const stream of streamsOf(session, choice)) {
+  for (const stream of streams) {
     const { reasons } = await countDeadLetters(redis, stream)
     for (const [reason, entries] of Object.entries(reasons)) {
       if (choice.reason === undefined || reason === choice.reason) counts.push({ stream, reason, entries })
@@ -186,8 +189,6 @@ async function locate(
   ids: readonly string[],
   choice: Choice,
 ): Promise<Map<string, string[]>> {
-  const wrong = ids.find((id) => !/^\d+-\d+$/.test(id))
-  if (wrong !== undefined) throw new CannotError(`${wrong} is no id of a dead letter; sluice dlq list shows them`)
   const places = new Map<string, string[]>(ids.map((id) => [id, []]))
   for (const stream of streamsOf(session, choice)) {
     for await (const page of selectDeadLetters(redis, stream, ids)) {

@@ -1,7 +1,9 @@
 /** `sluice doctor`: what is wrong, how that was seen, what it means, and what fixes it. Changes nothing. */
+import { positive } from '../arguments.ts'
 import { EXIT, examples, type Add } from '../cli.ts'
 import { LIMITS, type Limits } from '../doctor/finding.ts'
 import { diagnose } from '../doctor/diagnose.ts'
+import { summaryOf } from '../doctor/summary.ts'
 import type { Session } from '../session.ts'
 import { inspectSystem, type SystemState } from '../system-state.ts'
 
@@ -9,7 +11,7 @@ export const addDoctor: Add = (cli, parent) => {
   parent
     .command('doctor')
     .description('look for everything that is known to go wrong; exit 0 when nothing is found, 1 when something is')
-    .option('--lag <seconds>', 'from when on the index is behind', String(LIMITS.lagSeconds))
+    .option('--lag <seconds>', 'from when on the index is behind', positive, LIMITS.lagSeconds)
     .addHelpText(
       'after',
       examples(
@@ -18,9 +20,7 @@ export const addDoctor: Add = (cli, parent) => {
         ['sluice doctor --lag 60', 'be stricter about lag'],
       ),
     )
-    .action(({ lag }: { lag: string }, command) => {
-      const lagSeconds = Number(lag)
-      if (!(lagSeconds > 0)) command.error('error: --lag needs a number of seconds')
+    .action(({ lag: lagSeconds }: { lag: number }) => {
       const deadSeconds = Math.min(LIMITS.deadSeconds, lagSeconds)
       return cli.run(async (session) => examine(session, { ...LIMITS, lagSeconds, deadSeconds }))
     })
@@ -40,9 +40,7 @@ async function examine(session: Session, limits: Limits): Promise<number> {
     out.line(`    more   DATAPLANE_DEBUG.md#${id}`)
     out.line()
   }
-  if (findings.length === 1) out.line('1 finding')
-  else if (findings.length > 1)
-    out.line(`${findings.length} findings; the first is likely to be the cause of those behind it`)
+  if (findings.length > 0) out.line(summaryOf(findings.map(({ id }) => id)))
   else out.line(out.paint('good', 'Nothing is wrong.'))
   if (notLookedAt.length > 0) out.line(`Not looked at: ${notLookedAt.join('; ')}.`)
   return findings.length > 0 ? EXIT.found : EXIT.done

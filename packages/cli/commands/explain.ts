@@ -1,6 +1,8 @@
 /** `sluice explain`: follows one record, or one account, through the pipeline: where it is, and why it is not where it should be. */
 import { isDid } from '@sluice/atproto/syntax.ts'
 import { describeError } from '@sluice/runtime/errors.ts'
+import type { ChainRecord } from '@sluice/streams/chain-state.ts'
+import { wholeNumber } from '../arguments.ts'
 import { CannotError, EXIT, examples, type Add } from '../cli.ts'
 import { explainIndex, type IndexPlace } from '../explain-index.ts'
 import { explainStreams, type QueuePlace } from '../explain-streams.ts'
@@ -33,7 +35,12 @@ export const addExplain: Add = (cli, parent) => {
     .command('explain')
     .description('follow a record or an account: at its PDS, in a stream, pending, given up, in the index, counted')
     .argument('<subject>', 'an at:// URI of a record, or a DID')
-    .option('--scan <entries>', 'of each stream, look at so many of the oldest and the newest entries', '20000')
+    .option(
+      '--scan <entries>',
+      'of each stream, look at so many of the oldest and the newest entries',
+      wholeNumber(0),
+      20_000,
+    )
     .option('--offline', 'do not ask the network')
     .addHelpText(
       'after',
@@ -42,8 +49,8 @@ export const addExplain: Add = (cli, parent) => {
         ['sluice explain did:plc:…', 'where does this account stand?'],
       ),
     )
-    .action((subject: string, { scan, offline = false }: { scan: string; offline?: boolean }) =>
-      cli.run((session) => explain(session, subject, { scan: Number(scan), offline })),
+    .action((subject: string, { scan, offline = false }: { scan: number; offline?: boolean }) =>
+      cli.run((session) => explain(session, subject, { scan, offline })),
     )
 }
 
@@ -131,59 +138,67 @@ function verdictOfAccount({ pds, queued, index }: Explanation): string {
   return 'it is complete as far as can be told; sluice verify <did> compares every record'
 }
 
-function show({ out }: Session, { subject, pds, queued, index, verdict }: Explanation, path: string | undefined): void {
-  const row = (name: string, text: string): void => out.line(`  ${name.padEnd(12)} ${text}`)
-  out.heading(subject)
-  const atHost = [pds.host, pds.rev && `head ${pds.rev}`, path && pds.exists !== undefined && (pds.exists ? `has it, ${pds.cid}` : 'does not have it'), pds.unknown] // prettier-ignore
-  row('PDS', atHost.filter(Boolean).join('; '))
-  const { chain, entries, deadLetters, fetches } = queued
-  row(
-    'chain',
-    chain
-      ? `at ${chain.rev || 'nothing'}, ${chain.exported ? 'exported once' : 'never exported'}${chain.resync ? `, needs an export at ${chain.resync.need || 'any rev'}` : ''}${chain.inactive ? ', inactive' : ''}`
-      : 'unknown',
-  )
-  for (const entry of entries.slice(0, 10)) {
-    row(
-      'in a stream',
-      `${entry.stream} ${entry.id}: ${oneLine(entry.about)}${entry.consumer === undefined ? '' : `; pending at ${entry.consumer} for ${duration((entry.idleMs ?? 0) / 1_000)}, handed out ${entry.deliveries} times`}`,
-    )
+/** The answer for people: each place in a row. */
+function show({ out }: Session, explanation: Explanation, path: string | undefined): void {
+  const row: Row = (name, text) => out.line(`  ${name.padEnd(12)} ${text}`)
+  out.heading(explanation.subject)
+  showPds(row, explanation.pds, path)
+  showStreams(row, explanation.queued)
+  showAccount(row, explanation.index)
+  if (path !== undefined) showRecord(row, explanation.index)
+  out.line(`  ${out.paint('strong', `→ ${explanation.verdict}`)}`)
+}
+
+type Row = (name: string, text: string) => void
+
+function showPds(row: Row, { host, rev, exists, cid, unknown }: PdsPlace, path: string | undefined): void {
+  const record = path === undefined || exists === undefined ? '' : exists ? `has it, ${cid}` : 'does not have it'
+  row('PDS', [host, rev && `head ${rev}`, record, unknown].filter(Boolean).join('; '))
+}
+
+function showStreams(row: Row, { chain, entries, fetches, deadLetters, isPartial }: QueuePlace): void {
+  row('chain', chain ? describeChain(chain) : 'unknown')
+  for (const { stream, id, about, consumer, idleMs = 0, deliveries } of entries.slice(0, 10)) {
+    const holder =
+      consumer === undefined
+        ? ''
+        : `; pending at ${consumer} for ${duration(idleMs / 1_000)}, handed out ${deliveries} times`
+    row('in a stream', `${stream} ${id}: ${oneLine(about)}${holder}`)
   }
   if (entries.length === 0)
-    row('in a stream', `in none${queued.isPartial ? ' of the entries that were looked at (--scan looks at more)' : ''}`)
-  for (const fetch of fetches.slice(0, 5))
-    row('to be fetched', oneLine(`${fetch.where}${fetch.reason ? `, ${fetch.reason}` : ''}`))
-  for (const letter of deadLetters.slice(0, 5))
-    row('given up', oneLine(`${letter.stream} ${letter.id}: ${letter.reason}, ${letter.message}`))
-  const { actor, sync, record, tombstone, duplicate, tables, counters, notifications } = index
-  row(
-    'account',
-    actor
-      ? `${actor.handle ?? 'no handle'}${actor.upstreamStatus ? `, ${actor.upstreamStatus}` : ''}${actor.takedownRef ? ', taken down here' : ''}`
-      : 'not in the index',
-  )
-  row(
-    'repository',
-    sync
-      ? `at ${sync.repoRev ?? 'no rev'}${sync.resyncRev ? `, exported at ${sync.resyncRev}` : ''}, ${count(index.records)} records`
-      : 'never seen',
-  )
-  if (path !== undefined) {
-    row(
-      'record',
-      record
-        ? `${record.cid} at rev ${record.rev ?? 'unknown (another indexer wrote it)'}${record.fromExport ? ', from an export' : ''}`
-        : 'none',
-    )
-    if (tombstone) {
-      const inDoubt = record ? '; older than the last export, so the record may have been written anew' : ''
-      row('tombstone', `deleted at rev ${tombstone.rev}, ${tombstone.deletedAt}${inDoubt}`)
-    }
-    if (duplicate) row('duplicate', `waits for ${duplicate.duplicateOf}`)
-    if (index.hasPlugin) row('rows in', tables.map(({ table, rows }) => `${table} (${rows})`).join(', ') || 'none')
-    for (const { table, column, key, value } of counters)
-      row('counts in', oneLine(`${table}.${column} of ${key}, now ${value ?? 'no row'}`))
-    row('notified', `${notifications} notifications`)
+    row('in a stream', `in none${isPartial ? ' of the entries that were looked at (--scan looks at more)' : ''}`)
+  for (const { where, reason } of fetches.slice(0, 5))
+    row('to be fetched', oneLine(`${where}${reason ? `, ${reason}` : ''}`))
+  for (const { stream, id, reason, message } of deadLetters.slice(0, 5))
+    row('given up', oneLine(`${stream} ${id}: ${reason}, ${message}`))
+}
+
+function describeChain({ rev, exported, resync, inactive }: ChainRecord): string {
+  const parts = [`at ${rev || 'nothing'}`, exported ? 'exported once' : 'never exported']
+  if (resync) parts.push(`needs an export at ${resync.need || 'any rev'}`)
+  if (inactive) parts.push('inactive')
+  return parts.join(', ')
+}
+
+function showAccount(row: Row, { actor, sync, records }: IndexPlace): void {
+  const status = actor?.upstreamStatus ? `, ${actor.upstreamStatus}` : ''
+  const takedown = actor?.takedownRef ? ', taken down here' : ''
+  row('account', actor ? `${actor.handle ?? 'no handle'}${status}${takedown}` : 'not in the index')
+  const exported = sync?.resyncRev ? `, exported at ${sync.resyncRev}` : ''
+  row('repository', sync ? `at ${sync.repoRev ?? 'no rev'}${exported}, ${count(records)} records` : 'never seen')
+}
+
+function showRecord(row: Row, index: IndexPlace): void {
+  const { record, tombstone, duplicate, hasPlugin, tables, counters, notifications } = index
+  const rev = record?.rev ?? 'unknown (another indexer wrote it)'
+  row('record', record ? `${record.cid} at rev ${rev}${record.fromExport ? ', from an export' : ''}` : 'none')
+  if (tombstone) {
+    const inDoubt = record ? '; older than the last export, so the record may have been written anew' : ''
+    row('tombstone', `deleted at rev ${tombstone.rev}, ${tombstone.deletedAt}${inDoubt}`)
   }
-  out.line(`  ${out.paint('strong', `→ ${verdict}`)}`)
+  if (duplicate) row('duplicate', `waits for ${duplicate.duplicateOf}`)
+  if (hasPlugin) row('rows in', tables.map(({ table, rows }) => `${table} (${rows})`).join(', ') || 'none')
+  for (const { table, column, key, value } of counters)
+    row('counts in', oneLine(`${table}.${column} of ${key}, now ${value ?? 'no row'}`))
+  row('notified', `${notifications} notifications`)
 }

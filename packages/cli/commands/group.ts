@@ -1,16 +1,17 @@
 /**
  * `sluice group reset`: begins a consumer group anew. Says what that means, and does nothing without --yes.
  *
- * From the start: everything that is in the stream is handed out again. Nothing is lost, since what was done is not in the stream any more.
- * From the end: what waits is never applied. The accounts that it is about are queued to be fetched anew, which brings back the outcome.
+ * - To the start: every entry in the stream is handed out again. Nothing is lost, since entries that were done are not in the stream any more.
+ * - To the end: what waits is never applied. The accounts that it is about are queued to be fetched anew, which brings their records back.
  */
 import { underWayKey } from '@sluice/streams/backfill-queue.ts'
 import { classified, type Redis } from '@sluice/streams/connection.ts'
 import { suspectsKey } from '@sluice/streams/suspects.ts'
 import { CannotError, EXIT, examples, type Add } from '../cli.ts'
-import { readingNamed, type Reading } from '../config.ts'
+import type { Reading } from '../config.ts'
 import { hasGroup, holdersOf } from '../groups.ts'
 import { count } from '../output.ts'
+import { readingNamed } from '../reading-named.ts'
 import { requestRepos } from '../requests.ts'
 import type { Session } from '../session.ts'
 import { subjectOf } from '../subject.ts'
@@ -52,7 +53,8 @@ async function reset(session: Session, reading: Reading, { to, yes = false }: Op
     throw new CannotError(`${stream} has no group ${group} yet: the first ${role} that starts makes it, from the start`)
   }
   const holders = await holdersOf(redis, reading)
-  const [entries, pending] = [await lengthOf(redis, stream), holders.reduce((sum, h) => sum + h.pending, 0)]
+  const entries = await classified(redis.xLen(stream))
+  const pending = holders.reduce((sum, holder) => sum + holder.pending, 0)
   out.line(
     `${stream}, group ${group}: ${count(entries)} entries wait, ${count(pending)} of them handed out and not acked.`,
   )
@@ -125,13 +127,9 @@ async function skip(session: Session, redis: Redis, { stream, role }: Reading): 
   }
 }
 
-/** One step, so that no consumer finds the stream without its group. The deaths go with the deliveries: an entry must not begin with those of its former life. */
+/** In one step, so that no consumer finds the stream without its group. The counted deaths go too, as the deliveries do: each entry is handed out as for the first time. */
 async function regroup(redis: Redis, reading: Reading): Promise<void> {
   const { stream, group } = reading
   const deaths = [suspectsKey(reading), underWayKey(reading)]
   await classified(redis.multi().xGroupDestroy(stream, group).xGroupCreate(stream, group, '0').del(deaths).exec())
-}
-
-async function lengthOf(redis: Redis, stream: string): Promise<number> {
-  return classified(redis.xLen(stream))
 }

@@ -1,8 +1,10 @@
 /** `sluice identity import`: a PLC directory's export into the database, so that handles are verified without a request for each account. */
+import { accessSync, constants, statSync } from 'node:fs'
 import { HttpClient } from '@sluice/atproto/http.ts'
 import { plcExportLines } from '@sluice/atproto/plc-export.ts'
 import { importIdentities } from '@sluice/indexing/identity-import.ts'
-import { EXIT, examples, type Add } from '../cli.ts'
+import { time } from '../arguments.ts'
+import { CannotError, EXIT, examples, type Add } from '../cli.ts'
 import { count } from '../output.ts'
 import type { Session } from '../session.ts'
 
@@ -13,7 +15,7 @@ export const addIdentity: Add = (cli, parent) => {
     .addHelpText('after', examples(['sluice identity import plc.jsonl.gz', "a PLC directory's export"]))
     .command('import <source>')
     .description("read a PLC directory's export: a file, a URL of one, or a directory's /export; safe to repeat")
-    .option('--after <time>', 'go on after this createdAt, as an earlier import told (only for /export)')
+    .option('--after <time>', 'go on after this createdAt, as an earlier import told (only for /export)', time)
     .addHelpText(
       'after',
       examples(
@@ -26,6 +28,7 @@ export const addIdentity: Add = (cli, parent) => {
 
 async function load(session: Session, source: string, after: string | undefined): Promise<number> {
   const { out, settings, signal } = session
+  assertReadable(source)
   const db = await session.db()
   await using stack = new AsyncDisposableStack()
   const http = stack.adopt(
@@ -46,4 +49,15 @@ async function load(session: Session, source: string, after: string | undefined)
       `Newest: ${told.newest ?? 'none'}`,
   )
   return told.refused > 0 ? EXIT.found : EXIT.done
+}
+
+/** @throws CannotError for a file that is not there, or that we must not read */
+function assertReadable(source: string): void {
+  if (/^https?:\/\//.test(source)) return
+  try {
+    accessSync(source, constants.R_OK)
+  } catch (error) {
+    throw new CannotError(`cannot read ${source}: ${(error as Error).message}`, { cause: error })
+  }
+  if (statSync(source).isDirectory()) throw new CannotError(`cannot read ${source}: it is a directory`)
 }

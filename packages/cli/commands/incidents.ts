@@ -1,6 +1,7 @@
 /** `sluice incidents`: what may have lost or delayed data, kept until an operator has seen it. */
 import { classified } from '@sluice/streams/connection.ts'
 import { INCIDENTS_STREAM, listIncidents } from '@sluice/streams/incidents.ts'
+import { entryId, wholeNumber } from '../arguments.ts'
 import { examples, type Add } from '../cli.ts'
 import { count, oneLine } from '../output.ts'
 import type { Session } from '../session.ts'
@@ -20,12 +21,12 @@ export const addIncidents: Add = (cli, parent) => {
   incidents
     .command('list')
     .description('list incidents, newest first')
-    .option('-n, --count <count>', 'how many', '50')
-    .action((options: { count: string }) => cli.run((session) => list(session, Number(options.count))))
+    .option('-n, --count <count>', 'how many', wholeNumber(1), 50)
+    .action((options: { count: number }) => cli.run((session) => list(session, options.count)))
   incidents
     .command('clear')
     .description('forget incidents that were dealt with')
-    .option('--before <id>', 'only this one and older ones')
+    .option('--before <id>', 'only this one and older ones', entryId)
     .action((options: { before?: string }) => cli.run((session) => clear(session, options.before)))
 }
 

@@ -1,8 +1,10 @@
 /** `sluice pending`: what consumers hold, and entries of dead consumers handed to living ones. Nothing is acked here. */
 import { hasGroup, holdersOf, type Holder } from '../groups.ts'
 import { CannotError, EXIT, examples, type Add } from '../cli.ts'
-import { readingNamed, readingsOf, type Reading } from '../config.ts'
+import { wholeNumber } from '../arguments.ts'
+import { readingsOf, type Reading } from '../config.ts'
 import { count, duration, oneLine } from '../output.ts'
+import { readingNamed } from '../reading-named.ts'
 import type { Session } from '../session.ts'
 import { describeSubject, subjectOf } from '../subject.ts'
 import { listPending, type PendingEntry } from '@sluice/streams/pending.ts'
@@ -27,9 +29,9 @@ export const addPending: Add = (cli, parent) => {
     .description('list pending entries, oldest first')
     .argument('[stream]', 'default: all')
     .option('--consumer <consumer>', 'only of this consumer')
-    .option('-n, --count <count>', 'how many to show of each stream', '20')
-    .action((stream: string | undefined, options: { consumer?: string; count: string }) =>
-      cli.run((session) => list(session, stream, options.consumer, Number(options.count))),
+    .option('-n, --count <count>', 'how many to show of each stream', wholeNumber(1), 20)
+    .action((stream: string | undefined, options: { consumer?: string; count: number }) =>
+      cli.run((session) => list(session, stream, options.consumer, options.count)),
     )
   pending
     .command('reclaim')
@@ -48,8 +50,8 @@ async function list(
   shown: number,
 ): Promise<void> {
   const { out, settings } = session
-  const redis = await session.redis()
   const readings = stream === undefined ? readingsOf(settings) : [readingNamed(settings, stream)]
+  const redis = await session.redis()
   const found = []
   for (const { stream: name, group } of readings) {
     const query = { idleMs: 0, count: shown, ...(consumer !== undefined && { consumer }) }

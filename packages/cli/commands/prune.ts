@@ -1,8 +1,8 @@
 /**
  * `sluice prune`: removes what has served its time, in small batches that wait for nobody's lock.
  *
- * Tombstones keep a deleted record from coming back by an older event, so one may go when no older event can be queued any more: it must be older
- * than the oldest entry that waits, and than what is or was a dead letter, with a day to spare. Notifications, and what is remembered of ended records, go by age, when asked for.
+ * A tombstone keeps a deleted record from coming back by an older event. It may go when no older event can be queued any more: when it is older, by more than a day, than the oldest
+ * entry that waits in a stream, and than each dead letter, also one that was put back. Notifications, and what is remembered of ended records, go by age, when asked for.
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import { tidFromMicros } from '@sluice/events/tid.ts'
@@ -10,16 +10,17 @@ import type { DatabasePool } from '@sluice/database/pool.ts'
 import { inspect } from '@sluice/streams/inspect.ts'
 import { oldestLetterMs } from '@sluice/streams/letter-age.ts'
 import { formatShard } from '@sluice/streams/spread.ts'
+import { positive, wholeNumber } from '../arguments.ts'
 import { CannotError, EXIT, examples, type Add } from '../cli.ts'
 import { count } from '../output.ts'
 import type { Session } from '../session.ts'
 import { streamsOf } from '../system-state.ts'
 
 interface Options {
-  tombstones: string
-  notifications?: string
-  facts?: string
-  batch: string
+  tombstones: number
+  notifications?: number
+  facts?: number
+  batch: number
   checked?: boolean
   yes?: boolean
 }
@@ -42,13 +43,14 @@ export const addPrune: Add = (cli, parent) => {
     .description(
       'remove old tombstones, and old notifications when asked to, in small batches; a dry run without --yes',
     )
-    .option('--tombstones <days>', 'older than this', '30')
-    .option('--notifications <days>', 'older than this; without it none is removed')
+    .option('--tombstones <days>', 'older than this', positive, 30)
+    .option('--notifications <days>', 'older than this; without it none is removed', positive)
     .option(
       '--facts <days>',
       'what ended longer ago: replies of before that come later are judged by what is; without it none is removed',
+      positive,
     )
-    .option('--batch <rows>', 'rows that are looked at in one transaction', '5000')
+    .option('--batch <rows>', 'rows that are looked at in one transaction', wholeNumber(1, 1_000_000), 5_000)
     .option('--checked', 'with shards: the dry run had no objection in the environment of any of them')
     .option('--yes', 'do it')
     .addHelpText(
@@ -59,13 +61,7 @@ export const addPrune: Add = (cli, parent) => {
         ['sluice prune --notifications 365 --yes', 'and notifications that are older than a year'],
       ),
     )
-    .action((options: Options, command) => {
-      const numbers = [options.tombstones, options.notifications ?? '1', options.facts ?? '1', options.batch].map(
-        Number,
-      )
-      if (numbers.some((n) => !(n > 0))) command.error('error: days and rows are numbers above 0')
-      return cli.run((session) => prune(session, options))
-    })
+    .action((options: Options) => cli.run((session) => prune(session, options)))
 }
 
 async function prune(session: Session, options: Options): Promise<number> {
@@ -77,13 +73,13 @@ async function prune(session: Session, options: Options): Promise<number> {
     )
   }
   const db = await session.db()
-  const rules = [await tombstones(session, Number(options.tombstones))]
-  if (options.notifications !== undefined) rules.push(notifications(Number(options.notifications)))
-  if (options.facts !== undefined) rules.push(facts(Number(options.facts)))
+  const rules = [await tombstones(session, options.tombstones)]
+  if (options.notifications !== undefined) rules.push(notifications(options.notifications))
+  if (options.facts !== undefined) rules.push(facts(options.facts))
   const results: ({ table: string; before: string } & Sample)[] = []
   for (const rule of rules) {
     const { table, before } = rule
-    const batch = Number(options.batch)
+    const { batch } = options
     const found: Sample = options.yes
       ? { rows: await remove(db, rule, batch, signal) }
       : await sample(db, rule, batch, signal)
@@ -98,20 +94,22 @@ async function prune(session: Session, options: Options): Promise<number> {
   return EXIT.done
 }
 
+/** @throws CannotError when an event that is older than these may still come */
 async function tombstones(session: Session, days: number): Promise<Rule> {
   const redis = await session.redis()
-  const { streams } = await inspect(redis, { streams: streamsOf(session.settings) })
-  const oldest = Math.max(0, ...streams.map(({ oldest: entry }) => entry?.ageSeconds ?? 0)) * 1_000
-  const letters = await Promise.all(streamsOf(session.settings).map((stream) => oldestLetterMs(redis, stream)))
+  const names = streamsOf(session.settings)
+  const { streams } = await inspect(redis, { streams: names })
+  const letters = await Promise.all(names.map((stream) => oldestLetterMs(redis, stream)))
   const nowMs = Date.now()
-  const letterMs = Math.min(nowMs, ...letters.map((ms) => ms ?? Infinity))
   const beforeMs = nowMs - days * DAY_MS
-  if (beforeMs > nowMs - oldest - DAY_MS) {
+  const waitingMs = Math.max(0, ...streams.map(({ oldest }) => oldest?.ageSeconds ?? 0)) * 1_000
+  if (beforeMs > nowMs - waitingMs - DAY_MS) {
     throw new CannotError(
-      `tombstones of the last ${Math.ceil((oldest + DAY_MS) / DAY_MS)} days are needed: entries that old still wait in the streams, and would bring deleted records back`,
+      `tombstones of the last ${Math.ceil((waitingMs + DAY_MS) / DAY_MS)} days are needed: entries that old still wait in the streams, and would bring deleted records back`,
     )
   }
-  if (beforeMs > letterMs - DAY_MS) {
+  const oldestLetter = Math.min(nowMs, ...letters.map((ms) => ms ?? Infinity))
+  if (beforeMs > oldestLetter - DAY_MS) {
     throw new CannotError(
       `tombstones are needed: a dead letter is older, or does not say when it came, and would bring deleted records back when it is tried again; one that was put back may still wait in its stream. Look at them with \`sluice dlq list\`, then retry or drop them`,
     )
@@ -131,14 +129,14 @@ function facts(days: number): Rule {
   return { table: 'past_fact', key: 'uri', time: 'until', before, first: '' }
 }
 
-/** How many are old, of all rows, or of as many as a dry run looks at. */
+/** How many rows are old: of all, or of as many as a dry run looks at. */
 interface Sample {
   rows: number
-  /** How many were looked at, when that were not all of them. */
+  /** How many were looked at, and how many there are; absent when all were looked at. */
   part?: { looked: number; of: number }
 }
 
-/** No index leads to old rows, and to read all of a large table takes hours: what a dry run is for is whether anything objects, and how much it is about. */
+/** No index leads to old rows, and to read all of a large table takes hours: a dry run is there to tell whether anything objects, and about how much would go. */
 const LOOKED_MAX = 100_000
 
 async function sample(db: DatabasePool, rule: Rule, batch: number, signal: AbortSignal): Promise<Sample> {
@@ -160,7 +158,7 @@ async function sample(db: DatabasePool, rule: Rule, batch: number, signal: Abort
   return { rows: old, part: { looked, of: Math.max(looked, rows[0]!.of) } }
 }
 
-/** What a batch holds is left for the next time. */
+/** Removes what is old, and returns how much that was. Rows that a batch has locked are left for the next time. */
 async function remove(db: DatabasePool, rule: Rule, batch: number, signal: AbortSignal): Promise<number> {
   const { table, key, time } = rule
   const step = `

@@ -1,14 +1,8 @@
-/** `sluice recount`: counts anew what counters count, while everything runs, and mends those that are wrong. Says where to go on when it is stopped, or fails. */
+/** `sluice recount`: counts again what counters count, while everything runs, and mends those that are wrong. When it is stopped, or fails, it says where to go on. */
 import { collections } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
-import {
-  aggregatesOf,
-  recountKeys,
-  recountStep,
-  type Aggregate,
-  type RecountStep,
-  type WrongCounter,
-} from '@sluice/indexing/recount.ts'
+import type { DatabasePool } from '@sluice/database/pool.ts'
+import { aggregatesOf, recountKeys, recountStep, type Aggregate, type WrongCounter } from '@sluice/indexing/recount.ts'
 import { bulkPhase } from '@sluice/indexing/bulk/phase.ts'
 import { CannotError, EXIT, examples, type Add } from '../cli.ts'
 import { count, oneLine } from '../output.ts'
@@ -60,45 +54,74 @@ export const addRecount: Add = (cli, parent) => {
 }
 
 async function recount(session: Session, { check = false, table, after, key }: Options): Promise<number> {
-  const { signal } = session
   const all = aggregatesOf(new CollectionSet(collections))
   const aggregates = all.filter((aggregate) => table === undefined || aggregate.table === table)
   if (aggregates.length === 0) throw new CannotError(`there are counters in ${all.map((a) => a.table).join(' and ')}`)
-  const isRecord = key?.startsWith('at://')
   if (after !== undefined && aggregates.length > 1) throw new CannotError('--after needs --table')
   const db = await session.db()
   if ((await bulkPhase(db)) !== undefined) {
     throw new CannotError('a first load is under way: its counters are made by `sluice bulk finish`')
   }
-  let [keys, wrong] = [0, 0]
-  const shown: (WrongCounter & { table: string })[] = []
-  const saw = (aggregate: Aggregate, found: readonly WrongCounter[]): void => {
-    wrong += found.length
-    shown.push(...found.slice(0, SHOWN - shown.length).map((one) => ({ table: aggregate.table, ...one })))
-  }
-  let next: Position | undefined
+  const run = new Recount(db, { check })
   try {
-    for (const [i, aggregate] of aggregates.entries()) {
-      if (key !== undefined) {
-        if ((aggregate.key === 'uri') !== isRecord) continue
-        keys++
-        saw(aggregate, await recountKeys(db, aggregate, [key], { check }))
-        continue
-      }
-      next = { table: aggregate.table, after: after ?? '', others: aggregates.slice(i + 1).map((one) => one.table) }
-      while (next && !signal.aborted) {
-        const step: RecountStep = await recountStep(db, aggregate, { after: next.after, check })
-        keys += step.keys
-        saw(aggregate, step.wrong)
-        next = step.after === undefined ? undefined : { ...next, after: step.after }
-      }
-      if (next) break
-    }
+    if (key === undefined) await run.all(aggregates, after ?? '', session.signal)
+    else await run.one(aggregates, key)
   } finally {
     // Also when it fails: hours may have been counted, and what is at the beginning would be counted again.
-    tell(session, { keys, wrong, check, shown, ...(next && { next }) })
+    tell(session, run.told)
   }
-  return check && wrong > 0 ? EXIT.found : EXIT.done
+  return check && run.told.wrong > 0 ? EXIT.found : EXIT.done
+}
+
+class Recount {
+  readonly #db: DatabasePool
+  readonly #check: boolean
+  readonly #shown: (WrongCounter & { table: string })[] = []
+  #keys = 0
+  #wrong = 0
+  /** Where to go on; undefined: all is counted. */
+  #next: Position | undefined
+
+  constructor(db: DatabasePool, { check }: { check: boolean }) {
+    this.#db = db
+    this.#check = check
+  }
+
+  /** How far it is. */
+  get told(): Told {
+    const next = this.#next
+    return { keys: this.#keys, wrong: this.#wrong, check: this.#check, shown: this.#shown, ...(next && { next }) }
+  }
+
+  /** Counts again for one post or account. */
+  async one(aggregates: readonly Aggregate[], key: string): Promise<void> {
+    const isPost = key.startsWith('at://')
+    for (const aggregate of aggregates) {
+      if ((aggregate.key === 'uri') !== isPost) continue
+      this.#keys++
+      this.#note(aggregate, await recountKeys(this.#db, aggregate, [key], { check: this.#check }))
+    }
+  }
+
+  /** Counts all keys, or of the only table those after `after`. Stops at the signal. */
+  async all(aggregates: readonly Aggregate[], after: string, signal: AbortSignal): Promise<void> {
+    for (const [i, aggregate] of aggregates.entries()) {
+      const others = aggregates.slice(i + 1).map(({ table }) => table)
+      this.#next = { table: aggregate.table, after, others }
+      while (this.#next !== undefined) {
+        if (signal.aborted) return
+        const step = await recountStep(this.#db, aggregate, { after: this.#next.after, check: this.#check })
+        this.#keys += step.keys
+        this.#note(aggregate, step.wrong)
+        this.#next = step.after === undefined ? undefined : { ...this.#next, after: step.after }
+      }
+    }
+  }
+
+  #note({ table }: Aggregate, found: readonly WrongCounter[]): void {
+    this.#wrong += found.length
+    this.#shown.push(...found.slice(0, SHOWN - this.#shown.length).map((one) => ({ table, ...one })))
+  }
 }
 
 function tell({ out }: Session, told: Told): void {

@@ -1,8 +1,13 @@
 /** `sluice status`: where everything stands, on one screen. */
 import { setTimeout as delay } from 'node:timers/promises'
+import type { CursorState } from '@sluice/streams/inspect.ts'
+import type { StreamState } from '@sluice/streams/stream-state.ts'
+import { positive, wholeNumber } from '../arguments.ts'
+import { backfillProgress, type BackfillProgress } from '../backfill-progress.ts'
 import { EXIT, examples, type Add } from '../cli.ts'
-import { bytes, count, duration, oneLine } from '../output.ts'
-import { inspectHosts, readTraffic, type Traffic } from '../redis-state.ts'
+import { busyHosts, showHosts } from '../host-table.ts'
+import { bytes, count, duration, oneLine, type Output } from '../output.ts'
+import { inspectHosts, readTraffic, type HostState, type Traffic } from '../redis-state.ts'
 import type { Session } from '../session.ts'
 import { inspectSystem, streamsOf, type SystemState } from '../system-state.ts'
 
@@ -19,8 +24,8 @@ export const addStatus: Add = (cli, parent) => {
   parent
     .command('status')
     .description('show streams, groups, consumers, cursors, backfill, dead letters, tables and incidents')
-    .option('-w, --watch [seconds]', 'show it again and again')
-    .option('--tables <count>', 'how many tables to show', '8')
+    .option('-w, --watch [seconds]', 'show it again and again', positive)
+    .option('--tables <count>', 'how many tables to show', wholeNumber(0), 8)
     .addHelpText(
       'after',
       examples(
@@ -29,16 +34,15 @@ export const addStatus: Add = (cli, parent) => {
         ['sluice status --json | jq .redis.state.streams', 'for programs'],
       ),
     )
-    .action(({ watch, tables }: { watch?: string | true; tables: string }) =>
-      cli.run(
-        (session) => (watch === undefined ? once(session, Number(tables)) : again(session, watch, Number(tables))),
-        { endless: watch !== undefined },
-      ),
+    .action(({ watch, tables }: { watch?: number | true; tables: number }) =>
+      cli.run((session) => (watch === undefined ? once(session, tables) : again(session, watch, tables)), {
+        endless: watch !== undefined,
+      }),
     )
 }
 
-async function again(session: Session, watch: string | true, tables: number): Promise<void> {
-  const seconds = watch === true ? 2 : Math.max(1, Number(watch) || 2)
+async function again(session: Session, watch: number | true, tables: number): Promise<void> {
+  const seconds = watch === true ? 2 : Math.max(1, watch)
   while (!session.signal.aborted) {
     // The screen is cleared when the new one is ready, so that it does not flicker.
     await once(session, tables, session.out.json ? '' : '\u001b[2J\u001b[H')
@@ -53,9 +57,10 @@ async function once(session: Session, tables: number, before = ''): Promise<numb
   const rates = ratesOf(first, second)
   const hosts = state.redis.state ? await inspectHosts(await session.redis(), session.settings.backfilled) : []
   session.out.raw(before)
-  session.out.document({ ...publicState(state), rates, hosts })
-  showStreams(session, state, rates)
-  showBackfill(session, state, hosts)
+  const progress = backfillProgress(state.daemons)
+  session.out.document({ ...publicState(state), rates, hosts, ...(progress && { progress }) })
+  showRedis(session, state, rates)
+  showBackfill(session, state, hosts, progress)
   showTables(session, state, tables)
   showDaemons(session, state)
   showIncidents(session, state)
@@ -90,24 +95,35 @@ function publicState({ time, redis, postgres, daemons, unknownVariables }: Syste
   return { time, redis, postgres, daemons, unknownVariables }
 }
 
-function showStreams({ out, redisPlace }: Session, { redis, settings }: SystemState, rates: Map<string, Rate>): void {
+function showRedis(session: Session, { redis, settings }: SystemState, rates: ReadonlyMap<string, Rate>): void {
+  const { out } = session
   out.heading('Redis')
   if (redis.away !== undefined) return out.line(`  ${out.paint('bad', redis.away)}\n`)
   const { server, streams, cursors, connection } = redis.state
   const { usedBytes, maxBytes } = server.memory
   const limit = maxBytes === 0 ? 'no maxmemory' : `${bytes(maxBytes)} (${Math.round(server.memory.ratio * 100)} %)`
   out.line(
-    `  ${redisPlace}  ${server.version}  ${bytes(usedBytes)} of ${limit}  up ${duration(server.uptimeSeconds)}  answers in ${connection.latencyMs.toFixed(1)} ms`,
+    `  ${session.redisPlace}  ${server.version}  ${bytes(usedBytes)} of ${limit}  up ${duration(server.uptimeSeconds)}  answers in ${connection.latencyMs.toFixed(1)} ms`,
   )
-  const rows = streams.map((stream) => {
-    const { entries, lagSeconds, deadLetters, groups } = stream
-    const mark = settings.highWater.get(stream.stream)
-    const full = mark !== undefined && entries >= mark ? 'bad' : 'strong'
-    const rate = rates.get(stream.stream)
+  showStreams(out, streams, settings.highWater, rates)
+  showConsumers(out, streams)
+  showDeadLetters(out, streams)
+  showCursors(out, cursors)
+}
+
+function showStreams(
+  out: Output,
+  streams: readonly StreamState[],
+  highWater: ReadonlyMap<string, number>,
+  rates: ReadonlyMap<string, Rate>,
+): void {
+  const rows = streams.map(({ stream, error, entries, bytes: size, lagSeconds, deadLetters, groups }) => {
+    const isAtMark = entries >= (highWater.get(stream) ?? Infinity)
+    const rate = rates.get(stream)
     return [
-      stream.error ? `${stream.stream} (${oneLine(stream.error, 60)})` : stream.stream,
-      out.paint(entries > 0 ? full : 'faint', count(entries)),
-      bytes(stream.bytes),
+      error ? `${stream} (${oneLine(error, 60)})` : stream,
+      out.paint(entries === 0 ? 'faint' : isAtMark ? 'bad' : 'strong', count(entries)),
+      bytes(size),
       groups.length === 0 && entries === 0 ? '-' : duration(lagSeconds),
       count(groups.reduce((sum, { pending }) => sum + pending, 0)),
       rate ? count(rate.in) : '-',
@@ -118,9 +134,12 @@ function showStreams({ out, redisPlace }: Session, { redis, settings }: SystemSt
   })
   out.table(['stream', 'entries', 'memory', 'lag', 'pending', 'in/s', 'out/s', 'empty in', 'dead'], rows)
   out.line()
-  const consumers = streams.flatMap(({ stream, groups }) =>
-    groups.flatMap(({ group, oldestPending, consumers: members }) =>
-      members.map(({ consumer, pending, idleSeconds, holder }) => [
+}
+
+function showConsumers(out: Output, streams: readonly StreamState[]): void {
+  const rows = streams.flatMap(({ stream, groups }) =>
+    groups.flatMap(({ group, oldestPending, consumers }) =>
+      consumers.map(({ consumer, pending, idleSeconds, holder }) => [
         stream,
         group,
         consumer,
@@ -131,49 +150,56 @@ function showStreams({ out, redisPlace }: Session, { redis, settings }: SystemSt
       ]),
     ),
   )
-  out.table(['stream', 'group', 'consumer', 'pending', 'oldest', 'idle', 'process'], consumers, 'no consumers')
+  out.table(['stream', 'group', 'consumer', 'pending', 'oldest', 'idle', 'process'], rows, 'no consumers')
   out.line()
-  const reasons = streams.flatMap(({ stream, deadLetters }) =>
+}
+
+function showDeadLetters(out: Output, streams: readonly StreamState[]): void {
+  const rows = streams.flatMap(({ stream, deadLetters }) =>
     Object.entries(deadLetters.reasons).map(([reason, letters]) => [stream, reason, count(letters)]),
   )
-  if (reasons.length > 0) {
-    out.heading('Dead letters')
-    out.table(['stream', 'reason', 'entries'], reasons)
-    out.line()
-  }
+  if (rows.length === 0) return
+  out.heading('Dead letters')
+  out.table(['stream', 'reason', 'entries'], rows)
+  out.line()
+}
+
+function showCursors(out: Output, cursors: readonly CursorState[]): void {
   out.heading('Cursors')
-  const places = cursors.map(({ stream, host, cursor, ageSeconds, isDone }) => [
+  const rows = cursors.map(({ stream, host, cursor, ageSeconds, isDone }) => [
     stream,
     host,
     isDone ? 'all listed' : oneLine(cursor, 40),
     duration(ageSeconds),
   ])
-  out.table(['stream', 'host', 'cursor', 'age'], places, 'nothing was read yet')
+  out.table(['stream', 'host', 'cursor', 'age'], rows, 'nothing was read yet')
   out.line()
 }
 
-function showBackfill({ out }: Session, { redis }: SystemState, hosts: Awaited<ReturnType<typeof inspectHosts>>): void {
+function showBackfill(
+  { out }: Session,
+  { redis }: SystemState,
+  hosts: readonly HostState[],
+  progress: BackfillProgress | undefined,
+): void {
   if (!redis.state) return
   const { backfill, streams, sweep } = redis.state
-  const pending = streams.filter(({ stream }) => stream.startsWith(backfill.stream)).flatMap(({ groups }) => groups)
-  const inFlight = pending.reduce((sum, group) => sum + group.pending, 0)
-  const dead = streams.filter(({ stream }) => stream.startsWith(backfill.stream))
+  const queues = streams.filter(({ stream }) => stream.startsWith(backfill.stream))
+  const taken = queues.flatMap(({ groups }) => groups).reduce((sum, { pending }) => sum + pending, 0)
+  const givenUp = queues.reduce((sum, { deadLetters }) => sum + deadLetters.total, 0)
   out.heading('Backfill')
   out.line(
-    `  ${count(backfill.normal)} queued, ${count(backfill.priority)} with priority, of these ${count(inFlight)} taken; ` +
-      `${count(backfill.retries)} for later (next in ${duration(backfill.nextRetrySeconds)}); ` +
-      `${count(dead.reduce((sum, { deadLetters }) => sum + deadLetters.total, 0))} given up`,
+    `  ${count(backfill.normal)} queued, ${count(backfill.priority)} with priority, of these ${count(taken)} taken; ` +
+      `${count(backfill.retries)} for later (next in ${duration(backfill.nextRetrySeconds)}); ${count(givenUp)} given up`,
   )
-  out.line(`  sweep: ${sweep.demand ?? 'none wanted'}; the last one ended ${sweep.ended ?? 'never'}`)
-  const troubled = hosts.filter(({ underWay, parkedSeconds, failures }) => underWay + parkedSeconds + failures > 0)
-  if (troubled.length > 0) {
-    out.table(
-      ['host', 'under way', 'parked for', 'failures'],
-      troubled
-        .slice(0, 10)
-        .map((host) => [host.host, host.underWay, duration(host.parkedSeconds || undefined), host.failures]),
+  if (progress) {
+    out.line(
+      `  by the backfillers that run: ${count(progress.done)} done, ${count(progress.givenUp)} given up; empty in ${duration(progress.etaSeconds)}`,
     )
   }
+  out.line(`  sweep: ${sweep.demand ?? 'none wanted'}; the last one ended ${sweep.ended ?? 'never'}`)
+  const busy = busyHosts(hosts)
+  if (busy.length > 0) showHosts(out, busy.slice(0, 10))
   out.line()
 }
 

@@ -5,11 +5,11 @@ import { collections } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { streamEventCodec } from '@sluice/events/codec.ts'
 import { bulkPhase } from '@sluice/indexing/bulk/phase.ts'
+import { slices } from '@sluice/runtime/slices.ts'
 import { classified } from '@sluice/streams/connection.ts'
 import { CannotError, EXIT, examples, type Add } from '../cli.ts'
 import { Network } from '../network.ts'
 import { count, oneLine } from '../output.ts'
-import { chunks } from '../requests.ts'
 import type { Session } from '../session.ts'
 import { assertInShard } from '../shard.ts'
 import { compareRepo, DIFFERENCES, repairEvents, forgetAge, type Comparison } from '../verify-repo.ts'
@@ -32,12 +32,10 @@ export const addVerify: Add = (cli, parent) => {
         ['sluice recount', 'afterwards: rows that were lost may still be counted'],
       ),
     )
-    .action((did: string, { repair = false }: { repair?: boolean }) =>
-      cli.run((session) => verify(session, did, repair)),
-    )
+    .action((did: string, options: { repair?: boolean }) => cli.run((session) => verify(session, did, options)))
 }
 
-async function verify(session: Session, did: string, repair: boolean): Promise<number> {
+async function verify(session: Session, did: string, { repair = false }: { repair?: boolean }): Promise<number> {
   const { out, settings } = session
   if (!isDid(did)) throw new CannotError(`${did} is no DID`)
   const db = await session.db()
@@ -90,7 +88,7 @@ async function mend(session: Session, repo: RepoExport, comparison: Comparison, 
   const redis = await session.redis()
   await forgetAge(await session.db(), comparison)
   const { backfill } = session.settings.streams
-  for (const chunk of chunks(repairEvents(repo, comparison, time), APPENDED)) {
-    await classified(Promise.all(chunk.map(async (event) => redis.xAdd(backfill, '*', streamEventCodec.encode(event)))))
+  for (const slice of slices(repairEvents(repo, comparison, time), APPENDED)) {
+    await classified(Promise.all(slice.map(async (event) => redis.xAdd(backfill, '*', streamEventCodec.encode(event)))))
   }
 }

@@ -6,6 +6,7 @@ import { readClients } from '../redis-state.ts'
 import { POSTGRES, REDIS, SERVER, stateOf, type PostgresState, type RedisState } from '../testing/healthy.ts'
 import { diagnose } from './diagnose.ts'
 import type { FindingId } from './finding.ts'
+import { summaryOf } from './summary.ts'
 
 function ids(given: Parameters<typeof stateOf>[0]): FindingId[] {
   return diagnose(stateOf(given)).map(({ id }) => id)
@@ -276,4 +277,17 @@ test('where the limit is half of the machine already, Redis is not given more', 
   const [mend] = mendsOf({ redis: { server: { ...SERVER, memory } } })
   expect(mend).not.toContain('CONFIG SET')
   expect(mend).toContain('docs/operations.md')
+})
+
+test('only what can hold up the data is called a cause, and only of what can follow from it', () => {
+  expect(summaryOf(['lag'])).toBe('1 finding')
+  expect(summaryOf(['redis-no-limit', 'lag'])).toBe('2 findings')
+  expect(summaryOf(['config-unknown', 'postgres-small-pages', 'incidents'])).toBe('3 findings')
+  expect(summaryOf(['postgres-away', 'version-mismatch'])).toBe('2 findings')
+  expect(summaryOf(['redis-no-limit', 'consumer-stopped', 'lag', 'backpressure', 'incidents'])).toBe(
+    '5 findings; consumer-stopped is likely to be the cause of lag and backpressure',
+  )
+  expect(summaryOf(['postgres-away', 'consumer-stopped', 'lag', 'lag'])).toBe(
+    '4 findings; postgres-away is likely to be the cause of lag',
+  )
 })

@@ -1,4 +1,6 @@
 /** What can be wrong with the Redis server itself. */
+import type { ServerState, SettingProblem } from '@sluice/streams/redis-settings.ts'
+import type { Settings } from '../config.ts'
 import { bytes, oneLine } from '../output.ts'
 import { placeOf } from '../session.ts'
 import type { Finding, Rule } from './finding.ts'
@@ -19,112 +21,126 @@ export const redisAway: Rule = ({ redis, settings }) =>
         },
       ]
 
+/** What is wrong with the server, or nothing. */
+type Check = (server: ServerState, settings: Settings) => Finding | undefined
+
+const CLI = 'redis-cli -u "$REDIS_URL"'
+
+const has = ({ problems }: ServerState, setting: SettingProblem['setting']): boolean =>
+  problems.some((problem) => problem.setting === setting)
+
+const eviction: Check = (server) =>
+  has(server, 'maxmemory-policy')
+    ? {
+        id: 'redis-eviction',
+        severity: 'broken',
+        what: 'Redis may throw away streams and cursors',
+        evidence: `maxmemory-policy is ${server.memory.policy}`,
+        meaning:
+          'At its memory limit it evicts whole keys: a stream that nobody has read yet, a cursor, the state of the chains.',
+        mend: `${CLI} CONFIG SET maxmemory-policy noeviction   (and in redis.conf)`,
+      }
+    : undefined
+
+const persistence: Check = (server) =>
+  has(server, 'appendonly')
+    ? {
+        id: 'redis-persistence',
+        severity: 'broken',
+        what: 'a restart of Redis loses what is in the streams',
+        evidence: 'appendonly is off',
+        meaning:
+          'Events that are not in the index yet are in Redis only, and without the append-only file they are in memory only.',
+        mend: `${CLI} CONFIG SET appendonly yes   (and in redis.conf)`,
+      }
+    : undefined
+
+const noLimit: Check = (server) =>
+  has(server, 'maxmemory')
+    ? {
+        id: 'redis-no-limit',
+        severity: 'warning',
+        what: 'Redis has no memory limit',
+        evidence: `maxmemory is 0, ${bytes(server.memory.usedBytes)} in use`,
+        meaning:
+          'Producers wait at a share of maxmemory; without one only the numbers of entries hold them back, and the machine may run out of memory.',
+        mend: `${setLimit(firstLimit(server.memory))}   (at most half of what Redis can have; and in redis.conf)`,
+      }
+    : undefined
+
+const nearLimit: Check = ({ memory }, { memoryPercent: { ingester, backfiller } }) =>
+  memory.ratio >= Math.min(backfiller, ingester) / 100
+    ? {
+        id: 'redis-near-limit',
+        severity: memory.ratio >= ingester / 100 ? 'broken' : 'warning',
+        what: 'Redis is near its memory limit',
+        evidence: `${bytes(memory.usedBytes)} of ${bytes(memory.maxBytes)} in use (${Math.round(memory.ratio * 100)} %)`,
+        meaning: `Backfilling waits from ${backfiller} % on, live events from ${ingester} %. Nothing is lost; the relay keeps what is not read, for some days.`,
+        mend: moreMemory(memory),
+      }
+    : undefined
+
+const evicted: Check = ({ memory: { evictedKeys } }) =>
+  evictedKeys > 0
+    ? {
+        id: 'redis-evicted',
+        severity: 'broken',
+        what: 'Redis has thrown keys away',
+        evidence: `${evictedKeys} keys evicted since it started`,
+        meaning: 'Streams, cursors or chain states may be among them: the index may lack what was in them.',
+        mend: `${CLI} CONFIG SET maxmemory-policy noeviction; sluice sweep; then ${CLI} CONFIG RESETSTAT`,
+      }
+    : undefined
+
+const disk: Check = ({ persistence: { lastWriteOk, lastRewriteOk } }) =>
+  lastWriteOk && lastRewriteOk
+    ? undefined
+    : {
+        id: 'redis-disk',
+        severity: 'broken',
+        what: 'Redis cannot write to its disk',
+        evidence: `the last ${lastWriteOk ? 'rewrite' : 'write'} of the append-only file failed`,
+        meaning: 'It refuses writes until it can store them, so the pipeline stands still.',
+        mend: 'make room on the disk of Redis; it goes on by itself',
+      }
+
+const replica: Check = (server) =>
+  has(server, 'role')
+    ? {
+        id: 'redis-replica',
+        severity: 'broken',
+        what: 'this Redis takes no writes',
+        evidence: `its role is ${server.role}`,
+        meaning: 'After a failover the daemons still talk to the old server, or REDIS_URL names a replica.',
+        mend: 'point REDIS_URL at the primary, and restart the daemons',
+      }
+    : undefined
+
+const tooOld: Check = (server) =>
+  has(server, 'version')
+    ? {
+        id: 'redis-old',
+        severity: 'broken',
+        what: 'this Redis is too old',
+        evidence: server.version,
+        meaning: 'None of our scripts runs there: they need flags (#!lua), which came with 7.0.',
+        mend: 'Redis 7.0, Valkey 7.2 or newer',
+      }
+    : undefined
+
+const CHECKS: readonly Check[] = [eviction, persistence, noLimit, nearLimit, evicted, disk, replica, tooOld]
+
 export const redisSettings: Rule = ({ redis, settings }) => {
-  if (!redis.state) return []
-  const { memory, persistence, role, version, problems } = redis.state.server
-  const findings: Finding[] = []
-  const cli = `redis-cli -u "$REDIS_URL"`
-  const has = (setting: string): boolean => problems.some((problem) => problem.setting === setting)
-  if (has('maxmemory-policy')) {
-    findings.push({
-      id: 'redis-eviction',
-      severity: 'broken',
-      what: 'Redis may throw away streams and cursors',
-      evidence: `maxmemory-policy is ${memory.policy}`,
-      meaning:
-        'At its memory limit it evicts whole keys: a stream that nobody has read yet, a cursor, the state of the chains.',
-      mend: `${cli} CONFIG SET maxmemory-policy noeviction   (and in redis.conf)`,
-    })
-  }
-  if (has('appendonly')) {
-    findings.push({
-      id: 'redis-persistence',
-      severity: 'broken',
-      what: 'a restart of Redis loses what is in the streams',
-      evidence: 'appendonly is off',
-      meaning:
-        'Events that are not in the index yet are in Redis only, and without the append-only file they are in memory only.',
-      mend: `${cli} CONFIG SET appendonly yes   (and in redis.conf)`,
-    })
-  }
-  if (has('maxmemory')) {
-    findings.push({
-      id: 'redis-no-limit',
-      severity: 'warning',
-      what: 'Redis has no memory limit',
-      evidence: `maxmemory is 0, ${bytes(memory.usedBytes)} in use`,
-      meaning:
-        'Producers wait at a share of maxmemory; without one only the numbers of entries hold them back, and the machine may run out of memory.',
-      mend: `${setLimit(cli, firstLimit(memory))}   (at most half of what Redis can have; and in redis.conf)`,
-    })
-  }
-  const percent = Math.min(settings.memoryPercent.backfiller, settings.memoryPercent.ingester)
-  if (memory.ratio >= percent / 100) {
-    findings.push({
-      id: 'redis-near-limit',
-      severity: memory.ratio >= settings.memoryPercent.ingester / 100 ? 'broken' : 'warning',
-      what: 'Redis is near its memory limit',
-      evidence: `${bytes(memory.usedBytes)} of ${bytes(memory.maxBytes)} in use (${Math.round(memory.ratio * 100)} %)`,
-      meaning: `Backfilling waits from ${settings.memoryPercent.backfiller} % on, live events from ${settings.memoryPercent.ingester} %. Nothing is lost; the relay keeps what is not read, for some days.`,
-      mend: moreMemory(cli, memory),
-    })
-  }
-  if (memory.evictedKeys > 0) {
-    findings.push({
-      id: 'redis-evicted',
-      severity: 'broken',
-      what: 'Redis has thrown keys away',
-      evidence: `${memory.evictedKeys} keys evicted since it started`,
-      meaning: 'Streams, cursors or chain states may be among them: the index may lack what was in them.',
-      mend: `${cli} CONFIG SET maxmemory-policy noeviction; sluice sweep; then ${cli} CONFIG RESETSTAT`,
-    })
-  }
-  if (!persistence.lastWriteOk || !persistence.lastRewriteOk) {
-    findings.push({
-      id: 'redis-disk',
-      severity: 'broken',
-      what: 'Redis cannot write to its disk',
-      evidence: persistence.lastWriteOk
-        ? 'the last rewrite of the append-only file failed'
-        : 'the last write of the append-only file failed',
-      meaning: 'It refuses writes until it can store them, so the pipeline stands still.',
-      mend: 'make room on the disk of Redis; it goes on by itself',
-    })
-  }
-  if (has('role')) {
-    findings.push({
-      id: 'redis-replica',
-      severity: 'broken',
-      what: 'this Redis takes no writes',
-      evidence: `its role is ${role}`,
-      meaning: 'After a failover the daemons still talk to the old server, or REDIS_URL names a replica.',
-      mend: 'point REDIS_URL at the primary, and restart the daemons',
-    })
-  }
-  if (has('version')) {
-    findings.push({
-      id: 'redis-old',
-      severity: 'broken',
-      what: 'this Redis is too old',
-      evidence: version,
-      meaning: 'None of our scripts runs there: they need flags (#!lua), which came with 7.0.',
-      mend: 'Redis 7.0, Valkey 7.2 or newer',
-    })
-  }
-  return findings
+  const server = redis.state?.server
+  return server === undefined ? [] : CHECKS.flatMap((check) => check(server, settings) ?? [])
 }
 
 /** As docs/operations.md asks for, Sizing: with less the backfiller stops before it has seen the network. */
 const NETWORK_BYTES = 5 * 2 ** 30
 
-interface Memory {
-  usedBytes: number
-  maxBytes: number
-  systemBytes: number
-}
+type Memory = Pick<ServerState['memory'], 'usedBytes' | 'maxBytes' | 'systemBytes'>
 
-const setLimit = (cli: string, limitBytes: number): string =>
-  `${cli} CONFIG SET maxmemory ${Math.ceil(limitBytes / 2 ** 20)}mb`
+const setLimit = (limitBytes: number): string => `${CLI} CONFIG SET maxmemory ${Math.ceil(limitBytes / 2 ** 20)}mb`
 
 /** A rewrite of the append-only file forks, and pages that change meanwhile exist twice: beyond half of its machine the kernel may end Redis. */
 const halfOf = ({ systemBytes }: Memory): number => (systemBytes > 0 ? systemBytes / 2 : Infinity)
@@ -135,10 +151,10 @@ function firstLimit(memory: Memory): number {
   return Math.min(Math.max(NETWORK_BYTES, 2 * usedBytes), Math.max(halfOf(memory), 1.25 * usedBytes))
 }
 
-function moreMemory(cli: string, memory: Memory): string {
+function moreMemory(memory: Memory): string {
   const limitBytes = Math.min(2 * memory.maxBytes, halfOf(memory))
   return limitBytes > memory.maxBytes
-    ? `let the consumers drain it, or give it more: ${setLimit(cli, limitBytes)}   (only if Redis can have twice as much; and in redis.conf)`
+    ? `let the consumers drain it, or give it more: ${setLimit(limitBytes)}   (only if Redis can have twice as much; and in redis.conf)`
     : 'let the consumers drain it; its machine has no more to give, since Redis may need twice its limit: a larger one, or less to hold (docs/operations.md, Sizing)'
 }
 

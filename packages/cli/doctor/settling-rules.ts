@@ -1,8 +1,8 @@
-/** What can be wrong with what batches put off, which is settled beside the data path. */
+/** What can be wrong with the settling that batches put off, and that is done beside the data path. */
 import { duration } from '../output.ts'
 import type { Rule } from './finding.ts'
 
-/** Those that were put off again may wait longer: whoever edits a post all the time is among them, and the rest of what was too much for once. */
+/** What was put off again may wait so many times longer: the rest of what was too much to do at once is among it, and what hangs on a post that is edited all the time. */
 const AGAIN_TIMES = 4
 
 export const settlingBehind: Rule = ({ postgres }, { settlingSeconds }) => {

@@ -11,7 +11,7 @@ const daemons = { all: [{ port: 1 }] } as unknown as Daemons
 
 /** What a shell makes of the line, with `echo $<name>` for the program. */
 function echoed({ command }: Beside, name: string): string {
-  const line = command.replace('npm run sluice --', `sh -c 'echo "$${name}"'`)
+  const line = command.replace('npm run -s sluice --', `sh -c 'echo "$${name}"'`)
   return spawnSync('sh', ['-c', line], { encoding: 'utf8' }).stdout.trim()
 }
 

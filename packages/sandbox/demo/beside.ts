@@ -37,7 +37,7 @@ export class Beside implements Disposable {
 
   /** What to type in another terminal, before the command of `sluice`. */
   get command(): string {
-    return `env $(cat ${this.#file}) npm run sluice --`
+    return `env $(cat ${this.#file}) npm run -s sluice --`
   }
 
   get #file(): string {

@@ -1,5 +1,6 @@
 /** What the live table shows, read from the stores as an operator would: `XLEN`, `XRANGE … COUNT 1`, `XINFO STREAM`, `pg_stat_user_tables`, and the backfiller's `/metrics`. */
-import { connectRedis } from '@sluice/streams/connection.ts'
+import { TransientError } from '@sluice/runtime/errors.ts'
+import { classified, connectRedis } from '@sluice/streams/connection.ts'
 import { type Daemon, parseMetric } from '../daemon.ts'
 import { SCHEMA } from '../template.ts'
 import { DATABASE, type Daemons, type Stores } from './stack.ts'
@@ -61,12 +62,13 @@ export class FigureReader implements AsyncDisposable {
     return new FigureReader(stores, await connectRedis({ url: stores.redis.url(), name: 'sluice-demo' }), backfiller)
   }
 
+  /** @throws Error naming the store that is away; while one is silent it may take as long as that is */
   async read(): Promise<Figures> {
     const at = Date.now()
     const [streams, repos, tables] = await Promise.all([
-      Promise.all(STREAMS.map((name) => this.#stream(name, at))),
+      classified(Promise.all(STREAMS.map((name) => this.#stream(name, at)))),
       this.#repos(),
-      this.#stores.postgres.query<{ name: string; rows: string }>(ROWS, [SCHEMA], DATABASE),
+      this.#tables(),
     ])
     return { at, streams, repos, rows: new Map(tables.map(({ name, rows }) => [name, Number(rows)])) }
   }
@@ -77,6 +79,15 @@ export class FigureReader implements AsyncDisposable {
     const oldest = info['first-entry']?.id
     const lagSeconds = oldest === undefined ? 0 : Math.max(0, (now - Number(oldest.split('-')[0])) / 1000)
     return { name, depth: info.length, lagSeconds, appended: info['entries-added'] }
+  }
+
+  async #tables(): Promise<{ name: string; rows: string }[]> {
+    try {
+      return await this.#stores.postgres.query<{ name: string; rows: string }>(ROWS, [SCHEMA], DATABASE)
+    } catch (cause) {
+      const { message, code } = cause as NodeJS.ErrnoException
+      throw new TransientError(`PostgreSQL: ${message || code}`, { cause })
+    }
   }
 
   async #repos(): Promise<RepoFigures | undefined> {

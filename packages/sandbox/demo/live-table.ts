@@ -1,10 +1,23 @@
-/** The live table: drawn over itself on a terminal, a line now and then where there is none. */
+/**
+ * The live table: drawn over itself on a terminal, a line now and then where there is none.
+ *
+ * It never ends by itself: while a store is away, or silent, it says so in place of figures and goes on looking, since the daemons, which wait for the store too, end with it.
+ */
 import { setTimeout as sleep } from 'node:timers/promises'
+import { describeError } from '@sluice/runtime/errors.ts'
+import { redact } from '@sluice/runtime/redact.ts'
 import type { Figures, FigureReader, RepoFigures } from './figures.ts'
 
-/** Where a terminal is redrawn, and how often; without one, a line per `LINE_MS`. */
-const DRAW_MS = 1_000
-const LINE_MS = 5_000
+export interface Pace {
+  /** From one drawing on a terminal to the next. */
+  drawMs: number
+  /** From one line to the next where there is no terminal. */
+  lineMs: number
+  /** A look that takes longer is told, and waited for further. */
+  patienceMs: number
+}
+
+const PACE: Pace = { drawMs: 1_000, lineMs: 5_000, patienceMs: 5_000 }
 
 const TABLES = [
   'record',
@@ -29,24 +42,70 @@ export interface LiveTableOptions {
   /** One line above the table: what is going on. */
   headline: () => string
   signal: AbortSignal
+  pace?: Partial<Pace>
 }
 
 /** Shows figures until aborted, and once more then: how it ended. */
-export async function showLive({ reader, headline, signal }: LiveTableOptions): Promise<void> {
+export async function showLive({ reader, headline, signal, pace }: LiveTableOptions): Promise<void> {
+  const { drawMs, lineMs, patienceMs } = { ...PACE, ...pace }
   const terminal = process.stdout.isTTY
+  const looks = new Looks(reader, patienceMs)
   let before: Figures | undefined
   let drawn = 0
   for (;;) {
     const isLast = signal.aborted
-    const now = await reader.read()
+    const now = await looks.next()
     if (terminal) {
-      const lines = render(headline(), now, before)
+      const lines = 'trouble' in now ? [headline(), '', now.trouble] : render(headline(), now, before)
       process.stdout.write(`${drawn > 0 ? `\x1b[${drawn}F\x1b[J` : ''}${lines.join('\n')}\n`)
       drawn = lines.length
-    } else console.log(oneLine(headline(), now, before))
+    } else console.log('trouble' in now ? `${headline()} · ${now.trouble}` : oneLine(headline(), now, before))
     if (isLast) return
-    before = now
-    await sleep(terminal ? DRAW_MS : LINE_MS, undefined, { signal }).catch(() => undefined)
+    if (!('trouble' in now)) before = now
+    await sleep(terminal ? drawMs : lineMs, undefined, { signal }).catch(() => undefined)
+  }
+}
+
+/** Why there are no figures, in one line. */
+interface Trouble {
+  trouble: string
+}
+
+/** Looks at the stores, one at a time, however long a look takes. */
+class Looks {
+  readonly #reader: FigureReader
+  readonly #patienceMs: number
+  #underWay: Promise<Figures | Trouble> | undefined
+  #readAtMs = Date.now()
+
+  constructor(reader: FigureReader, patienceMs: number) {
+    this.#reader = reader
+    this.#patienceMs = patienceMs
+  }
+
+  /** The figures, or why there are none yet, after the patience at the latest; never rejects. */
+  async next(): Promise<Figures | Trouble> {
+    this.#underWay ??= this.#read().finally(() => (this.#underWay = undefined))
+    const answered = new AbortController()
+    const late = sleep(this.#patienceMs, this.#trouble('no answer yet'), { signal: answered.signal })
+    const first = await Promise.race([this.#underWay, late.catch(() => this.#trouble('no answer yet'))])
+    answered.abort()
+    return first
+  }
+
+  async #read(): Promise<Figures | Trouble> {
+    try {
+      const figures = await this.#reader.read()
+      this.#readAtMs = figures.at
+      return figures
+    } catch (error) {
+      return this.#trouble(error instanceof Error ? error.message : describeError(error))
+    }
+  }
+
+  #trouble(why: string): Trouble {
+    const seconds = ((Date.now() - this.#readAtMs) / 1_000).toFixed(1)
+    return { trouble: `cannot be read for ${seconds} s: ${redact(why).replaceAll(/\s+/g, ' ')}; looking again` }
   }
 }
 

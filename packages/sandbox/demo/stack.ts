@@ -3,6 +3,7 @@
  *
  * Everything is stopped in the order in which it was needed: daemons first, so that they drain, then the stores.
  */
+import { totalmem } from 'node:os'
 import { join } from 'node:path'
 import { type Daemon, type Role, startDaemon } from '../daemon.ts'
 import { type Postgres, startPostgres } from '../postgres.ts'
@@ -12,6 +13,12 @@ import { SCHEMA } from '../template.ts'
 export const DATABASE = 'appview'
 /** The name of the one indexer, and of the one backfiller. */
 export const CONSUMER = 'one'
+
+/**
+ * Of Redis, so that producers wait before the machine is out of memory: as infra/redis/redis.conf has it, or half of what there is, since a rewrite of the append-only file
+ * may need as much again. It reserves nothing.
+ */
+const REDIS_MEMORY_MB = Math.floor(Math.min(8 * 1024, totalmem() / 2 ** 21))
 
 /** The two stores, with an empty database for the AppView's tables. */
 export class Stores implements AsyncDisposable {
@@ -26,7 +33,8 @@ export class Stores implements AsyncDisposable {
   static async start(dir?: string): Promise<Stores> {
     await using started = new AsyncDisposableStack()
     const postgres = started.use(await startPostgres(dir ? { dir: join(dir, 'postgres') } : {}))
-    const redis = started.use(await startRedis(dir ? { dir: join(dir, 'redis') } : {}))
+    const maxmemory = `${REDIS_MEMORY_MB}mb`
+    const redis = started.use(await startRedis({ maxmemory, ...(dir && { dir: join(dir, 'redis') }) }))
     const [found] = await postgres.query(`select 1 from pg_database where datname = $1`, [DATABASE])
     if (!found) await postgres.createDatabase(DATABASE)
     started.move()

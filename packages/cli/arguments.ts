@@ -1,0 +1,44 @@
+/**
+ * Numbers, ids and times of the command line. What is none is a wrong command line (exit code 2), told before anything is connected to.
+ *
+ * For commander's `argParser`.
+ */
+import { InvalidArgumentError } from 'commander'
+
+/** A whole number from `min` to `max`. */
+export function wholeNumber(min: number, max = Number.MAX_SAFE_INTEGER): (text: string) => number {
+  const wanted = max === Number.MAX_SAFE_INTEGER ? `of at least ${min}` : `from ${min} to ${max}`
+  return (text) => {
+    const value = Number(text)
+    if (/^\d+$/.test(text) && value >= min && value <= max) return value
+    throw new InvalidArgumentError(`It is a whole number ${wanted}.`)
+  }
+}
+
+/** A number above 0: of days, or of seconds. Not so large that a time of so long ago has no date. */
+export function positive(text: string): number {
+  const value = Number(text)
+  if (/^(\d+\.?\d*|\.\d+)$/.test(text) && value > 0 && value <= POSITIVE_MAX) return value
+  throw new InvalidArgumentError(`It is a number above 0, and of at most ${POSITIVE_MAX}.`)
+}
+
+const POSITIVE_MAX = 1_000_000
+
+/** The id of a stream's entry, such as `1732200000000-0`. */
+export function entryId(text: string): string {
+  const isId = /^\d{1,20}(-\d{1,20})?$/.test(text) && text.split('-').every((part) => BigInt(part) < 2n ** 64n)
+  if (isId) return text
+  throw new InvalidArgumentError('It is the id of an entry, such as 1732200000000-0.')
+}
+
+/** Ids of dead letters, which are whole: `1732200000000-0`. For an argument that may be given many times. */
+export function letterIds(text: string, before: string[] = []): string[] {
+  if (text.includes('-')) return [...before, entryId(text)]
+  throw new InvalidArgumentError('It is no id of a dead letter; sluice dlq list shows them.')
+}
+
+/** A time as an export has it, such as `2026-11-01T00:00:00.000Z`. */
+export function time(text: string): string {
+  if (/^\d{4}-\d\d-\d\d/.test(text) && !Number.isNaN(Date.parse(text))) return text
+  throw new InvalidArgumentError('It is a time such as 2026-11-01T00:00:00.000Z.')
+}

@@ -1,0 +1,31 @@
+/** How far the backfill is, as the backfillers that answer tell it by their metrics. Pure. */
+import { valuesOf, type DaemonState } from './daemon-state.ts'
+
+export interface BackfillProgress {
+  /** Repositories that these processes are done with, those that were given up apart. */
+  done: number
+  givenUp: number
+  /** Of all of them at their pace of the last minutes; absent when there is nothing to do, or no pace yet. */
+  etaSeconds?: number
+}
+
+/** What comes back, so that it is not done. */
+const RETURNING = ['retry', 'moved', 'put-off']
+const DEAD = 'dead'
+
+/** Undefined when no backfiller answers. */
+export function backfillProgress(daemons: readonly DaemonState[]): BackfillProgress | undefined {
+  const repos = valuesOf(daemons, 'sluice_backfill_repos_total')
+  if (repos.length === 0) return undefined
+  const sum = (of: (outcome: string) => boolean): number =>
+    repos.filter(({ labels }) => of(labels.outcome ?? '')).reduce((all, { value }) => all + value, 0)
+  // Each tells how long the whole queue would take it alone.
+  const pace = valuesOf(daemons, 'sluice_backfill_eta_seconds')
+    .filter(({ value }) => value > 0)
+    .reduce((all, { value }) => all + 1 / value, 0)
+  return {
+    done: sum((outcome) => outcome !== DEAD && !RETURNING.includes(outcome)),
+    givenUp: sum((outcome) => outcome === DEAD),
+    ...(pace > 0 && { etaSeconds: 1 / pace }),
+  }
+}
