@@ -119,7 +119,8 @@ function oneLineOf(error: Error): string {
 /** Some errors of the network name only who was asked: what happened is in their cause. */
 function withCause(error: Error): string {
   const [message, cause] = [oneLineOf(error), causeOf(error)]
-  return message.includes(cause) ? message : `${message} (${cause})`
+  const isTold = error.message.replaceAll(/\s+/g, ' ').includes(cause)
+  return isTold ? message : `${message} (${cause})`
 }
 
 function allCommands(command: Command): Command[] {

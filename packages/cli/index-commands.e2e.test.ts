@@ -32,7 +32,7 @@ test('sluice bulk: begun, loaded and finished, the index is what it is without',
   const sluice = (...args: string[]) => runCli(['bulk', ...args], { DB_POSTGRES_URL: otherDatabase })
   expect(await sluice('status')).toMatchObject({ code: 0, stdout: 'no bulk load is under way\n' })
   expect(await sluice('finish')).toMatchObject({ code: 1, stderr: expect.stringContaining('no bulk load') as string })
-  const wrong = { stderr: expect.stringContaining('--jobs is a whole number from 1 to 64') as string }
+  const wrong = { code: 2, stderr: expect.stringContaining('a whole number from 1 to 64') as string }
   for (const jobs of ['0', 'two', '65']) expect(await sluice('finish', '--jobs', jobs)).toMatchObject(wrong)
   expect((await sluice('begin')).stdout).toMatch(/\d+ indexes wait until/)
   expect((await sluice('begin')).stdout).toContain('under way already')
@@ -88,6 +88,8 @@ test('sluice prune --facts: what ended long ago is forgotten when asked to, what
   }
   const sluice = (...args: string[]) => runCli(['prune', ...args], { DB_POSTGRES_URL: database, REDIS_URL: redisUrl })
   expect((await sluice('--yes')).stdout).not.toContain('past_fact')
+  // Before there were TIDs, and no whole number of microseconds ago.
+  for (const days of ['30000', '500.123456789']) expect(await sluice('--facts', days)).toMatchObject({ code: 0 })
   expect((await sluice('--facts', '365')).stdout).toContain('past_fact: would remove 1 rows')
   expect((await sluice('--facts', '365', '--yes')).stdout).toContain('past_fact: removed 1 rows')
   const { rows } = await db.query<{ uri: string }>('select uri from past_fact order by uri')

@@ -118,7 +118,7 @@ export class Session implements AsyncDisposable {
     } catch (error) {
       if (error instanceof FatalError || last instanceof FatalError) throw last ?? error
       const why = last ? causeOf(last) : `no answer within ${CONNECT_MS / 1000} s`
-      throw new TransientError(`Redis at ${this.redisPlace} is away: ${why}`, { cause: error })
+      throw new TransientError(`Redis at ${this.redisPlace} is away: ${why}`, last && { cause: last })
     } finally {
       clearTimeout(timer)
     }

@@ -4,7 +4,7 @@ import { redact } from '@sluice/runtime/redact.ts'
 import { unknownNames } from '@sluice/runtime/config-names.ts'
 import { VARIABLES } from '@sluice/runtime/variables.ts'
 import { priorityStream, sweepDemandKey, sweptKey } from '@sluice/streams/backfill-queue.ts'
-import { WrongTypeError, type Redis } from '@sluice/streams/connection.ts'
+import { classified, WrongTypeError, type Redis } from '@sluice/streams/connection.ts'
 import { inspect, type Inspection } from '@sluice/streams/inspect.ts'
 import type { StreamState } from '@sluice/streams/stream-state.ts'
 import { readingsOf, type Settings } from './config.ts'
@@ -69,7 +69,7 @@ async function inspectRedis(session: Session) {
   const [inspection, connection, [demand, ended]] = await Promise.all([
     inspectQueues(redis, settings),
     inspectConnection(redis),
-    redis.mGet([sweepDemandKey(repo), sweptKey(repo)]),
+    classified(redis.mGet([sweepDemandKey(repo), sweptKey(repo)])),
   ])
   const sweep = { demand: demand ?? null, ended: ended ?? null }
   return { ...inspection, connection, living: livingConsumers(inspection.streams, settings), sweep }

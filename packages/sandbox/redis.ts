@@ -107,7 +107,10 @@ export class Redis implements AsyncDisposable {
   /** Ends the server cleanly (the AOF is flushed). Data in a temporary directory are removed. */
   async stop(): Promise<void> {
     if (this.#child?.isRunning) {
-      const exit = await this.#child.stop()
+      // While it writes its first AOF, as a replica that has just been synchronised does, it refuses to stop and forgets that it was asked.
+      const child = this.#child
+      const again = setInterval(() => void child.kill('SIGTERM'), 1_000)
+      const exit = await child.stop().finally(() => clearInterval(again))
       if (exit.code !== 0) throw this.#child.error(`did not stop cleanly (${describeExit(exit)})`)
     }
     this.discard()

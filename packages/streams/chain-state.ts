@@ -147,7 +147,7 @@ export function markInactive(did: string): Step {
 
 /**
  * Forgets an account of which nothing is known but that it was listed and asked for; undefined for any other. Fails as `moveChain` does. Nothing is lost: an account that is
- * not known is asked for when it is listed again, or when its first commit comes.
+ * not known is asked for when it is listed again, or when a commit comes that is not its very first. The very first one begins the chain.
  */
 export function forgetListed(did: string, { record, bytes }: StoredChain): Step | undefined {
   const { rev, exported, inactive, resync } = record

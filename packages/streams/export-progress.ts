@@ -10,7 +10,7 @@ import type { Step } from './producer.ts'
 /** A hash: DID → token of the try and number of its chunks, of exports that are under way or were given up. */
 export const exportsKey = (stream: string): string => `${stream}:exports`
 
-/** The progress of one try to append one export. Each try has a token of its own: when another try begins, this one can append no more. */
+/** The progress of one try to append one export. Each try has a token of its own: once another try has begun to append, the chunks of this one are refused. */
 export class ExportProgress {
   readonly #address: { key: string; field: Buffer }
   readonly #token = randomBytes(8)

@@ -1,6 +1,6 @@
 /**
  * The incidents of one stream's dead letters. That entries became dead letters is told once a minute at most: the letters themselves tell the rest. That little room
- * is left for them, or none, is told every ten minutes for as long as it is so.
+ * is left for them, or none, is told with the next letter, every ten minutes at most.
  */
 import { deadLetterStream } from './dead-letters.ts'
 import type { Incident } from './incidents.ts'

@@ -104,8 +104,11 @@ async function tombstones(session: Session, days: number): Promise<Rule> {
   const beforeMs = nowMs - days * DAY_MS
   const waitingMs = Math.max(0, ...streams.map(({ oldest }) => oldest?.ageSeconds ?? 0)) * 1_000
   if (beforeMs > nowMs - waitingMs - DAY_MS) {
+    const needed = Math.ceil((waitingMs + DAY_MS) / DAY_MS)
     throw new CannotError(
-      `tombstones of the last ${Math.ceil((waitingMs + DAY_MS) / DAY_MS)} days are needed: entries that old still wait in the streams, and would bring deleted records back`,
+      waitingMs === 0
+        ? 'tombstones of the last day are needed: what the daemons have in hand, or an upstream sends again, would bring deleted records back'
+        : `tombstones of the last ${needed} days are needed: entries that old still wait in the streams, and would bring deleted records back`,
     )
   }
   const oldestLetter = Math.min(nowMs, ...letters.map((ms) => ms ?? Infinity))
@@ -125,7 +128,7 @@ function notifications(days: number): Rule {
 
 /** Their times are TIDs. */
 function facts(days: number): Rule {
-  const before = tidFromMicros((Date.now() - days * DAY_MS) * 1_000)
+  const before = tidFromMicros(Math.max(0, Math.floor(Date.now() - days * DAY_MS)) * 1_000)
   return { table: 'past_fact', key: 'uri', time: 'until', before, first: '' }
 }
 
