@@ -111,9 +111,9 @@ const CUT_AT_VERSIONS = {
 }
 
 /**
- * Ends facts of the same path that began before these versions and seem to go on beyond the export's head: by then they
- * had ended. This is done only for the account's last export. A later export may have brought a fact whose claimed
- * beginning is too early.
+ * Ends facts of the same path that began before these versions, state something else, and seem to go on beyond the
+ * export's head: by then they had ended. This is done only for the account's last export. A later export may have
+ * brought a fact whose claimed beginning is too early.
  */
 const CUT_AT_EXPORTS = {
   name: 'cut-at-exports',
@@ -126,7 +126,9 @@ const CUT_AT_EXPORTS = {
       ) news
       cross join lateral (
         select uri, since from past_fact past
-        where past.uri = news.uri and past.since < news.rev and past.until > news.rev and past.since <> news.since offset 0
+        where past.uri = news.uri and past.since < news.rev and past.until > news.rev and past.since <> news.since
+          and (select true from past_fact own where own.uri = news.uri and own.since = news.since and own.key || '' = past.key and own.fact = past.fact) is null
+        offset 0
       ) held
     )
     update past_fact as held set until = cut.until from cut where ${keyed('held.uri', 'cut.uri')} and held.since = cut.since`,

@@ -1,5 +1,5 @@
 /** C1, C5: orders of arrival and splits into batches that the random histories do not make, each a scene of its own. */
-import { uriOf, type StreamEvent } from '@sluice/events/stream-event.ts'
+import { pathOf, uriOf, type CreateEvent, type StreamEvent } from '@sluice/events/stream-event.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { applyBatch, type Index } from './apply-batch.ts'
 import { indexOn } from './testing/index-on.ts'
@@ -238,3 +238,78 @@ test.for(['\u0000', '\\ud800', 'a \\u0000 that is none'])(
     expect((await index.db.query('select from duplicate_record')).rows).toHaveLength(1)
   },
 )
+
+test.for(
+  (['post', 'gate', 'follow'] as const).flatMap((kind) =>
+    (
+      ['between two parts of', 'before a part, and that after the deletion, of', 'after', 'in one batch with'] as const
+    ).map((when) => [kind, when] as const),
+  ),
+)(
+  'C1 a %s that two exports have was there until it was deleted, though the older one comes %s the newer one',
+  async ([kind, when], { database, otherDatabase }) => {
+    const story = new Story()
+    const root = story.post('ann', 'root')
+    const following = story.put(
+      'ann',
+      GATE,
+      { post: uriOf(root), allow: [{ $type: `${GATE}#followingRule` }] },
+      root.rkey,
+    )
+    const before = kind === 'follow' ? [root, following] : [root]
+    const things = {
+      post: () => story.reply('cat', root),
+      gate: () => story.put('ann', GATE, { post: uriOf(root), allow: [] }, root.rkey),
+      follow: () => story.follow('ann', 'bob'),
+    }
+    const thing = things[kind]()
+    const name = kind === 'post' ? 'cat' : 'ann'
+    const path = `${thing.collection}/${thing.rkey}`
+    const exported = (): [StreamEvent, StreamEvent] => {
+      const { time, did, commit, rev } = story.post(name, 'the head')
+      return [
+        { ...thing, seq: -1, time, commit, rev },
+        { type: 'repo', time, did, commit, rev, range: [path, `${path}~`], keys: [path] },
+      ]
+    }
+    const [older, [newer, range]] = [exported(), exported()]
+    const reply = story.reply('bob', kind === 'post' ? thing : root)
+    const gone = story.delete(thing)
+    const batches = {
+      'between two parts of': [[range], older, [newer], [gone]],
+      'before a part, and that after the deletion, of': [[range], older, [gone], [newer]],
+      after: [[newer, range], older, [gone]],
+      'in one batch with': [[gone], [...older, newer, range]],
+    }[when]
+    await using natural = indexOn(database)
+    await using late = indexOn(otherDatabase)
+    await apply(natural, [before, older, [newer, range], [reply], [gone]])
+    await apply(late, [before, ...batches, [reply]])
+    const wanted = await snapshot(natural.db, { withoutTimes: true })
+    expect(differences(wanted, await snapshot(late.db, { withoutTimes: true }))).toEqual([])
+  },
+)
+
+test('C1 a post that exports repeat, one of them of its own commit, was there until it was deleted, though all come again after that', async ({
+  database,
+  otherDatabase,
+}) => {
+  const story = new Story()
+  const key = (): string => story.post('zed', 'whose key is of this time').rkey
+  const root = story.put('ann', 'app.bsky.feed.post', { text: 'root' }, key())
+  const between = story.reply('bob', root)
+  const head = story.post('ann', 'the head')
+  const reply = story.reply('fay', between)
+  const gone = story.delete(root)
+  const exported = ({ time, did, commit, rev }: CreateEvent): StreamEvent[] => [
+    { ...root, seq: -1, time, commit, rev },
+    { type: 'repo', time, did, commit, rev, range: ['', ''], keys: [pathOf(root)] },
+  ]
+  const [one, two] = [exported(root), exported(head)]
+  await using natural = indexOn(database)
+  await using late = indexOn(otherDatabase)
+  await apply(natural, [[root], one, [between], two, [reply], [gone]])
+  await apply(late, [[root], [between], [...one, gone], [...two, gone, root], [reply]])
+  const wanted = await snapshot(natural.db, { withoutTimes: true })
+  expect(differences(wanted, await snapshot(late.db, { withoutTimes: true }))).toEqual([])
+})

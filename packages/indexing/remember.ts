@@ -6,19 +6,18 @@
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import {
   isOfRev,
-  KNOWN_FROM,
   type Collection,
   type Entry,
-  type Fact,
   type Notification,
   type Row,
   type Statement,
   type Table,
 } from '@sluice/collections/define.ts'
 import type { Transaction } from '@sluice/database/transaction.ts'
-import { cutFacts, isGap, isVersion, type Gap } from './cut-facts.ts'
+import { cutFacts, isGap, type Gap } from './cut-facts.ts'
 import type { Decisions } from './decide.ts'
 import { eachEntry, type Loaded } from './entry.ts'
+import { Facts } from './facts.ts'
 import type { NotificationBatch } from './notify.ts'
 import type { Past, Version } from './version.ts'
 
@@ -55,7 +54,7 @@ export async function rememberFacts(
 ): Promise<Ended[]> {
   const gaps = findGaps(collections, decisions, folded)
   if (gaps.length > 0) void tx.query(REMEMBER_GAPS, columnsOf(gaps))
-  const facts = new Facts(tx)
+  const facts = new Facts(tx, 'late')
   const all: Ended[] = []
   /** Paths of which a version arrives late. In the natural order there are none. */
   const late = new Set<string>()
@@ -65,6 +64,9 @@ export async function rememberFacts(
     late.add(past.version.uri)
     all.push(await ended(past, indexed, facts, past.version.fromExport ? past.version.rev : ''))
   }
+  // These facts go before those of versions that the index held: the index knows better when its own versions ended.
+  void facts.flush()
+  const held = new Facts(tx, 'held')
   const successors = successorsOf(collections, decisions)
   for await (const loaded of eachEntry(tx, collections, [...successors.keys()])) {
     const { uri, did, rev, cid, indexedAt: time } = loaded.entry
@@ -73,9 +75,9 @@ export async function rememberFacts(
     // fact of its true end, and would hide that one.
     if (rev === '' && next.fromExport && next.content?.cid === cid) continue
     const version = { uri, did, collection: next.collection, rev, time, fromExport: true }
-    all.push(await ended({ version, until: next.rev, endedAt: next.time, deleted: !next.content }, loaded, facts))
+    all.push(await ended({ version, until: next.rev, endedAt: next.time, deleted: !next.content }, loaded, held))
   }
-  void facts.flush()
+  void held.flush()
   const lateOnes = all.filter(({ version }) => late.has(version.uri))
   cutFacts(tx, {
     gaps,
@@ -126,46 +128,6 @@ function matters({ remembers, deletionNotifications, tables }: Collection): bool
 }
 
 /**
- * Facts are sent in portions of so many characters. A range of a few hundred bytes ends 2,000 posts in one transaction, and the
- * fact of a post with 10,000 mentions has 350 KB: held until the end of the transaction, they took gigabytes.
- */
-const PORTION_CHARS = 4_000_000
-
-class Facts {
-  readonly #tx: Transaction
-  #rows: string[][] = []
-  #chars = 0
-
-  constructor(tx: Transaction) {
-    this.#tx = tx
-  }
-
-  /** @param head the head of the export that brought the version after its end, or '' */
-  async add(
-    { version: { uri, did }, until, supersededAt = until }: Past,
-    { key, since, fact }: Fact,
-    head: string,
-  ): Promise<void> {
-    const text = JSON.stringify(fact)
-    this.#rows.push([uri, did, key, since, until, text, supersededAt, head])
-    this.#chars += text.length
-    if (this.#chars >= PORTION_CHARS) await this.flush()
-  }
-
-  /** Sends what has not been sent. The answer need not be awaited. */
-  flush(): Promise<unknown> {
-    const rows = this.#rows
-    if (rows.length === 0) return Promise.resolve()
-    this.#rows = []
-    this.#chars = 0
-    return this.#tx.query(
-      REMEMBER,
-      rows[0]!.map((_, column) => rows.map((row) => row[column])),
-    )
-  }
-}
-
-/**
  * Writes what else stays. Must run after the batch's records are written. Nothing may remove notifications of the same records
  * after this.
  */
@@ -193,40 +155,6 @@ const REMEMBER_GAPS = {
     insert into past_fact (uri, did, key, since, until, fact)
     select distinct uri, did, 'gap', rev, rev, 'null'::jsonb from unnest($1::text[], $2::text[], $3::text[]) as gap (uri, did, rev)
     on conflict (uri, since) do nothing`,
-}
-
-/**
- * Whether a late version came with an export and only repeats a fact that was in force at that export's head. Such a version gets
- * no fact: its fact would begin when the record claims that it was made, and would end the other fact, which tells more. A
- * relation's fact from its own commit (`KNOWN_FROM`) counts as the same if it has the same key.
- */
-const isRepeated = (late: string): string => `(
-      select true from past_fact same where same.uri = ${late}.uri and same.since <> ${late}.since and same.since < ${late}.head and same.until > ${late}.head
-        and same.key || '' = ${late}.key and (same.fact = ${late}.fact::jsonb or (same.fact = '"${KNOWN_FROM}"' and ${isVersion(late)})) limit 1
-    ) is not null`
-
-/**
- * A fact ends at the next gap, and the fact of a relation at its next version, if these arrived first. A fact that is already
- * remembered may have gone on beyond an export that repeated it, so a redelivered version is not ended by that export (`endedBy`).
- *
- * The conditions are scalar subqueries, each a look by key: for EXISTS, a planner without statistics would hash the whole table.
- */
-const REMEMBER = {
-  name: 'remember',
-  text: `
-    insert into past_fact as held (uri, did, key, since, until, fact)
-    select distinct on (uri, since) uri, did, key, since, least(
-      case when (select true from past_fact same where same.uri = ended.uri and same.since = ended.since) then "supersededAt" else until end,
-      (
-        select min(later.since) from past_fact later where later.uri = ended.uri and later.since > ended.since and later.since < ended."supersededAt"
-          and (${isGap('later')} or (${isVersion('ended')} and ${isVersion('later')}))
-      )
-    ), fact::jsonb
-    from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[])
-      as ended (uri, did, key, since, until, fact, "supersededAt", head)
-    where head = '' or not ${isRepeated('ended')}
-    order by uri, since, until
-    on conflict (uri, since) do update set until = least(held.until, excluded.until)`,
 }
 
 /** Writes the rows that outlive their records. Must run after the facts of the same versions are written. */

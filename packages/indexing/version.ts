@@ -112,7 +112,7 @@ export function past(version: Version, next: Version): Past {
  *
  * That is wrong for a version that is already in `past_fact`. An export that repeated the version leaves no trace
  * there. When the version is then redelivered after it was superseded, this export must not end it. So both ends are
- * passed on (`until` and `supersededAt`), and the statement that writes the fact picks one (`remember.ts`).
+ * passed on (`until` and `supersededAt`), and the statement that writes the fact picks one (`facts.ts`).
  */
 export function endedBy(past: Past, exportRev: string | undefined): Past {
   const isOver = exportRev !== undefined && past.version.rev < exportRev && exportRev < past.until

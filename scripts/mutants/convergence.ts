@@ -98,7 +98,7 @@ export const convergenceMutants: readonly Mutant[] = [
   },
   {
     name: 'a follow that names somebody else lasts beside the one after it that came first',
-    file: 'packages/indexing/remember.ts',
+    file: 'packages/indexing/facts.ts',
     find: " or (${isVersion('ended')} and ${isVersion('later')})",
     replace: '',
     killedBy: pg('edited-relations'),
@@ -161,14 +161,14 @@ export const convergenceMutants: readonly Mutant[] = [
   },
   {
     name: 'what comes again ends at the export that had repeated it',
-    file: 'packages/indexing/remember.ts',
+    file: 'packages/indexing/facts.ts',
     find: 'then "supersededAt" else until end',
     replace: 'then until else until end',
     killedBy: pg('redelivered-exports', 'something comes again'),
   },
   {
     name: 'an export that comes late ends what it repeats',
-    file: 'packages/indexing/remember.ts',
+    file: 'packages/indexing/facts.ts',
     find: "where head = '' or not ${isRepeated('ended')}",
     replace: 'where head is not null',
     killedBy: pg('redelivered-exports', 'comes late'),

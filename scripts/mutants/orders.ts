@@ -53,4 +53,25 @@ export const orderMutants: readonly Mutant[] = [
     replace: 'deleted: !content',
     killedBy: orders('says who is told that it ended'),
   },
+  {
+    name: 'what the index held ends where an older export had it ended, since it came after a newer one',
+    file: 'packages/indexing/facts.ts',
+    find: 'then greatest(held.until, excluded.until) else',
+    replace: 'then least(held.until, excluded.until) else',
+    killedBy: orders('that two exports have'),
+  },
+  {
+    name: 'of two exports in one batch the older one says when it ended',
+    file: 'packages/indexing/facts.ts',
+    find: 'order by uri, since, head desc, until',
+    replace: 'order by uri, since, until',
+    killedBy: orders('that two exports have'),
+  },
+  {
+    name: 'what passes for ended at the head of an export stays so, though a part of that has it',
+    file: 'packages/indexing/facts.ts',
+    find: 'and held.since = late.since and held.until = late.head and',
+    replace: 'and held.since = late.since and false and',
+    killedBy: orders('that two exports have'),
+  },
 ]

@@ -59,7 +59,8 @@ const TAIL = `## Not differences, but worth knowing
   depends on the order of arrival. Commits of one account arrive in order, save after a takeover or a resync.
 - Of a record that only an export has brought nobody knows when it was written, so it counts from when it says on, in whatever order things arrive: a follow, a list item or a post from the time of its key, which is that of its first version; a gate from its \`createdAt\`. So
   where one was edited, or deleted and written anew under its key, and our commit of that is missing, replies of before are judged as though it had said from its beginning what the export says: a follow lets in both whom it named then and whom it names in the
-  export; of a post or a gate a version that began after that counts for as long as it is known to have been there. What it said before ends at the export's head, which may be later than it did.
+  export; of a post or a gate a version that began after that counts for as long as it is known to have been there. What it said before ends at the export's head, which may be later than it did. And a follow or a list item that was edited lets in so
+  even when the commit of that edit comes at last, if it comes after the export.
 - A reply that names the root of its thread by handle (\`at://alice.test/…\`) is refused by both, as \`invalid-record\`: the official indexer throws at it. Ours alone refuses what
   names by handle the parent of a reply, the record that a post embeds, a record behind its link (\`associatedRefs\`), the subject of a repost or like, the starter pack of a follow (\`via\`) or
   a profile (\`joinedViaStarterPack\`), the list or a feed of a starter pack, or a list of a thread gate. The official indexer stores these, and its readers throw at

@@ -185,10 +185,13 @@ async function settleInParts(index: Index): Promise<void> {
     await settleClaim(db, collections, { uri, since: '', claim: UNTIL, tries: 1 }, { limits: { seen: 1 } })
 }
 
+/** And then what an older export had. */
 async function resync(index: Index, until: readonly RecordEvent[]): Promise<void> {
   const random = new Random(2)
-  for (const did of new Set(until.map((event) => event.did))) {
-    for (const chunk of exportOf({ until, did, time: LATER, random })) await applyBatch(index, chunk)
+  for (const events of [until, until.slice(0, until.length / 2)]) {
+    for (const did of new Set(events.map((event) => event.did))) {
+      for (const chunk of exportOf({ until: events, did, time: LATER, random })) await applyBatch(index, chunk)
+    }
   }
 }
 
