@@ -76,7 +76,7 @@ const CUT_AT_GAPS = {
 
 /**
  * Whether a fact was written for a late version. A version that only repeats a fact has none, and ends nothing
- * (`remember.ts`).
+ * (`facts.ts`).
  */
 const isRemembered = (late: string): string =>
   `(select true from past_fact own where own.uri = ${late}.uri and own.since = ${late}.since)`

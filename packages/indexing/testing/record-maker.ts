@@ -275,9 +275,10 @@ export class RecordMaker {
     return pair ? this.#otherPair(pair, old) : edits[old.collection]?.()
   }
 
-  /** The content of a deleted post that is written anew: in the same thread, unless `movesThreads`. */
+  /** The content of a deleted record that is written anew. A post stays in its thread, unless `movesThreads`; any other record is as it was, or as an edit makes it. */
   anew(old: Living): Record<string, unknown> {
-    return this.#rewritten(old, `anew ${this.#count()}`)
+    if (old.collection === 'app.bsky.feed.post') return this.#rewritten(old, `anew ${this.#count()}`)
+    return (this.#random.chance(0.5) ? this.edited(old) : undefined) ?? old.record
   }
 
   #rewritten(old: Living, text: string): Record<string, unknown> {

@@ -3,8 +3,9 @@
  * that still does; and prints it.
  */
 import { uriOf, type StreamEvent } from '@sluice/events/stream-event.ts'
-import type { Arrival } from './arrival.ts'
+import type { Arrival, Batches } from './arrival.ts'
 import { hash } from './made-up.ts'
+import { hasExports } from './world.ts'
 
 /**
  * Leaves out half of the events, a quarter, … one, as long as the arrival still fails without them. With exports, all
@@ -18,8 +19,9 @@ export async function shrunk(
   failing: (candidates: readonly Arrival[]) => Promise<Arrival | undefined>,
 ): Promise<Arrival> {
   let [fewest, tries] = [arrival, 0]
-  for (let size = Math.ceil(arrival.world.events.length / 2); size > 0;) {
-    const names = [...new Set(fewest.world.events.map((event) => nameOf(fewest, event)))]
+  for (let size = Math.ceil(arrival.batches.flat().length / 2); size > 0;) {
+    const all = [...fewest.world.events, ...fewest.batches.flat()]
+    const names = [...new Set(all.map((event) => nameOf(fewest, event)))].filter((name) => name !== '')
     const candidates: Arrival[] = []
     for (let at = 0; at < names.length && names.length > size; at += size) {
       candidates.push(renamed(without(fewest, new Set(names.slice(at, at + size))), ++tries))
@@ -31,15 +33,23 @@ export async function shrunk(
   return fewest
 }
 
-/** Prints the events, then the batches by the numbers of their events. Accounts are letters. */
-export function tell({ world, batches }: Arrival): string {
-  const numbers = new Map(world.events.map(({ seq }, i) => [seq, i]))
-  const numberOf = (event: StreamEvent): string => String(numbers.get('seq' in event ? event.seq : -1) ?? brief(event))
+/** Prints what is wrong, the events, then the batches by the numbers of their events. Accounts are letters. */
+export function tell({ world, batches }: Arrival, wrong: readonly string[]): string {
+  const { dids, events, mutes } = world
+  const told = (event: StreamEvent): string => {
+    if (event.type === 'create' && event.seq < 0)
+      return `${events.findIndex((one) => uriOf(one) === uriOf(event) && 'cid' in one && one.cid === event.cid)} exported at ${event.rev}`
+    if (event.type === 'repo')
+      return `exported of ${event.did} at ${event.rev} "${event.range?.join('" to "')}" with ${event.keys?.length}`
+    return String(events.findIndex((one) => 'seq' in event && one.seq === event.seq))
+  }
   const lines = [
-    ...world.events.map((event, i) => `${i}: ${brief(event)}`),
-    ...batches.map((batch) => `batch ${batch.map(numberOf).join(', ')}`),
+    ...wrong,
+    ...mutes.map(([root, did]) => `${did} has muted ${root}`),
+    ...events.map((event, i) => `${i}: ${brief(event)}`),
+    ...batches.map((batch) => `batch ${batch.map(told).join(', ')}`),
   ]
-  return world.dids.reduce((text, did, i) => text.replaceAll(did, 'ABCDEF'[i]!), lines.join('\n'))
+  return dids.reduce((text, did, i) => text.replaceAll(did, 'ABCDEF'[i]!), lines.join('\n'))
 }
 
 function brief(event: StreamEvent): string {
@@ -52,9 +62,11 @@ function brief(event: StreamEvent): string {
   return `${seq < 0 ? 'export' : type} ${uriOf(event)} at ${rev} ${said}`
 }
 
+/** What can be left out: an event; with exports all of a path, there too, and what tells of a range that nothing is in. */
 function nameOf({ world }: Arrival, event: StreamEvent): string {
+  if (event.type === 'repo') return event.keys?.length === 0 ? `${event.did} ${event.rev} ${event.range![0]}` : ''
   if (event.type !== 'create' && event.type !== 'update' && event.type !== 'delete') return ''
-  return world.kind === 'exported' ? uriOf(event) : String(event.seq)
+  return hasExports(world.kind) ? uriOf(event) : String(event.seq)
 }
 
 function without(arrival: Arrival, names: ReadonlySet<string>): Arrival {
@@ -66,11 +78,9 @@ function without(arrival: Arrival, names: ReadonlySet<string>): Arrival {
           ? { ...event, keys: event.keys.filter((path) => !names.has(`at://${event.did}/${path}`)) }
           : event,
       )
-  const { world, batches } = arrival
-  return {
-    world: { ...world, events: left(world.events) },
-    batches: batches.map(left).filter((batch) => batch.length > 0),
-  }
+  const cut = (batches: Batches): Batches => batches.map(left).filter((batch) => batch.length > 0)
+  const { world, natural, batches } = arrival
+  return { world: { ...world, events: left(world.events) }, natural: cut(natural), batches: cut(batches) }
 }
 
 /** The same arrival with other accounts. */

@@ -2,29 +2,39 @@
  * Random small worlds. A few accounts make commits of one or several writes. Their clocks may be minutes apart, and
  * their record keys may be of another time. In each world one kind of act is frequent and another never happens. So in
  * some worlds everything meets that a few accounts have to do with each other, and in others nearly nothing does. A
- * long history (`history.ts`) has everything everywhere. The events are in their natural order.
+ * long history (`history.ts`) has everything everywhere. Most worlds are narrow: one thread, and the same few paths
+ * written, edited, deleted and written anew. The events are in their natural order.
  *
- * What `docs/differences.md` names as dependent on the order of arrival is left out: replies in a circle, muted
- * threads, more than a hundred follows of one account by another, and what is named below for each kind of world.
+ * What `docs/differences.md` names as dependent on the order of arrival is left out: replies in a circle; replies in
+ * muted threads that are liked, reposted or quoted; more than a hundred follows of one account by another;
+ * verifications that are written anew; and what is named below for each kind of world.
  */
 import { tidFromMicros } from '@sluice/events/tid.ts'
 import type { JsonRecord, RecordEvent } from '@sluice/events/stream-event.ts'
 import { Random } from '@sluice/sandbox/random.ts'
 import { cidOf, hash } from './made-up.ts'
-import { PAIRS, RecordMaker, type Living, type Made, type Making } from './record-maker.ts'
+import { PAIRS, RecordMaker, type Living, type Made } from './record-maker.ts'
+import { themeOf, type Act, type Theme } from './themes.ts'
 
 /**
  * - `shuffled`: for any order of arrival. Verifications are not edited: if an edited one is deleted, the order of its
  *   versions decides who is told.
  * - `in-order`: for orders in which each account's events keep theirs. Verifications are edited too.
- * - `exported`: for any order, with exports. No path is written anew after a deletion, no post is edited, and clocks
- *   and keys are right: of what only an export brings it is not known when it was written.
+ * - `exported`: for any order, with exports of records that also come by their own commits. No post, follow or list
+ *   item is edited, no record by which replies are judged is written anew after a deletion, and clocks and keys are
+ *   right: of what only an export brings it is not known when it was written.
+ * - `backfilled`: for any order. What an account wrote before its export comes with that export alone. Clocks and keys
+ *   are right.
  *
  * In some worlds replies move to another thread. When such a reply's place in a thread of its author ended depends on
  * the order and on the split into batches, so those times cannot be compared.
  */
-export type Kind = 'shuffled' | 'in-order' | 'exported'
-export const KINDS: readonly Kind[] = ['shuffled', 'in-order', 'exported']
+export type Kind = 'shuffled' | 'in-order' | 'exported' | 'backfilled'
+export const KINDS: readonly Kind[] = ['shuffled', 'in-order', 'exported', 'backfilled']
+
+export function hasExports(kind: Kind): boolean {
+  return kind === 'exported' || kind === 'backfilled'
+}
 
 export interface World {
   kind: Kind
@@ -34,6 +44,8 @@ export interface World {
    */
   dids: readonly string[]
   events: readonly RecordEvent[]
+  /** Threads that are muted from the beginning: the URI of the root, and who has muted it. */
+  mutes: readonly (readonly [string, string])[]
 }
 
 const EPOCH_MICROS = Date.parse('2026-06-01T00:00:00.000Z') * 1000
@@ -43,48 +55,23 @@ const FAR_MICROS = 900_000_000_000
 /** Two commits of one account are at least so far apart: the keys of the writes of one commit lie between them. */
 const COMMITS_APART_MICROS = 60
 const WRITES_MAX = 6
-/** How many of an account's newest records may be edited, deleted or said again. */
+/** How many of an account's newest records may be edited, deleted or said again. Where few may, the same ones are written over and over. */
 const OWN_MAX = 20
+const OWN_NARROW = [2, 3, 5, 8]
+const ACTS_MAX = 1_000
 const POST = 'app.bsky.feed.post'
-type Act = Making | 'again' | 'edit' | 'anew' | 'delete'
-type Weights = Partial<Record<Act, number>>
+const VERIFICATION = 'app.bsky.graph.verification'
+/** Replies and quotes are judged by what of these was there when they were written. */
+export const JUDGED_BY: ReadonlySet<string> = new Set([
+  POST,
+  'app.bsky.feed.threadgate',
+  'app.bsky.feed.postgate',
+  'app.bsky.graph.follow',
+  'app.bsky.graph.listitem',
+])
 
-const EVERYTHING: Weights = {
-  post: 6,
-  reply: 22,
-  quote: 6,
-  like: 5,
-  repost: 3,
-  follow: 8,
-  block: 1,
-  list: 2,
-  listitem: 6,
-  listblock: 1,
-  threadgate: 9,
-  postgate: 4,
-  profile: 1,
-  starterpack: 1,
-  verification: 3,
-  generator: 1,
-  labeler: 1,
-  optout: 1,
-  status: 1,
-  again: 5,
-  edit: 12,
-  anew: 6,
-  delete: 14,
-}
-/**
- * What a world is about: who may answer, by follows or by lists; what is above what; who is notified; everything. Long
- * histories have less of each than its combinations need.
- */
-const THEMES: readonly Weights[] = [
-  { reply: 10, follow: 6, threadgate: 6, again: 9, edit: 4, delete: 4 },
-  { reply: 10, list: 1, listitem: 6, threadgate: 6, again: 9, edit: 4, delete: 4 },
-  { post: 4, reply: 14, edit: 8, anew: 6, delete: 8 },
-  { post: 1, reply: 1, like: 4, repost: 3, verification: 8, again: 5, edit: 12, delete: 14 },
-  EVERYTHING,
-]
+/** What an export has of these counts from the time of their keys, which is that of their first version. */
+const UNEDITED: ReadonlySet<string> = new Set([POST, 'app.bsky.graph.follow', 'app.bsky.graph.listitem'])
 
 /** One write of a commit. Without a record the path is deleted. */
 interface Write {
@@ -98,8 +85,8 @@ interface Write {
  * @param eventsMax the most events that it has; many worlds have only a part of that
  */
 export function world(kind: Kind, seed: number, eventsMax: number): World {
-  const { dids, events } = new Course(kind, seed, eventsMax)
-  return { kind, dids, events }
+  const { dids, events, mutes } = new Course(kind, seed, eventsMax)
+  return { kind, dids, events, mutes }
 }
 
 /** The course of events in a world. */
@@ -109,7 +96,8 @@ class Course {
   readonly #kind: Kind
   readonly #random: Random
   readonly #maker: RecordMaker
-  readonly #weights: Readonly<Record<string, number>>
+  readonly #theme: Theme
+  readonly #ownMax: number
   /** By DID, how far the account's clock is ahead, in microseconds. */
   readonly #ahead: ReadonlyMap<string, number>
   /** By DID, when the account wrote last, by its own clock. */
@@ -123,31 +111,54 @@ class Course {
 
   constructor(kind: Kind, seed: number, eventsMax: number) {
     const random = new Random(seed)
-    const isExported = kind === 'exported'
-    const accounts = random.pick([2, 2, 2, 3, 4, 6])
-    const areClocksApart = random.chance(0.4) && !isExported
     this.#kind = kind
+    const isNarrow = random.chance(0.8)
+    const accounts = random.pick(isNarrow ? [2, 2, 2, 3] : [2, 2, 3, 4, 6])
+    const areClocksApart = random.chance(0.4) && !this.#hasExports
     this.#random = random
+    this.#theme = themeOf(random)
+    this.#ownMax = isNarrow ? random.pick(OWN_NARROW) : OWN_MAX
     this.dids = Array.from({ length: accounts }, (_, i) => `did:plc:${hash(`${kind} ${seed} ${i}`).slice(0, 24)}`)
     this.#ahead = new Map(this.dids.map((did) => [did, areClocksApart ? random.below(CLOCKS_APART_MICROS) : 0]))
-    this.#isSteady = random.chance(0.4) || isExported
-    this.#writesMax = random.chance(0.6) && !isExported ? WRITES_MAX : 1
-    this.#farKeys = isExported ? 0 : random.pick([0, 0.1, 0.6])
-    this.#weights = weightsOf(random)
+    this.#isSteady = random.chance(0.4) || this.#hasExports
+    this.#writesMax = random.chance(0.6) ? WRITES_MAX : 1
+    this.#farKeys = this.#hasExports ? 0 : random.pick([0, 0.1, 0.6])
     this.#maker = new RecordMaker({
       random,
       dids: this.dids,
       count: () => this.events.length,
       now: () => this.#time(),
       editsVerifications: kind === 'in-order',
-      movesThreads: random.chance(0.5),
+      movesThreads: random.chance(0.5) && !this.#theme.isMuted,
     })
-    const events = Math.ceil(eventsMax / random.pick([1, 1, 2, 4]))
-    while (this.events.length < events) this.#commit(random.pick(this.dids))
+    const events = Math.ceil((eventsMax * (1 + random.below(3))) / 3)
+    const weights = weightsOf(random, this.#theme, isNarrow)
+    for (const act of this.#theme.begins) this.#commit(this.dids[0]!, [act])
+    // Where nothing can be said of anything more, it ends.
+    for (let tries = 0; this.events.length < events && tries < ACTS_MAX; tries++) {
+      const writes = random.chance(0.3) ? 1 + random.below(this.#writesMax) : 1
+      this.#commit(
+        random.pick(this.dids),
+        Array.from({ length: writes }, () => random.weighted(weights) as Act),
+      )
+    }
+  }
+
+  get #hasExports(): boolean {
+    return hasExports(this.#kind)
+  }
+
+  /** Each thread may be muted by each account. */
+  get mutes(): [string, string][] {
+    if (!this.#theme.isMuted) return []
+    const roots = new Set(this.#maker.ever.filter(isRoot).map(({ uri }) => uri))
+    return [...roots].flatMap((root) =>
+      this.dids.flatMap((did): [string, string][] => (this.#random.chance(0.6) ? [[root, did]] : [])),
+    )
   }
 
   /** Makes a commit some time after the one before, by the account's own clock. */
-  #commit(did: string): void {
+  #commit(did: string, acts: readonly Act[]): void {
     const random = this.#random
     this.#micros += this.#isSteady
       ? MILLISECOND + random.below(20_000_000)
@@ -155,14 +166,32 @@ class Course {
     this.#now = Math.max(this.#micros + this.#ahead.get(did)!, (this.#last.get(did) ?? 0) + COMMITS_APART_MICROS)
     this.#last.set(did, this.#now)
     const written = new Set<string>()
-    for (let writes = random.chance(0.3) ? 1 + random.below(this.#writesMax) : 1; writes > 0; writes--) {
-      const write = this.#act(random.weighted(this.#weights) as Act, did, writes)
-      if (!write) continue
+    for (const [nth, act] of acts.entries()) {
+      const write = this.#act(act, did, nth + 1)
+      if (!write || this.#isLeftOut(did, write)) continue
       const path = `${write.collection}/${write.rkey}`
-      if (written.has(path) || (this.#kind === 'exported' && this.#isAnew(`at://${did}/${path}`))) continue
-      written.add(path)
+      // By its key each of these is a moment before its commit, by which of several in one would be of different times.
+      const name = this.#hasExports && JUDGED_BY.has(write.collection) ? 'judged by' : path
+      if (written.has(name)) continue
+      written.add(name)
       this.#write(did, write)
     }
+  }
+
+  #isLeftOut(did: string, { collection, rkey, record }: Write): boolean {
+    if (
+      this.#kind === 'exported' &&
+      record &&
+      JUDGED_BY.has(collection) &&
+      this.#isAnew(`at://${did}/${collection}/${rkey}`)
+    )
+      return true
+    const subject = (record?.subject as { uri?: string } | undefined)?.uri
+    return (
+      this.#theme.isMuted === true &&
+      subject !== undefined &&
+      !this.#maker.ever.some((one) => one.uri === subject && isRoot(one))
+    )
   }
 
   #isAnew(uri: string): boolean {
@@ -174,6 +203,7 @@ class Course {
    * @param nth its number in the commit, which makes its key unique
    */
   #act(act: Act, did: string, nth: number): Write | undefined {
+    const random = this.#random
     switch (act) {
       case 'delete':
         return this.#withOwn(did, ({ collection, rkey }) => ({ collection, rkey }))
@@ -186,10 +216,10 @@ class Course {
             : undefined,
         )
       case 'anew': {
-        const gone = this.#maker.gone().filter((one) => one.did === did && one.collection === POST)
+        const gone = this.#maker.gone().filter((one) => one.did === did && one.collection !== VERIFICATION)
         if (gone.length === 0) return undefined
-        const old = this.#random.pick(gone.slice(-OWN_MAX))
-        return { collection: POST, rkey: old.rkey, record: this.#maker.anew(old) }
+        const old = random.pick(gone.slice(-this.#ownMax))
+        return { collection: old.collection, rkey: old.rkey, record: this.#anew(old) }
       }
       default: {
         const made = (act === 'threadgate' && this.#gateOfThread(did)) || this.#maker.make(act, did)
@@ -207,15 +237,21 @@ class Course {
   }
 
   #withOwn(did: string, write: (own: Living) => Write | undefined): Write | undefined {
-    const own = this.#maker.living.filter((record) => record.did === did).slice(-OWN_MAX)
+    const own = this.#maker.living.filter((record) => record.did === did).slice(-this.#ownMax)
     return own.length > 0 ? write(this.#random.pick(own)) : undefined
   }
 
   #edited(old: Living): Write | undefined {
     const { collection, rkey } = old
-    if (this.#kind === 'exported' && collection === POST) return undefined
+    if (this.#kind === 'exported' && UNEDITED.has(collection)) return undefined
     const record = this.#maker.edited(old)
     return record && { collection, rkey, record }
+  }
+
+  /** When it was indexed, which is compared where there are no exports, depends on the split, if it is what it was. */
+  #anew(old: Living): Record<string, unknown> {
+    const record = this.#maker.anew(old)
+    return this.#hasExports || record !== old.record ? record : { ...record, createdAt: this.#time() }
   }
 
   #write(did: string, { collection, rkey, record: content }: Write): void {
@@ -246,9 +282,16 @@ class Course {
   }
 }
 
-/** The weights of a world: some acts of its theme are frequent, and some may be missing. */
-function weightsOf(random: Random): Readonly<Record<string, number>> {
+function isRoot({ collection, record }: Living): boolean {
+  return collection === POST && record.reply === undefined
+}
+
+/**
+ * The weights of a world: some acts of its theme are frequent, and some may be missing. A narrow world has hardly more
+ * threads than it begins with.
+ */
+function weightsOf(random: Random, { weights }: Theme, isNarrow: boolean): Readonly<Record<string, number>> {
   const factor = (): number => (random.chance(0.15) ? 0 : random.chance(0.2) ? 4 : 1)
-  const weights = Object.entries(random.pick(THEMES)).map(([act, weight]) => [act, weight * factor()] as const)
-  return { ...Object.fromEntries(weights), post: 1 + random.below(4) }
+  const chosen = Object.entries(weights).map(([act, weight]) => [act, weight * factor()] as const)
+  return { ...Object.fromEntries(chosen), post: isNarrow ? 0.3 : 1 + random.below(4) }
 }
