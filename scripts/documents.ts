@@ -33,6 +33,7 @@ Every daemon is set up by environment variables. All of them are here; \`--help\
 - One env file may serve all roles: a daemon ignores what belongs to another.
 - A variable that looks like ours and is not stops the start, and the answer names the nearest one that is. So does a value
   that is not of its kind, and a required variable that is missing: all of it is told at once, and the exit code is 78.
+  So do two streams of one role that have the same name, or a name that is in use beside the other (\`_priority\`, \`_dlq\`).
 - An empty variable counts as not set. Aliases are read when the variable itself is not set, first one first.
 - Sizes take \`kb\`, \`mb\`, \`gb\` (powers of 1024); times take \`ms\`, \`s\`, \`m\`, \`h\`.
 - Passwords in URLs never appear in logs, and \`sluice config\` shows the effective values without them.

@@ -10,7 +10,7 @@ import { readCar, type CarRefusal } from './car.ts'
 import { encodeCbor } from './cbor-encode.ts'
 import { cidOf, formatCid, parseCid } from './cid.ts'
 import { varint, writeCar } from './testing/car-write.ts'
-import { fileBytesMax, NoRoomError, type Spool } from './slabs.ts'
+import { assertSpoolFolder, fileBytesMax, NoRoomError, type Spool } from './slabs.ts'
 import { random } from './testing/random.ts'
 
 const LIMITS = { bytes: 1_000_000, blocks: 1_000, blockBytes: 10_000 }
@@ -208,6 +208,16 @@ test('a spool that cannot be written is a fault of the moment, not of the reposi
   using store = new CarStore({ bytes: 1e8, blocks: 1e6, blockBytes: 1e6 }, { memoryBytes: 0, folder: '/nowhere' })
   const block = Buffer.alloc(200_000)
   expect(() => store.push(writeCar(cidOf(block), [[cidOf(block), block]]))).toThrow(TransientError)
+})
+
+test('a folder that can take no spool is told beforehand, and one that can is left as it was', () => {
+  for (const folder of ['/nowhere', import.meta.filename]) {
+    expect(() => assertSpoolFolder(folder)).toThrow(`cannot write to the folder ${folder} (EN`)
+  }
+  const folder = mkdtempSync(join(tmpdir(), 'sluice-test-'))
+  assertSpoolFolder(folder)
+  expect(readdirSync(folder)).toEqual([])
+  rmSync(folder, { recursive: true })
 })
 
 describe('the files of several stores', () => {

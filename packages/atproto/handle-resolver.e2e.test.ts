@@ -78,6 +78,19 @@ describe('a handle leads to a DID', () => {
     await expect(net.resolver.resolve('alice.example.com')).rejects.toThrow(TransientError)
   })
 
+  test('could not be checked: its name is too long for DNS and HTTPS does not know it', async () => {
+    const longest = `${'a.'.repeat(125)}com`
+    await using net = await network(() => 'NXDOMAIN', nobody)
+    await expect(net.resolver.resolve(longest)).rejects.toThrow(TransientError)
+    expect([net.dns.questions, net.hosts]).toEqual([[], [longest]])
+  })
+
+  test('a fault of ours is told as what it is, and not as a silence of DNS', async () => {
+    const resolver = new HandleResolver({ http: client, nameservers: ['no address'] })
+    const failure = await resolver.resolve('alice.example.com').catch((error: unknown) => error)
+    expect(failure).toMatchObject({ name: 'TypeError', code: 'ERR_INVALID_IP_ADDRESS' })
+  })
+
   test.each<DnsAnswer>(['NXDOMAIN', { addresses: [] }])('not when there is no such host: %j', async (answer) => {
     await using dns = await dnsServer(() => answer)
     const http = new HttpClient({ nameservers: [dns.address] })

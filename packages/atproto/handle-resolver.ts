@@ -11,7 +11,7 @@
  */
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import { DomainPauses } from './domain-pauses.ts'
-import { DNS_MS, isNotThere, resolverOf, type DnsOptions } from './host-names.ts'
+import { DNS_MS, isNotThere, isOfDns, resolverOf, type DnsOptions } from './host-names.ts'
 import { ownerOf } from './host-owner.ts'
 import type { HttpClient } from './http.ts'
 import type { Identity } from './identity.ts'
@@ -162,6 +162,8 @@ function isUnknownHost(error: unknown): boolean {
   return false
 }
 
+/** @throws the error itself when it is none of DNS: no wait mends a fault of ours */
 function asTransient(handle: string, error: unknown): TransientError {
+  if (!isOfDns(error)) throw error
   return new TransientError(`${handle}: DNS does not answer`, { cause: error })
 }

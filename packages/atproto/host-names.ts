@@ -36,6 +36,14 @@ export function isNotThere(error: unknown): boolean {
 }
 
 const NOT_THERE = new Set(['ENOTFOUND', 'ENODATA'])
+
+/** Whether the error is one of DNS, an answer or a failure: of a name server, of the way to it, or for a name that cannot be asked for. False for faults of ours. */
+export function isOfDns(error: unknown): boolean {
+  return error instanceof Error && OF_DNS.has((error as NodeJS.ErrnoException).code)
+}
+
+/** `dns.SERVFAIL` and the like. */
+const OF_DNS: ReadonlySet<unknown> = new Set(Object.values(dns).filter((value) => typeof value === 'string'))
 /** The timeout of the first try. The second try ends after 6 s in all, when the connection that needs the address is given up (`connectMs` of http.ts). */
 export const DNS_MS = 2_000
 const HOSTS_FILE = '/etc/hosts'

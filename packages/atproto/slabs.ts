@@ -8,7 +8,7 @@ import { closeSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from 'n
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Budget } from '@sluice/runtime/budget.ts'
-import { TransientError } from '@sluice/runtime/errors.ts'
+import { FatalError, TransientError } from '@sluice/runtime/errors.ts'
 
 /** There is no room for the data in our memory or on our disk now. The host that sent the data is not at fault. */
 export class NoRoomError extends TransientError {
@@ -32,6 +32,25 @@ export interface Spool {
  */
 export function fileBytesMax(diskBytes: number, left = diskBytes): number {
   return Math.floor(((left / diskBytes) * left) / 2)
+}
+
+/**
+ * Makes a file as those of the spool are made. A folder that is full may have room again, and passes.
+ * @throws FatalError when the folder is not there, is none, or cannot be written
+ */
+export function assertSpoolFolder(folder = tmpdir()): void {
+  try {
+    closeSync(openNameless(folder))
+  } catch (cause) {
+    const { code = '' } = cause as NodeJS.ErrnoException
+    if (code === 'ENOSPC' || code === 'EDQUOT') return
+    throw new FatalError(
+      `cannot write to the folder ${folder} (${code}), where repositories go that exceed the memory`,
+      {
+        cause,
+      },
+    )
+  }
 }
 
 export class Slabs implements Disposable {

@@ -66,7 +66,7 @@ describe('V5: what cannot be a record is refused in every collection', () => {
 
   test('what no lexicon describes is taken as it is', () => {
     expect(
-      set.validate('com.example.note', { $type: 'com.example.other', a: [{ b: null }], c: '\u0000' }),
+      set.validate('com.example.unlisted', { $type: 'com.example.other', a: [{ b: null }], c: '\u0000' }),
     ).toBeUndefined()
   })
 })
@@ -90,7 +90,7 @@ describe('what the AppView makes a date of is none that it throws at', () => {
   })
 
   test('records that no AppView of ours reads may have what they like', () => {
-    expect(set.validate('com.example.note', { createdAt: { toString: 0 } })).toBeUndefined()
+    expect(set.validate('com.example.unlisted', { createdAt: { toString: 0 } })).toBeUndefined()
   })
 })
 
@@ -111,6 +111,8 @@ describe('the example of a lexicon of one’s own', () => {
 
   test('is not there by default', () => {
     expect(collections.map(({ nsid }) => nsid)).not.toContain('space.atbb.post')
-    expect(tableScripts()).toEqual([])
+    // Tables of plugins that are listed are no business of this test.
+    expect(forumPost.migrations.length).toBeGreaterThan(0)
+    expect(tableScripts().filter((script) => forumPost.migrations.includes(script))).toEqual([])
   })
 })

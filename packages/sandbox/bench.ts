@@ -14,7 +14,6 @@ import { execFileSync, spawnSync } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { cpus } from 'node:os'
 import { join } from 'node:path'
-import { parseArgs } from 'node:util'
 import type { EntryFields } from '@sluice/events/codec.ts'
 import { Bed, type Costs } from './bench/bed.ts'
 import { type BulkCosts, measureBulk } from './bench/bulk.ts'
@@ -24,22 +23,23 @@ import { measureFloor } from './bench/floor.ts'
 import { type Latency, measureLatency } from './bench/latency.ts'
 import { encode, fill, measureOurs } from './bench/ours.ts'
 import { measurePeer } from './bench/peer.ts'
+import { readOptions } from './command-line.ts'
 import { Load } from './load.ts'
 import { redisVersion } from './redis.ts'
 import { TEMPLATE } from './template.ts'
 
-const { values } = parseArgs({
-  options: {
-    events: { type: 'string', default: '240000' },
-    'peer-events': { type: 'string', default: '3000' },
-    sizes: { type: 'string', default: '0,100000' },
-    consumers: { type: 'string', default: '1,2' },
-    parts: { type: 'string', default: 'indexer,bulk,latency,streams,ingester,backfiller' },
-    'bulk-events': { type: 'string', default: '1000000' },
-    warm: { type: 'string', default: '100000' },
-    seed: { type: 'string', default: '1' },
-    'postgres-mb': { type: 'string' },
-  },
+const USAGE = `npm run bench [-- --parts indexer,bulk,latency,streams,ingester,backfiller --events 240000 --peer-events 3000
+  --sizes 0,100000 --consumers 1,2 --bulk-events 1000000 --warm 100000 --seed 1 --postgres-mb N]`
+const values = readOptions(USAGE, {
+  events: { type: 'string', default: '240000' },
+  'peer-events': { type: 'string', default: '3000' },
+  sizes: { type: 'string', default: '0,100000' },
+  consumers: { type: 'string', default: '1,2' },
+  parts: { type: 'string', default: 'indexer,bulk,latency,streams,ingester,backfiller' },
+  'bulk-events': { type: 'string', default: '1000000' },
+  warm: { type: 'string', default: '100000' },
+  seed: { type: 'string', default: '1' },
+  'postgres-mb': { type: 'string' },
 })
 /** Thirty batches. With few batches the last one would count too much, since the other lane has nothing to do beside it. */
 const EVENTS = Number(values.events)

@@ -5,15 +5,15 @@
  * daemons are passed on. The data stay in `.sandbox/start`, or `--dir`, so the next start goes on where this one stopped. Ctrl-C drains and stops.
  */
 import { join, resolve } from 'node:path'
-import { parseArgs } from 'node:util'
 import { VARIABLES } from '@sluice/runtime/variables.ts'
+import { readOptions } from './command-line.ts'
 import { Beside } from './demo/beside.ts'
 import { FigureReader } from './demo/figures.ts'
 import { showLive } from './demo/live-table.ts'
 import { startDaemons, Stores } from './demo/stack.ts'
 
-const { values } = parseArgs({
-  options: { dir: { type: 'string', default: join(import.meta.dirname, '../../.sandbox/start') } },
+const values = readOptions('npm start [-- --dir <folder>], with the variables of docs/configuration.md', {
+  dir: { type: 'string', default: join(import.meta.dirname, '../../.sandbox/start') },
 })
 const dir = resolve(values.dir)
 

@@ -12,27 +12,29 @@
  * Ends with 0 when nothing differs, else with 1 and the differences.
  */
 import { availableParallelism } from 'node:os'
-import { parseArgs } from 'node:util'
+import { readOptions } from '@sluice/sandbox/command-line.ts'
 import { chaosRun, missedPoints, tableOf, type ChaosReport } from './chaos.ts'
 import { endWithParent, manyRuns, sendReport } from './many.ts'
 import { networkSoak, told } from './network-soak.ts'
 import { soak } from './soak.ts'
 
-const { values } = parseArgs({
-  options: {
-    seed: { type: 'string', default: '1' },
-    seeds: { type: 'string' },
-    events: { type: 'string' },
-    faults: { type: 'string' },
-    chaos: { type: 'boolean', default: false },
-    soak: { type: 'boolean', default: false },
-    network: { type: 'boolean', default: false },
-    minutes: { type: 'string', default: '60' },
-    parallel: { type: 'string', default: String(availableParallelism()) },
-    verbose: { type: 'boolean', default: false },
-    // One run of many.
-    child: { type: 'boolean', default: false },
-  },
+const USAGE = `npm run simulate -- [--seed N] [--events N] [--verbose]
+       npm run simulate -- --chaos [--seed N | --seeds 1-200 [--parallel N]] [--events N] [--faults N] [--verbose]
+       npm run simulate -- --soak [--seed N] [--events N]
+       npm run simulate -- --network [--minutes N] [--seed N]`
+const values = readOptions(USAGE, {
+  seed: { type: 'string', default: '1' },
+  seeds: { type: 'string' },
+  events: { type: 'string' },
+  faults: { type: 'string' },
+  chaos: { type: 'boolean', default: false },
+  soak: { type: 'boolean', default: false },
+  network: { type: 'boolean', default: false },
+  minutes: { type: 'string', default: '60' },
+  parallel: { type: 'string', default: String(availableParallelism()) },
+  verbose: { type: 'boolean', default: false },
+  // One run of many.
+  child: { type: 'boolean', default: false },
 })
 
 const events = values.events === undefined ? undefined : Number(values.events)

@@ -53,4 +53,32 @@ export const machineMutants: readonly Mutant[] = [
     replace: 'ours *= values.length',
     killedBy: { file: 'packages/runtime/metrics.test.ts', test: 'values that configuration names' },
   },
+  {
+    name: 'two streams of one role may have the same name',
+    file: 'packages/runtime/config.ts',
+    find: 'const taken = new Set(others.flatMap((other) => [other, ...alsoTaken(other)]))',
+    replace: 'const taken = new Set(others.flatMap((other) => alsoTaken(other)))',
+    killedBy: { file: 'packages/runtime/config.test.ts', test: 'names that must differ' },
+  },
+  {
+    name: 'the backfiller may write into the priority stream of its own queue',
+    file: 'packages/streams/stream-names.ts',
+    find: 'return [priority, deadLetterStream(stream), deadLetterStream(priority)]',
+    replace: 'return [deadLetterStream(stream), deadLetterStream(priority)]',
+    killedBy: { file: 'services/backfiller/config.test.ts', test: 'BACKFILLER_FIREHOSE_STREAM=' },
+  },
+  {
+    name: 'a folder for large repositories that cannot be written is found out by the first one',
+    file: 'services/backfiller/main.ts',
+    find: '    assertSpoolFolder(config.spoolDir)\n',
+    replace: '',
+    killedBy: { file: 'services/backfiller/spool-folder.e2e.test.ts' },
+  },
+  {
+    name: 'a fault of ours counts as a silence of DNS',
+    file: 'packages/atproto/handle-resolver.ts',
+    find: '  if (!isOfDns(error)) throw error\n',
+    replace: '',
+    killedBy: { file: 'packages/atproto/handle-resolver.e2e.test.ts', test: 'a fault of ours' },
+  },
 ]

@@ -1,4 +1,5 @@
 /** The backfiller: fetches whole repositories, verifies them, and appends their records for the indexer. */
+import { assertSpoolFolder } from '@sluice/atproto/slabs.ts'
 import { runMain } from '@sluice/runtime/main.ts'
 import { VARIABLES } from '@sluice/runtime/variables.ts'
 import { Backfiller } from './backfiller.ts'
@@ -7,5 +8,9 @@ import { backfillerConfig } from './config.ts'
 await runMain({
   config: backfillerConfig,
   known: VARIABLES,
-  start: ({ config, log, metrics, readiness }) => [new Backfiller({ config, log, metrics, readiness })],
+  start({ config, log, metrics, readiness }) {
+    // Else the first large repository would tell, hours later.
+    assertSpoolFolder(config.spoolDir)
+    return [new Backfiller({ config, log, metrics, readiness })]
+  },
 })
