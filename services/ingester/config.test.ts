@@ -28,6 +28,7 @@ test.each([
   ],
   ['INGESTER_SKIP_HOSTS', 'Gone.example.com', 'which is no host such as gone.example.com'],
   ['INGESTER_SKIP_DIDS', 'did:plc', 'names did:plc, which is no DID'],
+  ['INGESTER_SKIP_DIDS', 'did:plc:abc', 'names did:plc:abc, which is no DID'],
   ['INGESTER_FIREHOSE_STREAM', 'repo_backfill', 'names repo_backfill, which is in use by INGESTER_REPO_STREAM'],
   ['INGESTER_LABEL_STREAM', 'firehose_live', 'names firehose_live, which is in use by INGESTER_FIREHOSE_STREAM'],
   ['INGESTER_PAUSE_MS', '0', 'of at least 100ms ("0")'],

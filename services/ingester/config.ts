@@ -1,5 +1,5 @@
 /** What an operator can set. Names that others rely on are in docs/configuration.md; docs/ingester.md says when to change which. */
-import { isDid } from '@sluice/atproto/syntax.ts'
+import { isAtprotoDid } from '@sluice/atproto/syntax.ts'
 import { patternProblem } from '@sluice/collections/patterns.ts'
 import { defineConfig, type ConfigOf } from '@sluice/runtime/config.ts'
 import { identityOptions, redisOptions, runtimeOptions } from '@sluice/runtime/shared-options.ts'
@@ -245,6 +245,6 @@ function hostNamesProblem(hosts: readonly string[]): string | undefined {
 }
 
 function didsProblem(dids: readonly string[]): string | undefined {
-  const bad = dids.find((did) => !isDid(did))
+  const bad = dids.find((did) => !isAtprotoDid(did))
   return bad === undefined ? undefined : `names ${bad}, which is no DID`
 }
