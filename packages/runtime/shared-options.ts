@@ -67,3 +67,14 @@ function directoryProblem(url: string): string | undefined {
   if (pathname === '/' && search === '' && hash === '') return undefined
   return `has a path, a query or a fragment, and DIDs are looked up at the root of a host: write ${origin}`
 }
+
+/**
+ * What is wrong with a list of hosts, if anything. A host is named as the daemons tell hosts apart: in lower case, without a scheme, and with its port unless that is the one of HTTPS. Any other
+ * name would match no host, and the setting would silently have no effect.
+ */
+export function hostNamesProblem(hosts: readonly string[]): string | undefined {
+  const bad = hosts.find((host) => !HOST_NAME.test(host))
+  return bad === undefined ? undefined : `names ${bad}, which is no host such as gone.example.com`
+}
+
+const HOST_NAME = /^([a-z0-9.-]+|\[[0-9a-f:]+\])(:(?!443$)\d+)?$/

@@ -1,7 +1,7 @@
 /** What an operator can set. Names that others rely on are in docs/configuration.md. */
 import { patternProblem } from '@sluice/collections/patterns.ts'
 import { defineConfig, type ConfigOf } from '@sluice/runtime/config.ts'
-import { identityOptions, redisOptions, runtimeOptions } from '@sluice/runtime/shared-options.ts'
+import { hostNamesProblem, identityOptions, redisOptions, runtimeOptions } from '@sluice/runtime/shared-options.ts'
 import { shardOption } from '@sluice/streams/spread.ts'
 import { streamsBeside } from '@sluice/streams/stream-names.ts'
 import { parseHostRules } from './host-rules.ts'
@@ -210,9 +210,3 @@ export const backfillerConfig = defineConfig({
 })
 
 export type BackfillerConfig = ConfigOf<typeof backfillerConfig>
-
-/** As hosts are told apart: in lower case, with a port other than the usual one, without a scheme. Any other name would have no effect. */
-function hostNamesProblem(hosts: readonly string[]): string | undefined {
-  const bad = hosts.find((host) => !/^[a-z0-9.-]+(:\d+)?$/.test(host))
-  return bad === undefined ? undefined : `names ${bad}, which is no host such as gone.example.com`
-}

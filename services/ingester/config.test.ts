@@ -27,6 +27,7 @@ test.each([
     'names https://gone.example.com, which is no host such as gone.example.com',
   ],
   ['INGESTER_SKIP_HOSTS', 'Gone.example.com', 'which is no host such as gone.example.com'],
+  ['INGESTER_SKIP_HOSTS', 'gone.example.com:443', 'which is no host such as gone.example.com'],
   ['INGESTER_SKIP_DIDS', 'did:plc', 'names did:plc, which is no DID'],
   ['INGESTER_SKIP_DIDS', 'did:plc:abc', 'names did:plc:abc, which is no DID'],
   ['INGESTER_FIREHOSE_STREAM', 'repo_backfill', 'names repo_backfill, which is in use by INGESTER_REPO_STREAM'],

@@ -2,7 +2,7 @@
 import { isAtprotoDid } from '@sluice/atproto/syntax.ts'
 import { patternProblem } from '@sluice/collections/patterns.ts'
 import { defineConfig, type ConfigOf } from '@sluice/runtime/config.ts'
-import { identityOptions, redisOptions, runtimeOptions } from '@sluice/runtime/shared-options.ts'
+import { hostNamesProblem, identityOptions, redisOptions, runtimeOptions } from '@sluice/runtime/shared-options.ts'
 import { shardOption } from '@sluice/streams/spread.ts'
 import { streamsBeside } from '@sluice/streams/stream-names.ts'
 import { parseUpstream } from './upstream.ts'
@@ -236,12 +236,6 @@ function upstreamProblem(hosts: readonly string[]): string | undefined {
   const names = hosts.map((host) => parseUpstream(host)!.host)
   const twice = names.find((name, i) => names.indexOf(name) !== i)
   return twice === undefined ? undefined : `names ${twice} twice`
-}
-
-/** As hosts are told apart: in lower case, with a port other than the usual one, without a scheme. Any other name would have no effect. */
-function hostNamesProblem(hosts: readonly string[]): string | undefined {
-  const bad = hosts.find((host) => !/^[a-z0-9.-]+(:\d+)?$/.test(host))
-  return bad === undefined ? undefined : `names ${bad}, which is no host such as gone.example.com`
 }
 
 function didsProblem(dids: readonly string[]): string | undefined {
