@@ -2,12 +2,14 @@
  * Handle → DID, and the check in both directions that makes a claimed handle a verified one.
  * https://atproto.com/specs/handle#handle-resolution
  *
- * DNS (`_atproto.<handle>` TXT) goes before HTTPS (`/.well-known/atproto-did`). "Nobody claims this name" is an answer;
- * a name server or host that does not answer is a TransientError, so that an outage never takes handles away.
+ * DNS (`_atproto.<handle>` TXT) goes before HTTPS (`/.well-known/atproto-did`). "Nobody claims this handle" is an
+ * answer. A name server or host that does not answer is a TransientError, so that an outage never takes handles away.
  *
- * Few questions at once and a second. A host that says 429 is left alone for as long as it says. Those of one owner (`host-owner.ts`) have half of the places that others leave,
- * and a sixteenth of all when as many of its handles give no answer: whoever has a wildcard domain has any number of handles. Most of those that are honest are below one domain too
- * (`bsky.social`), so being many alone takes nothing away.
+ * Both the requests at once and the requests a second are few. A host that answers 429 is left alone for as long as it
+ * asks. The handles of one owner (`host-owner.ts`) may have half of the places that others leave free. They have at
+ * most a sixteenth of all places when that many of them give no answer: the owner of a wildcard domain has any number
+ * of handles. Many handles alone are no reason for that, since most honest ones are below one domain too
+ * (`bsky.social`).
  */
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import { DomainPauses } from './domain-pauses.ts'
@@ -25,21 +27,24 @@ export interface HandleResolverOptions {
   /** Name servers (`address` or `address:port`) instead of the system's. */
   nameservers?: readonly string[]
   /**
-   * Handles of these endings (`.test`) are asked of the account's own PDS, since no DNS knows them: for test networks.
-   * Never set it for names of the real network: a host must not vouch for its own accounts.
+   * For handles with these endings (`.test`) the account's own PDS is asked, since no DNS knows them: for test
+   * networks. Never set this for names of the real network: a host must not vouch for its own accounts.
    */
   askPdsFor?: readonly string[]
   concurrency?: number
   perSecond?: number
 }
 
-/** These never resolve. https://atproto.com/specs/handle#additional-non-syntax-restrictions */
+/** Handles with these endings never resolve. https://atproto.com/specs/handle#additional-non-syntax-restrictions */
 const RESERVED = ['.alt', '.arpa', '.example', '.internal', '.invalid', '.local', '.localhost', '.onion']
 const ANSWER_BYTES = 4096
 const WAITING = 20_000
-/** Of the places, that the handles of an owner may hold whose hosts or name servers do not answer; or one place. */
+/**
+ * The handles of an owner hold at most a sixteenth of the places, or one place, while their hosts or name servers do
+ * not answer.
+ */
 const PART_OF_SLOW = 16
-/** For a host that says 429 and not how long. */
+/** The pause for a host that answers 429 and does not say for how long. */
 const PAUSE_MS = 30_000
 
 export class HandleResolver {
@@ -66,8 +71,9 @@ export class HandleResolver {
   }
 
   /**
-   * The handle of an identity when it leads back to its DID; undefined when it has none, or one that leads elsewhere.
-   * @throws TransientError when it could not be checked
+   * The handle of an identity when it leads back to the identity's DID; undefined when the identity has no handle, or
+   * one that leads elsewhere.
+   * @throws TransientError when the handle could not be checked
    */
   async verify({ did, handle, pds }: Identity): Promise<string | undefined> {
     if (handle === undefined) return undefined
@@ -76,13 +82,13 @@ export class HandleResolver {
 
   /**
    * The DID that a handle leads to, if any.
-   * @param pds where to ask for handles of `askPdsFor`
-   * @throws CrowdedError when nobody was asked; TransientError when it could not be checked
+   * @param pds the account's PDS, which is asked about handles of `askPdsFor`
+   * @throws CrowdedError when nobody was asked; TransientError when the handle could not be checked
    */
   async resolve(handle: string, { pds }: { pds?: string } = {}): Promise<string | undefined> {
     if (!isHandle(handle) || RESERVED.some((ending) => handle.endsWith(ending))) return undefined
     if (this.#askPdsFor.some((ending) => handle.endsWith(ending))) {
-      // A test network has one owner.
+      // All hosts of a test network have one owner, so here the handle counts as the owner of its lookup.
       return pds && this.#throttle.run(() => this.#byPds(handle, pds), handle)
     }
     this.#assertNotPaused(handle)
@@ -121,7 +127,10 @@ export class HandleResolver {
     return didIn((await this.#text(url)) ?? '')
   }
 
-  /** The body of a 200; undefined when the host is there and says no, or when there is no such host. */
+  /**
+   * The body of a 200. Undefined when the host gives another definite answer, or when there is no such host.
+   * @throws TransientError when the host does not answer, or answers 429 or 5xx
+   */
   async #text(url: URL): Promise<string | undefined> {
     const ms = this.#timeoutMs
     try {
@@ -162,7 +171,10 @@ function isUnknownHost(error: unknown): boolean {
   return false
 }
 
-/** @throws the error itself when it is none of DNS: no wait mends a fault of ours */
+/**
+ * The error of a lookup by DNS, as a TransientError.
+ * @throws `error` itself when DNS is not its cause: that is a fault of ours, which no wait mends
+ */
 function asTransient(handle: string, error: unknown): TransientError {
   if (!isOfDns(error)) throw error
   return new TransientError(`${handle}: DNS does not answer`, { cause: error })

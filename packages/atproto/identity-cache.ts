@@ -1,8 +1,10 @@
 /**
- * What a cache of identities has to promise, and one in memory.
+ * What a cache of identities has to promise, and a cache in memory.
  *
- * A purge must beat a fill that started before it: `#identity` says that what somebody is just fetching may be old. So every
- * DID has an epoch, which a purge raises, and a fill names the epoch that it read before it asked.
+ * A purge must beat a fill that began before it. For example: process A asks the directory, then an `#identity` event
+ * makes process B purge the DID, then A stores its answer, which may be from before the change. So every DID has an
+ * epoch. A purge raises it. A fill names the epoch that it read before it asked, and stores nothing when the epoch has
+ * changed.
  */
 import type { Resolution } from './identity.ts'
 
@@ -14,19 +16,22 @@ export interface CachedResolution {
 
 export interface CacheRead {
   cached: CachedResolution | undefined
-  /** To be named in the `set` that follows. */
+  /** To be passed to the `set` that follows. */
   epoch: number
 }
 
 export interface IdentityCache {
   get(did: string): Promise<CacheRead>
-  /** Stores, unless `did` was purged since `epoch` was read. Says whether it did. */
+  /** Stores `value`, unless `did` was purged since `epoch` was read. Returns whether it was stored. */
   set(did: string, value: CachedResolution, epoch: number): Promise<boolean>
-  /** Forgets, and makes every fill that is under way void. */
+  /** Forgets the DID, and makes every fill that is under way void. */
   purge(did: string): Promise<void>
 }
 
-/** A cache that cannot be read is a miss, and what cannot be stored is not: that costs time only. A purge has to succeed. */
+/**
+ * Makes failures of a cache harmless: a failed `get` is a miss, and a failed `set` stores nothing. That costs only
+ * time. A failed `purge` is an error.
+ */
 export function tolerant(cache: IdentityCache): IdentityCache {
   return {
     get: (did) => cache.get(did).catch(() => ({ cached: undefined, epoch: -1 })),
@@ -35,11 +40,16 @@ export function tolerant(cache: IdentityCache): IdentityCache {
   }
 }
 
-/** Least recently used goes first. An epoch is kept as long as its DID would be: the clock of the cache itself. */
+/**
+ * A cache in memory. Beyond its capacity, the DID that was used least recently is evicted, with its epoch. When an
+ * evicted DID comes back, it gets a new epoch, so a fill from before the eviction is void.
+ */
 export class MemoryIdentityCache implements IdentityCache {
   readonly #capacity: number
   readonly #entries = new Map<string, { cached: CachedResolution | undefined; epoch: number }>()
-  /** Above every epoch that was ever given: an evicted DID cannot come back to an old one. */
+  /**
+   * The highest epoch that was ever given. One counter for all DIDs, so an evicted DID cannot get an old epoch again.
+   */
   #epoch = 0
 
   constructor(capacity = 100_000) {

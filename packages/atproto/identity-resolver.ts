@@ -1,22 +1,26 @@
 /**
  * DID → identity, by way of a shared cache.
  *
- * - A directory or host that is down is a TransientError ("could not check"); "does not exist", "was ended" and "is no
+ * - A directory or host that is down is a TransientError ("could not check"). "Does not exist", "was ended" and "is no
  *   document" are answers, and are cached for a short time.
- * - An answer about a DID is what its owner can bring about. The host of a did:web is the owner's own, so whatever it says
- *   counts: a redirect or a page is `invalid`, a 404 `missing`. The directory of did:plc is nobody's own, and answers with a
- *   document of that very DID (odd parts are left out), with one that is too large to be read (`invalid`), or with the words
- *   of `PLC_WORDS`. All else (a redirect, a page, the document of another, a 404 without these words) says only that
- *   `PLC_URL` leads elsewhere or the directory is broken, and is an outage of it: else a wrong setting would make every
- *   account one without key and handle.
- * - While a refresh fails, an identity that is known stays valid.
- * - Requests for the same DID share one fetch. A purge parts from it: who asks after the purge gets what is true after it.
- * - A forced refresh (after a bad signature) is limited per DID, or forged commits would become requests to the directory.
- * - The hosts of did:webs are asked in places that their owners share (`host-owner.ts`): of each an eighth of them at once, in turn, or any number of hosts that never
- *   answer, below one wildcard domain, would keep all others waiting. What is urgent, since a person waits for it, shares with nothing but what is urgent as well.
+ * - did:web: the host belongs to the owner of the DID, so whatever it says counts. A redirect or a page is `invalid`, a
+ *   404 is `missing`.
+ * - did:plc: the directory does not belong to the owner, so only these are answers: a document of that very DID (wrong
+ *   parts are left out), an answer that is too large to be read (`invalid`), and the words of `PLC_WORDS`. All else (a
+ *   redirect, a page, the document of another DID, a 404 without these words) is an outage: `PLC_URL` leads elsewhere,
+ *   or the directory is broken. Otherwise a wrong setting would leave every account without a key and a handle.
+ * - While a refresh fails, a known identity stays valid.
+ * - Requests for the same DID share one fetch. Not across a purge: a caller that asks after the purge gets what is true
+ *   after it.
+ * - A forced refresh (after a bad signature) is limited for each DID. Otherwise forged commits would become requests to
+ *   the directory.
+ * - Hosts of did:webs are asked in places that are shared by their owners (`host-owner.ts`): one owner has at most an
+ *   eighth of them at once, and owners take turns. Otherwise any number of hosts below one wildcard domain that never
+ *   answer would keep all others waiting. Urgent lookups, for which a person waits, share places only with other urgent
+ *   ones of the same owner.
  *
- * Written on our own HTTP client, and not on `DidResolver` of `@atproto/identity`: there a did:web host that answers 500 is
- * "does not exist", and a DID that was ended an error like an outage.
+ * Not written on `DidResolver` of `@atproto/identity`: there a did:web host that answers 500 is "does not exist", and a
+ * DID that was ended is an error like an outage.
  */
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import { Flight, type AskingWatch } from './flight.ts'
@@ -33,18 +37,21 @@ export interface IdentityResolverOptions {
   plcUrl: string
   http: Pick<HttpClient, 'get'>
   cache: IdentityCache
-  /** How long an identity is taken as it is. `#identity` is best effort, so it is not for ever. */
+  /** How long a cached identity counts as fresh. Not for ever, since `#identity` events are best effort. */
   freshMs?: number
-  /** How long a DID that did not resolve, or whose refresh failed, is not asked for again. */
+  /** For how long a DID is not asked for again after it did not resolve, or after its refresh failed. */
   negativeMs?: number
   /** The least time between two forced refreshes of one DID. */
   refreshEveryMs?: number
   timeoutMs?: number
   plcConcurrency?: number
   plcPerSecond?: number
-  /** Hosts of did:webs at once; those of one owner have an eighth of that. */
+  /** How many hosts of did:webs are asked at once. The hosts of one owner have an eighth of that. */
   webConcurrency?: number
-  /** Of did:webs, how many may wait; one more is turned away. Few, where whoever waits holds a place that others want. */
+  /**
+   * How many lookups of did:webs may wait; more are turned away (CrowdedError). To be small where a waiting lookup
+   * holds a place that others need.
+   */
   webWaiting?: number
   now?: () => number
 }
@@ -62,17 +69,17 @@ const DEFAULTS = {
 }
 
 const PLC_WAITING = 20_000
-/** Of the places for did:webs, that the hosts of one owner may hold at once; or one place. */
+/** The hosts of one owner hold at most an eighth of the places for did:webs at once, or one place. */
 const PART_OF_WEB = 8
 const REFRESHES_REMEMBERED = 100_000
 const DOCUMENT_BYTES = 512 * 1024
 const ACCEPT = { accept: 'application/did+ld+json, application/json' }
-/** Of a 404 or 410; what says that a DID has no document is short. */
+/** The most bytes that are read of a 404 or 410. The text that says that a DID has no document is short. */
 const WORD_BYTES = 4_096
 /**
- * What a directory says of a DID that has no document. The status alone does not count: any web server has a 404, and one that was given up a 410.
- * The reference server answers 404 for ended DIDs too, its API description and go-didplc's replica 410.
- * https://web.plc.directory/api/redoc#operation/ResolveDid
+ * What a directory says of a DID that has no document. The status alone does not count: any web server has a 404, and
+ * may answer 410 when it was given up. For ended DIDs, the reference server answers 404 too; its API description and
+ * go-didplc's replica say 410. https://web.plc.directory/api/redoc#operation/ResolveDid
  */
 const PLC_WORDS: [RegExp, Resolution][] = [
   [/^DID not registered\b/, { status: 'missing' }],
@@ -82,9 +89,9 @@ const PLC_WORDS: [RegExp, Resolution][] = [
   [/^DID deleted\b/, { status: 'tombstoned' }],
 ]
 
-/** A request whose answer is stored. */
+/** A request whose answer is to be stored in the cache. */
 interface Fill {
-  /** Of the cache, when it was asked. */
+  /** The epoch of the DID in the cache, read before the request. */
   epoch: number
   urgent: boolean
 }
@@ -117,8 +124,8 @@ export class IdentityResolver {
   }
 
   /**
-   * How often the directory of did:plc has answered so far, for whomever, as a directory does. It stands still in an outage, and where `PLC_URL`
-   * leads elsewhere.
+   * How often the directory of did:plc has answered so far as a directory does, for any caller. The count stands still
+   * in an outage, and while `PLC_URL` leads elsewhere.
    */
   get plcAnswers(): number {
     return this.#plcAnswers
@@ -127,7 +134,7 @@ export class IdentityResolver {
   /**
    * The identity of a DID, from the cache when that is fresh.
    * @param watch told of the request to the directory or host, if there is one
-   * @throws TransientError when it could not be checked and nothing is known
+   * @throws TransientError when the DID could not be checked and no identity is known
    */
   async resolve(did: string, watch?: AskingWatch, { urgent = false } = {}): Promise<Resolution> {
     if (!isDid(did)) return { status: 'invalid', detail: 'not a DID' }
@@ -143,8 +150,9 @@ export class IdentityResolver {
   }
 
   /**
-   * As `resolve`, past the cache, unless this DID was refreshed a moment ago: `refreshed` says whether it was asked for anew.
-   * @throws TransientError when it could not be checked
+   * As `resolve`, past the cache. But a DID that was refreshed by force a moment ago is resolved as usual: `refreshed`
+   * says whether it was asked for anew.
+   * @throws TransientError when the DID could not be checked
    */
   async refresh(
     did: string,
@@ -163,7 +171,7 @@ export class IdentityResolver {
       const { epoch } = await this.#options.cache.get(did)
       return { resolution: await this.#fly(did, { epoch, watch, urgent }), refreshed: true }
     } catch (error) {
-      this.#refreshes.delete(did) // it was not checked, so it may be asked again
+      this.#refreshes.delete(did) // the DID was not checked, so a refresh is allowed again at once
       throw error
     }
   }
@@ -174,7 +182,10 @@ export class IdentityResolver {
     this.#flights.delete(did)
   }
 
-  /** What is known counts as fresh for a while longer, or an outage would be asked about at every event. */
+  /**
+   * Makes a known identity count as fresh for `negativeMs` more. Otherwise, in an outage, every event would cause a
+   * request.
+   */
   async #keep(did: string, resolution: Resolution, epoch: number): Promise<void> {
     const { cache, freshMs, negativeMs, now } = this.#options
     await cache.set(did, { resolution, resolvedAt: now() - freshMs + negativeMs }, epoch)
@@ -261,7 +272,10 @@ function documentOf(did: string, bytes: Buffer): Resolution {
   return { status: 'found', identity: parseDidDocument(did, jsonOf(bytes)) satisfies Identity }
 }
 
-/** What a directory means by a 404 or 410. */
+/**
+ * What a directory means by the body of a 404 or 410.
+ * @throws RefusedError when the body is none of `PLC_WORDS`
+ */
 function wordOf(bytes: Buffer, status: number): Resolution {
   const text = bytes.toString()
   const { message } = (jsonOf(bytes) ?? {}) as { message?: unknown }
@@ -270,7 +284,7 @@ function wordOf(bytes: Buffer, status: number): Resolution {
   return word[1]
 }
 
-/** Undefined when it is no JSON. */
+/** The parsed value; undefined when the bytes are no JSON. */
 function jsonOf(bytes: Buffer): unknown {
   try {
     return JSON.parse(bytes.toString())
@@ -284,7 +298,7 @@ function outage(did: string, response: HttpResponse): TransientError {
   return new TransientError(`${did}: ${response.url.host} answers ${response.status}`, { retryAfterMs })
 }
 
-/** Where a did:web has its document; undefined when it can have none (`isAtprotoDid`). Of localhost it is plain http. */
+/** The URL of a did:web's document; undefined when the DID can have none (`isAtprotoDid`). Plain http for localhost. */
 function webUrl(did: string): URL | undefined {
   if (!isAtprotoDid(did)) return undefined
   const name = did.slice('did:web:'.length).replace(/%3a/i, ':')

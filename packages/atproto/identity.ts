@@ -1,5 +1,5 @@
 /**
- * What a DID document says of an account: handle (a claim, see `handle-resolver.ts`), PDS, signing key, labeler.
+ * What a DID document says of an account: handle (only a claim, see `handle-resolver.ts`), PDS, signing key, labeler.
  * https://atproto.com/specs/did#representation-in-did-documents
  */
 import { RefusedError } from '@sluice/runtime/errors.ts'
@@ -11,9 +11,9 @@ export interface Identity {
   did: string
   /** The first handle that the document claims, in lower case. */
   handle?: string
-  /** Where its repository is: an origin, `https://host`. */
+  /** The PDS, which has the account's repository: an origin, `https://host`. */
   pds?: string
-  /** What commits are signed with, a did:key. */
+  /** The key that signs the account's commits, a did:key. */
   signingKey?: string
   labeler?: { endpoint: string; signingKey?: string }
 }
@@ -21,29 +21,33 @@ export interface Identity {
 /** A DID that resolves, or the definite answer that it does not. */
 export type Resolution =
   | { status: 'found'; identity: Identity }
-  /** The directory or the host does not know it. */
+  /** The directory or the host does not know the DID. */
   | { status: 'missing' }
-  /** It was ended by its owner, for good. */
+  /** The owner has ended the DID for good. */
   | { status: 'tombstoned' }
-  /** What is there is no document of this DID. */
+  /** The answer is no document of this DID. */
   | { status: 'invalid'; detail: string }
 
 const IDENTITY_REFUSALS = ['identity-bad-document'] as const
 export type IdentityRefusal = (typeof IDENTITY_REFUSALS)[number]
 
-/** Not an object, which has a `constructor`: the name is whatever a stranger writes. */
+/** A map and not an object: a stranger chooses the name that is looked up, and an object would find `constructor`. */
 const LEGACY_CURVE: ReadonlyMap<string, Curve> = new Map([
   ['EcdsaSecp256k1VerificationKey2019', 'k256'],
   ['EcdsaSecp256r1VerificationKey2019', 'p256'],
 ])
 const HOST_CHARS = 253
-/** A name that is not ASCII takes time by the square of its length: 64,000 characters 2 s. */
+/**
+ * The longest endpoint that is parsed. A host name that is not ASCII takes time by the square of its length: 2 s for
+ * 64,000 characters.
+ */
 const ENDPOINT_CHARS = 1_024
 const CODEC: Record<Curve, number[]> = { k256: [0xe7, 0x01], p256: [0x80, 0x24] }
 
 /**
- * The identity in a DID document. Parts that are missing or wrong are left out: an account without a key has none.
- * @throws RefusedError<IdentityRefusal> when it is not a document of `did`
+ * The identity in a DID document. Parts that are missing or wrong are left out: for example, an account without a valid
+ * key has no `signingKey`.
+ * @throws RefusedError<IdentityRefusal> when the document is not one of `did`
  */
 export function parseDidDocument(did: string, document: unknown): Identity {
   const doc = objectOf(document)
@@ -74,7 +78,8 @@ function endpointOf(doc: Record<string, unknown>, id: string, type: string): str
   const endpoint = service?.type === type ? service.serviceEndpoint : undefined
   if (typeof endpoint !== 'string' || endpoint.length > ENDPOINT_CHARS || !URL.canParse(endpoint)) return undefined
   const url = new URL(endpoint)
-  // As long as a name may be: the endpoint is kept in the identity cache for days, and its host in keys of Redis for ever.
+  // No host name is longer. The bound matters since the endpoint is kept in the identity cache for days, and its host
+  // in keys of Redis for ever.
   if (url.hostname.length > HOST_CHARS) return undefined
   return (url.protocol === 'https:' || url.protocol === 'http:') && url.username === '' ? url.origin : undefined
 }
@@ -89,11 +94,11 @@ function keyOf(doc: Record<string, unknown>, id: string): string | undefined {
     parseDidKey(didKey)
     return didKey
   } catch {
-    return undefined // a curve that atproto does not use: no signature can be right
+    return undefined // a curve that atproto does not use: no signature by this key is valid
   }
 }
 
-/** Keys of before Multikey: the bare point, often uncompressed. */
+/** The did:key of a key from before Multikey: such a key is the bare curve point, often uncompressed. */
 function legacyKey(curve: Curve | undefined, multibase: string): string | undefined {
   const point = decodeBase58(multibase.slice(1))
   if (curve === undefined || point === undefined) return undefined
@@ -104,7 +109,7 @@ function legacyKey(curve: Curve | undefined, multibase: string): string | undefi
   return `did:key:z${encodeBase58(Buffer.concat([Uint8Array.from(CODEC[curve]), compressed]))}`
 }
 
-/** The entry of a list whose id is `id`, alone or behind the DID. The first one counts. */
+/** The first entry of a list whose id is `id`, with or without the DID in front. */
 function entryOf(doc: Record<string, unknown>, list: string, id: string): Record<string, unknown> | undefined {
   return listOf(doc[list])
     .map(objectOf)

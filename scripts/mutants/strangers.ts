@@ -197,17 +197,17 @@ export const strangerMutants: readonly Mutant[] = [
   },
   {
     name: 'did:webs that a host makes up become dead letters as soon as they have documents',
-    file: 'services/backfiller/hearsay.ts',
+    file: 'services/backfiller/unconfirmed.ts',
     find: "if (verdict.act === 'bury') return true",
     replace: "if (verdict.act === 'bury') return false",
-    killedBy: { file: 'services/backfiller/hearsay.e2e.test.ts', test: 'become no dead letters' },
+    killedBy: { file: 'services/backfiller/unconfirmed.e2e.test.ts', test: 'become no dead letters' },
   },
   {
     name: 'what a did:web has failed by before counts when its document fails',
     file: 'services/backfiller/failures.ts',
     find: "  if (error instanceof NoDocumentError) return failure('no-document', 'unavailable')\n",
     replace: '',
-    killedBy: { file: 'services/backfiller/hearsay.e2e.test.ts', test: 'is not passed over for that' },
+    killedBy: { file: 'services/backfiller/unconfirmed.e2e.test.ts', test: 'is not passed over for that' },
   },
   {
     name: 'an operator waits for thousands of silent hosts of the same owner',
@@ -228,7 +228,7 @@ export const strangerMutants: readonly Mutant[] = [
     file: 'services/backfiller/settlement.ts',
     find: '    if (await this.passOverForRoom(claim)) return\n',
     replace: '',
-    killedBy: { file: 'services/backfiller/hearsay.e2e.test.ts', test: 'half of the room' },
+    killedBy: { file: 'services/backfiller/unconfirmed.e2e.test.ts', test: 'half of the room' },
   },
   {
     name: 'a host that answers 429 for ever keeps its repositories for ever',
@@ -249,7 +249,7 @@ export const strangerMutants: readonly Mutant[] = [
     file: 'services/backfiller/settlement.ts',
     find: "failure.class !== 'crowded' || !",
     replace: "failure.class === 'crowded' || !",
-    killedBy: { file: 'services/backfiller/hearsay.e2e.test.ts', test: 'one after the other' },
+    killedBy: { file: 'services/backfiller/unconfirmed.e2e.test.ts', test: 'one after the other' },
   },
   {
     name: 'one owner fills the room for labelers',

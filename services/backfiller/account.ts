@@ -7,13 +7,25 @@ import { DEFAULT_BACKOFF, retry, type Retry } from '@sluice/runtime/backoff.ts'
 import { TransientError } from '@sluice/runtime/errors.ts'
 import { NoDocumentError, refuse } from './failures.ts'
 
-/** Of a did:plc in place: 16 s in all, at most 32. In an outage, all places together move four repositories a second to the schedule. */
+/**
+ * How often the PLC directory is asked for one did:plc before the entry goes to the schedule. The waits between these
+ * tries take about 16 s together, at most 32 s. Meanwhile the entry holds one of the dispatcher's 64 places for
+ * identities. So in an outage of the directory, four entries a second go to the schedule.
+ */
 const RESOLVE_TRIES = 8
 
 /**
- * What a DID leads to. A directory that is down stops what needs it, for a while: then this may be the one DID that it fails for, and the place is for
- * another. What it throws is `unavailable`, which gives nobody up, so that an outage only moves some repositories to the schedule. The host of a did:web is its own directory.
- * @param urgent what an operator asked for waits for no other did:web of its owner
+ * Resolves the DID of an account.
+ *
+ * A did:plc: while the directory does not answer, it is asked again in place (`RESOLVE_TRIES`), and the entry keeps its
+ * place for identities. After the last try the error is thrown, and another entry gets the place: the directory may
+ * fail for this one DID only. The class of the error is `unavailable`, which never gives an entry up. So an outage of
+ * the directory only moves some entries to the schedule.
+ *
+ * A did:web: its host is its own directory, and is asked once.
+ *
+ * @param urgent for an entry that an operator asked for: the lookup of a did:web does not wait for lookups of the same
+ * owner that are not urgent
  * @throws TransientError, for a did:web NoDocumentError or CrowdedError; an AbortError
  */
 export async function resolvePatiently(
@@ -41,15 +53,15 @@ async function resolveAtItsHost(
   try {
     return await identities.resolve(did, watch, { urgent })
   } catch (error) {
-    // Else nobody was asked: too many wait, or Redis is away.
+    // Otherwise the host is not at fault: it was not asked since too many lookups wait, or Redis is away.
     if (!hasFailed || !(error instanceof TransientError)) throw error
     throw new NoDocumentError(error.message, { cause: error, retryAfterMs: error.retryAfterMs })
   }
 }
 
 /**
- * The identity, when there is one.
- * @throws RefusedError<RepoRefusal>
+ * The identity in a resolution.
+ * @throws RefusedError<RepoRefusal> when the DID does not exist, was ended, or has an invalid document
  */
 export function identityOf(did: string, resolution: Resolution): Identity {
   switch (resolution.status) {
@@ -66,7 +78,8 @@ export function identityOf(did: string, resolution: Resolution): Identity {
 }
 
 /**
- * The origin to ask: the account's PDS, or with `listed` the host that the entry names.
+ * The origin to fetch the repository from: the account's PDS. With `fetchFrom: 'listed'`, the host that the entry
+ * names, if it names one.
  * @throws RefusedError<RepoRefusal>
  */
 export function repoOrigin(
@@ -79,7 +92,7 @@ export function repoOrigin(
   return pds
 }
 
-/** Hosts are listed without a scheme. */
+/** The origin of a host that an entry names. Entries usually name hosts without a scheme. */
 function originOf(host: string, plainHttp: boolean): string {
   const url = /^https?:\/\//.test(host) ? host : `${plainHttp ? 'http' : 'https'}://${host}`
   if (!URL.canParse(url)) throw refuse('identity-no-pds', `"${host}" is no host`)

@@ -1,12 +1,16 @@
 /**
- * One repository: fetched, verified, appended. The heart of the service; everything around it decides when and how often.
+ * One repository: fetched, verified, appended. The heart of the service; everything around it decides when and how
+ * often.
  *
  *     fetch → verify whole → (first time or resync?) → chunks → chain state
  *
- * - Nothing is appended before everything is verified. A chunk is one atomic append; the chain state moves with the last.
- * - What the host says of an account that it does not serve (taken down, suspended, deactivated, gone) becomes an `account`
- *   event, after checking that it is the account's own, which may have moved meanwhile. "Not found" is confirmed by a second, different request.
- * - A bad signature may mean a new key: the identity is refreshed once, and the export at hand is checked again.
+ * - Nothing is appended before the whole export is verified. Each chunk is one atomic append. The chain state moves
+ *   with the last chunk.
+ * - A host may answer that it does not serve an account: taken down, suspended, deactivated, or gone. This becomes an
+ *   `account` event, but only if the host is still the account's PDS: the account may have moved meanwhile. "Not found"
+ *   must be confirmed by a second, different request.
+ * - A bad signature may mean that the account has a new key. The identity is refreshed once, and the same export is
+ *   verified again.
  */
 import { setImmediate } from 'node:timers/promises'
 import { FUTURE_MS } from '@sluice/atproto/commit.ts'
@@ -47,39 +51,46 @@ export interface BackfillContext extends FetchContext {
   identities: IdentityResolver
   producer: Producer<ExportEvent>
   wanted: CollectionFilter
-  /** Exports that are verified and appended at the same time. */
+  /** Limits how many exports are verified and appended at the same time. */
   parsers: Budget
-  /** Every export removes what is gone. */
+  /** Every export, also a first one, removes what the repository no longer has (`BACKFILLER_EXPORTS=resync`). */
   alwaysResync: boolean
   onChunk: (chunk: ExportChunk) => void
 }
 
-/** A repository whose turn it is. */
+/** One try for a repository, at the time when its host has a turn for it. */
 export interface Visit {
   entry: BackfillEvent
   identity: Identity
-  /** The origin to ask. */
+  /** The origin to fetch the repository from. */
   url: string
   permit: Permit
   memory: RepoMemory
-  /** Somebody waits for it: its identity is looked up before those of others of its owner. */
+  /**
+   * An operator waits for the repository. Lookups of its identity do not wait for those of other did:webs of the same
+   * owner that are not urgent.
+   */
   urgent: boolean
 }
 
 export type Outcome =
   | { kind: 'exported'; resync: boolean; records: number }
   | { kind: 'account'; status: string }
-  /** Its host is another than the one that was asked: ask there. */
+  /** The account's PDS is another host than the one that was asked. That host is to be asked next. */
   | { kind: 'moved'; identity: Identity; url: string }
 
 /**
- * Does all for one repository.
- * @throws RateLimitedError, TransientError, RefusedError, AbortError; nothing was appended then, or with a later try it is made whole
+ * Fetches, verifies and appends one repository, or appends the status that its host gives as the reason not to serve
+ * it.
+ * @throws RateLimitedError, TransientError, RefusedError, AbortError. Then nothing was appended, or only some chunks: a
+ * later try appends the whole export again, as a resync
  */
 export async function backfillRepo(context: BackfillContext, visit: Visit, signal: AbortSignal): Promise<Outcome> {
   const { entry, url, identity, permit, memory, urgent } = visit
   const target = { url, did: entry.did, attempts: entry.attempts ?? 0 }
-  // A status was true at some time since then. Noted later, it would win over what the account's host says in between.
+  // Taken before the request, since the host's answer was true at some time after it. A later time could make an old
+  // answer win over newer news. For example: the host answers "deactivated", then the account returns and its host
+  // dates that 12:01. If our event had the time 12:02, the account would stay deactivated.
   const askedAt = new Date().toISOString()
   let fetched: FetchedExport
   try {
@@ -102,7 +113,10 @@ export async function backfillRepo(context: BackfillContext, visit: Visit, signa
   }
 }
 
-/** Where the account is by now, when that is another host than `url`. */
+/**
+ * Refreshes the identity. Returns the outcome `moved` when the account's PDS is now another host than `url`. Undefined
+ * when it is not, and when the account has no identity or no PDS.
+ */
 export async function movedFrom(
   { identities }: Pick<BackfillContext, 'identities'>,
   { did, url, urgent }: { did: string; url: string | undefined; urgent: boolean },
@@ -132,7 +146,11 @@ async function verifyWithFreshKey(
   }
 }
 
-/** What was fetched for it is lost: whoever is turned away now waits as for a host that does not answer, and not for seconds only. */
+/**
+ * For a lookup after the fetch: when it fails, the fetched export is lost. After a `CrowdedError` the repository would
+ * be tried, and so fetched, again within seconds. So that becomes a plain `TransientError`: the repository waits for as
+ * long as if its host did not answer.
+ */
 function afterFetch(error: unknown): never {
   throw error instanceof CrowdedError ? new TransientError(error.message, { cause: error }) : error
 }
@@ -145,8 +163,10 @@ function checkRev({ rev }: RepoExport, entry: BackfillEvent): void {
 export type AppendContext = Pick<BackfillContext, 'redis' | 'producer' | 'wanted' | 'alwaysResync' | 'onChunk'>
 
 /**
- * Appends all chunks of a verified export, the chain state with the last; while one is on its way to Redis, the next is made.
- * @throws RefusedError `export-overtaken` when it is older than what is missing by now, or Redis has lost a chunk meanwhile; FatalError, AbortError
+ * Appends all chunks of a verified export. The chain state moves with the last chunk. While one chunk is on its way to
+ * Redis, the next one is made.
+ * @throws RefusedError `export-overtaken` when the export is older than what the index misses by now, when live commits
+ * were sent on during a first export, or when Redis has lost a chunk meanwhile; FatalError, AbortError
  */
 export async function appendExport(
   context: AppendContext,
@@ -161,15 +181,17 @@ export async function appendExport(
   const progress = new ExportProgress(producer.stream, repo.did)
   let records = 0
   let isFirst = true
-  let under: Promise<unknown> = Promise.resolve()
+  let appending: Promise<unknown> = Promise.resolve()
   for (const chunk of chunksOf(repo, { time, resync, wanted })) {
-    await under
+    await appending
     if (!isFirst) crashPoint('chunk.between')
     onChunk(chunk)
     records += chunk.creates.length
     const events: ExportEvent[] = [...chunk.creates, ...(chunk.range ? [chunk.range] : [])]
     if (events.length === 0 && !chunk.isLast) {
-      await setImmediate() // 5,000 records that nobody wants: nothing to append, and others want the thread
+      // A chunk without events: up to 5,000 keys whose records are not carried. No append is awaited here, so the other
+      // exports get the thread in this way.
+      await setImmediate()
       signal.throwIfAborted()
       continue
     }
@@ -184,8 +206,10 @@ export async function appendExport(
       if (stale > 0) throw refuse('export-overtaken', `${repo.rev} does not reach what is missing`)
     } else {
       const also = [...progress.next(chunk), ...(isFirst ? [beginExport(repo.did)] : [])]
-      under = producer.append(events, signal, { also }).catch(asOvertaken)
-      under.catch(() => undefined) // it is awaited above, or by whoever gets the failure of the next
+      appending = producer.append(events, signal, { also }).catch(asOvertaken)
+      // The next round awaits `appending`. When making the next chunk fails, nobody does: without a handler, a failure
+      // of the append would then end the process as an unhandled rejection.
+      appending.catch(() => undefined)
     }
     isFirst = false
   }
@@ -193,9 +217,14 @@ export async function appendExport(
 }
 
 /**
- * The chain record of an account of which the index holds nothing yet: neither an export nor live commits. Its first export need not say what is gone.
- * Undefined for any other, and when nothing is known: a record that came with a live commit may be gone by this export, and the commit that
- * deleted it will be taken for known, since the export is newer.
+ * The chain record of an account of which the index holds nothing yet: neither an export nor live commits. The first
+ * export of such an account need not remove anything.
+ *
+ * Undefined for any other account, when nothing is known of the account, and when the entry or the configuration asks
+ * for removals. A first export without removals is wrong once a live commit was sent on. For example: live commit 1
+ * creates a post and is sent on. Commit 2 deletes the post, and then the export is read, which does not have the post.
+ * When commit 2 arrives after the export, the ingester takes it as already known, since the export is newer. Nothing
+ * would ever remove the post.
  */
 async function untouchedChain(
   { redis, alwaysResync }: AppendContext,
@@ -206,7 +235,10 @@ async function untouchedChain(
   return chain && !chain.record.exported && chain.record.rev === '' ? chain : undefined
 }
 
-/** Goes with the last chunk, which is not appended when a live commit was sent on meanwhile. */
+/**
+ * A step that goes with the last chunk. When a live commit of the account was sent on since `chain` was read, the step
+ * fails, and the chunk is not appended. If there are several chunks, the first has set `exported` (`beginExport`).
+ */
 function stillUntouched(did: string, chain: StoredChain, isOnlyChunk: boolean): Step {
   const record = { ...chain.record, exported: chain.record.exported || !isOnlyChunk }
   const from = isOnlyChunk ? chain : { record, bytes: encodeChain(record) }
@@ -242,7 +274,11 @@ async function accountOutcome(
   return { kind: 'account', status }
 }
 
-/** What the host says of an account whose repository it does not find, asked in another way. */
+/**
+ * The status of an account whose repository the host does not find, asked with a second, different request.
+ * @throws RefusedError `not-found-unconfirmed` when the host contradicts itself or does not say why; TransientError,
+ * FatalError, AbortError
+ */
 async function confirmMissing(
   context: BackfillContext,
   url: string,

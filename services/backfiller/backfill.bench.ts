@@ -1,7 +1,7 @@
 /**
- * Records a second of one core from a CAR to Redis, next to the official libraries on the same CAR in the same run:
- * `node services/backfiller/backfill.bench.ts [records]`. CPU time, not wall time: the processor is rarely ours alone, and while one
- * export waits for Redis another one works.
+ * How many records a second one core takes from a CAR to Redis, next to the official libraries on the same CAR in the
+ * same run: `node services/backfiller/backfill.bench.ts [records]`. CPU time, not wall time: the processor is rarely
+ * ours alone, and while one export waits for Redis another one works.
  */
 import { lexToJson } from '@atproto/lex-json'
 import { decode } from '@atproto/lex-cbor'
@@ -24,7 +24,10 @@ const STREAM = 'firehose_backfill'
 const TIME = '2026-01-02T03:04:05.678Z'
 const never = new AbortController().signal
 
-/** Ours for a first export and for a resync, and the official way, all of the same CAR into the same Redis. */
+/**
+ * Measures our way for a first export and for a resync, and the official way: all with the same CAR into the same
+ * Redis.
+ */
 export async function benchBackfill({ records, ms }: { records: number; ms: number }): Promise<Measure[]> {
   await using server = await startRedis()
   const redis = await connectRedis({ url: server.url(), name: 'bench' })
@@ -82,7 +85,7 @@ async function official(context: AppendContext, repo: TestRepo, car: Buffer): Pr
     await context.producer.append(events.slice(at, at + CHUNK_LIMITS.creates), never)
 }
 
-/** As before the first export of the account. */
+/** Puts Redis into the state before the first export of the account. */
 async function emptied(redis: Redis, did: string): Promise<void> {
   const { key, field } = chainAddress(did)
   await redis.xTrim(STREAM, 'MAXLEN', 0)

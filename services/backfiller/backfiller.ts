@@ -1,8 +1,9 @@
 /**
- * The service: connects, and runs its parts until the signal: two consumers (what goes first, and the rest), the schedule of
- * later tries, the renewal of permits, and the dispatcher between them.
+ * The service: connects to Redis, and runs its parts until the signal. Its parts are two consumers (the priority stream
+ * and the normal one), the schedules of later tries, the renewal of permits, and the dispatcher between them.
  *
- * What is under way at the signal is abandoned at once and stays pending: a fetch may take minutes, and a restart takes it up again.
+ * Work that is under way at the signal is abandoned at once, since a fetch may take minutes. Its entries stay pending,
+ * and the process takes them up again after a restart.
  */
 import { once } from 'node:events'
 import { HttpClient } from '@sluice/atproto/http.ts'
@@ -46,17 +47,20 @@ export interface BackfillerOptions {
   readiness: Readiness
 }
 
-/** Exports verified and appended at once: while one waits for Redis the others use the processor. */
+/** How many exports are verified and appended at once. While one waits for Redis, the others use the processor. */
 const PARSERS = 4
 /**
- * Did:webs that are asked at once, and that wait for it. Each holds one of the dispatcher's 64 places for identities: 16 + 16 = 32 leave half of them to did:plc, however many
- * hosts are silent. One that is turned away comes again within seconds (`crowded` in failures.ts).
+ * How many hosts of did:webs are asked at once, and how many lookups may wait for that. Each of these lookups holds one
+ * of the dispatcher's 64 places for identities. 16 + 16 = 32 leave half of the places to did:plc, however many hosts
+ * are silent. A lookup that is turned away is tried again within seconds (`crowded` in failures.ts).
  */
 const WEB_CONCURRENCY = 16
 const WEB_WAITING = 16
-/** Of the memory: chunks as text and as bytes, of all parsers. */
+/** Part of `BACKFILLER_MEMORY_BYTES`: the chunks of all parsers, as text and as bytes. */
 const CHUNKS_BYTES = 32 * 1024 ** 2
-/** The indexer mends it only where it is the streams that are large. */
+/**
+ * What the log says while Redis is full. The indexer makes room only where streams take the memory; chain records stay.
+ */
 const FULL =
   'holds back until Redis has room: where its streams are short (`sluice status`) chain records fill it, which stay, 60 bytes an account; raise its maxmemory'
 
@@ -91,7 +95,7 @@ export class Backfiller implements Service {
     const { config } = this.#options
     const streams = [priorityStream(config.backfillStream), config.backfillStream]
     const parts = [
-      // Its failure is one of the parts; without one it never ends.
+      // `dispatcher.failed` never resolves, so without a failure this part ends with the signal.
       Promise.race([dispatcher.failed, once(stopping, 'abort').then(() => undefined)]),
       this.#renew(context.limits, stopping),
       ...streams.map((stream) => this.#feed(stream, { redis, schedule, dispatcher }, stopping)),
@@ -105,7 +109,7 @@ export class Backfiller implements Service {
     if (failure !== undefined) throw failure
   }
 
-  /** One stream's entries, to the dispatcher. */
+  /** Hands the entries of one stream to the dispatcher. */
   async #feed(
     stream: string,
     { redis, schedule, dispatcher }: { redis: Redis; schedule: RetrySchedule; dispatcher: Dispatcher },
@@ -128,7 +132,7 @@ export class Backfiller implements Service {
   async #context(redis: Redis, signal: AbortSignal, resources: AsyncDisposableStack): Promise<BackfillContext> {
     const { config } = this.#options
     const limits = new PdsLimits({ redis, stream: config.backfillStream, limitsOf: this.#limitsOf() })
-    // The operator names the directory; everybody else's hosts are anybody's word.
+    // The operator names the directory, so it may have any address. All other hosts are named by strangers.
     const allowOrigins = [config.plcUrl]
     const http = new HttpClient({ allowPrivate: config.allowPrivate, allowOrigins, connectionsPerHost: 64 })
     resources.defer(() => http.close())
@@ -149,7 +153,8 @@ export class Backfiller implements Service {
       xrpc,
       limits,
       identities,
-      // One that needs more of the disk than it may have would never find room, and be tried for ever.
+      // A repository that needs more of the disk than one file may take would never find room, and would be tried for
+      // ever. With this limit it is refused as too large.
       options: { ...config, repoBytes: Math.min(config.repoBytes, fileBytesMax(config.spoolBytes)) },
       disk: new Budget(config.spoolBytes),
       producer: await this.#producer(signal, resources),
@@ -165,7 +170,7 @@ export class Backfiller implements Service {
 
   async #producer(signal: AbortSignal, resources: AsyncDisposableStack) {
     const { config, log } = this.#options
-    // Its own connection: an append of half a megabyte would hold up the small commands of the limits.
+    // A connection of its own: an append of half a megabyte would delay the small commands of the host limits.
     const redis = await this.#connect('append', signal, resources)
     const highWater = new HighWater({
       redis,
@@ -190,10 +195,14 @@ export class Backfiller implements Service {
     })
   }
 
-  /** Nobody may be appending, and somebody has to notice when there is room again, Redis away meanwhile or not. Never rejects. */
+  /**
+   * Waits until there is room in Redis again, then wakes the dispatcher. While fetching pauses, perhaps nothing is
+   * being appended, and then no append notices that there is room. Outages of Redis are waited out. Never rejects.
+   */
   async #untilRoom(highWater: HighWater, signal: AbortSignal): Promise<void> {
     const onWait = (retry: Retry): void => this.#logRetry('looking for room', retry)
-    // What no wait can mend stops the process by itself: the schedule and the streams meet it too.
+    // An error that no wait can mend need not be reported here: the schedule and the consumers get it too, and stop the
+    // process.
     await retry(signal, REDIS_BACKOFF, () => highWater.room(signal), onWait).catch(() => undefined)
     this.#wake()
   }
@@ -236,7 +245,8 @@ export class Backfiller implements Service {
   async #renew(limits: PdsLimits, signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       await sleep(limits.renewMs, signal).catch(() => undefined)
-      // A permit that could not be renewed may be given to another: worse for the host, and not for the data.
+      // A permit that is not renewed expires, and another request may get its place. Then the host may get more
+      // requests at once than it allows. No data is harmed.
       if (!signal.aborted)
         await limits
           .renew()

@@ -1,6 +1,7 @@
 /**
- * Entries that this process holds: taken from a stream, and given back in exactly one of four ways, each durable before it
- * returns: done (acked), to be tried again, put off until its host gets a turn, or given up (dead letter).
+ * Entries that this process holds. Each is taken from a stream, and given back in exactly one of four ways: done
+ * (acked), to be tried again, put off until its host has a turn, or given up (dead letter). Each way is durable before
+ * its method returns.
  */
 import { backfillEventCodec } from '@sluice/events/codec.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
@@ -12,33 +13,38 @@ import type { GroupAddress } from '@sluice/streams/entries.ts'
 import type { DeadReason } from './failures.ts'
 import type { RetrySchedule, Turn } from './retry-schedule.ts'
 
-/** Giving back is finished even while we stop; the drain of the process is its bound. */
+/**
+ * Giving an entry back is finished even after the stop signal. The time that the process has for draining is the bound.
+ */
 const NEVER = new AbortController().signal
 
-/** Entries of one stream that a process holds: enough to find hosts that are not busy, and to leave some for other processes. */
+/**
+ * The most entries of one stream that a process holds. Enough to find entries of hosts that are not busy, and few
+ * enough to leave some for other processes.
+ */
 export const HELD_ENTRIES = 1_000
 
 export interface ClaimsOptions {
   redis: Redis
-  /** For its own connection, since a reader blocks. */
+  /** For a connection of the reader's own, since reading blocks the connection. */
   redisUrl: string
   address: GroupAddress
-  /** Goes before others. */
+  /** Entries of this stream go before those of a stream that is not urgent. */
   urgent: boolean
   schedule: RetrySchedule
-  /** What a dead process left is ours after so long. */
+  /** An entry of a dead process is taken over when nobody has touched it for so long. */
   reclaimIdleMs: number
   observer: Partial<ConsumerObserver>
   onRetry: (retry: Retry) => void
 }
 
-/** One entry that is ours until it is given back. */
+/** One entry that this process holds until it is given back. */
 export class Claim {
   readonly entry: BackfillEvent
   readonly urgent: boolean
   readonly id: string
   readonly stream: string
-  /** How often it was handed out so far. */
+  /** How often the entry was delivered so far, this time included. */
   readonly deliveries: number
   readonly #batch: Batch<BackfillEvent>
   readonly #options: ClaimsOptions
@@ -54,26 +60,32 @@ export class Claim {
     this.#options = options
   }
 
-  /** Resolves when it is known how it is given back, and nobody works on it any more; to give it back may take longer. */
+  /**
+   * Resolves when it is decided how the entry is given back, and nobody works on the entry any more. Giving it back may
+   * take longer.
+   */
   get decided(): Promise<void> {
     return this.#decided.promise
   }
 
-  /** Nothing is left to do. */
+  /** The entry is settled: acks it. */
   async done(): Promise<void> {
     this.#decided.resolve()
     await this.#batch.ack()
   }
 
-  /** To be tried again in `delayMs`, as `entry`. */
+  /** Moves the entry to the schedule. It is tried again in `delayMs`, and comes back in the form of `entry`. */
   async retry(entry: BackfillEvent, delayMs: number): Promise<void> {
     const { schedule, address } = this.#options
     this.#decided.resolve()
     await this.#patiently(() => schedule.retry(address, this.id, entry, delayMs))
-    await this.#batch.ack() // it is acked already; this lets the consumer forget it
+    await this.#batch.ack() // the schedule has acked the entry in Redis already; this lets the consumer forget it
   }
 
-  /** To come back when its host has a turn; false when too many wait already, then it is still ours. */
+  /**
+   * Moves the entry to the schedule until its host has a turn. False when the schedule is full: then this process still
+   * holds the entry.
+   */
   async defer(turn: Turn): Promise<boolean> {
     const { schedule, address } = this.#options
     const isDeferred = await this.#patiently(() => schedule.defer(address, this.id, this.entry, turn))
@@ -83,13 +95,13 @@ export class Claim {
     return true
   }
 
-  /** Whether fewer wait in Redis than `part` of those that may. */
+  /** Whether the schedule holds fewer entries than `part` (0 to 1) of what it may hold. */
   async hasRoom(part: number): Promise<boolean> {
     const { schedule, address } = this.#options
     return await this.#patiently(() => schedule.hasRoom(address.stream, part))
   }
 
-  /** Given up: a dead letter. Where they are full this waits for an operator. */
+  /** Gives the entry up: it becomes a dead letter. Waits for an operator while the dead letters are full. */
   async bury(reason: DeadReason, message: string, attempts: number): Promise<void> {
     this.#decided.resolve()
     await this.#batch.refuse(this.#batch.events[0]!, { reason, message, attempts })
@@ -100,7 +112,7 @@ export class Claim {
   }
 }
 
-/** Hands the entries of one stream to `take`, one after the other, until `signal`; then waits for `settled`. */
+/** Hands the entries of one stream to `take`, one after the other, until `signal`. Then waits for `settled`. */
 export async function takeClaims(
   options: ClaimsOptions,
   { take, settled }: { take: (claim: Claim) => Promise<void>; settled: () => Promise<void> },
@@ -117,9 +129,10 @@ export async function takeClaims(
       observer,
       codec: backfillEventCodec,
       key: ({ did }) => did,
-      // A sweep asks every few days for what is behind, and a broken repository is given up each time.
+      // A sweep requests every few days the repositories that are behind. A broken repository is given up each time,
+      // and shall have one letter.
       oneLetterPerKey: true,
-      // Hundreds are under way at once, and each is done when it is done.
+      // Hundreds of entries are under way at once, and each is acked when it is done, whatever the others do.
       limits: { batchEvents: 1, lingerMs: 0, heldEntries: HELD_ENTRIES, reclaimIdleMs },
       isolate: false,
     })

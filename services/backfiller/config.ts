@@ -1,4 +1,4 @@
-/** What an operator can set. Names that others rely on are in docs/configuration.md. */
+/** The settings of the backfiller. docs/configuration.md says on which of their names others rely. */
 import { patternProblem } from '@sluice/collections/patterns.ts'
 import { defineConfig, type ConfigOf } from '@sluice/runtime/config.ts'
 import { hostNamesProblem, identityOptions, redisOptions, runtimeOptions } from '@sluice/runtime/shared-options.ts'

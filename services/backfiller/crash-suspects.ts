@@ -1,23 +1,25 @@
 /**
- * Repositories that may be killing the process: when one that was delivered often is begun, Redis remembers it; when it
- * is done, Redis forgets it. One that was under way at too many deaths is given up.
+ * Finds repositories that may be killing the process. When work on an entry that was delivered often begins, Redis
+ * counts it as under way; when the work ends, Redis forgets it. An entry whose process dies meanwhile stays counted:
+ * that is one death. An entry that was under way at too many deaths is given up.
  *
- * Deliveries alone prove nothing, since entries wait here for their hosts while a process is restarted. Those that were under
- * way at an earlier death are let in one at a time, so that they are not blamed for each other. They wait before they need anything that others
- * could use: after a death there may be as many as there are places.
+ * Deliveries alone prove nothing: an entry that only waits here for its host is delivered again after each restart.
+ * Suspects (entries that were under way at an earlier death) are let in one at a time, so that one is not blamed for
+ * the crash of another. They wait before they hold anything that others could use: after a death there may be as many
+ * suspects as there are places.
  *
- * Redis failing us here costs the suspicion, not the work.
+ * When a command to Redis fails here, only the suspicion is lost, not the work.
  */
 import { Budget } from '@sluice/runtime/budget.ts'
 import { underWayKey } from '@sluice/streams/backfill-queue.ts'
 import type { Redis } from '@sluice/streams/connection.ts'
 import type { Claim } from './claims.ts'
 
-/** From this delivery on we remember. */
+/** From this delivery on, Redis remembers that an entry is under way. */
 const SUSPECT_DELIVERIES = 4
 /**
- * A suspect that was under way at so many deaths is guilty. With 5, one of 1,000 innocent repositories was convicted when two
- * processes were killed at random twenty times within minutes.
+ * An entry that was under way at so many deaths is given up. With 5, one of 1,000 innocent repositories was given up
+ * when two processes were killed at random twenty times within minutes.
  */
 export const DEATHS_MAX = 10
 
@@ -31,25 +33,28 @@ export class CrashSuspects {
     this.#group = group
   }
 
-  /** At how many deaths a claim was under way. */
+  /** At how many deaths of a process the claim was under way; 0 while Redis is away. */
   async deathsOf(claim: Claim): Promise<number> {
     if (!isWatched(claim)) return 0
     return Number(await this.#redis.hGet(this.#key(claim), claim.id).catch(() => 0))
   }
 
-  /** Lets a suspect in when it is known of those before it how they are given back. Never rejects, as `letIn`; after the signal it lets nobody in. */
+  /**
+   * Calls `letIn` for a suspect when it is decided how each suspect before it is given back. Never rejects, as `letIn`.
+   * After the signal it lets nobody in.
+   */
   async alone(claim: Claim, letIn: () => Promise<void>, signal: AbortSignal): Promise<void> {
     try {
       await this.#alone.acquire(1, signal)
     } catch {
-      return // we stop: it stays pending
+      return // the process stops, and the entry stays pending
     }
     await letIn()
     await claim.decided
     this.#alone.release(1)
   }
 
-  /** Works on a claim, which is under way meanwhile. */
+  /** Runs `work` on a claim, and counts the claim as under way meanwhile. */
   async watch(claim: Claim, work: () => Promise<void>, signal: AbortSignal): Promise<void> {
     if (!isWatched(claim)) return work()
     try {
@@ -57,7 +62,8 @@ export class CrashSuspects {
       await work()
       await this.forget(claim)
     } catch (error) {
-      // Whoever gets here is alive: a stop is no death. After anything else the entry is settled.
+      // The process is alive here, so this is no death. After a stop the entry stays pending, and keeps the count of
+      // its earlier deaths. After any other error the entry is settled, and its count is deleted.
       if (signal.aborted) await this.#count(claim, -1)
       else await this.forget(claim)
       throw error

@@ -1,10 +1,11 @@
 /**
- * The path of a claim through the process: whose repository, on which host, when is its turn, what came of it.
+ * The path of a claim through the process: which account, on which host, when the host has a turn, and what follows
+ * from the outcome.
  *
  *     claim → identity → its host's queue → backfillRepo → done | again later | put off | given up
  *
- * Whatever happens to one repository is dealt with here and never stops the others. Only a FatalError gets out: Redis refuses us, or
- * we are wrong about something that concerns all of them.
+ * Whatever happens to one repository is dealt with here, and never stops the others. Only a FatalError gets out: Redis
+ * refuses our commands, or we are wrong about something that concerns all repositories.
  */
 import { NoRoomError } from '@sluice/atproto/slabs.ts'
 import { RateLimitedError } from '@sluice/atproto/xrpc.ts'
@@ -19,7 +20,7 @@ import { backfillRepo, movedFrom, type BackfillContext, type Outcome } from './b
 import { HELD_ENTRIES, type Claim } from './claims.ts'
 import { DEATHS_MAX, type CrashSuspects } from './crash-suspects.ts'
 import { LIMITED_MS, type RetryLimits } from './failures.ts'
-import { isHearsay, mayBeMadeUp } from './hearsay.ts'
+import { isUnconfirmed, mayBeMadeUp } from './unconfirmed.ts'
 import type { HostTally } from './host-tally.ts'
 import { HostQueues } from './host-queues.ts'
 import { STRANGER_KEPT_MS, type Asked, type Permit } from './pds-limits.ts'
@@ -37,13 +38,13 @@ export interface DispatcherOptions extends RetryLimits {
   concurrency: number
   skipHosts: readonly string[]
   fetchFrom: 'pds' | 'listed'
-  /** Hosts that are listed without a scheme speak plain http: test networks. */
+  /** Hosts that are listed without a scheme are asked by plain http: for test networks. */
   plainHttp: boolean
-  /** Whether anything may be begun now. */
+  /** Whether work on another repository may begin now. */
   mayBegin: () => boolean
 }
 
-/** A claim and what is known of its account. */
+/** A claim, the identity of its account, and the origin to ask. */
 interface Placed {
   claim: Claim
   identity: Identity
@@ -51,11 +52,14 @@ interface Placed {
 }
 
 const NEVER = new AbortController().signal
-/** Identities that are looked up at the same time. */
+/** How many identities are looked up at the same time: the places for identities. */
 const RESOLVING = 64
-/** Who has to wait longer for a host than this is put off, whatever for. Waits for Redis itself are shorter. */
+/**
+ * A claim that has to wait longer than this for its host is put off into the schedule, whatever the reason for the
+ * wait. Waits for Redis itself are shorter.
+ */
 const PUT_OFF_MS = 10_000
-/** How often a repository may be found to have moved in one visit. */
+/** After a failure the identity is refreshed only if the claim has moved to another host less often than this. */
 const MOVES_MAX = 2
 
 export class Dispatcher {
@@ -68,7 +72,7 @@ export class Dispatcher {
   readonly #skipped: ReadonlySet<string>
   #closed: Promise<void> | undefined
 
-  /** @param signal ends what is under way; what is not settled by then stays pending */
+  /** @param signal ends the work that is under way. Entries that are not settled by then stay pending */
   constructor(options: DispatcherOptions, signal: AbortSignal) {
     this.#options = options
     this.#signal = signal
@@ -83,13 +87,13 @@ export class Dispatcher {
       work: (placed, permit, memory) => this.#visit(placed, permit, memory),
       onWait: (host, why, waitMs) => {
         progress.hostWaits.inc(1, { why })
-        // While Redis is away there is nowhere to put them.
+        // While Redis is away, claims cannot be put off: the schedule is in Redis.
         if (waitMs > PUT_OFF_MS || (this.#queues.isCrowded && why !== 'redis')) this.#putOffAll(host, waitMs)
       },
     })
   }
 
-  /** Rejects with the first error that concerns all. */
+  /** Rejects with the first error that concerns all repositories. Never resolves. */
   get failed(): Promise<never> {
     return this.#settlement.failed
   }
@@ -106,12 +110,12 @@ export class Dispatcher {
     return this.#queues.hosts
   }
 
-  /** Something that `mayBegin` depends on has changed. */
+  /** To be called when something that `mayBegin` depends on has changed. */
   wake(): void {
     this.#queues.wake()
   }
 
-  /** Takes a claim in; resolves when there is room for another. Never rejects for the claim's sake. */
+  /** Takes a claim in. Resolves when there is room for another claim. Never rejects because of this claim. */
   async take(claim: Claim): Promise<void> {
     const { suspects } = this.#options
     const deaths = await suspects.deathsOf(claim)
@@ -122,17 +126,17 @@ export class Dispatcher {
     void suspects.alone(claim, () => this.#letIn(claim), this.#signal)
   }
 
-  /** Resolves when its identity is being looked up. */
+  /** Resolves when the lookup of the claim's identity has begun. */
   async #letIn(claim: Claim): Promise<void> {
     try {
       await this.#resolving.acquire(1, this.#signal)
     } catch {
-      return // we stop: it stays pending
+      return // the process stops, and the entry stays pending
     }
     void this.#settlement.guard(claim, () => this.#place(claim)).finally(() => this.#resolving.release(1))
   }
 
-  /** Resolves when nothing is under way any more. Only after the signal. */
+  /** Resolves when no work is under way any more. To be called only after the signal. */
   close(): Promise<void> {
     this.#closed ??= this.#toEnd()
     return this.#closed
@@ -143,7 +147,7 @@ export class Dispatcher {
     await this.#settlement.end()
   }
 
-  /** As `limits.ask`, for queues that cannot fail. */
+  /** As `limits.ask`, but never rejects, as `HostQueues` requires: an error is reported by `failed`. */
   async #ask(host: string): Promise<Asked> {
     try {
       return await this.#options.context.limits.ask(host)
@@ -166,13 +170,17 @@ export class Dispatcher {
       await context.producer.append([event], this.#signal, { also: [markInactive(did)] })
       return this.#settle(claim, { kind: 'account', status: 'deleted' })
     }
-    // As letters, what one host makes up would fill the room for all, and stop the queue. Should it come to exist, a sweep finds it.
-    if (resolution.status === 'missing' && isHearsay(claim.entry)) return this.#settlement.passOver(claim)
+    // Passed over instead of given up: one host can list any number of DIDs that do not exist. As dead letters they
+    // would fill the room for all, which stops the queue. If the account comes to exist, a sweep finds it.
+    if (resolution.status === 'missing' && isUnconfirmed(claim.entry)) return this.#settlement.passOver(claim)
     const identity = identityOf(did, resolution)
     await this.#enqueue({ claim, identity, url: repoOrigin(claim.entry, identity, this.#options) }, false)
   }
 
-  /** What may not wait here is put off, so that others are seen; with the schedule full it waits here after all. */
+  /**
+   * Adds a claim to the queue of its host (`front`: as the next one). A claim that may not wait here is put off into
+   * the schedule, so that claims of other hosts get in. When the schedule is full, the claim waits here after all.
+   */
   async #enqueue(placed: Placed, front: boolean): Promise<void> {
     const { claim } = placed
     const { host, hostname } = new URL(placed.url)
@@ -187,18 +195,24 @@ export class Dispatcher {
     this.#queues.add(host, placed, { urgent: claim.urgent, front })
   }
 
-  /** False when the schedule is full: then it is still ours. */
+  /**
+   * Puts a claim off into the schedule, or passes it over when it may not take room there. False when the schedule is
+   * full: then this process still holds the claim.
+   */
   async #putOff(claim: Claim, host: string, delayMs: number): Promise<boolean> {
     const { context, progress } = this.#options
     if (await this.#settlement.passOverForRoom(claim)) return true
     const turn = { host, delayMs, intervalMs: 1000 / context.limits.limitsOf(host).perSecond }
-    // Each that is made up may name a host of its own.
+    // Each made-up account may name another host. So Redis remembers such a host for a shorter time.
     if (!(await claim.defer({ ...turn, ...(mayBeMadeUp(claim.entry) && { keptMs: STRANGER_KEPT_MS }) }))) return false
     progress.outcome('put-off')
     return true
   }
 
-  /** The claims of a host that may not be asked for long wait in Redis instead of taking the place of others. */
+  /**
+   * Puts off all claims that wait for a host that may not be asked for long. They wait in Redis and leave their room to
+   * claims of other hosts.
+   */
   #putOffAll(host: string, delayMs: number): void {
     for (const placed of this.#queues.drain(host)) {
       const { claim } = placed
@@ -230,17 +244,21 @@ export class Dispatcher {
     } catch (error) {
       if (isAbort(error) || error instanceof FatalError) throw error
       if (error instanceof RateLimitedError && (await context.limits.limitedMs(host)) < LIMITED_MS) {
-        // The host's trouble, not the repository's: it stays first in line.
+        // The limit concerns the host, not the repository: the claim stays the first of its host.
         return this.#enqueue(placed, true)
       }
-      // What is counted is kept for a month, and each that is made up may name a host of its own.
+      // Made-up accounts are not counted: a host's counts are kept for a month, and each such account may name another
+      // host.
       if (!(error instanceof NoRoomError) && !mayBeMadeUp(entry)) tally.count(host, 'failed')
       outcome = await this.#movedMeanwhile(claim, identity, error)
     }
     await this.#settle(claim, outcome)
   }
 
-  /** After a failure: the account may be elsewhere by now. @throws `error` when it is not, or nobody knows */
+  /**
+   * After a failure: the outcome `moved` when the account is on another host by now.
+   * @throws `error` when the account has not moved, or the directory does not answer
+   */
   async #movedMeanwhile(claim: Claim, identity: Identity, error: unknown): Promise<Outcome> {
     if ((this.#moves.get(claim) ?? 0) >= MOVES_MAX) throw error
     const { did, pds: url } = identity

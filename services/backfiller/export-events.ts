@@ -1,9 +1,12 @@
 /**
  * A verified export → chunks of events. Pure.
  *
- * A chunk has up to 500 `create`s, kept as JSON text (as objects, 17 records of empty maps, 4 MB of text, took 288 MB), each with the head's commit and rev. For a resync
- * it also says which key range it covers and which keys exist in it; the ranges tile the whole repository, so that whoever applies all chunks, in any order, knows of
- * each key whether it exists. Keys of collections that are not carried are named too: they exist.
+ * A chunk has up to 500 `create`s, each with the commit and rev of the repository's head. They are kept as JSON text:
+ * as objects, 17 records of empty maps (4 MB of text) took 288 MB.
+ *
+ * For a resync, each chunk also names a key range that it covers, and the keys that exist in this range. The ranges
+ * tile the whole repository. So a reader that applies all chunks, in any order, knows of each key whether it exists.
+ * Keys of collections that are not carried are named too, since they exist.
  */
 import type { ExportedRecord, RepoExport, UnwantedRecord } from '@sluice/atproto/repo-export.ts'
 import type { OpRefusal } from '@sluice/atproto/commit-events.ts'
@@ -13,13 +16,16 @@ import { SEQ_BACKFILL, type RepoEvent, type StreamEvent } from '@sluice/events/s
 
 export interface ChunkLimits {
   creates: number
-  /** Keys that are looked at for one chunk, carried or not; a range names them. */
+  /** The most keys that one chunk looks at, whether their records are carried or not. A range names them all. */
   keys: number
-  /** About so many characters of JSON; one record may be larger. What cannot be decoded counts too: it was work. */
+  /**
+   * About so many characters of JSON; one record may be larger. A record that cannot be decoded counts with its bytes,
+   * since it took work too.
+   */
   chars: number
 }
 
-/** An event, or the JSON of one. */
+/** An event, or its JSON text. */
 export type ExportEvent = StreamEvent | string
 
 export const exportEventEncoder: EntryEncoder<ExportEvent> = {
@@ -27,37 +33,41 @@ export const exportEventEncoder: EntryEncoder<ExportEvent> = {
 }
 
 /**
- * A range with 5,000 keys is about 250 kB. A record may have 1 MB, and 500 of them would not fit an append. Whoever takes the chunks can let others
- * have the thread between two of them, so none may be long in the making, whatever the records are.
+ * A range with 5,000 keys is about 250 kB. A record may have 1 MB, and 500 of these would not fit an append. A chunk is
+ * made without a pause: only between two chunks can the caller let others have the thread. So no chunk may take long to
+ * make, whatever the records are.
  */
 export const CHUNK_LIMITS: ChunkLimits = { creates: 500, keys: 5_000, chars: 4_000_000 }
 
 export interface ExportChunk {
-  /** Events as JSON. */
+  /** The `create` events, as JSON text. */
   creates: string[]
-  /** Present for a resync. */
+  /** The key range of the chunk, and the keys that exist in it. Present for a resync only. */
   range?: RepoEvent
   isLast: boolean
-  /** Records that could not be carried. */
+  /** The reasons of records that could not be carried, one for each record. */
   refused: OpRefusal[]
-  /** Records of collections that nobody wants. */
+  /** How many records were left out because their collections are not carried. */
   filtered: number
 }
 
 export interface ExportOptions {
-  /** When it was read (ISO 8601). */
+  /** When the export was read (ISO 8601). */
   time: string
   resync: boolean
   wanted: CollectionFilter
   limits?: ChunkLimits
 }
 
-/** The chunks of an export, at least one. Those but the last may be without events: there was much to look at, and nothing to carry. */
+/**
+ * The chunks of an export, at least one. Any chunk but the last may have no events: its part of the export had many
+ * keys, and nothing to carry.
+ */
 export function* chunksOf(repo: RepoExport, options: ExportOptions): Generator<ExportChunk> {
   const { limits = CHUNK_LIMITS, resync } = options
   let builder = new ChunkBuilder(repo, options, '')
   for (const record of repo.records(options.wanted)) {
-    // Its key cannot be written down, and nobody can hold it.
+    // The key is no valid path. No event can name it, so no index holds a record with this key.
     if ('refused' in record && record.refused === 'op-bad-path') {
       if (builder.refuse(record.refused) >= limits.keys) yield builder.pause()
       continue
@@ -71,7 +81,7 @@ export function* chunksOf(repo: RepoExport, options: ExportOptions): Generator<E
   yield builder.build(resync, '', true)
 }
 
-/** What ends an export: the repository is at this commit. */
+/** The event that ends an export: the repository is at this commit. */
 export function headOf({ did, commit, rev }: RepoExport, time: string): RepoEvent {
   return { type: 'repo', time, did, commit, rev }
 }
@@ -97,7 +107,7 @@ class ChunkBuilder {
     return this.#creates.length >= creates || this.#lookedAt >= keys || this.#chars >= chars
   }
 
-  /** Returns how many records were refused since the last pause. */
+  /** Counts a refused record. Returns how many records of this chunk were refused since the last pause. */
   refuse(reason: OpRefusal): number {
     return this.#refused.push(reason)
   }
@@ -126,7 +136,10 @@ class ChunkBuilder {
     this.#creates.push(text)
   }
 
-  /** A chunk of nothing but what was refused, where no range can end: such a key cannot be the bound of one. */
+  /**
+   * A chunk that has nothing but refused records, and no range. No range can end here: a key that is no valid path
+   * cannot be a bound.
+   */
   pause(): ExportChunk {
     const refused = this.#refused
     this.#refused = []

@@ -4,7 +4,7 @@ import { expect, test } from 'vitest'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import { failureOf, judge, NoDocumentError, type Verdict } from './failures.ts'
-import { isPassedOver } from './hearsay.ts'
+import { isPassedOver } from './unconfirmed.ts'
 
 const LIMITS = { retryMs: 1_000, retryMaxMs: 60_000 }
 const ENTRY: BackfillEvent = { did: 'did:plc:a', host: 'pds.example', rev: '' }

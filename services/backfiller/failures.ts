@@ -1,30 +1,38 @@
 /**
- * What follows from a failure: when the repository is tried again, and after how many tries it is given up. Pure; the limits
- * are data.
+ * What follows from a failure: when the repository is tried again, and after how many tries it is given up. Pure; the
+ * limits are data.
  *
- * | class           | what happened                                                       | first wait   | given up after |
- * |-----------------|---------------------------------------------------------------------|--------------|----------------|
- * | `unavailable`   | network, timeouts, 5xx, a web page, no room here: says nothing of it    | 1 ×          | never          |
- * | `no-document`   | the host of a did:web does not say who it is: as the line above       | 1 ×          | never          |
- * | `limited`       | 429, and for four days its host has given no other answer             | 60 ×         | 3 tries        |
- * | `crowded`       | too many wait here for their did:webs: nothing was tried               | 10 s         | never          |
- * | `in-front`      | 4xx that is no XRPC error: somebody answers in place of the host     | 20 ×         | 14 tries, or 3 in four days |
- * | `incomplete`    | parts of the export are missing: cut short, or never whole            | 2 ×          | 8 tries        |
- * | `disabled`      | 501: "disabled for new repositories", or a host that cannot            | 12 h         | 14 tries       |
- * | `invalid`       | the export is not what it claims to be: hash, signature, tree, …       | 20 ×         | 5 tries        |
- * | `overtaken`     | live commits were sent on while it was exported                        | 1/30 ×       | 14 tries       |
- * | `stale`         | the host's copy is older than what was listed                          | 20 ×         | 5 tries        |
- * | `refused`       | the host refuses, or its answers contradict each other                 | 20 ×         | 5 tries        |
- * | `identity`      | the account has no document, no host or no key                         | 60 ×         | 5 tries        |
- * | `unacceptable`  | too large, a private address, a redirect that leads nowhere            | 60 ×         | 3 tries        |
- * | `bug`           | an error of ours                                                     | 20 ×         | 3 tries        |
+ * | class           | what happened                                                             | first wait | given up after              |
+ * |-----------------|---------------------------------------------------------------------------|------------|-----------------------------|
+ * | `unavailable`   | network, timeouts, 5xx, a web page, no room here: tells nothing of it     | 1 ×        | never                       |
+ * | `no-document`   | the host of a did:web does not give its document: as the line above       | 1 ×        | never                       |
+ * | `limited`       | 429, and for four days the host has given no other answer                 | 60 ×       | 3 tries                     |
+ * | `crowded`       | too many lookups of did:webs wait here: nothing was tried                 | 10 s       | never                       |
+ * | `in-front`      | 4xx that is no XRPC error: somebody answers in place of the host          | 20 ×       | 14 tries, or 3 in four days |
+ * | `incomplete`    | parts of the export are missing: cut short, or never whole                | 2 ×        | 8 tries                     |
+ * | `disabled`      | 501: "disabled for new repositories", or a host that cannot               | 12 h       | 14 tries                    |
+ * | `invalid`       | the export is not what it claims to be: hash, signature, tree, …          | 20 ×       | 5 tries                     |
+ * | `overtaken`     | live commits were sent on during the export, or Redis lost a chunk        | 1/30 ×     | 14 tries                    |
+ * | `stale`         | the host's copy is older than the listed rev                              | 20 ×       | 5 tries                     |
+ * | `refused`       | the host refuses, or its answers contradict each other                    | 20 ×       | 5 tries                     |
+ * | `identity`      | the account has no document, no host or no key                            | 60 ×       | 5 tries                     |
+ * | `unacceptable`  | too large, a private address, a redirect that leads nowhere               | 60 ×       | 3 tries                     |
+ * | `bug`           | an error of ours                                                          | 20 ×       | 3 tries                     |
  *
- * Waits are multiples of BACKFILLER_RETRY_MS that double with each failure of the same class, up to BACKFILLER_RETRY_MAX_MS; `disabled` always waits 12 h, `crowded` 10 s,
- * and for its turn among those of its owner. All are stretched at random by up to a half, and are never shorter than what the host asked for. `crowded` is charged to nobody:
- * the entry keeps the failures that it had. `in-front` is an outage, which says nothing of the repository, of hosts that may never end it: two to four days with the default
- * waits, in which a CDN is set right, or the account is found to have moved. A host that has many such repositories is parked for ten minutes after each, so that the 14 tries
- * of a thousand take 97 days: one that has failed for four days is given up, if it was tried three times. Not faster, all of a host at once: that a CDN has shut us out may as
- * well be why, and each of its hosts would fill the room for dead letters. What is given up of a did:web may be no dead letter at all (`hearsay.ts`).
+ * Waits are multiples of BACKFILLER_RETRY_MS that double with each failure of the same class, up to
+ * BACKFILLER_RETRY_MAX_MS. `disabled` always waits 12 h. `crowded` waits 10 s, and then for its turn among the did:webs
+ * of its owner. All waits are stretched at random by up to a half, and are never shorter than what the host asked for.
+ *
+ * `crowded` is nobody's fault: the entry keeps the count of failures that it had.
+ *
+ * `in-front` is an outage of something in front of the host, and says nothing about the repository. But some hosts
+ * never end it. The 14 tries take two to four days with the default waits: time in which a CDN is corrected, or the
+ * account is found to have moved. A host with many such repositories is parked for ten minutes after each of them, so
+ * that 14 tries of a thousand repositories would take 97 days. So a repository that has failed for four days is given
+ * up, if it was tried three times. It would be wrong to give up all repositories of a host at once: a CDN may have shut
+ * us out, and the repositories of all its hosts would fill the room for dead letters.
+ *
+ * A did:web that is given up may leave no dead letter at all (`unconfirmed.ts`).
  */
 import { HTTP_REFUSALS } from '@sluice/atproto/http.ts'
 import { EXPORT_REFUSALS } from '@sluice/atproto/repo-export.ts'
@@ -32,7 +40,7 @@ import { NotXrpcError, RateLimitedError, XRPC_REFUSALS } from '@sluice/atproto/x
 import { CrowdedError } from '@sluice/atproto/throttle.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { describeError, RefusedError, TransientError } from '@sluice/runtime/errors.ts'
-import { mayBeMadeUp } from './hearsay.ts'
+import { mayBeMadeUp } from './unconfirmed.ts'
 
 export const FAILURE_CLASSES = [
   'unavailable',
@@ -53,22 +61,29 @@ export const FAILURE_CLASSES = [
 export type FailureClass = (typeof FAILURE_CLASSES)[number]
 
 interface Rule {
-  /** Of the configured first wait. */
+  /** The first wait, as a multiple of `retryMs`. Default: 1. */
   factor?: number
-  /** Instead of a multiple. */
+  /** A fixed wait instead of a multiple. It does not double. */
   firstMs?: number
   tries: number
-  /** Since the first of `PATIENT_TRIES` or more: given up then, whatever `tries` says. */
+  /**
+   * For how long failures are borne with. After that, `PATIENT_TRIES` failures in a row are enough to give an entry up,
+   * whatever `tries` says.
+   */
   patienceMs?: number
 }
 
 const HOUR_MS = 3_600_000
-/** One that fails, is not asked for days, and fails again has not been waited for. */
+/**
+ * An entry may fail once, then not be asked for days since its host is parked, and fail again. That is no four days of
+ * trying: so patience alone does not give an entry up.
+ */
 const PATIENT_TRIES = 3
 
 /**
- * What a host puts off by 429 costs no repository a try. One that has given no other answer for so long may never give one, and its repositories would take turns for ever: from then
- * on each 429 counts. As long as in-front is borne with.
+ * A 429 normally costs the repository no try. A host that has given no other answer for so long may never give one, and
+ * its repositories would take turns for ever: from then on each 429 counts as a try. As long as the patience with
+ * `in-front`.
  */
 export const LIMITED_MS = 96 * HOUR_MS
 
@@ -77,12 +92,13 @@ const RULES: Record<FailureClass, Rule> = {
   'no-document': { factor: 1, tries: Infinity },
   limited: { factor: 60, tries: 3 },
   crowded: { firstMs: 10_000, tries: Infinity },
-  // Longer than the default waits of 14 tries.
+  // The patience is longer than 14 tries take with the default waits, if the host is not parked.
   'in-front': { factor: 20, tries: 14, patienceMs: 96 * HOUR_MS },
   incomplete: { factor: 2, tries: 8 },
   disabled: { firstMs: 12 * HOUR_MS, tries: 14 },
   invalid: { factor: 20, tries: 5 },
-  // A fetch that begins now reaches them, but for a host that lags behind what it sends: hence the many tries.
+  // A new fetch normally contains the live commits that overtook the export. Many tries, since a host's exports may lag
+  // behind its own live stream.
   overtaken: { factor: 1 / 30, tries: 14 },
   stale: { factor: 20, tries: 5 },
   refused: { factor: 20, tries: 5 },
@@ -91,7 +107,7 @@ const RULES: Record<FailureClass, Rule> = {
   bug: { factor: 20, tries: 3 },
 }
 
-/** Refusals of our own, beside those of the atproto package. */
+/** Refusals of this service, beside those of the atproto package. */
 export const REPO_REFUSALS = [
   'identity-missing',
   'identity-invalid',
@@ -104,17 +120,17 @@ export const REPO_REFUSALS = [
 ] as const
 export type RepoRefusal = (typeof REPO_REFUSALS)[number]
 
-/** To be thrown. */
+/** A refusal for the caller to throw. */
 export function refuse(reason: RepoRefusal, detail: string): RefusedError<RepoRefusal> {
   return new RefusedError(reason, detail)
 }
 
-/** The host that keeps the document of a did:web fails, or does not answer. */
+/** The host that keeps the document of a did:web answers with an error, or does not answer. */
 export class NoDocumentError extends TransientError {
   override name = 'NoDocumentError'
 }
 
-/** Every reason a dead letter of this service can have; `unavailable` and `crowded` are never one. */
+/** Every reason that a dead letter of this service can have. `unavailable` and `crowded` never give an entry up. */
 export const DEAD_REASONS = [
   ...REPO_REFUSALS,
   ...EXPORT_REFUSALS,
@@ -137,7 +153,7 @@ export interface Failure {
   class: FailureClass
   reason: DeadReason | 'unavailable' | 'crowded'
   detail: string
-  /** What the other side asked for. */
+  /** The wait that the host or directory asked for; 0: none. */
   retryAfterMs: number
 }
 
@@ -150,7 +166,7 @@ export interface RetryLimits {
   retryMaxMs: number
 }
 
-/** What an error of a fetch, a check or an identity means. */
+/** The class and the reason of an error of a fetch, a check or a lookup of an identity. */
 export function failureOf(error: unknown): Failure {
   const detail = describeError(error)
   const failure = (of: FailureClass, reason: string): Failure => ({
@@ -178,8 +194,8 @@ export function failureOf(error: unknown): Failure {
 }
 
 /**
- * What to do with an entry that failed. `entry.attempts` counts failures of one class in a row, so that an outage does not
- * use up the tries of a repository.
+ * Decides what to do with an entry that failed. `entry.attempts` counts failures of one class in a row, so that an
+ * outage does not use up the tries of a repository.
  */
 export function judge(
   entry: BackfillEvent,
@@ -195,7 +211,8 @@ export function judge(
     return { act: 'bury', reason: failure.reason as DeadReason, detail: failure.detail, attempts }
   }
   const delayMs = Math.max(waitMs(rule, attempts, limits) * (1 + random() / 2), failure.retryAfterMs)
-  // Nothing was tried. As a try it would begin a row of failures anew, and give the next export more time.
+  // Nothing was tried, so the entry stays as it is. If this counted as a try, it would end a row of failures of another
+  // class, and more attempts would give the next export more time.
   if (failure.class === 'crowded') return { act: 'retry', delayMs, entry }
   const { failingSince: _, ...rest } = entry
   const since = rule.patienceMs === undefined ? {} : { failingSince }

@@ -1,11 +1,13 @@
 /**
- * One repository from one host, into a store: within the host's limits, with every wait and every byte bounded.
+ * Fetches one repository from one host into a store: within the host's limits, with every wait and every byte bounded.
  *
- * The host's permit is given back as soon as the last byte has arrived, before anything is verified. A redirect leads to another
- * host, which needs a permit of its own.
+ * The permit of the host is given back as soon as the last byte has arrived, before anything is verified. A redirect
+ * leads to another host, which needs a permit of its own.
  *
- * A web page instead of a CAR says nothing of the repository: somebody answers in place of the host (a portal, whoever has its domain by now, a proxy in front of it), or it
- * is in trouble. It is one by what its head says, and by its beginning: a CAR that is called a page is a CAR.
+ * A web page instead of a CAR says nothing about the repository. Something answers in place of the host (a portal, a
+ * new owner of the domain, a proxy in front of it), or the host is in trouble. An answer is a web page if its content
+ * type says so and its body does not begin as a CAR does. A CAR whose content type is that of a web page is accepted as
+ * a CAR.
  */
 import { blocksWithin } from '@sluice/atproto/block-index.ts'
 import { CarStore } from '@sluice/atproto/car-store.ts'
@@ -22,7 +24,7 @@ export interface FetchOptions {
   headersMs: number
   idleMs: number
   bytesPerSecond: number
-  /** From the request to the last byte, at the first try. */
+  /** The longest time from the request to the last byte, at the first try. */
   fetchMs: number
   repoBytes: number
   spoolDir: string | undefined
@@ -32,7 +34,7 @@ export interface FetchContext {
   xrpc: XrpcClient
   limits: PdsLimits
   options: FetchOptions
-  /** What the files of all repositories under way may take together. */
+  /** The disk space that the files of all repositories under way may take together. */
   disk: Budget
   onBytes: (bytes: number) => void
 }
@@ -41,17 +43,17 @@ export interface FetchTarget {
   /** An origin, `https://host`. */
   url: string
   did: string
-  /** How often it failed so far: later tries may take longer. */
+  /** How often the repository has failed so far: later tries may take longer. */
   attempts: number
 }
 
 export interface FetchedExport extends Disposable {
   store: CarStore
-  /** When the host began to answer (ISO 8601): everything it did later is not in there. */
+  /** When the host began to answer (ISO 8601). The export contains nothing that changed later. */
   time: string
 }
 
-/** 200, and a web page. */
+/** The host answered 200 with a web page. */
 export class WebPageError extends TransientError {
   override name = 'WebPageError'
 }
@@ -59,8 +61,9 @@ export class WebPageError extends TransientError {
 const FETCH_MS_MAX = 2 * 3_600_000
 
 /**
- * Fetches; `permit` is given back in any case.
- * @throws RateLimitedError, TransientError, XrpcRefusedError, RefusedError<HttpRefusal | CarRefusal | CborRefusal>, AbortError
+ * Fetches an export. `permit` is given back in any case.
+ * @throws RateLimitedError, TransientError, XrpcRefusedError, RefusedError<HttpRefusal | CarRefusal | CborRefusal>,
+ * AbortError
  */
 export async function fetchExport(
   context: FetchContext,
@@ -87,8 +90,10 @@ export async function fetchExport(
 }
 
 /**
- * The host that a redirect led to may be at its limit. To us it is a failure of the one that sent us there: that one is not parked, and the repository
- * would be asked for again at once.
+ * The error to throw for `error` of a host that a redirect led to. If that host is at its limit, the error must not
+ * stay a `RateLimitedError`: the repository would be the next one again at the host that redirects. That host is not
+ * parked, so it would be asked for the repository again at once. As a `TransientError` it counts as a failure of the
+ * repository.
  */
 function ofAnother(error: unknown): unknown {
   if (!(error instanceof RateLimitedError)) return error
@@ -121,7 +126,7 @@ async function download(context: FetchContext, target: FetchTarget, { memory, si
   try {
     for await (const chunk of response.body) {
       context.onBytes(chunk.length)
-      // First: with the next block the index may double, by 90 MB.
+      // Before the push, since the next block may double the index: up to 90 MB more.
       await memory.hold(store.memoryBytes - store.indexBytes + store.indexBytesAfter(chunk.length), signal)
       store.push(chunk)
       await memory.hold(store.memoryBytes, signal)
@@ -142,12 +147,15 @@ function webPage({ url }: HttpResponse, cause?: unknown): WebPageError {
   return new WebPageError(`${url.host} answers with a web page instead of a repository`, { cause })
 }
 
-/** What a failure says of the host. A definite answer, whatever it is, means that the host works; that we have no room means nothing. */
+/**
+ * What a failure tells about the host. Any definite answer, whatever it says, means that the host works. A lack of room
+ * here tells nothing.
+ */
 export function reportOf(error: unknown): Report {
   if (error instanceof RateLimitedError) return { verdict: 'limited', parkMs: error.retryAfterMs ?? 0 }
   if (error instanceof NoRoomError) return { verdict: 'nothing' }
   if (error instanceof TransientError) {
-    // With a 5xx it may say when to come back, as with a 429.
+    // With a 5xx, too, the host may say when to come back.
     return { verdict: 'failed', ...(error.retryAfterMs !== undefined && { parkMs: error.retryAfterMs }) }
   }
   return { verdict: isAbort(error) ? 'nothing' : 'ok' }

@@ -1,24 +1,30 @@
 /**
- * Who is next: waiting work by host, started as hosts and the whole allow it.
+ * Decides which work begins next. Work waits in a queue for each host, and begins when its host and the whole process
+ * have room for it.
  *
- * - One slow or busy host never delays another's work: a host that may not be asked now is passed over, and the scarcer the free places,
- *   the fewer one host may take (a sixteenth of them, or one), so that slow hosts cannot take them all.
- *   The last places are for hosts whose last work was quick, since every host may hold one, and there are thousands.
- * - Hosts take turns; within a host what is urgent goes first, then first come, first served.
- * - The room for what waits is shared in the same way (`mayWait`), and the last of it is for hosts that may be asked: what finds no room,
- *   the caller puts elsewhere.
- * - The host's limits are asked before a place is taken for long: until they allow the work, a place is held only for one round trip to Redis.
+ * - One slow or busy host never delays the work of another. A host that may not be asked now is skipped. One host may
+ *   take a sixteenth of the free places, or one: the scarcer the free places, the fewer. So slow hosts cannot take all
+ *   places. The last sixteenth of the places is for hosts whose last work was quick, since every host may hold one
+ *   place, and there are thousands of hosts.
+ * - Hosts take turns. Within a host urgent work goes first, then first come, first served.
+ * - The room for waiting work is shared in the same way (`mayWait`). The last sixteenth part of it is for hosts that
+ *   may be asked now. Work that finds no room is put elsewhere by the caller.
+ * - Work has a place before the host's limits are asked. Until the limits allow the work, the place is held for only
+ *   one round trip to Redis.
  */
 import type { Asked, HostWait, PdsLimits, Permit } from './pds-limits.ts'
 
 export interface HostQueuesOptions<T, R extends Disposable> {
   /** `ask` must not reject. */
   limits: Pick<PdsLimits, 'ask' | 'limitsOf'>
-  /** Work under way, over all hosts. */
+  /** The places: the most work under way, over all hosts. */
   concurrency: number
-  /** Room for work under way or waiting, over all hosts; `mayWait` tells how it is shared. */
+  /** The room: the most work under way or waiting, over all hosts. `mayWait` tells how it is shared. */
   heldMax: number
-  /** What a piece of work needs to begin, or nothing when there is none now; `wake` when that has changed. */
+  /**
+   * Reserves what a piece of work needs to begin; undefined when that is not free now. `wake` is to be called when this
+   * may have changed.
+   */
   reserve: () => R | undefined
   /** Must not reject. */
   work: (item: T, permit: Permit, reserved: R) => Promise<void>
@@ -29,25 +35,31 @@ interface Host<T> {
   readonly name: string
   readonly urgent: T[]
   readonly waiting: T[]
-  /** Started, or about to be. */
+  /** Work that is under way, or for which the host's limits are being asked. */
   running: number
-  /** Not asked before this timer fires, which is at `openAtMs` of the monotonic clock. */
+  /**
+   * The host is not asked before this timer fires, which is at `openAtMs` of the monotonic clock. Undefined: the host
+   * may be asked.
+   */
   timer: NodeJS.Timeout | undefined
   openAtMs: number
 }
 
-/** A host may hold this part of the free places, or one; and as much of the room for what waits. The last such part of the places is kept for quick hosts. */
+/**
+ * One host may hold a sixteenth of the free places (or one place), and a sixteenth of the free room for waiting work.
+ * The last sixteenth of all places is kept for quick hosts.
+ */
 const PART_OF_FREE = 16
-/** Whose last work took less than this is quick, whatever came of it. */
+/** A host is quick when its last work took less than this, whatever the result. */
 const QUICK_MS = 10_000
 const QUICK_HOSTS_MAX = 10_000
 
 export class HostQueues<T, R extends Disposable> {
   readonly #options: HostQueuesOptions<T, R>
   readonly #hosts = new Map<string, Host<T>>()
-  /** Hosts with work that may be asked; the next one comes first. */
+  /** Hosts that have waiting work and may be asked. The next one comes first. */
   readonly #ready = new Set<Host<T>>()
-  /** The latest at the end; remembered when nothing waits for them as well. */
+  /** The names of quick hosts, the latest at the end. Hosts without work are remembered as well. */
   readonly #quick = new Set<string>()
   #running = 0
   #waiting = 0
@@ -71,13 +83,16 @@ export class HostQueues<T, R extends Disposable> {
     return [...this.#hosts.values()].filter((host) => !isIdle(host)).length
   }
 
-  /** For how long a host is not asked any more, as it said when it was asked; 0 when it may be. */
+  /** For how many ms from now the host is not asked, by the answer of its limits; 0 when it may be asked. */
   closedMs(name: string): number {
     const host = this.#hosts.get(name)
     return host?.timer === undefined ? 0 : Math.max(0, host.openAtMs - performance.now())
   }
 
-  /** So little room is left that it is for hosts that may be asked: what waits for another should wait elsewhere. */
+  /**
+   * So little room is left that it is only for hosts that may be asked now. Work that waits for another host should
+   * wait elsewhere.
+   */
   get isCrowded(): boolean {
     return this.#room < PART_OF_FREE
   }
@@ -87,8 +102,10 @@ export class HostQueues<T, R extends Disposable> {
   }
 
   /**
-   * Whether one more may wait for a host: the fewer the less room is left, or the repositories of a few slow hosts would be all that is
-   * held. One at least, but for a host that is closed: many of them would be all that is held as well. What is urgent has a share of its own.
+   * Whether one more piece of work may wait for a host. The less room is left, the less work of one host may wait:
+   * otherwise work of a few slow hosts would take all the room. At least one piece may wait, but not for a host that
+   * may not be asked now: there may be many such hosts, and they would take all the room too. Urgent work has a share
+   * of its own.
    */
   mayWait(name: string, { urgent }: { urgent: boolean }): boolean {
     const host = this.#hosts.get(name)
@@ -109,7 +126,7 @@ export class HostQueues<T, R extends Disposable> {
     this.wake()
   }
 
-  /** Takes out what waits for a host, in order. It is still not asked before its time. */
+  /** Takes out all work that waits for a host, in order. The host is still not asked before its time. */
   drain(name: string): T[] {
     const host = this.#hosts.get(name)
     if (host === undefined) return []
@@ -119,7 +136,7 @@ export class HostQueues<T, R extends Disposable> {
     return items
   }
 
-  /** Something may have become free. */
+  /** Begins what can begin. To be called when something that work needs may have become free. */
   wake(): void {
     if (this.#closed) return
     for (const host of this.#ready) {
@@ -132,7 +149,7 @@ export class HostQueues<T, R extends Disposable> {
     }
   }
 
-  /** Starts nothing more; resolves when what is under way has ended. */
+  /** Begins nothing more. Resolves when all work under way has ended. */
   async close(): Promise<void> {
     this.#closed = true
     this.#ready.clear()
@@ -204,7 +221,10 @@ export class HostQueues<T, R extends Disposable> {
     if (hasWork && host.timer === undefined && !this.#closed) this.#ready.add(host)
   }
 
-  /** Not before its time has come: what is added until then must not make us ask it again. */
+  /**
+   * Forgets a host without work. Not before the host may be asked: otherwise work that is added until then would make
+   * us ask it too early.
+   */
   #forgetIfIdle(host: Host<T>): void {
     if (!isIdle(host) || host.timer !== undefined) return
     this.#ready.delete(host)

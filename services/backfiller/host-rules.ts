@@ -1,11 +1,11 @@
-/** The limits of a host: a default, and rules for hosts by name or domain. */
+/** The limits of hosts: a default, and rules for hosts by name or domain. */
 
 export interface HostLimits {
-  /** Requests at the same time. */
+  /** The most requests at the same time. */
   concurrency: number
-  /** Requests a second in the long run. */
+  /** The most requests a second, in the long run. */
   perSecond: number
-  /** Requests at once after a pause. */
+  /** The most requests that follow each other at once after a pause. */
   burst: number
 }
 
@@ -17,10 +17,12 @@ export interface HostRule {
   requests?: number
 }
 
-/** The window in which hosts count. */
+/** The length of the window in which hosts count requests, in seconds. */
 export const WINDOW_SECONDS = 300
 
-/** Reads `*.host.bsky.network=32/2700`; `problem` says what is wrong with the first one that cannot be read. */
+/**
+ * Reads rules such as `*.host.bsky.network=32/2700`. `problem` says what is wrong with the first text that is no rule.
+ */
 export function parseHostRules(texts: readonly string[]): { rules: HostRule[]; problem?: string } {
   const rules: HostRule[] = []
   for (const text of texts) {
@@ -37,8 +39,9 @@ export function parseHostRules(texts: readonly string[]): { rules: HostRule[]; p
 }
 
 /**
- * The limits of a host; `fallback` for those that no rule names. Shards do not know of each other, so each takes its part: together they never ask more
- * than is allowed, but for hosts that allow fewer requests at the same time than there are shards.
+ * Returns the limits of each host. `fallback` is for hosts that no rule names. Shards do not know of each other, so
+ * each takes its part of a limit. Together they never ask more than is allowed, except of hosts that allow fewer
+ * requests at the same time than there are shards: each shard may send one.
  */
 export function hostLimits(
   rules: readonly HostRule[],
@@ -53,8 +56,8 @@ export function hostLimits(
 }
 
 /**
- * A bucket that never lets more than `requests` through in any window: what it holds at once and what flows in during the
- * window add up to that.
+ * A token bucket that never lets more than `requests` through in any window: what it holds at once and what flows in
+ * during the window add up to that.
  */
 function toLimits(concurrency: number, requests: number): HostLimits {
   const burst = Math.max(1, Math.min(50, Math.floor(requests / 10)))

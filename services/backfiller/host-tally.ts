@@ -1,8 +1,7 @@
 /**
- * What came of each host's repositories, kept in Redis by all backfillers together: for display (`sluice backfill status`, the
- * demo). 16,000 hosts are too many for labels of a metric.
- *
- * For information only: it is written beside the work, and what Redis does not take is lost.
+ * Counts in Redis what came of each host's repositories, for all backfillers together. Only for display (`sluice
+ * backfill status`, the demo): 16,000 hosts are too many for the labels of a metric. Nobody waits for the writes, and a
+ * count that Redis does not take is lost.
  */
 import { hostKey, hostsKey, TALLY_FIELDS } from '@sluice/streams/backfill-queue.ts'
 import type { Redis } from '@sluice/streams/connection.ts'
@@ -17,7 +16,7 @@ export class HostTally {
     this.#stream = stream
   }
 
-  /** `done`: exported, or its status is known; `failed`: a try that came to nothing. */
+  /** `done`: a repository was exported, or its account's status is known. `failed`: a try that came to nothing. */
   count(host: string, what: keyof typeof TALLY_FIELDS): void {
     const redis = this.#redis
     const now = Date.now()

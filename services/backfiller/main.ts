@@ -9,7 +9,7 @@ await runMain({
   config: backfillerConfig,
   known: VARIABLES,
   start({ config, log, metrics, readiness }) {
-    // Else the first large repository would tell, hours later.
+    // Otherwise a folder that cannot be written would be noticed only at the first large repository, hours later.
     assertSpoolFolder(config.spoolDir)
     return [new Backfiller({ config, log, metrics, readiness })]
   },

@@ -1,11 +1,13 @@
 /**
- * How much a host may be asked, by all backfillers together: the counts are in Redis, by Redis' clock.
+ * How much a host may be asked, by all backfillers together. The counts are in Redis, and times are by Redis' clock.
  *
- * A request needs a permit. It is refused while the host is parked (a 429, or repositories that fail in a row), while as many requests
- * are under way as it may have, when its own headers say that none is left, and when its token bucket is empty. Whoever holds a
- * permit gives it back with the result. Permits of a process that died expire by themselves.
+ * Each request needs a permit. There is none while the host is parked (after a 429, or after repositories that failed
+ * in a row), while as many requests are under way as the host may have, while the host's own headers say that no
+ * request is left, and while its token bucket is empty. The holder of a permit gives it back with the result of the
+ * request. Permits of a process that died expire by themselves.
  *
- * One round trip to ask and one to give back, about 0.1 ms each, next to a fetch of seconds.
+ * A permit costs one round trip to Redis to ask, and one to give it back: about 0.1 ms each, next to a fetch of
+ * seconds.
  */
 import { randomUUID } from 'node:crypto'
 import { sleep } from '@sluice/runtime/backoff.ts'
@@ -21,25 +23,31 @@ export type HostWait = (typeof HOST_WAITS)[number]
 
 export type Asked = { permit: Permit } | { permit?: undefined; why: HostWait; waitMs: number }
 
-/** What came of a request. `failed`: the host did not work; `limited`: 429; any other definite answer is `ok`, whatever it says. */
+/**
+ * The result of a request. `failed`: the host did not work. `limited`: a 429. `ok`: any other definite answer, whatever
+ * it says. `nothing`: the result tells nothing about the host.
+ */
 export interface Report {
   verdict: 'ok' | 'limited' | 'failed' | 'nothing'
-  /** It asked to be left alone for so long. */
+  /** For how long the host asked to be left alone. */
   parkMs?: number
-  /** The DID whose repository was asked for: of one, the first failure counts until the host works again. Absent: each counts. */
+  /**
+   * The DID whose repository was asked for. Only the first failure of a repository counts, until the host works again.
+   * Absent: each failure counts.
+   */
   repo?: string
 }
 
 export interface StatedLimit {
-  /** Requests that are left, as the host says. */
+  /** How many requests are left, as the host says. */
   remaining: number
-  /** Until it counts anew. */
+  /** The time until the host counts anew. */
   resetMs: number
 }
 
 export interface PdsLimitsOptions {
   redis: Redis
-  /** The stream whose hosts they are; part of the keys. */
+  /** The backfill stream. Its name is part of the hosts' keys in Redis. */
   stream: string
   limitsOf: (host: string) => HostLimits
   leaseMs?: number
@@ -48,34 +56,45 @@ export interface PdsLimitsOptions {
 const acquire = loadScript(new URL('lua/acquire.lua', import.meta.url))
 const report = loadScript(new URL('lua/report.lua', import.meta.url))
 
-/** A host that fails is asked by one at a time, so a permit of the dead keeps it from everybody for so long. Renewed three times as often. */
+/**
+ * How long a permit holds without being renewed. A host that fails gets one request at a time, so the permit of a dead
+ * process keeps all others from such a host for this long. Permits are renewed three times as often.
+ */
 const LEASE_MS = 15_000
 /**
- * So many repositories that fail in a row park a host, first for a second, then for twice as long with each further one. One that fails again parks it
- * no longer than that: counted each time, two that are broken by themselves closed it to the others for `CLOSED_MS_MAX` at their thirteenth failure.
+ * When so many repositories in a row fail, their host is parked: for a second at first, then with each further
+ * repository for twice as long. A repository that fails again parks the host for no longer than the last new one. If
+ * each of its failures counted, two repositories that are broken by themselves would close the host to all others for
+ * `CLOSED_MS_MAX` at their thirteenth failure.
  */
 const PARKING = { failures: 3, firstMs: 1_000 } as const
-/** No host is closed for longer, whatever for; what Redis holds beyond that is not believed. */
+/** No host is closed for longer, whatever the cause. A time in Redis that is further ahead is ignored. */
 export const CLOSED_MS_MAX = 600_000
-/** A host is forgotten when it was not asked for so long; one of which no repository was wanted, as redirects lead to, after `STRANGER_KEPT_MS`. */
+/**
+ * Redis forgets a host that was not asked for so long. A host of which no repository was counted, such as one that only
+ * redirects lead to, is forgotten after `STRANGER_KEPT_MS`.
+ */
 export const HOST_KEPT_MS = 30 * 86_400_000
-/** Longer than a host may be closed. */
+/** See `HOST_KEPT_MS`. Longer than a host may be closed. */
 export const STRANGER_KEPT_MS = 3_600_000
-/** Longer than this nobody waits with a request half done. */
+/** The longest wait for a permit in the middle of a fetch. */
 const WAIT_MS = 30_000
 const REDIS_WAIT_MS = 1_000
 
-/** One request that a host may be sent. */
+/** The right to send one request to a host. */
 export interface Permit {
   readonly host: string
-  /** Gives it back; only the first call counts. Never rejects: what Redis does not hear of runs out by itself. */
+  /**
+   * Gives the permit back; only the first call counts. Never rejects: if Redis does not hear of it, the permit expires
+   * by itself.
+   */
   release(report: Report): Promise<void>
 }
 
 export class PdsLimits {
   readonly #options: PdsLimitsOptions
   readonly #leaseMs: number
-  /** Ids of permits, by host. */
+  /** The ids of the permits that this process holds, by host. */
   readonly #held = new Map<string, Set<string>>()
 
   constructor(options: PdsLimitsOptions) {
@@ -87,7 +106,10 @@ export class PdsLimits {
     return this.#options.limitsOf(host)
   }
 
-  /** Asks once. While Redis is away nothing is allowed. @throws FatalError when Redis does not understand us, which no wait mends */
+  /**
+   * Asks once for a permit. While Redis is away nothing is allowed.
+   * @throws FatalError when Redis does not understand our command, which no wait mends
+   */
   async ask(host: string): Promise<Asked> {
     const id = randomUUID()
     const refused = await this.#acquire(host, id)
@@ -95,8 +117,9 @@ export class PdsLimits {
   }
 
   /**
-   * A permit for a second host, or when `slot` is false a further request to a host that one is held for.
-   * @throws TransientError when it would take too long; a FatalError as `ask`; an AbortError
+   * Waits for a permit: for a second host, or with `slot: false` for a further request to a host for which a permit is
+   * held already. That counts for the rate, but takes no slot.
+   * @throws TransientError when the wait would be too long; a FatalError as `ask`; an AbortError
    */
   async wait(host: string, signal: AbortSignal, { slot = true } = {}): Promise<Permit> {
     const endMs = performance.now() + WAIT_MS
@@ -115,12 +138,15 @@ export class PdsLimits {
     await this.#report(host, '', { verdict: 'nothing' }, remaining, resetMs).catch(() => undefined)
   }
 
-  /** For how long a host has given no other answer than 429, in ms; 0 when it has, or while Redis is away. @throws FatalError as `ask` */
+  /**
+   * For how many ms the host has given no other answer than 429. 0 when it has given another, and while Redis is away.
+   * @throws FatalError as `ask`
+   */
   async limitedMs(host: string): Promise<number> {
     const { redis, stream } = this.#options
     try {
       const [since, nowMs] = await Promise.all([redis.hGet(hostKey(stream, host), 'limitedSince'), redisTimeMs(redis)])
-      // The clock may have gone back.
+      // Redis' clock may have gone back.
       return since === null ? 0 : Math.max(0, nowMs - Number(since))
     } catch (error) {
       const classified = classifyRedisError(error)
@@ -129,12 +155,15 @@ export class PdsLimits {
     }
   }
 
-  /** How often `renew` wants to be called. */
+  /** The interval at which `renew` is to be called. */
   get renewMs(): number {
     return this.#leaseMs / 3
   }
 
-  /** Keeps the permits that are held. @throws TransientError */
+  /**
+   * Extends the permits that this process holds.
+   * @throws TransientError
+   */
   async renew(): Promise<void> {
     const { redis, stream } = this.#options
     try {

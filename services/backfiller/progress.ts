@@ -1,6 +1,6 @@
 /**
- * How far along we are, as metrics. What waits is read from Redis at each scrape, so it is the same in every process; what was done is
- * this process' own.
+ * The progress of the backfiller, as metrics. What is left to do is read from Redis at each scrape, so it is the same
+ * in every process. What was done, each process counts for itself.
  */
 import { OP_REFUSALS, type OpRefusal } from '@sluice/atproto/commit-events.ts'
 import { priorityStream, retryKey } from '@sluice/streams/backfill-queue.ts'
@@ -25,10 +25,10 @@ const OUTCOMES = [
 ] as const
 export type RepoOutcome = (typeof OUTCOMES)[number]
 
-/** After these a repository is not in the queue any more. */
+/** After these outcomes a repository is not in the queue any more. */
 const FINAL: readonly RepoOutcome[] = ['exported', 'resynced', 'account', 'no-account', 'dead', 'skipped']
 
-/** What is going on in this process at the moment of a scrape. */
+/** The state of this process at the moment of a scrape. */
 export interface Now {
   underWay: number
   waiting: number
@@ -94,7 +94,7 @@ export class Progress {
     })
   }
 
-  /** Gauges of what is now, and of what is left to do. */
+  /** Registers the gauges: the state of this process, and what is left to do. */
   watch(metrics: Metrics, { redis, stream, now }: { redis: () => Redis; stream: string; now: () => Now }): void {
     const gauge = (name: string, help: string, value: (now: Now) => number): void =>
       void metrics.gauge({ name, help, collect: (gauge) => gauge.set(value(now())) })
@@ -169,7 +169,7 @@ async function entriesLeft(redis: Redis, stream: string) {
   return { normal, priority, later: later + laterFirst }
 }
 
-/** Repositories a second, over the last one to ten minutes. */
+/** Measures how many repositories a second are settled, over the last one to ten minutes. */
 class Rate {
   static readonly #SLOT_MS = 60_000
   static readonly #SLOTS = 10
@@ -188,7 +188,7 @@ class Rate {
     const oldestMs = nowMs - Rate.#SLOTS * Rate.#SLOT_MS
     const recent = this.#slots.filter(({ startMs }) => startMs > oldestMs)
     const count = recent.reduce((sum, slot) => sum + slot.count, 0)
-    // The process may be younger than the slot.
+    // At least a second: one repository in a slot that has only just begun would be a rate of thousands.
     const sinceMs = Math.max(1_000, nowMs - (recent[0]?.startMs ?? nowMs))
     return (count * 1_000) / sinceMs
   }

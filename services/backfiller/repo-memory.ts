@@ -1,38 +1,52 @@
 /**
  * The memory of repositories under way, in bytes, for all of them together.
  *
- * Each starts with a share that was reserved before its fetch began. Beyond it all together grow by a part of the whole, each the less the
- * more the others have; blocks that find no room go to a file. What a host has sent stays for hours if it then trickles, and must not be what
- * others need to begin.
+ * Each repository begins with a share that was reserved before its fetch began. Beyond their shares, all together may
+ * grow by a part of the whole: the more the others have grown, the less one may grow. Blocks that find no room go to a
+ * file. A host that sends much and then trickles keeps its repository's memory for hours, and that must not be memory
+ * that others need to begin.
  *
- * For what cannot go to a file (the index, 22 to 36 bytes a block) one repository at a time may grow without regard to that, and wait:
- * it gets what the others give back. Another one that would have to gives up, since two could wait for each other. An index that
- * would not fit even alone is more than a repository may have (`indexBytesMax`).
+ * The index cannot go to a file (22 to 36 bytes a block). For its index, one repository at a time may grow without
+ * regard to the others, and may wait for the memory that they give back. Another repository that would have to wait
+ * gives up, since two could wait for each other. An index that would not fit even alone is more than a repository may
+ * have (`indexBytesMax`).
  */
 import { NoRoomError } from '@sluice/atproto/slabs.ts'
 import { Budget } from '@sluice/runtime/budget.ts'
 
-/** Holds a repository of 400 kB without asking again: nine of ten. */
+/** Enough for a repository of 400 kB, which nine of ten do not exceed. */
 export const SHARE_BYTES = 512 * 1024
-/** The blocks of one repository take at most this part of the whole, so that there is room for the indexes of many. */
+/**
+ * The blocks of one repository take at most a sixteenth of the whole, so that there is room for the indexes of many.
+ */
 const BLOCKS_PART = 16
-/** And this part of it can be had by the index of one, beside its blocks and the slab that is being written. */
+/**
+ * The index of one repository takes at most this part of the whole. The rest is for its blocks and for the slab that is
+ * being written.
+ */
 const INDEX_PART = 7 / 8
-/** Nobody has more than this part of it, and all together do not grow by more. */
+/** No repository has more than this part of the whole, and all together do not grow by more. */
 const WHOLE_PART = 15 / 16
-/** All together grow by these parts of it: by blocks, which leave room for indexes, and by both. With 224 MB the rest is 280 shares, more than there are places. */
+/**
+ * By what part of the whole all together may grow beyond their shares. `blocks`: the limit for growth by blocks, which
+ * leaves room for indexes. `index`: the limit for growth by both. With 224 MB the rest of the whole is 280 shares: more
+ * than there are places.
+ */
 const GROWTH_PARTS = { blocks: 1 / 4, index: 3 / 8 }
-/** Of what the others leave of that, one may have this part. */
+/** One repository may have this part of the growth that the others leave. */
 const PART_OF_LEFT = 1 / 4
-/** How long one may wait for its index. No other repository begins meanwhile, and the slowest of those that hold what it needs may take two hours. */
+/**
+ * How long a repository may wait for memory for its index. No other repository begins meanwhile. The slowest of those
+ * that hold the memory may take two hours, which is too long to wait.
+ */
 const WAIT_MS = 10_000
 
-/** What all repositories share. */
+/** The memory that all repositories share. */
 interface Shared {
   whole: Budget
-  /** Of it, what they hold beyond their shares. */
+  /** The part of `whole` that repositories hold beyond their shares. */
   grown: Budget
-  /** Whoever grows without regard to the others has this. */
+  /** Held by the repository that grows without regard to the others. */
   growing: Budget
   waitMs: number
 }
@@ -49,13 +63,13 @@ export class RepoMemories {
     return this.#shared.whole.used
   }
 
-  /** A share for one more repository, if there is one. */
+  /** Reserves a share for one more repository; undefined when there is no room. */
   tryOpen(): RepoMemory | undefined {
     return this.#shared.whole.tryAcquire(SHARE_BYTES) ? new RepoMemory(this.#shared) : undefined
   }
 }
 
-/** What one repository holds. Dispose of it to give all back. */
+/** The memory of one repository. Disposing of it gives all of it back. */
 export class RepoMemory implements Disposable {
   readonly #shared: Shared
   #bytes = SHARE_BYTES
@@ -69,22 +83,25 @@ export class RepoMemory implements Disposable {
     return this.#bytes
   }
 
-  /** What the index of one repository may take. */
+  /** The most bytes that the index of one repository may take. */
   get indexBytesMax(): number {
     return this.#shared.whole.limit * INDEX_PART
   }
 
-  /** Whether `bytes` in all may stay in memory. */
+  /** Whether blocks of `bytes` in all may stay in memory. */
   mayKeep(bytes: number): boolean {
-    // First: what is held for the index must not count as room for blocks, or both grow on each other's account.
+    // This limit comes first, since memory held for the index must not count as room for blocks: otherwise blocks and
+    // index would each grow on account of the other.
     if (bytes > this.#shared.whole.limit / BLOCKS_PART) return false
     return bytes <= this.#bytes || this.#tryGrow(bytes, GROWTH_PARTS.blocks)
   }
 
   /**
-   * Accounts for `bytes` in all that are in memory by now, and waits until there is room for them. Whoever needs more than there is
-   * gets nearly all of it, and goes on: waiting for the rest would never end.
-   * @throws NoRoomError when another repository waits already, or when there is no room in time; an AbortError when the signal aborts first
+   * Accounts for `bytes`, which is all that the repository has in memory by now, and waits until there is room for it.
+   * A repository that needs more than there is gets nearly all of it, and goes on: waiting for the rest would never
+   * end.
+   * @throws NoRoomError when another repository waits already, or when there is no room in time; an AbortError when the
+   * signal aborts first
    */
   async hold(bytes: number, signal: AbortSignal): Promise<void> {
     const counted = Math.min(bytes, this.#shared.whole.limit * WHOLE_PART)
@@ -96,7 +113,10 @@ export class RepoMemory implements Disposable {
     this.#bytes = counted
   }
 
-  /** Grows to `bytes` without waiting, while all have grown by less than `part` of the whole and there is enough for the others. */
+  /**
+   * Grows to `bytes` without waiting. False, and nothing has changed, when that is more than one repository may have of
+   * the growth that the others leave (`part` of the whole, for all), or when so much is not free.
+   */
   #tryGrow(bytes: number, part: number): boolean {
     const { whole, grown } = this.#shared
     const ofOthers = grown.used - (this.#bytes - SHARE_BYTES)

@@ -1,11 +1,13 @@
 /**
- * Entries that are not due yet, in Redis: those that failed, and those whose host has no turn for them.
+ * The schedule: entries in Redis that are not due yet. They have failed, or their host has no turn for them.
  *
- * An entry is in its stream or in the schedule, never in both and never in neither: each move is one atomic step, so a wait
- * survives restarts and holds no slot. Due entries go to the end of their stream. All times are by Redis' clock.
+ * An entry is in its stream or in the schedule, never in both and never in neither: each move is one atomic step. So a
+ * wait survives restarts, and a waiting entry holds no place. Due entries go to the end of their stream. All times are
+ * by Redis' clock.
  *
- * An account has one entry here. A repository that fails for weeks is requested again every few days; its entries are merged, with the later rev
- * and the failures of the earlier one. Several that an older version left for one account are merged at their next failure.
+ * An account has one entry here. A repository that fails for weeks is requested again every few days, and its two
+ * entries are merged into one: with the later rev, and the failures of the entry that has more of the same class.
+ * Several entries that an older version left for one account are merged at their next failure.
  */
 import { backfillEventCodec } from '@sluice/events/codec.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
@@ -23,16 +25,19 @@ const scripts = {
 
 const [FIELD] = Object.keys(backfillEventCodec.encode({ did: '', host: '', rev: '' })) as [string]
 const DUE_ENTRIES = 500
-/** The longest time between two looks; other processes may have put something in. */
+/** The longest time between two looks at the schedule: other processes may have put an entry in that is due earlier. */
 const LOOK_MS = 1_000
 
 export interface Turn {
   host: string
-  /** Not before. */
+  /** The least time until the turn, from now. */
   delayMs: number
-  /** Between two entries of the host. */
+  /** The time between two turns of the host. */
   intervalMs: number
-  /** How long the host is remembered after its last turn at least; default: as one of repositories. */
+  /**
+   * For how long Redis remembers the host after its last turn, at least. Default: `HOST_KEPT_MS`, as for hosts of
+   * repositories.
+   */
   keptMs?: number
 }
 
@@ -45,7 +50,11 @@ export class RetrySchedule {
     this.#entriesMax = entriesMax
   }
 
-  /** Puts a pending entry off by `delayMs`; `entry` is how it comes back. Acks it in the same step. @throws TransientError */
+  /**
+   * Moves a pending entry to the schedule for `delayMs`, and acks it in the same step. `entry` is the form in which it
+   * comes back.
+   * @throws TransientError
+   */
   async retry(address: GroupAddress, id: string, entry: BackfillEvent, delayMs: number): Promise<void> {
     const { stream, group } = address
     const keys = [stream, retryKey(stream), retriesByDidKey(stream)]
@@ -53,8 +62,9 @@ export class RetrySchedule {
   }
 
   /**
-   * Puts a pending entry off until its host has a turn for it: one turn after the other, at the host's pace. Acks it in the
-   * same step. False when too many wait already; then nothing has happened. @throws TransientError
+   * Moves a pending entry to the schedule until its host has a turn for it, and acks it in the same step. The turns of
+   * a host follow each other at the host's pace. False when the schedule is full: then nothing has happened.
+   * @throws TransientError
    */
   async defer(address: GroupAddress, id: string, entry: BackfillEvent, turn: Turn): Promise<boolean> {
     const { stream, group } = address
@@ -64,14 +74,17 @@ export class RetrySchedule {
     return (await this.#run(scripts.putOff, keys, args)) !== 0
   }
 
-  /** Whether fewer wait for `stream` than `part` of those that may. @throws TransientError */
+  /**
+   * Whether the schedule of `stream` holds fewer entries than `part` (0 to 1) of what it may hold.
+   * @throws TransientError
+   */
   async hasRoom(stream: string, part: number): Promise<boolean> {
     return (await classified(this.#redis.zCard(retryKey(stream)))) < this.#entriesMax * part
   }
 
   /**
-   * Moves what is due back to `stream`, until `signal`. An outage is waited out here: as a failure it would end the exports that are under way,
-   * and at a stop it would look as if something taken had been lost.
+   * Moves due entries back to `stream`, until `signal`. An outage of Redis is waited out here. If it were thrown, it
+   * would end the exports that are under way; at a stop it would look as if an entry had been lost.
    */
   async run(stream: string, signal: AbortSignal, onRetry: (retry: Retry) => void): Promise<void> {
     const keys = [retryKey(stream), stream, retriesByDidKey(stream)]

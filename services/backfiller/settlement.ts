@@ -1,7 +1,9 @@
 /**
- * What follows when a step of a claim's way fails: the claim is judged, and given back for a later try or as a dead letter, or passed over.
+ * What follows when a step of a claim's way through the process fails. The claim is judged, and then given back for a
+ * later try, given up as a dead letter, or passed over.
  *
- * Only a FatalError concerns all, and a claim that cannot be given back: Redis refuses us, or we are wrong about something.
+ * Two errors concern all repositories: a FatalError (Redis refuses our commands, or we are wrong about something), and
+ * a failure to give a claim back.
  */
 import { ownerOf } from '@sluice/atproto/host-owner.ts'
 import { DEFAULT_BACKOFF, retry } from '@sluice/runtime/backoff.ts'
@@ -11,12 +13,18 @@ import type { BackfillContext } from './backfill-repo.ts'
 import type { Claim } from './claims.ts'
 import type { CrashSuspects } from './crash-suspects.ts'
 import { failureOf, judge, type DeadReason, type RetryLimits } from './failures.ts'
-import { forgetMadeUp, isPassedOver, mayBeMadeUp } from './hearsay.ts'
+import { forgetMadeUp, isPassedOver, mayBeMadeUp } from './unconfirmed.ts'
 import type { Progress } from './progress.ts'
 
-/** Of those that may wait in Redis, as many at most may be accounts that a host has made up. What does not come to an end would fill it, and then the stream is read at the pace of the slowest. */
+/**
+ * Accounts that a host may have made up are put off only while the schedule is less than half full. Any number of them
+ * would otherwise fill it, and then the stream is read no faster than the slowest hosts allow.
+ */
 const MADE_UP_PART = 1 / 2
-/** Between two of one owner. A silent host holds a place for 5 s, and two of them are asked at once. */
+/**
+ * The time between the turns of two did:webs of one owner. A silent host holds a place for 5 s, and two hosts of one
+ * owner are asked at once.
+ */
 const CROWDED_INTERVAL_MS = 500
 
 export interface SettlementOptions extends RetryLimits {
@@ -30,17 +38,17 @@ export class Settlement {
   readonly #options: SettlementOptions
   readonly #signal: AbortSignal
   readonly #failed = Promise.withResolvers<never>()
-  /** As many as the streams may have out, at most. */
+  /** Claims that are being given up. At most as many as the process may hold. */
   readonly #burials = new Set<Promise<void>>()
 
-  /** @param signal ends what is under way; what is not settled by then stays pending */
+  /** @param signal ends the work that is under way. Entries that are not settled by then stay pending */
   constructor(options: SettlementOptions, signal: AbortSignal) {
     this.#options = options
     this.#signal = signal
     this.#failed.promise.catch(() => undefined)
   }
 
-  /** Rejects with the first error that concerns all. */
+  /** Rejects with the first error that concerns all repositories. Never resolves. */
   get failed(): Promise<never> {
     return this.#failed.promise
   }
@@ -49,7 +57,7 @@ export class Settlement {
     if (!this.#signal.aborted) this.#failed.reject(error)
   }
 
-  /** Runs a step of a claim's way; a failure is judged, and settled. Never rejects. */
+  /** Runs a step of a claim's way. When the step fails, the claim is judged and settled. Never rejects. */
   async guard(claim: Claim, step: () => Promise<void>): Promise<void> {
     try {
       try {
@@ -58,12 +66,15 @@ export class Settlement {
         await this.#judge(claim, error)
       }
     } catch (error) {
-      // It could not be settled: it stays pending, and is found again.
+      // The claim could not be settled. Its entry stays pending, and is delivered again.
       this.fail(error)
     }
   }
 
-  /** Gives a claim up, beside the work: where the dead letters are full that waits for an operator, and no place and no memory may wait with it. */
+  /**
+   * Gives a claim up, without making the caller wait. When the dead letters are full this waits for an operator, and no
+   * place and no memory may wait with it.
+   */
   bury(claim: Claim, reason: DeadReason, detail: string, attempts: number): void {
     const burial = this.#bury(claim, reason, detail, attempts)
       .catch((error: unknown) => this.fail(error))
@@ -71,15 +82,20 @@ export class Settlement {
     this.#burials.add(burial)
   }
 
-  /** Passes over an account that does not exist. @throws FatalError; an AbortError */
+  /**
+   * Passes over an account that does not exist: forgets it, and acks its entry.
+   * @throws FatalError; an AbortError
+   */
   async passOver(claim: Claim): Promise<void> {
     await this.#forget(claim)
     await this.#passedOver(claim)
   }
 
   /**
-   * Passes over an account that a host may have made up when there is no room for it to wait in Redis: it is asked for again when it is listed again.
-   * @returns false when there is, or more is known of it: then nothing has happened
+   * Passes over an account that a host may have made up, when it finds no room in the schedule (`MADE_UP_PART`). The
+   * account is asked for again when it is listed again.
+   * @returns false for any other account, when there is room, or when more is known of the account. Then nothing has
+   * happened
    */
   async passOverForRoom(claim: Claim): Promise<boolean> {
     if (!mayBeMadeUp(claim.entry) || (await claim.hasRoom(MADE_UP_PART))) return false
@@ -88,7 +104,7 @@ export class Settlement {
     return true
   }
 
-  /** Resolves when nothing is being buried any more. */
+  /** Resolves when no claim is being given up any more. */
   async end(): Promise<void> {
     await Promise.all(this.#burials)
   }
@@ -114,7 +130,10 @@ export class Settlement {
     progress.outcome('retry')
   }
 
-  /** False when more is known of the account than that it was listed. Waits while Redis is away. */
+  /**
+   * Forgets the account of a claim. False when more is known of the account than that it was listed. Waits while Redis
+   * is away.
+   */
   async #forget({ entry }: Claim): Promise<boolean> {
     const { context, log } = this.#options
     const forget = () => forgetMadeUp(context, entry.did, this.#signal)
@@ -131,13 +150,15 @@ export class Settlement {
   }
 
   /**
-   * Those of one owner that are turned away come back one after the other, as they find places: a host may list any number of did:webs below its domain, and all at once, every
-   * few seconds, they would keep the queue from moving. @returns false when too much is put off already, and of other DIDs
+   * Puts off a did:web whose lookup was turned away. The did:webs of one owner come back one after the other, at the
+   * pace at which they find places. A host may list any number of did:webs below its domain. If all of them came back
+   * at once, every few seconds, they would keep the queue from moving.
+   * @returns false for another kind of DID, or when the schedule is full and has no entry of this account
    */
   async #deferCrowded(claim: Claim, delayMs: number): Promise<boolean> {
     const [, web] = /^did:web:(.*)$/s.exec(claim.entry.did) ?? []
     if (web === undefined) return false
-    // Forgotten with its last turn: any number of domains can be made up, too.
+    // Redis forgets the owner with its last turn: any number of domains can be made up, too.
     const turn = { delayMs, intervalMs: CROWDED_INTERVAL_MS, keptMs: 0 }
     return await claim.defer({ ...turn, host: `did:web:${ownerOf(web.replace(/%3a/i, ':'))}` })
   }

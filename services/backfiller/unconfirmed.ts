@@ -1,4 +1,4 @@
-/** Accounts of which there is nothing but one host's word: it can make up any number. */
+/** Accounts that only the listing of one host speaks for. A host can make up any number of them. */
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { forgetListed, readChains } from '@sluice/streams/chain-state.ts'
 import type { Redis } from '@sluice/streams/connection.ts'
@@ -6,31 +6,42 @@ import { StateConflictError, type Producer } from '@sluice/streams/producer.ts'
 import type { FailureClass, Verdict } from './failures.ts'
 
 /**
- * Whether there is but one host's listing to say that the account exists: its PDS as that host claims (`isPds` in the ingester's listing.ts), which can
- * make up any number. A relay lists revs; one of its that is none that a commit may have counts as hearsay, too.
+ * Whether nothing but one host's listing says that the account exists. That host claims to be the account's PDS
+ * (`isPds` in the ingester's listing.ts), and can make up any number of accounts. Such an entry has no rev. A relay
+ * lists revs; when a relay's rev is none that a commit may have, the entry has no rev either, and counts as unconfirmed
+ * too.
  */
-export function isHearsay({ reason, rev }: BackfillEvent): boolean {
+export function isUnconfirmed({ reason, rev }: BackfillEvent): boolean {
   return reason === 'listed' && rev === ''
 }
 
-/** Below its own domain a host makes up any number of these at no cost. */
+/**
+ * Whether a host may have made up the account at no cost: an unconfirmed did:web. The owner of a domain can have any
+ * number of did:webs below it.
+ */
 export function mayBeMadeUp(entry: BackfillEvent): boolean {
-  return isHearsay(entry) && entry.did.startsWith('did:web:')
+  return isUnconfirmed(entry) && entry.did.startsWith('did:web:')
 }
 
-/** Of all classes together: one that fails otherwise each time has no row of failures, and would be tried every minute for ever. More than two rows of any two classes. */
+/**
+ * The most failures of all classes together. An entry that fails in another class each time has no row of failures of
+ * one class, and would be tried every minute for ever. 40 is more than the full rows of any two classes together.
+ */
 const FAILURES_MAX = 40
 
 /**
- * Of failures that never give anybody up: until the document of a did:web counts as none, longer than most outages (an hour and more with the default waits); and until what may
- * well be there, and does not come, is left to the next listing (two days or so).
+ * Tries for the classes of failures that never give another entry up. After so many of `no-document`, the document of a
+ * did:web counts as missing: longer than most outages (an hour and more with the default waits). After so many of
+ * `unavailable`, the repository may well exist but does not come, and is left to the next listing (two days or so).
  */
 const TRIES: Partial<Record<FailureClass, number>> = { 'no-document': 8, unavailable: 16 }
 
 /**
- * Whether an entry that has failed is passed over, where any other is tried again, or becomes a dead letter: of a did:web of which there is only hearsay. Below its own domain a
- * host makes up any number at no cost, with documents and hosts that answer as it likes. What fails for ever would fill Redis, and the dead letters would fill the room for all,
- * which stops the queue. What is there after all is asked for when it is listed again. An error of ours is told.
+ * Whether an entry that has failed is passed over, where any other entry is tried again or becomes a dead letter. Such
+ * are entries of unconfirmed did:webs: the owner of a domain can make up any number of them at no cost, with documents
+ * and hosts that answer as the owner likes. Entries that fail for ever would fill Redis, and their dead letters would
+ * fill the room for all, which stops the queue. An account that does exist is asked for when it is listed again. A
+ * `bug` is an error of ours, and must be seen: its entry is not passed over.
  */
 export function isPassedOver(entry: BackfillEvent, failed: FailureClass, verdict: Verdict): boolean {
   if (!mayBeMadeUp(entry) || failed === 'bug') return false
@@ -40,9 +51,9 @@ export function isPassedOver(entry: BackfillEvent, failed: FailureClass, verdict
 }
 
 /**
- * Forgets one that does not exist: whoever lists millions of them, and others each time, would fill Redis with their chain records. It is asked for again when it is listed
- * again.
- * @returns false when more is known of it, or it was listed again meanwhile: then nothing has happened
+ * Deletes the chain record of an account that does not exist. A host that lists millions of such accounts, and others
+ * each time, would otherwise fill Redis with chain records. The account is asked for again when it is listed again.
+ * @returns false when more is known of the account, or it was listed again meanwhile. Then nothing has changed
  * @throws FatalError; an AbortError
  */
 export async function forgetMadeUp(

@@ -1,20 +1,20 @@
 /**
- * What an index holds after some events, by the contract of the events alone (packages/events/stream-event.ts): the model that exports are
- * held against. Deliberately the plainest way there is.
+ * What an index holds after some events, by nothing but the contract of the events (packages/events/stream-event.ts).
+ * Tests compare exports with this model. It is deliberately the simplest possible implementation.
  */
 import type { StreamEvent } from '@sluice/events/stream-event.ts'
 
 export interface ModelRepo {
-  /** Path → what it holds. */
+  /** Path → the record that the path holds. */
   records: Map<string, { cid: string; rev: string }>
-  /** Path → rev of its deletion. */
+  /** Path → the rev of the record's deletion. */
   tombstones: Map<string, string>
-  /** Of the newest resync: what is older is told by it. */
+  /** The rev of the newest resync. An older version of a record does not come in any more. */
   watermark: string
-  /** Of the newest whole commit or export. */
+  /** The rev of the newest whole commit or export; `commit` is its CID. */
   rev: string
   commit: string
-  /** Of the newest account event; absent: none was seen. */
+  /** The status of the last account event. Absent: there was none, or the account is active. */
   status?: string
   statusHost?: string
   /** How many range events were seen. */
@@ -23,7 +23,7 @@ export interface ModelRepo {
 
 export class IndexModel {
   readonly repos = new Map<string, ModelRepo>()
-  /** Entries applied. */
+  /** How many events were applied. */
   events = 0
 
   repo(did: string): ModelRepo {
@@ -69,7 +69,7 @@ export class IndexModel {
     }
   }
 
-  /** Path → CID of what a DID holds. */
+  /** Path → CID of the records that a DID holds. */
   contents(did: string): Map<string, string> {
     return new Map([...this.repo(did).records].map(([path, { cid }]) => [path, cid]))
   }

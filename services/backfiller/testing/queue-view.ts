@@ -1,4 +1,4 @@
-/** What a test sees of the queue from outside: what is left of it, and what came out of it, by DID. */
+/** The queue as a test sees it from outside: what is left in it, and what came out of it, by DID. */
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { streamEventCodec } from '@sluice/events/codec.ts'
 import { retryKey } from '@sluice/streams/backfill-queue.ts'
@@ -10,7 +10,7 @@ export const QUEUE = 'repo_backfill'
 export const OUTPUT = 'firehose_backfill'
 
 export interface Later {
-  /** The class of its last failure; absent when it never failed. */
+  /** The class of the entry's last failure; absent when it never failed. */
   failure: string | undefined
   dueMs: number
 }
@@ -19,7 +19,7 @@ export async function enqueue(redis: Redis, entries: readonly BackfillEvent[]): 
   await Promise.all(entries.map((entry) => redis.xAdd(QUEUE, '*', { repo: JSON.stringify(entry) })))
 }
 
-/** Takes what was appended out of Redis and applies it to the model, as an indexer would. Returns how many events it took. */
+/** Moves the appended events from Redis to the model, as an indexer would. Returns how many events those were. */
 export async function drainTo(redis: Redis, index: IndexModel): Promise<number> {
   const entries = (await redis.xRange(OUTPUT, '-', '+', { COUNT: 5_000 })) ?? []
   for (const { message } of entries) index.apply(streamEventCodec.decode(message))
@@ -28,7 +28,7 @@ export async function drainTo(redis: Redis, index: IndexModel): Promise<number> 
   return ids.length
 }
 
-/** What waits for a later try, or is just being tried. */
+/** DID → the entry that waits for a later try, or is being tried now. */
 export async function laterOf(redis: Redis): Promise<Map<string, Later>> {
   const later = new Map<string, Later>()
   for (const { message } of (await redis.xRange(QUEUE, '-', '+')) ?? []) {
@@ -42,7 +42,7 @@ export async function laterOf(redis: Redis): Promise<Map<string, Later>> {
   return later
 }
 
-/** DID → why it was given up. */
+/** DID → the reason why its repository was given up. */
 export async function deadOf(redis: Redis): Promise<Map<string, string>> {
   const letters = await listDeadLetters(redis, QUEUE, 100_000)
   return new Map(letters.map(({ fields, reason }) => [(JSON.parse(fields.repo!) as BackfillEvent).did, reason]))

@@ -1,4 +1,4 @@
-/** Records as accounts have them, for repositories of tests. */
+/** Records such as real accounts have, for the repositories of tests. */
 import type { Write } from '@sluice/atproto/testing/repo.ts'
 import type { Random } from '@sluice/sandbox/random.ts'
 

@@ -1,6 +1,6 @@
 /**
- * A network in which everything goes wrong that can, and what must come of each repository in it. What happens to whom follows
- * from the seed.
+ * A network in which everything goes wrong that can, and the outcome that each repository in it must have. The seed
+ * decides which trouble each repository gets.
  */
 import { testKey, type TestKey } from '@sluice/atproto/testing/keys.ts'
 import { TestRepo } from '@sluice/atproto/testing/repo.ts'
@@ -16,21 +16,21 @@ export type Expected =
   | { kind: 'exported' }
   | { kind: 'account'; status: string }
   | { kind: 'dead'; reason: string }
-  /** For ever tried again; `leastMs` from now on at the earliest. */
+  /** Tried again for ever. The next try is not before `leastMs` from now. */
   | { kind: 'later'; failure: string; leastMs?: number }
 
 export interface Expectation {
   account: FakeAccount
   outcome: Expected
-  /** What goes wrong with it, for people. */
+  /** The name of what goes wrong with the repository, for messages. */
   trouble: string
-  /** The rev that is listed. */
+  /** The rev in the entry that lists the repository. */
   listed: string
-  /** How often its fault must have happened by the end. */
+  /** How often, at least, the account's fault must have happened by the end. */
   fires: number
 }
 
-/** Hosts by how they behave, and how many of 300. */
+/** Kinds of hosts by their behaviour, and how many of 300 hosts are of each kind. */
 const HOST_KINDS: [count: number, manners: Partial<PdsManners>, kind: 'well' | 'dead' | 'stopped'][] = [
   [190, {}, 'well'],
   [30, { latencyMs: 40 }, 'well'],
@@ -42,7 +42,10 @@ const HOST_KINDS: [count: number, manners: Partial<PdsManners>, kind: 'well' | '
   [6, { mood: 'hangs' }, 'dead'],
 ]
 
-/** `living`: hosts that answer, for whoever is sent elsewhere. */
+/**
+ * Makes the trouble of one account, and returns what differs in its expectation. `living`: hosts that answer, for
+ * accounts that are elsewhere or move.
+ */
 type Trouble = (
   account: FakeAccount,
   living: readonly FakePds[],
@@ -66,7 +69,7 @@ const cutAt =
 const TROUBLES: Record<string, Trouble> = {
   'server error': faulty({ kind: 'status', status: 500, error: 'InternalServerError', times: 2 }),
   'bad gateway page': faulty({ kind: 'status', status: 502, times: 3 }),
-  // More often than a repository that is broken by itself is asked for.
+  // More often than a repository is tried that is broken by itself.
   'a web page': faulty({ kind: 'page', body: `<!doctype html>${' '.repeat(2_000)}`, times: 6 }),
   'always a short web page': faulty({ kind: 'page', body: '<html>' }, { kind: 'later', failure: 'unavailable' }),
   'said to be a web page': (account, living, random) =>
@@ -80,10 +83,10 @@ const TROUBLES: Record<string, Trouble> = {
     { kind: 'status', status: 403, error: 'Forbidden' },
     { kind: 'dead', reason: 'unauthorized' },
   ),
-  // More often than a refusal is forgiven.
+  // More often than a refusal is tried again.
   "a proxy's 404": faulty({ kind: 'status', status: 404, times: 6 }),
   'always the page of a CDN': faulty({ kind: 'status', status: 403 }, { kind: 'dead', reason: 'not-xrpc' }),
-  // More often than any failure of its own is forgiven.
+  // More often than any failure of the repository's own is tried again.
   'too many requests': faulty({
     kind: 'status',
     status: 429,
@@ -108,7 +111,7 @@ const TROUBLES: Record<string, Trouble> = {
   redirected: (account, living, random) => {
     const holder = account.pds
     const front = random.pick(living.filter((host) => host !== holder))
-    // Its document names a host that sends everybody on.
+    // The account's document names a host that redirects every request to the true one.
     front.accounts.set(account.did, account)
     account.pds = front
     account.fault = { kind: 'redirect', to: holder.url }
@@ -173,7 +176,7 @@ const TROUBLES: Record<string, Trouble> = {
   ),
 }
 
-/** Fills the network; the map is in the order in which repositories are to be queued. */
+/** Fills the network. The returned map is in the order in which the repositories are to be queued. */
 export async function populate(
   network: FakeNetwork,
   random: Random,
@@ -220,7 +223,10 @@ export async function populate(
   return new Map(random.shuffled([...expectations]))
 }
 
-/** Many are small, some have thousands of records, a few are huge, and some are empty. `part`: which part of all, 0 to 1. */
+/**
+ * How many records a repository has. Many repositories are small, some have thousands of records, a few are huge, and
+ * some are empty. `part`: the position of the repository among all, 0 to 1.
+ */
 function sizeOf(part: number, random: Random): number {
   if (part < 0.001) return 20_000
   if (part < 0.01) return 1_000 + random.below(1_500)
@@ -240,7 +246,9 @@ function spoilt(name: SpoiltExport, outcome: Expected, times?: number): Trouble 
   }
 }
 
-/** The account changes its signing key, and its document with it, while we ask. */
+/**
+ * The account changes its signing key, also in its document, while its repository is fetched. Returns the new export.
+ */
 function rotateKey(account: FakeAccount): Buffer {
   account.repo.key = testKey(`new ${account.did}`)
   account.documentKey = account.repo.key
