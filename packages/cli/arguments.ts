@@ -1,7 +1,6 @@
 /**
- * Numbers, ids and times of the command line. What is none is a wrong command line (exit code 2), told before anything is connected to.
- *
- * For commander's `argParser`.
+ * Parsers for numbers, ids and times on the command line, for commander's `argParser`. A text that is not valid is a
+ * wrong command line (exit code 2), reported before anything is connected to.
  */
 import { InvalidArgumentError } from 'commander'
 
@@ -15,7 +14,7 @@ export function wholeNumber(min: number, max = Number.MAX_SAFE_INTEGER): (text: 
   }
 }
 
-/** A number above 0: of days, or of seconds. Not so large that a time of so long ago has no date. */
+/** A number above 0, of days or of seconds. It must be small enough that the time so long ago has a date. */
 export function positive(text: string): number {
   const value = Number(text)
   if (/^(\d+\.?\d*|\.\d+)$/.test(text) && value > 0 && value <= POSITIVE_MAX) return value
@@ -31,7 +30,7 @@ export function entryId(text: string): string {
   throw new InvalidArgumentError('It is the id of an entry, such as 1732200000000-0.')
 }
 
-/** Ids of dead letters, which are whole: `1732200000000-0`. For an argument that may be given many times. */
+/** Ids of dead letters, written in full: `1732200000000-0`. For an argument that may be given many times. */
 export function letterIds(text: string, before: string[] = []): string[] {
   if (text.includes('-')) return [...before, entryId(text)]
   throw new InvalidArgumentError('It is no id of a dead letter; sluice dlq list shows them.')

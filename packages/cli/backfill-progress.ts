@@ -1,15 +1,18 @@
-/** How far the backfill is, as the backfillers that answer tell it by their metrics. Pure. */
+/** How far the backfill is, from the metrics of those backfillers that answer. Pure. */
 import { valuesOf, type DaemonState } from './daemon-state.ts'
 
 export interface BackfillProgress {
-  /** Repositories that these processes are done with, those that were given up apart. */
+  /** Repositories that these processes have done, without those that were given up. */
   done: number
   givenUp: number
-  /** Of all of them at their pace of the last minutes; absent when there is nothing to do, or no pace yet. */
+  /**
+   * Seconds until the queue is empty, for all processes together at their pace of the last minutes; absent when there
+   * is nothing to do, or no pace yet.
+   */
   etaSeconds?: number
 }
 
-/** What comes back, so that it is not done. */
+/** Outcomes after which the repository is fetched again, so that it is not done. */
 const RETURNING = ['retry', 'moved', 'put-off']
 const DEAD = 'dead'
 
@@ -19,7 +22,7 @@ export function backfillProgress(daemons: readonly DaemonState[]): BackfillProgr
   if (repos.length === 0) return undefined
   const sum = (of: (outcome: string) => boolean): number =>
     repos.filter(({ labels }) => of(labels.outcome ?? '')).reduce((all, { value }) => all + value, 0)
-  // Each tells how long the whole queue would take it alone.
+  // Each process tells how long it would need for the whole queue alone.
   const pace = valuesOf(daemons, 'sluice_backfill_eta_seconds')
     .filter(({ value }) => value > 0)
     .reduce((all, { value }) => all + 1 / value, 0)

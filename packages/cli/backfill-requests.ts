@@ -1,4 +1,7 @@
-/** What `sluice backfill did`, `file` and `host` ask for: accounts by their DIDs, or all that a host lists. */
+/**
+ * Makes the requests of `sluice backfill did`, `file` and `host`: for accounts named by their DIDs, or for all that a
+ * host lists.
+ */
 import { readFileSync } from 'node:fs'
 import { HttpClient } from '@sluice/atproto/http.ts'
 import { isDid } from '@sluice/atproto/syntax.ts'
@@ -11,14 +14,17 @@ import type { Session } from './session.ts'
 import { requestsOfShard } from './shard.ts'
 
 export interface QueueOptions {
-  /** Behind what waits already. */
+  /** Queue behind the entries that wait already, without priority. */
   normal?: boolean
 }
 
 const streamOf = ({ settings }: Session, { normal = false }: QueueOptions): string =>
   normal ? settings.backfilled : priorityStream(settings.backfilled)
 
-/** Queues a fetch of these accounts, as fast as there is room for them. @throws CannotError when one is no DID: then none is queued */
+/**
+ * Queues a fetch of these accounts, as fast as there is room for the requests.
+ * @throws CannotError when one of them is no DID: then none is queued
+ */
 export async function requestDids(session: Session, dids: Iterable<string>, options: QueueOptions): Promise<void> {
   const { out, settings } = session
   const all = [...new Set(dids)]
@@ -38,7 +44,10 @@ export async function requestDids(session: Session, dids: Iterable<string>, opti
   if (others !== '') out.line(others)
 }
 
-/** One DID a line; `#` begins a comment. @param path `-` is the standard input */
+/**
+ * Reads a file with one DID a line; `#` begins a comment.
+ * @param path `-` is the standard input
+ */
 export function linesOf(path: string): string[] {
   let text: string
   try {
@@ -49,7 +58,7 @@ export function linesOf(path: string): string[] {
   return text.split('\n').flatMap((line) => line.replace(/#.*/, '').trim() || [])
 }
 
-/** Queues a fetch of every account that the host lists as active, as fast as there is room for them. */
+/** Queues a fetch of every account that the host lists as active, as fast as there is room for the requests. */
 export async function requestHost(session: Session, host: string, options: QueueOptions): Promise<void> {
   const { out, settings, signal } = session
   const redis = await session.redis()
@@ -77,10 +86,16 @@ export async function requestHost(session: Session, host: string, options: Queue
     out.line(`${count(ofOtherShards)} more belong to other shards: run it with their environment too`)
 }
 
-/** Of one host: five million accounts, as in the ingester. A host that makes up cursors would be listed, and queued, for ever. */
+/**
+ * The most pages of one host: five million accounts, as in the ingester. Without a limit, a host that makes up cursors
+ * would be listed, and its accounts queued, for ever.
+ */
 const HOST_PAGES = 5_000
 
-/** The pages of a host's listing. @throws CannotError when it has no end; TransientError, RefusedError as the host answers */
+/**
+ * The pages of a host's listing.
+ * @throws CannotError when the listing has no end; TransientError, RefusedError as the host answers
+ */
 export async function* listHost(
   xrpc: XrpcClient,
   url: string,

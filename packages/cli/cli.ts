@@ -21,7 +21,7 @@ import { causeOf, Session } from './session.ts'
 
 export const EXIT = { done: 0, found: 1, usage: 2, away: 69, bug: 70, config: 78, stopped: 130 } as const
 
-/** What was asked for cannot be done as things are; the message says why. Exit code 1. */
+/** The command cannot be carried out in the present state; the message says why. Exit code 1. */
 export class CannotError extends Error {
   override name = 'CannotError'
 }
@@ -60,7 +60,10 @@ export class Cli {
     }
   }
 
-  /** Runs a command in a session of its own; the number that it returns is the exit code. @param endless it goes on until it is stopped */
+  /**
+   * Runs a command in a session of its own. The number that `work` returns is the exit code.
+   * @param endless the command runs until it is stopped
+   */
   async run(work: (session: Session) => Promise<number | void>, { endless = false } = {}): Promise<void> {
     this.#isEndless = endless
     const { json = false, color = true } = this.program.opts<{ json?: boolean; color?: boolean }>()
@@ -68,7 +71,7 @@ export class Cli {
     const out = new Output({ json, colour: colour && color, write: stdout })
     await using session = new Session(env, out, signal)
     this.#code = (await work(session)) ?? EXIT.done
-    // A command that is stopped ends its loop, and has told how far it came.
+    // A command that is stopped leaves its loop, and has printed how far it came.
     if (signal.aborted) this.#code = this.#stopped()
   }
 
@@ -84,7 +87,7 @@ export class Cli {
 
   #explain(error: unknown): number {
     if (error instanceof CommanderError) {
-      // --help and --version end so, too. What is wrong with the line was printed already.
+      // --help and --version end in this way too. What is wrong with a command line was printed already.
       return error.exitCode === 0 ? EXIT.done : EXIT.usage
     }
     if (isAbort(error) && this.#options.signal.aborted) return this.#stopped()
@@ -93,7 +96,10 @@ export class Cli {
     return code
   }
 
-  /** Half of a check is no check, and half of a load no load. */
+  /**
+   * The exit code of a command that was stopped. Only an endless command counts as done then: half of a check is no
+   * check, and half of a load is no load.
+   */
   #stopped(): number {
     if (this.#isEndless) return EXIT.done
     this.#options.stderr('sluice: stopped before it was done; repeat it\n')
@@ -116,7 +122,10 @@ function oneLineOf(error: Error): string {
   return error.message.replaceAll(/\s*\n\s*/g, '; ')
 }
 
-/** Some errors of the network name only who was asked: what happened is in their cause. */
+/**
+ * The message of an error, with that of its cause: some network errors name only the address, and what happened is in
+ * their cause.
+ */
 function withCause(error: Error): string {
   const [message, cause] = [oneLineOf(error), causeOf(error)]
   const isTold = error.message.replaceAll(/\s+/g, ' ').includes(cause)

@@ -1,8 +1,9 @@
 /**
- * What the command line reads from the environment: the variables of the daemons themselves, so that it sees the system as they do,
- * and one of its own.
+ * What the command line reads from the environment: the variables of the daemons, so that it sees the system as they
+ * do, and one of its own.
  *
- * The literals of the daemons' configuration are the only part of `services/` that this package may import (scripts/house-rules.ts).
+ * The configuration literals of the daemons are the only part of `services/` that this package may import
+ * (scripts/house-rules.ts).
  */
 import { backfillerConfig } from '@sluice/backfiller/config.ts'
 import { indexerConfig } from '@sluice/indexer/config.ts'
@@ -42,38 +43,41 @@ export const cliConfig = defineConfig({
 
 export const ROLES = [ingesterConfig, backfillerConfig, indexerConfig] as const
 
-/** What the commands need to know of the set-up, as the environment and the defaults say. */
+/** The settings that the commands need, from the environment and the defaults. */
 export interface Settings {
   redisUrl: string
   /** Undefined: DB_POSTGRES_URL is not set. */
   postgresUrl: string | undefined
   schema: string
-  /** Whose accounts this Redis, or these streams, hold. */
+  /** The shard whose accounts this Redis, or these streams, hold. */
   shard: Shard
   plcUrl: string
   allowPrivate: boolean
   relays: readonly string[]
   labelers: readonly string[]
   streams: { live: string; repo: string; label: string; backfill: string }
-  /** What the indexer reads, as it was told. */
+  /** The streams that the indexer is configured to read. */
   indexed: readonly string[]
   indexedLabels: string
-  /** What the backfiller reads, as it was told. */
+  /** The stream that the backfiller is configured to read. */
   backfilled: string
-  /** Where the indexer asks for repositories. */
+  /** The stream in which the indexer requests repositories. */
   requested: string
   groups: { events: string; labels: string; repos: string }
   /** Entries at which the producer of a stream waits. */
   highWater: ReadonlyMap<string, number>
-  /** Percent of maxmemory at which the ingester waits, and the backfiller before it. */
+  /** Percent of maxmemory at which the ingester waits, and the lower one at which the backfiller waits. */
   memoryPercent: { ingester: number; backfiller: number }
   collections: readonly string[]
-  /** What the ingester lets through; empty: what the indexer indexes. */
+  /** The collections that the ingester lets through; empty: those that the indexer indexes. */
   ingested: readonly string[]
   daemons: { urls: readonly string[]; named: boolean }
 }
 
-/** @throws FatalError naming a variable whose value cannot be read; what is required of a daemon only may be absent */
+/**
+ * @throws FatalError that names a variable whose value cannot be read. A variable that only a daemon requires may be
+ * absent
+ */
 export function readSettings(env: Env): Settings {
   const ingester = valuesOf(ingesterConfig, env)
   const backfiller = valuesOf(backfillerConfig, env)
@@ -109,7 +113,7 @@ export function readSettings(env: Env): Settings {
   }
 }
 
-/** A stream, the group that reads it, and who that is. */
+/** A stream, the group that reads it, and the role of that group's consumers. */
 export interface Reading {
   stream: string
   group: string
@@ -131,7 +135,7 @@ function localDaemons(env: Env): string[] {
   return [...new Set(ports)].map((port) => `http://127.0.0.1:${port}`)
 }
 
-/** Set values and defaults; what a daemon requires and is not set is absent. */
+/** Values that are set, and defaults. A value that a daemon requires, and that is not set, is absent. */
 function valuesOf<O extends Options>(definition: Definition<O>, env: Env): Partial<ConfigOf<Definition<O>>> {
   const settings = settingsOf(definition, env)
   const wrong = settings.find(({ problem, source }) => problem !== undefined && source !== 'not set')

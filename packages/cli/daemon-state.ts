@@ -1,15 +1,15 @@
-/** The daemons as they say of themselves over HTTP: /health, /ready and the metrics that tell of trouble. */
+/** The state of the daemons, as they report it over HTTP: /health, /ready and the metrics that show trouble. */
 import { describeError } from '@sluice/runtime/errors.ts'
 
 export interface DaemonState {
   url: string
-  /** Nobody answers there. */
+  /** Why no daemon of Sluice answers at this URL. */
   silent?: string
   role?: string
   build?: string
   uptimeSeconds?: number
   ready?: boolean
-  /** Why it is not ready. */
+  /** Why the daemon is not ready. */
   reasons?: string[]
   metrics?: Metric[]
 }
@@ -22,7 +22,10 @@ export interface Metric {
 
 const ANSWER_MS = 3_000
 
-/** What these daemons say; never throws. Where nobody is expected, silence is left out. */
+/**
+ * Asks the daemons at these URLs; never throws. A URL that the operator did not name is left out when no daemon answers
+ * there.
+ */
 export async function inspectDaemons({
   urls,
   named,
@@ -31,7 +34,7 @@ export async function inspectDaemons({
   named: boolean
 }): Promise<DaemonState[]> {
   const found = await Promise.all(urls.map(async (url) => inspectDaemon(url.replace(/\/$/, ''))))
-  // Any program may listen on our default ports; only ours tells a role and a build.
+  // Any program may listen on our default ports; only a daemon of Sluice reports a role and a build.
   return named ? found : found.filter(({ role, build }) => role !== undefined && build !== undefined)
 }
 
@@ -59,7 +62,7 @@ async function get(url: string): Promise<string> {
   return response.text()
 }
 
-/** From Prometheus' text format: the series of ours. */
+/** The series of Sluice in a text of Prometheus' format. */
 export function readMetrics(text: string): Metric[] {
   return text.split('\n').flatMap((line) => {
     const match = /^(sluice_\w+)(?:\{(.*)\})? (\S+)/.exec(line)
@@ -69,7 +72,7 @@ export function readMetrics(text: string): Metric[] {
   })
 }
 
-/** The ingesters that append nothing to the stream now, since it or Redis is full, and which of these it is. */
+/** The ingesters that append nothing to the stream now, because it or Redis is full; `by` tells which of the two. */
 export function heldBack(daemons: readonly DaemonState[], stream: string): { url: string; by: string }[] {
   return valuesOf(daemons, 'sluice_ingester_backpressure')
     .filter(({ labels, value }) => labels.stream === stream && value === 1)

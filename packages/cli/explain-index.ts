@@ -1,4 +1,4 @@
-/** Where in PostgreSQL a record or an account is: its record, tombstone, rows, the counters it is in, and its account. */
+/** Where a record or an account is in PostgreSQL: its record, tombstone, rows, counters, and its account. */
 import { collections } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { collectionOfUri } from '@sluice/collections/define.ts'
@@ -12,7 +12,7 @@ export interface IndexPlace {
   actor:
     { handle: string | null; upstreamStatus: string | null; takedownRef: string | null; indexedAt: string } | undefined
   sync: { repoRev: string | null; commitCid: string; resyncRev: string | null } | undefined
-  /** Of the account. */
+  /** How many records the account has. */
   records: number
   /** Whether records of its collection are stored, and whether they have rows of their own. */
   stored: boolean
@@ -85,7 +85,7 @@ export async function explainIndex(
   }
 }
 
-/** Its rows in each table of its collection, and what they count for. */
+/** The rows of a record in each table of its collection, and the counters in which they count. */
 async function rowsOf(
   db: DatabasePool,
   set: CollectionSet,

@@ -1,4 +1,7 @@
-/** Where in Redis a record or an account is: entries that wait, who holds them, dead letters, fetches that were asked for, the chain's state. */
+/**
+ * Where a record or an account is in Redis: waiting entries, the consumers that hold them, dead letters, requested
+ * fetches, the state of its chain.
+ */
 import { priorityStream, retryKey } from '@sluice/streams/backfill-queue.ts'
 import { readChains, type ChainRecord } from '@sluice/streams/chain-state.ts'
 import { classifyRedisError, type Redis } from '@sluice/streams/connection.ts'
@@ -12,7 +15,7 @@ export interface QueuedEntry {
   stream: string
   id: string
   about: string
-  /** Who holds it; absent: nobody has taken it yet. */
+  /** The consumer that holds the entry; absent: nobody has taken it yet. */
   consumer?: string
   idleMs?: number
   deliveries?: number
@@ -20,17 +23,17 @@ export interface QueuedEntry {
 
 export interface QueuePlace {
   entries: QueuedEntry[]
-  /** Streams have more entries than were looked at. */
+  /** True: the streams have more entries than were read. */
   isPartial: boolean
   deadLetters: { stream: string; id: string; reason: string; message: string }[]
-  /** Where its repository waits to be fetched. */
+  /** The places where its repository waits to be fetched. */
   fetches: { where: string; reason?: string }[]
   chain: ChainRecord | undefined
 }
 
 export interface Wanted {
   did: string
-  /** Absent: the account as a whole. */
+  /** undefined: the account as a whole. */
   uri: string | undefined
   scan: number
 }
@@ -65,13 +68,13 @@ async function scanRetries(redis: Redis, key: string, { did }: Wanted, place: Qu
 }
 
 function isAbout(fields: Record<string, string>, { did, uri }: Wanted): boolean {
-  // Cheap, and sure: a DID has nothing that JSON would escape.
+  // A cheap test that misses nothing: a DID contains no character that JSON would escape.
   if (!Object.values(fields).some((text) => text.includes(did))) return false
   const subject = subjectOf(fields)
   return uri === undefined ? subject.did === did : subject.uri === uri
 }
 
-/** The oldest entries and the newest: what is stuck is old, what was just made is new. */
+/** Reads the oldest entries and the newest: a stuck entry is old, and one that was just made is new. */
 async function scanStream(redis: Redis, reading: Reading, wanted: Wanted, place: QueuePlace): Promise<void> {
   const { stream } = reading
   const total = await redis.xLen(stream)

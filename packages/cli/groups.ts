@@ -1,4 +1,4 @@
-/** The consumers of a group, and which of them live. */
+/** The consumers of a group, and which of them are alive. */
 import { classified, classifyRedisError, type Redis } from '@sluice/streams/connection.ts'
 import { leaseKey } from '@sluice/streams/lease.ts'
 import type { Reading } from './config.ts'
@@ -7,7 +7,7 @@ export interface Holder {
   consumer: string
   pending: number
   idleSeconds: number
-  /** Host and pid; undefined: no process of ours lives under this name. */
+  /** Host and pid; undefined: no living process of Sluice has this name. */
   process: string | undefined
 }
 
@@ -19,7 +19,10 @@ export async function hasGroup(redis: Redis, stream: string, group: string): Pro
 
 const SCAN_KEYS = 1_000
 
-/** The group's living consumers, each with its process. Found by their leases: Redis 7.0 does not list a consumer that waits and was never handed anything. */
+/**
+ * The group's living consumers, each with its process. They are found by their leases, because Redis 7.0 does not list
+ * a consumer that waits and never got an entry.
+ */
 async function livingConsumers(redis: Redis, { stream, group }: Reading): Promise<Map<string, string>> {
   const prefix = leaseKey({ stream, group, consumer: '' })
   const living = new Map<string, string>()
@@ -36,7 +39,10 @@ async function livingConsumers(redis: Redis, { stream, group }: Reading): Promis
   return living
 }
 
-/** Consumers that ever read, and living ones that wait for their first entry; none when there is no such group. @throws TransientError */
+/**
+ * Consumers that have ever read, and living ones that wait for their first entry; none when there is no such group.
+ * @throws TransientError
+ */
 export async function holdersOf(redis: Redis, reading: Reading): Promise<Holder[]> {
   const { stream, group } = reading
   if (!(await hasGroup(redis, stream, group))) return []

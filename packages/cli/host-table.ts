@@ -1,13 +1,13 @@
-/** The hosts that repositories are fetched from, as `status` and `backfill status` show them. */
+/** The hosts from which repositories are fetched, as `status` and `backfill status` show them. */
 import { duration, type Output } from './output.ts'
 import type { HostState } from './redis-state.ts'
 
-/** Those that are asked now, are waited for, or failed of late. */
+/** Hosts that have a request under way, are waited for, or failed of late. */
 export function busyHosts(hosts: readonly HostState[]): HostState[] {
   return hosts.filter(({ underWay, parkedSeconds, failures }) => underWay + parkedSeconds + failures > 0)
 }
 
-/** One line a host, or one that says there is none. */
+/** One line a host; a line that says so when there are none. */
 export function showHosts(out: Output, hosts: readonly HostState[]): void {
   const rows = hosts.map(({ host, underWay, parkedSeconds, failures }) => [
     host,

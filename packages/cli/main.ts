@@ -1,13 +1,15 @@
 #!/usr/bin/env node
-/** The command line: `npm run -s sluice -- <command>`, in the images `sluice <command>`. docs/cli.md lists the commands. */
+/**
+ * The command line: `npm run -s sluice -- <command>`, in the images `sluice <command>`. docs/cli.md lists the commands.
+ */
 import { Cli } from './cli.ts'
 import { COMMANDS } from './commands/list.ts'
 
 const stop = new AbortController()
-// Ctrl-C ends a --watch, or a long command after the step it is at; a second one ends the process.
+// Ctrl-C ends a --watch at once, and a long command after its present step. A second Ctrl-C ends the process.
 process.once('SIGINT', () => stop.abort())
 process.once('SIGTERM', () => stop.abort())
-// `sluice status | head`: the reader has enough.
+// As in `sluice status | head`: the reader has closed the pipe because it has read enough.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1))
 
 const cli = new Cli(

@@ -1,4 +1,7 @@
-/** The network, for one account at a time: who it is, where it is, its repository. Identities are remembered for this run only. */
+/**
+ * Access to the network, for one account at a time: its identity, its host and its repository. Identities are cached
+ * for this run only.
+ */
 import { HttpClient } from '@sluice/atproto/http.ts'
 import { MemoryIdentityCache } from '@sluice/atproto/identity-cache.ts'
 import { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
@@ -40,13 +43,19 @@ export class Network implements AsyncDisposable {
     return { ...identity, pds, signingKey }
   }
 
-  /** Fetched and verified whole: dispose of it. @throws RefusedError, TransientError */
+  /**
+   * The account's repository, fetched and verified as a whole. The caller disposes of it.
+   * @throws RefusedError, TransientError
+   */
   async repo({ did, pds, signingKey }: Account): Promise<RepoExport> {
     const response = await this.#xrpc.getRepo(pds, did, { signal: this.#signal })
     return readRepoExport(response.body, { did, signingKey }, { signal: this.#signal })
   }
 
-  /** What its host says of one record; undefined: there is none. @throws RefusedError, TransientError */
+  /**
+   * What the account's host says of one record; undefined: there is no such record.
+   * @throws RefusedError, TransientError
+   */
   async record(pds: string, did: string, path: string): Promise<{ cid: string } | undefined> {
     const [collection = '', rkey = ''] = path.split('/')
     const url = new URL('/xrpc/com.atproto.repo.getRecord', pds)

@@ -1,4 +1,7 @@
-/** What people and programs read: tables, numbers with units, one JSON document. Colour only on a terminal that wants it. */
+/**
+ * Output for people and programs: tables, numbers with units, one JSON document. Colour only on a terminal that wants
+ * it.
+ */
 import { stripVTControlCharacters, styleText } from 'node:util'
 
 export type Tone = 'good' | 'bad' | 'warn' | 'faint' | 'strong'
@@ -21,17 +24,17 @@ export class Output {
     this.#write = write
   }
 
-  /** For people: nothing is written when JSON was asked for. */
+  /** Writes a line for people; writes nothing when JSON was asked for. */
   line(text = ''): void {
     if (!this.json) this.#write(`${text}\n`)
   }
 
-  /** The whole answer of a command, for programs; nothing for people. */
+  /** Writes the whole answer of a command as JSON, for programs; writes nothing for people. */
   document(value: unknown): void {
     if (this.json) this.#write(`${JSON.stringify(value, replacer, 2)}\n`)
   }
 
-  /** Text as it is, for both. */
+  /** Writes text unchanged, with JSON and without. */
   raw(text: string): void {
     this.#write(text)
   }
@@ -44,7 +47,7 @@ export class Output {
     this.line(this.paint('strong', text))
   }
 
-  /** Columns of equal width; numbers to the right. Prints a line when there are no rows. */
+  /** Writes columns of equal width, with numbers to the right. Writes the line `none` when there are no rows. */
   table(headers: readonly string[], rows: readonly (readonly Cell[])[], none = 'none'): void {
     if (rows.length === 0) return this.line(`  ${this.paint('faint', none)}`)
     const texts = rows.map((row) => row.map(String))

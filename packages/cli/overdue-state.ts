@@ -1,4 +1,7 @@
-/** How late the work beside the data path is: for how long the first of each queue has been due, in seconds; 0 when nothing is due. */
+/**
+ * How late the work beside the data path is: for each queue, for how many seconds its first item has been due; 0 when
+ * nothing is due.
+ */
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
 import { overdueAccountChecks, type AccountQueue } from '@sluice/indexing/account-checks.ts'
@@ -9,14 +12,17 @@ import { TransientError } from '@sluice/runtime/errors.ts'
 export interface OverdueState {
   checks: Record<AccountQueue, number>
   deletions: Record<DeletionQueue, number>
-  /** Records, mostly posts, on which more hangs than batches settled themselves. */
+  /** Records, mostly posts, on which more other records hang than batches settled themselves. */
   later: Record<LaterQueue, number>
 }
 
-/** How long a lock is worth waiting for: a migration may hold the tables, or whatever is in the way of everything else. */
+/** How long to wait for a lock. The tables may be locked by a migration, or by whatever is blocking everything else. */
 const LOCK_MS = 300
 
-/** Undefined while somebody holds the tables. @throws FatalError */
+/**
+ * Returns undefined while another session holds the tables.
+ * @throws FatalError
+ */
 export async function readOverdue(db: DatabasePool): Promise<OverdueState | undefined> {
   const now = new Date()
   const look = transaction(db, { doing: 'looking at what is due', attempts: 1 }, async (tx) => {

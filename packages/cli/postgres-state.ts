@@ -1,6 +1,6 @@
 /**
- * PostgreSQL as an operator wants to see it: tables, sequences, indexes, vacuum, sessions. Read from the system's own views, in a few
- * milliseconds whatever the size of the tables: row counts are the statistics' estimates.
+ * The state of PostgreSQL for an operator: tables, sequences, indexes, vacuum, sessions. It is read from the system's
+ * own views, in a few milliseconds whatever the size of the tables; row counts are the estimates of the statistics.
  */
 import { tableScripts } from '@sluice/collections/collections.ts'
 import { appviewTables } from '@sluice/database/appview/schema.ts'
@@ -20,7 +20,7 @@ export interface TableState {
   rows: number
   bytes: number
   deadRows: number
-  /** Dead rows at which autovacuum begins its work here. */
+  /** How many dead rows make autovacuum begin on this table. */
   vacuumAt: number
   autovacuum: boolean
   lastVacuum: string | null
@@ -43,11 +43,14 @@ export interface SessionState {
   query: string
 }
 
-/** Who keeps a session from its lock. */
+/** A session that holds the lock for which another one waits. */
 export interface HolderState {
   pid: number
   application: string
-  /** It vacuums, or builds an index concurrently: it ends by itself, and to end it wastes what it has done. */
+  /**
+   * The session vacuums, or builds an index concurrently. It ends by itself, and to end it early wastes the work that
+   * it has done.
+   */
   isUpkeep: boolean
 }
 
@@ -55,7 +58,7 @@ export interface MissingIndex {
   name: string
   statement: string
   invalid: boolean
-  /** The process that is building it at this moment: until it is done the index is not valid. */
+  /** The process that is building the index at this moment. The index is not valid until the build is done. */
   builtBy: number | undefined
 }
 
@@ -64,37 +67,47 @@ export interface PostgresState {
   schema: string
   database: string
   bytes: number
-  /** Of one statement, there and back. */
+  /** The round trip of one statement. */
   latencyMs: number
-  /** How far its clock is ahead of ours. */
+  /** How far the server's clock is ahead of ours. */
   clockAheadMs: number
   isReadOnly: boolean
   /**
-   * Of the server. `hugePages`: how many huge pages would hold it; -1: none can, or it is not known (before version 15). `inHugePages`: whether it is in them; undefined: not known
+   * The shared memory of the server. `hugePages`: how many huge pages would hold it; -1: huge pages cannot be used, or
+   * the number is not known (before version 15). `inHugePages`: whether it is in huge pages; undefined: not known
    * (before version 17).
    */
   sharedMemory: { bytes: number; hugePages: number; inHugePages: boolean | undefined }
   connections: { used: number; max: number; ours: { name: string; connections: number }[] }
-  /** False: what sessions of other roles do is hidden from ours, so long transactions and waits of theirs are not seen. */
+  /**
+   * False: the activity of sessions of other roles is hidden from our role, so their long transactions and waits are
+   * not seen.
+   */
   seesAllSessions: boolean
   role: string
   pendingMigrations: string[]
   /** A first load is under way: its indexes and counters are made at its end. */
   bulkPhase: string | undefined
-  /** How late the work beside the data path is; undefined: its tables are not made yet, or somebody holds them. */
+  /**
+   * How late the work beside the data path is; undefined: its tables do not exist yet, or another session holds them.
+   */
   overdue: OverdueState | undefined
-  /** Why text does not sort by its bytes; undefined: it does. */
+  /** Why text does not sort by its bytes; undefined when it does. */
   wrongTextOrder: string | undefined
   tables: TableState[]
   sequences: SequenceState[]
-  /** Indexes that are not there or not valid, with the statement that makes them. */
+  /** Indexes that are missing or not valid, with the statements that make them. */
   missingIndexes: MissingIndex[]
-  /** Open for longer than a minute: vacuum cannot remove anything that is younger. Sessions that vacuum, or build an index concurrently, are left out. */
+  /**
+   * Transactions that have been open for longer than a minute: vacuum cannot remove rows that died after they began.
+   * Sessions that vacuum, or build an index concurrently, are left out.
+   */
   longTransactions: SessionState[]
   /**
-   * Sessions that have waited for a lock for some seconds, with those that hold it. Sessions that vacuum or build an index concurrently are left out: such a build waits for old
-   * snapshots as a rule, and nobody waits for it. So are those that wait for an advisory lock: they wait for their turn behind another migration or a batch, and what holds up that
-   * one is seen by itself.
+   * Sessions that have waited for a lock for some seconds, with the sessions that hold it. Two kinds are left out.
+   * Sessions that vacuum or build an index concurrently: such a build normally waits for old snapshots, and nobody
+   * waits for it. Sessions that wait for an advisory lock: they wait for their turn behind another migration or a
+   * batch, and if that one is blocked, it is listed itself.
    */
   blocked: BlockedState[]
 }
@@ -105,7 +118,8 @@ const LONG_SECONDS = 60
 const BLOCKED_SECONDS = 5
 
 /**
- * Asks one question after the other, over one connection: a server that is nearly out of connections is looked at with this, too.
+ * Runs one query after the other, over one connection, so that it works also on a server that is nearly out of
+ * connections.
  * @throws TransientError, FatalError
  */
 export async function inspectPostgres(
@@ -173,8 +187,9 @@ interface IndexState {
 }
 
 /**
- * Of a session of another role `backend_type` is hidden without pg_read_all_stats, its database and user are not. `numbackends` of
- * pg_stat_database would count autovacuum and parallel workers too, which take none of max_connections.
+ * Without pg_read_all_stats the `backend_type` of another role's session is hidden, but its database and user are not:
+ * so sessions are counted by these. `numbackends` of pg_stat_database would count autovacuum and parallel workers too,
+ * which take none of max_connections.
  */
 const SERVER = `
   select current_setting('server_version') as version, current_database() as database,
@@ -189,10 +204,13 @@ const SERVER = `
            where backend_type = 'client backend' or (backend_type is null and usesysid is not null and datid is not null)) as used,
          current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int as max`
 
-/** How long the exact size of a table is worth waiting for: to ask for it needs a lock that a migration may hold. */
+/** How long to wait for the exact size of a table. To read it needs a lock, which a migration may hold. */
 const SIZE_LOCK_MS = 300
 
-/** The tables with their exact sizes, or, while somebody holds one of them, with the sizes as of the last vacuum: this look must work when something is stuck. */
+/**
+ * The tables with their exact sizes. While another session holds one of them, the sizes are those of the last vacuum:
+ * this must work when something is stuck.
+ */
 async function readTables(db: DatabasePool): Promise<TableState[]> {
   const read = async (size: string, settings: string): Promise<TableState[]> =>
     transaction(db, { doing: 'looking at the tables', attempts: 1 }, async (tx) => {
@@ -240,7 +258,10 @@ const SEQUENCES = `
    where schemaname = $1
    order by used desc`
 
-/** A build of another role tells no index without pg_read_all_stats: any that is not valid may be the one. */
+/**
+ * Without pg_read_all_stats the build of another role does not show its index: any index that is not valid may be the
+ * one it builds.
+ */
 const INDEXES = `
   select c.relname as name, i.indisvalid as valid,
          (select min(p.pid) from pg_stat_progress_create_index p
@@ -251,8 +272,9 @@ const INDEXES = `
 const SESSION = `pid, application_name as application, extract(epoch from now() - xact_start)::float8 as seconds, state, left(query, 200) as query`
 
 /**
- * Sessions that nobody should end: an index whose concurrent build is ended is left invalid, and a vacuum, which holds up nobody, begins anew. A build that is not concurrent is not among
- * them: it keeps every writer of its table out.
+ * Sessions that nobody should end. If a concurrent build is ended, it leaves an invalid index; if a vacuum is ended, it
+ * begins anew, and it blocks nobody. A build that is not concurrent is not included: it keeps every writer of its table
+ * out.
  */
 const UPKEEP = `select pid from pg_stat_progress_create_index where command like '%CONCURRENTLY' union all select pid from pg_stat_progress_vacuum`
 
@@ -278,7 +300,10 @@ const OURS = `
    where datname = current_database() and application_name like 'sluice-%' and application_name <> 'sluice-cli'
    group by 1 order by 1`
 
-/** The indexes of the AppView's script, but those that a migration drops, and ours: by name, and how each is made. */
+/**
+ * The indexes that should exist, by name, with the statement that makes each: those of the AppView's script without
+ * those that a migration drops, and our own.
+ */
 const STATEMENTS: ReadonlyMap<string, string> = new Map(
   [
     ...`${appviewTables}\n${OWN_STATEMENTS}`.matchAll(

@@ -1,4 +1,7 @@
-/** What `inspect` of packages/streams leaves out: clocks, speeds, which of our processes are connected, and which hosts are waited for. */
+/**
+ * What `inspect` of packages/streams leaves out: clocks, speeds, which of our processes are connected, and which hosts
+ * make the backfill wait.
+ */
 import { hostKey, slotsKey } from '@sluice/streams/backfill-queue.ts'
 import { classifyRedisError, redisTimeMs, type Redis } from '@sluice/streams/connection.ts'
 
@@ -10,11 +13,11 @@ export interface ClientState {
 }
 
 export interface RedisConnection {
-  /** Of one command, there and back. */
+  /** The round trip of one command. */
   latencyMs: number
-  /** How far its clock is ahead of ours. */
+  /** How far the server's clock is ahead of ours. */
   clockAheadMs: number
-  /** Connections of our daemons; undefined: this server does not tell (CLIENT LIST is forbidden). */
+  /** Connections of our daemons; undefined: the server does not tell (CLIENT LIST is forbidden). */
   clients: ClientState[] | undefined
 }
 
@@ -38,7 +41,7 @@ export async function inspectConnection(redis: Redis): Promise<RedisConnection> 
 
 const OURS = /^sluice-(ingester|indexer|backfiller)-/
 
-/** From the text of CLIENT LIST: connections of our daemons. */
+/** The connections of our daemons in the text of CLIENT LIST. */
 export function readClients(list: string): ClientState[] {
   return list.split('\n').flatMap((line) => {
     const fields = new Map([...line.matchAll(/(\S+?)=(\S*)/g)].map(([, name, value]) => [name!, value!]))
@@ -48,7 +51,7 @@ export function readClients(list: string): ClientState[] {
   })
 }
 
-/** How often entries came and went, ever: two of these make a rate. */
+/** How many entries came and went since the stream was made. The difference of two of these gives a rate. */
 export interface Traffic {
   atMs: number
   streams: Map<string, { added: number; gone: number }>
@@ -73,16 +76,16 @@ export interface HostState {
   host: string
   /** Requests under way. */
   underWay: number
-  /** Until it may be asked again, in seconds; 0: now. */
+  /** Seconds until the host may be asked again; 0: now. */
   parkedSeconds: number
-  /** In a row. */
+  /** Failures in a row. */
   failures: number
 }
 
 const SCAN_KEYS = 1_000
 const HOSTS_MAX = 5_000
 
-/** The hosts that repositories were fetched from, those in trouble first; `HOSTS_MAX` of them are looked at. */
+/** The hosts from which repositories were fetched, those in trouble first. `HOSTS_MAX` of them are read. */
 export async function inspectHosts(redis: Redis, stream: string): Promise<HostState[]> {
   try {
     const hosts: string[] = []

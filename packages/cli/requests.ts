@@ -1,4 +1,7 @@
-/** Asks for repositories to be fetched anew, as an operator: they go before everything else, and what they no longer hold is removed. */
+/**
+ * Requests that repositories are fetched again, as an operator. Such fetches go before all others, and remove from the
+ * index what the repositories no longer hold.
+ */
 import { backfillEventCodec } from '@sluice/events/codec.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { isAbort } from '@sluice/runtime/errors.ts'
@@ -10,7 +13,7 @@ import type { Session } from './session.ts'
 
 export interface Request {
   did: string
-  /** Where it was listed, without scheme; empty: the backfiller asks the account's PDS. */
+  /** The host that listed the account, without scheme; empty: the backfiller asks the account's PDS. */
   host?: string
   rev?: string
 }
@@ -18,8 +21,9 @@ export interface Request {
 const PIPELINED = 1_000
 
 /**
- * Queues a fetch of each repository, in order. Safe to repeat: the index ends the same. With a `room` it waits until there is some. Returns how many were queued: fewer than all
- * only when the user stopped it. @throws TransientError
+ * Queues a fetch of each repository, in order. It may be repeated: the index ends up the same. With a `room` it waits
+ * until there is room. Returns how many were queued; fewer than all only when the user stopped it.
+ * @throws TransientError
  */
 export async function requestRepos(
   redis: Redis,
@@ -42,14 +46,15 @@ export async function requestRepos(
 }
 
 /**
- * Our mark, as a part of the one at which the backfiller holds back (60 % of maxmemory). Once it holds back, the backfiller takes from the queue again only below nine tenths of
- * its mark; ours lies below that.
+ * Our memory mark, as a part of the mark at which the backfiller holds back (60 % of maxmemory). Once the backfiller
+ * holds back, it takes from the queue again only below nine tenths of its mark. Our mark lies below that.
  */
 const OF_BACKFILLER_MARK = 5 / 6
 
 /**
- * Room for requests in Redis. A queue that fills Redis to the mark at which the backfiller holds back would never be drained: nobody takes from it, and
- * nothing else makes room (measured: 260,000 requests in 24 MB). The entries are limited as those of the ingester are.
+ * Room for requests in Redis. If a queue filled Redis to the mark at which the backfiller holds back, it would never be
+ * drained: the backfiller would take nothing from it, and nothing else makes room (measured: 260,000 requests in 24
+ * MB). The number of entries is limited as that of the ingester is.
  */
 export class QueueRoom {
   readonly #mark: HighWater
@@ -73,7 +78,10 @@ export class QueueRoom {
     })
   }
 
-  /** Resolves when there is room for more. The first requests go in at once: to mend a few accounts must not wait for a backfill. False: the user has stopped it. */
+  /**
+   * Resolves when there is room for more requests. The first requests go in at once, because the repair of a few
+   * accounts must not wait for a backfill. Returns false when the user has stopped it.
+   */
   async has(): Promise<boolean> {
     try {
       this.#signal.throwIfAborted()

@@ -1,8 +1,9 @@
 /**
- * One run of a command: its settings, its connections, its output. Settings are read, and connections made, when they are first asked for; connections are closed at the end.
+ * One run of a command: its settings, its connections, its output. Settings are read, and connections made, when they
+ * are first needed; connections are closed at the end.
  *
- * A server that is away is told at once, in one line: a person is waiting, so nothing here waits for it to come back. A command that asks again, as `status --watch` does, has the
- * connection tried again.
+ * A server that is away is reported at once, in one line: a person is waiting, so nothing here waits until the server
+ * is back. When a command asks again, as `status --watch` does, the connection is tried again.
  */
 import { DatabasePool } from '@sluice/database/pool.ts'
 import { assertServerVersion } from '@sluice/database/server-version.ts'
@@ -33,7 +34,8 @@ export class Session implements AsyncDisposable {
   }
 
   /**
-   * Not read before somebody asks: `config` is there to show a variable that cannot be read beside all others.
+   * The settings. They are read only when they are first needed: the command `config` must be able to show a variable
+   * that cannot be read beside all others.
    * @throws FatalError for a variable that cannot be read
    */
   get settings(): Settings {
@@ -50,7 +52,7 @@ export class Session implements AsyncDisposable {
     return this.#redis
   }
 
-  /** Where Redis is, fit for eyes. */
+  /** The address of Redis, without secrets. */
   get redisPlace(): string {
     return placeOf(this.settings.redisUrl)
   }
@@ -59,7 +61,10 @@ export class Session implements AsyncDisposable {
     return placeOf(this.settings.postgresUrl ?? '')
   }
 
-  /** @throws TransientError when PostgreSQL does not answer; FatalError when DB_POSTGRES_URL is not set, or the server is too old */
+  /**
+   * @throws TransientError when PostgreSQL does not answer; FatalError when DB_POSTGRES_URL is not set, or the server
+   * is too old
+   */
   async db(): Promise<DatabasePool> {
     this.#db ??= this.#open().catch((error: unknown) => {
       this.#db = undefined
@@ -76,7 +81,8 @@ export class Session implements AsyncDisposable {
       role: 'cli',
       acquireMs: CONNECT_MS,
       statementMs: STATEMENT_MS,
-      // Otherwise, by what the planner expects, `prune` may read an index from its beginning for each page, and `recount` whole tables for each 500 keys.
+      // Without this the planner may choose, by its estimates, that `prune` reads an index from its beginning for each
+      // page, and `recount` whole tables for each 500 keys.
       byKey: true,
     })
     try {
@@ -90,7 +96,7 @@ export class Session implements AsyncDisposable {
     }
   }
 
-  /** @throws FatalError when it is not set */
+  /** @throws FatalError when DB_POSTGRES_URL is not set */
   get postgresUrl(): string {
     const { postgresUrl } = this.settings
     if (postgresUrl === undefined) {
@@ -125,7 +131,7 @@ export class Session implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    // A connection that is still being made, since something else failed meanwhile, is closed too.
+    // A connection may still be opening because something else has failed meanwhile. It is closed too.
     await Promise.allSettled([this.#redis, this.#db])
     await this.#resources.disposeAsync()
   }
@@ -138,7 +144,7 @@ export function placeOf(url: string): string {
   return `${host}${pathname === '/' ? '' : pathname}`
 }
 
-/** The innermost message, which names the trouble itself. */
+/** The message of the innermost cause, which names the trouble itself. */
 export function causeOf(error: Error): string {
   let innermost: Error = error
   while (innermost.cause instanceof Error) innermost = innermost.cause

@@ -1,12 +1,15 @@
-/** What an entry is about, for people: `create at://did/collection/rkey`, `fetch did`, `label val on uri`. Tolerant of damaged entries. */
+/**
+ * What an entry is about, for people: `create at://did/collection/rkey`, `fetch did`, `label val on uri`. Accepts
+ * damaged entries.
+ */
 import type { EntryFields } from '@sluice/events/codec.ts'
 
 export interface Subject {
   /** What it does. */
   verb: string
-  /** The account, when it names one. */
+  /** The account, if the entry names one. */
   did?: string
-  /** The record, when it is about one. */
+  /** The record, if the entry is about one. */
   uri?: string
 }
 

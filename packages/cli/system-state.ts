@@ -1,4 +1,7 @@
-/** The whole system in one look: Redis, PostgreSQL, the daemons, the configuration. What is away is named, and hides nothing else. */
+/**
+ * The state of the whole system: Redis, PostgreSQL, the daemons, the configuration. A server that is away is reported
+ * as such, and does not hide the rest.
+ */
 import { FatalError, TransientError } from '@sluice/runtime/errors.ts'
 import { redact } from '@sluice/runtime/redact.ts'
 import { unknownNames } from '@sluice/runtime/config-names.ts'
@@ -13,11 +16,14 @@ import { inspectPostgres, type PostgresState } from './postgres-state.ts'
 import { inspectConnection, type RedisConnection } from './redis-state.ts'
 import type { Session } from './session.ts'
 
-/** What was seen of a server, or why nothing was (`away`). `refuses`: it answers, and will let us do nothing until somebody mends that. */
+/**
+ * The state of a server, or why there is none (`away`). `refuses`: the server answers, but refuses us everything until
+ * an operator changes something.
+ */
 export type Look<T> = { state: T; away?: undefined } | { state?: undefined; away: string; refuses?: boolean }
 
 export interface SystemState {
-  /** When it was looked at (ISO 8601). */
+  /** When the system was looked at (ISO 8601). */
   time: string
   settings: Settings
   redis: Look<Inspection & { connection: RedisConnection; sweep: SweepState; living: LivingConsumer[] }>
@@ -27,7 +33,7 @@ export interface SystemState {
   unknownVariables: string[]
 }
 
-/** A process of ours that lives under a consumer's name. */
+/** A living process of Sluice under the name of a consumer. */
 export interface LivingConsumer {
   stream: string
   group: string
@@ -37,20 +43,23 @@ export interface LivingConsumer {
 }
 
 export interface SweepState {
-  /** Why one is wanted or under way. */
+  /** Why a sweep is wanted or under way. */
   demand: string | null
-  /** When the last one ended (ISO 8601). */
+  /** When the last sweep ended (ISO 8601). */
   ended: string | null
 }
 
-/** Every stream that somebody of ours writes or reads. */
+/** Every stream that a daemon of Sluice writes or reads. */
 export function streamsOf(settings: Settings): string[] {
   const { live, repo, label, backfill } = settings.streams
   const read = readingsOf(settings).map(({ stream }) => stream)
   return [...new Set([live, backfill, repo, priorityStream(repo), label, ...read])]
 }
 
-/** A server that fails, or refuses us, is reported as away, and everything else is looked at all the same. Throws only for a fault of ours. */
+/**
+ * Reads the state of the system. A server that fails or refuses us is reported as away, and everything else is read all
+ * the same. Throws only for a bug of ours.
+ */
 export async function inspectSystem(session: Session): Promise<SystemState> {
   const { settings, env } = session
   const [redis, postgres, daemons] = await Promise.all([
@@ -75,7 +84,7 @@ async function inspectRedis(session: Session) {
   return { ...inspection, connection, living: livingConsumers(inspection.streams, settings), sweep }
 }
 
-/** Those of our own groups. */
+/** The living consumers of our own groups. */
 function livingConsumers(streams: readonly StreamState[], settings: Settings): LivingConsumer[] {
   return readingsOf(settings).flatMap(({ stream, group }) => {
     const groups = streams.find((state) => state.stream === stream)?.groups ?? []
@@ -86,7 +95,10 @@ function livingConsumers(streams: readonly StreamState[], settings: Settings): L
   })
 }
 
-/** When a key of the backfill queue is of another type, everything else must still be seen: the queue is then shown as empty, and what is wrong with the key as the state of its stream. */
+/**
+ * Reads the queues. When a key of the backfill queue has another type, everything else must still be seen: the queue is
+ * then shown as empty, and the state of its stream says what is wrong with the key.
+ */
 async function inspectQueues(redis: Redis, settings: Settings): Promise<Inspection> {
   const streams = streamsOf(settings)
   const { backfilled } = settings

@@ -1,11 +1,13 @@
 /**
- * Compares a repository with the index, and mends what differs.
+ * Compares a repository with the index, and repairs differences.
  *
- * The comparison holds the export, verified whole, against the rows of `record`, and these against the rows that their collections make of them. What is newer
- * in the index than the export's head is no difference: the live stream was faster than the export.
+ * There are two comparisons: the export, verified as a whole, with the rows of `record`; and the rows of `record` with
+ * the rows that their collections make of them. A record that is newer in the index than the export's head is no
+ * difference: the live stream was faster than the export.
  *
- * The repair writes no rows itself. It makes the indexer forget how new its version of each such record is (clears revs, removes tombstones), and sends the record, or its deletion, as an
- * event at the export's head, through the stream of exports. So what comes by the live stream meanwhile wins, as always.
+ * The repair writes no rows itself. It makes the indexer forget how new its version of each differing record is (clears
+ * revs, removes tombstones), and sends the record, or its deletion, as an event at the export's head through the stream
+ * of exports. So an event that arrives by the live stream meanwhile wins, as always.
  */
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { collectionOfUri } from '@sluice/collections/define.ts'
@@ -30,12 +32,12 @@ export interface Comparison {
   did: string
   rev: string
   commit: string
-  /** Of collections that are indexed. */
+  /** How many records the repository has in collections that are indexed. */
   records: number
   same: number
-  /** Newer in the index than the export. */
+  /** Records that are newer in the index than in the export. */
   newer: number
-  /** In the repository, and rightly not in the index: they fail their lexicon. */
+  /** Records that are in the repository and rightly not in the index: they do not match their lexicon. */
   refused: number
   differing: Differing[]
 }
@@ -85,7 +87,7 @@ export async function compareRepo(
   return comparison
 }
 
-/** A record that was deleted after the export was made is not missing. */
+/** Drops differences that are none: a record that was deleted after the export was made is not missing. */
 async function dropNewlyDeleted(db: DatabasePool, comparison: Comparison): Promise<void> {
   const missing = comparison.differing.filter(({ difference }) => difference === 'missing').map(({ uri }) => uri)
   const { rows } = await db.query<{ uri: string }>(
@@ -137,7 +139,10 @@ async function findWithoutRows(
   return found
 }
 
-/** Lets the indexer take these records anew. Only what is not newer than the export, under the lock of the account. Safe to repeat. */
+/**
+ * Makes the indexer accept these records again. Changes only records that are not newer than the export, under the lock
+ * of the account. It may be repeated.
+ */
 export async function forgetAge(db: DatabasePool, { did, rev, differing }: Comparison): Promise<void> {
   const urisOf = (...wanted: Difference[]): string[] =>
     differing.filter(({ difference }) => wanted.includes(difference)).map(({ uri }) => uri)
@@ -147,7 +152,7 @@ export async function forgetAge(db: DatabasePool, { did, rev, differing }: Compa
       urisOf('stale', 'extra'),
       rev,
     ])
-    // With its own content it would pass for written already.
+    // If the row kept its CID, the indexer would count the record as written already.
     await tx.query(
       `update record set rev = null, cid = '' where uri = any($1::text[]) and (rev is null or rev <= $2)`,
       [urisOf('without-rows'), rev],
@@ -156,7 +161,10 @@ export async function forgetAge(db: DatabasePool, { did, rev, differing }: Compa
   })
 }
 
-/** What mends the differences, as events at the head of the export. The records are read anew: a repository may have a million. */
+/**
+ * The events that repair the differences, at the head of the export. The records are read again, because a repository
+ * may have a million.
+ */
 export function* repairEvents(repo: RepoExport, { differing }: Comparison, time: string): Generator<StreamEvent> {
   const { did, rev, commit } = repo
   const wanted = new Set(differing.flatMap(({ uri, difference }) => (difference === 'extra' ? [] : [uri])))

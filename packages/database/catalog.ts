@@ -1,15 +1,20 @@
 /**
- * A schema as a set of facts, so that two schemas can be compared: one that we made and one that the AppView's migrator made.
+ * A schema as a set of facts, so that two schemas can be compared: one that Sluice made and one that the AppView's
+ * migrator made.
  *
- * A fact is a name (`column like.via`) and its definition as PostgreSQL prints it (`character varying null`). Schema names are
- * left out, the order of columns does not count, and the facts of different servers are comparable only within one major version.
+ * A fact is a name (`column like.via`) and its definition as PostgreSQL prints it (`character varying null`). Schema
+ * names are left out, and the order of columns does not count. Facts of different servers are comparable only within
+ * one major version.
  */
 import type { ClientBase } from 'pg'
 
 /** Name of a fact → its definition. */
 export type Catalog = ReadonlyMap<string, string>
 
-/** What a catalog has less, otherwise or more than another. Each entry is one line for a person. */
+/**
+ * How a catalog differs from another: facts that it lacks, has otherwise, or has in addition. Each entry is one line
+ * for a person.
+ */
 export interface CatalogDifference {
   missing: string[]
   different: string[]
@@ -17,9 +22,9 @@ export interface CatalogDifference {
 }
 
 /**
- * Reads the facts of one schema: relations with their options, columns, constraints, indexes, sequences, views, functions,
- * types and triggers. Must run inside a transaction: it sets `search_path` for the rest of it, since PostgreSQL prints
- * names relative to that.
+ * Reads the facts of one schema: relations with their options, columns, constraints, indexes, sequences, views,
+ * functions, types and triggers. Must run inside a transaction: it sets `search_path` for the rest of it, since
+ * PostgreSQL prints names relative to `search_path`.
  */
 export async function readCatalog(client: ClientBase, schema: string): Promise<Catalog> {
   await client.query(`set local search_path to ${client.escapeIdentifier(schema)}, public`)
@@ -47,8 +52,8 @@ export function compareCatalogs(expected: Catalog, actual: Catalog): CatalogDiff
 }
 
 /**
- * PostgreSQL 18 keeps NOT NULL as named constraints too (`contype` 'n'); they say nothing that the columns do not.
- * `pg_get_indexdef` names the table's schema whatever the `search_path`, hence the replace().
+ * PostgreSQL 18 stores NOT NULL as named constraints too (`contype` 'n'); they say nothing that the columns do not say.
+ * `pg_get_indexdef` prints the table's schema whatever the `search_path` is; the replace() removes it.
  */
 const FACTS: readonly string[] = [
   `select 'relation ' || c.relname as name,

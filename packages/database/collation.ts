@@ -1,19 +1,19 @@
 /**
- * Does text sort by its bytes here?
+ * Finds out whether text sorts by its bytes in a database.
  *
- * We read ranges of URIs (`did` to `did`, `from` to `to` of a resync) and the AppView pages by `sortAt`: both mean byte order,
- * the order of record paths in a repository. A language's order (en_US and the like) puts `_` and `-` elsewhere, so ranges would hold
- * the wrong rows; it also makes every index on text slower.
+ * Sluice reads ranges of URIs (`did` to `did`, `from` to `to` of a resync), and the AppView pages by `sortAt`. Both
+ * need byte order, which is the order of record paths in a repository. The order of a language (en_US and the like)
+ * puts `_` and `-` elsewhere, so ranges would hold the wrong rows. It also makes every index on text slower.
  */
 import type { QueryResult, QueryResultRow } from 'pg'
 import type { DatabasePool } from './pool.ts'
 
-/** `bytewise` is the answer; otherwise `advice` tells the operator what is wrong and what to do. */
+/** `bytewise` is the answer. When it is false, `advice` tells the operator what is wrong and what to do. */
 export type TextOrder = { bytewise: true; collation: string } | { bytewise: false; collation: string; advice: string }
 
 const known = new WeakMap<DatabasePool, boolean>()
 
-/** Whether text sorts by its bytes in the pool's schema; asked once of each pool. Errors are classified. */
+/** Whether text sorts by its bytes in the pool's schema. Each pool is asked once. Errors are classified. */
 export async function sortsByBytes(db: DatabasePool): Promise<boolean> {
   let answer = known.get(db)
   if (answer === undefined) known.set(db, (answer = (await textOrder(db, db.schema)).bytewise))
@@ -21,10 +21,12 @@ export async function sortsByBytes(db: DatabasePool): Promise<boolean> {
 }
 
 interface TextColumns {
-  /** Null for a collation of one column; the database's name when it is its default. */
+  /**
+   * The name of the database when the collation is the database's default; null when it was given to single columns.
+   */
   database: string | null
   collation: string
-  /** PostgreSQL's letter: c (libc), i (ICU), b (builtin); d is for the database's default. */
+  /** PostgreSQL's letter for the provider: c (libc), i (ICU), b (builtin). */
   provider: string
   locale: string | null
   column: string
@@ -34,7 +36,7 @@ interface Queries {
   query<T extends QueryResultRow>(text: string, values: unknown[]): Promise<QueryResult<T>>
 }
 
-/** Looks at every text column of the schema, or at the database alone while the schema is empty. */
+/** Looks at every text column of the schema; while the schema is empty, at the database alone. */
 export async function textOrder(db: Queries, schema: string): Promise<TextOrder> {
   const { rows } = await db.query<TextColumns>(COLLATIONS, [schema])
   const found = rows.map(nameOf).join(', ')
@@ -44,8 +46,8 @@ export async function textOrder(db: Queries, schema: string): Promise<TextOrder>
 }
 
 /**
- * C and POSIX compare bytes. So does every C.UTF-8, whoever provides it, and the builtin PG_UNICODE_FAST: they compare code points,
- * whose order is that of their UTF-8. ICU never does.
+ * C and POSIX compare bytes. Every C.UTF-8, of whatever provider, and the builtin PG_UNICODE_FAST compare code points,
+ * whose order is that of their UTF-8 bytes. ICU never compares bytes.
  */
 function isBytewise({ provider, locale }: TextColumns): boolean {
   if (provider === 'b') return true
@@ -73,8 +75,8 @@ function adviceFor(columns: TextColumns): string {
 }
 
 /**
- * The columns of pg_database and pg_collation have changed their names in 15 and 17; to_jsonb reads whichever is there. Before
- * 15 a database has no provider of its own: it is libc's.
+ * Some columns of pg_database and pg_collation have other names since 15 and 17. to_jsonb reads whichever name is
+ * there. Before 15 a database has no provider of its own: its provider is libc.
  */
 const COLLATIONS = `
 with own as (

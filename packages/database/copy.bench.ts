@@ -25,7 +25,7 @@ const ROUNDS = 45
 const COLUMNS = ['uri', 'cid', 'creator', 'subject', 'subjectCid', 'via', 'viaCid', 'createdAt', 'indexedAt']
 const LIST = COLUMNS.map((name) => `"${name}"`).join(', ')
 
-/** Of the table being measured, by way. */
+/** For the table that is being measured: the samples of each way. */
 const results = new Map<string, Sample[]>()
 
 const copyStream = copyFrom as (text: string) => Writable & Submittable

@@ -1,14 +1,17 @@
 /**
- * What each error of PostgreSQL means for us: the retry table, as data.
+ * What each error of PostgreSQL means for us, as a table.
  *
- * `verdictOf` looks an error up by its SQLSTATE, its errno or pg's own text. `classify` wraps it into the class that decides
- * the policy (`TransientError`, `RefusedError`, `FatalError`), with the SQLSTATE and the operator's next step in the message.
- * The rule behind the table: what a later try or another server may cure is transient, what this row will always cause is
- * refused, what only a person can mend is fatal. In doubt transient: that is loud and loses nothing.
+ * `verdictOf` finds the row of an error by its SQLSTATE, its errno or pg's own text. `classify` wraps the error into
+ * the class that decides the policy (`TransientError`, `RefusedError`, `FatalError`), with the SQLSTATE and the
+ * operator's next step in the message.
+ *
+ * The rule behind the table: what a later try or another server may cure is transient; what the same row will always
+ * cause is refused; what only a person can mend is fatal. In doubt an error is transient: that is loud and loses
+ * nothing.
  */
 import { DefectError, FatalError, RefusedError, TransientError, isAbort } from '@sluice/runtime/errors.ts'
 
-/** The reasons of a failure that is worth another try at once. */
+/** The reasons of a failure after which another try at once makes sense. */
 export const RETRIED_REASONS = ['serialization', 'deadlock', 'stale-plan'] as const
 // prettier-ignore
 /** The reasons of a transient failure. */
@@ -48,8 +51,9 @@ const EXHAUSTED =
 
 // prettier-ignore
 /**
- * By SQLSTATE: all five characters, or the two of a class for the rest of it
- * (https://www.postgresql.org/docs/current/errcodes-appendix.html). What is in no row is a statement of ours that is wrong.
+ * The rows, by SQLSTATE: all five characters, or the first two for all other codes of a class
+ * (https://www.postgresql.org/docs/current/errcodes-appendix.html). A code without a row means that a statement of ours
+ * is wrong.
  */
 const ROWS: readonly Row[] = [
   ['08',    'later',   'connection', UNREACHABLE],
@@ -84,8 +88,8 @@ const ROWS: readonly Row[] = [
   ['57014', 'later',   'statement-timeout', 'cancelled, or too slow: see pg_stat_activity for what it waits for'],
   ['58',    'later',   'io', 'the server cannot read or write its files: see its log and its disk'],
   ['58P01', 'fatal',   'corruption', CORRUPT],
-  // Mostly passing trouble ("tuple concurrently updated", "could not open relation with OID"). To dead-letter good events for
-  // a fault of the server would lose them, and to stop would not mend it: wait, loudly.
+  // Mostly temporary trouble ("tuple concurrently updated", "could not open relation with OID"). A dead letter would
+  // lose good events because of a fault of the server, and a stop would mend nothing: so we wait, loudly.
   ['XX',    'later',   'internal', 'an internal error of PostgreSQL: see its log, and report it if it stays'],
   ['XX001', 'fatal',   'corruption', CORRUPT],
   ['XX002', 'fatal',   'corruption', CORRUPT],
@@ -116,7 +120,7 @@ const TEXTS: readonly (readonly [RegExp, Row])[] = [
   [/SASL|SCRAM/, ['', 'fatal', 'login', 'check user and password in DB_POSTGRES_URL, and pg_hba.conf of the server']],
 ]
 
-/** After these a session is gone, on the wrong server, or holds a plan that cannot be used. */
+/** After these failures the session is gone, is on the wrong server, or holds a plan that cannot be used. */
 const DISCARD: ReadonlySet<DatabaseReason> = new Set([
   'connection',
   'starting',
@@ -126,7 +130,7 @@ const DISCARD: ReadonlySet<DatabaseReason> = new Set([
   'internal',
 ])
 
-/** What an error of pg or of its socket means; undefined for an error that is not the database's. */
+/** The verdict on an error of pg or of its socket; undefined for an error that is not the database's. */
 export function verdictOf(error: unknown): Verdict | undefined {
   const row = rowOf(error)
   if (row === undefined) return undefined
@@ -135,8 +139,8 @@ export function verdictOf(error: unknown): Verdict | undefined {
 }
 
 /**
- * The error with its policy. `doing` says what failed (`applying a batch`). Errors that have a class already, aborts and
- * errors that are not the database's come back unchanged.
+ * Returns the error with its policy. `doing` says what failed (`applying a batch`). Errors that have a class already,
+ * aborts, and errors that are not the database's come back unchanged.
  */
 export function classify(error: unknown, doing: string): unknown {
   if (error instanceof TransientError || error instanceof RefusedError || error instanceof FatalError) return error
@@ -146,11 +150,14 @@ export function classify(error: unknown, doing: string): unknown {
   const text = `${doing}: ${describe(error as Error)}${advice && `. Next: ${advice}`}`
   if (policy === 'refused') return new RefusedError(reason as RefusedReason, text, { cause: error })
   if (policy !== 'fatal') return new TransientError(text, { cause: error })
-  // Of all that is fatal only a wrong statement can be the doing of the data in it.
+  // Of all fatal errors only a wrong statement can be caused by the data in it.
   return reason === 'statement' ? new DefectError(text, { cause: error }) : new FatalError(text, { cause: error })
 }
 
-/** The reason of an error, raw or classified, by which tests tell errors apart; undefined when it is not the database's. */
+/**
+ * The reason of an error, raw or classified, by which tests tell errors apart; undefined when the error is not the
+ * database's.
+ */
 export function reasonOf(error: unknown): DatabaseReason | undefined {
   if (error instanceof PoolStarvedError) return 'pool-starved'
   return verdictOf(error)?.reason ?? (error instanceof Error ? verdictOf(error.cause)?.reason : undefined)
@@ -165,14 +172,15 @@ function rowOf(error: unknown): Row | undefined {
   if (!(error instanceof Error)) return undefined
   const code = codeOf(error)
   if (code !== undefined && 'severity' in error) {
-    // The shape of a table changed under a prepared statement: a new session plans it anew.
+    // The columns of a table changed under a prepared statement. A new session plans the statement again.
     if (code === '0A000' && error.message.includes('cached plan')) return [code, 'now', 'stale-plan']
-    // A server near the end of its transaction numbers refuses whatever writes: no event is too large for it.
+    // A server near the end of its transaction numbers refuses every write. The code is that of a value that is too
+    // large, but no event is at fault.
     if (code === '54000' && /wraparound|multixact/i.test(error.message)) return [code, 'later', 'internal', EXHAUSTED]
     return BY_SQLSTATE.get(code) ?? BY_SQLSTATE.get(code.slice(0, 2)) ?? [code, 'fatal', 'statement', OURS]
   }
   if (code !== undefined && TLS_CODES.test(code)) return [code, 'later', 'connection', UNTRUSTED]
-  // Before a connection is tried: pg reads the files that the URL names.
+  // Happens before a connection is tried: pg reads the certificate files that the URL names.
   if (code !== undefined && 'syscall' in error && error.syscall === 'open') return [code, 'fatal', 'login', UNREADABLE]
   if (code !== undefined && ERRNOS.has(code)) return [code, 'later', 'connection', UNREACHABLE]
   return TEXTS.find(([text]) => text.test(error.message))?.[1]

@@ -1,12 +1,14 @@
 /**
- * Brings a schema to the state that this version needs, or says that it is not.
+ * Brings a schema to the state that this version needs, or says that it is not in that state.
  *
- * Each migration runs in a transaction of its own, which also records it: one that fails leaves nothing behind, and the next run goes on with it. With one transaction for all, the
- * lock that keeps readers out of `record` for an instant would be held for hours, while an index on a full table is built. The table of what was applied is made in the first
- * migration's transaction, so that a schema that is refused is not touched.
+ * Each migration runs in a transaction of its own, which also records it. A migration that fails leaves nothing behind,
+ * and the next run continues with it. With one transaction for all migrations, the lock that keeps readers out of
+ * `record` for an instant would be held for hours, while an index on a full table is built. The table that records
+ * migrations is made in the first migration's transaction, so a schema that is refused is not touched.
  *
- * A run holds the advisory lock of the AppView's own migrator (kysely's), so that neither two of ours nor one of each work at the same time. kysely's `Migrator` itself is not
- * used: it makes its tables outside of the transaction, and given a transaction it unlocks in a `finally` that hides the error of the migration.
+ * A run holds the advisory lock of the AppView's own migrator (kysely's), so that two migrators, of Sluice or of the
+ * AppView, never work at the same time. kysely's `Migrator` itself is not used: it makes its tables outside of the
+ * transaction, and when it is given a transaction, it unlocks in a `finally` that hides the error of the migration.
  */
 import { Client, DatabaseError } from 'pg'
 import type { ClientBase } from 'pg'
@@ -24,16 +26,21 @@ export interface MigrationReport {
   applied: string[]
 }
 
-/** As long as a pool waits. A server, or a proxy before it, may accept the connection and then say nothing: without a limit a daemon would stand at its start for ever. */
+/**
+ * The longest wait for a connection, as in a pool. A server, or a proxy before it, may accept the connection and then
+ * say nothing. Without a limit a daemon would wait at its start for ever.
+ */
 const CONNECT_MS = 10_000
 /** The lock that kysely's migrator takes (its `LOCK_ID`), per database. */
 const MIGRATOR_LOCK = '3853314791062309107'
 /** How long to wait for another migrator to finish. */
 const MIGRATOR_LOCK_MS = 300_000
-/** How long to wait for a table: whoever asks for it later waits behind us, so not for long. */
+/**
+ * How long to wait for the lock of a table. Everybody who asks for the table later waits behind us, so this is short.
+ */
 const TABLE_LOCK_MS = 5_000
 
-/** A migration that is only SQL: what a collection brings for tables of its own. */
+/** A migration that is only SQL, with which a collection makes its own tables. */
 export interface MigrationScript {
   /** Unique among all; never changed once released. */
   name: string
@@ -41,8 +48,8 @@ export interface MigrationScript {
 }
 
 /**
- * Applies what is pending, our own migrations first, then `scripts` in order. Safe to repeat and to run in several processes at once. Needs a role that may create in the
- * database and owns the schema's tables.
+ * Applies the pending migrations: our own first, then `scripts` in order. It may be repeated, and run in several
+ * processes at once. Needs a role that may create in the database and owns the schema's tables.
  * @throws TransientError (a table is locked, the server is away): try again; FatalError: the message says what to do
  */
 export async function migrate(
@@ -62,15 +69,16 @@ export async function migrate(
 }
 
 /**
- * The AppView's migrator makes the schema and its own two tables before it takes the lock. When it starts at the same moment, one of us
- * finds made what was not there before: duplicate schema, table or object, or the same as a unique violation in the system's tables.
+ * Whether the error comes from a race with the AppView's migrator, which makes the schema and its own two tables before
+ * it takes the lock. When both start at the same moment, one of them fails because the other has just made the same
+ * schema, table or object. The error is a duplicate of one of these, or a unique violation in the system's tables.
  */
 function isRace(error: unknown): boolean {
   return error instanceof DatabaseError && ['42P06', '42P07', '42710', '23505'].includes(error.code ?? '')
 }
 const RACES = 4
 
-/** @throws FatalError when two have one name: the database would take the second for applied */
+/** @throws FatalError when two migrations have the same name: the database would count the second as applied */
 function withScripts(scripts: readonly MigrationScript[]): readonly Migration[] {
   const own = scripts.map(({ name, sql }) => ({
     name,
@@ -90,7 +98,7 @@ async function migrateOnce(url: string, schema: string, migrations: readonly Mig
     keepAlive: true,
     connectionTimeoutMillis: CONNECT_MS,
   })
-  client.on('error', () => {}) // told to the statement that waits
+  client.on('error', () => {}) // the statement that waits gets the error
   try {
     await client.connect()
     await assertServerVersion(client)
@@ -102,7 +110,7 @@ async function migrateOnce(url: string, schema: string, migrations: readonly Mig
 }
 
 async function applyPending(client: ClientBase, schema: string, migrations: readonly Migration[]): Promise<string[]> {
-  // The end of the connection gives the lock back.
+  // The lock is released when the connection ends.
   await client.query(`set statement_timeout to 0; set lock_timeout to ${MIGRATOR_LOCK_MS}`)
   await client.query(`select pg_advisory_lock(${MIGRATOR_LOCK})`)
   await client.query(`set lock_timeout to ${TABLE_LOCK_MS}`)
@@ -135,7 +143,10 @@ async function ensureSchema(client: ClientBase, schema: string): Promise<void> {
   if (rowCount === 0) await client.query(`create schema "${schema}"`)
 }
 
-/** Migrations that a newer version recorded are no concern of ours: migrations only add. */
+/**
+ * The migrations that are not recorded yet. Recorded migrations of a newer version are ignored: migrations only add
+ * things.
+ */
 function pendingOf(migrations: readonly Migration[], recorded: readonly { name: string }[]): Migration[] {
   const names = new Set(recorded.map(({ name }) => name))
   return migrations.filter(({ name }) => !names.has(name))
@@ -152,7 +163,7 @@ export async function pendingMigrations(
   return pendingOf(withScripts(scripts), rows).map(({ name }) => name)
 }
 
-/** @throws FatalError naming the command, when migrations are pending; and when the server is too old */
+/** @throws FatalError when migrations are pending (the message names the command) or the server is too old */
 export async function assertMigrated(pool: DatabasePool, scripts: readonly MigrationScript[] = []): Promise<void> {
   await assertServerVersion(pool)
   const pending = await pendingMigrations(pool, scripts)

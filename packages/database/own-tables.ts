@@ -1,19 +1,19 @@
 /** Our own tables beside the AppView's, as types for kysely: part of `Schema` in schema.ts. */
 import type { Json } from './schema.ts'
 
-/** Ours: an account of which different things are said, and whose host is to be asked. */
+/** Ours: an account about whose status sources disagree, and whose host is to be asked. */
 export interface AccountCheckTable {
   did: string
-  /** `new`, `failing` or `asked`: that one waits to be forgotten. */
+  /** `new`, `failing` or `asked`; a row in the state `asked` only waits to be forgotten. */
   state: string
   dueAt: string
-  /** Names the claim that holds; null: none does. */
+  /** Names the claim that is in force; null: there is none. */
   claim: string | null
   /** How often its host was asked since the row was made. */
   tries: number
 }
 
-/** Ours: an account whose deletion was reported and is to be confirmed, is carried out, or was undone. */
+/** Ours: an account whose deletion was reported and waits to be confirmed, is being carried out, or was undone. */
 export interface AccountDeletionTable {
   did: string
   /** `reported`, `purging`, `purged` or `returned`. */
@@ -21,32 +21,32 @@ export interface AccountDeletionTable {
   deletedAt: string
   dueAt: string
   tries: number
-  /** TIDs, of purges that have begun: those that their marks and watermarks stand at. */
+  /** TIDs of the purges that have begun: the marks and watermarks of a purge carry its TID. */
   purgeRevs: string[] | null
 }
 
-/** Ours: a reply that a gate judged, by whose follows and lists may change the verdict. */
+/** Ours: a reply that a gate judged, where the follows and lists of an account may change the verdict. */
 export interface GatedReplyTable {
   uri: string
   creator: string
   owner: string
-  /** TID: the moment by which it is judged. */
+  /** TID: the moment at which the verdict is determined. */
   at: string
 }
 
-/** Ours: when an account's handle is next to be verified. */
+/** Ours: when an account's handle is due to be verified next. */
 export interface HandleCheckTable {
   did: string
-  /** `new`, `again` or `failing`: in this order they are served. */
+  /** `new`, `again` or `failing`; served in this order. */
   queue: string
   dueAt: string
   /** The time of the newest identity event; empty: there was none. */
   askedAt: string
-  /** How often in a row no handle came of it. */
+  /** How many checks in a row found no handle. */
   tries: number
 }
 
-/** Ours: what was true about a record from `since` until before `until` (TIDs), and is no more. */
+/** Ours: a fact that was true about a record from `since` until before `until` (TIDs), and is true no longer. */
 export interface PastFactTable {
   uri: string
   did: string
@@ -56,21 +56,24 @@ export interface PastFactTable {
   fact: Json<unknown>
 }
 
-/** Ours: a record on which more hangs than a batch settles itself. */
+/** Ours: a record on which more other records hang than a batch settles itself. */
 export interface SettleLaterTable {
   uri: string
-  /** TID: what was written since then hangs on it, and nobody works on that; '': ever; null: nothing. */
+  /**
+   * TID: records written since then that hang on it must be settled, and nobody works on that yet; '': whenever they
+   * were written; null: none.
+   */
   since: string | null
-  /** The same, of what somebody works on. */
+  /** Like `since`, for the part that somebody works on now. */
   working: string | null
   dueAt: string
-  /** Names the claim that holds; null: nobody works on it. */
+  /** Names the claim that is in force; null: nobody works on it. */
   claim: string | null
   /** How often it was claimed. */
   tries: number
 }
 
-/** Ours: a deleted record, kept until no older event about it can be queued. */
+/** Ours: a deleted record, kept until no older event about it can be queued any more. */
 export interface TombstoneTable {
   uri: string
   did: string
@@ -79,7 +82,7 @@ export interface TombstoneTable {
   deletedAt: string
 }
 
-/** Ours: an index that a bulk load took away. */
+/** Ours: an index that a bulk load has dropped and must make again. */
 export interface BulkIndexTable {
   name: string
   table: string

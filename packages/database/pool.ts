@@ -1,13 +1,15 @@
 /**
- * Connections to PostgreSQL: bounded in number, in waiting and in the time a statement may take.
+ * Connections to PostgreSQL, with bounds on their number, on the wait for one and on the time that a statement may
+ * take.
  *
- * Every session is set up alike (search_path, UTC, timeouts, no JIT) and pipelines: a statement is sent at once, without waiting
- * for the answer of the one before it. Eight small statements with BEGIN and COMMIT over loopback: 936 µs one after the other,
- * 133 µs pipelined, with a quarter of the CPU here and a third in the server; over a network each saved round trip counts for more.
+ * Every session has the same settings (search_path, UTC, timeouts, no JIT) and pipelines: a statement is sent at once,
+ * without waiting for the answer of the one before it. Eight small statements with BEGIN and COMMIT over loopback take
+ * 936 µs one after the other and 133 µs pipelined, with a quarter of the CPU here and a third in the server. Over a
+ * network each saved round trip counts for more.
  *
- * A wait that ends without a connection is a `TransientError` that names the pool. An error of an idle or a lent connection
- * never reaches the process as an uncaught exception: the first is told to `onIdleError`, the second to whoever waits for a
- * statement on it.
+ * A wait that ends without a connection is a `TransientError` that names the pool. An error of a connection never
+ * becomes an uncaught exception of the process: `onIdleError` gets the error of an idle connection, and whoever waits
+ * for a statement gets that of a lent one.
  */
 import { Pool, TypeOverrides, types } from 'pg'
 import type { PoolClient, QueryResult, QueryResultRow } from 'pg'
@@ -31,11 +33,13 @@ export interface PoolOptions {
   acquireMs?: number
   /** The longest a statement may take, lock waits included; 0 means no limit. Default 120 s. */
   statementMs?: number
-  /** Every statement finds its rows by key: plans that read or hash whole tables are turned off. Default false. */
+  /**
+   * True: every statement finds its rows by key, so plans that read or hash whole tables are turned off. Default false.
+   */
   byKey?: boolean
-  /** Told of a connection that broke while nobody used it. The pool has replaced it already. */
+  /** Called when a connection broke while nobody used it. The pool has replaced it already. */
   onIdleError?: (error: Error) => void
-  /** Told of each transaction that is tried again at once, by `transaction`. */
+  /** Called for each transaction that `transaction` tries again at once. */
   onRetry?: (reason: RetriedReason) => void
 }
 
@@ -55,12 +59,15 @@ export interface Statement {
   values?: unknown[]
 }
 
-/** Where statements go: one connection, in or out of a transaction. */
+/** One connection to which statements are sent, in or out of a transaction. */
 export interface Session {
   query<R extends QueryResultRow>(statement: string | Statement, values?: unknown[]): Promise<QueryResult<R>>
 }
 
-/** How long after the server's own limit we give up on an answer: the server is gone or the network swallows it. */
+/**
+ * How long we wait for an answer beyond the server's own limit. After that the server is gone, or the network loses its
+ * answers.
+ */
 const ANSWER_GRACE_MS = 10_000
 const KEEPALIVE_MS = 10_000
 const IDLE_MS = 60_000
@@ -107,21 +114,24 @@ export class DatabasePool implements AsyncDisposable {
       },
     })
     this.#pool.on('error', (error: Error & { client?: unknown }) => {
-      // pg-pool hangs the broken connection on its error: whoever logs that would write down its socket, settings and every statement that it knew, 8 kB and more.
+      // pg-pool attaches the broken connection to its error. A log line of the error would contain the connection's
+      // socket, settings and every statement that it knew: 8 kB and more.
       delete error.client
       onIdleError?.(error)
     })
-    // Lent connections have no listener of the pool's; without one, a broken socket would be an uncaught exception.
+    // The pool has no error listener on a lent connection. Without one, a broken socket would be an uncaught exception.
     this.#pool.on('connect', (client) => client.on('error', () => {}))
   }
 
   /**
-   * Lends a connection; the caller calls `release()`, with an error when the connection cannot be trusted any more.
-   * @throws PoolStarvedError when none became free in time; whatever `classify` makes of a failed connection; the signal's reason
+   * Lends a connection. The caller must call `release()`, with an error when the connection cannot be trusted any more.
+   * @throws PoolStarvedError when none became free in time; whatever `classify` makes of a failed connection; the
+   * signal's reason
    */
   async acquire(signal?: AbortSignal): Promise<PoolClient> {
     signal?.throwIfAborted()
-    // Where a file that the URL names cannot be read, `connect` throws before there is a promise.
+    // `connect` may throw before it returns a promise: when a file that the URL names cannot be read. The async
+    // function turns that into a rejection.
     const lent = (async () => await this.#pool.connect())()
     try {
       return await (signal ? orAbort(signal, lent) : lent)
@@ -138,9 +148,11 @@ export class DatabasePool implements AsyncDisposable {
   }
 
   /**
-   * Runs `work` with one connection for statements outside of a transaction, each sent at once and committed by itself. For statements that belong
-   * together. With a connection for each, as `query` takes one, connections would come back in any order: the work would go round the whole pool, and each server process map and
-   * cache all of the index for itself. Errors are classified.
+   * Runs `work` with one connection, for statements outside of a transaction that belong together. Each is sent at once
+   * and commits by itself. Errors are classified.
+   *
+   * With `query` each statement would take a connection of its own, and these come back in any order. So the work would
+   * go round the whole pool, and each server process would map and cache all of the index for itself.
    */
   async session<T>(work: (session: Session) => Promise<T>): Promise<T> {
     const client = await this.acquire()
@@ -160,7 +172,7 @@ export class DatabasePool implements AsyncDisposable {
     }
   }
 
-  /** Another pool of the same database, whose connections are other ones. The caller closes it. */
+  /** Makes another pool for the same database, with connections of its own. The caller closes it. */
   alike(changes: Partial<PoolOptions>): DatabasePool {
     return new DatabasePool({ ...this.#options, ...changes })
   }
@@ -189,10 +201,10 @@ export class DatabasePool implements AsyncDisposable {
   }
 }
 
-/** pg-pool's words for a wait that took too long. */
+/** The message of pg-pool when a wait took too long. */
 const POOL_TIMEOUT = 'timeout exceeded when trying to connect'
 
-/** @throws FatalError unless the name is one that needs no thought when quoted: letters, digits and underscores. */
+/** @throws FatalError unless the name can be quoted without escapes: letters, digits and underscores */
 export function assertSchemaName(schema: string): void {
   if (isSchemaName(schema)) return
   throw new FatalError(
@@ -201,8 +213,8 @@ export function assertSchemaName(schema: string): void {
 }
 
 /**
- * JIT is off because the planner's guess for a batch (unnest, a fresh temporary table) is high enough to compile, which
- * costs more than such a statement. The isolation level is named by `transaction`.
+ * JIT is off because the planner overestimates the cost of a batch (unnest, a fresh temporary table) so much that it
+ * would compile, which costs more than such a statement. The isolation level is set by `transaction`.
  */
 function sessionSettings({ schema, byKey }: PoolOptions, statementMs: number): string {
   return [
@@ -216,15 +228,22 @@ function sessionSettings({ schema, byKey }: PoolOptions, statementMs: number): s
 }
 
 /**
- * A plan is made while a table is empty, kept, and made anew when autovacuum has counted the rows. Each time the planner may take a batch of 8,000 keys for
- * reason enough to read a table of a billion rows. From an empty index, without the first three kinds of plan: 72 µs of PostgreSQL an event and 13,000 events/s; with them 97 µs and 9,900.
- * An incremental sort would let an index serve whose order is only the beginning of the one that is asked for (`packages/collections/by-key.ts`).
+ * Turns off plans that read or hash whole tables, and incremental sorts.
+ *
+ * A plan is made while a table is empty, kept, and made again when autovacuum has counted the rows. Each time the
+ * planner may find that a batch of 8,000 keys justifies reading a table of a billion rows. Starting with an empty
+ * index: without the first three kinds of plan 72 µs of PostgreSQL an event and 13,000 events/s; with them 97 µs and
+ * 9,900.
+ *
+ * An incremental sort would let the planner use an index whose order is only the beginning of the order that the
+ * statement asks for (`packages/collections/by-key.ts`).
  */
 const BY_KEY = ['seqscan', 'hashjoin', 'mergejoin', 'incremental_sort'].map((plan) => `set enable_${plan} to off`)
 
 /**
- * How values become JavaScript, for our connections only (pg's own table is global, and others in a process change it):
- * bigint as a number while it is exact, timestamps as PostgreSQL prints them (a Date would bring in the machine's time zone).
+ * How values become JavaScript, for our connections only (pg's own table is global, and other code in the process
+ * changes it). A bigint becomes a number while that is exact. Timestamps stay as PostgreSQL prints them, because a Date
+ * would depend on the machine's time zone.
  */
 const valueTypes = new TypeOverrides()
 valueTypes.setTypeParser(types.builtins.INT8, exactNumber)

@@ -1,5 +1,5 @@
 /**
- * The tables that we write, as types for kysely: see typed.ts.
+ * The tables that Sluice writes, as types for kysely: see typed.ts.
  *
  * All times are ISO 8601 text in UTC. `null` is SQL's null. Columns that PostgreSQL computes are `GeneratedAlways`.
  */
@@ -62,7 +62,7 @@ export interface Schema {
   verification: VerificationTable
 }
 
-/** What most records become: a row named by its URI. */
+/** The columns of most records: a row that is named by its URI. */
 interface RowOfRecord {
   uri: string
   cid: string
@@ -71,10 +71,10 @@ interface RowOfRecord {
   indexedAt: string
 }
 
-/** jsonb: read as a value, written as JSON text (pg would write an array as PostgreSQL's own kind of array). */
+/** jsonb: read as a value, written as JSON text (pg would write an array as a PostgreSQL array). */
 export type Json<T> = ColumnType<T, string | null, string | null>
 
-/** The earlier of the record's own time and ours: what the AppView pages by. */
+/** `sortAt` is the earlier of the record's own time and the time at which it was indexed. The AppView pages by it. */
 interface Sorted {
   sortAt: GeneratedAlways<string>
 }
@@ -104,11 +104,11 @@ interface ActorSyncTable {
   repoRev: string | null
   /** Ours: the rev of the last resync; live events at or below it are in the rows already. */
   resyncRev: string | null
-  /** Ours: when the account event in force happened, by the clock of who said it. */
+  /** Ours: when the newest account event that counts happened, by the clock of its sender. */
   accountAt: string | null
 }
 
-/** A second record about the same pair; it waits to take the place of `duplicateOf`. */
+/** A second record that says the same as `duplicateOf`. It waits to take over its rows. */
 interface DuplicateRecordTable {
   uri: string
   cid: string

@@ -1,12 +1,13 @@
 /**
- * One unit of work, whole or not at all.
+ * A transaction: one unit of work that takes effect as a whole or not at all.
  *
- * Begins, runs the work, commits. A deadlock, a serialization failure or a stale plan is tried again at once on this level,
- * a few times; everything else ends the call with a classified error. After a rollback the connection goes back to the pool, unless its
- * state is in doubt.
+ * Begins, runs the work, commits. After a deadlock, a serialization failure or a stale plan the whole work is run again
+ * at once, a few times. Every other failure ends the call with a classified error. After a rollback the connection goes
+ * back to the pool, unless its state is in doubt.
  *
- * A connection lost during COMMIT leaves the outcome unknown. That is a `TransientError` like any lost connection: our batches
- * may be applied twice, so the caller simply applies it again. Work that may not be repeated must not use this.
+ * A connection that is lost during COMMIT leaves the outcome unknown. That is a `TransientError` like any lost
+ * connection: batches may be applied twice, so the caller simply applies the batch again. Work that must not be
+ * repeated must not use this.
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import type { ClientBase, QueryResult, QueryResultRow } from 'pg'
@@ -21,13 +22,17 @@ import type { DatabasePool, Statement } from './pool.ts'
 export interface TransactionOptions {
   /** What the work is, for messages: `applying a batch`. */
   doing: string
-  /** The most tries after failures that are worth another try at once; the pool is told of each (`onRetry`). Default 5. */
+  /**
+   * The most tries, for failures after which another try at once makes sense. The pool's `onRetry` is called for each.
+   * Default 5.
+   */
   attempts?: number
 }
 
 /**
- * Runs `work` in one transaction at READ COMMITTED and returns what it returns. `work` may run several times; it must have no
- * effect but its statements. Statements that it does not await are awaited before COMMIT, and one that failed fails it all.
+ * Runs `work` in one transaction at READ COMMITTED and returns its result. `work` may run several times, so it must
+ * have no effect but its statements. Statements that it does not await are awaited before COMMIT, and if one of them
+ * failed, the transaction fails.
  * @throws TransientError, RefusedError or FatalError as `classify` decides; other errors of `work` unchanged
  */
 export async function transaction<T>(
@@ -48,7 +53,10 @@ export async function transaction<T>(
   }
 }
 
-/** The two sides of a deadlock must not meet again in step. */
+/**
+ * The longest wait before the first retry. It is random, so that the two sides of a deadlock do not meet again at the
+ * same point.
+ */
 const RETRY_MS = 20
 
 async function once<T>(pool: DatabasePool, work: (tx: Transaction) => Promise<T>): Promise<T> {
@@ -73,7 +81,8 @@ async function once<T>(pool: DatabasePool, work: (tx: Transaction) => Promise<T>
 async function commit(client: ClientBase): Promise<void> {
   try {
     const { command } = await client.query('commit')
-    // PostgreSQL answers ROLLBACK when a statement has failed before. We know of each failure, so that would be a fault of ours.
+    // PostgreSQL answers ROLLBACK when an earlier statement has failed. `Transaction` knows of each failure, so this
+    // would be a bug of ours.
     if (command !== 'COMMIT') throw new Error(`the transaction ended with ${command} instead of COMMIT`)
   } catch (error) {
     const verdict = verdictOf(error)
@@ -92,8 +101,8 @@ async function rolledBack(client: ClientBase): Promise<boolean> {
 }
 
 /**
- * A transaction in progress. Statements are sent in the order they are called, each at once: a caller that does not need an answer
- * for its next step saves a round trip by not awaiting it.
+ * A transaction in progress. Statements are sent in the order in which they are called, each at once. A caller that
+ * does not need an answer for its next step saves a round trip by not awaiting it.
  */
 export class Transaction {
   #calls = 0
@@ -105,8 +114,9 @@ export class Transaction {
 
   constructor(client: ClientBase) {
     this.#client = client
-    // BEGIN is not sent together with the first statement: if it failed alone (a late cancel), that statement would commit
-    // on its own. Its round trip passes while the caller builds the first statement.
+    // The first statement waits for the answer to BEGIN. If both were sent together and BEGIN alone failed (a late
+    // cancel), the statement would commit on its own. The round trip of BEGIN passes while the caller builds the first
+    // statement.
     this.#sendable = this.#watch(client.query('begin isolation level read committed'))
   }
 
@@ -116,7 +126,9 @@ export class Transaction {
     return this.#watch(this.#sendable.then(() => this.#client.query<R>(statement, encoded)))
   }
 
-  /** Copies rows into a table; resolves with their number. Statements called after it are sent after its last row. */
+  /**
+   * Copies rows into a table; resolves with the number of rows. Statements called after it are sent after its last row.
+   */
   copy(target: CopyTarget, rows: Iterable<CopyRow>): Promise<number> {
     const sent = Promise.withResolvers<void>()
     const copied = this.#sendable.then(() => copyRows(this.#client, target, rows, sent.resolve))
@@ -126,8 +138,9 @@ export class Transaction {
   }
 
   /**
-   * The failure of the first statement that failed, by the order of the calls, as far as answers are in: those behind it only say
-   * that the transaction is aborted. (Their promises may be rejected earlier: a COPY's settles in fewer turns than a query's.)
+   * The failure of the first statement that failed, in the order of the calls, as far as answers have arrived. The
+   * failures of later statements only say that the transaction is aborted. (Their promises may be rejected earlier: the
+   * promise of a COPY settles in fewer turns of the event loop than that of a query.)
    */
   get failure(): Error | undefined {
     return this.#failures.get(Math.min(...this.#failures.keys()))
@@ -139,7 +152,10 @@ export class Transaction {
     if (this.failure !== undefined) throw this.failure
   }
 
-  /** A statement that nobody awaits must neither be forgotten nor end the process as an unhandled rejection. */
+  /**
+   * Notes the failure of a statement. A statement that nobody awaits must not be forgotten, and must not end the
+   * process as an unhandled rejection.
+   */
   #watch<T>(answer: Promise<T>): Promise<T> {
     const call = this.#calls++
     this.#pending.add(answer)

@@ -1,6 +1,8 @@
 /**
- * Statements whose tables, columns and rows the compiler checks, by kysely: a column that `schema.ts` does not have is an error of `npm run check`, and the type of a row follows from
- * the statement. For the command line and the phases of a bulk load. On the data path statements are plain SQL, since they are prepared by name and take arrays.
+ * Statements, built with kysely, whose tables, columns and rows the compiler checks: a column that `schema.ts` does not
+ * have is an error of `npm run check`, and the type of a row follows from the statement. They are used by the command
+ * line and the phases of a bulk load. On the data path statements are plain SQL, since they are prepared by name and
+ * take arrays.
  */
 import {
   type Compilable,
@@ -14,7 +16,9 @@ import type { QueryResultRow } from 'pg'
 import type { Session } from './pool.ts'
 import type { Schema } from './schema.ts'
 
-/** Builds statements and runs none: connections, limits and retries are the pool's, not a second driver's. */
+/**
+ * Builds statements and runs none: connections, limits and retries are those of `DatabasePool`, not of a second driver.
+ */
 export const build = new Kysely<Schema>({
   dialect: {
     createAdapter: () => new PostgresAdapter(),
@@ -33,7 +37,7 @@ export async function rowsOf<Row>(db: Pick<Session, 'query'>, statement: Compila
   return (await db.query<Row & QueryResultRow>(sql, [...parameters])).rows
 }
 
-/** Its first row, or undefined. */
+/** The first row of a statement, or undefined. */
 export async function firstRowOf<Row>(
   db: Pick<Session, 'query'>,
   statement: Compilable<Row>,

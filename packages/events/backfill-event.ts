@@ -11,18 +11,21 @@ export interface BackfillEvent {
   active?: boolean
   /** Why it was requested. Absent: enumeration, as other producers write it. */
   reason?: BackfillReason
-  /** How often it failed so far; set by the backfiller when it schedules a retry. */
+  /** How many tries failed so far; set by the backfiller when it schedules a retry. */
   attempts?: number
-  /** Of which class those failures were; set with `attempts`. */
+  /** The class of these failures; set with `attempts`. */
   failure?: string
-  /** When the first of them was (Unix ms), where they are borne with for so long. */
+  /** When the first of these failures happened (Unix ms); for failures that are tolerated for a limited time. */
   failingSince?: number
-  /** How often it failed in all, of whatever class: of one that its host may have made up. */
+  /**
+   * How many tries failed in all, of every class. It bounds the tries for a repository that its host may have made up.
+   */
   failures?: number
 }
 
 /**
- * `listed`: enumeration. `gap`: the chain of commits broke. `sync`: a `#sync` with newer data. `too-big`: a commit whose
- * operations were left out. `sweep`: anti-entropy found it behind. `requested`: an operator. `reactivated`: the account came back.
+ * `listed`: by enumeration. `gap`: the chain of commits broke. `sync`: a `#sync` with newer data. `too-big`: a commit
+ * whose operations were left out. `sweep`: a sweep found that the index lags behind. `requested`: by an operator.
+ * `reactivated`: the account came back.
  */
 export type BackfillReason = 'listed' | 'gap' | 'sync' | 'too-big' | 'sweep' | 'requested' | 'reactivated'

@@ -1,18 +1,20 @@
 /**
- * Events ↔ Redis stream entries. The only place that knows the field names of an entry.
+ * Encodes events as Redis stream entries, and decodes them. This is the only place that knows the field names of an
+ * entry.
  *
- * An entry has one field: `event` (firehose and label streams) or `repo` (backfill requests), holding JSON. Encoding puts
- * `record` last, so that decoding can cut the record's JSON out of the entry instead of serialising it again: `record.json`
- * is the largest column the indexer writes. Entries of other producers, in whatever key order, decode to the same event.
+ * An entry has one field: `event` (firehose and label streams) or `repo` (backfill requests), which holds JSON.
+ * Encoding puts `record` last, so that decoding can cut the record's JSON out of the entry instead of serialising it
+ * again: `record.json` is the largest column that the indexer writes. Entries of other producers, with keys in any
+ * order, decode to the same event.
  */
 import type { BackfillEvent } from './backfill-event.ts'
 import type { LabelStreamEvent } from './label-event.ts'
 import type { CreateEvent, StreamEvent, UpdateEvent } from './stream-event.ts'
 
-/** What an entry looks like to Redis: a flat list of field, value. */
+/** The fields of an entry: in Redis a flat list of field, value. */
 export type EntryFields = Record<string, string>
 
-/** Thrown for an entry that is not what its stream holds. `reason` is one of a closed list, fit for a metric label. */
+/** An entry that is not of the kind that its stream holds. `reason` is one of a closed list, fit for a metric label. */
 export class InvalidEntryError extends Error {
   override name = 'InvalidEntryError'
   readonly reason: InvalidEntryReason
@@ -65,8 +67,9 @@ export const backfillEventCodec: EntryCodec<BackfillEvent> = {
 }
 
 /**
- * Where a decoded event keeps its record's JSON, cut from the entry; not enumerable, so that nothing else sees it. A WeakMap for that made parsing and
- * keeping an event cost 13.0 instead of 7.2 µs, with 24,000 of them held: each collection of young objects walks the map.
+ * The property in which a decoded event keeps its record's JSON, cut from the entry. It is not enumerable, so that no
+ * other code sees it. With a WeakMap in its place, parsing and keeping an event cost 13.0 instead of 7.2 µs while
+ * 24,000 events were held: each collection of young objects walks the map.
  */
 const RECORD_TEXT = Symbol('record text')
 
@@ -78,12 +81,13 @@ export function recordText(event: CreateEvent | UpdateEvent): string {
 const DID_KEY = '"did":"'
 
 /**
- * The DID of an entry's event without decoding it, when the text tells it at first sight: nothing is nested before it, and it is written without escapes, as our
- * own producers write. Undefined otherwise. An entry that names two decodes to the second.
+ * The DID of an entry's event, without decoding the entry; undefined where the text does not show it at once. It shows
+ * it when nothing is nested before the DID and the DID is written without escapes, as our own producers write. An entry
+ * that contains two DID keys decodes to the second.
  */
 export function peekDid({ event: text }: EntryFields): string | undefined {
   if (text === undefined || !text.startsWith('{')) return undefined
-  // Inside a string its quotes would be escaped.
+  // This text cannot occur inside a JSON string, where its quotes would be escaped.
   const at = text.indexOf(DID_KEY)
   if (at === -1) return undefined
   if (text.lastIndexOf('{', at) > 0 || text.lastIndexOf('[', at) > 0) return undefined
@@ -132,10 +136,13 @@ function decodeStreamEvent(text: string | undefined): StreamEvent {
 }
 
 /**
- * `,"record":` cannot occur inside a JSON string (its quotes would be escaped). With `record` as the last key and no object
- * before it, the first occurrence is therefore the key itself. Unless the entry was written to mislead: with the key twice, or
- * spelt otherwise the first time. Where that is possible (about one entry in twenty) the cut is parsed to see that it is JSON, because
- * text that is none must never become a `record.json`.
+ * Cuts the record's JSON out of an entry and keeps it with the event.
+ *
+ * `,"record":` cannot occur inside a JSON string (its quotes would be escaped). With `record` as the last key and no
+ * object before it, the first occurrence is therefore the key itself. The exception is an entry that was written to
+ * mislead: it has the key twice, or spells it otherwise the first time. Where that is possible (about one entry in
+ * twenty), the cut text is parsed to check that it is JSON, because text that is not JSON must never become a
+ * `record.json`.
  */
 function rememberRecordText(event: Record<string, unknown>, text: string): void {
   let last = ''

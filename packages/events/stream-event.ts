@@ -1,9 +1,9 @@
 /**
- * The events of `firehose_live` and `firehose_backfill`: one fact each for the indexer.
+ * The events of `firehose_live` and `firehose_backfill`; each tells the indexer one fact.
  *
- * This is the wire contract. Other tools read and write these streams, so a field is never renamed or removed, and a new
- * one is optional. `record` is lexicon JSON (`{"$link": …}`, `{"$bytes": …}`), so that `redis-cli` shows something a person
- * can read.
+ * These types are the wire contract. Other tools read and write these streams, so a field is never renamed or removed,
+ * and a new field is optional. `record` is lexicon JSON (`{"$link": …}`, `{"$bytes": …}`), so that a person can read
+ * what `redis-cli` shows.
  */
 
 /** The `seq` of an event that came from a repository export, not from a firehose. */
@@ -17,7 +17,7 @@ interface CommitFields {
   did: string
   /** CID of the signed commit. */
   commit: string
-  /** Revision of the commit (a TID). For an export: the head's, for every record in it. */
+  /** Revision of the commit (a TID). For an export: the revision of its head, for every record in it. */
   rev: string
   collection: string
   rkey: string
@@ -40,8 +40,9 @@ export interface DeleteEvent extends CommitFields {
 }
 
 /**
- * The repository is at `rev`. After a resync each chunk of the export carries one with the key range it covers: the index
- * must hold, between `range` and at most at `rev`, exactly `keys`.
+ * The repository is at `rev`. After a resync, each chunk of the export carries such an event with the key range that
+ * the chunk covers. Then, among records that were written at or before `rev`, the index must hold exactly `keys` within
+ * `range`.
  */
 export interface RepoEvent {
   type: 'repo'
@@ -61,9 +62,12 @@ export interface AccountEvent {
   time: string
   did: string
   active: boolean
-  /** Why, when not active (`takendown`, `suspended`, `deleted`, `deactivated`, …); values not known to us are kept. */
+  /**
+   * Why the account is not active (`takendown`, `suspended`, `deleted`, `deactivated`, …); values that we do not know
+   * are kept.
+   */
   status?: string
-  /** The host that said so, without scheme; for people. */
+  /** The host that said so, without scheme; only for people to read. */
   host?: string
 }
 

@@ -41,8 +41,9 @@ export function tidFromMicros(micros: number, clockId = 0): string {
 }
 
 /**
- * The 64 bits of a TID (the highest is 0); numbers are in the order of their TIDs. Made by halves: a step of bigint arithmetic for each digit would be slower.
- * @param tid must be one
+ * The 64 bits of a TID (the highest is 0). The numbers have the same order as their TIDs. It is computed in two halves:
+ * bigint arithmetic for each digit would be slower.
+ * @param tid must be a valid TID
  */
 export function tidNumber(tid: string): bigint {
   let high = 0
@@ -52,7 +53,7 @@ export function tidNumber(tid: string): bigint {
   return (BigInt(high) << LOW_BITS) + BigInt(low)
 }
 
-/** The TID of these 64 bits, as `tidNumber` makes them. */
+/** The TID of the 64 bits that `tidNumber` returns. */
 export function tidOfNumber(number: bigint): string {
   let high = Number(number >> LOW_BITS)
   let low = Number(BigInt.asUintN(35, number))
@@ -62,7 +63,7 @@ export function tidOfNumber(number: bigint): string {
   return text
 }
 
-/** Of the lower half: seven digits. */
+/** The bits of the lower half, which has seven digits. */
 const LOW_BITS = 35n
 
 function digitAt(text: string, index: number): number {

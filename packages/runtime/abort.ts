@@ -1,8 +1,12 @@
-/** What the promise gives, or the signal's reason as soon as it aborts; what becomes of the promise then is the caller's affair. */
+/**
+ * Settles as the promise does, or rejects with the signal's reason as soon as it aborts. What happens to the promise
+ * after that is up to the caller.
+ */
 export async function orAbort<T>(signal: AbortSignal, promise: Promise<T>): Promise<T> {
   const { promise: aborted, reject } = Promise.withResolvers<never>()
   const onAbort = () => reject(signal.reason)
-  // Not one `aborted` promise for all: each race would add a reaction to it that stays.
+  // Each call makes its own `aborted` promise. If one promise were shared, each race would add a reaction to it that is
+  // never removed.
   signal.addEventListener('abort', onAbort, { once: true })
   if (signal.aborted) onAbort()
   try {

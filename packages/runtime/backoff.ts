@@ -11,18 +11,18 @@ export interface BackoffPolicy {
   readonly baseMs: number
   /** The longest possible wait of all. */
   readonly capMs: number
-  /** How long things must go well until the next failure counts as the first again. */
+  /** How long the work must go well until the next failure counts as the first again. */
   readonly healthyAfterMs: number
 }
 
 export const DEFAULT_BACKOFF: BackoffPolicy = { baseMs: 250, capMs: 30_000, healthyAfterMs: 30_000 }
 
-/** The longest delay a timer takes; more would fire at once. */
+/** The longest delay that a timer accepts; with a longer one it would fire at once. */
 const MAX_TIMER_MS = 2 ** 31 - 1
 /** A server may ask us to wait, but not for ever. */
 const MAX_RETRY_AFTER_MS = 3_600_000
 
-/** The memory of one failing thing. */
+/** The state of the backoff for one thing that may fail, such as a connection. */
 export class Backoff {
   readonly #policy: BackoffPolicy
   readonly #random: () => number
@@ -46,21 +46,22 @@ export class Backoff {
     const { baseMs, capMs, healthyAfterMs } = this.#policy
     if (this.#healthySince !== undefined && this.#now() - this.#healthySince >= healthyAfterMs) this.#attempts = 0
     this.#healthySince = undefined
-    // 2³⁰ is beyond any cap; more would end in Infinity.
+    // 2³⁰ is beyond any cap. A larger exponent would end in Infinity.
     const ceilingMs = Math.min(capMs, baseMs * 2 ** Math.min(this.#attempts, 30))
     this.#attempts += 1
     return this.#random() * ceilingMs
   }
 
   /**
-   * Things go well now (connected, first data received). Alone it changes nothing: only a failure `healthyAfterMs` later or
-   * more starts from the base again, so that a server which accepts and then drops us is not hammered.
+   * Notes that the work goes well now (connected, first data received). This alone changes nothing: only a failure that
+   * comes `healthyAfterMs` later or more starts from the base again. So a server that accepts and then drops us is not
+   * hammered.
    */
   healthy(): void {
     this.#healthySince ??= this.#now()
   }
 
-  /** Forgets all failures. Only for callers that know the thing has been healthy for a while. */
+  /** Forgets all failures. Only for callers that know that the work has gone well for a while. */
   reset(): void {
     this.#attempts = 0
     this.#healthySince = undefined
@@ -77,17 +78,19 @@ export async function sleep(ms: number, signal: AbortSignal): Promise<void> {
 
 export interface Retry {
   readonly error: TransientError
-  /** How often it failed so far, from 1. */
+  /** How many tries failed so far, from 1. */
   readonly attempt: number
   readonly delayMs: number
 }
 
 /**
- * Calls `attempt` until it succeeds, waiting after each TransientError, without limit. What the other side asked for
- * (`retryAfterMs`) is waited in addition to the jitter, since it asked everybody for the same.
- * @param onWait told of each wait before it begins: log it, count it
- * @param wait what is done until the next try; rejects with an AbortError when the signal aborts
- * @throws what `attempt` throws when it is no TransientError; an AbortError when the signal aborts before or between tries
+ * Calls `attempt` until it succeeds, waiting after each TransientError, without limit. A wait that the other side asked
+ * for (`retryAfterMs`) is added to the jitter: the other side asks all its clients for the same wait, and without
+ * jitter they would come back together.
+ * @param onWait called before each wait: log it, count it
+ * @param wait waits until the next try; rejects with an AbortError when the signal aborts
+ * @throws what `attempt` throws when it is no TransientError; an AbortError when the signal aborts before or between
+ * tries
  */
 export async function retry<T>(
   signal: AbortSignal,
@@ -111,7 +114,7 @@ export async function retry<T>(
   }
 }
 
-/** What the other side asked for, within reason. */
+/** The wait that the other side asked for, limited to an hour. */
 export function retryAfterMs(error: TransientError): number {
   return Math.min(Math.max(error.retryAfterMs ?? 0, 0), MAX_RETRY_AFTER_MS)
 }

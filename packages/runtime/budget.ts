@@ -1,9 +1,9 @@
 /**
- * Bounds what is in flight, in bytes or in pieces: whoever takes something in acquires its size first, and releases it when
- * done. First come, first served, so that a large request is not starved by small ones.
+ * Bounds what is in flight, in bytes or in pieces. A caller acquires the size of what it takes in, and releases it when
+ * it is done. First come, first served, so that a large request is not starved by small ones.
  *
- * A request larger than the whole budget is let through when nothing else is in flight: one frame may be as large as it
- * likes, two may not.
+ * A request that is larger than the whole budget is let through when nothing else is in flight: one frame may have any
+ * size, but not two at a time.
  */
 import { FatalError } from './errors.ts'
 
@@ -15,7 +15,7 @@ interface Waiter {
 export class Budget {
   readonly limit: number
   #used = 0
-  /** In order of arrival; a Set, since an aborted one leaves from anywhere. */
+  /** In order of arrival. A Set, because a waiter that aborts may leave from any position. */
   readonly #waiters = new Set<Waiter>()
 
   constructor(limit: number) {
@@ -27,7 +27,7 @@ export class Budget {
     return this.#used
   }
 
-  /** How many requests wait; bounded by the number of callers. */
+  /** How many requests wait; never more than there are callers. */
   get waiting(): number {
     return this.#waiters.size
   }
@@ -40,7 +40,7 @@ export class Budget {
   }
 
   /**
-   * Takes the amount as soon as it is free and everybody who came before has theirs.
+   * Takes the amount as soon as it is free and all earlier callers have theirs.
    * @throws an AbortError when the signal aborts first; nothing is taken then
    */
   async acquire(amount: number, signal: AbortSignal): Promise<void> {
@@ -50,7 +50,7 @@ export class Budget {
     const waiter: Waiter = { amount, admit: admitted.resolve }
     const leave = () => {
       this.#waiters.delete(waiter)
-      // Without effect on one that was admitted a moment ago: its caller has the amount, and will release it.
+      // This has no effect on a request that was admitted a moment ago: its caller has the amount, and will release it.
       admitted.reject(signal.reason)
       this.#admit()
     }
@@ -63,7 +63,10 @@ export class Budget {
     }
   }
 
-  /** Gives back what was acquired. @throws FatalError for more than that, since a second release would lift the bound */
+  /**
+   * Gives back an amount that was acquired.
+   * @throws FatalError for more than is in use, since a second release of the same amount would lift the bound
+   */
   release(amount: number): void {
     if (amount > this.#used) throw new FatalError(`released ${amount} of a budget of which ${this.#used} are in use`)
     this.#used -= amount

@@ -1,7 +1,7 @@
 /**
- * The kinds of value an option can have: how each is read, described and written.
+ * The kinds of value that an option can have: how each is read, described and written.
  *
- * Reading never throws: text that is not of the kind gives `undefined`, and `expects` says what would have been.
+ * Reading never throws: text that is not of the kind gives `undefined`, and `expects` describes what is accepted.
  * Whatever `format` writes, `parse` reads back as the same value.
  */
 
@@ -10,15 +10,21 @@ interface Common<T> {
   env: string
   /** Other variables read when `env` is not set, first one first. Several options may share an alias. */
   aliases?: readonly string[]
-  /** One line: what it does to the operator. */
+  /** One line: what the option means for the operator. */
   help: string
-  /** Never shown. A url keeps its scheme, user and host in any case, and never shows its password. */
+  /**
+   * The value is never shown, except that a url shows its scheme, user and host. The password of a url is never shown,
+   * secret or not.
+   */
   secret?: boolean
-  /** A rule beyond the kind: says what is wrong with the value, or nothing. */
+  /** A rule beyond the kind: returns what is wrong with the value, or undefined. */
   check?: (value: T) => string | undefined
 }
 
-/** No default: required. `default: undefined`: may be absent. Both need an example, since nothing else shows the form. */
+/**
+ * Without `default` the option is required. With `default: undefined` it may be absent. Both need an example, since
+ * nothing else shows the form of a value.
+ */
 type Presence<T> = { default: T; example?: string } | { default?: undefined; example: string }
 
 type Spec<T> = Common<T> & Presence<T>
@@ -101,7 +107,7 @@ function parseInteger(text: string, { min = -Infinity, max = Infinity }: { min?:
   return /^[+-]?\d+$/.test(text) && Number.isSafeInteger(value) && value >= min && value <= max ? value : undefined
 }
 
-/** Of which there may be no bound, one or two. */
+/** A range may have no bound, one or two. */
 interface Range {
   min?: number
   max?: number
@@ -119,7 +125,7 @@ function rangeOf(min?: number | string, max?: number | string): string {
 }
 
 function parseUrl(text: string, { schemes }: { schemes: readonly string[] }): string | undefined {
-  if (/^\w+:\/(?!\/)/.test(text)) return undefined // a slash is missing; do not take the scheme for a host
+  if (/^\w+:\/(?!\/)/.test(text)) return undefined // a slash is missing: the scheme must not be taken for a host
   const url = text.includes('://') ? text : `${schemes[0]}://${text}`
   // A Unix socket (`postgres:///db?host=/run/postgresql`) has no host, so an empty one is allowed.
   return URL.canParse(url) && schemes.includes(new URL(url).protocol.slice(0, -1)) ? url : undefined

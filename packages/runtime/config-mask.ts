@@ -1,4 +1,6 @@
-/** Configuration for eyes and logs: what is in effect and where it came from, without what nobody may see. */
+/**
+ * Configuration in a form that may be shown and logged: the values in effect and where they came from, without secrets.
+ */
 import { namesOf, settingsOf, type Definition, type Env, type Setting } from './config.ts'
 import { formatValue } from './config-kinds.ts'
 import { redact } from './redact.ts'
@@ -30,9 +32,11 @@ function masked({ option, value }: Setting): string {
 }
 
 /**
- * The secret texts in the environment, for `createRedactor`: values of secret options, passwords of URLs.
- * A password that is no more than a name in its own URL (`postgres:postgres@`) hides nothing, and removing that word
- * everywhere would make logs unreadable; so would removing one of less than six characters. The URL itself is masked anyway.
+ * The secret texts in the environment, for `createRedactor`: values of secret options, and passwords of URLs.
+ *
+ * Two kinds of password are left out, because to remove them everywhere would make logs unreadable: one that is also a
+ * name in its own URL (`postgres:postgres@`), which hides nothing, and one of less than six characters. The URL itself
+ * is masked anyway.
  */
 export function secretsOf(definition: Definition, env: Env): string[] {
   const names = new Set(namesOf(definition))
@@ -57,6 +61,6 @@ function decode(text: string): string {
   try {
     return decodeURIComponent(text)
   } catch {
-    return text // a bare % is what was typed
+    return text // a % that begins no escape: the text is what was typed
   }
 }

@@ -1,16 +1,16 @@
 /**
- * Finds variables that somebody meant for us and misspelt.
+ * Finds variables that were meant for Sluice and are misspelt.
  *
- * Names with a prefix of our own must be known. Names with a prefix that others use as well (`REDIS_`, `DB_`, …) are only
- * suspected when they are a slip of the finger away from a known one. Variables that Kubernetes and Docker inject for a service
- * called `ingester` or `redis` (`INGESTER_SERVICE_HOST`, `REDIS_PORT=tcp://…`) are nobody's spelling.
+ * A name with a prefix of our own must be known. A name with a prefix that others use as well (`REDIS_`, `DB_`, …) is
+ * suspected only when a typing slip separates it from a known name. Variables that Kubernetes and Docker inject for a
+ * service called `ingester` or `redis` (`INGESTER_SERVICE_HOST`, `REDIS_PORT=tcp://…`) are not reported.
  */
 
 const OWN_PREFIX = /^(INGESTER|BACKFILLER|INDEXER|SLUICE)_/
 const SHARED_PREFIX = /^(DB|REDIS|PLC|LABELER|RELAY)_/
 const INJECTED = /_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_\d+_(TCP|UDP|SCTP)(_.+)?)$/
 
-/** Read by the runtime itself, before and beside any configuration. */
+/** Variables that the runtime itself reads, before and beside any configuration. */
 const RUNTIME_NAMES = ['SLUICE_BUILD_ID', 'SLUICE_CRASH_POINTS', 'SLUICE_TEST_REDIS', 'SLUICE_TEST_POSTGRES_BIN']
 
 /** One sentence for each variable of `env` that looks like ours and is not, with the nearest name that is. */
@@ -21,7 +21,7 @@ export function unknownNames(env: Readonly<Record<string, string | undefined>>, 
     const [nearest, distance] = nearestName(name, names)
     const slip = distance <= (name.length > 10 ? 2 : 1)
     if (!OWN_PREFIX.test(name) && !(SHARED_PREFIX.test(name) && slip)) return []
-    // Whatever is far from every known name is named all the same: it shows where to look.
+    // A name that is far from every known name gets the nearest one too: it shows where to look.
     return `${name} is not a variable of ours: ${slip ? 'did you mean' : 'the nearest is'} ${nearest}? Remove or correct it.`
   })
 }

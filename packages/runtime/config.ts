@@ -26,16 +26,16 @@ export type Env = Readonly<Record<string, string | undefined>>
 export interface Definition<O extends Options = Options> {
   /** The role, as in the image's name. */
   readonly name: string
-  /** What the role does, to follow its name. */
+  /** What the role does, as a phrase that follows its name. */
   readonly summary: string
   readonly options: O
   readonly distinct?: Distinct
 }
 
-/** Options (texts or lists) whose values are names in one place, where no two things may have the same name. */
+/** Options (texts or lists) whose values are names in one namespace, where no two things may have the same name. */
 export interface Distinct<Key extends string = string> {
   readonly keys: readonly Key[]
-  /** Further names that are in use with a name. */
+  /** Further names that are taken together with a name. */
   readonly alsoTaken?: (name: string) => readonly string[]
 }
 
@@ -58,7 +58,7 @@ type Base<O extends Option> = O extends { type: 'enum'; values: readonly (infer 
         ? readonly string[]
         : string
 
-/** The configuration is wrong. Names every problem, so that one round of mending is enough. */
+/** The configuration is wrong. The message names every problem, so that they can all be corrected at once. */
 export class ConfigError extends FatalError {
   override name = 'ConfigError'
   readonly problems: readonly string[]
@@ -113,7 +113,7 @@ export function namesOf({ options }: Definition): string[] {
   return Object.values(options).flatMap((option) => [option.env, ...(option.aliases ?? [])])
 }
 
-/** What to write behind `NAME=`. */
+/** The text to write behind `NAME=`. */
 export function exampleOf(option: Option): string {
   return option.example ?? formatValue(option, option.default!)
 }
@@ -124,7 +124,7 @@ export interface Setting {
   readonly option: Option
   readonly source: string
   readonly value?: OptionValue | undefined
-  /** Whole sentence for the operator; present exactly when the value cannot be used. */
+  /** A whole sentence for the operator; present exactly when the value cannot be used. */
   readonly problem?: string
 }
 
@@ -142,7 +142,10 @@ export function settingsOf({ options, distinct }: Definition, env: Env): Setting
   return distinct === undefined ? settings : settings.map((setting) => distinguished(setting, settings, distinct))
 }
 
-/** The setting; or that it takes a name of another. Of two, the one that was set is wrong, and of two that were set the later. */
+/**
+ * Returns the setting, with a problem when its name is taken by another setting. If only one of the two was set by the
+ * operator, the problem is in that one; if both were set, in the later one.
+ */
 function distinguished(setting: Setting, settings: readonly Setting[], { keys, alsoTaken }: Distinct): Setting {
   const { key, option, source } = setting
   if (!keys.includes(key) || source === 'default') return setting
@@ -160,7 +163,7 @@ function namesIn({ value }: Setting): readonly string[] {
   return typeof value === 'object' ? value : typeof value === 'string' ? [value] : []
 }
 
-/** The first of `names` that is one of `others`, or in use with one of them, or has one of them in use. */
+/** The first of `names` that is one of `others`, is taken together with one of them, or takes one of them with it. */
 function takenTwice(
   names: readonly string[],
   others: readonly string[],
@@ -176,7 +179,7 @@ function textOf(env: Env, name: string): string | undefined {
 
 type Reading = { value: OptionValue; problem?: undefined } | { value?: undefined; problem: string }
 
-/** `problem` follows the name of the variable. */
+/** Reads the value of an option. `problem` is a phrase that follows the name of the variable. */
 function read(option: Option, text: string): Reading {
   const value = parseValue(option, text)
   // A URL that cannot be parsed cannot be masked either, so it is not shown.

@@ -1,9 +1,10 @@
 /**
  * Places where a test can kill the process, to prove that nothing is lost there.
  *
- * A point does nothing unless SLUICE_CRASH_POINTS names it: `commit.after` dies at the first pass, `commit.after@3` at the
- * third; several are separated by commas. Dying is SIGKILL, as from the kernel: no cleanup, no flush. The line written
- * before is the test's proof that its fault fired.
+ * A point does nothing unless SLUICE_CRASH_POINTS names it. `commit.after` kills the process when it passes the point
+ * for the first time, `commit.after@3` when it passes it for the third time; several points are separated by commas.
+ * The process is killed by SIGKILL, as by the kernel: no cleanup, no flush. A line is written before that: it proves to
+ * the test that its fault fired.
  */
 import { writeSync } from 'node:fs'
 import { FatalError } from './errors.ts'
@@ -15,7 +16,7 @@ export const CRASH_POINTS = [
   'append.after',
   /** All statements ran, the transaction is open. */
   'commit.before',
-  /** The transaction is durable, what it means for others is not settled. */
+  /** The transaction is durable; the records of others that it affects are not settled yet. */
   'settle.before',
   /** Some records of a deleted account are removed, others are not. */
   'purge.between',
@@ -32,19 +33,19 @@ export const CRASH_POINTS = [
 ] as const
 export type CrashPoint = (typeof CRASH_POINTS)[number]
 
-/** Passes left until each armed point kills. */
+/** For each armed point: how many passes are left until it kills. */
 const armed = parseCrashPoints(process.env.SLUICE_CRASH_POINTS ?? '')
 
-/** Dies here when a test armed this point. Unarmed: 4 ns a pass, as any empty function. */
+/** Kills the process when a test has armed this point. Unarmed: 4 ns a pass, as any empty function. */
 export const crashPoint: (point: CrashPoint) => void = armed.size === 0 ? () => {} : pass
 
-/** The points this process will die at; a running system has none. */
+/** The points that are armed in this process; a production system has none. */
 export function armedCrashPoints(): string[] {
   return [...armed].map(([point, passes]) => `${point}@${passes}`)
 }
 
 /**
- * Reads `name[@n],…` to the pass that kills, by name.
+ * Reads `name[@n],…`. Returns for each name the number of the pass that kills.
  * @throws FatalError for a name that does not exist: a fault test that injects nothing must not pass
  */
 export function parseCrashPoints(text: string): Map<CrashPoint, number> {

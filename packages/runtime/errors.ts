@@ -1,17 +1,20 @@
 /**
- * Error classes that mean a policy. Whoever catches one decides by its class, never by its text.
+ * Error classes, each of which means a policy. Code that catches an error decides by its class, never by its text.
  *
- * | class            | meaning                                        | policy                                                   |
- * |------------------|------------------------------------------------|----------------------------------------------------------|
- * | `TransientError` | the world is at fault and may recover          | wait with backoff, try again, without limit; lose nothing |
- * | `RefusedError`   | this input is wrong and will stay wrong        | count by `reason`; drop or dead-letter by rule; go on      |
- * | `FatalError`     | we are wrong, or set up wrongly                | stop the process with a message that says what to do       |
+ * | class            | meaning                                       | policy                                                    |
+ * |------------------|-----------------------------------------------|-----------------------------------------------------------|
+ * | `TransientError` | the environment is at fault and may recover   | wait with backoff, try again, without limit; lose nothing |
+ * | `RefusedError`   | this input is wrong and will stay wrong       | count by `reason`; drop or dead-letter by rule; go on     |
+ * | `FatalError`     | Sluice is wrong, or set up wrongly            | stop the process with a message that says what to do      |
  *
- * An error of no class is a bug of ours: it is treated as fatal by the runner, and as poison by a consumer that can isolate it.
+ * An error without such a class is a bug of ours. The runner treats it as fatal; a consumer that can isolate the entry
+ * makes a dead letter of it.
  */
 import { inspect } from 'node:util'
 
-/** The world is at fault and may recover: a lost connection, a timeout, a full disk, a server that is starting. */
+/**
+ * The environment is at fault and may recover: a lost connection, a timeout, a full disk, a server that is starting.
+ */
 export class TransientError extends Error {
   override name = 'TransientError'
   /** The least time to wait before the next try, when the other side named one. */
@@ -22,7 +25,7 @@ export class TransientError extends Error {
   }
 }
 
-/** Input that is wrong and will stay wrong. `reason` comes from a closed list of its package, fit for a metric label. */
+/** An input is wrong and will stay wrong. `reason` comes from a closed list of its package, fit for a metric label. */
 export class RefusedError<Reason extends string = string> extends Error {
   override name = 'RefusedError'
   readonly reason: Reason
@@ -38,20 +41,20 @@ export class RefusedError<Reason extends string = string> extends Error {
   }
 }
 
-/** We are wrong, or set up wrongly: the process stops, and the message says what to do. */
+/** Sluice is wrong, or set up wrongly. The process stops, and the message says what to do. */
 export class FatalError extends Error {
   override name = 'FatalError'
 }
 
 /**
- * A fatal error that one particular input may have caused, such as a statement that fails only with its data. The process stops all the same; a consumer that was
- * working on a single entry holds it against that entry.
+ * A fatal error that one particular input may have caused, such as a statement that fails only with its data. The
+ * process stops all the same. A consumer that was working on a single entry counts the error against that entry.
  */
 export class DefectError extends FatalError {
   override name = 'DefectError'
 }
 
-/** The work was cancelled by a signal; not a failure. */
+/** Whether the work was cancelled by a signal, which is no failure. */
 export function isAbort(error: unknown): boolean {
   return error instanceof Error && error.name === 'AbortError'
 }

@@ -19,7 +19,7 @@ export interface HealthOptions {
   build: string
   metrics: Metrics
   readiness: Readiness
-  /** 0 takes a free one. */
+  /** With 0 the system chooses a free port. */
   port: number
 }
 
@@ -38,12 +38,15 @@ export class HealthServer implements AsyncDisposable {
     this.port = (server.address() as AddressInfo).port
   }
 
-  /** Starts to answer. @throws FatalError when the port cannot be had */
+  /**
+   * Starts to answer.
+   * @throws FatalError when the port cannot be used
+   */
   static async listen(options: HealthOptions): Promise<HealthServer> {
     const server = createServer({ requestTimeout: 5000, keepAliveTimeout: 5000 }, (request, response) => {
       void respond(options, request, response)
     })
-    // Scrapers are few; whoever opens more than this is not one.
+    // There are few scrapers. A client that opens more connections than this is none.
     server.maxConnections = 100
     try {
       server.listen(options.port)

@@ -1,21 +1,21 @@
 /**
- * Work in order within a key, at the same time across keys: commits of one repository follow each other, those of different
- * repositories do not wait for each other.
+ * Runs work in order within a key, and at the same time across keys: commits of one repository follow each other, and
+ * different repositories do not wait for each other.
  *
- * Bounded: `push` waits when `capacity` pieces are queued or running. A key with nothing to do takes no memory. A piece of
- * work settles its own failures; one that rejects all the same has broken the order within its key, so nothing more is
- * begun, what is queued is dropped, and `push` and `drained` throw what it threw.
+ * Bounded: `push` waits when `capacity` pieces are queued or running. A key without work takes no memory. A piece of
+ * work must handle its own failures. If one rejects all the same, the order within its key is broken: nothing more is
+ * begun, queued work is dropped, and `push` and `drained` throw that error.
  *
- * Measured with empty work: 0.5–0.9 µs a piece, with one key as with 200,000. One p-queue a key, under a shared one for the
- * limit: 6–17 µs.
+ * Measured with empty work: 0.5–0.9 µs a piece, with one key as with 200,000. With one p-queue for each key, under a
+ * shared one for the limit: 6–17 µs.
  */
 import { Budget } from './budget.ts'
 
-/** Must not reject for a fault of the input or of the world. */
+/** One piece of work. It must not reject because of its input or the environment. */
 export type Work = () => Promise<void>
 
 export interface KeyedQueueOptions {
-  /** How many keys are worked on at once. */
+  /** How many keys are worked on at the same time. */
   concurrency: number
   /** How many pieces may be queued or running. */
   capacity: number
@@ -24,9 +24,9 @@ export interface KeyedQueueOptions {
 export class KeyedQueue {
   readonly #concurrency: number
   readonly #room: Budget
-  /** What waits, by key; a key is here while it has work queued or running. */
+  /** Waiting work by key. A key is in the map while it has work queued or running. */
   readonly #lanes = new Map<string, Work[]>()
-  /** Keys that have work queued and none running; the next to begin comes first. */
+  /** Keys that have work queued and none running. The key that begins next is the first. */
   readonly #ready = new Set<string>()
   readonly #onIdle: (() => void)[] = []
   #running = 0
@@ -48,7 +48,8 @@ export class KeyedQueue {
   }
 
   /**
-   * Takes one piece of work in, as soon as there is room; the promise is about the room, not about the work.
+   * Accepts one piece of work as soon as there is room. The promise resolves when the work is accepted, not when it is
+   * done.
    * @throws an AbortError when the signal aborts first; the failure of earlier work
    */
   async push(key: string, work: Work, signal: AbortSignal): Promise<void> {
@@ -89,7 +90,7 @@ export class KeyedQueue {
       this.#fail(error)
     }
     this.#running -= 1
-    // A key goes to the end of the line after each piece, so that a busy one does not hold up the others.
+    // After each piece the key goes to the end of the line, so that a busy key does not hold up the others.
     if (this.#lanes.get(key)?.length) this.#ready.add(key)
     else this.#lanes.delete(key)
     this.#begin()

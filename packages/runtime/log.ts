@@ -1,10 +1,12 @@
 /**
  * Logs: one JSON object a line on stdout, each with role and build.
  *
- * Promises that no line carries a secret, whatever was logged: the finished line goes through the redactor, so messages,
- * nested fields, errors with their causes and stacks, and the bindings of child loggers are all covered.
- * Writing is synchronous: lines keep their order, the last words before an exit are never lost, and a reader that has stopped
- * reading holds us up instead of filling our memory. (pino's own default writes behind, and mixed up the lines of a drain.)
+ * No line carries a secret, whatever was logged: the finished line goes through the redactor. That covers messages,
+ * nested fields, errors with their causes and stacks, and the bindings of child loggers.
+ *
+ * Writing is synchronous. So lines keep their order, and the last lines before an exit are never lost. A reader that
+ * has stopped reading makes the process wait instead of filling its memory. (pino's own default writes asynchronously,
+ * which mixes up the lines of a drain.)
  */
 import { pino, stdTimeFunctions, type DestinationStream, type Logger as PinoLogger } from 'pino'
 import { describeError } from './errors.ts'
@@ -30,13 +32,14 @@ export function createLogger({ role, build, level = 'info', secrets = [], destin
     base: { role, build },
     timestamp: stdTimeFunctions.isoTime,
     formatters: { level: (label: string) => ({ level: label }) },
-    // Over the finished line: 3 µs for 200 bytes, where the rest of pino takes 2 and the write into a pipe 8.
+    // The redactor works on the finished line: 3 µs for 200 bytes. The rest of pino takes 2 µs, and the write into a
+    // pipe 8.
     hooks: { streamWrite: createRedactor(secrets) },
   }
   return pino(options, destination ?? pino.destination({ fd: process.stdout.fd, sync: true }))
 }
 
-/** The level of a wait: a blip is quiet, an outage is loud. */
+/** The log level for a wait: short waits are quiet, long ones are loud. */
 export function levelOfDelay(delayMs: number): 'info' | 'warn' | 'error' {
   if (delayMs < 1000) return 'info'
   return delayMs < 10_000 ? 'warn' : 'error'

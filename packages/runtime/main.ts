@@ -1,5 +1,6 @@
 /**
- * The frame of every daemon: configuration, log, metrics and health come up, the role's services run, the process exits.
+ * The frame of every daemon: it starts configuration, log, metrics and health, runs the role's services, and ends the
+ * process.
  *
  *     await runMain({
  *       config: ingesterConfig,
@@ -7,7 +8,8 @@
  *       start: ({ config, log, resources }) => [new Firehose(…), new Repos(…)],
  *     })
  *
- * Exit codes: 0 drained or done · 1 failed · 78 the environment is wrong (EX_CONFIG; restarting will not help) · 130, 143 a second signal.
+ * Exit codes: 0 drained or done · 1 failed · 78 the environment is wrong (EX_CONFIG; a restart will not help) · 130,
+ * 143 a second signal.
  */
 import { buildId } from './build-id.ts'
 import { armedCrashPoints } from './crash-points.ts'
@@ -31,9 +33,9 @@ export interface Role<O extends RuntimeOptions> {
   /** Variables of the other roles, since one env file may serve all. */
   known?: Iterable<string>
   /**
-   * Builds the services. Whatever may have to wait for the outside world belongs into their `run`, which is restarted;
-   * a wait here must end when `signal` aborts.
-   * @throws FatalError for what no waiting can mend
+   * Builds the services. Work that may have to wait for the outside world belongs in the `run` of a service, which is
+   * restarted after a TransientError. A wait here must end when `signal` aborts.
+   * @throws FatalError for what no wait can cure
    */
   start(context: RoleContext<ConfigOf<Definition<O>>>): readonly Service[] | Promise<readonly Service[]>
 }
@@ -46,13 +48,13 @@ export interface RoleContext<C> {
   readiness: Readiness
   /** Aborts when the process is to stop. */
   signal: AbortSignal
-  /** What is put here is closed after all services have ended, last one first. */
+  /** Resources that are closed after all services have ended, the last one first. */
   resources: AsyncDisposableStack
 }
 
 const EX_CONFIG = 78
 
-/** Runs a role to its end and exits: the only place that ends the process. */
+/** Runs a role to its end and exits. Nothing else ends the process. */
 export async function runMain<const O extends RuntimeOptions>(role: Role<O>): Promise<never> {
   process.exit(await mainCode(role))
 }
@@ -96,7 +98,7 @@ async function runRole<O extends RuntimeOptions>(role: Role<O>, config: ConfigOf
   async function runAndClose(): Promise<void> {
     const resources = new AsyncDisposableStack()
     await run(resources).catch((error: unknown) => {
-      // Told to stop while it waited for the outside world: it had nothing yet to lose.
+      // A stop that comes while `start` still waits for the outside world is no failure: there was nothing to lose yet.
       if (!shutdown.signal.aborted || !isAbort(error)) shutdown.fail('cannot start', error)
     })
     shutdown.begin('all services have ended')

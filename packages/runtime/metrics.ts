@@ -1,11 +1,13 @@
 /**
- * Metrics of one process, over prom-client: own registry, no globals.
+ * Metrics of one process, built on prom-client: with a registry of their own, no globals.
  *
- * Every metric has help and a closed set of labels, and every combination is exported from the start: a counter that
- * appears only with its first failure cannot be alerted on. Declare a metric once, at construction, never per run.
+ * Every metric has help and a closed set of labels, and every combination of labels is exported from the start: a
+ * counter that appears only with its first failure cannot be used for an alert. Declare a metric once, at construction,
+ * never per run.
  *
- * A value outside its label's set is a bug of ours. Where `strict` (NODE_ENV=test, which vitest sets and child processes
- * inherit) it throws. In production it counts as `other`: a wrong label must neither stop the data nor grow the registry.
+ * A value outside its label's set is a bug of ours. Where `strict` (NODE_ENV=test, which vitest sets and child
+ * processes inherit) it throws. In production it counts as `other`: a wrong label must neither stop the data nor grow
+ * the registry.
  */
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
 import { FatalError } from './errors.ts'
@@ -13,16 +15,16 @@ import { FatalError } from './errors.ts'
 /** Label name → the values it can have. */
 export type Labels = Readonly<Record<string, readonly string[]>>
 type LabelValues<L extends Labels> = { readonly [K in keyof L]: L[K][number] }
-/** The labels come last, and only where the metric declares some: `inc(3)`, `inc(3, { reason: 'no-key' })`. */
+/** The labels are the last argument, for metrics that declare labels: `inc(3)`, `inc(3, { reason: 'no-key' })`. */
 type Args<L extends Labels> = string extends keyof L ? [] : [labels: LabelValues<L>]
 
 export interface MetricSpec<L extends Labels> {
   /** `sluice_<what>_<unit>`, counters with `_total` behind it. */
   name: string
-  /** What it means to the operator. */
+  /** What the metric means for the operator. */
   help: string
   labels?: L
-  /** Labels whose values the operator's configuration names: hosts, streams. There may be as many as he likes. */
+  /** Labels whose values come from the operator's configuration: hosts, streams. There may be any number of them. */
   configured?: readonly string[]
 }
 
@@ -45,7 +47,10 @@ export interface MetricsOptions {
   collectMs?: number
 }
 
-/** More series than this in one metric, for each value that configuration names, is no closed set any more. */
+/**
+ * The most series of one metric, for each value that comes from the configuration. A metric with more has no closed set
+ * of labels any more.
+ */
 const MAX_SERIES = 1000
 const OTHER = 'other'
 
@@ -104,7 +109,7 @@ export class Metrics {
     return this.#registry.metrics()
   }
 
-  /** prom-client lets NaN through, and a counter that is NaN once is NaN for ever. */
+  /** prom-client accepts NaN, and a counter that is NaN once is NaN for ever. */
   #amount({ name }: MetricSpec<Labels>, by: number): number {
     if (by >= 0 && by < Infinity) return by
     if (this.#strict) throw new FatalError(`${name} cannot grow by ${by}`)
@@ -131,7 +136,7 @@ export class Metrics {
     return series
   }
 
-  /** The labels with every value inside its set. Copies only when something is wrong. */
+  /** The labels, with every value that is outside its set replaced. Copies only when something is wrong. */
   #close({ name, labels: sets = {} }: MetricSpec<Labels>, labels: Record<string, string> = {}): Record<string, string> {
     let closed = labels
     for (const label in sets) {
@@ -143,7 +148,10 @@ export class Metrics {
     return closed
   }
 
-  /** A scrape never fails or waits for long because one gauge's source is down, and never asks it twice at a time. */
+  /**
+   * Limits a `collect`: a scrape never fails or waits for long because the source of one gauge is down, and never asks
+   * a source twice at the same time.
+   */
   #bounded(collect: () => Promise<void>): () => Promise<void> {
     let running: Promise<void> | undefined
     return async () => {

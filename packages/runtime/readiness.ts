@@ -1,6 +1,6 @@
 /**
- * Whether the process does its work, as its parts tell it: each blocks under its own name with a reason for people, and
- * clears that name when it works again. Ready means that nobody blocks.
+ * Whether the process does its work, as its parts report it. Each part blocks under its own name, with a reason for
+ * people, and clears that name when it works again. The process is ready when no name blocks.
  */
 import { redact, type Redactor } from './redact.ts'
 
@@ -9,12 +9,12 @@ export class Readiness {
   readonly #lags = new Map<string, number>()
   readonly #redact: Redactor
 
-  /** @param redactor reasons often quote an error, and errors quote URLs */
+  /** @param redactor removes secrets from reasons, which often quote an error that quotes a URL */
   constructor(redactor: Redactor = redact) {
     this.#redact = redactor
   }
 
-  /** Says that `name` keeps us from working; a later reason of the same name replaces it. */
+  /** Says that `name` keeps the process from working. A later reason of the same name replaces the earlier one. */
   block(name: string, reason: string): void {
     this.#reasons.set(name, this.#redact(reason))
   }
@@ -32,12 +32,12 @@ export class Readiness {
     return this.#reasons.size === 0
   }
 
-  /** `name: reason` of whatever blocks, oldest first. */
+  /** `name: reason` of everything that blocks, oldest first. */
   get reasons(): string[] {
     return [...this.#reasons].map(([name, reason]) => `${name}: ${reason}`)
   }
 
-  /** The worst lag reported, or nothing when nobody measures one. */
+  /** The worst lag that was reported; undefined when no part measures one. */
   get lagSeconds(): number | undefined {
     return this.#lags.size === 0 ? undefined : Math.max(...this.#lags.values())
   }

@@ -1,6 +1,6 @@
 /**
- * Notes a value as the newest of a map's, and lets go of the oldest when there are more than `capacity`: many a key here is for strangers to choose, so no memory of
- * them may be without a limit.
+ * Sets a key of a map as its newest, and removes the oldest when there are more than `capacity`. Strangers can choose
+ * many of the keys here, so every memory of such keys must have a limit.
  */
 export function remember<K, V>(map: Map<K, V>, key: K, value: V, capacity: number): void {
   map.delete(key)

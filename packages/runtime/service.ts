@@ -1,15 +1,15 @@
 /**
- * The contract of everything that runs, and what runs it.
+ * The contract of everything that runs, and the function that runs it.
  *
- * A service runs until its signal aborts. Then it stops taking, finishes what it has taken, persists, and returns. How it ends
- * otherwise decides what follows:
+ * A service runs until its signal aborts. Then it takes no more work, finishes what it has taken, persists, and
+ * returns. If it ends in another way, that decides what follows:
  *
- * | ends with                            | then                                                             |
- * |--------------------------------------|------------------------------------------------------------------|
- * | `TransientError`                     | it is run again after a backoff; meanwhile the process is not ready |
- * | `FatalError`, or an error of no class | the other services are drained; exit code 1                       |
- * | return, `oneShot`                    | the process stays, unless all services were one-shot: exit code 0 |
- * | return, not `oneShot`                | a bug, as an error of no class                                   |
+ * | ends with                             | then                                                                |
+ * |---------------------------------------|---------------------------------------------------------------------|
+ * | `TransientError`                      | it is run again after a backoff; meanwhile the process is not ready |
+ * | `FatalError`, or an error of no class | the other services are drained; exit code 1                         |
+ * | return, `oneShot`                     | the process stays, unless all services were one-shot: exit code 0   |
+ * | return, not `oneShot`                 | a bug, like an error of no class                                    |
  */
 import { Backoff, DEFAULT_BACKOFF, retryAfterMs, sleep, type BackoffPolicy } from './backoff.ts'
 import { describeError, FatalError, isAbort, TransientError } from './errors.ts'
@@ -23,7 +23,7 @@ export interface Service {
   readonly name: string
   /** True: it ends by itself when its work is done. */
   readonly oneShot?: boolean
-  /** May be called again after it threw a TransientError, never twice at a time. */
+  /** May be called again after it threw a TransientError; never called twice at the same time. */
   run(signal: AbortSignal): Promise<void>
 }
 
@@ -31,12 +31,12 @@ export interface RunOptions {
   log: Logger
   metrics: Metrics
   readiness: Readiness
-  /** Its signal is the services'; their failures are told to it. */
+  /** Its signal stops the services; failures of services are reported to it. */
   shutdown: Shutdown
   restart?: BackoffPolicy
 }
 
-/** Runs the services until all have ended for good. Never throws: `shutdown` knows how it went. */
+/** Runs the services until all have ended for good. Never throws: the outcome is reported to `shutdown`. */
 export async function runServices(services: readonly Service[], options: RunOptions): Promise<void> {
   const restarts = options.metrics.counter({
     name: 'sluice_service_restarts_total',
@@ -55,7 +55,7 @@ interface Supervision extends RunOptions {
   restarts: CounterOf<{ service: readonly string[] }>
 }
 
-/** Resolves when the service has ended for good; a failure is told to `shutdown`. */
+/** Resolves when the service has ended for good; a failure is reported to `shutdown`. */
 async function supervise(service: Service, options: Supervision): Promise<void> {
   const { log, readiness, shutdown, restarts, restart = DEFAULT_BACKOFF } = options
   const { signal } = shutdown
@@ -79,7 +79,10 @@ async function supervise(service: Service, options: Supervision): Promise<void> 
   }
 }
 
-/** @returns how it failed, or nothing when it ended. @param onWell called when it ended or has run for `wellAfterMs` */
+/**
+ * @returns how the service failed, or undefined when it ended
+ * @param onWell called when the service has ended or has run for `wellAfterMs`
+ */
 async function runOnce(service: Service, signal: AbortSignal, wellAfterMs: number, onWell: () => void) {
   const timer = setTimeout(onWell, wellAfterMs)
   try {

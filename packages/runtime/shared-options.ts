@@ -1,8 +1,11 @@
-/** Options that several services have: spread them into the service's own literal. */
+/** Options that several services have. A service spreads them into its own literal. */
 import type { Options } from './config.ts'
 import { LEVELS } from './log.ts'
 
-/** What `runMain` needs of every role. The metrics port differs by role, so that all can run on one machine. */
+/**
+ * The options that `runMain` needs in every role. The default metrics port differs by role, so that all roles can run
+ * on one machine.
+ */
 export function runtimeOptions<const Port extends number>(metricsPort: Port) {
   return {
     metricsPort: {
@@ -55,13 +58,16 @@ export const identityOptions = {
   },
 } as const satisfies Options
 
-/** The client throws for it, and not in a way that an operator understands. */
+/** For such a path the Redis client throws an error that an operator does not understand. */
 function databaseProblem(url: string): string | undefined {
   if (/^\/?\d*$/.test(new URL(url).pathname)) return undefined
   return 'names its database by something else than a number, as in redis://host:6379/0'
 }
 
-/** A path would be left out of the requests in silence, and whatever is at the host's root be taken for the directory. */
+/**
+ * A path would silently be left out of the requests, and whatever is at the root of the host would be taken for the
+ * directory.
+ */
 function directoryProblem(url: string): string | undefined {
   const { origin, pathname, search, hash } = new URL(url)
   if (pathname === '/' && search === '' && hash === '') return undefined

@@ -1,8 +1,8 @@
 /**
- * The way out of a process: who may ask for it, how long it may take, and what the exit code is.
+ * How a process ends: what can cause it, how long it may take, and what the exit code is.
  *
- * The first SIGTERM or SIGINT, or a failure, aborts `signal`; then everything has `drainMs` to end. When that is over, at a
- * second signal, or at an error that nobody caught, the wait of `exitCodeOf` is over too, and the process is to exit.
+ * The first SIGTERM or SIGINT, or a failure, aborts `signal`. Then everything has `drainMs` to end. `exitCodeOf` stops
+ * waiting when that time is over, at a second signal, or at an uncaught error; then the process is to exit.
  */
 import { constants } from 'node:os'
 import { crashPoint } from './crash-points.ts'
@@ -11,8 +11,8 @@ import type { Logger } from './log.ts'
 import type { Readiness } from './readiness.ts'
 
 /**
- * A terminal sends Ctrl-C to the whole group, and npm and pnpm pass on what they got themselves: the same signal this soon
- * after the first is its echo, not a second wish.
+ * A terminal sends Ctrl-C to the whole process group, and npm and pnpm pass on the signal that they got themselves. So
+ * the same signal this soon after the first is an echo of it, not a second request.
  */
 const ECHO_MS = 100
 
@@ -48,22 +48,22 @@ export class Shutdown implements Disposable {
     for (const [event, listener] of Object.entries(this.#listeners)) emitter.on(event, listener)
   }
 
-  /** Aborted when everything is to stop. */
+  /** Aborts when everything is to stop. */
   get signal(): AbortSignal {
     return this.#abort.signal
   }
 
   /**
-   * Waits for all of the process's work, for as long as it may.
-   * @returns 0 when it ended well; 1 when something failed, or the drain took too long; 128 + its number after a second
-   *   signal. What still runs then is meant to die with the process
+   * Waits for all work of the process, as long as it may take.
+   * @returns 0 when it ended well; 1 when something failed, or the drain took too long; 128 + the signal's number after
+   * a second signal. Work that still runs then ends with the process
    */
   async exitCodeOf(work: Promise<void>): Promise<number> {
     const ended = work.catch((error: unknown) => this.fail('failed', error)).then(() => (this.#failed ? 1 : 0))
     return Promise.race([this.#forced.promise, ended])
   }
 
-  /** Notes that the exit waits for `name`, until the result is disposed of. */
+  /** Notes that the exit waits for `name`. Disposing of the result ends that. */
   waitFor(name: string): Disposable {
     this.#waitingFor.add(name)
     return { [Symbol.dispose]: () => this.#waitingFor.delete(name) }
@@ -83,10 +83,10 @@ export class Shutdown implements Disposable {
     this.#abort.abort()
   }
 
-  /** Something ended in a way that it must not: begins the drain, for exit code 1. */
+  /** Something ended as it must not: begins the drain; the exit code will be 1. */
   fail(what: string, error: unknown): void {
     this.#failed = true
-    // A FatalError is written for the operator; of any other error we want to see where it came from.
+    // A FatalError is written for the operator. For any other error the stack is logged too.
     const details = error instanceof FatalError ? { error: describeError(error) } : { err: error }
     this.#options.log.fatal(details, what)
     this.begin(what)

@@ -1,8 +1,9 @@
 /** Work on several items at once. */
 
 /**
- * Runs `work` on each item, at most `jobs` at a time; items are begun in their order. Resolves to the results, in the order of the items. After a failure nothing
- * more is begun, and when all that had begun has ended it rejects with the first failure: another try meets no leftovers of this one.
+ * Runs `work` on each item, at most `jobs` at a time; items are begun in their order. Resolves to the results, in the
+ * order of the items. After a failure nothing more is begun. It rejects with the first failure when all work that had
+ * begun has ended, so another try does not meet work that is left over from this one.
  */
 export async function sideBySide<T, R>(items: readonly T[], jobs: number, work: (item: T) => Promise<R>): Promise<R[]> {
   const results: R[] = []
@@ -23,7 +24,7 @@ export async function sideBySide<T, R>(items: readonly T[], jobs: number, work: 
   return results
 }
 
-/** The items in at most `parts` runs of about the same length; none of them empty. */
+/** Splits the items into at most `parts` runs of about the same length; none of them is empty. */
 export function shared<T>(items: readonly T[], parts: number): T[][] {
   const length = Math.ceil(items.length / parts)
   const runs: T[][] = []

@@ -1,20 +1,21 @@
 /**
- * The queue of repositories to fetch: the names of its parts, for whoever asks for repositories, fetches them, or looks on.
+ * The queue of repositories to fetch: the names of its parts, for programs that request repositories, fetch them, or
+ * inspect the queue. "Both streams" are `<stream>` and `<stream>_priority`, each with a key of its own.
  *
- * | key                        | what                                                                                             |
- * |----------------------------|--------------------------------------------------------------------------------------------------|
- * | `<stream>`                 | entries that enumeration and the live stream ask for                                               |
- * | `<stream>_priority`        | entries that go first: what an operator asked for; same group, same consumers                       |
- * | `<stream>:retry`           | sorted set, of either stream: entries that are not due yet, score = when (Unix ms)                   |
- * | `<stream>:retry:dids`      | hash, of either stream: DID → the entry of the account in `<stream>:retry`                           |
- * | `<stream>_dlq`             | of either stream: repositories that were given up                                                   |
- * | `<stream>:host:<host>`     | hash: the host's limits as they stand, and what came of it so far                                     |
- * | `<stream>:slots:<host>`    | sorted set: requests to the host that are under way                                                  |
- * | `<stream>:hosts`           | sorted set: the hosts of 30 days, score = when a try for one of theirs last ended (Unix ms)           |
- * | `<stream>:under-way:<group>` | hash, of either stream: entry that may be killing its backfiller → deaths while it was under way     |
- * | `<stream>:sweep`           | why a sweep is wanted; absent when none is                                                            |
- * | `<stream>:swept`           | when the last one ended (ISO 8601)                                                                    |
- * | `<stream>:stuck:<host>`    | hash: the cursor on which the listing of a host fails, since when and how often; `<stream>:sweep:stuck:…` of sweeps |
+ * | key                          | what it holds                                                                                       |
+ * |------------------------------|-----------------------------------------------------------------------------------------------------|
+ * | `<stream>`                   | entries that enumeration and the live stream ask for                                                |
+ * | `<stream>_priority`          | entries that go first: what an operator asked for; same group, same consumers                       |
+ * | `<stream>:retry`             | sorted set, for both streams: entries that are not due yet, score = when they are (Unix ms)         |
+ * | `<stream>:retry:dids`        | hash, for both streams: DID → the entry of the account in `<stream>:retry`                          |
+ * | `<stream>_dlq`               | for both streams: repositories that were given up                                                   |
+ * | `<stream>:host:<host>`       | hash: the present limits of the host, and the results of its fetches so far                         |
+ * | `<stream>:slots:<host>`      | sorted set: requests to the host that are under way                                                 |
+ * | `<stream>:hosts`             | sorted set: the hosts of 30 days, score = when a try for a repository of theirs last ended (Unix ms) |
+ * | `<stream>:under-way:<group>` | hash, for both streams: entry that may be killing its backfiller → deaths while it was under way    |
+ * | `<stream>:sweep`             | why a sweep is wanted; absent when none is                                                          |
+ * | `<stream>:swept`             | when the last sweep ended (ISO 8601)                                                                |
+ * | `<stream>:stuck:<host>`      | hash: the cursor at which the listing of a host fails, since when and how often; for sweeps `<stream>:sweep:stuck:…` |
  */
 
 export const priorityStream = (stream: string): string => `${stream}_priority`
@@ -36,5 +37,5 @@ export const sweepDemandKey = (stream: string): string => `${stream}:sweep`
 
 export const sweptKey = (stream: string): string => `${stream}:swept`
 
-/** Fields of a host's hash: its repositories that are done, and tries that failed. */
+/** Fields of a host's hash: how many of its repositories are done, and how many tries failed. */
 export const TALLY_FIELDS = { done: 'reposDone', failed: 'reposFailed' } as const

@@ -17,7 +17,7 @@ export interface ChainBench {
   readMs: number
 }
 
-/** @param dids how many accounts; fewer than 500,000 leave the buckets nearly empty, and cost more each */
+/** @param dids how many accounts; fewer than 500,000 leave the buckets nearly empty, and each costs more */
 export async function benchChainState(dids = DIDS): Promise<ChainBench> {
   await using server = await startRedis({ appendonly: false })
   const redis = await connectRedis({ url: server.url(), name: 'bench' })
@@ -33,7 +33,7 @@ export async function benchChainState(dids = DIDS): Promise<ChainBench> {
   }
 }
 
-/** @returns 1,000 of them */
+/** @returns 1,000 of the DIDs */
 async function fill(redis: Redis, dids: number): Promise<string[]> {
   const highWater = new HighWater({ redis, stream: 's', entriesMax: 1 })
   const codec = { encode: () => ({}), decode: () => undefined }

@@ -1,8 +1,9 @@
 /**
- * What we know of each repository's chain of commits, in Redis: the ingester moves it with the entries that it appends, the
- * backfiller with the last chunk of an export. This file is the only definition of its keys, fields and bytes.
+ * What is known of each repository's chain of commits, kept in Redis. The ingester moves a chain record in the same
+ * step as the entries that it appends; the backfiller moves it with the last chunk of an export. This file is the only
+ * definition of the keys, fields and bytes of these records.
  *
- * A record says at which commit the live stream stands, and whether the index was ever given the whole:
+ * A record says at which commit the live stream stands, and whether the index was ever given the whole repository:
  *
  * | exported | resync | meaning                                                                                         |
  * |----------|--------|-------------------------------------------------------------------------------------------------|
@@ -11,18 +12,19 @@
  * | yes      | yes    | something is missing before `rev`: an export at `resync.need` or later mends it                 |
  * | no       | no     | only the hosting status is known                                                                |
  *
- * So "first time" for the backfiller is `exported === false`; an absent record is "unknown" (Redis may have been emptied while
- * the index was not) and must be treated as a resync.
+ * So for the backfiller an export is the first one when `exported === false`. An absent record means "unknown": Redis
+ * may have been emptied while the index was not. It must be treated as a resync.
  *
- * Layout: hashes of a fixed number of buckets, small enough to stay listpacks (`hash-max-listpack-entries` 512). The field is
- * the 15 bytes of a `did:plc`, or another DID padded to 16 characters or more. The value is, big-endian:
+ * Layout: hashes in a fixed number of buckets, small enough to stay listpacks (`hash-max-listpack-entries` 512). The
+ * field is the 15 bytes of a `did:plc`, or another DID padded to 16 characters or more. The value is, big-endian:
  *
  *     rev 8 · data 16 (start of the digest of the tree's root) · flags 1 [· need 8 · asked 4 (unix seconds)]
  *
- * Measured with 1,000,000 DIDs: 60 bytes each, keys and all (Redis 7.0); a whole digest would add 16. Reading 1,000 of them takes
- * 3 ms, and 3 µs of our CPU each.
+ * Measured with 1,000,000 DIDs: 60 bytes for each record, with keys and all (Redis 7.0); a whole digest would add 16.
+ * Reading 1,000 records takes 3 ms, and 3 µs of our CPU each.
  *
- * 128 bits of the digest are enough: whoever finds a second tree with the same bits fools us about their own repository only.
+ * 128 bits of the digest are enough: somebody who finds a second tree with the same 128 bits can deceive us only about
+ * their own repository.
  */
 import { tidNumber, tidOfNumber } from '@sluice/events/tid.ts'
 import { classified, type Redis } from './connection.ts'
@@ -31,19 +33,19 @@ import type { Step } from './producer.ts'
 import { runBinaryScript, scripts } from './scripts.ts'
 
 export interface ChainRecord {
-  /** Of the newest commit we followed to; '' when none is known. */
+  /** The rev of the newest commit that the live stream has reached; '' when none is known. */
   rev: string
   /** The first 20 characters of that commit's tree root, a CID as latin-1 bytes; '' exactly when `rev` is. */
   data: string
   /** The index was given the whole repository once (an export, or its history from the first commit). */
   exported: boolean
-  /** The last account event said that it is not active. */
+  /** The last account event said that the account is not active. */
   inactive: boolean
   /** Commits are missing: an export of at least `need` is required, asked for at `askedAt` (unix seconds; 0: not yet). */
   resync?: { need: string; askedAt: number }
 }
 
-/** A record with its bytes: a move names what it replaces. */
+/** A record with its bytes. A move names the bytes that it replaces. */
 export interface StoredChain {
   record: ChainRecord
   bytes: Buffer
@@ -63,13 +65,13 @@ const FULL_BYTES = HEAD_BYTES + 12
 const CID_PREFIX = '\x01\x71\x12\x20'
 const PLC = /^did:plc:[a-z2-7]{24}$/
 
-/** Where a DID's record is. */
+/** The key and field under which a DID's record is stored. */
 export function chainAddress(did: string): { key: string; field: Buffer } {
   const field = PLC.test(did) ? plcBytes(did) : Buffer.from(did.padEnd(16))
   return { key: `sluice:chain:${bucketOf(field)}`, field }
 }
 
-/** 25 bytes, or 37 with a resync; layout above. */
+/** A record as 25 bytes, or 37 with a resync; layout above. */
 export function encodeChain({ rev, data, exported, inactive, resync }: ChainRecord): Buffer {
   const bytes = Buffer.alloc(resync ? FULL_BYTES : HEAD_BYTES)
   bytes.writeBigUInt64BE(revNumber(rev), 0)
@@ -82,7 +84,7 @@ export function encodeChain({ rev, data, exported, inactive, resync }: ChainReco
   return bytes
 }
 
-/** Of 25 bytes, or 37 with a resync; layout above. */
+/** The record in 25 bytes, or 37 with a resync; layout above. */
 export function decodeChain(bytes: Buffer): ChainRecord {
   const rev = revText(bytes.readBigUInt64BE(0))
   const flags = bytes[24]!
@@ -97,7 +99,10 @@ export function decodeChain(bytes: Buffer): ChainRecord {
   }
 }
 
-/** The records of `dids`, in their order; undefined for the unknown. One round trip. @throws TransientError */
+/**
+ * The records of `dids`, in their order; undefined for a DID without a record. One round trip.
+ * @throws TransientError
+ */
 export async function readChains(redis: Redis, dids: readonly string[]): Promise<(StoredChain | undefined)[]> {
   if (dids.length === 0) return []
   const addresses = dids.map(chainAddress)
@@ -107,15 +112,18 @@ export async function readChains(redis: Redis, dids: readonly string[]): Promise
   return reply.map((bytes) => (bytes ? { record: decodeChain(bytes), bytes } : undefined))
 }
 
-/** A move to a record: it never goes away. */
+/** A move that leaves a record behind: it never removes one. */
 export type ChainMove = Step & { step: 'swap'; to: Buffer }
 
-/** Moves a record from what was read (undefined: absent). The whole append fails with a `StateConflictError` when it is another by now. */
+/**
+ * The step that moves a record from what was read (undefined: absent) to `to`. If the record has changed since it was
+ * read, the whole append fails with a `StateConflictError`.
+ */
 export function moveChain(did: string, from: StoredChain | undefined, to: ChainRecord): ChainMove {
   return { step: 'swap', ...chainAddress(did), from: from?.bytes, to: encodeChain(to) }
 }
 
-/** Moves all `records`, each from what is `known` of it. In their order. */
+/** The steps that move all `records`, in their order, each from what is `known` of it. */
 export function moveChains(
   records: ReadonlyMap<string, ChainRecord>,
   known: ReadonlyMap<string, StoredChain>,
@@ -124,30 +132,36 @@ export function moveChains(
 }
 
 /**
- * Notes a whole export at `rev` with root `data` (a CID as latin-1 bytes): goes with its last chunk. Never moves the head back, keeps the
- * hosting status, and ends the resync when the export is new enough; when it is not, `Appended.stale` counts it, and it must be fetched again.
+ * The step that notes a whole export at `rev` with root `data` (a CID as latin-1 bytes). It goes with the last chunk of
+ * the export. It never moves the chain back, and keeps the hosting status. It ends the resync when the export is new
+ * enough. When it is too old, `Appended.stale` counts it, and the repository must be fetched again.
  */
 export function settleExport(did: string, { rev, data }: { rev: string; data: string }): Step {
   const value = encodeChain({ ...UNKNOWN_CHAIN, rev, data }).subarray(0, HEAD_BYTES - 1)
   return { step: 'settle', ...chainAddress(did), value }
 }
 
-/** Notes that a part of an export goes to the index: with the first chunk, since from then on a repetition is no first time. */
+/**
+ * The step that notes that a part of an export goes to the index. It goes with the first chunk: if the export is
+ * repeated after that, it is no longer the first one.
+ */
 export function beginExport(did: string): Step {
   return { step: 'mark', ...chainAddress(did), flags: EXPORTED }
 }
 
 /**
- * Notes that the account was found inactive: goes with the account event that says so. Without it the repository would stay asked for, and its
- * reactivation, which asks only for an account that was away, would pass unnoticed.
+ * The step that notes that the account was found inactive. It goes with the account event that says so. Without it the
+ * repository would stay requested, and the reactivation of the account would pass unnoticed, because it causes a
+ * request only for an account that is marked inactive.
  */
 export function markInactive(did: string): Step {
   return { step: 'mark', ...chainAddress(did), flags: INACTIVE }
 }
 
 /**
- * Forgets an account of which nothing is known but that it was listed and asked for; undefined for any other. Fails as `moveChain` does. Nothing is lost: an account that is
- * not known is asked for when it is listed again, or when a commit comes that is not its very first. The very first one begins the chain.
+ * The step that forgets an account about which nothing is known but that it was listed and requested; undefined for any
+ * other account. It fails as `moveChain` does. Nothing is lost: an account without a record is requested when it is
+ * listed again, or when a commit arrives that is not its very first. Its very first commit begins the chain.
  */
 export function forgetListed(did: string, { record, bytes }: StoredChain): Step | undefined {
   const { rev, exported, inactive, resync } = record
@@ -156,7 +170,7 @@ export function forgetListed(did: string, { record, bytes }: StoredChain): Step 
 }
 
 function bucketOf(field: Buffer): number {
-  // DIDs of plc are hashes already; of others the text is mixed (FNV-1a).
+  // A did:plc is a hash already. The text of other DIDs is hashed (FNV-1a).
   if (field.length === 15) return field.readUIntBE(0, 3) % BUCKETS
   return fnv1a(field) % BUCKETS
 }
@@ -175,12 +189,12 @@ function plcBytes(did: string): Buffer {
   return bytes
 }
 
-/** RFC 4648: letters first. */
+/** The value of a base32 digit (RFC 4648: letters before digits). */
 function base32Digit(code: number): number {
   return code >= 97 ? code - 97 : code - 24
 }
 
-/** In the order of the revs, as scripts compare them; 0 is none. */
+/** The rev as a number, in the same order as revs, so that scripts can compare them; 0 means none. */
 function revNumber(rev: string): bigint {
   return rev === '' ? 0n : tidNumber(rev)
 }

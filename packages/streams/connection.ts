@@ -1,8 +1,9 @@
 /**
- * One connection to Redis that comes back by itself.
+ * One connection to Redis that reconnects by itself.
  *
- * A command that is given while the connection is down is refused at once, because a queue of such commands would have no bound. What it throws becomes a `TransientError` by
- * `classifyRedisError`, and the caller decides when to try again. Readers that block own a connection each: on a blocked connection every other command waits.
+ * A command that is given while the connection is down is refused at once, because a queue of such commands would have
+ * no bound. `classifyRedisError` turns that error into a `TransientError`, and the caller decides when to try again. A
+ * reader that blocks needs a connection of its own: every other command on a blocked connection waits.
  */
 import { createClient, ErrorReply } from 'redis'
 import { FatalError, TransientError, describeError } from '@sluice/runtime/errors.ts'
@@ -15,7 +16,7 @@ export interface ConnectOptions {
   /** Shown by CLIENT LIST: role and purpose. */
   name: string
   signal?: AbortSignal
-  /** Told when the connection is lost (with the error) and when it is back (without). */
+  /** Called when the connection is lost (with the error) and when it is back (without). */
   onState?: (error?: Error) => void
   limits?: Partial<ConnectionLimits>
 }
@@ -24,19 +25,28 @@ export interface ConnectionLimits {
   connectMs: number
   reconnectMaxMs: number
   pingMs: number
-  /** A server that leaves a ping unanswered for this long is given up, and the connection made anew. Longer than any BLOCK. */
+  /** When the server leaves a ping unanswered for this long, the connection is replaced. Longer than any BLOCK. */
   silenceMs: number
 }
 
 const LIMITS: ConnectionLimits = { connectMs: 5_000, reconnectMaxMs: 3_000, pingMs: 10_000, silenceMs: 20_000 }
 
-/** The most looks that pass between two connections made anew because of a replica: a minute. */
+/**
+ * When REDIS_URL leads to a replica, the connection is replaced again and again. At most this many checks (a minute)
+ * pass between two replacements.
+ */
 const REPLICA_PAUSE_MAX = 6
 
-/** Between two tries of a command. Short: while the connection is down a try is refused by the client and never leaves the process. */
+/**
+ * The wait between two tries of a command. It is short: while the connection is down, a try is refused by the client
+ * and never leaves the process.
+ */
 export const REDIS_BACKOFF: BackoffPolicy = { baseMs: 100, capMs: 5_000, healthyAfterMs: 10_000 }
 
-/** Resolves when connected; tries without end until then, or until the signal. Fatal only for what waiting cannot mend. */
+/**
+ * Resolves when connected; tries without end until then, or until the signal. Fails only with errors that no wait can
+ * cure.
+ */
 export async function connectRedis(options: ConnectOptions): Promise<Redis> {
   const limits = { ...LIMITS, ...options.limits }
   const client = newClient(options, limits)
@@ -70,15 +80,17 @@ function newClient({ url, name }: ConnectOptions, limits: ConnectionLimits) {
     throw new FatalError('REDIS_URL is not a URL; it looks like redis://user:password@host:6379/0')
   return createClient({
     url,
-    // Redis takes no spaces in it, nor anything else that does not print.
+    // Redis accepts neither spaces nor unprintable characters in a name.
     name: name.replaceAll(/[^!-~]/g, '-'),
-    // RESP3 replies parse at 0.9 µs an entry against 1.7 for RESP2 (and 2.7 with ioredis), XREADGROUP COUNT 2000 of 580-byte entries.
+    // RESP3 replies parse at 0.9 µs an entry, RESP2 at 1.7 (2.7 with ioredis); measured with XREADGROUP COUNT 2000 of
+    // 580-byte entries.
     RESP: 3,
     disableOfflineQueue: true,
     maintNotifications: 'disabled',
     socket: {
       connectTimeout: limits.connectMs,
-      // For a server that accepts and then says nothing. Later it is of no use: every command that is sent starts it anew.
+      // For a server that accepts the connection and then says nothing. Once connected this limit is of no use: every
+      // command that is sent restarts it.
       socketTimeout: limits.silenceMs + limits.pingMs,
       reconnectStrategy: (retries) => Math.random() * Math.min(limits.reconnectMaxMs, 100 * 2 ** Math.min(retries, 6)),
     },
@@ -86,10 +98,13 @@ function newClient({ url, name }: ConnectOptions, limits: ConnectionLimits) {
 }
 
 /**
- * Looks at a connection now and then, until it is closed, and makes it anew when it has become useless; whatever waits on it is rejected then. There are two such cases:
+ * Checks a connection at intervals until it is closed, and replaces it when it has become useless. Whatever waits on
+ * the old connection is rejected then. There are two such cases:
  *
- * - A peer that vanished without a word leaves a connection that looks alive: the kernel gives up after a quarter of an hour.
- * - A primary that became a replica (a failover by a DNS name or a proxy) goes on answering and refuses every write: only a new connection leads to the one that was promoted.
+ * - A peer that vanished without a word leaves a connection that looks alive: the kernel gives up only after a
+ *   quarter of an hour.
+ * - A primary that became a replica (a failover by a DNS name or a proxy) goes on answering but refuses every write.
+ *   Only a new connection leads to the server that was promoted.
  */
 class ConnectionWatch {
   readonly #client: Redis
@@ -98,7 +113,10 @@ class ConnectionWatch {
   #isLooking = false
   #isReplacing = false
   #mayAskRole = true
-  /** Looks that pass before a connection to a replica is made anew, and those that will pass before the next time. */
+  /**
+   * How many more checks pass before a connection to a replica is replaced, and how many will pass before the
+   * replacement after that.
+   */
   #looksLeft = 0
   #nextPause = 1
 
@@ -124,14 +142,18 @@ class ConnectionWatch {
       if (this.#mayAskRole) this.#judge(await this.#client.sendCommand(['ROLE']))
       else await this.#client.ping()
     } catch (error) {
-      // A user, or a proxy, for whom ROLE is out of the question is not asked again: each refusal is a line in ACL LOG. A broken connection was told by its 'error' event.
+      // A user or a proxy that may not use ROLE is not asked for it again, since each refusal is a line in ACL LOG. A
+      // broken connection reports itself by its 'error' event.
       if (classifyRedisError(error) instanceof FatalError) this.#mayAskRole = false
     }
     clearTimeout(silence)
     this.#isLooking = false
   }
 
-  /** A REDIS_URL that names a replica leads to one again and again: each time more looks pass before the next new connection. */
+  /**
+   * If REDIS_URL names a replica, every new connection leads to a replica again: so each time more checks pass before
+   * the next replacement.
+   */
   #judge(role: unknown): void {
     if (!isReplica(role)) {
       this.#looksLeft = 0
@@ -152,18 +174,21 @@ class ConnectionWatch {
     this.#client.destroy()
     this.#isReplacing = false
     this.#onLost(new TransientError(`Redis: ${why}, connecting anew`))
-    // Rejects when the owner closes the connection before it is back.
+    // Rejects when the owner closes the client before it has reconnected.
     this.#client.connect().catch(() => {})
   }
 }
 
-/** Redis' clock (Unix ms). */
+/** The time by the clock of Redis (Unix ms). */
 export async function redisTimeMs(redis: Redis): Promise<number> {
   const [seconds, micros] = await redis.sendCommand<[string, string]>(['TIME'])
   return Number(seconds) * 1_000 + Math.floor(Number(micros) / 1_000)
 }
 
-/** Not whatever is no master: other servers that speak this protocol have roles of their own, and take writes. */
+/**
+ * Only these two roles count. Other servers that speak this protocol have roles of their own and take writes, so a test
+ * for "not master" would be wrong.
+ */
 function isReplica(role: unknown): boolean {
   return Array.isArray(role) && ['slave', 'replica'].includes(String(role[0]))
 }
@@ -173,25 +198,30 @@ export class NoGroupError extends TransientError {
   override name = 'NoGroupError'
 }
 
-/** Redis is at `maxmemory` and refuses what would need more. Acks still work; it recovers when consumers drain. */
+/**
+ * Redis is at `maxmemory` and refuses commands that need more memory. Acks still work, so it recovers when consumers
+ * drain the streams.
+ */
 export class RedisFullError extends TransientError {
   override name = 'RedisFullError'
 }
 
-/** A key of ours is another program's. */
+/** A key that Sluice uses holds another program's data. */
 export class WrongTypeError extends FatalError {
   override name = 'WrongTypeError'
 }
 
-/** Replies by which a server refuses us, whatever we ask and however long we wait. */
+/** Error codes by which a server refuses us, whatever the command and however long we wait. */
 const REFUSALS = ['NOAUTH', 'WRONGPASS', 'NOPERM', 'DENIED', 'NOPROTO']
-/** `ERR` says that a command is wrong, except for these. */
+/** `ERR` means that a command is wrong, except for these messages. */
 const PASSING = /max number of clients|loading|not allowed during|background/i
 
 /**
- * What an error of a Redis command means. Replies that a wait can mend (LOADING, READONLY, MASTERDOWN, MISCONF, BUSY, …) and
- * everything about the connection are transient; a refused password, a key of another type or a command that Redis does not understand is
- * fatal; a bug of ours (TypeError, …) stays what it is.
+ * Says what an error of a Redis command means.
+ *
+ * Transient: replies that a wait can cure (LOADING, READONLY, MASTERDOWN, MISCONF, BUSY, …) and every error of the
+ * connection. Fatal: a refused password, a key of another type, or a command that Redis does not understand. A bug of
+ * ours (TypeError, …) comes back unchanged.
  */
 export function classifyRedisError(error: unknown): Error {
   if (!(error instanceof Error)) return new Error(describeError(error))
@@ -214,7 +244,7 @@ export async function classified<T>(answer: Promise<T>): Promise<T> {
 function classifyReply(cause: ErrorReply): Error {
   const { message } = cause
   const [code = ''] = message.split(' ', 1)
-  // XINFO says it in other words when the whole stream is gone.
+  // XINFO has another message when the whole stream is gone.
   if (code === 'NOGROUP' || message.startsWith('ERR no such key'))
     return new NoGroupError(`Redis has lost a stream or its consumer group: ${message}`, { cause })
   if (code === 'OOM') {

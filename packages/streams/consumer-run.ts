@@ -1,6 +1,9 @@
 /**
- * One life of a consumer, from taking its name to giving it back. Four parts run side by side: reading, working, reclaiming what the dead left, and keeping (its name, and
- * what it holds). The first part that fails stops the others; each worker finishes the batch it has.
+ * One run of a consumer, from taking its name to giving it back.
+ *
+ * Four parts run side by side: reading new entries, working on batches, reclaiming the entries of dead consumers, and
+ * keeping (renewing the lease, and touching the entries that it holds). The first part that fails stops the others;
+ * each worker finishes the batch it has.
  */
 import { orAbort } from '@sluice/runtime/abort.ts'
 import { sleep } from '@sluice/runtime/backoff.ts'
@@ -27,7 +30,7 @@ export class ConsumerRun<E extends object> {
   readonly #turns: Turns
   readonly #letters: LetterIncidents
   readonly #fail = new AbortController()
-  /** The caller's wish, or a failure of a part. */
+  /** Aborts when the caller stops the run, or when a part has failed. */
   readonly #stopped: AbortSignal
   /** Aborts when there is no more time to finish anything. */
   readonly #end = new AbortController()
@@ -49,7 +52,7 @@ export class ConsumerRun<E extends object> {
     this.#stopped = AbortSignal.any([signal, this.#fail.signal])
   }
 
-  /** @throws the first failure; an AbortError when it was stopped before it began */
+  /** @throws the first failure; an AbortError when the run was stopped before it began */
   async toEnd(lanes: number, work: Work<E>): Promise<void> {
     const { redis, address } = this.#options
     const stopped = this.#stopped
@@ -67,7 +70,10 @@ export class ConsumerRun<E extends object> {
     if (this.#failure) throw this.#failure.error
   }
 
-  /** From the stop on no batch is handed out any more, and those that are out have `finishMs`, until the result is disposed of. */
+  /**
+   * After the stop no more batches are handed out, and the batches in work have `finishMs` to finish. Disposing of the
+   * result ends this deadline.
+   */
   #finishInTime(): Disposable {
     let deadline: NodeJS.Timeout | undefined
     const onStop = () => {
@@ -79,14 +85,14 @@ export class ConsumerRun<E extends object> {
     return { [Symbol.dispose]: () => clearTimeout(deadline) }
   }
 
-  /** Stores what is still to be told, and gives the name back, as far as there is time. */
+  /** Stores the incidents that are not stored yet and gives the name back, as far as there is time. */
   async #takeLeave(lease: Lease): Promise<void> {
     this.#letters.tellNow()
     await orAbort(this.#end.signal, this.#patience.storeReported()).catch(() => {})
     await orAbort(this.#end.signal, lease.release()).catch(() => {})
   }
 
-  /** Settles when the part has; its failure is everybody's. */
+  /** Settles when the part does. A failure of the part becomes the failure of the run, and stops the other parts. */
   async #orStop(part: Promise<void>): Promise<void> {
     try {
       await part
@@ -113,7 +119,8 @@ export class ConsumerRun<E extends object> {
       const first = entries[0]!
       using turn = await this.#takeTurn(lane, first.isolated ? 'exclusive' : 'shared')
       const yieldTurn: YieldTurn = async (wait) => {
-        // Meanwhile other batches run beside it, and another suspect may be tried.
+        // While this batch waits, other batches run beside it, and another suspect may be tried. So it is no longer
+        // alone, and a death would prove nothing.
         if (first.isolated) await this.#suspects.clear()
         return await this.#lanes.yieldTurn(lane, async () => turn.yieldTurn(wait))
       }
@@ -127,14 +134,15 @@ export class ConsumerRun<E extends object> {
     }
   }
 
-  /** A turn of the process, taken by a batch of this lane, whose turn in its lane it has already. */
+  /** Takes a turn of the process for a batch that already has the turn of its lane. */
   async #takeTurn(lane: number, kind: TurnKind): Promise<YieldableTurn> {
     const enter = async () => YieldableTurn.begin(async () => this.#turns.enter(kind))
-    // Whoever has the turn that we would wait for may itself wait for our lane: holding the lane meanwhile, we would wait for each other.
+    // Danger of a deadlock: the batch that has the process turn may itself be waiting for this lane. If we held the
+    // lane while we wait for the process turn, each would wait for the other. So the lane is yielded meanwhile.
     return await (this.#turns.wouldWait(kind) ? this.#lanes.yieldTurn(lane, enter) : enter())
   }
 
-  /** False when the entry was found guilty and buried. */
+  /** Returns false when the entry was found guilty and became a dead letter. */
   async #mayTry(suspect: Held<E>, yieldTurn: YieldTurn): Promise<boolean> {
     if (await this.#patience.until(this.#end.signal, () => this.#suspects.mayTry(suspect))) return true
     const message = `the process died each time it worked on this entry alone (${suspect.deliveries} deliveries)`
@@ -176,7 +184,10 @@ export class ConsumerRun<E extends object> {
     observer?.acked?.(entries.length)
   }
 
-  /** Buries an entry of a batch that is out. Where the dead letters are full this waits for an operator: the turn goes to others meanwhile. */
+  /**
+   * Makes a dead letter of an entry in a batch that is in work. When the dead letters are full, this waits for an
+   * operator; the turn goes to other batches meanwhile.
+   */
   async #giveUp(held: Held<E>, refusal: Refusal, yieldTurn: YieldTurn, key?: string): Promise<void> {
     await yieldTurn(async () => this.#bury(held, refusal, key))
   }
@@ -213,7 +224,10 @@ export class ConsumerRun<E extends object> {
     })
   }
 
-  /** Keeps our name and tells the group what we hold, until `done`. It runs beside everything else, since a slow batch must not look like a death. */
+  /**
+   * Renews the lease and touches the entries that we hold, until `done`. It runs beside everything else, because a slow
+   * batch must not look like the death of this consumer.
+   */
   async #keep(lease: Lease, intake: Intake<E>, done: AbortSignal): Promise<void> {
     const touchMs = this.#limits.reclaimIdleMs / 4
     const tickMs = Math.min(lease.renewMs, touchMs)
@@ -231,8 +245,9 @@ export class ConsumerRun<E extends object> {
 }
 
 /**
- * Whether an error clears the entry that was worked on alone: then the world is at fault, or how we are set up (a privilege that was taken away). A daemon that is
- * started again and again until an operator mends that must not convict an entry by it.
+ * Whether an error clears the entry that was worked on alone. It does when the environment is at fault, or our setup
+ * (such as a revoked privilege). In such a case a supervisor starts the daemon again and again until an operator mends
+ * the cause, and these restarts must not count against the entry.
  */
 function isInnocent(error: unknown): boolean {
   if (error instanceof DefectError) return false

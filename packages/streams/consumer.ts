@@ -1,15 +1,17 @@
 /**
- * A consumer of one stream: reads, hands out batches, acks.
+ * A consumer of one stream: reads entries, hands out batches, acks.
  *
- * - Every entry of the stream is handed out at least once to some living consumer of the group, and acked only by `batch.ack()` or when
- *   its dead letter is stored.
- * - It first finishes what was pending under its name, then takes new entries, and now and then takes over what a dead consumer left behind.
- *   While it lives it keeps telling the group what it holds, so that slowness is not mistaken for death.
- * - Events of one key never overtake each other while one consumer reads them, even when an answer of Redis gets lost. After a takeover they may, which the
- *   indexer absorbs by rev.
- * - An entry that cannot be decoded becomes a dead letter. An entry that was there each time a process died is handed out alone, and becomes
- *   a dead letter when the process keeps dying with it alone.
- * - Redis may go away, be flushed or fail over: reading goes on when it is back. A group that was lost is made again, and is an incident.
+ * - Every entry of the stream is handed out at least once, to some living consumer of the group. It is acked only by
+ *   `batch.ack()`, or when its dead letter is stored.
+ * - The consumer first finishes the entries that were pending under its name, then takes new entries. From time to
+ *   time it takes over what a dead consumer left behind. While it lives it keeps touching the entries that it holds, so
+ *   that the group does not mistake slowness for death.
+ * - Events of one key never overtake each other while one consumer reads them, even when an answer of Redis gets
+ *   lost. After a takeover they may, which the indexer absorbs by rev.
+ * - An entry that cannot be decoded becomes a dead letter. An entry that was in work each time a process died is
+ *   handed out alone. It becomes a dead letter when the process keeps dying while it works on that entry alone.
+ * - Redis may go away, be flushed or fail over: reading continues when Redis is back. A group that was lost is made
+ *   again, and is an incident.
  */
 import { INVALID_ENTRY_REASONS, type EntryCodec, type EntryFields } from '@sluice/events/codec.ts'
 import type { BackoffPolicy } from '@sluice/runtime/backoff.ts'
@@ -22,7 +24,7 @@ import { Lanes, type BatchShare, type LaneLimits, type LaneTurn } from './lanes.
 import type { Turns } from './turns.ts'
 
 export interface ConsumerOptions<E extends object> {
-  /** For reads that block; nothing else uses it. */
+  /** The connection for reads that block; nothing else uses it. */
   reader: Redis
   redis: Redis
   address: GroupAddress
@@ -30,41 +32,51 @@ export interface ConsumerOptions<E extends object> {
   /** Events of one key are handed out in order, one batch at a time. */
   key: (event: E) => string
   /**
-   * The same key, of an entry that is not decoded yet; undefined where it cannot be told. An entry whose key can be told is held as text, and decoded when its batch
-   * begins: the garbage collector would walk trees of objects that wait, again and again.
+   * The same key, read from an entry that is not decoded yet; undefined where it cannot be told. An entry whose key can
+   * be told is held as text and decoded when its batch begins. Decoded earlier, it would be a tree of objects that the
+   * garbage collector walks again and again while it waits.
    */
   peekKey?: ((fields: EntryFields) => string | undefined) | undefined
   limits?: Partial<ConsumerLimits>
-  /** Asked before each batch; default: always 1. */
+  /** Called before each batch; default: always 1. */
   batchShare?: BatchShare
-  /** For consumers of several streams that have the same number of lanes: a key is in the same lane of each, and these lanes take turns. */
+  /**
+   * For consumers of several streams that have the same number of lanes. A key is in the same lane of each stream, and
+   * the lanes of one number take turns.
+   */
   turn?: LaneTurn
   /**
-   * One for all consumers of a process: while an entry that may be killing the process is worked on, none of them has a batch beside it. If the process dies then,
-   * the death is held against that entry.
+   * One object, shared by all consumers of a process. While an entry that may be killing the process is worked on, none
+   * of them has another batch in work. So if the process dies then, that entry is blamed.
    */
   processTurns?: Turns
   observer?: Partial<ConsumerObserver>
   backoff?: BackoffPolicy
-  /** Of the dead letters of one key the latest is kept. */
+  /** Keeps only the latest dead letter of each key. */
   oneLetterPerKey?: boolean
-  /** False: entries that may be killing the process are handed out as any others. For a worker that has many under way at once, and judges by `Batch.deliveries` itself. */
+  /**
+   * False: entries that may be killing the process are handed out like any others. For a worker that has many entries
+   * under way at once, and judges by `Batch.deliveries` itself.
+   */
   isolate?: boolean
 }
 
 export interface ConsumerLimits extends LaneLimits {
-  /** Entries in one answer of Redis, fewer when they are large. It bounds how far `heldBytes` can be overshot. */
+  /**
+   * The most entries in one answer of Redis; fewer are asked for when entries are large. It bounds how far `heldBytes`
+   * can be overshot.
+   */
   readEntries: number
-  /** A read waits this long for its first entry; so a stop may have to. */
+  /** A read waits at most this long for its first entry, so a stop may have to wait as long. */
   blockMs: number
   /** Pending entries that nobody touched for this long belong to a dead consumer. */
   reclaimIdleMs: number
-  /** A consumer that was away this long, with nothing pending, is forgotten. */
+  /** A consumer with nothing pending that was away for this long is forgotten. */
   retireIdleMs: number
   leaseMs: number
   /** After the signal, acks and dead letters are tried for this long. What is not acked then is handed out again. */
   finishMs: number
-  /** Dead letters of this stream, from which on it stops and waits for the operator. */
+  /** At this many dead letters the stream stops and waits for an operator. */
   deadLetters: number
 }
 
@@ -74,7 +86,8 @@ const CONSUMER_LIMITS: ConsumerLimits = {
   heldEntries: 10_000,
   heldBytes: 32 << 20,
   lingerMs: 4,
-  // 1.6 µs of node an entry, against 1.3 with 250: what a sudden run of 1 MB records may cost in memory matters more.
+  // 64 costs Node 1.6 µs an entry, 250 would cost 1.3. The smaller number is worth that: it limits the memory that a
+  // sudden run of 1 MB records may take.
   readEntries: 64,
   blockMs: 1_000,
   reclaimIdleMs: 60_000,
@@ -97,29 +110,30 @@ export interface ConsumerObserver {
   recovered(): void
 }
 
-/** What one lane gets: events in order, and the two ways to be done with them. */
+/** A batch as a worker of a lane gets it: events in order, and the two ways to finish them. */
 export interface Batch<E> {
   events: E[]
   /** The id of its first entry. */
   id: string
-  /** How often its first entry was handed out so far, to whomever; 1 means never before. */
+  /** How often its first entry was handed out so far, to any consumer; 1 means never before. */
   deliveries: number
   /** Acks and deletes every entry of the batch that was not refused. Only after its effect is durable. */
   ack: () => Promise<void>
-  /** Stores a dead letter for one event of the batch, in the step that acks it. */
+  /** Stores a dead letter for one event of the batch, and acks its entry in the same step. */
   refuse: (event: E, refusal: Refusal) => Promise<void>
   yieldTurn: YieldTurn
 }
 
 /**
- * Runs `wait` and returns its result. Meanwhile the batch's turns go to others: that of its lane to streams that share the lane, that of the process to any other
- * batch. For waits that may never end, such as for PostgreSQL or an operator.
+ * Runs `wait` and returns its result. Meanwhile others have the two turns that the batch holds: streams that share its
+ * lane have the lane's turn, and any other batch may have the turn of the process. For waits that may never end, such
+ * as for PostgreSQL or an operator.
  */
 export type YieldTurn = <T>(wait: () => Promise<T>) => Promise<T>
 
 /** Why an event is refused; a `RefusedError` is one. */
 export interface Refusal {
-  /** From a closed list of the caller's; `CONSUMER_REASONS` are ours. */
+  /** From a closed list of the caller. `CONSUMER_REASONS` are those of the consumer itself. */
   reason: string
   code?: string | undefined
   message: string
@@ -127,10 +141,10 @@ export interface Refusal {
   attempts?: number
 }
 
-/** Why a consumer itself gives an entry up. */
+/** The reasons for which a consumer itself gives up an entry. */
 export const CONSUMER_REASONS = [...INVALID_ENTRY_REASONS, 'crash-loop'] as const
 
-/** Works off the batches of one lane, one after the other, until there are no more. */
+/** Works on the batches of one lane, one after the other, until there are no more. */
 export type Work<E> = (batches: AsyncIterable<Batch<E>>) => Promise<void>
 
 export class Consumer<E extends object> {
@@ -147,19 +161,20 @@ export class Consumer<E extends object> {
     return this.#options.address.stream
   }
 
-  /** Entries handed to us and not acked yet. */
+  /** How many entries were handed to this consumer and are not acked yet. */
   get heldEntries(): number {
     return this.#lanes?.heldEntries ?? 0
   }
 
-  /** Their size, as text. */
+  /** The size of these entries, as text. */
   get heldBytes(): number {
     return this.#lanes?.heldBytes ?? 0
   }
 
   /**
-   * Reads until `signal`, with `lanes` workers side by side. After the signal each finishes the batch it has; what was read and not started
-   * stays pending. Rejects with the first failure of reading or of a worker, after the others have finished; may be called again then.
+   * Reads until `signal`, with `lanes` workers side by side. After the signal each worker finishes the batch it has;
+   * entries that were read and not started stay pending. Rejects with the first failure of reading or of a worker,
+   * after the others have finished. May be called again after that.
    */
   async run(signal: AbortSignal, lanes: number, work: Work<E>): Promise<void> {
     this.#lanes = new Lanes(lanes, this.#limits, this.#options.batchShare, this.#options.turn)

@@ -1,6 +1,7 @@
 /**
- * Cursors: for each upstream the last position all of whose predecessors are safely in Redis. `0` is a cursor (the oldest there is);
- * absent is another thing (never read). A cursor moves with the entries it stands for, by `Producer.append`.
+ * Cursors. The cursor of an upstream is the last position of which it is certain that everything up to it is in Redis.
+ * `0` is a cursor (the oldest there is). An absent cursor means something else: the upstream was never read. A cursor
+ * moves in the same step as the entries it stands for (`Producer.append`).
  */
 import { classified, type Redis } from './connection.ts'
 
@@ -18,8 +19,9 @@ export function timeKey(stream: string, host: string): string {
 }
 
 /**
- * `wss://Relay.example/` → `relay.example`; a port stays, `:443` too. As the ingester reads the name of an upstream (`parseUpstream`): what looks for its
- * cursors by the name in `RELAY_HOSTS` must come to the same key.
+ * `wss://Relay.example/` → `relay.example`; a port stays, even `:443`. The ingester reads the name of an upstream in
+ * the same way (`parseUpstream`), so a program that looks for its cursors by the name in `RELAY_HOSTS` finds the same
+ * key.
  */
 export function hostOf(url: string): string {
   const name = url.replace(/^[a-z]+:\/\//i, '').replace(/\/+$/, '')

@@ -1,8 +1,10 @@
 /**
- * Dead letters: entries that can never be applied, kept in `<stream>_dlq` with everything that is needed to understand and retry them.
+ * Dead letters: entries that can never be applied, kept in `<stream>_dlq` with everything that is needed to understand
+ * and retry them.
  *
- * A dead letter is stored and its entry acked in one step, so it is in exactly one of the two places; putting it back is one step too.
- * The dead-letter stream has a cap: when it is full nothing is lost, the entry stays pending and the stream stops until somebody looks.
+ * A dead letter is stored and its entry acked in one step, so it is in exactly one of the two places. Putting it back
+ * is one step too. The dead-letter stream has a cap. When it is full nothing is lost: the entry stays pending, and the
+ * stream stops until an operator makes room.
  */
 import type { EntryFields } from '@sluice/events/codec.ts'
 import { TransientError } from '@sluice/runtime/errors.ts'
@@ -15,7 +17,7 @@ export interface DeadLetter {
   id: string
   stream: string
   entryId: string
-  /** The id of its entry when it came for the first time; '' when nobody noted it before it was put back. */
+  /** The id that its entry had when it first came; '' when nobody noted it before the letter was put back. */
   firstId: string
   /** From a closed list: a metric label. */
   reason: string
@@ -41,11 +43,14 @@ export interface Burial {
   code?: string | undefined
   message: string
   attempts: number
-  /** Of the letters of one key the latest is kept: they tell of the same thing, which fails again each time it is asked for. */
+  /**
+   * Only the latest letter of a key is kept: all letters of a key are about the same work, which fails again each time
+   * it is requested.
+   */
   key?: string | undefined
 }
 
-/** Which dead letters of a stream: those with these ids, those of a reason, or all that are there when it begins. */
+/** Selects dead letters of a stream: by id, by reason, or all that are there at the start. */
 export type Selection = readonly string[] | { reason: string } | 'all'
 
 export const deadLetterStream = (stream: string): string => `${stream}_dlq`
@@ -53,24 +58,34 @@ export const deadLetterStream = (stream: string): string => `${stream}_dlq`
 /** A hash: key → id of its latest dead letter, for streams whose letters have keys. */
 const latestLetters = (stream: string): string => `${deadLetterStream(stream)}:latest`
 
-/** More than this is not poison but an outage or a bug of ours: stop and ask. */
+/**
+ * More dead letters than this are not single bad entries but an outage or a bug of ours: the stream stops and waits for
+ * an operator.
+ */
 export const DEAD_LETTERS_MAX = 100_000
 const MESSAGE_CHARS_MAX = 2_000
-/** A field of an entry that was put back, beside those it had: how often. Readers of entries look at their own field only. */
+/**
+ * The field that tells how often an entry was put back. It is added to the fields that the entry had; readers of
+ * entries look at their own field only.
+ */
 const RETRIES_FIELD = 'retries'
-/** Likewise: under which id it first came, since the id that it gets says nothing of its age. */
+/**
+ * The field that tells the id under which the entry first came. An entry that was put back gets a new id, which says
+ * nothing about its age.
+ */
 const FIRST_FIELD = 'first'
-/** Letters in one reply. They may have a megabyte each. */
+/** Dead letters in one reply. Each may have a megabyte. */
 const PAGE_LETTERS = 50
 
-/** The dead letters are as many as are allowed: the stream waits until the operator retries or drops some. */
+/** The dead-letter stream is full: the stream waits until an operator retries or drops some letters. */
 export class DeadLettersFullError extends TransientError {
   override name = 'DeadLettersFullError'
 }
 
 /**
- * Stores the dead letter and acks its entry, in a full Redis too; once, even when an answer gets lost and it is tried again.
- * Returns how many there are then. @throws DeadLettersFullError while there is no room; then nothing has happened
+ * Stores the dead letter and acks its entry, in a full Redis too. It is stored only once, even when an answer gets lost
+ * and the call is tried again. Returns how many dead letters there are then.
+ * @throws DeadLettersFullError while there is no room; then nothing has happened
  */
 export async function bury(redis: Redis, burial: Burial, cap = DEAD_LETTERS_MAX): Promise<number> {
   const { stream, group, entryId, fields, reason, code = '', message, attempts, key } = burial
@@ -101,10 +116,16 @@ export interface DeadLetterCount {
   reasons: Record<string, number>
 }
 
-/** The script holds their payload while it counts: not more than a hundred records of a megabyte. */
+/**
+ * Dead letters that the script counts in one call. It holds their payload meanwhile, which may be a hundred records of
+ * a megabyte.
+ */
 const CENSUS_LETTERS = 100
 
-/** How many there are of each reason. Their payload stays where it is. @throws TransientError */
+/**
+ * Counts the dead letters of each reason. Their payload stays in Redis.
+ * @throws TransientError
+ */
 export async function countDeadLetters(redis: Redis, stream: string): Promise<DeadLetterCount> {
   const reasons: Record<string, number> = {}
   let total = 0
@@ -122,7 +143,10 @@ export async function countDeadLetters(redis: Redis, stream: string): Promise<De
   }
 }
 
-/** Dead letters in order of burial, at most `count`, after `afterId`. @throws TransientError */
+/**
+ * Lists dead letters in the order in which they were stored, at most `count`, after `afterId`.
+ * @throws TransientError
+ */
 export async function listDeadLetters(
   redis: Redis,
   stream: string,
@@ -134,7 +158,11 @@ export async function listDeadLetters(
   return (entries ?? []).map(({ id, message }) => toDeadLetter(stream, id, message))
 }
 
-/** The selected ones, page by page in order of burial (ids: in the order given, those that exist). @throws TransientError */
+/**
+ * Yields the selected letters page by page, in the order in which they were stored. For ids: those that exist, in the
+ * order given.
+ * @throws TransientError
+ */
 export async function* selectDeadLetters(
   redis: Redis,
   stream: string,
@@ -159,7 +187,8 @@ async function* lettersById(redis: Redis, stream: string, ids: readonly string[]
 
 async function* allLetters(redis: Redis, stream: string): AsyncGenerator<DeadLetter[]> {
   const key = deadLetterStream(stream)
-  // Up to the newest that is there now: what is put back meanwhile may become a dead letter again at once, behind it.
+  // Only up to the letter that is the newest now. A letter that is put back meanwhile may become a dead letter again at
+  // once, at the end of the stream, and this loop would never end.
   const newest = await classified(redis.xRevRange(key, '+', '-', { COUNT: 1 }))
   const end = newest?.[0]?.id
   if (end === undefined) return
@@ -176,16 +205,17 @@ async function* allLetters(redis: Redis, stream: string): AsyncGenerator<DeadLet
 const isIds = (selection: Selection): selection is readonly string[] => Array.isArray(selection)
 
 export interface Retried {
-  /** Back in their stream. */
+  /** How many are back in their stream. */
   retried: number
-  /** Without a payload to put back; they stay, and can only be dropped. */
+  /** Letters without a payload to put back. They stay, and can only be dropped. */
   damaged: string[]
 }
 
 /**
- * Puts the selected dead letters back at the end of their stream, as the entries they were, with marks that tell how often that was done and when they
- * first came. Each leaves here in the step that puts it back: two operators at once do it once.
- * @throws TransientError, e.g. when Redis is full; what was put back until then is
+ * Puts the selected dead letters back at the end of their stream, as the entries they were, with marks that tell how
+ * often that was done and under which id they first came. Each letter is removed in the same step that puts it back, so
+ * two operators who do this at once put it back once.
+ * @throws TransientError, e.g. when Redis is full; letters that were put back before that stay put back
  */
 export async function retryDeadLetters(redis: Redis, stream: string, selection: Selection): Promise<Retried> {
   const result: Retried = { retried: 0, damaged: [] }
@@ -197,9 +227,9 @@ export async function retryDeadLetters(redis: Redis, stream: string, selection: 
   return result
 }
 
-/** Returns how many were still there. */
+/** Returns how many of the letters were still there. */
 async function retryLetters(redis: Redis, letters: readonly DeadLetter[]): Promise<number> {
-  // On one connection they arrive in this order.
+  // All are sent on one connection, so Redis executes them in this order.
   const done = await Promise.all(letters.map(async (letter) => retryLetter(redis, letter)))
   return done.filter(Boolean).length
 }
@@ -213,7 +243,10 @@ async function retryLetter(redis: Redis, { id, stream, fields, retries, firstId 
   return (await classified(runScript(redis, scripts.retryLetter, keys, [id, ...marked]))) === 1
 }
 
-/** Removes the selected dead letters for good. Returns how many there were. @throws TransientError */
+/**
+ * Removes the selected dead letters for good. Returns how many were removed.
+ * @throws TransientError
+ */
 export async function dropDeadLetters(redis: Redis, stream: string, selection: Selection): Promise<number> {
   let dropped = 0
   for await (const letters of selectDeadLetters(redis, stream, selection)) {
@@ -224,7 +257,7 @@ export async function dropDeadLetters(redis: Redis, stream: string, selection: S
   return dropped
 }
 
-/** Tolerant: other programs may have put something there, and one that is damaged must not hide the others. */
+/** Accepts any fields: other programs may have put something there, and a damaged letter must not hide the others. */
 function toDeadLetter(stream: string, id: string, m: Record<string, string>): DeadLetter {
   const fields = parseFields(m.payload)
   const retries = Number(fields[RETRIES_FIELD] ?? 0) || 0

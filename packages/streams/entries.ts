@@ -1,9 +1,10 @@
 /**
- * Entries as Redis hands them out, and the commands that take and give them back for one consumer of one group.
+ * Entries as Redis hands them out, and the commands that take and give back entries for one consumer of a group.
  *
- * Everything is said in commands of Redis 7.0, those that must happen together in a script. Newer servers have commands for some of it (XACKDEL, XREADGROUP
- * CLAIM, XNACK of Redis 8; Valkey has none of them): they would save a script call and change nothing in what is promised, at the price of a second way
- * through each fault that has to be proven again.
+ * Everything uses commands of Redis 7.0; commands that must happen together are in a script. Newer servers have single
+ * commands for some of it (XACKDEL, XREADGROUP CLAIM, XNACK of Redis 8; Valkey has none of them). They would save a
+ * script call, but would promise nothing more, and would add a second path through each fault that has to be proven
+ * again.
  */
 import type { EntryFields } from '@sluice/events/codec.ts'
 import { classified, classifyRedisError, type Redis } from './connection.ts'
@@ -16,7 +17,7 @@ export interface Entry {
 }
 
 export interface Delivered extends Entry {
-  /** How often it was handed out, to whomever. */
+  /** How often the entry was handed out, to any consumer. */
   deliveries: number
 }
 
@@ -29,19 +30,22 @@ export interface GroupAddress {
 /** An entry in a reply: its id and its fields, flat. */
 export type EntryReply = [id: string, fields: string[]]
 
-/** Makes the group, from the beginning of the stream, with the stream when needed. Returns whether it was missing. */
+/**
+ * Makes the group, from the beginning of the stream; makes the stream too when it is absent. Returns whether the group
+ * was missing.
+ */
 export async function ensureGroup(redis: Redis, { stream, group }: GroupAddress): Promise<boolean> {
   return (await classified(runScript(redis, scripts.group, [stream], [group]))) === 1
 }
 
 /**
- * New entries, at most `count`; waits for the first one up to `blockMs`, if given. When it fails, entries may have been delivered to us without our
- * knowing: they are pending under our name.
+ * Reads new entries, at most `count`; waits for the first one up to `blockMs`, if given. When this fails, Redis may
+ * have delivered entries whose answer did not arrive: they are pending under our name.
  */
 export async function readNew(redis: Redis, a: GroupAddress, count: number, blockMs?: number): Promise<Entry[]> {
   const limits = ['COUNT', String(count), ...(blockMs === undefined ? [] : ['BLOCK', String(blockMs)])]
   const command = ['XREADGROUP', 'GROUP', a.group, a.consumer, ...limits, 'STREAMS', a.stream, '>']
-  // `xReadGroup` would first make objects of another shape: 1.2 µs an entry against 1.05.
+  // `xReadGroup` would first make objects of another shape: 1.2 µs an entry instead of 1.05.
   const reply = await classified(redis.sendCommand<Record<string, EntryReply[]> | null>(command))
   return reply === null ? [] : Object.values(reply).flat().map(toEntry)
 }
@@ -52,15 +56,16 @@ export function toEntry([id, flat]: EntryReply): Entry {
   return { id, fields }
 }
 
-/** XACK + XDEL in one step. Returns how many were pending. */
+/** XACK + XDEL in one step. Returns how many of the entries were pending. */
 export async function ack(redis: Redis, a: GroupAddress, ids: readonly string[]): Promise<number> {
   if (ids.length === 0) return 0
   return Number(await classified(runScript(redis, scripts.ack, [a.stream], [a.group, ...ids])))
 }
 
 /**
- * Removes consumers that have nothing pending, have been away for `idleMs` and whose name nobody holds: Redis 7.0 does not count waiting
- * for entries as being there. Returns their names.
+ * Removes consumers that have nothing pending, have been idle for `idleMs`, and whose name has no lease. The lease is
+ * needed because Redis 7.0 counts a consumer that waits for entries as idle. Returns the names of the removed
+ * consumers.
  */
 export async function retireConsumers(redis: Redis, a: GroupAddress, idleMs: number): Promise<string[]> {
   try {

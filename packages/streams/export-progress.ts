@@ -1,16 +1,21 @@
 /**
- * How many chunks of an export are in the stream: kept in Redis, and moved with each of them.
+ * How many chunks of an export are in the stream. The number is kept in Redis and moves in the same step as each chunk.
  *
- * A Redis that comes back older than it was (a power cut, a failover, a flush) may have lost a chunk from the middle of an export whose backfiller waited the outage out. The last
- * chunk would settle the chain record all the same, and nobody would ask for the repository again. So a chunk is appended only when the one before it is still there.
+ * Why: a Redis that comes back older than it was (a power cut, a failover, a flush) may have lost a chunk from the
+ * middle of an export whose backfiller waited until Redis was back. The last chunk would settle the chain record all
+ * the same, and nobody would ask for the repository again. So a chunk is appended only when the chunk before it is
+ * still there.
  */
 import { randomBytes } from 'node:crypto'
 import type { Step } from './producer.ts'
 
-/** A hash: DID → token of the try and number of its chunks, of exports that are under way or were given up. */
+/** A hash: DID → token of the try and number of its chunks, for exports that are under way or were given up. */
 export const exportsKey = (stream: string): string => `${stream}:exports`
 
-/** The progress of one try to append one export. Each try has a token of its own: once another try has begun to append, the chunks of this one are refused. */
+/**
+ * The progress of one try to append one export. Each try has a token of its own. Once another try has begun to append,
+ * the chunks of this one are refused.
+ */
 export class ExportProgress {
   readonly #address: { key: string; field: Buffer }
   readonly #token = randomBytes(8)
@@ -21,8 +26,8 @@ export class ExportProgress {
   }
 
   /**
-   * The steps to append with the next chunk. That append fails with a `StateConflictError` when the chunk before it is not there any more, another try has begun, or an answer
-   * got lost: the progress had moved already.
+   * The steps to append with the next chunk. The append fails with a `StateConflictError` when the chunk before it is
+   * gone, when another try has begun, or when an earlier answer got lost (then the progress has moved already).
    */
   next({ isLast }: { isLast: boolean }): Step[] {
     const from = this.#at(this.#chunks)

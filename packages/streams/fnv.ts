@@ -1,6 +1,7 @@
 /**
- * FNV-1a, 32 bits (draft-eastlake-fnv): a quick hash that spreads keys evenly. It has no secret, so whoever chooses keys can choose that they meet. A text is hashed by its
- * UTF-16 units, which are its bytes when it is ASCII, as DIDs are. Chain records are found in Redis by it, so it never changes.
+ * FNV-1a, 32 bits (draft-eastlake-fnv): a quick hash that spreads keys evenly. It has no secret, so anybody who chooses
+ * keys can make them collide. A string is hashed by its UTF-16 units; for ASCII text, such as a DID, these are its
+ * bytes. Chain records are stored under keys made with this hash, so it must never change.
  */
 export function fnv1a(key: string | Uint8Array): number {
   let hash = 0x811c9dc5

@@ -1,10 +1,11 @@
 /**
  * Backpressure: tells a producer when to wait.
  *
- * It holds back when the stream has `entriesMax` entries or Redis uses `memoryRatioMax` of its `maxmemory`, and lets go only
- * below the low marks, so that it does not flutter. It never drops and never trims: the producer waits, its socket is not read, and the
- * relay's replay window is the overflow buffer. The memory mark lies well below `maxmemory`, because the stream is not the only thing in there
- * and pending entries cost memory too (+148 bytes each).
+ * The producer waits when the stream has `entriesMax` entries, or when Redis uses `memoryRatioMax` of its `maxmemory`.
+ * It goes on only below the low marks, so that it does not stop and start all the time. Nothing is dropped or trimmed:
+ * while the producer waits, its socket is not read, and the relay's replay window serves as the overflow buffer. The
+ * memory mark lies well below `maxmemory`, because the stream is not the only thing in Redis, and pending entries cost
+ * memory too (+148 bytes each).
  */
 import { sleep } from '@sluice/runtime/backoff.ts'
 import { classifyRedisError, type Redis } from './connection.ts'
@@ -16,7 +17,7 @@ export interface HighWaterOptions {
   entriesMax: number
   /** Share of `maxmemory` at which the producer waits; without a `maxmemory` there is no such limit. */
   memoryRatioMax?: number
-  /** Told when holding back begins and ends. */
+  /** Called when the producer must begin to wait, and with undefined when it may go on. */
   onChange?: (held: HeldBack | undefined) => void
 }
 
@@ -25,16 +26,19 @@ export const HOLD_CAUSES = ['entries', 'memory'] as const
 
 export interface HeldBack {
   by: (typeof HOLD_CAUSES)[number]
-  /** What an operator wants to read: which mark, and where we stand. */
+  /** For the operator: which mark was reached, and the value that reached it. */
   detail: string
 }
 
 const LOW_RATIO = 0.8
 const MEMORY_LOW_RATIO = 0.9
 const POLL_MS = 200
-/** Between two looks at Redis while the last append's depth says there is room. */
+/** Time between two looks at Redis, while the depth that the last append reported says that there is room. */
 const FRESH_MS = 1_000
-/** Share of the room below the memory mark that may be appended between two looks: others append too. */
+/**
+ * The share of the room below the memory mark that may be appended between two looks at Redis. It is small because
+ * other producers append too.
+ */
 const FRESH_ROOM_RATIO = 0.1
 
 export class HighWater {
@@ -42,7 +46,7 @@ export class HighWater {
   #held: HeldBack | undefined
   #entries = 0
   #memoryRatio = 0
-  /** What may still be appended without a look. */
+  /** Bytes that may still be appended before the next look at Redis. */
   #freshBytes = 0
   #lookedAtMs = Number.NEGATIVE_INFINITY
 
@@ -55,7 +59,10 @@ export class HighWater {
     return this.#held
   }
 
-  /** The depth that an append of so many bytes reported: no look at Redis is needed to notice the mark. */
+  /**
+   * Takes note of the depth that an append of so many bytes reported. So the entry mark is noticed without a look at
+   * Redis.
+   */
   observe({ entries, bytes }: { entries: number; bytes: number }): void {
     this.#entries = entries
     this.#freshBytes -= bytes
@@ -64,7 +71,7 @@ export class HighWater {
 
   /** Resolves when there is room. @throws TransientError when Redis cannot be asked; AbortError on the signal. */
   async room(signal: AbortSignal): Promise<void> {
-    // By the clock alone, a second of large records would be enough to fill a small Redis.
+    // The clock alone would not do: large records that arrive within one second can fill a small Redis.
     if (this.#held || this.#freshBytes <= 0 || Date.now() - this.#lookedAtMs > FRESH_MS) await this.#look()
     while (this.#held) {
       await sleep(POLL_MS, signal)
@@ -110,7 +117,7 @@ export class HighWater {
   }
 }
 
-/** From INFO memory; `maxBytes` is 0 when there is no limit. */
+/** The memory figures in the text of INFO memory; `maxBytes` is 0 when there is no limit. */
 export function memoryUse(info: string): { usedBytes: number; maxBytes: number } {
   const maxBytes = Number(/^maxmemory:(\d+)/m.exec(info)?.[1] ?? 0)
   const usedBytes = Number(/^used_memory:(\d+)/m.exec(info)?.[1] ?? 0)

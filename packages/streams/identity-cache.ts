@@ -1,12 +1,14 @@
 /**
- * A cache of identities in Redis, shared by all daemons: has the shape of the `IdentityCache` of packages/atproto. Losing it costs time,
- * not correctness.
+ * A cache of identities in Redis, shared by all daemons. It has the shape of the `IdentityCache` of packages/atproto.
+ * Losing it costs time, not correctness.
  *
- * Bounded twice: by age, and by a fixed number of slots. A DID has one slot, by its hash, and whoever comes later takes it over; so the
- * memory is known in advance, which a time to live alone does not give (three million accounts are active on a day).
+ * It is bounded twice: by age, and by a fixed number of slots. A DID has one slot, given by its hash; a DID that comes
+ * later replaces the one that is in it. So the memory is known in advance. A time to live alone would not give that:
+ * three million accounts are active on a day.
  *
- * A purge beats every fill that started before it, as long as that fill takes less than `PURGE_MEMORY_MS`: it gives the slot a new epoch, and a
- * fill counts only when it names the epoch that the slot has.
+ * A purge beats every fill that started before it, if that fill takes less than `PURGE_MEMORY_MS`. The purge gives the
+ * slot a new epoch, and a fill counts only when it names the epoch of the slot. Example: a fill reads epoch 1 and asks
+ * the directory; a purge sets epoch 2; the answer, which may be outdated, comes with epoch 1 and is not stored.
  */
 import { classified, RedisFullError, type Redis } from './connection.ts'
 import { fnv1a } from './fnv.ts'
@@ -14,9 +16,9 @@ import { runScript, scripts } from './scripts.ts'
 
 export interface IdentityCacheOptions {
   redis: Redis
-  /** How many identities at most; about 400 bytes each. */
+  /** The most identities that are kept; about 400 bytes each. */
   slots?: number
-  /** How long an entry is kept; whether it still counts as fresh is for its reader to say. */
+  /** How long an entry is kept. Whether it still counts as fresh is decided by its reader. */
   ttlMs?: number
 }
 
@@ -25,7 +27,7 @@ const IDENTITY_SLOTS = 2 ** 18
 const TTL_MS = 48 * 3_600_000
 const PURGE_MEMORY_MS = 600_000
 
-/** @typeParam V what is kept of a DID; JSON */
+/** @typeParam V what is stored for a DID; JSON */
 export class RedisIdentityCache<V> {
   readonly #redis: Redis
   readonly #slots: number
@@ -37,7 +39,10 @@ export class RedisIdentityCache<V> {
     this.#ttlMs = ttlMs
   }
 
-  /** What is known, and the epoch to name in the `set` that follows. @throws TransientError */
+  /**
+   * The stored value, and the epoch to name in the `set` that follows.
+   * @throws TransientError
+   */
   async get(did: string): Promise<{ cached: V | undefined; epoch: number }> {
     const held = await classified(this.#redis.get(this.#key(did)))
     if (held === null) return { cached: undefined, epoch: 0 }
@@ -45,7 +50,10 @@ export class RedisIdentityCache<V> {
     return { cached: holder === did && value !== '' ? (JSON.parse(value) as V) : undefined, epoch: Number(epoch) }
   }
 
-  /** Stores, unless the slot was purged since `epoch` was read. Says whether it did. @throws TransientError */
+  /**
+   * Stores a value, unless the slot was purged since `epoch` was read. Returns whether it was stored.
+   * @throws TransientError
+   */
   async set(did: string, value: V, epoch: number): Promise<boolean> {
     const held = `${epoch} ${did} ${JSON.stringify(value)}`
     const args = [String(epoch), held, String(this.#ttlMs)]
@@ -57,7 +65,10 @@ export class RedisIdentityCache<V> {
     }
   }
 
-  /** Forgets, and makes every fill that is under way void. Works in a full Redis too. @throws TransientError */
+  /**
+   * Forgets the value, and invalidates every fill that is under way. Works in a full Redis too.
+   * @throws TransientError
+   */
   async purge(did: string): Promise<void> {
     const epoch = 1 + Math.floor(Math.random() * 2 ** 48)
     const args = [`${epoch} ${did} `, String(PURGE_MEMORY_MS)]
@@ -69,7 +80,7 @@ export class RedisIdentityCache<V> {
   }
 }
 
-/** `epoch did value`; only the value may hold spaces. */
+/** Splits `epoch did value`; only the value may contain spaces. */
 function split(held: string): string[] {
   const first = held.indexOf(' ')
   const second = held.indexOf(' ', first + 1)

@@ -1,6 +1,6 @@
 /**
- * Incidents: everything that may have lost or delayed data, kept durably until an operator has seen it. They live in one capped Redis stream,
- * because each daemon can write there, and nothing else of ours expires silently.
+ * Incidents: everything that may have lost or delayed data, kept durably until an operator has seen it. They are in one
+ * capped Redis stream: each daemon can write there, and no other data of Sluice expires silently.
  */
 import { classified, type Redis } from './connection.ts'
 import { runScript, scripts } from './scripts.ts'
@@ -9,9 +9,10 @@ export const INCIDENTS_STREAM = 'sluice:incidents'
 const INCIDENTS_MAX = 10_000
 
 /**
- * `outdated-cursor`: the relay no longer had what we had not read. `future-cursor`: a relay says our cursor lies ahead of it. `group-lost`: a stream or
- * group vanished. `cursor-behind`: Redis came back older than it was. `dead-letters`: entries were given up. `redis-settings`: Redis may
- * lose data as it is set up. `consumer-died`: entries of a dead consumer were taken over.
+ * `outdated-cursor`: the relay no longer had events that we had not read yet. `future-cursor`: a relay says that our
+ * cursor lies ahead of it. `group-lost`: a stream or group vanished. `cursor-behind`: Redis came back older than it
+ * was. `dead-letters`: entries were given up. `redis-settings`: with its settings Redis may lose data. `consumer-died`:
+ * entries of a dead consumer were taken over.
  */
 const INCIDENT_KINDS = [
   'outdated-cursor',
@@ -28,7 +29,7 @@ export interface Incident {
   kind: IncidentKind
   /** Role and consumer, e.g. `indexer one`. */
   role: string
-  /** What happened, to what. */
+  /** What happened, and to which stream or host. */
   what: string
   /** What was done about it, or what the operator should do. */
   action: string

@@ -1,8 +1,9 @@
 /**
- * Everything about Redis that an operator wants to know, in one call: streams, groups and consumers, dead letters, cursors, the backfill
- * queue, incidents, and how the server itself is set up and doing. Reads only, and touches nothing that a daemon waits for.
+ * Everything about Redis that an operator wants to know, in one call: streams, groups and consumers, dead letters,
+ * cursors, the backfill queue, incidents, and the settings and health of the server. It only reads, and touches nothing
+ * that a daemon waits for.
  *
- * It judges nothing: what is too old or too much is for the caller to say.
+ * It does not judge: the caller decides what is too old or too much.
  */
 import { hostsKey, priorityStream, retryKey } from './backfill-queue.ts'
 import { classifyRedisError, redisTimeMs, type Redis } from './connection.ts'
@@ -12,16 +13,16 @@ import { serverState, type ServerState } from './redis-settings.ts'
 import { streamState, type StreamState } from './stream-state.ts'
 
 export interface InspectOptions {
-  /** By default those of the contract. */
+  /** Default: `STREAMS`, and the priority stream of the backfill queue. */
   streams?: readonly string[]
   /** The stream whose retries are counted. */
   backfillStream?: string
-  /** Of the newest incidents, so many in full. */
+  /** How many of the newest incidents to return in full. */
   incidents?: number
 }
 
 export interface Inspection {
-  /** When, by the clock of Redis (ISO 8601). */
+  /** When this was read, by the clock of Redis (ISO 8601). */
   time: string
   server: ServerState
   streams: StreamState[]
@@ -34,24 +35,27 @@ export interface CursorState {
   stream: string
   host: string
   cursor: string
-  /** Of the event at the cursor, as its host says; undefined for an enumeration, or when nothing was read yet. */
+  /**
+   * The age of the event at the cursor, by the time that its host gives; undefined for an enumeration, or when nothing
+   * was read yet.
+   */
   ageSeconds?: number
-  /** An enumeration that has seen its last page. */
+  /** Whether this is an enumeration that has seen its last page. */
   isDone: boolean
 }
 
 export interface BackfillQueueState {
   stream: string
-  /** Entries in the stream, and in the one that goes first; those in work included. */
+  /** Entries in the stream, and in its priority stream; entries in work are included. */
   normal: number
   priority: number
-  /** Entries of both that are not due yet, or due and not yet moved. */
+  /** Entries of both streams that wait for a retry: not due yet, or due and not yet moved back. */
   retries: number
-  /** Of those, due already: more than a few, and no backfiller runs. */
+  /** Retries that are due already. When there are more than a few, no backfiller runs. */
   overdue: number
-  /** Until the next is due; undefined when none waits. */
+  /** Seconds until the next retry is due; undefined when none waits. */
   nextRetrySeconds?: number
-  /** Hosts that were ever asked. */
+  /** Hosts of which a try has ended within 30 days (see backfill-queue.ts). */
   hosts: number
 }
 
@@ -59,10 +63,13 @@ const STREAMS = ['firehose_live', 'firehose_backfill', 'repo_backfill', 'label_l
 
 const CURSOR = ':cursor:'
 const INCIDENTS_SHOWN = 20
-/** Keys that Redis looks at in one step: some 100 µs. With a million keys of chains and identities all of it takes half a second. */
+/**
+ * Keys that Redis looks at in one step, which takes some 100 µs. With a million keys of chains and identities the whole
+ * scan takes half a second.
+ */
 const SCAN_KEYS = 1_000
 
-/** @throws TransientError, FatalError as any command */
+/** @throws TransientError, FatalError, as for any command */
 export async function inspect(redis: Redis, options: InspectOptions = {}): Promise<Inspection> {
   const { backfillStream = 'repo_backfill', incidents = INCIDENTS_SHOWN } = options
   const streams = options.streams ?? [...STREAMS, priorityStream(backfillStream)]
@@ -88,7 +95,10 @@ export async function inspect(redis: Redis, options: InspectOptions = {}): Promi
   }
 }
 
-/** Cursors and leases, and little else. In one pass over all keys, since there are millions of others. */
+/**
+ * The keys of cursors and leases, with few others. They are found in one pass over all keys, since there are millions
+ * of other keys.
+ */
 async function smallKeys(redis: Redis): Promise<string[]> {
   // SCAN may name a key twice.
   const found = new Set<string>()
@@ -98,7 +108,7 @@ async function smallKeys(redis: Redis): Promise<string[]> {
   return [...found].toSorted()
 }
 
-/** Of every host, whoever it is configured for: a host that was taken out of the configuration still has its cursor. */
+/** The cursors of all hosts, configured or not: a host that was taken out of the configuration still has its cursor. */
 async function readCursors(redis: Redis, keys: string[], now: number): Promise<CursorState[]> {
   if (keys.length === 0) return []
   const places = keys.map((key) => {

@@ -1,8 +1,11 @@
 /**
- * How entries come to a consumer: those that are its own and that it has not seen, new ones, and those of dead consumers.
+ * How entries come to a consumer: entries of its own that it has not seen, new entries, and entries of dead consumers.
  *
- * An entry that is pending under our name, and that we do not hold, was handed to a predecessor that died, or in an answer that got lost. Such entries come before
- * anything new, so that the order within a key survives both.
+ * An entry that is pending under our name, and that we do not hold, was handed either to a predecessor that died or to
+ * us, in an answer that got lost. Such entries are taken before anything new, so the order within a key survives both.
+ *
+ * Example: entries 1 and 2 of one key are delivered in an answer that gets lost. Without this rule the next read would
+ * return entry 3, and 3 would be applied before 1 and 2.
  */
 import type { EntryFields } from '@sluice/events/codec.ts'
 import { sleep } from '@sluice/runtime/backoff.ts'
@@ -28,11 +31,11 @@ export interface IntakeOptions<E extends object> extends Pick<
   bury: (entry: Delivered, refusal: Refusal) => Promise<void>
 }
 
-/** Entries that are claimed in one step: their size is not known before. */
+/** Entries that are claimed in one step. The number is small because their size is not known before. */
 const CLAIM_ENTRIES = 32
 const TOUCH_ENTRIES = 1_000
 
-/** What a dead consumer left and is ours now. */
+/** The entries of a dead consumer that were taken over. */
 interface Reclaimed {
   entries: number
   firstId: string
@@ -41,9 +44,12 @@ interface Reclaimed {
 export class Intake<E extends object> {
   readonly #options: IntakeOptions<E>
   readonly #size: ReadSize
-  /** There may be entries of our own that we have not seen: a predecessor's, or those of an answer that did not arrive. */
+  /**
+   * Pending entries of our own that we have not seen may exist: those of a predecessor, or of an answer that did not
+   * arrive.
+   */
   #unanswered = true
-  /** There are some. */
+  /** Pending entries of our own that we have not seen do exist: `touch` has found some. */
   #unseen = false
 
   constructor(options: IntakeOptions<E>) {
@@ -51,7 +57,7 @@ export class Intake<E extends object> {
     this.#size = new ReadSize(options.limits.readEntries)
   }
 
-  /** Reads until the signal: first what is pending under our name, then what is new. */
+  /** Reads until the signal: first the entries that are pending under our name, then new ones. */
   async read(signal: AbortSignal): Promise<void> {
     const { redis, address, lanes, patience, observer } = this.#options
     await patience.until(signal, () => ensureGroup(redis, address))
@@ -68,11 +74,11 @@ export class Intake<E extends object> {
     }
   }
 
-  /** Until the signal, now and then: reclaims what dead consumers left, and forgets consumers that went away. */
+  /** Until the signal, at intervals: reclaims what dead consumers left, and forgets consumers that went away. */
   async reclaim(signal: AbortSignal): Promise<void> {
     const { redis, address, limits, patience, observer } = this.#options
     const { reclaimIdleMs } = limits
-    // At a random moment, so that consumers that started together do not look together.
+    // The interval is random, so that consumers that started together do not all look at the same moment.
     for (let waitMs = reclaimIdleMs * Math.random(); ; waitMs = (reclaimIdleMs * (1 + Math.random())) / 2) {
       await sleep(waitMs, signal)
       await patience.until(signal, () => this.#reclaimIdle(signal))
@@ -81,7 +87,10 @@ export class Intake<E extends object> {
     }
   }
 
-  /** Tells the group that we still work on what we hold, as far as it was not touched for `idleMs`. Entries of our own that we have not seen are taken up before the next read. */
+  /**
+   * Touches the entries that we hold and have not touched for `idleMs`, which tells the group that we still work on
+   * them. If there are pending entries of our own that we have not seen, they are taken before the next read.
+   */
   async touch(idleMs: number): Promise<void> {
     const { redis, address, lanes } = this.#options
     const { consumer } = address
@@ -100,7 +109,8 @@ export class Intake<E extends object> {
     this.#unanswered = true
     const count = this.#size.entries(lanes.room)
     try {
-      // While lanes wait for what is to come, the end of the stream must be told at once.
+      // While lanes wait for more entries, this read must not block: the end of the stream must be reported to them at
+      // once.
       const entries = await readNew(reader, address, count, lanes.moreToCome ? undefined : limits.blockMs)
       lanes.moreToCome = entries.length === count
       this.#unanswered = false
@@ -114,7 +124,8 @@ export class Intake<E extends object> {
   async #takeUpOwn(signal: AbortSignal): Promise<void> {
     const { redis, address, lanes } = this.#options
     const { consumer } = address
-    // `touch` may find more meanwhile; when this fails halfway it begins anew.
+    // Both flags are set before the work. `touch` may find more unseen entries meanwhile, and sets `#unseen` again. If
+    // this method fails halfway, `#unanswered` makes the next read begin it again.
     this.#unseen = false
     this.#unanswered = true
     lanes.moreToCome = false
@@ -152,7 +163,7 @@ export class Intake<E extends object> {
     }
   }
 
-  /** One incident for each of the dead, however much they left. */
+  /** Reports one incident for each dead consumer, however much it left. */
   #reportDeaths(reclaimed: ReadonlyMap<string, Reclaimed>): void {
     const { address, patience } = this.#options
     for (const [consumer, { entries, firstId }] of reclaimed) {
@@ -164,7 +175,10 @@ export class Intake<E extends object> {
     }
   }
 
-  /** Whether the entries of a consumer may be reclaimed. Consumers of other programs have no lease: their silence must do. */
+  /**
+   * Returns a function that tells whether the entries of a consumer may be reclaimed. Consumers of other programs have
+   * no lease: for them it is enough that they have been silent.
+   */
   #deathRegister(): (consumer: string) => Promise<boolean> {
     const { redis, address } = this.#options
     const known = new Map<string, boolean>([[address.consumer, false]])
@@ -175,7 +189,7 @@ export class Intake<E extends object> {
     }
   }
 
-  /** Returns how many entries it made ours. */
+  /** Claims entries for this consumer. Returns how many it got. */
   async #claim(pending: PendingEntry[], idleMs: number, from: 'own-pending' | 'reclaimed'): Promise<number> {
     const { redis, address, observer } = this.#options
     const { entries, phantoms } = await claim(redis, address, idleMs, idsOf(pending))
@@ -210,8 +224,9 @@ export class Intake<E extends object> {
 }
 
 /**
- * How many entries to ask for at once. Redis counts entries, and our limit counts bytes: the size of the largest entries of late tells how many fit. So the limit is passed by
- * at most `readEntries` entries that are suddenly large, and only once.
+ * How many entries to ask for at once. Redis counts entries, but our limit counts bytes; the size of the largest recent
+ * entries tells how many fit. So the limit is exceeded by at most `readEntries` entries that are suddenly large, and
+ * only once.
  */
 class ReadSize {
   readonly #most: number

@@ -1,9 +1,11 @@
 /**
- * The entries that a consumer holds, dealt out in lanes.
+ * The entries that a consumer holds, dealt out into lanes.
  *
- * Entries of one key are always in the same lane and keep their order; lanes are independent of each other. When the stream is read to its end, a lane hands out whatever
- * waits in it as one batch, for low latency. While there is more in the stream it hands out full batches only, which cost less. What is held is bounded in bytes and in entries; an
- * entry is held until it is acked. All lanes share the bound: a lane that stands still holds up the others when all that is held is its own.
+ * - Entries of one key are always in the same lane and keep their order. Lanes are independent of each other.
+ * - When the stream is read to its end, a lane hands out everything that waits in it as one batch, for low latency.
+ *   While there is more in the stream it hands out only full batches, which cost less.
+ * - The entries that are held are bounded in bytes and in number; an entry is held until it is acked. All lanes share
+ *   the bound. So a lane that stands still blocks the others when all held entries are in that lane.
  */
 import type { EntryFields } from '@sluice/events/codec.ts'
 import { laneOf } from './spread.ts'
@@ -11,14 +13,14 @@ import { YieldableTurn } from './turns.ts'
 
 export interface Held<E> {
   id: string
-  /** Absent until its batch begins, when its key could be told without. */
+  /** The decoded event. Absent until the batch of the entry begins, if the key could be told without decoding. */
   event?: E | undefined
   key: string
   fields: EntryFields
   bytes: number
-  /** How often Redis has delivered it. */
+  /** How often Redis has delivered the entry. */
   deliveries: number
-  /** Alone in its batch: it was there each time a process died. */
+  /** The entry gets a batch of its own: it was in work each time a process died. */
   isolated: boolean
 }
 
@@ -26,25 +28,28 @@ export interface LaneLimits {
   /** Events in one batch, at most. */
   batchEvents: number
   batchBytes: number
-  /** What is held in all lanes together, in work included. */
+  /** Bounds of the entries held in all lanes together, those in work included. */
   heldEntries: number
   heldBytes: number
   /** A batch that would be small waits this long for company. */
   lingerMs: number
 }
 
-/** The part of `batchEvents` that the next batch may have: above 0, at most 1. */
+/** The part of `batchEvents` that the next batch may have: above 0, and at most 1. */
 export type BatchShare = () => number
 
-/** Resolves when a batch of this lane may be taken. The result is disposed of when that batch was worked off, and while it yields its turn. */
+/**
+ * Resolves when this lane may take a batch. The result is disposed of when that batch is finished, and while it yields
+ * its turn.
+ */
 export type LaneTurn = (lane: number) => Promise<Disposable>
 
 interface Lane<E> {
   waiting: Held<E>[]
-  /** Of those waiting. */
+  /** The size of the waiting entries. */
   bytes: number
   wake: (() => void) | undefined
-  /** Of the batch that is out. */
+  /** The turn of the batch that is in work. */
   turn: YieldableTurn | undefined
 }
 
@@ -54,7 +59,7 @@ export class Lanes<E extends object> {
   readonly #turn: LaneTurn | undefined
   readonly #lanes: Lane<E>[]
   readonly #held = new Map<string, Held<E>>()
-  /** Who waits for room: the reader and the reclaimer, so never more than two. */
+  /** Callers that wait for room: the reader and the reclaimer, so never more than two. */
   readonly #onRoom: (() => void)[] = []
   #bytes = 0
   #moreToCome = false
@@ -80,7 +85,10 @@ export class Lanes<E extends object> {
     return this.#bytes
   }
 
-  /** Set by the reader while it has not seen the end of the stream: then lanes wait until they have a full batch, or nothing more can be held. */
+  /**
+   * Set by the reader while it has not seen the end of the stream. While it is true, a lane waits until it has a full
+   * batch, or until no more entries can be held.
+   */
   get moreToCome(): boolean {
     return this.#moreToCome
   }
@@ -118,7 +126,7 @@ export class Lanes<E extends object> {
     else if (this.#isReady(lane)) lane.wake?.()
   }
 
-  /** Forgets entries that are acked. */
+  /** Stops holding entries that are acked. */
   release(entries: Iterable<{ id: string }>): void {
     for (const { id } of entries) {
       this.#bytes -= this.#held.get(id)?.bytes ?? 0
@@ -127,14 +135,14 @@ export class Lanes<E extends object> {
     if (this.#hasRoom()) this.#wakeReaders()
   }
 
-  /** Batches end: a lane finishes the one that it has, and hands out no more. */
+  /** Ends the batches: each lane finishes the batch that it has and hands out no more. */
   close(): void {
     this.#closed = true
     this.#wakeLanes()
     this.#wakeReaders()
   }
 
-  /** The batches of one lane, each when the one before was worked off. */
+  /** Yields the batches of one lane, each when the one before it is finished. */
   async *batches(index: number): AsyncGenerator<Held<E>[]> {
     const lane = this.#lanes[index]!
     while (!this.#closed) {
@@ -150,8 +158,8 @@ export class Lanes<E extends object> {
   }
 
   /**
-   * Runs `wait` and returns its result. Meanwhile the lane's turn goes to the other streams that share it: for waits that may never end, such as for PostgreSQL or
-   * an operator. See `YieldableTurn`.
+   * Runs `wait` and returns its result. Meanwhile the other streams that share the lane have its turn. For waits that
+   * may never end, such as for PostgreSQL or an operator. See `YieldableTurn`.
    */
   async yieldTurn<T>(index: number, wait: () => Promise<T>): Promise<T> {
     const { turn } = this.#lanes[index]!
@@ -166,7 +174,7 @@ export class Lanes<E extends object> {
     )
   }
 
-  /** False when the lanes were closed meanwhile. */
+  /** Waits a moment if the batch would be small. Returns false when the lanes were closed meanwhile. */
   async #lingered({ waiting }: Lane<E>): Promise<boolean> {
     const { lingerMs, batchEvents } = this.#limits
     if (lingerMs > 0 && waiting.length < batchEvents / 10) {

@@ -1,8 +1,10 @@
 /**
- * One living process per consumer name.
+ * At most one living process for each consumer name.
  *
- * Two processes with the same name would share one pending list and ack each other's entries. So the name is a lease in Redis, renewed while its process lives: a second process
- * refuses to start, and says where the first one runs. A dead holder's lease runs out by itself. A process that was stopped, and wakes up after its lease went to another, ends.
+ * Two processes with the same name would share one pending list and ack each other's entries. So the name is a lease in
+ * Redis, which its process renews while it lives. A second process refuses to start, and says where the first one runs.
+ * The lease of a dead process expires by itself. A process that was stopped (SIGSTOP), and wakes up after another has
+ * taken its lease, ends.
  */
 import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
@@ -32,14 +34,15 @@ export class Lease {
     this.#ttlMs = options.ttlMs ?? LEASE_TTL_MS
   }
 
-  /** How often `renew` wants to be called. */
+  /** The interval at which `renew` must be called. */
   get renewMs(): number {
     return this.#ttlMs / 3
   }
 
   /**
-   * Takes the name. A lease that nobody renews is waited out (its holder died), which takes at most its time to live.
-   * @throws FatalError when a living process holds it.
+   * Takes the name. If the lease is held and nobody renews it, its holder died: this waits until the lease expires,
+   * which takes at most its time to live.
+   * @throws FatalError when a living process holds the lease
    */
   async take(): Promise<void> {
     let leastMs = Number.POSITIVE_INFINITY

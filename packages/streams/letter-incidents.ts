@@ -1,13 +1,14 @@
 /**
- * The incidents of one stream's dead letters. That entries became dead letters is told once a minute at most: the letters themselves tell the rest. That little room
- * is left for them, or none, is told with the next letter, every ten minutes at most.
+ * The incidents of one stream's dead letters. That entries became dead letters is reported once a minute at most: the
+ * letters themselves tell the rest. That the dead letters are almost full, or full, is reported with the next letter,
+ * every ten minutes at most.
  */
 import { deadLetterStream } from './dead-letters.ts'
 import type { Incident } from './incidents.ts'
 
 const TELL_MS = 60_000
 const ALARM_MS = 600_000
-/** Share of the allowed dead letters from which on there is little room. */
+/** From this share of the allowed dead letters on, they count as almost full. */
 const ALARM_RATIO = 0.8
 
 export interface LetterIncidentsOptions {
@@ -19,7 +20,7 @@ export interface LetterIncidentsOptions {
 
 export class LetterIncidents {
   readonly #options: LetterIncidentsOptions
-  /** Dead letters that no incident speaks of yet. */
+  /** Dead letters that no incident has reported yet. */
   #untold = 0
   #tellAtMs = 0
   #alarmAtMs = 0
@@ -28,23 +29,26 @@ export class LetterIncidents {
     this.#options = options
   }
 
-  /** One more was stored. @param total how many there are now */
+  /**
+   * One more dead letter was stored.
+   * @param total how many there are now
+   */
   added(total: number): void {
     this.#untold += 1
     if (total >= this.#options.allowed * ALARM_RATIO) this.#alarm(`hold ${total} entries`)
   }
 
-  /** There was no room for one. */
+  /** There was no room for a dead letter. */
   full(): void {
     this.#alarm('are full, and the stream waits')
   }
 
-  /** Reports what was added, when the last report is a minute old. */
+  /** Reports the added letters, if the last report is at least a minute old. */
   tell(): void {
     if (performance.now() >= this.#tellAtMs) this.tellNow()
   }
 
-  /** Reports what was added. */
+  /** Reports the added letters now. */
   tellNow(): void {
     if (this.#untold === 0) return
     const { stream, report } = this.#options

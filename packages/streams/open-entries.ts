@@ -1,4 +1,7 @@
-/** An entry becomes an event when its batch begins. One that is no event leaves the batch as a dead letter. */
+/**
+ * Decodes entries into events when their batch begins. An entry that is not a valid event leaves the batch and becomes
+ * a dead letter.
+ */
 import { InvalidEntryError, type EntryCodec } from '@sluice/events/codec.ts'
 import { describeError } from '@sluice/runtime/errors.ts'
 import type { Refusal } from './consumer.ts'
@@ -9,7 +12,10 @@ export interface Opened<E> {
   event: E
 }
 
-/** The events of `entries`, in order. An entry that does not decode, or whose key turns out to be another than the one it was dealt out by, goes to `bury`. */
+/**
+ * The events of `entries`, in order. Two kinds of entries go to `bury`: those that do not decode, and those whose
+ * decoded key differs from the key by which they were dealt into a lane.
+ */
 export async function openEntries<E extends object>(
   entries: readonly Held<E>[],
   { codec, key }: { codec: EntryCodec<E>; key: (event: E) => string },
@@ -28,7 +34,10 @@ export async function openEntries<E extends object>(
   return opened
 }
 
-/** Whatever a codec throws: thrown on, it would end us at every start. */
+/**
+ * The refusal for anything that a codec throws. If such an error were thrown on, it would end the process at every
+ * start.
+ */
 export function refusalOf(error: unknown): Refusal {
   const reason = error instanceof InvalidEntryError ? error.reason : 'not-an-event'
   return { reason, message: describeError(error) }

@@ -1,4 +1,7 @@
-/** Tries the commands of one consumer until they work: waits through outages, and makes the group again when Redis has lost it. */
+/**
+ * Tries the commands of one consumer until they succeed: waits through outages, and makes the group again when Redis
+ * has lost it.
+ */
 import { orAbort } from '@sluice/runtime/abort.ts'
 import { retry, type BackoffPolicy } from '@sluice/runtime/backoff.ts'
 import { TransientError } from '@sluice/runtime/errors.ts'
@@ -12,11 +15,14 @@ export interface PatienceOptions {
   address: GroupAddress
   observer: Partial<ConsumerObserver>
   backoff?: BackoffPolicy | undefined
-  /** From then on nothing is waited for, not even the answer to a command that is under way. */
+  /** After this signal nothing is waited for, not even the answer to a command that is under way. */
   end: AbortSignal
 }
 
-/** Incidents that could not be stored yet: the newest are dropped, the first tell the story. */
+/**
+ * The most incidents that wait to be stored. Beyond that the newest are dropped, because the first ones tell what
+ * happened.
+ */
 const OWED_MAX = 100
 
 export class Patience {
@@ -28,8 +34,8 @@ export class Patience {
   }
 
   /**
-   * Tries until it works. Only a `TransientError` is tried again.
-   * @throws what else `act` throws; an AbortError when the signal comes between tries, or at the end
+   * Runs `act` until it succeeds. Only a `TransientError` is tried again.
+   * @throws what else `act` throws; an AbortError when the signal aborts between tries, or when `end` aborts
    */
   async until<T>(signal: AbortSignal, act: () => Promise<T>): Promise<T> {
     const { observer, backoff = REDIS_BACKOFF, end } = this.#options
@@ -50,13 +56,16 @@ export class Patience {
     return result
   }
 
-  /** Stores an incident of this consumer with the next `storeReported`. */
+  /** Notes an incident of this consumer; the next `storeReported` stores it. */
   report(incident: Omit<Incident, 'role'>): void {
     const { group, consumer } = this.#options.address
     if (this.#owed.length < OWED_MAX) this.#owed.push({ ...incident, role: `${group} ${consumer}` })
   }
 
-  /** Stores what was reported. @throws TransientError; then the rest is stored the next time */
+  /**
+   * Stores the incidents that were reported.
+   * @throws TransientError; the rest is stored the next time
+   */
   async storeReported(): Promise<void> {
     for (let next = this.#owed[0]; next; next = this.#owed[0]) {
       await recordIncident(this.#options.redis, next)
@@ -69,7 +78,8 @@ export class Patience {
     try {
       if (!(await ensureGroup(redis, address))) return
     } catch (error) {
-      // The try that brought us here fails with what it found, and the next one comes here again.
+      // The command that failed with NoGroupError fails with that error. Its next try finds no group again, and comes
+      // here again.
       if (error instanceof TransientError) return
       throw error
     }

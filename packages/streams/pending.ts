@@ -1,4 +1,7 @@
-/** What a group has handed out and not got back: who holds it, since when, and how it changes hands. */
+/**
+ * The pending entries of a group (handed out and not acked): which consumer holds each, since when, and how an entry
+ * changes hands.
+ */
 import { classified, type Redis } from './connection.ts'
 import { toEntry, type Entry, type EntryReply, type GroupAddress } from './entries.ts'
 import { runScript, scripts } from './scripts.ts'
@@ -6,14 +9,14 @@ import { runScript, scripts } from './scripts.ts'
 export interface PendingEntry {
   id: string
   consumer: string
-  /** Since it was handed out, or last touched. */
+  /** Time since the entry was handed out or last touched. */
   idleMs: number
-  /** How often it was handed out. */
+  /** How often the entry was handed out. */
   deliveries: number
 }
 
 export interface PendingQuery {
-  /** Only what was not touched for this long. */
+  /** Only entries that were not touched for this long. */
   idleMs: number
   count: number
   /** Only after this entry id. */
@@ -40,13 +43,14 @@ export async function listPending(
 
 export interface Claimed {
   entries: Entry[]
-  /** Pending ids whose entry was deleted. They are pending no more. */
+  /** Ids that were pending although their entry was deleted. They are pending no more. */
   phantoms: string[]
 }
 
 /**
- * Makes entries ours, as a new delivery, unless somebody touched or acked them within the last `idleMs`. At most 1,000 ids.
- * Not XAUTOCLAIM, which does not tell from whom it takes: a living consumer keeps its entries even where it failed to touch them.
+ * Claims entries for this consumer, as a new delivery, unless they were touched or acked within the last `idleMs`. At
+ * most 1,000 ids. XAUTOCLAIM is not used because it does not tell from which consumer it takes an entry: a living
+ * consumer keeps its entries, even when it failed to touch them.
  */
 export async function claim(redis: Redis, a: GroupAddress, idleMs: number, ids: readonly string[]): Promise<Claimed> {
   if (ids.length === 0) return { entries: [], phantoms: [] }
@@ -59,8 +63,8 @@ export async function claim(redis: Redis, a: GroupAddress, idleMs: number, ids: 
 }
 
 /**
- * Tells the group that these entries are still being worked on. It is no delivery, and takes nothing from anybody: whoever took them over
- * from us has touched them within `idleMs`.
+ * Tells the group that these entries are still being worked on. This is not a delivery, and takes no entry away: a
+ * consumer that took over one of them has touched it within `idleMs`, and such an entry is left alone.
  */
 export async function touch(redis: Redis, a: GroupAddress, idleMs: number, ids: readonly string[]): Promise<void> {
   if (ids.length === 0) return

@@ -1,11 +1,14 @@
 /**
- * Appends events to one stream, together with whatever must move in the same step (a cursor, per-DID state, resync requests).
+ * Appends events to one stream, together with everything that must move in the same step (a cursor, per-DID state,
+ * resync requests).
  *
- * `append` resolves when everything is in Redis, and not before; it waits at the high-water mark and through outages. All of a call's steps happen
- * or none does. When an answer is lost on the way the call is tried again: where a cursor moves with it, what was applied already is recognised and not
- * appended twice; without a cursor entries may be appended twice, which the indexer absorbs.
+ * `append` resolves when everything is in Redis, and not before. It waits at the high-water mark and through outages.
+ * Either all steps of a call happen or none does. When an answer gets lost, the call is tried again. If a cursor moves
+ * with it, Redis recognises an append that was applied already and does not repeat it. Without a cursor entries may be
+ * appended twice, which the indexer absorbs.
  *
- * For batches of up to some thousand events: one call is one script, and Redis does nothing else meanwhile (3 µs an entry).
+ * Made for batches of up to some thousand events: one call is one script, and Redis does nothing else while it runs (3
+ * µs an entry).
  */
 import { ErrorReply } from 'redis'
 import type { EntryEncoder } from '@sluice/events/codec.ts'
@@ -22,34 +25,37 @@ export interface ProducerOptions<E> {
   codec: EntryEncoder<E>
   highWater: HighWater
   backoff?: BackoffPolicy
-  /** Told of each wait for a Redis that fails. */
+  /** Called before each wait for a Redis that fails. */
   onRetry?: (retry: Retry) => void
 }
 
-/** A cursor that moves with the entries. `from` is what it must hold before; null: it must be absent. */
+/** A cursor that moves with the entries. Before the move it must hold `from`, or be absent if `from` is null. */
 export interface CursorMove {
   key: string
   from: string | null
   to: string
 }
 
-/** Something else that moves in the same step. */
+/** Another change that happens in the same step. */
 export type Step =
   | { step: 'set'; key: string; value: string }
-  /** Appends entries of one field to another stream. */
+  /** Appends entries with a single field to another stream. */
   | { step: 'add'; stream: string; field: string; values: readonly string[] }
   /** Adds to a number in a hash. */
   | { step: 'count'; key: string; field: string; by: number }
   /** Sets a hash field, whatever it holds. */
   | { step: 'put'; key: string; field: Buffer; value: Buffer }
-  /** Sets a hash field (undefined: removes it) that must hold `from` (undefined: be absent), or the append fails as a whole with a StateConflictError. */
+  /**
+   * Sets a hash field (`to` undefined: removes it). The field must hold `from` (undefined: be absent); otherwise the
+   * whole append fails with a StateConflictError.
+   */
   | { step: 'swap'; key: string; field: Buffer; from: Buffer | undefined; to: Buffer | undefined }
-  /** Of a chain record; see chain-state.ts. */
+  /** Changes a chain record; see chain-state.ts. */
   | { step: 'mark'; key: string; field: Buffer; flags: number }
   | { step: 'settle'; key: string; field: Buffer; value: Buffer }
 
 export interface AppendOptions {
-  /** Cursors that move (`from` is not `to`), each of another upstream. */
+  /** Cursors that move (`from` differs from `to`), each of a different upstream. */
   cursor?: CursorMove | readonly CursorMove[]
   also?: readonly Step[]
 }
@@ -59,11 +65,11 @@ export interface Appended {
   stale: number
 }
 
-/** Somebody else moved the cursor: two processes produce from the same upstream. */
+/** Another process moved the cursor: two processes produce from the same upstream. */
 export class CursorConflictError extends FatalError {
   override name = 'CursorConflictError'
   readonly key: string
-  /** What the cursor is at. Absent or lower than expected, Redis itself went back in time. */
+  /** The value that the cursor has. If it is absent or lower than expected, Redis itself went back in time. */
   readonly found: string | null
   constructor(message: string, { key, found }: { key: string; found: string | null }) {
     super(message)
@@ -72,10 +78,10 @@ export class CursorConflictError extends FatalError {
   }
 }
 
-/** Somebody else changed what a `swap` was to replace. Nothing was stored: read again, decide again. */
+/** Another process changed what a `swap` was to replace. Nothing was stored: read the value again and decide again. */
 export class StateConflictError extends Error {
   override name = 'StateConflictError'
-  /** The swaps that failed, by their position among the swaps of the call. */
+  /** The swaps that failed, as positions among the swaps of the call. */
   readonly swaps: readonly number[]
   constructor(swaps: readonly number[]) {
     super(`${swaps.length} records were changed by another process`)
@@ -95,8 +101,9 @@ export class Producer<E> {
   }
 
   /**
-   * Stores `events` in order. @throws CursorConflictError when the cursor is not at `from` (nothing was stored), StateConflictError (likewise), FatalError when
-   * Redis refuses us for good, AbortError on the signal (then nothing or everything was stored).
+   * Stores `events` in order.
+   * @throws CursorConflictError when the cursor is not at `from` (nothing was stored); StateConflictError (likewise);
+   * FatalError when Redis refuses us for good; AbortError on the signal (then nothing or everything was stored)
    */
   async append(
     events: readonly E[],
@@ -115,7 +122,7 @@ export class Producer<E> {
       if (reply[0] === 2) throw new StateConflictError(reply.slice(1).map((n) => n - 1))
       if (reply[0] === 0) {
         const moved = cursors.find(({ key }) => key === call.keys[reply[1] - 1])!
-        // The answer of an earlier try got lost, but not its effect.
+        // An earlier try was applied, and only its answer got lost.
         if (unanswered && reply[2] === moved.to) return { stale: 0 }
         throw conflict(moved, reply[2])
       }
@@ -130,7 +137,7 @@ export class Producer<E> {
     try {
       return await runScript(this.#options.redis, scripts.append, call.keys, call.args)
     } catch (error) {
-      // A server that refuses has not done it; one that does not answer may have.
+      // A server that answered with an error has not executed the script. A server that did not answer may have.
       if (!(error instanceof ErrorReply)) onUnanswered()
       throw classifyRedisError(error)
     }
@@ -193,7 +200,9 @@ function encodeCall<E>(
   return { keys, args, bytes: args.reduce((sum, arg) => sum + arg.length, 0) }
 }
 
-/** Entries have one field; runs of the same field keep the order. */
+/**
+ * Groups the values by field (an entry has one field). Only neighbours are grouped, so the order of the events stays.
+ */
 function byField<E>(codec: EntryEncoder<E>, events: readonly E[]): [field: string, values: string[]][] {
   const runs: [string, string[]][] = []
   for (const event of events) {

@@ -1,20 +1,23 @@
-/** How a Redis server is set up and doing: whether anything in it can vanish (eviction, persistence, version), and how full it is. */
+/**
+ * The settings and health of a Redis server: whether data in it can vanish (eviction, persistence, version), and how
+ * full it is.
+ */
 import { classified, type Redis } from './connection.ts'
 
 export interface SettingProblem {
   setting: 'maxmemory-policy' | 'appendonly' | 'version' | 'maxmemory' | 'aof-write' | 'evicted-keys' | 'role'
-  /** What is wrong, what it can lead to, and the command that mends it. */
+  /** What is wrong, what this can lead to, and the command that corrects it. */
   detail: string
-  /** Data can be lost, rather than slow or unbounded. */
+  /** Whether data can be lost. If not, Redis may only be slow or its memory unbounded. */
   losesData: boolean
 }
 
-/** The server, as INFO tells. */
+/** The server, as described by INFO. */
 export interface ServerState {
   /** `redis` or `valkey`, and its version. */
   version: string
   uptimeSeconds: number
-  /** `master` as a rule; a replica takes no writes. */
+  /** Normally `master`; a replica takes no writes. */
   role: string
   connectedClients: number
   /** Clients that wait for entries. */
@@ -26,7 +29,7 @@ export interface ServerState {
     /** Share of the limit that is in use; 0 without one. */
     ratio: number
     peakBytes: number
-    /** What its machine has (a container may have less); 0 where it does not tell. */
+    /** Memory of its machine (a container may have less); 0 where INFO does not tell. */
     systemBytes: number
     policy: string
     evictedKeys: number
@@ -78,7 +81,11 @@ export async function serverState(redis: Redis): Promise<ServerState> {
   }
 }
 
-/** The problems found; empty when all is well. CONFIG may be forbidden on managed servers: INFO tells as much as we need. @throws TransientError */
+/**
+ * The problems of the server; empty when there are none. They are found by INFO, because CONFIG may be forbidden on
+ * managed servers and INFO tells enough.
+ * @throws TransientError
+ */
 export async function checkRedisSettings(redis: Redis): Promise<SettingProblem[]> {
   return settingProblems(await readInfo(redis))
 }
@@ -92,7 +99,7 @@ function fieldsOf(info: string): (name: string) => string {
   return (name) => fields.get(name) ?? ''
 }
 
-/** The problems that the text of INFO tells. */
+/** The problems that show in the text of INFO. */
 export function settingProblems(info: string): SettingProblem[] {
   const field = fieldsOf(info)
   const problems: SettingProblem[] = []
@@ -132,7 +139,7 @@ export function settingProblems(info: string): SettingProblem[] {
   return problems
 }
 
-/** What went wrong already, rather than what may. */
+/** Problems that have happened already, rather than those that may happen. */
 function troubles(field: (name: string) => string): SettingProblem[] {
   const found: SettingProblem[] = []
   if (field('aof_last_write_status') === 'err') {

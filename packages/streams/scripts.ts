@@ -1,4 +1,7 @@
-/** The Lua scripts of this package, and how one (of a service too) is run: by its hash, and by its text when the server does not know it yet. */
+/**
+ * The Lua scripts of this package, and the function that runs a script (of a service too): by its hash, and by its text
+ * when the server does not know the hash yet.
+ */
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { basename } from 'node:path'
@@ -38,10 +41,10 @@ export const scripts = {
   suspect: load('suspect'),
 } as const
 
-/** Strings of the reply come as Buffers. */
+/** Makes strings of the reply arrive as Buffers. */
 const BINARY = { [RESP_TYPES.BLOB_STRING]: Buffer }
 
-/** As `runScript`, for replies that hold bytes. */
+/** Like `runScript`, for replies that contain bytes. */
 export async function runBinaryScript(
   redis: Redis,
   script: Script,
@@ -51,7 +54,7 @@ export async function runBinaryScript(
   return runScript(redis.withTypeMapping(BINARY), script, keys, args)
 }
 
-/** Runs a script. Values are sent as they are, so binary arguments are Buffers. */
+/** Runs a script. Values are sent unchanged, so binary arguments must be Buffers. */
 export async function runScript(
   redis: Pick<Redis, 'sendCommand'>,
   script: Script,

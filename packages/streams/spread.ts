@@ -1,10 +1,11 @@
 /**
- * Where an account belongs: its lane within a consumer, and its shard among whole pipelines. Each has a function of its own: with one for both, all accounts of shard 0 of 2
- * would meet in lane 0 of 2.
+ * Where an account belongs: its lane within a consumer, and its shard among whole pipelines. The two use different
+ * functions. With one function for both, all accounts of shard 0 of 2 would be in lane 0 of 2.
  *
- * `laneOf` concerns one process and may change. `shardOf` is a contract with every Redis that was ever filled by it: another function would move accounts
- * between shards, and leave their chain state behind. It is CRC-32, so that a person can ask too:
- * `python3 -c 'import sys, zlib; print(zlib.crc32(sys.argv[1].encode()) % 2)' did:plc:…`. It is a remainder, so a shard can be split in two: the accounts of `i/n` are those of
+ * `laneOf` concerns one process only, so it may change. `shardOf` must never change: every Redis that was filled with
+ * it depends on it. Another function would move accounts to other shards and leave their chain state behind. It is
+ * CRC-32, so that a person can compute it too: `python3 -c 'import sys, zlib; print(zlib.crc32(sys.argv[1].encode()) %
+ * 2)' did:plc:…`. The shard is a remainder of it, so a shard can be split in two: the accounts of `i/n` are those of
  * `i/2n` and `(i+n)/2n`.
  */
 import { crc32 } from 'node:zlib'
@@ -16,16 +17,19 @@ export interface Shard {
   readonly of: number
 }
 
-/** Everything. */
+/** The whole network: one shard of one. */
 export const WHOLE: Shard = { index: 0, of: 1 }
 
-/** Nobody runs more; a larger number is probably a typo. */
+/** The most shards. Nobody runs more; a larger number is probably a typo. */
 const SHARDS_MAX = 1_024
 
 /**
- * Which of `lanes` a key is in; depends on nothing else. Each lane has a stretch of accounts that are neighbours by DID. So the batches of two lanes meet on few pages of the
- * indexes that begin with an account or a URI, and each batch finds more of its rows on a page (138 µs of CPU an event in all instead of 162). A `did:plc` is a hash itself, whose
- * first characters are spread evenly (did:plc specification, identifier syntax); other keys are hashed here (FNV-1a).
+ * Which of `lanes` a key is in; depends on nothing else.
+ *
+ * Each lane has a range of accounts that are neighbours by DID. So the batches of two lanes touch few pages in common
+ * of the indexes that begin with an account or a URI, and each batch finds more of its rows on a page (138 µs of CPU an
+ * event in all, instead of 162). A `did:plc` is a hash itself, and its first characters are spread evenly (did:plc
+ * specification, identifier syntax). Other keys are hashed here (FNV-1a).
  */
 export function laneOf(key: string, lanes: number): number {
   if (lanes === 1) return 0
@@ -34,10 +38,13 @@ export function laneOf(key: string, lanes: number): number {
 }
 
 const PLC = 'did:plc:'
-/** 20 bits: more than there will be lanes. */
+/** These characters have 20 bits: many more values than there are lanes. */
 const PLACE_CHARS = 4
 
-/** From 0 up to 1, in byte order: the digits of base32 sort before its letters. */
+/**
+ * The place of a did:plc, from 0 up to but not including 1, in byte order: here the digits of base32 sort before its
+ * letters. undefined for other keys.
+ */
 function placeOfPlc(key: string): number | undefined {
   if (!key.startsWith(PLC) || key.length < PLC.length + PLACE_CHARS) return undefined
   let place = 0
@@ -59,14 +66,17 @@ export function isInShard(did: string, { index, of }: Shard): boolean {
   return shardOf(did, of) === index
 }
 
-/** `2/4` → the third of four. @returns undefined when it is none */
+/**
+ * `2/4` → the third shard of four.
+ * @returns undefined when the text names no shard
+ */
 export function parseShard(text: string): Shard | undefined {
   const [, index, of] = /^(\d{1,4})\/(\d{1,4})$/.exec(text) ?? []
   const shard = { index: Number(index), of: Number(of) }
   return shard.of >= 1 && shard.of <= SHARDS_MAX && shard.index < shard.of ? shard : undefined
 }
 
-/** As `parseShard` reads it. */
+/** The text that `parseShard` reads. */
 export function formatShard({ index, of }: Shard): string {
   return `${index}/${of}`
 }
@@ -81,7 +91,7 @@ export const shardOption = {
     parseShard(text) === undefined ? 'is no shard like 0/2: the first of two, counted from 0' : undefined,
 } as const
 
-/** What `INGESTER_SHARD` says, once it was checked; without it everything. */
+/** The shard that `INGESTER_SHARD` names, once it was checked; the whole network when it is not set. */
 export function shardOfSetting(text: string | undefined): Shard {
   return (text === undefined ? undefined : parseShard(text)) ?? WHOLE
 }

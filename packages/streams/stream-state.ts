@@ -1,6 +1,7 @@
 /**
- * How one stream stands: what waits in it, who works on it, and for how long already. It only reads, by a handful of cheap commands for each group,
- * whatever the depth. They go to a live server one after the other, so their numbers may differ by what happened between them.
+ * The state of one stream: what waits in it, which consumers work on it, and how old their entries are. It only reads,
+ * with a handful of cheap commands for each group, whatever the depth of the stream. The commands go to a live server
+ * one after the other, so their figures may differ by what happened between them.
  */
 import { describeError } from '@sluice/runtime/errors.ts'
 import { classifyRedisError, WrongTypeError, type Redis } from './connection.ts'
@@ -9,17 +10,17 @@ import { leaseKey } from './lease.ts'
 
 export interface StreamState {
   stream: string
-  /** Not there: never written to, or lost. Then the rest is empty. */
+  /** False: the stream was never written to, or was lost. Then the other fields are empty. */
   exists: boolean
-  /** Why it could not be looked at: a key of another type. Then the rest says nothing. */
+  /** Why the stream could not be read: the key has another type. Then the other fields say nothing. */
   error?: string
   /** Entries, pending ones included. */
   entries: number
-  /** Of memory, estimated by Redis from a sample of the nodes. */
+  /** Memory of the stream, estimated by Redis from a sample of its nodes. */
   bytes: number
   oldest?: EntryAge
   newest?: EntryAge
-  /** Of the oldest entry that some group has not acked, in seconds; 0 when all is done. */
+  /** The age of the oldest entry that some group has not acked, in seconds; 0 when all are acked. */
   lagSeconds: number
   groups: GroupState[]
   deadLetters: DeadLetterCount & { cap: number }
@@ -27,18 +28,18 @@ export interface StreamState {
 
 export interface EntryAge {
   id: string
-  /** Since it was appended, in seconds, by the clock of Redis. */
+  /** Time since the entry was appended, in seconds, by the clock of Redis. */
   ageSeconds: number
 }
 
 export interface GroupState {
   group: string
-  /** Handed out and not acked. */
+  /** Entries that were handed out and are not acked. */
   pending: number
-  /** Not handed out yet; undefined where Redis cannot tell (entries were deleted out of turn). */
+  /** Entries that were not handed out yet; undefined where Redis cannot tell (entries were deleted out of order). */
   undelivered?: number
   lastDeliveredId: string
-  /** Of the oldest entry that this group has not acked, in seconds. */
+  /** The age of the oldest entry that this group has not acked, in seconds. */
   lagSeconds: number
   oldestPending?: PendingState
   consumers: ConsumerState[]
@@ -46,7 +47,7 @@ export interface GroupState {
 
 export interface PendingState extends EntryAge {
   consumer: string
-  /** Since its consumer last touched it. */
+  /** Time since the entry's consumer last touched it. */
   idleSeconds: number
   deliveries: number
 }
@@ -54,26 +55,29 @@ export interface PendingState extends EntryAge {
 export interface ConsumerState {
   consumer: string
   pending: number
-  /** Since it last asked Redis for anything, in seconds; 0 for one that waits for its first entry. */
+  /** Time since the consumer last sent Redis a command, in seconds; 0 for a consumer that waits for its first entry. */
   idleSeconds: number
-  /** Host and pid of the process that has the name; undefined: none of ours is alive under it. */
+  /** Host and pid of the process that holds the name; undefined: no living process of Sluice has it. */
   holder?: string
 }
 
-/** Nodes of the stream that are measured for its size. */
+/** How many nodes of the stream Redis measures to estimate its size. */
 const MEMORY_SAMPLES = 20
 
 export interface Looking {
   redis: Redis
   /** Unix ms by the clock of Redis. */
   now: number
-  /** Keys of all leases: Redis itself does not know a consumer that waits for its first entry. */
+  /**
+   * The keys of all leases. They are needed because Redis itself does not know a consumer that waits for its first
+   * entry.
+   */
   leases: readonly string[]
-  /** False: dead letters are counted and not looked at, which costs a script over all of them. Default true. */
+  /** False: dead letters are only counted. Their reasons would cost a script that reads all of them. Default true. */
   reasons?: boolean
 }
 
-/** @throws TransientError while Redis cannot be asked; FatalError when we may not */
+/** @throws TransientError while Redis cannot be reached; FatalError when it refuses us the commands */
 export async function streamState(stream: string, looking: Looking): Promise<StreamState> {
   const { redis } = looking
   const none: StreamState = {
@@ -91,7 +95,8 @@ export async function streamState(stream: string, looking: Looking): Promise<Str
     return exists === 0 ? letters : { ...letters, exists: true, ...(await contents(stream, looking)) }
   } catch (error) {
     const cause = classifyRedisError(error)
-    // One key that is not ours must not hide all the others. A server that is away, loads or forbids hides everything: nobody must take that for an empty stream.
+    // A key of another type concerns only this stream, and must not hide the other streams. A server that is away, is
+    // loading or refuses the command hides everything: that must not look like an empty stream.
     if (!(cause instanceof WrongTypeError)) throw cause
     return { ...none, exists: true, error: describeError(cause) }
   }
@@ -116,7 +121,7 @@ async function contents(stream: string, looking: Looking) {
   const states = await Promise.all(
     groups.map(async (group) => groupState(stream, group as unknown as GroupInfo, looking)),
   )
-  // Without a group, nobody has done anything yet.
+  // Without a group no entry has been processed yet.
   const lags = states.length === 0 ? [oldest?.ageSeconds ?? 0] : states.map(({ lagSeconds }) => lagSeconds)
   return {
     entries,
@@ -180,7 +185,7 @@ async function consumerStates(stream: string, group: string, { redis, leases }: 
   )
 }
 
-/** An id begins with the time at which its entry was appended. */
+/** The age of an entry: its id begins with the time at which it was appended. */
 function ageOf(id: string | undefined, now: number): EntryAge | undefined {
   if (id === undefined) return undefined
   return { id, ageSeconds: Math.max(0, now - Number(id.split('-')[0])) / 1_000 }

@@ -16,10 +16,10 @@ import { HighWater } from './high-water.ts'
 import { Producer } from './producer.ts'
 
 export interface StreamsBenchOptions {
-  /** Of a Redis that holds nothing else. */
+  /** The address of a Redis that holds nothing else. */
   redisUrl: string
   events?: number
-  /** In one append. */
+  /** Events in one append. */
   batchEvents?: number
   lanes?: number
 }
@@ -28,7 +28,7 @@ export interface StreamsBench {
   /** First everything is appended, then everything is consumed. */
   appended: Rate
   consumed: Rate
-  /** Both at once. */
+  /** Appending and consuming at the same time. */
   through: Rate
   bytesPerEntry: number
 }
@@ -83,7 +83,7 @@ async function benchStreams({
   }
 }
 
-/** Until so many are acked. */
+/** Consumes until so many events are acked. */
 async function drain(consumer: Consumer<StreamEvent>, events: number, lanes: number): Promise<void> {
   const enough = new AbortController()
   let left = events

@@ -1,20 +1,23 @@
-/** A turn is shared with any number of others, or exclusive. */
+/** A shared turn may run beside any number of other shared turns; an exclusive turn runs alone. */
 export type TurnKind = 'shared' | 'exclusive'
 
-/** A fair lock: first come, first served, so that whoever waits for an exclusive turn is not passed by those who come later. */
+/**
+ * A fair lock: first come, first served. So a caller that waits for an exclusive turn is not overtaken by callers that
+ * come later.
+ */
 export class Turns {
   #running = 0
   #isExclusive = false
   readonly #queue: { kind: TurnKind; enter: () => void }[] = []
 
-  /** Resolves when it is our turn, which ends when the result is disposed of. */
+  /** Resolves when the caller has its turn. The turn ends when the result is disposed of. */
   async enter(kind: TurnKind): Promise<Disposable> {
     if (this.wouldWait(kind)) await new Promise<void>((enter) => this.#queue.push({ kind, enter }))
     else this.#begin(kind)
     return { [Symbol.dispose]: () => this.#end() }
   }
 
-  /** Whether somebody who comes now has to wait. */
+  /** Whether a caller that came now would have to wait. */
   wouldWait(kind: TurnKind): boolean {
     return this.#queue.length > 0 || !this.#fits(kind)
   }
@@ -40,8 +43,8 @@ export class Turns {
 }
 
 /**
- * A turn that its owner gives back while it waits for something that may never come, such as an operator, and takes again afterwards. Held through such a wait the turn
- * would stall every other stream that shares it.
+ * A turn that its owner gives back while it waits for something that may never come, such as an operator, and takes
+ * again afterwards. If the turn were held through such a wait, it would stall every other stream that shares it.
  */
 export class YieldableTurn implements Disposable {
   readonly #enter: () => Promise<Disposable>
@@ -53,7 +56,7 @@ export class YieldableTurn implements Disposable {
     this.#enter = enter
   }
 
-  /** Resolves when it is our turn. */
+  /** Resolves when the caller has its turn. */
   static async begin(enter: () => Promise<Disposable>): Promise<YieldableTurn> {
     const turn = new YieldableTurn(enter)
     await turn.#take()
@@ -61,13 +64,14 @@ export class YieldableTurn implements Disposable {
   }
 
   /**
-   * Runs `wait` without the turn, and returns its result when the turn is ours again. Calls run one after the other: two at once would each wait for the turn that the
-   * other has taken again.
+   * Runs `wait` without the turn, and returns its result when the turn is taken again. Calls run one after the other.
+   * Two at once would deadlock: the first would take the turn again, and the second would then wait for the turn that
+   * its own batch holds.
    */
   async yieldTurn<T>(wait: () => Promise<T>): Promise<T> {
     const waited = this.#last.then(async () => {
       this.#give()
-      // When it fails the batch is over, and the turn is not taken again.
+      // When `wait` fails the batch is over, and the turn is not taken again.
       const result = await wait()
       await this.#take()
       return result

@@ -1,4 +1,7 @@
-/** When an account is asked about again that nobody answered for, or that nobody was asked about, and how its claim ends until then. */
+/**
+ * How the claim of an account ends when its host was not asked, or gave no usable answer; and when the account is due
+ * to be asked about again.
+ */
 import { CrowdedError } from '@sluice/atproto/throttle.ts'
 import { retryAfterMs, sleep } from '@sluice/runtime/backoff.ts'
 import { TransientError, type RefusedError } from '@sluice/runtime/errors.ts'
@@ -6,19 +9,23 @@ import type { Logger } from '@sluice/runtime/log.ts'
 import { BusyOwnerError, SlowHostError } from './host-pace.ts'
 
 const CAP_MS = 6 * 3_600_000
-/** A silent host holds its place for 5 s: after twice that others have it. */
+/** A silent host holds its place in the queue of did:webs for 5 s. After twice that, others have had the place. */
 const TURNED_AWAY_MS = 10_000
-/** While another host of its owner is asked: that may end at any time. */
+/** The wait while a host of the same owner is being asked. That question may end at any time. */
 const BUSY_MS = 1_000
 /**
- * Of the wait of a worker that has nothing to do, after each that it turned away for that: an owner may have any number of them due, which would be claimed and written as fast
- * as PostgreSQL can. So three workers turn away 48 a second, and ten thousand keep others waiting for some minutes.
+ * After a worker has turned an account away because a host of the same owner is being asked (`BusyOwnerError`), the
+ * worker waits for this part of `pollMs`, which is the wait of a worker that has nothing to do. Without the wait an
+ * owner with many due accounts would have all of them claimed and written again as fast as PostgreSQL can. With it,
+ * three workers turn away 48 accounts a second, and an owner with ten thousand due accounts keeps others waiting for
+ * some minutes.
  */
 const PART_OF_POLL = 1 / 16
 
 /**
- * How long to wait after a question without an answer, or with one that cannot be used: twice as long each time, up to six hours, and no less than its host asked for.
- * @param failures how many there were before this one, in a row
+ * How long to wait after a question that got no answer, or no usable one. The wait doubles with each failure, up to six
+ * hours; it is never shorter than the host asked for.
+ * @param failures how many questions in a row had failed before this one
  */
 export function waitToAskAgainMs(retryMs: number, failures: number, error: TransientError | RefusedError): number {
   // 2³⁰ is beyond the cap; more would end in Infinity.
@@ -27,27 +34,31 @@ export function waitToAskAgainMs(retryMs: number, failures: number, error: Trans
 }
 
 /**
- * How long to wait after being turned away (`CrowdedError`): 10 to 15 s, or for as long as that says and up to a half more, however often, since nothing was tried; not all at
- * the same moment.
+ * How long to wait after being turned away (`CrowdedError`): 10 to 15 s, or, if `retryAfterMs` is longer, that and up
+ * to a half more. The wait does not grow with the number of times, since nothing was tried. It is random, so that
+ * accounts that were turned away together do not come back at the same moment.
  * @param random draws from 0 to 1
  */
 export function turnedAwayMs(random: () => number, retryAfterMs = 0): number {
   return Math.max(TURNED_AWAY_MS, retryAfterMs) * (1 + random() / 2)
 }
 
-/** What comes of a question to which there is no answer. */
+/** The outcomes of a check that found no answer. */
 export const UNANSWERED = ['put-off', 'turned-away', 'unknown'] as const
 
 export interface UnansweredOptions<Claim> {
-  /** Ends a claim: it is one of those that fail, and due again then (ISO 8601). */
+  /**
+   * Ends a claim whose host did not answer: the account moves to the queue of failing ones, and is due at `dueAt` (ISO
+   * 8601).
+   */
   fail: (claim: Claim, dueAt: string) => Promise<void>
-  /** Ends a claim of which nobody was asked: due again then, as what it was. */
+  /** Ends a claim whose host was not asked: the account stays in its queue, and is due at `dueAt`. */
   giveBack: (claim: Claim, dueAt: string) => Promise<void>
   count: (outcome: (typeof UNANSWERED)[number]) => void
   log: Logger
   /** The first wait after a question that nobody answered. */
   retryMs: number
-  /** Of a worker that has nothing to do. */
+  /** The wait of a worker that has nothing to do. */
   pollMs: number
 }
 
@@ -60,14 +71,14 @@ export class Unanswered<Claim extends { did: string }> {
   }
 
   /**
-   * After a question that came to nothing.
-   * @param failures how many questions nobody answered before, in a row
-   * @throws `error`, when it is none of the other side's
+   * Ends the claim after a question that failed with `error`.
+   * @param failures how many questions in a row nobody had answered before
+   * @throws `error`, when it is not the fault of the other side
    */
   async end(claim: Claim, failures: number, error: unknown, signal: AbortSignal): Promise<void> {
     const { fail, giveBack, count, pollMs } = this.#options
     if (error instanceof SlowHostError) {
-      // It is asked at once, in the place of those that do not answer.
+      // Due at once, in the queue of failing accounts, whose workers are the ones that ask slow hosts.
       count('put-off')
       return await fail(claim, inMs(0))
     }
@@ -82,7 +93,7 @@ export class Unanswered<Claim extends { did: string }> {
     await this.askAgain(claim, failures, error)
   }
 
-  /** Later, and ever later: there was no answer, or none that can be used. */
+  /** There was no answer, or no usable one: asks again later, after a wait that doubles each time. */
   async askAgain(claim: Claim, failures: number, error: TransientError | RefusedError): Promise<void> {
     const { fail, count, log, retryMs } = this.#options
     count('unknown')

@@ -1,4 +1,7 @@
-/** Assembles what the indexer does for accounts beside the data path: how they stand, deletions, handles. */
+/**
+ * Assembles what the indexer does for accounts beside the data path: it checks their hosting status, carries out
+ * deletions, and verifies handles.
+ */
 import { HandleResolver } from '@sluice/atproto/handle-resolver.ts'
 import { HttpClient } from '@sluice/atproto/http.ts'
 import { tolerant, type CachedResolution } from '@sluice/atproto/identity-cache.ts'
@@ -20,15 +23,16 @@ import { Deletions } from './delete-accounts.ts'
 import { HostPace } from './host-pace.ts'
 import { Handles } from './resolve-handles.ts'
 
-/** Of a test network, where nobody's DNS knows them. */
+/** Endings of handles in a test network, which no DNS server knows. */
 const TEST_ENDINGS = ['.test']
 const RETRY_MS = 5_000
 const NONE_MS = 3_600_000
 
-/** @param redis of commands; the identities that the other daemons have fetched are there */
+/** @param redis the connection for commands; identities that the other daemons have fetched are cached there */
 export function buildIdentity(context: RoleContext<IndexerConfig>, index: Index, redis: Redis): Service[] {
   const { config, log, metrics, resources } = context
-  // What the operator names may be anywhere. A directory that is refused would be one that knows nobody, and every handle be lost.
+  // The operator may name a PLC directory at any address, a private one too. If its address were refused, every account
+  // would seem unknown to the directory, and every handle would be lost.
   const allowOrigins = [config.plcUrl]
   const http = new HttpClient({ allowPrivate: config.allowPrivate, allowOrigins, connectionsPerHost: 32 })
   resources.defer(() => http.close())
@@ -39,8 +43,9 @@ export function buildIdentity(context: RoleContext<IndexerConfig>, index: Index,
     cache: tolerant(new RedisIdentityCache<CachedResolution>({ redis })),
     plcConcurrency: concurrency,
     plcPerSecond: perSecond,
-    // Whoever asks a did:web, or waits for that, holds a place of a queue: together they are three in eight, so that many domains with silent hosts leave places to did:plc. One
-    // that is turned away is asked about again soon.
+    // A question about a did:web holds a place of the handle queue while it is asked, and while it waits for its turn.
+    // Together these may hold three in eight of the places, so that many domains with silent hosts leave places to
+    // did:plc. An account that is turned away for that is asked about again soon.
     webConcurrency: Math.max(1, concurrency >> 2),
     webWaiting: Math.max(1, concurrency >> 3),
   })
@@ -52,7 +57,8 @@ export function buildIdentity(context: RoleContext<IndexerConfig>, index: Index,
     highWater: new HighWater({
       redis,
       stream,
-      // An account that is back does not wait for a first load, which keeps the stream at its mark for days: they are few.
+      // There is no entry limit here. A first load keeps the stream at its high-water mark for days, and an account
+      // that is back must not wait for that. Such accounts are few.
       entriesMax: Infinity,
       onChange(held) {
         if (held) log.warn({ stream, why: held.detail }, 'accounts that are back wait for room')

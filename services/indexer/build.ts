@@ -1,4 +1,4 @@
-/** Assembles the indexer: connections, schema, one consumer with its lanes per stream. */
+/** Assembles the indexer: connections, schema, and for each stream one consumer with its lanes. */
 import { availableParallelism } from 'node:os'
 import { collections, tableScripts } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
@@ -28,10 +28,13 @@ import { LaterSettling } from './settle-later.ts'
 import { watchStreams } from './stream-watch.ts'
 import type { Outages } from './waiting.ts'
 
-/** A backfill's part of a full batch while live events flow. */
+/** The part of a full batch that a backfill stream gets while live events flow. */
 const SMALL_SHARE = 1 / 16
 
-/** Returns when Redis and PostgreSQL can be reached, and the schema is as needed. @throws FatalError; AbortError on the signal */
+/**
+ * Returns when Redis and PostgreSQL can be reached and the schema is in the state that this version needs.
+ * @throws FatalError; AbortError on the signal
+ */
 export async function buildIndexer(context: RoleContext<IndexerConfig>): Promise<Service[]> {
   const { config, metrics } = context
   const lanes = Math.min(config.concurrency, availableParallelism())
@@ -49,7 +52,7 @@ export async function buildIndexer(context: RoleContext<IndexerConfig>): Promise
   const labels = new LabelIndex(forOthers, outages, metrics)
   const limits = {
     batchEvents: config.batchEvents,
-    // As many again are read while these are applied.
+    // While one full batch of each lane is applied, as many entries again may be read.
     heldEntries: config.batchEvents * 2 * lanes,
     heldBytes: config.heldBytes,
     reclaimIdleMs: config.reclaimIdleMs,
@@ -73,7 +76,7 @@ export async function buildIndexer(context: RoleContext<IndexerConfig>): Promise
   ]
 }
 
-/** One for each stream of events, the most urgent first. */
+/** Makes one consumer for each stream of events, the most urgent stream first. */
 async function recordConsumers(
   context: RoleContext<IndexerConfig>,
   shared: Pick<ConsumerOptions<StreamEvent>, 'redis' | 'limits' | 'processTurns'>,
@@ -105,14 +108,18 @@ async function recordConsumers(
 }
 
 interface Pools {
-  /** Reserved for batches and lent most recently used first: a backend that has already mapped and cached the indexes is fast, a fresh one is slow. */
+  /**
+   * Reserved for batches. The connection that was used last is lent first: a backend that has already mapped and cached
+   * the indexes is fast, a fresh one is slow.
+   */
   forBatches: DatabasePool
   forOthers: DatabasePool
 }
 
 /**
- * Waits until PostgreSQL can be reached, then brings its schema to the state that we need, or says what is missing.
- * @param batches how many may be under way at a time
+ * Waits until PostgreSQL can be reached. Then brings its schema to the state that this version needs, or says what is
+ * missing.
+ * @param batches how many batches may be under way at the same time
  */
 async function openDatabase(context: RoleContext<IndexerConfig>, batches: number): Promise<Pools> {
   const { config, log, metrics, readiness, resources, signal } = context
@@ -144,7 +151,7 @@ async function openDatabase(context: RoleContext<IndexerConfig>, batches: number
   return pools
 }
 
-/** Connections that batches leave to the rest, unless the pool is smaller than that. */
+/** Connections that batches leave to everything else, unless the pool is smaller than that. */
 const OTHERS_MIN = 2
 
 function declareConnections({ metrics }: RoleContext<IndexerConfig>, pools: readonly DatabasePool[]): void {

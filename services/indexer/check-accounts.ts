@@ -1,6 +1,10 @@
 /**
- * Asks how accounts stand of which different things are said (when, and what comes of the answer: `account-checks.ts` of the engine). Asked is their own host, as
- * their DID document names it now: beside the data path, while no connection is held. Several indexers share the queue. While nobody answers, the times decide.
+ * Asks hosts for the hosting status of accounts about which sources disagree (one says `active`, another
+ * `deactivated`). When an account is due, and what comes of the answer, is in `account-checks.ts` of packages/indexing.
+ *
+ * The host that is asked is the one that the account's DID document names now. This runs beside the data path, and
+ * holds no connection to the database while it waits for a host. Several indexers share the queue. While nobody
+ * answers, the times of the conflicting statements decide.
  */
 import type { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
@@ -28,15 +32,17 @@ import { askHostingStatus, type Asking, type StatusSources } from './hosting-sta
 
 export interface AccountChecksOptions extends StatusSources {
   identities: Pick<IdentityResolver, 'resolve' | 'refresh' | 'purge'>
-  /** Of whose accounts the news purge the cache of identities that we use; default: of all. */
+  /**
+   * The shard whose account and identity events purge the identity cache that this process uses; default: all accounts.
+   */
   shard?: Shard
-  /** Default: one of its own. */
+  /** Default: a `HostPace` of its own. */
   pace?: HostPace
   db: DatabasePool
   log: Logger
   metrics: Metrics
   pollMs?: number
-  /** The first wait after a question that nobody answered. */
+  /** The first wait after a question that nobody answered. It doubles from there. */
   retryMs?: number
   claimMs?: number
 }
@@ -44,7 +50,10 @@ export interface AccountChecksOptions extends StatusSources {
 type Answer = Pick<AccountEvent, 'active' | 'status'>
 
 const OUTCOMES = ['as-held', 'differs', 'overtaken', ...UNANSWERED] as const
-/** How many are asked about at a time. Hosts that never answer, or slowly, keep out only others that do so, and there one owner has one place. */
+/**
+ * Workers of each queue. Hosts that never answer, or answer slowly, delay only the accounts in `failing`, and there one
+ * owner has one place at a time.
+ */
 const WORKERS: Record<AccountQueue, number> = { new: 3, failing: 4 }
 
 export class AccountChecks implements Service {
@@ -66,7 +75,8 @@ export class AccountChecks implements Service {
     this.#identities = {
       resolve: (did) => identities.resolve(did),
       async refresh(did, watch) {
-        // Asked a minute after the last time, the cache answers: of others' accounts it may have the host that they have left since.
+        // `refresh` answers from the cache when the DID was asked about within the last minute. For an account of
+        // another shard that cache is not purged by its events, and may name a host that the account has left since.
         if (!isInShard(did, shard)) await identities.purge(did)
         return await identities.refresh(did, watch)
       },
@@ -117,13 +127,14 @@ export class AccountChecks implements Service {
       const outcome = await settleAccountCheck(this.#options.db, claim, said, askedAtMs)
       this.#outcomes.inc(1, { outcome })
     } catch (error) {
-      // Words of a stranger's host: what the index does not take of them is no answer, and ends nobody.
+      // The answer comes from a host that anybody may run. If the index refuses its contents, that counts as no answer;
+      // it must not end this process.
       if (!(error instanceof RefusedError)) throw error
       await this.#unanswered.askAgain(claim, claim.tries - 1, error)
     }
   }
 
-  /** @throws TransientError when there is no answer */
+  /** @throws TransientError when there is no usable answer */
   async #ask(did: string, asking: Asking): Promise<Answer> {
     const found = await askHostingStatus({ xrpc: this.#options.xrpc, identities: this.#identities }, did, asking)
     switch (found.kind) {
@@ -134,7 +145,8 @@ export class AccountChecks implements Service {
       case 'status-unknown':
         throw new TransientError(`${did}: its host does not say how it stands`)
       case 'no-host':
-        // It would be purged upon this, though nobody may have said that it was deleted: only its host may, or a tombstone.
+        // The answer `gone` would purge the account, though perhaps nobody has said that it was deleted. Only its host
+        // or a tombstone may say so.
         throw new TransientError(`${did} has no host that could be asked`)
     }
   }

@@ -1,4 +1,4 @@
-/** What an operator can set. Names that others rely on are in docs/configuration.md. */
+/** What an operator can set. Names that other programs rely on are listed in docs/configuration.md. */
 import { isIP } from 'node:net'
 import { patternProblem } from '@sluice/collections/patterns.ts'
 import { defineConfig, type ConfigOf } from '@sluice/runtime/config.ts'

@@ -1,4 +1,7 @@
-/** What happens to entries between Redis and the index, as metrics and log lines. Incidents are stored by the consumer itself. */
+/**
+ * Reports what happens to entries between Redis and the index, as metrics and log lines. Incidents are stored by the
+ * consumer itself.
+ */
 import { REFUSED_REASONS } from '@sluice/database/errors.ts'
 import { DEFECT } from '@sluice/indexing/bisect.ts'
 import { logRetry, type Logger } from '@sluice/runtime/log.ts'
@@ -15,7 +18,7 @@ export interface Surroundings {
   readiness: Readiness
 }
 
-/** One observer per stream. */
+/** Returns a function that makes the observer of one stream. */
 export function observeConsumers(
   streams: readonly string[],
   around: Surroundings,

@@ -1,6 +1,7 @@
 /**
- * Carries out deletions, beside the data path: confirms what was reported, purges, and requests the repository of an account that is back. Every step
- * is durable before the next, so a process that dies leaves a claim that runs out, and whoever takes it then continues.
+ * Carries out deletions, beside the data path: confirms a reported deletion with the account's host, purges the
+ * account, and requests the repository of an account that is back. Every step is durable before the next one begins. If
+ * the process dies, its claim expires, and the worker that takes the claim next continues from the last durable step.
  */
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
@@ -35,16 +36,16 @@ import { askHostingStatus, type StatusSources, type HostingStatus } from './host
 export interface DeletionsOptions extends StatusSources {
   index: Index
   redis: Redis
-  /** Whose chain records and requests are in this Redis; default: of all accounts. */
+  /** The shard whose chain records and backfill requests are in this Redis; default: all accounts. */
   shard?: Shard
-  /** Default: one of its own. */
+  /** Default: a `HostPace` of its own. */
   pace?: HostPace
-  /** Of the stream of repositories to fetch. */
+  /** Appends to the stream of repositories to fetch. */
   producer: Producer<BackfillEvent>
   log: Logger
   metrics: Metrics
   pollMs?: number
-  /** The first wait after a question that nobody answered. */
+  /** The first wait after a question that nobody answered. It doubles from there. */
   retryMs?: number
   claimMs?: number
   batchRecords?: number
@@ -52,13 +53,20 @@ export interface DeletionsOptions extends StatusSources {
 
 const OUTCOMES = ['purged', 'hosted', 'returned', ...UNANSWERED] as const
 /**
- * How many are worked on at a time. Whoever has a thousand accounts at a host that never answers, or slowly, keeps out only others of that kind, and there one owner has one place; and a
- * purge of millions of records nobody who is back.
+ * Workers of each queue. Somebody with a thousand accounts at a host that never answers, or answers slowly, delays only
+ * the accounts in `failing`, and there one owner has one place at a time. A purge of millions of records does not delay
+ * accounts in `returned`.
  */
 const WORKERS: Record<DeletionQueue, number> = { returned: 1, new: 3, failing: 4 }
-/** When one that an indexer of another shard must see to is looked at again, about: that one should find it first. */
+/**
+ * For an account of another shard: after about this long it is looked at again. An indexer of that shard should find it
+ * first.
+ */
 const OTHERS_MS = 2_000
-/** A first load has dropped the indexes by which a purge finds what others were told: it waits for its end. The account is hidden meanwhile. */
+/**
+ * During a first load the indexes by which a purge finds notifications to other accounts are dropped, so a purge waits
+ * for its end. The account is hidden meanwhile.
+ */
 const LOADING_MS = 5_000
 
 export class Deletions implements Service {
@@ -112,7 +120,10 @@ export class Deletions implements Service {
     )
   }
 
-  /** One that nobody can be asked about waits; what else fails is a fault of ours or of our stores. */
+  /**
+   * Works on one claim. If nobody can be asked about the account, the claim is put off. Any other failure is a fault of
+   * Sluice, Redis or PostgreSQL, and is thrown.
+   */
   async #work(claim: DeletionClaim, queue: DeletionQueue, signal: AbortSignal): Promise<void> {
     const { did, state, deletedAt } = claim
     const { shard, pace } = this.#options
@@ -126,7 +137,7 @@ export class Deletions implements Service {
     } catch (error) {
       return await this.#unanswered.end(claim, claim.tries, error, signal)
     }
-    // Whose host has its repository is not gone.
+    // A host that has the repository but does not tell its status: the account is not gone.
     if (found.kind === 'status-unknown') found = { ...found, kind: 'hosted', active: true }
     if (found.kind === 'hosted') return await this.#correct(claim, found, askedAtMs)
     const { index, batchRecords, log } = this.#options
@@ -138,7 +149,11 @@ export class Deletions implements Service {
     log.info({ did }, 'purged a deleted account')
   }
 
-  /** What its host says holds, from the moment it was asked: news that came before the answer are newer than it. */
+  /**
+   * Applies what the host says of the account. The event gets the time at which the host was asked, because news that
+   * arrived while the answer was on its way are newer than the answer. Its time is always later than that of the
+   * reported deletion.
+   */
   async #correct(claim: DeletionClaim, found: HostingStatus & { kind: 'hosted' }, askedAtMs: number): Promise<void> {
     const { did, deletedAt } = claim
     const { kind, ...said } = found
@@ -147,7 +162,8 @@ export class Deletions implements Service {
     try {
       await applyBatch(this.#options.index, [event])
     } catch (error) {
-      // Words of a stranger's host: what the index does not take of them is no answer, and ends nobody.
+      // The answer comes from a host that anybody may run. If the index refuses its contents, that counts as no answer;
+      // it must not end this process.
       if (!(error instanceof RefusedError)) throw error
       return await this.#unanswered.askAgain(claim, claim.tries, error)
     }
@@ -163,7 +179,7 @@ export class Deletions implements Service {
     this.#outcomes.inc(1, { outcome: 'returned' })
   }
 
-  /** Whoever comes back under this name begins a new chain. */
+  /** Resets the chain record: an account that comes back under this DID begins a new chain. */
   async #resetChain(did: string, signal: AbortSignal): Promise<void> {
     const { redis, producer } = this.#options
     for (;;) {

@@ -1,13 +1,16 @@
-/** When an account's handle is checked next: a verified one when it is old, any other after a wait that doubles; who is new and was turned away, soon. Pure. */
+/**
+ * When an account's handle is checked next. A verified handle is checked again when it is old; any other after a wait
+ * that doubles; a new account that was turned away, soon. Pure functions.
+ */
 import type { HandleCheck, HandleClaim } from '@sluice/indexing/handles.ts'
 import { turnedAwayMs } from './ask-again.ts'
 
 export interface HandleSchedule {
-  /** How long a verified handle is taken as it is. */
+  /** How long a verified handle counts as valid without another check. */
   refreshMs: number
   /** The first wait after a check that could not be made. */
   retryMs: number
-  /** The first wait for an account that has no handle, or one that leads elsewhere. */
+  /** The first wait for an account that has no handle, or whose handle leads to another account. */
   noneMs: number
   /** The longest wait. */
   capMs: number
@@ -15,11 +18,11 @@ export interface HandleSchedule {
 
 export type HandleFinding =
   | { outcome: 'verified'; handle: string }
-  /** There is none that leads to the account. */
+  /** The account has no handle that leads back to it. */
   | { outcome: 'none' }
-  /** A directory, name server or host did not answer, or wants to be asked later. */
+  /** The directory, a name server or a host did not answer, or asked to be asked later. */
   | { outcome: 'unknown'; retryAfterMs: number }
-  /** Nobody was asked: too many wait, or the owner of the handle's host is slow. */
+  /** Nobody was asked: too many others wait already, or the owner of the handle's host is slow. */
   | { outcome: 'turned-away'; retryAfterMs: number }
 
 /** @param random draws from 0 to 1 */
@@ -32,11 +35,13 @@ export function nextCheck(
 ): HandleCheck['next'] {
   const due = (ms: number): string => new Date(nowMs + ms).toISOString()
   if (finding.outcome === 'verified') {
-    // Accounts that came together, as from an export, do not come together for ever.
+    // Spread at random, so that accounts that were verified together (those of one import, say) are not due together
+    // for ever.
     return { queue: 'again', dueAt: due(schedule.refreshMs * (0.9 + 0.2 * random())), tries: 0 }
   }
   if (finding.outcome === 'turned-away') {
-    // A new one's identity is in the cache; any other's is asked for anew, which costs the directory a question each time.
+    // The identity of a new account is in the cache, so it may come back soon. For any other account the directory is
+    // asked anew, which costs it a question each time: its backoff applies.
     const firstMs = { new: 0, again: schedule.noneMs, failing: schedule.retryMs }[queue]
     const leastMs = backoffMs(firstMs, tries, schedule, random)
     return { queue, dueAt: due(Math.max(leastMs, turnedAwayMs(random, finding.retryAfterMs))), tries }

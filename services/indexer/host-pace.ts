@@ -1,56 +1,74 @@
 /**
- * Who keeps others waiting: what a host's answer takes beyond a moment is time that it owes, and pays off slowly. While it owes too much, it is asked in no place that
- * others wait for, but among the hosts that do not answer.
+ * Keeps slow hosts from blocking the workers that others wait for.
  *
- * So a host has a tenth of a place of that kind, and once more as many questions as were under way at the same time, however many accounts it has: one that never answers,
- * one that answers just in time, and one that does so every second time, since answers that come soon pay nothing off. Who was slow for once is back within ten minutes.
+ * There are two kinds of places (workers): places that others wait for, where hosts are asked "in haste", and places
+ * that nobody waits for, where slow hosts are asked.
  *
- * What a host owes of its questions in such places, its owner (`host-owner.ts`) owes as well, and pays off five times as fast: all hosts below one domain have half of a
- * place, or each new one would have a slow question. That is as much as four hosts take that never answer, so that the others of a large owner do not suffer for a few.
+ * Debt of a host: whatever its answer takes beyond `SOON_MS` is time that the host owes, and pays off slowly. While it
+ * owes too much, it is not asked in haste (`SlowHostError`), only in the other kind of place. So over time a host gets
+ * a tenth of one place in haste, plus once as many slow questions as were under way at the same time, however many
+ * accounts it has. That holds for a host that never answers, for one that answers just in time, and for one that
+ * answers late every second time, since quick answers pay nothing off. A host that was slow once is asked in haste
+ * again within ten minutes.
  *
- * In the places that nobody waits for an owner has one question at a time: one that is silent holds one of them, however many accounts it has, and those of others come to their turn.
+ * Debt of an owner: what a host comes to owe for questions in haste, its owner (`host-owner.ts`) owes as well, and pays
+ * off five times as fast. All hosts below one domain together get half of a place; without this limit each new host
+ * name would get a slow question of its own. Half a place is what four hosts that never answer take, so the other hosts
+ * of a large owner do not suffer for a few.
  *
- * What is waited for before the host is asked, or after it has answered, is ours, and nobody owes it.
+ * Where nobody waits, an owner has one question at a time (`BusyOwnerError`). A silent owner holds one such place,
+ * however many accounts it has, and accounts of other owners get their turn.
  *
- * Kept by each process for itself. Bounded: the hosts that are remembered, and what is under way.
+ * Time that is spent waiting before the host is asked, or after it has answered, counts as ours: nobody owes it.
+ *
+ * Each process keeps this for itself. It is bounded in the hosts that it remembers and in what is under way.
  */
 import type { AskingWatch } from '@sluice/atproto/flight.ts'
 import { ownerOf } from '@sluice/atproto/host-owner.ts'
 import { TransientError } from '@sluice/runtime/errors.ts'
 
-/** The host, or its owner with all hosts together, owes too much time to be asked in a place that others wait for: it was not asked. */
+/**
+ * The host was not asked: it, or its owner with all its hosts together, owes too much time to be asked in a place that
+ * others wait for.
+ */
 export class SlowHostError extends TransientError {
   override name = 'SlowHostError'
 }
 
-/** A host of its owner is being asked, in one of the places that nobody waits for: this one was not. */
+/** The host was not asked: in one of the places that nobody waits for, a host of the same owner is being asked. */
 export class BusyOwnerError extends TransientError {
   override name = 'BusyOwnerError'
 }
 
 interface Terms {
-  /** With more it is not asked in haste. */
+  /** With a larger debt the host is not asked in haste. */
   owedMs: number
-  /** At most. */
+  /** The debt never grows beyond this. */
   owedMaxMs: number
-  /** Paid off, of each second. */
+  /** The part of each second that is paid off. */
   paid: number
 }
 
-/** What an answer may take. */
+/** An answer may take this long without any debt. */
 const SOON_MS = 1_000
-/** Half of one question that it never answers; a host that answers again is asked in haste after nine minutes. */
+/**
+ * `owedMs` is half of one question that is never answered. From the maximum, a host that answers again is asked in
+ * haste after nine minutes.
+ */
 const OF_HOST: Terms = { owedMs: 5_000, owedMaxMs: 60_000, paid: 0.1 }
-/** As many of these as are asked at once, of checks and deletions together, all of one host; back after six minutes. */
+/**
+ * `owedMs` is what all questions that checks and deletions ask at the same time come to, if all of them are to one host
+ * that never answers. From the maximum, hosts of the owner are asked in haste again after six minutes.
+ */
 const OF_OWNER: Terms = { owedMs: 60_000, owedMaxMs: 240_000, paid: 0.5 }
-/** Hosts, and as many owners; about 100 bytes each. */
+/** How many hosts are remembered, and as many owners; about 100 bytes each. */
 const REMEMBERED = 10_000
 
 export class HostPace {
   readonly #now: () => number
   readonly #hosts: Debts
   readonly #owners: Debts
-  /** Whose hosts are being asked in places that nobody waits for. */
+  /** Owners of whose hosts one is being asked in a place that nobody waits for. */
   readonly #busy = new Set<string>()
 
   constructor(now = () => performance.now()) {
@@ -59,7 +77,11 @@ export class HostPace {
     this.#owners = new Debts(OF_OWNER, now)
   }
 
-  /** Asks the host. @param inHaste others wait for this place @throws SlowHostError in haste, else BusyOwnerError; what `ask` throws */
+  /**
+   * Asks the host.
+   * @param inHaste whether others wait for this place
+   * @throws SlowHostError when in haste, else BusyOwnerError; whatever `ask` throws
+   */
   async ask<T>(host: string, inHaste: boolean, ask: () => Promise<T>): Promise<T> {
     return await this.askInTurn(host, inHaste, (watch) => {
       watch.asked()
@@ -67,7 +89,10 @@ export class HostPace {
     })
   }
 
-  /** As `ask`, where the host is not asked at once, or not at all. @param ask tells when it is, and when it has answered */
+  /**
+   * Like `ask`, for questions in which the host is asked only after a wait, or not at all.
+   * @param ask tells `watch` when the host is asked, and when it has answered
+   */
   async askInTurn<T>(host: string, inHaste: boolean, ask: (watch: AskingWatch) => Promise<T>): Promise<T> {
     const owner = ownerOf(host)
     if (inHaste && this.#hosts.owesTooMuch(host)) throw new SlowHostError(`${host} was slow of late`)
@@ -82,7 +107,7 @@ export class HostPace {
     }
   }
 
-  /** @throws BusyOwnerError when a question that is not asked in haste would find its owner's place taken */
+  /** @throws BusyOwnerError when a host of the same owner is being asked in a place that nobody waits for */
   assertFree(host: string | undefined): void {
     const owner = host === undefined ? undefined : ownerOf(host)
     if (owner !== undefined && this.#busy.has(owner)) throw new BusyOwnerError(`a host of ${owner} is being asked`)
@@ -113,7 +138,7 @@ export class HostPace {
 class Debts {
   readonly #terms: Terms
   readonly #now: () => number
-  /** What each owed at a time (ms, monotonic). The latest at the end. */
+  /** What each host or owner owed at `atMs` (monotonic ms). The one that was updated last is at the end. */
   readonly #debts = new Map<string, { owedMs: number; atMs: number }>()
 
   constructor(terms: Terms, now: () => number) {

@@ -1,6 +1,7 @@
 /**
- * What its own host says of an account: whether it is really gone, and how it stands. Asked is the host that its identity names now, because what was said may come from a
- * host that the account has left, or from an event of long ago.
+ * Asks an account's own host for its status: whether the account is really gone, and whether it is active. The host
+ * that is asked is the one that the account's identity names now. What was reported before may come from a host that
+ * the account has left, or from an event of long ago.
  */
 import type { AskingWatch } from '@sluice/atproto/flight.ts'
 import type { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
@@ -13,11 +14,13 @@ import type { HostPace } from './host-pace.ts'
 
 export type HostingStatus =
   | { kind: 'gone' }
-  /** No host is named: it is gone if that was said, and else its directory entry is in disorder. */
+  /**
+   * Its identity names no host. If a deletion was reported, the account is gone; if not, its directory entry is broken.
+   */
   | { kind: 'no-host' }
-  /** Its host has it, in this state. `host` has no scheme. */
+  /** Its host has the account, with this status. `host` has no scheme. */
   | { kind: 'hosted'; host: string; active: boolean; status?: string }
-  /** Its host has it, and does not say in which state. */
+  /** Its host has the account and does not tell its status. */
   | { kind: 'status-unknown'; host: string }
 
 export interface StatusSources {
@@ -25,34 +28,41 @@ export interface StatusSources {
   xrpc: Pick<XrpcClient, 'getRepoStatus' | 'getLatestCommit'>
 }
 
-/** How it is asked. */
+/** How a host is asked. */
 export interface Asking {
   pace: HostPace
-  /** Others wait for this place: a host that was slow of late is not asked in it. */
+  /** Others wait for this worker: a host that was slow of late is not asked by it. */
   inHaste: boolean
   signal: AbortSignal
 }
 
-/** A host that is slower than this counts as one that does not answer: it is asked again. */
+/** A host that takes longer than this counts as one that does not answer. It is asked again later. */
 const ANSWER_MS = 10_000
 const LIMITS = { headersMs: ANSWER_MS, idleMs: ANSWER_MS, totalMs: ANSWER_MS }
 
-/** @throws SlowHostError in haste, else BusyOwnerError; TransientError when it could not be found out: then nothing may be deleted, nor changed; the signal's reason */
+/**
+ * Asks the host that the account's identity names now.
+ * @throws SlowHostError when in haste, else BusyOwnerError; TransientError when the status could not be found out (then
+ * nothing may be deleted or changed); the signal's reason
+ */
 export async function askHostingStatus(
   { identities, xrpc }: StatusSources,
   did: string,
   { pace, inHaste, signal }: Asking,
 ): Promise<HostingStatus> {
-  // A directory may have asked for minutes of quiet: a stop does not wait for them.
+  // A directory may have asked for minutes of quiet. A stop must not wait for them.
   const resolve = async (watch?: AskingWatch) => (await orAbort(signal, identities.refresh(did, watch))).resolution
   const web = webHost(did)
-  // Any number of one owner's may come again each second until it is their turn: where they were is enough to know that it is not, and costs the directory no question.
+  // Many accounts of one owner may be claimed again each second until it is their turn. The cached identity names the
+  // host well enough to see that the owner is busy, and costs the directory no question.
   if (!inHaste && web === undefined) pace.assertFree(hostIn(await orAbort(signal, identities.resolve(did))))
-  // Before it is asked others' did:webs may have their turn, which is not its fault.
+  // Waiting until other did:webs had their turn is not the fault of this host. So it is timed only from the moment at
+  // which it is asked.
   const resolution = await (web === undefined ? resolve() : pace.askInTurn(web, inHaste, resolve))
   if (resolution.status === 'tombstoned') return { kind: 'gone' }
   if (resolution.status !== 'found') {
-    // The directory forgets nobody: one that says so is a mirror that is behind, or the wrong one. The host of a did:web may well.
+    // The PLC directory never forgets an account. One that says so is a mirror that lags behind, or the wrong
+    // directory. The host of a did:web may well have dropped its document.
     if (resolution.status === 'missing' && web !== undefined) return { kind: 'no-host' }
     throw new TransientError(`${did} does not resolve (${resolution.status}): its host cannot be asked`)
   }
@@ -62,13 +72,13 @@ export async function askHostingStatus(
   return await pace.ask(host, inHaste, () => saidAt({ xrpc, pds, host, did, signal }))
 }
 
-/** Who has its repository, without a scheme. */
+/** The host that has the repository, without a scheme. */
 function hostIn(resolution: Resolution): string | undefined {
   const pds = resolution.status === 'found' ? resolution.identity.pds : undefined
   return pds === undefined ? undefined : new URL(pds).host
 }
 
-/** Who keeps the document of a did:web, as `URL.host` writes it; undefined for other methods. */
+/** The host that serves the document of a did:web, as `URL.host` writes it; undefined for other methods. */
 function webHost(did: string): string | undefined {
   return /^did:web:(.*)$/s.exec(did)?.[1]?.replace(/%3a/gi, ':').toLowerCase()
 }
@@ -94,7 +104,7 @@ async function saidAt(question: Question): Promise<HostingStatus> {
 
 async function refusedAs(error: XrpcRefusedError, { xrpc, pds, host, did, signal }: Question): Promise<HostingStatus> {
   if (error.reason !== 'not-implemented') return saidBy(error, host, did)
-  // Of an old host: an older question.
+  // An old host: ask it with an older method.
   try {
     await xrpc.getLatestCommit(pds, did, { signal, limits: LIMITS })
     return { kind: 'status-unknown', host }
@@ -104,7 +114,10 @@ async function refusedAs(error: XrpcRefusedError, { xrpc, pds, host, did, signal
   }
 }
 
-/** What a refusal says of the account. @throws TransientError when it says nothing */
+/**
+ * What a refusal says of the account.
+ * @throws TransientError when it says nothing of it
+ */
 function saidBy(error: XrpcRefusedError, host: string, did: string): HostingStatus {
   switch (error.reason) {
     case 'repo-not-found':
@@ -125,7 +138,9 @@ function saidBy(error: XrpcRefusedError, host: string, did: string): HostingStat
   }
 }
 
-/** What a host answers, or where it leads us, is its own affair: an address of no use is no fault of ours. */
+/**
+ * What a host answers, or where it redirects us, is its own affair. An address that is of no use is no fault of Sluice.
+ */
 function asTransient(did: string, error: unknown): unknown {
   if (!(error instanceof RefusedError)) return error
   return new TransientError(`${did}: its host does not say whether it is there`, { cause: error })

@@ -1,4 +1,4 @@
-/** The index of labels as the data path sees it. */
+/** The index of labels, as the data path uses it. */
 import type { LabelStreamEvent } from '@sluice/events/label-event.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import { applyLabels } from '@sluice/indexing/apply-labels.ts'
@@ -21,7 +21,10 @@ export class LabelIndex {
     })
   }
 
-  /** @throws RefusedError when a label's data cannot be stored; FatalError; AbortError when the signal aborts during an outage */
+  /**
+   * @throws RefusedError when a label's data cannot be stored; FatalError; AbortError when the signal aborts during an
+   * outage
+   */
   async apply(events: readonly LabelStreamEvent[], signal: AbortSignal, yieldTurn: YieldTurn): Promise<void> {
     const { changed } = await waitOut(this.#outages, signal, () => applyLabels(this.#db, events), yieldTurn)
     this.#labels.inc(changed, { outcome: 'changed' })

@@ -1,23 +1,26 @@
 /**
- * Workers of durable queues, so many for each queue: what waits for others' hosts in one keeps nobody out of another.
+ * Workers of durable queues. Each queue has workers of its own: accounts that wait for slow hosts in one queue do not
+ * delay the accounts of another queue.
  */
 import { sleep } from '@sluice/runtime/backoff.ts'
 import { isAbort, TransientError } from '@sluice/runtime/errors.ts'
 
 export interface WorkersOptions<Queue extends string, Claim> {
-  /** How many of each. */
+  /** How many workers each queue has. */
   workers: Record<Queue, number>
-  /** Takes the next that is due and nobody else's until `until` (ISO 8601). */
+  /** Takes the next item that is due. Nobody else gets it until `until` (ISO 8601). */
   claim: (queue: Queue, now: string, until: string) => Promise<Claim | undefined>
   work: (claim: Claim, queue: Queue, signal: AbortSignal) => Promise<void>
   claimMs: number
-  /** From a queue in which nothing is due to the next look at it. */
+  /** How long a worker waits after it found nothing due in its queue. */
   pollMs: number
 }
 
 /**
- * Works queues off until the signal, each worker one claim after the other. The first failure ends them all.
- * @throws what a worker threw. Not for stores that are away at a stop: claims are durable and end by the clock, so nothing is lost by not waiting
+ * Works on the queues until the signal; each worker takes one claim after the other. The first failure ends all
+ * workers.
+ * @throws what a worker threw. A TransientError during a stop is not thrown: claims are durable and expire by the
+ * clock, so nothing is lost when a stop does not wait for a store that is away
  */
 export async function runWorkers<Queue extends string, Claim>(
   options: WorkersOptions<Queue, Claim>,
@@ -42,8 +45,8 @@ export async function runWorkers<Queue extends string, Claim>(
 }
 
 /**
- * Takes the next of a queue. Workers that all look at once, as at the start, would each take a connection at that moment, and keep others waiting for one. After a
- * failure nobody looks any more.
+ * Claims items one at a time, for all workers. If all workers claimed at once, as they would at the start, each would
+ * take a connection at that moment and keep other work waiting for one. After a failure nobody claims any more.
  */
 function oneAtATime<Queue extends string, Claim>(
   { claim, claimMs }: WorkersOptions<Queue, Claim>,

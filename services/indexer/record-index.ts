@@ -1,4 +1,7 @@
-/** The index as the data path sees it: a batch goes in and is applied, however long the database is away; what happened is counted. */
+/**
+ * The index of records, as the data path uses it: applies a batch, however long the database is away, and counts what
+ * happened.
+ */
 import { applyBatch, type Applied, type Index } from '@sluice/indexing/apply-batch.ts'
 import { REFUSALS } from '@sluice/indexing/prepare.ts'
 import type { StreamEvent } from '@sluice/events/stream-event.ts'
@@ -21,8 +24,8 @@ export class RecordIndex {
   }
 
   /**
-   * @throws RefusedError when an event's data cannot be stored; FatalError; AbortError when the signal aborts during an outage, or while the batch removes
-   * more records than one transaction may
+   * @throws RefusedError when an event's data cannot be stored; FatalError; AbortError when the signal aborts during an
+   * outage, or in the middle of a batch that removes more records than one transaction may
    */
   async apply(events: readonly StreamEvent[], signal: AbortSignal, yieldTurn: YieldTurn): Promise<void> {
     const startedAt = performance.now()
@@ -36,8 +39,12 @@ export class RecordIndex {
   }
 
   /**
-   * Rows without a record stand in the way only of a database that another indexer wrote before us. Looking for them costs a delete in every table, so it
-   * is done when one was met. Emptying a repository of 400,000 records takes 105 s: live events of its lane do not wait for its end.
+   * Applies a batch once. A `constraint` refusal may be caused by leftover rows: rows that have no record, which exist
+   * only in a database that another indexer wrote before Sluice. To clear them costs a delete in every table, so that
+   * is done only after such a refusal.
+   *
+   * Emptying a repository of 400,000 records takes 105 s. The batch yields its turn between parts, so live events of
+   * its lane need not wait for the end.
    */
   async #applyOnce(events: readonly StreamEvent[], signal: AbortSignal, yieldTurn: YieldTurn): Promise<Applied> {
     const between = (): Promise<void> => yieldTurn(async () => {})

@@ -1,11 +1,14 @@
 /**
- * Verifies handles, beside the data path: takes accounts from the durable queue, asks directory and hosts, and stores the result. No connection to
- * the database is held meanwhile, and no event ever waits for it. Several indexers share the queue.
+ * Verifies handles, beside the data path: takes accounts from the durable queue, asks the directory and the hosts, and
+ * stores the result. No connection to the database is held while it asks, and no event ever waits for it. Several
+ * indexers share the queue.
  *
- * - New accounts and identity events go first, then handles whose check is old, then what failed. Each kind has places of its own, so broken
- *   accounts cost their own share and nothing more.
- * - "Could not be asked" changes no handle. Who is turned away, since too many wait for their did:webs, or too many handles of its owner give no answer, was not tried: it keeps its
- *   queue. While the directory answers nobody, single accounts probe it and the others wait untouched.
+ * - New accounts and identity events go first, then handles whose last check is old, then failed checks. Each queue
+ *   has places of its own, so broken accounts take up their own share of the places and nothing more.
+ * - A handle that could not be checked stays as it is. An account is turned away when too many others wait for their
+ *   did:webs, or when too many handles of the same owner get no answer. Nothing was tried for it then, so it keeps its
+ *   queue.
+ * - While the directory answers nobody, single accounts are used to probe it. The others stay in the queue.
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import type { HandleResolver } from '@sluice/atproto/handle-resolver.ts'
@@ -36,23 +39,23 @@ export interface HandlesOptions {
   handles: Pick<HandleResolver, 'verify'>
   log: Logger
   metrics: Metrics
-  /** Accounts at the same time. */
+  /** How many accounts are checked at the same time. */
   concurrency: number
   schedule: HandleSchedule
-  /** Of whose accounts identity events come by our Redis; default: of all. */
+  /** The shard whose identity events come through our Redis; default: all accounts. */
   shard?: Shard
   /** How often an empty queue is looked at. */
   pollMs?: number
-  /** How long a claim holds; longer than any check takes. */
+  /** How long a claim lasts; longer than any check takes. */
   claimMs?: number
-  /** How long nobody but a probe asks a directory that is down. */
+  /** How long to wait between probes of a directory that is down. */
   outage?: BackoffPolicy
 }
 
 const OUTCOMES = ['verified', 'none', 'unknown', 'turned-away'] as const
-/** So many failures of the directory in a row are an outage of it. */
+/** After this many failures in a row the directory counts as down. */
 const OUTAGE_FAILURES = 16
-/** As many times the places may be turned away before a pause. */
+/** After this many times `concurrency` checks were turned away, there is a pause. */
 const TURNED_AWAY_ROUNDS = 2
 const OUTAGE_BACKOFF: BackoffPolicy = { baseMs: 2_000, capMs: 20_000, healthyAfterMs: 0 }
 
@@ -66,7 +69,7 @@ export class Handles implements Service {
   #failure: { error: unknown } | undefined
   #wake: (() => void) | undefined
   #directoryFailures = 0
-  /** Checks since the last pause. */
+  /** Checks that were turned away since the last pause. */
   #turnedAway = 0
   #pausedUntil = 0
 
@@ -80,7 +83,8 @@ export class Handles implements Service {
     const onAbort = (): void => this.#wake?.()
     signal.addEventListener('abort', onAbort)
     try {
-      // What is not written is found out again when the claims end: a stop does not wait for a database that is away.
+      // Results that are not written are found out again when their claims expire. So a stop does not wait for a
+      // database that is away.
       await this.#work(signal).catch((error: unknown) => {
         if (!signal.aborted || !(error instanceof TransientError)) throw error
       })
@@ -98,7 +102,8 @@ export class Handles implements Service {
       await this.#settle()
       const begun = await this.#begin()
       if (this.#turnedAway >= TURNED_AWAY_ROUNDS * this.#options.concurrency) {
-        // Each ends at once: without a pause they would be claimed and written as fast as PostgreSQL can, as long as their owner is slow.
+        // A check that is turned away ends at once. Without a pause such accounts would be claimed and written as fast
+        // as PostgreSQL can, for as long as their owner is slow.
         this.#turnedAway = 0
         await delay(this.#options.pollMs, undefined, { signal }).catch(() => {})
       } else if (this.#done.length === 0 && begun === 0) await this.#sleep(signal)
@@ -119,7 +124,7 @@ export class Handles implements Service {
     return claims.length
   }
 
-  /** Free places. */
+  /** The free places of each queue. */
   #shares(): Shares {
     if (this.#directoryFailures >= OUTAGE_FAILURES) {
       const places = this.#inFlight.size === 0 && Date.now() >= this.#pausedUntil ? 1 : 0
@@ -165,9 +170,12 @@ export class Handles implements Service {
   }
 
   /**
-   * An identity event has purged the cache, so what is there is newer; whoever is looked at for their age, or for a failure, is asked for anew. So are
-   * accounts of other shards: their events purge another cache. So is everybody while the last question to the directory has failed: what the cache says
-   * does not tell whether the directory answers.
+   * The account's identity: from the cache where the cache is known to be current, else asked for anew. It is current
+   * for an account in `new`: its identity event has purged the cache, so whatever is there is newer than the event.
+   *
+   * It is asked for anew in three cases: an account that is checked because its last check is old or failed; an account
+   * of another shard, whose events purge another cache; and every did:plc while the last question to the directory has
+   * failed, because a cached answer does not tell whether the directory answers.
    */
   async #identity(did: string, queue: HandleClaim['queue']): Promise<Resolution> {
     const { identities, shard } = this.#options
@@ -201,7 +209,7 @@ export class Handles implements Service {
     this.#pausedUntil = Date.now() + this.#outage.nextMs()
   }
 
-  /** Writes what has been found out. It is kept when that fails. */
+  /** Writes the finished checks. When that fails, they are kept for the next try. */
   async #settle(): Promise<void> {
     if (this.#failure) throw this.#failure.error
     const checks = [...this.#done]
@@ -211,7 +219,7 @@ export class Handles implements Service {
     this.#done = this.#done.slice(checks.length)
   }
 
-  /** What is under way is due at once for the next process. */
+  /** Gives back the claims of checks that are under way: they are due at once, for the next process. */
   #giveBack(): void {
     const now = new Date().toISOString()
     for (const claim of this.#inFlight.values()) {
@@ -234,7 +242,7 @@ export class Handles implements Service {
   }
 }
 
-/** What an imported document says; nothing, when it is none. */
+/** The identity in an imported document; only the DID when the document is not valid. */
 function identityIn(did: string, document: unknown): Identity {
   try {
     return parseDidDocument(did, document)

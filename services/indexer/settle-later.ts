@@ -1,6 +1,10 @@
 /**
- * Settles, beside the data path, what batches have put off: below a post with more replies than a batch judges itself. Soon after: what readers see meanwhile is what was so before. Every step is durable, and a process
- * that dies leaves a claim that runs out; whoever takes it then begins anew. What is too much for one claim is put off in its turn.
+ * Settles, beside the data path, what batches have put off: everything that must be derived again below a post that has
+ * more replies than a batch judges itself. This happens soon after the batch. Until then readers see what was derived
+ * before it.
+ *
+ * Every step is durable. If the process dies, its claim expires, and the worker that takes the claim next begins again.
+ * What is too much for one claim is put off once more.
  */
 import type { Index } from '@sluice/indexing/apply-batch.ts'
 import {
@@ -24,15 +28,18 @@ export interface LaterSettlingOptions {
   log: Logger
   metrics: Metrics
   pollMs?: number
-  /** Held anew while the work takes; who dies with it keeps others waiting for so long. */
+  /**
+   * How long a claim lasts. It is renewed while its work goes on; after the death of a process, others wait this long.
+   */
   claimMs?: number
-  /** From the end of a claim to the next on the same record. */
+  /** From the end of one claim to the next claim of the same record. */
   againMs?: number
 }
 
 /**
- * How many are worked on at a time. Who edits a post all the time keeps out others that do, and the rest of what was too much for once. No more, since each takes a connection all the time, and a walk through 200,000 replies holds it for
- * seconds; labels and accounts share them.
+ * Workers of each queue. Somebody who edits a post all the time delays only others who do so, and the rest of work that
+ * was too much for one claim: both are in `again`. There are no more workers, because each holds a connection all the
+ * time, and a walk through 200,000 replies holds it for seconds; labels and accounts share these connections.
  */
 const WORKERS: Record<LaterQueue, number> = { first: 1, again: 1 }
 
@@ -86,7 +93,7 @@ export class LaterSettling implements Service {
       this.#settled.inc(changes)
       log.debug({ uri: claim.uri, since: claim.since, changes }, 'settled what was put off')
     } catch (error) {
-      // At a stop, the next one need not wait for the claim's end.
+      // At a stop: give the claim back, so that the next process need not wait until it expires.
       if (signal.aborted) await giveBack(index.db, claim)
       throw error
     } finally {

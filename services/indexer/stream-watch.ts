@@ -1,6 +1,6 @@
 /**
- * How far behind the streams are, for /ready and /metrics. Every indexer reports the same figures because it asks Redis, not itself: one that is stuck or dead
- * cannot hide the lag.
+ * How far behind the streams are, for /ready and /metrics. Every indexer reports the same figures because it asks
+ * Redis, not itself. So an indexer that is stuck or dead cannot hide the lag.
  */
 import { sleep } from '@sluice/runtime/backoff.ts'
 import { TransientError } from '@sluice/runtime/errors.ts'
@@ -15,13 +15,14 @@ export interface StreamWatchOptions {
   metrics: Metrics
   readiness: Readiness
   streams: readonly string[]
-  /** Between two looks; one costs about ten small commands a stream. */
+  /** Time between two looks at Redis; a look costs about ten small commands for each stream. */
   everyMs?: number
 }
 
 /**
- * Looks until the signal. While Redis is away or loads the last figures stay; that it is away is told by the consumers. What our user may not look at ends
- * this: figures that are not known must not read as 0.
+ * Looks at the streams until the signal. While Redis is away or loading, the last figures stay; the consumers report
+ * that it is away. If Redis refuses our user a command, this service fails: figures that are not known must not read as
+ * 0.
  */
 export function watchStreams(options: StreamWatchOptions): Service {
   const { everyMs = 10_000 } = options

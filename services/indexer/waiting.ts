@@ -1,4 +1,6 @@
-/** Waits out whatever keeps us from the database: the batch stays in hand, its entries stay pending, and /ready says why. */
+/**
+ * Waits until PostgreSQL takes a batch again: the batch stays in memory, its entries stay pending, and /ready says why.
+ */
 import { retry, sleep, type BackoffPolicy, type Retry } from '@sluice/runtime/backoff.ts'
 import { logRetry, type Logger } from '@sluice/runtime/log.ts'
 import type { Readiness } from '@sluice/runtime/readiness.ts'
@@ -10,13 +12,17 @@ export interface Outages {
   log: Logger
   readiness: Readiness
   retries: { inc(by: number): void }
-  /** Of each batch that waits, why. All are one condition: it ends with the last of them, and not when another lane gets through. */
+  /**
+   * For each batch that waits: why. All of them are one condition in /ready. It ends when the last of them ends, not
+   * when a batch of another lane succeeds.
+   */
   reasons: Map<symbol, string>
 }
 
 /**
  * Calls `act` until it succeeds or fails for good.
- * @param yieldTurn how to wait for the next try: what keeps one batch out for ever must not keep out the other streams of its lane
+ * @param yieldTurn runs the wait before the next try. A batch that waits for ever must not block the other streams of
+ * its lane
  * @throws AbortError when the signal aborts between tries
  */
 export async function waitOut<T>(
@@ -35,7 +41,8 @@ export async function waitOut<T>(
     }
     return await retry(signal, OUTAGE_BACKOFF, act, onWait, async (ms) => yieldTurn(() => sleep(ms, signal)))
   } finally {
-    // Also of one that was refused in the end: PostgreSQL has looked at it. Not of one that a stop cut short.
+    // The condition ends also for a batch that was refused in the end: PostgreSQL has looked at it. It does not end for
+    // a batch that a stop has interrupted.
     if (reasons.delete(batch) && !signal.aborted) {
       const [left] = reasons.values()
       if (left !== undefined) readiness.block('postgres', left)

@@ -1,4 +1,7 @@
-/** `sluice backfill`: asks for repositories, shows how far that is, takes back what was asked for. `sluice sweep`: looks for what is behind. */
+/**
+ * `sluice backfill`: requests repositories, shows how far the fetches are, cancels requests. `sluice sweep`: looks for
+ * repositories of which the index lags behind.
+ */
 import type { Command } from 'commander'
 import { slices } from '@sluice/runtime/slices.ts'
 import { priorityStream, retriesByDidKey, retryKey, sweepDemandKey, sweptKey } from '@sluice/streams/backfill-queue.ts'
@@ -93,17 +96,21 @@ export const addSweep: Add = (cli, parent) => {
     )
 }
 
-/** Keys or entries in one command: the hosts of a network have thousands of cursors, and a queue a million entries. */
+/**
+ * Keys or entries in one Redis command: the hosts of a network have thousands of cursors, and a queue a million
+ * entries.
+ */
 const AT_ONCE = 1_000
 
-/** The cursors of the listing are forgotten: the ingester begins at the first page when it starts. */
+/** Deletes the cursors of the listing: the ingester begins at the first page when it starts. */
 async function enumerate(session: Session, { yes = false }: { yes?: boolean }): Promise<void> {
   const { out, settings } = session
   const redis = await session.redis()
   const stream = settings.streams.repo
   const system = await inspectSystem(session)
   if (!system.redis.state) throw new CannotError(system.redis.away ?? 'Redis is away')
-  // Those of the relays, and with INGESTER_REPO_SOURCE=hosts those of their hosts: as long as one of these is there its host is not listed anew.
+  // The cursors of the relays, and with INGESTER_REPO_SOURCE=hosts those of their hosts. While the cursor of a host is
+  // there, the host is not listed again.
   const held = system.redis.state.cursors.filter((cursor) => cursor.stream === stream)
   if (!yes) {
     out.document({ cursors: held.length, done: false })
@@ -136,7 +143,10 @@ function named(cursors: readonly CursorState[]): string {
   return `${shown.join(', ')}${more > 0 ? ` and ${count(more)} more` : ''}`
 }
 
-/** Whether an ingester is connected that lists repositories; undefined where Redis does not tell who is. */
+/**
+ * Whether an ingester that lists repositories is connected; undefined where Redis does not tell which clients are
+ * connected.
+ */
 function listerRuns({ redis, settings }: SystemState): boolean | undefined {
   const listers = ['all', 'backfill'].map((mode) => ingesterClientName(mode, settings.shard))
   return redis.state?.connection.clients?.some(({ name }) => listers.includes(name))
@@ -184,7 +194,7 @@ function mergeCounts(all: readonly Record<string, number>[]): Record<string, num
   return merged
 }
 
-/** Entries that no consumer holds yet. What an entry stood for is asked for again by a sweep, or by the operator. */
+/** Removes entries that no consumer holds yet. A sweep or the operator requests their repositories again. */
 async function cancel(
   session: Session,
   { normal = false, retries = false, yes = false }: QueueOptions & { retries?: boolean; yes?: boolean },
@@ -211,7 +221,7 @@ async function cancel(
   out.line(`took back ${count(cancelled + later)} entries of ${stream}`)
 }
 
-/** Ids of the entries that no consumer holds: what was handed out is finished by whoever has it. */
+/** Ids of the entries that no consumer holds. An entry that was handed out is finished by its consumer. */
 async function undelivered(redis: Redis, stream: string, group: string): Promise<string[]> {
   const groups = (await classified(redis.exists(stream))) === 0 ? [] : await classified(redis.xInfoGroups(stream))
   const last = groups.find(({ name }) => name === group)?.['last-delivered-id'] ?? '0-0'
@@ -237,7 +247,7 @@ async function askForSweep(session: Session): Promise<void> {
   const before = await readDemand(session)
   if (before === null) {
     const redis = await session.redis()
-    // The time makes it another demand than one that is just being met.
+    // The time makes this demand differ from a demand that a sweep is meeting at this moment.
     const demand = `an operator asked (${new Date().toISOString()})`
     await classified(redis.set(sweepDemandKey(session.settings.streams.repo), demand, { NX: true }))
   }

@@ -1,4 +1,7 @@
-/** `sluice bulk`: the first load of a network, with indexes, counters and verdicts made at its end. Each part is safe to repeat. */
+/**
+ * `sluice bulk`: the first load of a network. Indexes, counters and verdicts are made at its end. Each step may be
+ * repeated.
+ */
 import { collections } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { DatabasePool } from '@sluice/database/pool.ts'
@@ -71,8 +74,8 @@ async function status(session: Session): Promise<number> {
 
 async function finish(session: Session, jobs: number): Promise<void> {
   const { out, settings, signal } = session
-  await session.db() // names the trouble in one line when it is away
-  // An index may take hours.
+  await session.db() // if PostgreSQL is away, this says so in one line
+  // No limit on statements: to build an index may take hours.
   await using db = new DatabasePool({
     url: session.postgresUrl,
     schema: settings.schema,

@@ -1,4 +1,4 @@
-/** `sluice config`: what each role would read from this environment, secrets masked, and what is wrong with it. */
+/** `sluice config`: what each role would read from this environment, with secrets masked, and what is wrong with it. */
 import { settingsOf, type Env } from '@sluice/runtime/config.ts'
 import { maskConfig, type MaskedSetting } from '@sluice/runtime/config-mask.ts'
 import { unknownNames } from '@sluice/runtime/config-names.ts'

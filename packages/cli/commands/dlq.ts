@@ -1,4 +1,4 @@
-/** `sluice dlq`: the entries that could not be applied: look at them, put them back, or drop them. */
+/** `sluice dlq`: shows the entries that could not be applied, puts them back, or drops them. */
 import type { Command } from 'commander'
 import type { Redis } from '@sluice/streams/connection.ts'
 import {
@@ -161,7 +161,7 @@ function streamsOf({ settings }: Session, { stream }: Choice): string[] {
   return [...new Set(readings.map((reading) => reading.stream))]
 }
 
-/** @throws CannotError when nothing was asked for */
+/** @throws CannotError when neither ids nor a reason nor `--all` were given */
 function selectionOf(ids: readonly string[], { reason, all }: Choice): Selection {
   if (ids.length > 0) return ids
   if (reason !== undefined) return { reason }
@@ -182,7 +182,10 @@ async function selections(
   return streamsOf(session, choice).map((stream) => [stream, selection])
 }
 
-/** In which stream each id is. @throws CannotError when it is in none, or in several */
+/**
+ * Finds the stream of each id.
+ * @throws CannotError when an id is in no stream, or in several
+ */
 async function locate(
   redis: Redis,
   session: Session,

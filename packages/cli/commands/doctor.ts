@@ -1,4 +1,4 @@
-/** `sluice doctor`: what is wrong, how that was seen, what it means, and what fixes it. Changes nothing. */
+/** `sluice doctor`: what is wrong, what was seen of it, what it means, and what fixes it. Changes nothing. */
 import { positive } from '../arguments.ts'
 import { EXIT, examples, type Add } from '../cli.ts'
 import { LIMITS, type Limits } from '../doctor/finding.ts'
@@ -46,7 +46,7 @@ async function examine(session: Session, limits: Limits): Promise<number> {
   return findings.length > 0 ? EXIT.found : EXIT.done
 }
 
-/** What could not be seen though its server answers: no finding about it means nothing. */
+/** What could not be read though its server answers. That there is no finding about it means nothing. */
 function unseen({ settings, daemons, redis, postgres }: SystemState): string[] {
   return [
     ...(settings.postgresUrl === undefined ? ['PostgreSQL (DB_POSTGRES_URL is not set)'] : []),

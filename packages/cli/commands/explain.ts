@@ -1,4 +1,7 @@
-/** `sluice explain`: follows one record, or one account, through the pipeline: where it is, and why it is not where it should be. */
+/**
+ * `sluice explain`: follows one record or account through the pipeline, and tells where it is and why it is not where
+ * it should be.
+ */
 import { isDid } from '@sluice/atproto/syntax.ts'
 import { describeError } from '@sluice/runtime/errors.ts'
 import type { ChainRecord } from '@sluice/streams/chain-state.ts'
@@ -13,12 +16,12 @@ import { assertInShard } from '../shard.ts'
 
 interface PdsPlace {
   host?: string
-  /** Of the account's repository. */
+  /** The rev of the account's repository. */
   rev?: string
-  /** Of the record; absent: it is not there, or was not asked for. */
+  /** The CID of the record; absent: the record is not there, or was not asked for. */
   cid?: string
   exists?: boolean
-  /** Why nobody could tell. */
+  /** Why the PDS was not asked, or could not be. */
   unknown?: string
 }
 
@@ -96,7 +99,7 @@ async function atPds(session: Session, did: string, path: string | undefined): P
   }
 }
 
-/** The first thing that holds it up, from the index backwards. Pure. */
+/** The first thing that holds up the record or account, looking from the index backwards. Pure. */
 function verdictOf({ pds, queued, index }: Explanation): string {
   const [entry] = queued.entries
   if (queued.deadLetters.length > 0) return `it was given up: sluice dlq show ${queued.deadLetters[0]!.id}`

@@ -1,8 +1,10 @@
 /**
- * `sluice group reset`: begins a consumer group anew. Says what that means, and does nothing without --yes.
+ * `sluice group reset`: resets a consumer group. Says what that means, and does nothing without --yes.
  *
- * - To the start: every entry in the stream is handed out again. Nothing is lost, since entries that were done are not in the stream any more.
- * - To the end: what waits is never applied. The accounts that it is about are queued to be fetched anew, which brings their records back.
+ * - To the start: every entry in the stream is handed out again. Nothing is lost, since entries that were done are
+ *   not in the stream any more.
+ * - To the end: the entries that wait are never applied. Their accounts are queued to be fetched again, which brings
+ *   their records back.
  */
 import { underWayKey } from '@sluice/streams/backfill-queue.ts'
 import { classified, type Redis } from '@sluice/streams/connection.ts'
@@ -109,25 +111,31 @@ function explain({ settings }: Session, { stream, role }: Reading, to: Options['
   ]
 }
 
-/** Drops every entry, page by page; what its accounts missed is asked for before the page is gone. */
+/**
+ * Drops every entry, page by page. The repositories of the accounts in a page are requested before the page is dropped.
+ */
 async function skip(session: Session, redis: Redis, { stream, role }: Reading): Promise<number> {
   const isEvents = role === 'indexer' && stream !== session.settings.indexedLabels
   const asked = new Set<string>()
-  // Producers may go on meanwhile: what they add is not dropped.
+  // Producers may append meanwhile: entries that they add are not dropped.
   const [last] = (await classified(redis.xRevRange(stream, '+', '-', { COUNT: 1 }))) ?? []
   for (;;) {
     const page = last ? await classified(redis.xRange(stream, '-', last.id, { COUNT: PAGE })) : null
     if (page === null || page.length === 0) return asked.size
     const dids = isEvents ? page.flatMap(({ message }) => subjectOf(message).did ?? []) : []
     const news = [...new Set(dids)].filter((did) => !asked.has(did))
-    // Without waiting for room: nobody drains while the consumers are stopped, and the page that goes is larger than what it asks for.
+    // This does not wait for room. Nobody drains the queue while the consumers are stopped, and the page that is
+    // dropped is larger than the requests for it.
     await requestRepos(redis, session.settings.backfilled, news.map((did) => ({ did }))) // prettier-ignore
     for (const did of news) asked.add(did)
     await classified(redis.xDel(stream, page.map(({ id }) => id))) // prettier-ignore
   }
 }
 
-/** In one step, so that no consumer finds the stream without its group. The counted deaths go too, as the deliveries do: each entry is handed out as for the first time. */
+/**
+ * Makes the group anew in one step, so that no consumer finds the stream without its group. The counted deaths are
+ * removed too, as the delivery counts are: each entry is handed out as if for the first time.
+ */
 async function regroup(redis: Redis, reading: Reading): Promise<void> {
   const { stream, group } = reading
   const deaths = [suspectsKey(reading), underWayKey(reading)]

@@ -1,4 +1,7 @@
-/** `sluice identity import`: a PLC directory's export into the database, so that handles are verified without a request for each account. */
+/**
+ * `sluice identity import`: loads a PLC directory's export into the database, so that handles are verified without a
+ * request for each account.
+ */
 import { accessSync, constants, statSync } from 'node:fs'
 import { HttpClient } from '@sluice/atproto/http.ts'
 import { plcExportLines } from '@sluice/atproto/plc-export.ts'
@@ -51,7 +54,7 @@ async function load(session: Session, source: string, after: string | undefined)
   return told.refused > 0 ? EXIT.found : EXIT.done
 }
 
-/** @throws CannotError for a file that is not there, or that we must not read */
+/** @throws CannotError for a file that does not exist, or that we may not read */
 function assertReadable(source: string): void {
   if (/^https?:\/\//.test(source)) return
   try {

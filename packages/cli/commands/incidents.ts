@@ -1,4 +1,4 @@
-/** `sluice incidents`: what may have lost or delayed data, kept until an operator has seen it. */
+/** `sluice incidents`: occurrences that may have lost or delayed data, kept until an operator has seen them. */
 import { classified } from '@sluice/streams/connection.ts'
 import { INCIDENTS_STREAM, listIncidents } from '@sluice/streams/incidents.ts'
 import { entryId, wholeNumber } from '../arguments.ts'
@@ -45,7 +45,8 @@ async function list(session: Session, shown: number): Promise<void> {
 
 async function clear(session: Session, before: string | undefined): Promise<void> {
   const redis = await session.redis()
-  // What comes while we look is not cleared unseen.
+  // Only incidents up to the newest one of now: one that arrives meanwhile must not be cleared before anybody has seen
+  // it.
   const [newest] = before === undefined ? await listIncidents(redis, 1) : [{ id: before }]
   const found = newest ? await classified(redis.xRange(INCIDENTS_STREAM, '-', newest.id)) : null
   const ids = (found ?? []).map(({ id }) => id)

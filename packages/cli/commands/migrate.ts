@@ -1,4 +1,7 @@
-/** `sluice migrate`: brings the schema to the state that this version needs. Safe to repeat, and while the daemons run. */
+/**
+ * `sluice migrate`: brings the schema to the state that this version needs. It may be repeated, and run beside the
+ * daemons.
+ */
 import { tableScripts } from '@sluice/collections/collections.ts'
 import { migrate, pendingMigrations } from '@sluice/database/migrate.ts'
 import { EXIT, examples, type Add } from '../cli.ts'
@@ -30,7 +33,7 @@ async function list(session: Session): Promise<number> {
 
 async function apply(session: Session): Promise<void> {
   const { out, settings } = session
-  await session.db() // names the trouble in one line when it is away
+  await session.db() // if PostgreSQL is away, this says so in one line
   const { applied } = await migrate(session.postgresUrl, settings.schema, tableScripts())
   out.document({ schema: settings.schema, applied })
   out.line(

@@ -1,4 +1,7 @@
-/** `sluice pending`: what consumers hold, and entries of dead consumers handed to living ones. Nothing is acked here. */
+/**
+ * `sluice pending`: shows the entries that consumers hold, and hands entries of dead consumers to living ones. Nothing
+ * is acked here.
+ */
 import { hasGroup, holdersOf, type Holder } from '../groups.ts'
 import { CannotError, EXIT, examples, type Add } from '../cli.ts'
 import { wholeNumber } from '../arguments.ts'
@@ -114,7 +117,10 @@ function assertAlive(only: string | undefined, holders: readonly Holder[], { str
   )
 }
 
-/** A living consumer notices entries under its name that it does not know. JUSTID: it is no delivery, and no attempt. */
+/**
+ * Hands the entries of a consumer to a living one, which notices entries under its name that it does not know. JUSTID:
+ * this counts neither as a delivery nor as a try.
+ */
 async function handOver(redis: Redis, { stream, group }: Reading, from: string, heir: Holder): Promise<number> {
   let moved = 0
   for (;;) {
@@ -126,7 +132,7 @@ async function handOver(redis: Redis, { stream, group }: Reading, from: string, 
   }
 }
 
-/** Long enough for any consumer to see that nobody is working on it. */
+/** The idle time that such entries get: long enough for any consumer to see that nobody is working on them. */
 const RESTED_MS = 3_600_000
 
 async function pendingOf(

@@ -1,8 +1,10 @@
 /**
- * `sluice prune`: removes what has served its time, in small batches that wait for nobody's lock.
+ * `sluice prune`: removes rows that are no longer needed, in small batches that wait for no lock.
  *
- * A tombstone keeps a deleted record from coming back by an older event. It may go when no older event can be queued any more: when it is older, by more than a day, than the oldest
- * entry that waits in a stream, and than each dead letter, also one that was put back. Notifications, and what is remembered of ended records, go by age, when asked for.
+ * A tombstone keeps an older event from bringing back a deleted record. It may go when no older event can be queued any
+ * more. That is so when the tombstone is more than a day older than the oldest entry that waits in a stream, and than
+ * every dead letter, also one that was put back. Notifications, and the facts that are remembered of ended records, are
+ * removed by age, when asked for.
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import { tidFromMicros } from '@sluice/events/tid.ts'
@@ -28,7 +30,7 @@ interface Options {
 interface Rule {
   table: string
   key: string
-  /** Text that sorts by time. */
+  /** The column with the row's time, as text that sorts by time. */
   time: string
   before: string
   first: string | number
@@ -94,7 +96,7 @@ async function prune(session: Session, options: Options): Promise<number> {
   return EXIT.done
 }
 
-/** @throws CannotError when an event that is older than these may still come */
+/** @throws CannotError when an event that is older than these tombstones may still arrive */
 async function tombstones(session: Session, days: number): Promise<Rule> {
   const redis = await session.redis()
   const names = streamsOf(session.settings)
@@ -126,20 +128,23 @@ function notifications(days: number): Rule {
   return { table: 'notification', key: 'id', time: 'sortAt', before, first: 0 }
 }
 
-/** Their times are TIDs. */
+/** The rule for past facts, whose times are TIDs. */
 function facts(days: number): Rule {
   const before = tidFromMicros(Math.max(0, Math.floor(Date.now() - days * DAY_MS)) * 1_000)
   return { table: 'past_fact', key: 'uri', time: 'until', before, first: '' }
 }
 
-/** How many rows are old: of all, or of as many as a dry run looks at. */
+/** How many rows are old: of all rows, or of as many as a dry run reads. */
 interface Sample {
   rows: number
-  /** How many were looked at, and how many there are; absent when all were looked at. */
+  /** How many rows were read, and how many there are; absent when all were read. */
   part?: { looked: number; of: number }
 }
 
-/** No index leads to old rows, and to read all of a large table takes hours: a dry run is there to tell whether anything objects, and about how much would go. */
+/**
+ * The most rows that a dry run reads. No index leads to old rows, and to read all of a large table takes hours. A dry
+ * run only tells whether anything objects, and about how much would be removed.
+ */
 const LOOKED_MAX = 100_000
 
 async function sample(db: DatabasePool, rule: Rule, batch: number, signal: AbortSignal): Promise<Sample> {
@@ -161,7 +166,7 @@ async function sample(db: DatabasePool, rule: Rule, batch: number, signal: Abort
   return { rows: old, part: { looked, of: Math.max(looked, rows[0]!.of) } }
 }
 
-/** Removes what is old, and returns how much that was. Rows that a batch has locked are left for the next time. */
+/** Removes old rows, and returns how many. Rows that a batch has locked are left for the next time. */
 async function remove(db: DatabasePool, rule: Rule, batch: number, signal: AbortSignal): Promise<number> {
   const { table, key, time } = rule
   const step = `
@@ -183,12 +188,16 @@ async function remove(db: DatabasePool, rule: Rule, batch: number, signal: Abort
 }
 
 interface Page {
-  /** Fewer than a batch: the last ones. */
+  /** How many rows this step read; fewer than a batch means that they were the last ones. */
   looked: number
   last: string | number
 }
 
-/** What each step says of the next rows, in the order of the table's key. @param step its values: the key after which it begins, what is old, how many rows it looks at */
+/**
+ * Runs a step for each part of the table, in the order of its key, and yields what it found.
+ * @param step a statement with three values: the key after which it begins, the time before which rows are old, how
+ * many rows it reads
+ */
 async function* pages<Found>(
   db: DatabasePool,
   step: string,

@@ -1,4 +1,7 @@
-/** `sluice recount`: counts again what counters count, while everything runs, and mends those that are wrong. When it is stopped, or fails, it says where to go on. */
+/**
+ * `sluice recount`: recomputes counters while everything runs, and corrects those that are wrong. When it is stopped,
+ * or fails, it says where to go on.
+ */
 import { collections } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
@@ -15,12 +18,12 @@ interface Options {
   key?: string
 }
 
-/** Where a run that was stopped goes on. */
+/** Where to continue a run that was stopped. */
 interface Position {
   table: string
-  /** '' is the beginning. */
+  /** The last key that was counted; '' is the beginning. */
   after: string
-  /** Tables that were not begun. */
+  /** Tables that are not begun yet. */
   others: string[]
 }
 
@@ -67,7 +70,7 @@ async function recount(session: Session, { check = false, table, after, key }: O
     if (key === undefined) await run.all(aggregates, after ?? '', session.signal)
     else await run.one(aggregates, key)
   } finally {
-    // Also when it fails: hours may have been counted, and what is at the beginning would be counted again.
+    // Also when it fails: hours may have gone into counting, and without the position all of it would be done again.
     tell(session, run.told)
   }
   return check && run.told.wrong > 0 ? EXIT.found : EXIT.done
@@ -79,7 +82,7 @@ class Recount {
   readonly #shown: (WrongCounter & { table: string })[] = []
   #keys = 0
   #wrong = 0
-  /** Where to go on; undefined: all is counted. */
+  /** Where to go on; undefined when everything is counted. */
   #next: Position | undefined
 
   constructor(db: DatabasePool, { check }: { check: boolean }) {
@@ -87,13 +90,13 @@ class Recount {
     this.#check = check
   }
 
-  /** How far it is. */
+  /** How far the run is. */
   get told(): Told {
     const next = this.#next
     return { keys: this.#keys, wrong: this.#wrong, check: this.#check, shown: this.#shown, ...(next && { next }) }
   }
 
-  /** Counts again for one post or account. */
+  /** Recomputes the counters of one post or account. */
   async one(aggregates: readonly Aggregate[], key: string): Promise<void> {
     const isPost = key.startsWith('at://')
     for (const aggregate of aggregates) {
@@ -103,7 +106,10 @@ class Recount {
     }
   }
 
-  /** Counts all keys, or of the only table those after `after`. Stops at the signal. */
+  /**
+   * Recomputes the counters of all keys; with `after`, those of the keys behind it in the only table. Stops at the
+   * signal.
+   */
   async all(aggregates: readonly Aggregate[], after: string, signal: AbortSignal): Promise<void> {
     for (const [i, aggregate] of aggregates.entries()) {
       const others = aggregates.slice(i + 1).map(({ table }) => table)

@@ -1,4 +1,4 @@
-/** `sluice status`: where everything stands, on one screen. */
+/** `sluice status`: the state of the whole system, on one screen. */
 import { setTimeout as delay } from 'node:timers/promises'
 import type { CursorState } from '@sluice/streams/inspect.ts'
 import type { StreamState } from '@sluice/streams/stream-state.ts'
@@ -11,7 +11,7 @@ import { inspectHosts, readTraffic, type HostState, type Traffic } from '../redi
 import type { Session } from '../session.ts'
 import { inspectSystem, streamsOf, type SystemState } from '../system-state.ts'
 
-/** Entries a second; ETA in seconds until the stream is empty, undefined when it does not shrink. */
+/** Entries a second. The ETA is in seconds until the stream is empty; undefined when the stream does not shrink. */
 export interface Rate {
   in: number
   out: number
@@ -44,7 +44,7 @@ export const addStatus: Add = (cli, parent) => {
 async function again(session: Session, watch: number | true, tables: number): Promise<void> {
   const seconds = watch === true ? 2 : Math.max(1, watch)
   while (!session.signal.aborted) {
-    // The screen is cleared when the new one is ready, so that it does not flicker.
+    // The screen is cleared only when the new one is ready, so that it does not flicker.
     await once(session, tables, session.out.json ? '' : '\u001b[2J\u001b[H')
     await delay(seconds * 1_000, undefined, { signal: session.signal })
   }
@@ -73,7 +73,7 @@ async function traffic(session: Session): Promise<Traffic | undefined> {
   try {
     return await readTraffic(await session.redis(), streamsOf(session.settings))
   } catch {
-    return undefined // that it is away is told by the look at everything
+    return undefined // `inspectSystem` reports that Redis is away
   }
 }
 
@@ -90,7 +90,7 @@ function ratesOf(first: Traffic | undefined, second: Traffic | undefined): Map<s
   )
 }
 
-/** Settings hold addresses with passwords. */
+/** The state without the settings, whose URLs contain passwords. */
 function publicState({ time, redis, postgres, daemons, unknownVariables }: SystemState): Omit<SystemState, 'settings'> {
   return { time, redis, postgres, daemons, unknownVariables }
 }

@@ -1,4 +1,7 @@
-/** `sluice verify`: is what the index holds of an account what its repository holds? And makes it so, with --repair. */
+/**
+ * `sluice verify`: compares what the index holds of an account with its repository. With --repair it makes the index
+ * equal to the repository.
+ */
 import type { RepoExport } from '@sluice/atproto/repo-export.ts'
 import { isDid } from '@sluice/atproto/syntax.ts'
 import { collections } from '@sluice/collections/collections.ts'
@@ -41,7 +44,7 @@ async function verify(session: Session, did: string, { repair = false }: { repai
   const db = await session.db()
   if (repair) {
     assertInShard(did, settings.shard)
-    await session.redis() // before an hour of work, not after it
+    await session.redis() // fails before an hour of work, not after it
     if ((await bulkPhase(db)) !== undefined) throw new CannotError('a first load is under way: repair after `sluice bulk finish`') // prettier-ignore
   }
   await using network = new Network(settings, session.signal)

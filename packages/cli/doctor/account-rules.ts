@@ -1,9 +1,12 @@
-/** What can be wrong with the questions that are put to the hosts of accounts, beside the data path. */
+/** What can be wrong with the questions to the hosts of accounts, which are asked beside the data path. */
 import { duration } from '../output.ts'
 import type { OverdueState } from '../overdue-state.ts'
 import type { Finding, Rule } from './finding.ts'
 
-/** Queues in which nothing may wait long. What waits for a host that is slow or does not answer is not among them: nobody here can speed that up. */
+/**
+ * Queues in which nothing may wait long. Queues of accounts whose host is slow or does not answer are left out: the
+ * operator cannot speed those up.
+ */
 const QUEUES: readonly {
   seconds: (overdue: OverdueState) => number
   what: string

@@ -1,4 +1,4 @@
-/** Every rule, in the order of the data path, so that a cause comes before what follows from it. Pure. */
+/** Every rule, in the order of the data path, so that a cause comes before its effects. Pure. */
 import { accountsBehind } from './account-rules.ts'
 import { LIMITS, type Finding, type Limits, type Rule } from './finding.ts'
 import { poolStarved, postgres, postgresAway } from './postgres-rules.ts'

@@ -1,4 +1,4 @@
-/** What `doctor` says: one finding a trouble. Each has its entry in DATAPLANE_DEBUG.md, under its id. */
+/** The findings of `doctor`, one for each trouble. Each finding has an entry in DATAPLANE_DEBUG.md, under its id. */
 import type { SystemState } from '../system-state.ts'
 
 export const FINDINGS = [
@@ -55,28 +55,28 @@ export type FindingId = (typeof FINDINGS)[number]
 
 export interface Finding {
   id: FindingId
-  /** broken: data does not get through, or can be lost. warning: it will be so, or nobody would notice. */
+  /** broken: data does not get through, or can be lost. warning: this is going to happen, or would go unnoticed. */
   severity: 'broken' | 'warning'
   /** The trouble, in one sentence. */
   what: string
   /** What was seen. */
   evidence: string
   meaning: string
-  /** A command that mends it, or the act that does. */
+  /** The command or action that mends it. */
   mend: string
 }
 
-/** How long or how much of something is a trouble. */
+/** The limits beyond which something is a trouble. */
 export interface Limits {
   /** Age of the oldest live event that is not in the index. */
   lagSeconds: number
-  /** Longer than a lease: a process that stopped is not restarting any more. */
+  /** Longer than a lease: a process that has been away for this long is not just restarting. */
   deadSeconds: number
   /** Relays keep some days of events. */
   cursorSeconds: number
-  /** How overdue a question to the host of an account is. */
+  /** How overdue a question to an account's host may be. */
   accountSeconds: number
-  /** How overdue what batches put off is. */
+  /** How overdue the settling that batches have put off may be. */
   settlingSeconds: number
   roundTripMs: number
   clockMs: number
@@ -92,5 +92,5 @@ export const LIMITS: Limits = {
   clockMs: 5_000,
 }
 
-/** Decides on one kind of trouble, from what was seen. Pure. */
+/** Looks for one kind of trouble in what was seen. Pure. */
 export type Rule = (state: SystemState, limits: Limits) => Finding[]

@@ -4,9 +4,12 @@ import { bytes, count, duration, oneLine } from '../output.ts'
 import type { HolderState, PostgresState } from '../postgres-state.ts'
 import type { Finding, Limits, Rule } from './finding.ts'
 
-/** Those that every batch writes: when they swell, everything is slow. */
+/** Tables that every batch writes: when they swell, everything is slow. */
 const HOT = ['record', 'like', 'post', 'follow', 'repost', 'feed_item', 'notification', 'post_agg', 'profile_agg', 'actor_sync', 'actor', 'label'] // prettier-ignore
-/** Within single quotes a shell knows no other way to a single quote. */
+/**
+ * A shell has no escape for a single quote within single quotes: the quotes are closed, an escaped quote follows, and
+ * they are opened again.
+ */
 const psql = (sql: string): string => `psql "$DB_POSTGRES_URL" -c '${sql.replaceAll("'", String.raw`'\''`)}'`
 
 export const postgresAway: Rule = ({ postgres }) =>
@@ -47,7 +50,7 @@ const slow: Check = ({ latencyMs }, { roundTripMs }) =>
         },
       ]
 
-/** Its page table takes 4 MB from here on, in each process. Measured at 9 GB. */
+/** From this size of shared memory on, its page table takes 4 MB in each process. Measured at 9 GB. */
 const LARGE_MEMORY = 2 * 1024 ** 3
 
 const smallPages: Check = ({ sharedMemory: { bytes: size, hugePages, inHugePages } }) =>
@@ -187,13 +190,13 @@ const vacuum: Check = ({ tables, schema }) =>
         : psql(`alter table ${schema}."${name}" reset (autovacuum_enabled)`),
     }))
 
-/** Five minutes: a batch takes seconds, a backup uses a snapshot for hours, and is worth knowing of. */
+/** Five minutes. A batch takes seconds; a backup uses a snapshot for hours, and an operator should know of it. */
 const LONG_SECONDS = 300
 
-/** What these do takes hours on a full index, ends by itself, and begins anew when it is ended. */
+/** Programs whose work takes hours on a full index and ends by itself; when it is ended early, it begins anew. */
 const MAINTENANCE = new Set(['sluice-migrate', 'sluice-bulk'])
 
-/** Of what takes long in them. */
+/** The progress of their long steps. */
 const PROGRESS =
   'select pid, phase, blocks_done as done, blocks_total as total from pg_stat_progress_create_index union all select pid, phase, heap_blks_scanned, heap_blks_total from pg_stat_progress_vacuum'
 
@@ -249,7 +252,7 @@ const CHECKS: readonly Check[] = [
   longTransactions,
 ]
 
-/** A pool that is too small, as the indexers say themselves. */
+/** A connection pool that is too small, as reported by the indexers. */
 export const poolStarved: Rule = ({ daemons }) =>
   valuesOf(daemons, 'sluice_database_connections')
     .filter(({ labels, value }) => labels.state === 'waiting' && value > 0)

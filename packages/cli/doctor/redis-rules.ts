@@ -21,7 +21,7 @@ export const redisAway: Rule = ({ redis, settings }) =>
         },
       ]
 
-/** What is wrong with the server, or nothing. */
+/** Returns what is wrong with the server, or undefined. */
 type Check = (server: ServerState, settings: Settings) => Finding | undefined
 
 const CLI = 'redis-cli -u "$REDIS_URL"'
@@ -135,17 +135,27 @@ export const redisSettings: Rule = ({ redis, settings }) => {
   return server === undefined ? [] : CHECKS.flatMap((check) => check(server, settings) ?? [])
 }
 
-/** As docs/operations.md asks for, Sizing: with less the backfiller stops before it has seen the network. */
+/**
+ * The memory that docs/operations.md (Sizing) asks for: with less, the backfiller stops before it has seen the whole
+ * network.
+ */
 const NETWORK_BYTES = 5 * 2 ** 30
 
 type Memory = Pick<ServerState['memory'], 'usedBytes' | 'maxBytes' | 'systemBytes'>
 
 const setLimit = (limitBytes: number): string => `${CLI} CONFIG SET maxmemory ${Math.ceil(limitBytes / 2 ** 20)}mb`
 
-/** A rewrite of the append-only file forks, and pages that change meanwhile exist twice: beyond half of its machine the kernel may end Redis. */
+/**
+ * Half of the machine's memory. A rewrite of the append-only file forks, and pages that change meanwhile exist twice.
+ * Beyond half of the memory the kernel may end Redis.
+ */
 const halfOf = ({ systemBytes }: Memory): number => (systemBytes > 0 ? systemBytes / 2 : Infinity)
 
-/** Never near what is in use, though that were more than half: a Redis at its limit refuses acks too, and could not drain. */
+/**
+ * The limit to begin with. It is never close to the memory in use, even if it must then be more than half of the
+ * machine's: a Redis that is at its limit from the start refuses every append, and producers would wait until it has
+ * drained.
+ */
 function firstLimit(memory: Memory): number {
   const { usedBytes } = memory
   return Math.min(Math.max(NETWORK_BYTES, 2 * usedBytes), Math.max(halfOf(memory), 1.25 * usedBytes))

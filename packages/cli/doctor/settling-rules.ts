@@ -2,7 +2,10 @@
 import { duration } from '../output.ts'
 import type { Rule } from './finding.ts'
 
-/** What was put off again may wait so many times longer: the rest of what was too much to do at once is among it, and what hangs on a post that is edited all the time. */
+/**
+ * Settling that was put off again may wait this many times longer. It includes the rest of work that was too much for
+ * once, and replies below a post that is edited all the time.
+ */
 const AGAIN_TIMES = 4
 
 export const settlingBehind: Rule = ({ postgres }, { settlingSeconds }) => {

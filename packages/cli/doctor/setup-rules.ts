@@ -1,4 +1,4 @@
-/** What can be wrong with how the daemons are set up, seen together. */
+/** What can be wrong with the set-up of the daemons taken together. */
 import { collections } from '@sluice/collections/collections.ts'
 import { collectionFilter } from '@sluice/collections/patterns.ts'
 import type { Finding, Rule } from './finding.ts'

@@ -1,4 +1,4 @@
-/** What can be wrong where data comes from: ingester, relays, labelers, repositories. */
+/** What can be wrong with the sources of data: ingester, relays, labelers, repositories. */
 import { ingesterClientName } from '@sluice/streams/client-names.ts'
 import { hostOf } from '@sluice/streams/cursors.ts'
 import { heldBack, valuesOf } from '../daemon-state.ts'
@@ -6,11 +6,13 @@ import { count, duration, oneLine } from '../output.ts'
 import type { SystemState } from '../system-state.ts'
 import type { Finding, Rule } from './finding.ts'
 
-/** What an ingester of our shard that reads the relays is called. */
+/** Names of the connections of ingesters of our shard that read the relays. */
 const readerNames = ({ settings }: SystemState): string[] =>
   ['all', 'firehose'].map((mode) => ingesterClientName(mode, settings.shard))
 
-/** Whether one is connected to this Redis; undefined: it does not tell who is. */
+/**
+ * Whether such an ingester is connected to this Redis; undefined when Redis does not tell which clients are connected.
+ */
 const readerRuns = (system: SystemState): boolean | undefined =>
   system.redis.state?.connection.clients?.some(({ name }) => readerNames(system).includes(name))
 
@@ -31,7 +33,8 @@ export const ingesterStopped: Rule = (system) => {
 }
 
 export const relayDisconnected: Rule = ({ daemons, settings }) => {
-  // Without room for longer than INGESTER_PAUSE_MS it has left its relays by itself: `backpressure` tells, and neither DNS nor the relay is at fault.
+  // An ingester that has had no room for longer than INGESTER_PAUSE_MS has left its relays by itself. The finding
+  // `backpressure` reports that, and neither DNS nor the relay is at fault.
   const holding = new Set(heldBack(daemons, settings.streams.live).map(({ url }) => url))
   return valuesOf(daemons, 'sluice_ingester_connected')
     .filter(({ value, url }) => value === 0 && !holding.has(url))
@@ -46,7 +49,10 @@ export const relayDisconnected: Rule = ({ daemons, settings }) => {
     }))
 }
 
-/** A daemon that we can ask says that this host is connected: then what is old there is only quiet. */
+/**
+ * Whether a daemon that answers reports that this host is connected. Then an old event there only means that the host
+ * is quiet.
+ */
 const isConnected = ({ daemons }: SystemState, metric: string, host: string): boolean =>
   valuesOf(daemons, metric).some(({ labels, value }) => labels.host === host && value > 0)
 
@@ -57,7 +63,7 @@ export const cursorOld: Rule = (system, { cursorSeconds }) => {
     if (stream !== settings.streams.live || !isRead || ageSeconds < cursorSeconds) return []
     if (isConnected(system, 'sluice_ingester_connected', host)) return []
     const evidence = `cursor ${cursor} of ${stream} is ${duration(ageSeconds)} old`
-    // A PDS in the place of a relay may be silent for days; whether it is, only the ingester's metrics tell.
+    // A PDS that serves as a relay may be silent for days. Whether it is connected, only the ingester's metrics tell.
     return readerRuns(system) === true
       ? [
           {
@@ -108,7 +114,7 @@ export const labelerSilent: Rule = (system, { cursorSeconds }) => {
   })
 }
 
-/** Retries that are due are moved within a second by any backfiller that lives. */
+/** Any living backfiller moves due retries within a second. */
 export const backfillStalled: Rule = ({ redis }) => {
   const { state } = redis
   if (!state || state.backfill.overdue < 10) return []

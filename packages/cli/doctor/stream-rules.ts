@@ -14,7 +14,7 @@ interface Read extends Reading {
   living: string[]
 }
 
-/** Each reading with what was seen of it; streams that are not there are left out. */
+/** Each reading with the state of its stream; streams that do not exist are left out. */
 function readings({ redis, settings }: SystemState): Read[] {
   const { state } = redis
   if (!state) return []
@@ -62,7 +62,7 @@ export const stopped: Rule = (state) =>
 export const dead: Rule = (state, { deadSeconds }) =>
   readings(state).flatMap(({ stream, group, living, seen }) =>
     (seen?.consumers ?? []).flatMap(({ consumer, pending, idleSeconds, holder }): Finding[] => {
-      // With nobody left the group has stopped, which is another finding.
+      // When no consumer lives, the group has stopped, which is another finding.
       if (living.length === 0 || holder !== undefined || living.includes(consumer)) return []
       if (pending === 0 || (idleSeconds ?? 0) < deadSeconds) return []
       return [
@@ -79,7 +79,10 @@ export const dead: Rule = (state, { deadSeconds }) =>
     }),
   )
 
-/** Each connection of an indexer or a backfiller has a purpose of its own: two of one name are two processes. */
+/**
+ * Each connection of an indexer or a backfiller has a purpose of its own, so two connections with one name belong to
+ * two processes.
+ */
 export const collision: Rule = ({ redis }) => {
   const processes = new Map<string, Set<string>>()
   for (const [name, own] of Map.groupBy(redis.state?.connection.clients ?? [], (client) => client.name)) {
@@ -103,7 +106,7 @@ export const collision: Rule = ({ redis }) => {
 export const stuck: Rule = (state, { lagSeconds }) =>
   readings(state).flatMap(({ stream, role, seen, living }): Finding[] => {
     const oldest = seen?.oldestPending
-    // A repository may wait for its host for hours; what is pending there says nothing.
+    // A repository may wait hours for its host, so pending entries of a backfiller say nothing.
     if (role === 'backfiller' || !oldest || !living.includes(oldest.consumer)) return []
     if (oldest.ageSeconds < lagSeconds || oldest.deliveries < 2) return []
     return [
@@ -122,7 +125,7 @@ export const stuck: Rule = (state, { lagSeconds }) =>
 export const lag: Rule = (state, limits) =>
   readings(state).flatMap(({ stream, living, state: { lagSeconds, entries } }): Finding[] => {
     const { settings } = state
-    // What waits for backfill waits for hours by nature.
+    // Backfill entries normally wait for hours.
     const isLive = stream === settings.streams.live || stream === settings.indexedLabels
     if (!isLive || living.length === 0 || lagSeconds < limits.lagSeconds) return []
     return [
@@ -141,9 +144,10 @@ export const backpressure: Rule = ({ redis, settings, daemons }) => {
   if (!redis.state) return []
   return redis.state.streams.flatMap(({ stream, entries, lagSeconds }): Finding[] => {
     const mark = settings.highWater.get(stream)
-    // Backfilling runs at its mark as a rule: the backfiller is faster than any indexer.
+    // The backfill stream is normally at its mark, because the backfiller is faster than any indexer.
     const isBackfill = stream === settings.streams.backfill || stream === settings.streams.repo
-    // Once the mark was reached, the producer waits until a fifth has drained.
+    // Once the mark was reached, the producer waits until a fifth has drained. So a producer may wait while the stream
+    // is below its mark.
     const [holding] = isBackfill ? [] : heldBack(daemons, stream)
     if (mark === undefined || (entries < mark * (isBackfill ? 1.2 : 1) && !holding)) return []
     const seen = [

@@ -1,7 +1,7 @@
 /** The last line of `doctor`: how many findings there are, and which of them is likely to be behind others. Pure. */
 import type { FindingId } from './finding.ts'
 
-/** What holds up, or slows down, the data. */
+/** Findings about what stops the data or slows it down. */
 const CAUSES: ReadonlySet<FindingId> = new Set<FindingId>([
   'redis-away',
   'redis-near-limit',
@@ -29,7 +29,7 @@ const CAUSES: ReadonlySet<FindingId> = new Set<FindingId>([
   'config-streams',
 ])
 
-/** What follows from data that do not get through. */
+/** Findings that are effects of data that do not get through. */
 const EFFECTS: ReadonlySet<FindingId> = new Set<FindingId>([
   'lag',
   'backpressure',
@@ -40,7 +40,7 @@ const EFFECTS: ReadonlySet<FindingId> = new Set<FindingId>([
   'daemon-not-ready',
 ])
 
-/** @param found at least one, in the order of the data path */
+/** @param found the findings: at least one, in the order of the data path */
 export function summaryOf(found: readonly FindingId[]): string {
   const findings = `${found.length} finding${found.length === 1 ? '' : 's'}`
   const cause = found.find((id) => CAUSES.has(id))

@@ -1,4 +1,4 @@
-/** A system in which nothing is wrong, and what is given instead. */
+/** The state of a system in which nothing is wrong, with the changes that a test asks for. */
 import { readSettings } from '../config.ts'
 import type { SystemState } from '../system-state.ts'
 

@@ -1,4 +1,4 @@
-/** Does what a mend says, as an operator would: its `psql`, `redis-cli` and `sluice` commands, in order. */
+/** Carries out a printed mend as an operator would: runs its `psql`, `redis-cli` and `sluice` commands, in order. */
 import { queryOnce } from '@sluice/sandbox/postgres.ts'
 import type { Redis } from '@sluice/streams/connection.ts'
 import { runCli } from './run.ts'
@@ -6,7 +6,10 @@ import { runCli } from './run.ts'
 const COMMAND =
   /psql "\$DB_POSTGRES_URL" -c '((?:[^']|'\\'')+)'|redis-cli -u "\$REDIS_URL" (.+?)(?=\s{2}|;|$)|sluice ([a-z][^;(]*)/g
 
-/** Returns how many commands there were. @throws Error when one fails */
+/**
+ * Returns how many commands it ran.
+ * @throws Error when one fails
+ */
 export async function applyMend(mend: string, redis: Redis, env: Record<string, string>): Promise<number> {
   const commands = [...mend.matchAll(COMMAND)]
   for (const [text, sql, redisCli, sluice] of commands) {

@@ -1,4 +1,7 @@
-/** A proxy in front of PostgreSQL by which it has another version: in each answer its number is replaced. All else is the server's. */
+/**
+ * A proxy in front of PostgreSQL that makes it look like another version: it replaces the version number in each answer
+ * and passes on everything else.
+ */
 import { once } from 'node:events'
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import { queryOnce } from '@sluice/sandbox/postgres.ts'
@@ -10,7 +13,7 @@ export interface OlderPostgres extends AsyncDisposable {
   told: number
 }
 
-/** @param number as `server_version_num`: of as many digits as the server's */
+/** @param number in the form of `server_version_num`, with as many digits as the server's */
 export async function olderPostgres(target: string, number: string): Promise<OlderPostgres> {
   const [real] = await queryOnce<{ number: string }>(target, `select current_setting('server_version_num') as number`)
   const sockets = new Set<Socket>()

@@ -1,4 +1,4 @@
-/** What a shell makes of a printed mend: the statements that its `psql` commands get, in order. */
+/** What a shell makes of a printed mend: returns the statements that its `psql` commands get, in order. */
 import { spawnSync } from 'node:child_process'
 
 /** @throws Error when the shell cannot read it */

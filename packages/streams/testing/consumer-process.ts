@@ -1,6 +1,6 @@
 /**
- * A process that consumes, for tests that kill it. Its effect is durable: the list `processed`, one line per event, written before
- * the ack. `SLUICE_TEST_*` say what it is to read; the event says how it is to misbehave.
+ * A process that consumes, for tests that kill it. Its effect is durable: the list `processed`, which gets one line per
+ * event before the ack. `SLUICE_TEST_*` tell it what to read; an event tells it how to misbehave.
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import { connectRedis } from '../connection.ts'

@@ -1,9 +1,11 @@
 /**
- * A small world around one stream, for random interleavings: an upstream that can be read again from any cursor, a producer, up to three
- * consumers that come, go, fail and die, and a Redis that is flushed, killed and cut off. It keeps its own account of what happened.
+ * A small model around one stream, for random interleavings: an upstream that can be read again from any cursor, a
+ * producer, up to three consumers that come, go, fail and die, and a Redis that is flushed, killed and cut off. The
+ * model keeps its own record of what happened.
  *
- * What must hold at any moment, and what `check` looks at: an event whose append was confirmed was processed, or its entry is in the stream,
- * or its dead letter is. A death is a connection that ends without a word, as `kill -9` looks to Redis.
+ * What must hold at any moment, and what `check` looks at: if the append of an event was confirmed, then the event was
+ * processed, or its entry is in the stream, or its dead letter is stored. A death is a connection that ends without a
+ * word, which is what Redis sees of a `kill -9`.
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import { TransientError } from '@sluice/runtime/errors.ts'
@@ -19,7 +21,7 @@ import { eventsFrom, peekTestKey, testCodec, type TestEvent } from './events.ts'
 export const MODEL = { stream: 's', group: 'g', cursor: 's:cursor:upstream' }
 
 const NAMES = ['one', 'two', 'three']
-/** How often each deed is in the deck; the seed shuffles it. */
+/** How often each action is in the deck; the seed shuffles the deck. */
 const DECK = { append: 30, start: 14, crash: 8, stop: 4, cut: 4, flush: 2, killRedis: 1, wait: 12 } as const
 type Deed = keyof typeof DECK
 
@@ -37,7 +39,7 @@ const BACKOFF = { baseMs: 5, capMs: 40, healthyAfterMs: 1_000 }
 interface Life {
   name: string
   stop: AbortController
-  /** From now on it says and does nothing. */
+  /** From now on this consumer says and does nothing. */
   dead: boolean
   clients: Redis[]
   ended: Promise<void>
@@ -50,12 +52,12 @@ export class DeliveryModel {
   readonly #producerRedis: Redis
   readonly #producer: Producer<TestEvent>
   readonly #lives = new Map<string, Life>()
-  /** Appended, as far as Redis ever said. A flush takes it back. */
+  /** Events that were appended, as far as Redis ever confirmed. A flush takes them back. */
   readonly #stored = new Set<number>()
   readonly #processed = new Map<number, number>()
   #cursor: string | null = null
   #events = 0
-  /** What befell, how often. */
+  /** How often each of these things happened. */
   readonly fired = {
     crash: 0,
     crashInWork: 0,
@@ -70,7 +72,7 @@ export class DeliveryModel {
     groupLost: 0,
     retired: 0,
   }
-  /** Anything that ended a consumer and was not meant to. */
+  /** Errors that ended a consumer and were not caused on purpose. */
   readonly unexpected: string[] = []
 
   private constructor(server: Server, seed: number, redis: Redis, producerRedis: Redis) {
@@ -88,7 +90,10 @@ export class DeliveryModel {
     return new DeliveryModel(server, seed, redis, producerRedis)
   }
 
-  /** Plays the whole deck, looking at the account after each deed. @throws when something is lost */
+  /**
+   * Plays the whole deck, and checks the record after each action.
+   * @throws when something is lost
+   */
   async play(): Promise<void> {
     const deck = Object.entries(DECK).flatMap(([deed, times]) => Array<Deed>(times).fill(deed as Deed))
     for (let i = deck.length - 1; i > 0; i--) {
@@ -101,12 +106,13 @@ export class DeliveryModel {
     }
   }
 
-  /** Ends every life, some of them by death, and lets one last consumer finish what they left. */
+  /** Ends every consumer, some of them by death, and lets one last consumer finish what they left. */
   async finish(isDone: () => Promise<boolean>): Promise<void> {
     for (const life of this.#lives.values()) {
       await (this.#random.chance(0.5) ? this.#crash(life) : this.#stop(life))
     }
-    // What a flush has taken comes again from upstream, though nothing was appended since: who reads upstream asks Redis how far it is.
+    // Events that a flush has removed come again from upstream, even if nothing was appended since: the reader of the
+    // upstream asks Redis for the cursor.
     this.#cursor = await this.#redis.get(MODEL.cursor)
     while (Number(this.#cursor) < this.#events) await this.#append()
     await this.#live('last')
@@ -178,7 +184,7 @@ export class DeliveryModel {
     }
   }
 
-  /** Under the eyes of somebody who reads, if there is one by then. */
+  /** Flushes Redis while a consumer is reading, if there is one by then. */
   async #flush(): Promise<void> {
     if (this.#lives.size === 0) await this.#live(this.#random.pick(NAMES))
     for (let waits = 0; waits < 100 && !(await this.#isRead()); waits++) await delay(5)
@@ -212,7 +218,7 @@ export class DeliveryModel {
     this.#events = Math.max(this.#events, first + count)
   }
 
-  /** A process begins: with connections of its own, under a name that may have been another's. */
+  /** A process begins, with connections of its own, under a name that another process may have had. */
   async #live(name: string): Promise<void> {
     const clients = await Promise.all([connect(this.#server, name), connect(this.#server, `${name}-reader`)])
     const [redis, reader] = clients
@@ -288,7 +294,7 @@ export class DeliveryModel {
     await this.#server.start()
     while (!this.#redis.isReady) await delay(5)
     this.fired.killRedis += 1
-    // Its disk may have been behind: the cursor tells what it still knows of.
+    // The disk of Redis may have been behind: the cursor tells what Redis still knows.
     const cursor = Number(await this.#redis.get(MODEL.cursor))
     for (const n of this.#stored) if (n >= cursor) this.#stored.delete(n)
   }

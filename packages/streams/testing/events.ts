@@ -1,4 +1,4 @@
-/** Events that tell their order. */
+/** Test events whose numbers tell their order. */
 import { InvalidEntryError, type EntryCodec, type EntryFields } from '@sluice/events/codec.ts'
 
 export interface TestEvent {
@@ -25,7 +25,7 @@ export function peekTestKey({ event }: EntryFields): string | undefined {
   return /^\{"key":"(\w+)"/.exec(event ?? '')?.[1]
 }
 
-/** `count` events numbered from `first`, in turn of `keys` keys. */
+/** `count` events, numbered from `first`, with `keys` keys in turn. */
 export function eventsFrom(first: number, count: number, keys = 7): TestEvent[] {
   return numbers(count, first).map((n) => ({ key: `k${n % keys}`, n }))
 }

@@ -90,7 +90,7 @@ export function ackAll(acked: number[], before: (batch: Batch<TestEvent>) => unk
   }
 }
 
-/** Has the first `count` entries handed out so often that they are worked on alone. */
+/** Has the first `count` entries delivered so often that they are worked on alone. */
 export async function suspect(redis: Redis, stream: string, count: number): Promise<void> {
   const { group, consumer } = address
   await redis.xGroupCreate(stream, group, '0')

@@ -10,11 +10,11 @@ const program = (name: string): string => fileURLToPath(new URL(`${name}.ts`, im
 export interface ProcessOptions {
   url: string
   consumer: string
-  /** Each with a consumer of its own. */
+  /** The streams that the process reads, each with a consumer of its own. */
   streams?: readonly string[]
   workMs?: number
   limits?: Partial<ConsumerLimits>
-  /** Where it dies: SLUICE_CRASH_POINTS. */
+  /** Where the process dies: SLUICE_CRASH_POINTS. */
   crashPoints?: string
 }
 
@@ -30,7 +30,7 @@ export async function startConsumerProcess(options: ProcessOptions): Promise<Chi
   })
 }
 
-/** One that ends by itself when so many events are appended. */
+/** Starts a producer process that ends by itself when so many events are appended. */
 export async function startProducerProcess(url: string, events: number, crashPoints = ''): Promise<Child> {
   return start('producer', 'producer-process', {
     SLUICE_TEST_URL: url,
@@ -44,7 +44,7 @@ async function start(name: string, file: string, env: Record<string, string>): P
   return Child.start({ name, command: process.execPath, args: [program(file)], env: { PATH: path, ...env } })
 }
 
-/** What was processed, in order, and by whom. */
+/** The events that were processed, in order, and by which process. */
 export async function processed(redis: Redis): Promise<{ n: number; by: string }[]> {
   const lines = await redis.lRange('processed', 0, -1)
   return lines.map((line) => {

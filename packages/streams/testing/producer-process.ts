@@ -1,6 +1,6 @@
 /**
- * A producer in a process of its own, for tests that kill it: appends numbered events in small batches from where the cursor in Redis stands,
- * as an ingester does, until `SLUICE_TEST_EVENTS`.
+ * A producer in a process of its own, for tests that kill it. It appends numbered events in small batches, from the
+ * position of the cursor in Redis, as an ingester does, until `SLUICE_TEST_EVENTS`.
  */
 import { connectRedis } from '../connection.ts'
 import { HighWater } from '../high-water.ts'

@@ -39,7 +39,10 @@ export class FaultyProxy implements AsyncDisposable {
     return `redis://127.0.0.1:${port}/${database}`
   }
 
-  /** The next `times` requests that contain `text` reach the server, but their answers do not come back: the connection is cut instead. */
+  /**
+   * The next `times` requests that contain `text` reach the server, but their answers do not come back: the connection
+   * is cut instead.
+   */
   loseAnswers(text: string, times = 1): void {
     this.#onRequest = { text, left: times, half: false }
   }
@@ -49,7 +52,7 @@ export class FaultyProxy implements AsyncDisposable {
     this.#onRequest = { text, left: 1, half: true }
   }
 
-  /** New connections lead there; those that are open stay where they are. */
+  /** New connections lead to this port; open ones stay where they are. */
   leadTo(target: string): void {
     this.#target = new URL(target)
   }

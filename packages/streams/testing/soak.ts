@@ -1,6 +1,7 @@
 /**
- * A long life in short: round after round of load, cut connections, failing workers and short-lived neighbours around one consumer that
- * never ends, and what the process keeps of it. What grows from round to round is a leak.
+ * A long run in short time: round after round of load, cut connections, failing workers and short-lived neighbours
+ * around one consumer that never ends. After each round it measures what the process still keeps. A figure that grows
+ * from round to round is a leak.
  */
 import { getEventListeners } from 'node:events'
 import { setFlagsFromString } from 'node:v8'
@@ -12,7 +13,7 @@ import { Producer } from '../producer.ts'
 import { eventsFrom, peekTestKey, testCodec, type TestEvent } from './events.ts'
 
 export interface SoakOptions {
-  /** Of a server of its own: its connections are cut. */
+  /** The Redis of this test alone: its connections are cut. */
   url: string
   rounds: number
   /** In one round. */
@@ -23,10 +24,10 @@ export interface SoakRound {
   /** Heap and buffers that are in use when all garbage is gone. */
   keptBytes: number
   rssBytes: number
-  /** Of the long life's signals. */
+  /** Listeners on the signals of the long-lived consumer. */
   listeners: number
   heldEntries: number
-  /** What befell in it. */
+  /** The faults that happened in the round. */
   cuts: number
   acked: number
   troubles: number
@@ -128,7 +129,7 @@ setFlagsFromString('--expose_gc')
 const collectGarbage = runInNewContext('gc') as () => void
 
 function kept(): { keptBytes: number; rssBytes: number } {
-  // Twice: what a finalizer lets go of is garbage only then.
+  // Twice: objects that a finalizer releases become garbage only after the first collection.
   collectGarbage()
   collectGarbage()
   const { heapUsed, external, rss } = process.memoryUsage()
