@@ -3,6 +3,8 @@
  * names of one host. A pause of a single host applies to that host alone. Otherwise anybody's host below `co.uk` could pause all of `co.uk`; and four such hosts could, if answers of the other
  * hosts below it did not count.
  */
+import { remember } from '@sluice/runtime/remember.ts'
+
 export interface DomainPausesOptions {
   /** How many hosts must ask for a pause to pause their domain. */
   hostsOfDomain?: number
@@ -55,9 +57,7 @@ export class DomainPauses {
   }
 
   #put(name: string, pause: Pause): void {
-    this.#pauses.delete(name)
-    this.#pauses.set(name, pause)
-    if (this.#pauses.size > this.#options.remembered) this.#pauses.delete(this.#pauses.keys().next().value!)
+    remember(this.#pauses, name, pause, this.#options.remembered)
   }
 }
 

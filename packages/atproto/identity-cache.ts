@@ -6,6 +6,7 @@
  * epoch. A purge raises it. A fill names the epoch that it read before it asked, and stores nothing when the epoch has
  * changed.
  */
+import { remember } from '@sluice/runtime/remember.ts'
 import type { Resolution } from './identity.ts'
 
 export interface CachedResolution {
@@ -73,8 +74,6 @@ export class MemoryIdentityCache implements IdentityCache {
   }
 
   #touch(did: string, entry: { cached: CachedResolution | undefined; epoch: number }): void {
-    this.#entries.delete(did)
-    this.#entries.set(did, entry)
-    if (this.#entries.size > this.#capacity) this.#entries.delete(this.#entries.keys().next().value!)
+    remember(this.#entries, did, entry, this.#capacity)
   }
 }

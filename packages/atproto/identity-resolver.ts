@@ -23,6 +23,7 @@
  * DID that was ended is an error like an outage.
  */
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
+import { remember } from '@sluice/runtime/remember.ts'
 import { Flight, type AskingWatch } from './flight.ts'
 import { ownerOf } from './host-owner.ts'
 import type { HttpClient, HttpResponse } from './http.ts'
@@ -164,9 +165,7 @@ export class IdentityResolver {
     if (last !== undefined && now - last < this.#options.refreshEveryMs) {
       return { resolution: await this.resolve(did, watch, { urgent }), refreshed: false }
     }
-    this.#refreshes.delete(did)
-    this.#refreshes.set(did, now)
-    if (this.#refreshes.size > REFRESHES_REMEMBERED) this.#refreshes.delete(this.#refreshes.keys().next().value!)
+    remember(this.#refreshes, did, now, REFRESHES_REMEMBERED)
     try {
       const { epoch } = await this.#options.cache.get(did)
       return { resolution: await this.#fly(did, { epoch, watch, urgent }), refreshed: true }

@@ -1,4 +1,6 @@
 /** A map of bounded size that removes the least recently used entries. For keys that strangers choose. */
+import { remember } from '@sluice/runtime/remember.ts'
+
 export class LruMap<V> {
   readonly #capacity: number
   /** Least recently used first. */
@@ -17,8 +19,6 @@ export class LruMap<V> {
   }
 
   set(name: string, value: V): void {
-    this.#values.delete(name)
-    if (this.#values.size >= this.#capacity) this.#values.delete(this.#values.keys().next().value!)
-    this.#values.set(name, value)
+    remember(this.#values, name, value, this.#capacity)
   }
 }

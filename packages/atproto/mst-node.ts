@@ -54,7 +54,7 @@ let headEnd = 0
  *
  * The specification advises a limit on the entries of a node. Such a limit would bound nothing here: many nodes with a few entries expand as much as one node with many, and an attacker finds the keys
  * of higher layers that this takes within a second. So the memory of all nodes that are held at the same time is limited instead.
- * @param bytesMax the memory that the node may take. Example: 35,000 keys that differ in their last bytes only are a block of 2 MB, and 36 MB when decoded
+ * @param bytesMax the memory that the node may take. Example: 35,000 keys that differ in their last bytes only are a block of 2 MB, and 37 MB when decoded
  * @throws RefusedError<MstRefusal>
  */
 export function parseNode(block: Buffer, bytesMax: number): NodeView {

@@ -16,7 +16,7 @@ import { encodeNode, heightOf, keyOf, parseNode, refuseMst, type NodeView } from
 
 /**
  * The memory that the nodes of a tree may take. A commit may have 2 MB of blocks. Even if these are all nodes, they take less than this limit with keys of 100 bytes. With keys of 1,000 bytes that
- * differ in their last bytes only, they take 36 MB. A chain of nodes without keys counts once for each path that leads to it.
+ * differ in their last bytes only, they take 37 MB. A chain of nodes without keys counts once for each path that leads to it.
  */
 const TREE_BYTES = 8 * 1024 * 1024
 

@@ -16,6 +16,7 @@
  * So a slow owner holds half of the places once, and then few. All slow owners together hold at most half of the places.
  */
 import { TransientError } from '@sluice/runtime/errors.ts'
+import { remember } from '@sluice/runtime/remember.ts'
 
 export interface ThrottleOptions {
   /** The name of the limit in messages. */
@@ -177,15 +178,10 @@ export class Throttle {
         share.inTime++
         return
       }
-      if (this.#isSlow(share) && isMostlyLate(share)) this.#remember(share.whose)
+      if (this.#isSlow(share) && isMostlyLate(share))
+        remember(this.#slow, share.whose, this.#now() + SLOW_MS, REMEMBERED)
       share.late--
     }
-  }
-
-  #remember(whose: string): void {
-    this.#slow.delete(whose)
-    this.#slow.set(whose, this.#now() + SLOW_MS)
-    if (this.#slow.size > REMEMBERED) this.#slow.delete(this.#slow.keys().next().value!)
   }
 
   #crowded(share: Share): CrowdedError {

@@ -8,6 +8,7 @@ import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import type { Beyond, Room, Touched, Unseen } from '@sluice/collections/define.ts'
 import type { DatabasePool, Session } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
+import { slices } from '@sluice/runtime/slices.ts'
 import { deriveAgain } from './derive-again.ts'
 import { findAffected } from './find-affected.ts'
 import { handOver } from './hand-over.ts'
@@ -75,7 +76,7 @@ export async function deriveOnward(
     const before = seen.size
     for (const uri of affected) seen.add(uri)
     if (seen.size === before) idle++
-    const parts = [...chunks([...affected].sort(), DERIVE_MAX)]
+    const parts = [...slices([...affected].sort(), DERIVE_MAX)]
     for (const part of parts) {
       signal?.throwIfAborted()
       const { began, changed, unchanged, rest } = await transaction(db, { doing: 'settling' }, (tx) =>
@@ -160,7 +161,3 @@ const LEFT = {
 }
 
 const DERIVE_MAX = 1_000
-
-function* chunks<T>(items: readonly T[], size: number): Generator<T[]> {
-  for (let i = 0; i < items.length; i += size) yield items.slice(i, i + size)
-}

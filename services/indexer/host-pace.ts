@@ -26,6 +26,7 @@
 import type { AskingWatch } from '@sluice/atproto/flight.ts'
 import { ownerOf } from '@sluice/atproto/host-owner.ts'
 import { TransientError } from '@sluice/runtime/errors.ts'
+import { remember } from '@sluice/runtime/remember.ts'
 
 /**
  * The host was not asked: it, or its owner with all its hosts together, owes too much time to be asked in a place that
@@ -152,9 +153,7 @@ class Debts {
 
   owe(name: string, ms: number): void {
     const owedMs = Math.min(this.#terms.owedMaxMs, this.#owedMs(name) + ms)
-    this.#debts.delete(name)
-    this.#debts.set(name, { owedMs, atMs: this.#now() })
-    if (this.#debts.size > REMEMBERED) this.#debts.delete(this.#debts.keys().next().value!)
+    remember(this.#debts, name, { owedMs, atMs: this.#now() }, REMEMBERED)
   }
 
   #owedMs(name: string): number {
