@@ -2,6 +2,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Readable } from 'node:stream'
 import { gzipSync } from 'node:zlib'
 import { HttpClient } from '@sluice/atproto/http.ts'
 import { MemoryIdentityCache } from '@sluice/atproto/identity-cache.ts'
@@ -77,4 +78,30 @@ test('the newest operation of each DID wins; imported again, nothing changes', a
   await writeFile(join(dir, 'cut.jsonl.gz'), gzipSync(text).subarray(0, -20))
   await expect(run(other, plcExportLines(join(dir, 'cut.jsonl.gz'), { http, signal }))).rejects.toThrow()
   await expect(run(other, plcExportLines(join(dir, 'absent'), { http, signal }))).rejects.toThrow('ENOENT')
+})
+
+test('of two operations of one DID in one millisecond the later line wins, however the lines are cut into batches', async ({
+  database,
+  otherDatabase,
+}) => {
+  const line = (handle: string): string =>
+    JSON.stringify({
+      did: 'did:plc:twiceinonemsaaaaaaaaaaaa',
+      createdAt: '2026-01-01T00:00:00.000Z',
+      operation: { type: 'plc_operation', alsoKnownAs: [`at://${handle}`], verificationMethods: {}, services: {} },
+    })
+  for (const [url, batchLines] of [
+    [database, 1],
+    [otherDatabase, 2],
+  ] as const) {
+    await using db = new DatabasePool({ url, schema: 'bsky', size: 2, role: 'test' })
+    const run = async (): Promise<void> => {
+      const lines = Readable.from([line('first.test'), line('second.test')])
+      await importIdentities(db, lines, { signal, batchLines })
+    }
+    for (const _ of ['imported', 'imported again']) {
+      await run()
+      expect(Object.values(await stored(db))).toMatchObject([{ handle: 'second.test' }])
+    }
+  }
 })

@@ -1,7 +1,7 @@
 /**
  * Imports a PLC directory's export into `did_cache`, in bulk. The newest operation of each DID wins, in any order and
- * however often the export is imported. After that, handles of accounts that came with a backfill are verified without asking
- * the directory. The handle must still resolve to the account.
+ * however often the export is imported; of two in one millisecond the one that is read later wins. After that, handles of
+ * accounts that came with a backfill are verified without asking the directory. The handle must still resolve to the account.
  *
  * `did_cache` is a table of the AppView's schema that the AppView does not use any more.
  */
@@ -98,5 +98,6 @@ const STORE = {
     insert into did_cache as held (did, doc, "updatedAt")
     select did, doc::jsonb, at from unnest($1::text[], $2::text[], $3::bigint[]) as told (did, doc, at)
     on conflict (did) do update set doc = excluded.doc, "updatedAt" = excluded."updatedAt"
-    where held."updatedAt" < excluded."updatedAt"`,
+    where held."updatedAt" < excluded."updatedAt"
+      or held."updatedAt" = excluded."updatedAt" and held.doc <> excluded.doc`,
 }
