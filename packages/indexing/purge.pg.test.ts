@@ -188,6 +188,23 @@ describe('the order of account events', () => {
   })
 })
 
+test('A1, A2 a purge keeps a takedown of the AppView: who comes back by a host of its own is still taken down', async ({
+  database,
+}) => {
+  const did = 'did:plc:aaaaaaaaaaaaaaaaaaaaaaaa'
+  await using index = indexOn(database)
+  const actor = async (): Promise<unknown[]> =>
+    (await index.db.query('select handle, "upstreamStatus", "takedownRef" from actor where did = $1', [did])).rows
+  await applyBatch(index, [account(did, '2026-06-01T00:00:01.000Z', true)])
+  await index.db.query(`update actor set handle = 'ann.test', "takedownRef" = 'ours'`)
+  await applyBatch(index, [account(did, '2026-06-01T00:00:02.000Z', false, 'deleted')])
+  const [claim] = await claimDeletions(index.db, { now: '9', until: '9', limit: 1 })
+  expect(await purgeAccount(index, claim!, { signal })).toBe(true)
+  expect(await actor()).toEqual([{ handle: null, upstreamStatus: 'deleted', takedownRef: 'ours' }])
+  await applyBatch(index, [account(did, '2026-06-01T00:00:03.000Z', true)])
+  expect(await actor()).toEqual([{ handle: null, upstreamStatus: null, takedownRef: 'ours' }])
+})
+
 describe('whatever time a deletion claims', () => {
   const events = history({ seed: 4, events: 60 })
   const { did } = events[0]!

@@ -6,8 +6,8 @@
  * keeps queued events from bringing anything back. A purge that is interrupted anywhere goes on with what is left. The
  * account's row goes last, after the notifications that it has received.
  *
- * What stays: `actor_sync`; the counters that other accounts' records make; and in `past_fact` which facts were true
- * when, by which replies were judged (never content).
+ * What stays: `actor_sync`; the counters that other accounts' records make; in `past_fact` which facts were true
+ * when, by which replies were judged (never content); and of an account that is taken down the row in `actor`.
  */
 import { tidFromMicros, tidMicros } from '@sluice/events/tid.ts'
 import type { Statement } from '@sluice/collections/define.ts'
@@ -16,6 +16,7 @@ import { transaction } from '@sluice/database/transaction.ts'
 import { sortsByBytes } from '@sluice/database/collation.ts'
 import type { RepoEvent } from '@sluice/events/stream-event.ts'
 import { crashPoint } from '@sluice/runtime/crash-points.ts'
+import { DELETED } from './accounts.ts'
 import { applyBatch, type Index } from './apply-batch.ts'
 import type { DeletionClaim } from './deletion-queue.ts'
 import { recordsBetween, uriInOrder, urisOf } from './ranges.ts'
@@ -268,10 +269,25 @@ async function finish(db: DatabasePool, did: string, deletedAt: string): Promise
     }
     const { rowCount } = await tx.query(NOTE_PURGE, [did, deletedAt])
     if (rowCount === 0) return false
-    void tx.query({ name: 'delete-actor', text: `delete from actor where did = $1` }, [did])
+    void tx.query(DELETE_ACTOR, [did])
+    void tx.query(STRIP_ACTOR, [did])
     void tx.query({ name: 'delete-handle-check', text: `delete from handle_check where did = $1` }, [did])
     return true
   })
+}
+
+/**
+ * The row of an account that this AppView has taken down stays, without its handle. Otherwise a host that deletes the
+ * account and brings it back would lift the takedown.
+ */
+const DELETE_ACTOR = {
+  name: 'delete-actor',
+  text: `delete from actor where did = $1 and "takedownRef" is null`,
+}
+
+const STRIP_ACTOR = {
+  name: 'strip-actor',
+  text: `update actor set handle = null, "upstreamStatus" = '${DELETED}' where did = $1`,
 }
 
 function recordsLeft(byBytes: boolean): Statement {
