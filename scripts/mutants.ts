@@ -2,24 +2,35 @@
  * `npm run mutants [-- <part of a name or file>…]`: puts each fault of the list into a copy of the tree and asserts that the test named for it fails.
  *
  * Before that each of those tests runs once without a fault, and must pass: otherwise its failing says nothing. Prints a line per mutant, then the
- * survivors; exits 1 when there are any. All of them take half an hour on two cores that have other things to do; name a folder to run fewer.
+ * survivors; exits 1 when there are any, and 2 when a part names no mutant. All of them take half an hour on two cores that have other things to do; name a folder
+ * to run fewer.
  */
 import { join } from 'node:path'
+import { readWords, usageError } from '@sluice/sandbox/command-line.ts'
 import { MUTANTS } from './mutants/list.ts'
 import type { Killer, Mutant } from './mutants/mutant.ts'
 import { runKiller } from './mutants/run-killer.ts'
 import { Scratch } from './mutants/scratch.ts'
 
-const wanted = process.argv.slice(2).filter((arg) => arg !== '--')
-const chosen = MUTANTS.filter(
-  ({ name, file }) => wanted.length === 0 || wanted.some((part) => `${name} ${file}`.includes(part)),
-)
+const USAGE = 'npm run mutants [-- <part of a name or file>…], for example: npm run mutants -- packages/streams'
+const wanted = readWords(USAGE)
+const matches = ({ name, file }: Mutant, part: string): boolean => `${name} ${file}`.includes(part)
+for (const part of wanted) {
+  if (MUTANTS.some((mutant) => matches(mutant, part))) continue
+  usageError(`no mutant has '${part}' in its name or its file`, USAGE)
+}
+const chosen = MUTANTS.filter((mutant) => wanted.length === 0 || wanted.some((part) => matches(mutant, part)))
 
 using scratch = new Scratch(join(import.meta.dirname, '..'))
-process.once('SIGINT', () => {
-  scratch[Symbol.dispose]()
-  process.exit(130)
-})
+for (const [signal, exitCode] of [
+  ['SIGINT', 130],
+  ['SIGTERM', 143],
+] as const) {
+  process.once(signal, () => {
+    scratch[Symbol.dispose]()
+    process.exit(exitCode)
+  })
+}
 
 const unfit = await unfitKillers(chosen)
 const survivors: string[] = []
@@ -31,7 +42,7 @@ for (const mutant of chosen) {
 }
 for (const survivor of survivors) console.log(`\nnot killed: ${survivor}`)
 console.log(`\n${chosen.length - survivors.length} killed, ${survivors.length} not, of ${chosen.length}`)
-process.exitCode = survivors.length > 0 || chosen.length === 0 ? 1 : 0
+process.exitCode = survivors.length > 0 ? 1 : 0
 
 /** Tests that do not pass as the code stands, and why: they can judge no mutant. */
 async function unfitKillers(mutants: readonly Mutant[]): Promise<Map<string, string>> {

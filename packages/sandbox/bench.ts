@@ -23,24 +23,39 @@ import { measureFloor } from './bench/floor.ts'
 import { type Latency, measureLatency } from './bench/latency.ts'
 import { encode, fill, measureOurs } from './bench/ours.ts'
 import { measurePeer } from './bench/peer.ts'
-import { readOptions } from './command-line.ts'
+import { readOptions, someOf, WHOLE_NUMBERS, wholeNumber } from './command-line.ts'
 import { Load } from './load.ts'
 import { redisVersion } from './redis.ts'
 import { TEMPLATE } from './template.ts'
 
 const USAGE = `npm run bench [-- --parts indexer,bulk,latency,streams,ingester,backfiller --events 240000 --peer-events 3000
   --sizes 0,100000 --consumers 1,2 --bulk-events 1000000 --warm 100000 --seed 1 --postgres-mb N]`
-const values = readOptions(USAGE, {
-  events: { type: 'string', default: '240000' },
-  'peer-events': { type: 'string', default: '3000' },
-  sizes: { type: 'string', default: '0,100000' },
-  consumers: { type: 'string', default: '1,2' },
-  parts: { type: 'string', default: 'indexer,bulk,latency,streams,ingester,backfiller' },
-  'bulk-events': { type: 'string', default: '1000000' },
-  warm: { type: 'string', default: '100000' },
-  seed: { type: 'string', default: '1' },
-  'postgres-mb': { type: 'string' },
-})
+const ALL_PARTS = ['indexer', 'bulk', 'latency', 'streams', 'ingester', 'backfiller']
+const values = readOptions(
+  USAGE,
+  {
+    events: { type: 'string', default: '240000' },
+    'peer-events': { type: 'string', default: '3000' },
+    sizes: { type: 'string', default: '0,100000' },
+    consumers: { type: 'string', default: '1,2' },
+    parts: { type: 'string', default: ALL_PARTS.join(',') },
+    'bulk-events': { type: 'string', default: '1000000' },
+    warm: { type: 'string', default: '100000' },
+    seed: { type: 'string', default: '1' },
+    'postgres-mb': { type: 'string' },
+  },
+  {
+    events: wholeNumber(1),
+    'peer-events': wholeNumber(1),
+    sizes: WHOLE_NUMBERS,
+    consumers: WHOLE_NUMBERS,
+    parts: someOf(ALL_PARTS),
+    'bulk-events': wholeNumber(1),
+    warm: wholeNumber(),
+    seed: wholeNumber(),
+    'postgres-mb': wholeNumber(1),
+  },
+)
 /** Thirty batches. With few batches the last one would count too much, since the other lane has nothing to do beside it. */
 const EVENTS = Number(values.events)
 const SIZES = values.sizes.split(',').map(Number)

@@ -9,7 +9,7 @@
  * comes then. A second Ctrl-C ends at once. Nothing is left behind.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { readOptions } from './command-line.ts'
+import { readOptions, wholeNumber } from './command-line.ts'
 import { Beside } from './demo/beside.ts'
 import { compare, type Comparison, renderComparison } from './demo/comparison.ts'
 import { FigureReader, type Figures } from './demo/figures.ts'
@@ -18,13 +18,17 @@ import { type Daemons, startDaemons, Stores } from './demo/stack.ts'
 import { type Network, startNetwork } from './network.ts'
 import { Population } from './population.ts'
 
-const values = readOptions('npm run demo [-- --once --people 24 --before 1200 --during N --seed 1]', {
-  once: { type: 'boolean', default: false },
-  seed: { type: 'string', default: '1' },
-  people: { type: 'string', default: '24' },
-  before: { type: 'string', default: '1200' },
-  during: { type: 'string' },
-})
+const values = readOptions(
+  'npm run demo [-- --once --people 24 --before 1200 --during N --seed 1]',
+  {
+    once: { type: 'boolean', default: false },
+    seed: { type: 'string', default: '1' },
+    people: { type: 'string', default: '24' },
+    before: { type: 'string', default: '1200' },
+    during: { type: 'string' },
+  },
+  { seed: wholeNumber(), people: wholeNumber(1), before: wholeNumber(), during: wholeNumber() },
+)
 /** Without `--once`: more than anybody will watch. */
 const during = Number(values.during ?? (values.once ? 300 : 20_000))
 const plan = { seed: Number(values.seed), people: Number(values.people), before: Number(values.before), during }

@@ -12,7 +12,7 @@
  * Ends with 0 when nothing differs, else with 1 and the differences.
  */
 import { availableParallelism } from 'node:os'
-import { readOptions } from '@sluice/sandbox/command-line.ts'
+import { type Form, POSITIVE, readOptions, wholeNumber } from '@sluice/sandbox/command-line.ts'
 import { chaosRun, missedPoints, tableOf, type ChaosReport } from './chaos.ts'
 import { endWithParent, manyRuns, sendReport } from './many.ts'
 import { networkSoak, told } from './network-soak.ts'
@@ -22,20 +22,35 @@ const USAGE = `npm run simulate -- [--seed N] [--events N] [--verbose]
        npm run simulate -- --chaos [--seed N | --seeds 1-200 [--parallel N]] [--events N] [--faults N] [--verbose]
        npm run simulate -- --soak [--seed N] [--events N]
        npm run simulate -- --network [--minutes N] [--seed N]`
-const values = readOptions(USAGE, {
-  seed: { type: 'string', default: '1' },
-  seeds: { type: 'string' },
-  events: { type: 'string' },
-  faults: { type: 'string' },
-  chaos: { type: 'boolean', default: false },
-  soak: { type: 'boolean', default: false },
-  network: { type: 'boolean', default: false },
-  minutes: { type: 'string', default: '60' },
-  parallel: { type: 'string', default: String(availableParallelism()) },
-  verbose: { type: 'boolean', default: false },
-  // One run of many.
-  child: { type: 'boolean', default: false },
-})
+const SEEDS: Form = {
+  name: 'seeds such as 7, 1-200 or 3,5,9',
+  fits: (text) => /^\d{1,9}(-\d{1,9})?(,\d{1,9}(-\d{1,9})?)*$/.test(text) && text.split(',').every(hasSeeds),
+}
+const values = readOptions(
+  USAGE,
+  {
+    seed: { type: 'string', default: '1' },
+    seeds: { type: 'string' },
+    events: { type: 'string' },
+    faults: { type: 'string' },
+    chaos: { type: 'boolean', default: false },
+    soak: { type: 'boolean', default: false },
+    network: { type: 'boolean', default: false },
+    minutes: { type: 'string', default: '60' },
+    parallel: { type: 'string', default: String(availableParallelism()) },
+    verbose: { type: 'boolean', default: false },
+    // One run of many.
+    child: { type: 'boolean', default: false },
+  },
+  {
+    seed: wholeNumber(),
+    seeds: SEEDS,
+    events: wholeNumber(1),
+    faults: wholeNumber(),
+    minutes: POSITIVE,
+    parallel: wholeNumber(1),
+  },
+)
 
 const events = values.events === undefined ? undefined : Number(values.events)
 const say = (line: string): void => void process.stdout.write(`${line}\n`)
@@ -108,6 +123,12 @@ function lineOf({ seed, seconds, operations, fired, points, poison, problems: fo
   const faults = [...fired.values(), ...points.values()].reduce((sum, count) => sum + count, 0)
   const verdict = found.length === 0 ? 'well' : `${found.length} DIFFERENCES`
   return `seed ${seed}: ${verdict}, ${operations} operations, ${faults} faults, ${poison} poisoned entries, ${seconds.toFixed(0)} s`
+}
+
+/** Whether a part such as `7` or `1-200` does not end before it begins. */
+function hasSeeds(part: string): boolean {
+  const [first = 0, last = first] = part.split('-').map(Number)
+  return last >= first
 }
 
 /** `7`, `1-200`, `3,5,9`. */

@@ -33,4 +33,18 @@ export const cliMutants: readonly Mutant[] = [
     replace: 'found[0]',
     killedBy: unit('doctor/diagnose', 'only what can hold up the data'),
   },
+  {
+    name: 'seeds that end before they begin are a run of nothing that went well',
+    file: 'packages/simulator/simulate.ts',
+    find: 'return last >= first',
+    replace: 'return true',
+    killedBy: { file: 'packages/sandbox/command-line.e2e.test.ts', test: 'does not start with' },
+  },
+  {
+    name: 'an option of ours need not have its form',
+    file: 'packages/sandbox/command-line.ts',
+    find: 'form?.fits(value) === false',
+    replace: 'form === undefined',
+    killedBy: { file: 'packages/sandbox/command-line.e2e.test.ts', test: 'a bench of a part' },
+  },
 ]
