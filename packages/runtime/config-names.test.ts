@@ -13,8 +13,25 @@ test.each([
   expect(editDistance(b, a)).toBe(edits)
 })
 
+const KNOWN = new Set(['LABELER_HOSTS', 'METRICS_PORT', 'INGESTER_HOST', 'REDIS_URL', 'LOG_LEVEL'])
+
 test('the nearest name has the fewest edits', () => {
   expect(nearestName('RELAY_HOST', ['REDIS_HOST', 'RELAY_HOSTS', 'LABELER_HOSTS'])).toEqual(['RELAY_HOSTS', 1])
+})
+
+test.each([
+  ['LABELLER_HOSTS', 'did you mean LABELER_HOSTS'],
+  ['METRIC_PORT', 'did you mean METRICS_PORT'],
+  ['INGESTER_HOST_OF_MINE', 'the nearest is'],
+  ['REDIS_ULR', 'did you mean REDIS_URL'],
+])('%s: %s', (name, sentence) => {
+  expect(unknownNames({ [name]: 'x' }, KNOWN)).toEqual([
+    expect.stringContaining(`${name} is not a variable of ours: ${sentence}`),
+  ])
+})
+
+test.each(['LOG_LEVELS', 'METRICS_PORTAL', 'REDIS_PASSWORD', 'LABEL', 'PATH'])('%s is somebody else’s', (name) => {
+  expect(unknownNames({ [name]: 'x' }, KNOWN)).toEqual([])
 })
 
 test('what names other servers to the tests may be exported beside the daemons', () => {

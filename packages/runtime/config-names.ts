@@ -2,13 +2,17 @@
  * Finds variables that were meant for Sluice and are misspelt.
  *
  * A name with a prefix of our own must be known. A name with a prefix that others use as well (`REDIS_`, `DB_`, …) is
- * suspected only when a typing slip separates it from a known name. Variables that Kubernetes and Docker inject for a
+ * suspected only when a typing slip separates it from a known name, and any other name when it is long, and one letter
+ * separates it from one (`LABELLER_HOSTS`). Variables that Kubernetes and Docker inject for a
  * service called `ingester` or `redis` (`INGESTER_SERVICE_HOST`, `REDIS_PORT=tcp://…`) are not reported.
  */
 
 const OWN_PREFIX = /^(INGESTER|BACKFILLER|INDEXER|SLUICE)_/
 const SHARED_PREFIX = /^(DB|REDIS|PLC|LABELER|RELAY)_/
 const INJECTED = /_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_\d+_(TCP|UDP|SCTP)(_.+)?)$/
+
+/** Characters of a name that is unlikely to be another program's when it is so close to one of ours. */
+const LONG_NAME = 11
 
 /** Variables that the runtime itself reads, before and beside any configuration. */
 const RUNTIME_NAMES = ['SLUICE_BUILD_ID', 'SLUICE_CRASH_POINTS', 'SLUICE_TEST_REDIS', 'SLUICE_TEST_POSTGRES_BIN']
@@ -19,8 +23,9 @@ export function unknownNames(env: Readonly<Record<string, string | undefined>>, 
   return Object.keys(env).flatMap((name) => {
     if (names.includes(name) || isInjected(name, env[name])) return []
     const [nearest, distance] = nearestName(name, names)
-    const slip = distance <= (name.length > 10 ? 2 : 1)
-    if (!OWN_PREFIX.test(name) && !(SHARED_PREFIX.test(name) && slip)) return []
+    const slip = distance <= (name.length >= LONG_NAME ? 2 : 1)
+    const isSuspect = SHARED_PREFIX.test(name) ? slip : distance === 1 && name.length >= LONG_NAME
+    if (!OWN_PREFIX.test(name) && !isSuspect) return []
     // A name that is far from every known name gets the nearest one too: it shows where to look.
     return `${name} is not a variable of ours: ${slip ? 'did you mean' : 'the nearest is'} ${nearest}? Remove or correct it.`
   })

@@ -88,7 +88,10 @@ async function runRole<O extends RuntimeOptions>(role: Role<O>, config: ConfigOf
     const health = resources.use(await HealthServer.listen({ ...identity, metrics, readiness, port: metricsPort }))
     log.info({ metricsPort: health.port, config: effective(role.config) }, 'starting')
     if (armedCrashPoints().length > 0)
-      log.warn({ points: armedCrashPoints() }, 'armed to crash: this is for tests only')
+      log.warn(
+        { points: armedCrashPoints() },
+        'armed to crash at these points: for tests only, otherwise unset SLUICE_CRASH_POINTS',
+      )
     const { signal } = shutdown
     const services = await role.start({ config, ...identity, log, metrics, readiness, resources, signal })
     readiness.clear('start')

@@ -71,7 +71,7 @@ export class Metrics {
     }).set(1, { role, build })
     this.#collectFailures = this.counter({
       name: 'sluice_metrics_collect_failures_total',
-      help: 'Gauges that could not be read for a scrape and show their last value: what they watch is probably down.',
+      help: 'How often a gauge could not be read for a scrape and shows its last value. What it watches is probably down.',
     })
   }
 

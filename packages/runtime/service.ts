@@ -40,7 +40,7 @@ export interface RunOptions {
 export async function runServices(services: readonly Service[], options: RunOptions): Promise<void> {
   const restarts = options.metrics.counter({
     name: 'sluice_service_restarts_total',
-    help: 'Restarts of a part of this process after a fault of its surroundings; its log says which.',
+    help: 'How often a part of this process was restarted after a fault of its surroundings. The log says which fault.',
     labels: { service: services.map(({ name }) => name) },
   })
   options.log.info({ services: services.map(({ name }) => name) }, 'running')
@@ -99,5 +99,9 @@ async function runOnce(service: Service, signal: AbortSignal, wellAfterMs: numbe
 function end({ name, oneShot }: Service, { log, shutdown }: Supervision): void {
   if (shutdown.signal.aborted) log.info({ service: name }, 'drained')
   else if (oneShot) log.info({ service: name }, 'done')
-  else shutdown.fail(`${name} failed`, new FatalError('it ended without being asked to'))
+  else
+    shutdown.fail(
+      `${name} failed`,
+      new FatalError('it ended without being asked to. This is a bug: report it with the lines before'),
+    )
 }

@@ -14,7 +14,7 @@ export function runtimeOptions<const Port extends number>(metricsPort: Port) {
       min: 0,
       max: 65_535,
       default: metricsPort,
-      help: 'Port of /health, /ready and /metrics; 0 takes a free one.',
+      help: 'Port of /health, /ready and /metrics. 0: any free port.',
     },
     logLevel: {
       env: 'LOG_LEVEL',
@@ -29,7 +29,7 @@ export function runtimeOptions<const Port extends number>(metricsPort: Port) {
       min: 1,
       max: 24 * 3_600_000,
       default: 25_000,
-      help: 'How long a stop may take to finish what was begun; keep it below the grace period of the platform (Kubernetes: 30 s).',
+      help: 'How long a stop may take to finish the work that was begun. Keep it below the grace period of the platform (Kubernetes: 30 s).',
     },
   } as const satisfies Options
 }
@@ -42,7 +42,7 @@ export const redisOptions = {
     schemes: ['redis', 'rediss'],
     secret: true,
     default: 'redis://localhost:6379',
-    help: 'The Redis server that joins the daemons.',
+    help: 'The Redis server through which the daemons work together.',
     check: databaseProblem,
   },
 } as const satisfies Options
@@ -53,7 +53,7 @@ export const identityOptions = {
     type: 'url',
     schemes: ['https', 'http'],
     default: 'https://plc.directory',
-    help: 'The directory, or a mirror of it, that resolves did:plc identities: scheme and host, without a path.',
+    help: 'The directory that resolves did:plc identities, or a mirror of it: scheme and host, without a path.',
     check: directoryProblem,
   },
 } as const satisfies Options

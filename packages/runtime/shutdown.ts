@@ -76,7 +76,10 @@ export class Shutdown implements Disposable {
     log.info({ reason, drainMs }, 'draining')
     readiness.block('drain', reason)
     this.#deadline = setTimeout(() => {
-      log.error({ drainMs, hanging: [...this.#waitingFor] }, 'the drain took too long, exiting without it')
+      log.error(
+        { drainMs, hanging: [...this.#waitingFor] },
+        'the drain took too long (SLUICE_DRAIN_MS): exiting without waiting for what hangs',
+      )
       this.#forced.resolve(1)
     }, drainMs)
     crashPoint('drain.begin')
@@ -110,7 +113,10 @@ export class Shutdown implements Disposable {
   }
 
   #onUncaught(error: unknown): void {
-    this.#options.log.fatal({ err: error }, 'an error that nobody caught, exiting at once')
+    this.#options.log.fatal(
+      { err: error },
+      'an error that nobody caught, exiting at once. This is a bug: report it with this line',
+    )
     this.#forced.resolve(1)
   }
 }
