@@ -175,6 +175,12 @@ test('no test that silences the others', () => {
   expect(check({ [path]: text })).toEqual([1, 2, 3, 4].map((line) => `${path}:${line} only`))
 })
 
+test('what only Vitest can read is refused: the daemons run on Node itself', () => {
+  const text = 'for (const of of [1]) globalThis.x = of\n'
+  expect(check({ 'packages/streams/a.ts': text })).toEqual(['packages/streams/a.ts:1 syntax'])
+  expect(check({ 'packages/streams/a.test.ts': text })).toEqual([])
+})
+
 test('a file stays readable', () => {
   expect(check({ 'packages/streams/a.ts': '// line\n'.repeat(350) })).toEqual([])
   expect(check({ 'packages/streams/a.ts': '// line\n'.repeat(351) })).toEqual(['packages/streams/a.ts:352 length'])

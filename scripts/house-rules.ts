@@ -4,7 +4,7 @@
  * Everything is read from the syntax tree, so that a type import, a dynamic import or a re-export counts like any other and a
  * comment does not. `docs/conventions.md` says what the rules are for.
  */
-import { builtinModules } from 'node:module'
+import { builtinModules, stripTypeScriptTypes } from 'node:module'
 import { parseSync, Visitor } from 'oxc-parser'
 
 /** Path (from the root, with `/`) to text: sources and package.json files. */
@@ -77,6 +77,19 @@ export function houseViolations(tree: Tree): Violation[] {
   return violations.toSorted((a, b) => a.path.localeCompare(b.path) || a.line - b.line)
 }
 
+/**
+ * Why Node itself would not run the file. Its parser refuses a few things that are TypeScript and that every other
+ * parser here reads, Vitest's among them, such as `for (const of of list)`.
+ */
+function refusalOfNode(text: string): string | undefined {
+  try {
+    stripTypeScriptTypes(text)
+    return undefined
+  } catch (error) {
+    return `Node does not read it: ${(error as Error).message}`
+  }
+}
+
 /** A test, a bench, a program that must fail, or what serves only them. */
 function isTestCode(path: string): boolean {
   return /\.(test|bench|leak)\.ts$/.test(path) || /\/(testing|oracle|leaks)\//.test(path)
@@ -116,7 +129,8 @@ function sourceViolations(path: string, text: string, manifests: ReadonlyMap<str
   if (lines > FILE_LINES) add('length', text.length, `${lines} lines; up to ${FILE_LINES}, about 300 wanted`)
 
   const { program, errors } = parseSync(path, text)
-  if (errors.length > 0) add('syntax', 0, errors[0]!.message)
+  const unreadable = errors[0]?.message ?? (isTestCode(path) ? undefined : refusalOfNode(text))
+  if (unreadable !== undefined) add('syntax', 0, unreadable)
   const reference = (specifier: unknown, offset: number): void => {
     if (typeof specifier !== 'string') return
     for (const { rule, detail } of importProblems(path, specifier, manifests)) add(rule, offset, detail)
