@@ -77,6 +77,16 @@ describe('what is wrong is refused, each by its own name', () => {
           ),
         ),
     ],
+    [
+      'commit-bad-block',
+      'bytes after the commit, signed with it',
+      (s) => {
+        const unsigned = { did: s.repo.did, version: 3, rev: s.repo.rev, prev: null, data: link(s.repo.data) }
+        const [more, key] = [Buffer.of(0xf6), s.repo.key]
+        const sig = key.sign(Buffer.concat([encodeCbor(unsigned), more]))
+        return withCommit(s, Buffer.concat([encodeCbor({ ...unsigned, sig }), more]))
+      },
+    ],
     ['commit-wrong-version', 'version 2', (s) => resigned(s, { version: 2 })],
     ['wrong-did', 'signed for another account', (s) => resigned(s, { did: testDid('another') })],
     ['wrong-rev', 'signed as another rev', (s) => resigned(s, { rev: '3aaaaaaaaaaaa' })],

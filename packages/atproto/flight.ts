@@ -16,10 +16,21 @@ export class Flight<T> {
   readonly #watches = new Set<AskingWatch>()
   #isAsked = false
   #isAnswered = false
+  #hurry: () => void = () => undefined
 
   /** @param fly is called at once. It must make the request to the other side inside `asking`. */
-  constructor(fly: (asking: <R>(ask: () => Promise<R>) => Promise<R>) => Promise<T>) {
-    this.landed = fly((ask) => this.#asking(ask))
+  constructor(fly: (flight: Pick<Flight<T>, 'asking' | 'onHurry'>) => Promise<T>) {
+    this.landed = fly(this)
+  }
+
+  /** Sets what `hurry` does. To be called by `fly` at once, if the request can be made sooner. */
+  onHurry(hurry: () => void): void {
+    this.#hurry = hurry
+  }
+
+  /** One of the callers is in a hurry: has the request made sooner, if it waits. */
+  hurry(): void {
+    this.#hurry()
   }
 
   /** Adds a watcher. When the other side is being asked already, `asked` is called at once. When it has answered, nothing is called. */
@@ -29,7 +40,8 @@ export class Flight<T> {
     if (this.#isAsked) watch.asked()
   }
 
-  async #asking<R>(ask: () => Promise<R>): Promise<R> {
+  /** Makes the request to the other side, and tells the watchers. Only for `fly`. */
+  async asking<R>(ask: () => Promise<R>): Promise<R> {
     this.#isAsked = true
     for (const watch of this.#watches) watch.asked()
     let isAnswer = false

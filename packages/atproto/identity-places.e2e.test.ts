@@ -40,6 +40,7 @@ async function world(options: Partial<IdentityResolverOptions> = {}) {
     silent,
     resolver,
     refusals,
+    requests: () => server.requests,
     /** What becomes of these accounts, as soon as all are known. */
     async found(...dids: string[]): Promise<unknown[]> {
       const found: unknown[] = []
@@ -114,3 +115,23 @@ test('nor what is to be known anew and is urgent', async () => {
   document(it.silent.get('mine.evil.example')!, 'did:web:mine.evil.example')
   expect(await asked).toMatchObject({ resolution: { status: 'found' }, refreshed: true })
 })
+
+test.each(['resolve', 'refresh'] as const)(
+  'what waits already, and is urgent now (%s), waits for nothing else of its owner, and is asked for once',
+  async (how) => {
+    await using it = await world({ webConcurrency: 16, webWaiting: 16, refreshEveryMs: 0 })
+    it.ask('evil.example', 300)
+    await expect.poll(() => it.refusals.length).toBeGreaterThan(250)
+    // Two are asked, and the third is the only one that may wait.
+    await expect.poll(() => [...it.silent.keys()].toSorted()).toEqual(['h0.evil.example', 'h1.evil.example'])
+    const wanted = 'h2.evil.example'
+    const waiting = it.resolver.resolve(`did:web:${wanted}`)
+    const asked = it.resolver[how](`did:web:${wanted}`, undefined, { urgent: true })
+    await expect.poll(() => [...it.silent.keys()]).toContain(wanted)
+    document(it.silent.get(wanted)!, `did:web:${wanted}`)
+    const found = { status: 'found', identity: { did: `did:web:${wanted}` } }
+    expect(await waiting).toEqual(found)
+    expect(await asked).toEqual(how === 'resolve' ? found : { resolution: found, refreshed: true })
+    expect(it.requests().filter((path) => path.includes(wanted)).length).toBe(1)
+  },
+)

@@ -17,7 +17,7 @@
  * - Hosts of did:webs are asked in places that are shared by their owners (`host-owner.ts`): one owner has at most an
  *   eighth of them at once, and owners take turns. Otherwise any number of hosts below one wildcard domain that never
  *   answer would keep all others waiting. Urgent lookups, for which a person waits, share places only with other urgent
- *   ones of the same owner.
+ *   ones of the same owner. A lookup that waits becomes urgent when somebody asks urgently for the same DID.
  *
  * Not written on `DidResolver` of `@atproto/identity`: there a did:web host that answers 500 is "does not exist", and a
  * DID that was ended is an error like an outage.
@@ -198,13 +198,14 @@ export class IdentityResolver {
   #fly(did: string, { watch, ...rest }: Fill & { watch: AskingWatch | undefined }): Promise<Resolution> {
     const flight = this.#flights.get(did) ?? this.#begin(did, rest)
     if (watch !== undefined) flight.watch(watch)
+    if (rest.urgent) flight.hurry()
     return flight.landed
   }
 
   #begin(did: string, { epoch, urgent }: Fill): Flight<Resolution> {
-    const flight: Flight<Resolution> = new Flight(async (asking) => {
+    const flight: Flight<Resolution> = new Flight(async (own) => {
       try {
-        const resolution = await this.#ask(did, urgent, asking)
+        const resolution = await this.#ask(did, urgent, own)
         await this.#options.cache.set(did, { resolution, resolvedAt: this.#options.now() }, epoch)
         return resolution
       } finally {
@@ -215,16 +216,23 @@ export class IdentityResolver {
     return flight
   }
 
-  async #ask(did: string, urgent: boolean, asking: <T>(ask: () => Promise<T>) => Promise<T>): Promise<Resolution> {
+  async #ask(
+    did: string,
+    urgent: boolean,
+    flight: Pick<Flight<Resolution>, 'asking' | 'onHurry'>,
+  ): Promise<Resolution> {
     if (did.startsWith('did:plc:')) {
-      const resolution = await this.#plc.run(() => asking(() => this.#askDirectory(did)))
+      const resolution = await this.#plc.run(() => flight.asking(() => this.#askDirectory(did)))
       this.#plcAnswers++
       return resolution
     }
     const url = did.startsWith('did:web:') ? webUrl(did) : undefined
     if (url === undefined) return { status: 'invalid', detail: 'not a DID of a method that atproto uses' }
     const owner = ownerOf(url.host)
-    return this.#web.run(() => asking(() => this.#askHost(did, url)), urgent ? `${owner}, urgent` : owner)
+    const whenUrgent = `${owner}, urgent`
+    const ask = () => flight.asking(() => this.#askHost(did, url))
+    flight.onHurry(() => this.#web.move(ask, owner, whenUrgent))
+    return this.#web.run(ask, urgent ? whenUrgent : owner)
   }
 
   async #askDirectory(did: string): Promise<Resolution> {

@@ -45,7 +45,7 @@ export function assertSpoolFolder(folder = tmpdir()): void {
     const { code = '' } = cause as NodeJS.ErrnoException
     if (code === 'ENOSPC' || code === 'EDQUOT') return
     throw new FatalError(
-      `cannot write to the folder ${folder} (${code}), where repositories go that exceed the memory`,
+      `cannot write to the folder ${folder} (${code}), where repositories go that do not fit in memory. Make it writable, or set BACKFILLER_SPOOL_DIR to another`,
       {
         cause,
       },
@@ -104,7 +104,7 @@ export class Slabs implements Disposable {
   #write(slab: Buffer, size: number, { folder = tmpdir(), disk }: Spool): void {
     if (disk !== undefined && !this.#reserve(disk, size)) {
       throw new NoRoomError(
-        `the files of all repositories under way may take ${disk.limit} bytes, and this one has its part of what the others leave`,
+        `no room on disk: the files of all repositories under way may take ${disk.limit} bytes together (BACKFILLER_SPOOL_BYTES), and this one has its part of what the others leave`,
       )
     }
     try {

@@ -216,4 +216,85 @@ describe('a throttle', () => {
     expect(states.filter((state) => state === 'CrowdedError').length).toBe(6)
     expect((await begin(throttle, 'honest')).state).toBe('begun')
   })
+
+  /**
+   * Each of the owners is silent: what is under way for it is late, and then ends.
+   * @returns how much was begun
+   */
+  async function silentRound(
+    throttle: Throttle,
+    owners: readonly string[],
+    meanwhile?: () => Promise<void>,
+  ): Promise<number> {
+    const works = []
+    for (const whose of owners) for (let i = 0; i < 3; i++) works.push(await begin(throttle, whose))
+    const begun = works.filter(({ state }) => state === 'begun').length
+    await meanwhile?.()
+    await untilLate()
+    for (const { end } of works) end()
+    await new Promise(setImmediate)
+    return begun
+  }
+
+  test('eight who are silent have half of the places once, and then none for minutes: the others have theirs meanwhile', async () => {
+    let now = 0
+    const throttle = new Throttle(OF_SLOW, { now: () => now })
+    const owners = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h']
+    for (const whose of owners) {
+      await silentRound(throttle, [whose])
+      expect(await silentRound(throttle, [whose])).toBe(2)
+    }
+    let answered = 0
+    const others = async (): Promise<void> => {
+      for (let i = 0; i < 100; i++) await throttle.run(async () => void answered++, `other ${i % 10}`)
+    }
+    const begun: number[] = []
+    for (let minute = 0; minute < 15; minute++) {
+      now += 60_001
+      begun.push(await silentRound(throttle, owners, others))
+    }
+    // Each has one place after 1, 2, 4, 4 and 4 minutes.
+    expect(begun).toEqual([8, 0, 8, 0, 0, 0, 8, 0, 0, 0, 8, 0, 0, 0, 8])
+    expect(answered).toBe(15 * 100)
+  })
+
+  test('one who is silent, and answers again, has soon as many places as before', async () => {
+    let now = 0
+    const throttle = new Throttle(OF_SLOW, { now: () => now })
+    for (let i = 0; i < 2; i++) await silentRound(throttle, ['a'])
+    expect(await silentRound(throttle, ['a'])).toBe(0)
+    now += 60_001
+    expect(await silentRound(throttle, ['a'])).toBe(1)
+    now += 119_000
+    expect((await begin(throttle, 'a')).state).toBe('CrowdedError')
+    now += 120_001
+    for (let i = 0; i < 2; i++) await throttle.run(async () => undefined, 'a')
+    const works = [await begin(throttle, 'a'), await begin(throttle, 'a'), await begin(throttle, 'a')]
+    expect(works.map(({ state }) => state)).toEqual(['begun', 'begun', 'CrowdedError'])
+    now += 61_000
+    expect((await begin(throttle, 'a')).state).toBe('begun')
+  })
+
+  test('who is turned away since its owner is silent is told when that has a place again', async () => {
+    const throttle = new Throttle(OF_SLOW, { now: () => 0 })
+    for (let i = 0; i < 2; i++) await silentRound(throttle, ['a'])
+    await expect(throttle.run(async () => undefined, 'a')).rejects.toMatchObject({ retryAfterMs: 60_000 })
+  })
+
+  test('work that waits and is wanted sooner waits as work of another owner', async () => {
+    const options = { name: 'test', concurrency: 4, concurrencyOfOne: 1, perSecond: 1e6, waiting: 100 }
+    const throttle = new Throttle(options)
+    const first = await begin(throttle, 'a')
+    const began: string[] = []
+    const works = ['one', 'two', 'three'].map((name) => async () => void began.push(name))
+    const runs = works.map((work) => throttle.run(work, 'a'))
+    throttle.move(works[1]!, 'a', 'a, urgent')
+    await runs[1]
+    expect(began).toEqual(['two'])
+    // What has begun, or ended, cannot wait.
+    throttle.move(works[1]!, 'a', 'a, urgent')
+    first.end()
+    await Promise.all(runs)
+    expect(began).toEqual(['two', 'one', 'three'])
+  })
 })

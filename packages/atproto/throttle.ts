@@ -12,8 +12,10 @@
  *   owner of most work always has a few late ones in a thousand.
  * - An owner stays slow until a minute after its last late work has ended. Until then it has at most `concurrencyOfSlow` places. Its work that finds no free place is turned away at once, also work that was
  *   waiting when the owner became slow.
+ * - A slow owner whose work is late again is silent. It has no place for a minute, and then one. Each time that the work in this place is late as well, it is without a place for twice as long, up to four
+ *   minutes. Each work that ends in time makes up for one such time, and lets the next one begin at once; an owner that has made up for all of them is only slow.
  *
- * So a slow owner holds half of the places once, and then few. All slow owners together hold at most half of the places.
+ * So a slow owner holds half of the places once, then few, and then one for some seconds in four minutes. All slow owners together hold at most half of the places.
  */
 import { TransientError } from '@sluice/runtime/errors.ts'
 import { remember } from '@sluice/runtime/remember.ts'
@@ -44,15 +46,37 @@ const PART_OF_ROOM = 16
 const LATE_MS = 3_000
 /** For so long an owner stays slow after its last late work has ended. */
 const SLOW_MS = 60_000
+/**
+ * The longest time for which a silent owner has no place. It is also how long a large domain may wait after an outage
+ * of our own network.
+ */
+const SILENT_MS_MAX = 240_000
+const NOT_SLOW: Slow = { untilMs: -Infinity, silent: 0 }
 /** How many slow owners are remembered; about 100 bytes each. */
 const REMEMBERED = 10_000
 /** An owner is not slow when so much work ended in time for each that is late. */
 const IN_TIME = 16
 
 interface Waiter {
-  /** Begins the work. `asSlow`: the owner is slow now, and the place counts among those of slow owners. */
-  begin: (asSlow: boolean) => void
+  /** Tells the work from other work of its owner. */
+  work: unknown
+  begin: (place: Place) => void
   turnAway: (error: CrowdedError) => void
+}
+
+interface Place {
+  /** Whose place it is. */
+  share: Share
+  /** The owner is slow now, and the place counts among those of slow owners. */
+  asSlow: boolean
+}
+
+/** An owner that is slow, or was of late. */
+interface Slow {
+  /** Until when it is slow; with `silent`, until when it has no place (ms, monotonic clock). */
+  untilMs: number
+  /** How often its work was late again while it was slow, less what it has made up for. More than 0: it is silent. */
+  silent: number
 }
 
 /** The state of one owner. Exists while any of its work waits or runs. */
@@ -72,8 +96,8 @@ export class Throttle {
   readonly #shares = new Map<string, Share>()
   /** Owners with waiting work; the one whose turn is next comes first. */
   readonly #ready = new Set<Share>()
-  /** Until when each owner is slow (ms, monotonic clock); the latest at the end. */
-  readonly #slow = new Map<string, number>()
+  /** The latest at the end. */
+  readonly #slow = new Map<string, Slow>()
   #waiting = 0
   #running = 0
   /** How much of the running work was begun while its owner was slow. */
@@ -96,16 +120,11 @@ export class Throttle {
    * @throws CrowdedError when too many wait, and what `work` throws
    */
   async run<T>(work: () => Promise<T>, whose = ''): Promise<T> {
-    const share = this.#shares.get(whose) ?? { whose, waiting: [], running: 0, late: 0, inTime: 0 }
-    if (share.waiting.length >= this.#roomOf(share)) throw this.#crowded(share)
-    this.#shares.set(whose, share)
-    const asSlow = await new Promise<boolean>((begin, turnAway) => {
-      share.waiting.push({ begin, turnAway })
-      this.#waiting++
-      this.#ready.add(share)
-      this.#pump()
-    })
-    const ended = this.#timed(share)
+    const asked = this.#shareOf(whose)
+    if (asked.waiting.length >= this.#roomOf(asked)) throw this.#crowded(asked)
+    const place = await new Promise<Place>((begin, turnAway) => this.#wait(asked, { work, begin, turnAway }))
+    const { share, asSlow } = place
+    const ended = this.#timed(place)
     try {
       return await work()
     } finally {
@@ -114,14 +133,48 @@ export class Throttle {
       this.#running--
       share.running--
       if (asSlow) this.#ofSlow--
-      if (share.running === 0 && share.waiting.length === 0) this.#shares.delete(whose)
+      this.#forgetIfIdle(share)
       this.#pump()
     }
+  }
+
+  /**
+   * Lets `work`, which waits as work of `whose`, wait as work of `other` instead, behind what waits there. Nothing
+   * happens when it does not wait (any more), or when too much work of `other` waits.
+   */
+  move(work: () => Promise<unknown>, whose: string, other: string): void {
+    const from = this.#shares.get(whose)
+    const at = from?.waiting.findIndex((waiter) => waiter.work === work) ?? -1
+    if (from === undefined || at === -1 || whose === other) return
+    const to = this.#shareOf(other)
+    if (to.waiting.length >= this.#roomOf(to)) return
+    const [waiter] = from.waiting.splice(at, 1)
+    this.#waiting--
+    if (from.waiting.length === 0) this.#ready.delete(from)
+    this.#forgetIfIdle(from)
+    this.#wait(to, waiter!)
   }
 
   /** Begins no work for `ms`, because the other side asked for a pause. */
   pause(ms: number): void {
     this.#closedUntil = Math.max(this.#closedUntil, this.#now() + ms)
+  }
+
+  /** What is known of an owner. It is stored when work of the owner waits (`#wait`). */
+  #shareOf(whose: string): Share {
+    return this.#shares.get(whose) ?? { whose, waiting: [], running: 0, late: 0, inTime: 0 }
+  }
+
+  #wait(share: Share, waiter: Waiter): void {
+    this.#shares.set(share.whose, share)
+    share.waiting.push(waiter)
+    this.#waiting++
+    this.#ready.add(share)
+    this.#pump()
+  }
+
+  #forgetIfIdle(share: Share): void {
+    if (share.running === 0 && share.waiting.length === 0) this.#shares.delete(share.whose)
   }
 
   /** The most tokens: those of one second, so that a quiet time is not followed by a flood. */
@@ -144,14 +197,21 @@ export class Throttle {
     if (concurrencyOfSlow === undefined) return concurrencyOfOne
     if (this.#isSlow(share)) {
       const left = Math.max(1, Math.floor(concurrency / 2)) - this.#ofSlow
-      return Math.min(concurrencyOfSlow, share.running + Math.max(0, left))
+      return Math.min(this.#placesOfSlow(share, concurrencyOfSlow), share.running + Math.max(0, left))
     }
     return Math.max(concurrencyOfSlow, (concurrency - (this.#running - share.running)) / 2)
   }
 
+  #placesOfSlow({ whose }: Share, concurrencyOfSlow: number): number {
+    const { silent, untilMs } = this.#slow.get(whose) ?? NOT_SLOW
+    if (silent === 0) return concurrencyOfSlow
+    return untilMs > this.#now() ? 0 : 1
+  }
+
   #isSlow(share: Share): boolean {
     if (this.#options.concurrencyOfSlow === undefined) return false
-    return this.#isLate(share) || (this.#slow.get(share.whose) ?? -Infinity) > this.#now()
+    const { silent, untilMs } = this.#slow.get(share.whose) ?? NOT_SLOW
+    return silent > 0 || untilMs > this.#now() || this.#isLate(share)
   }
 
   #isLate(share: Share): boolean {
@@ -159,36 +219,72 @@ export class Throttle {
   }
 
   /** Watches whether the work that begins now becomes late. @returns a function to call when the work ends */
-  #timed(share: Share): () => void {
+  #timed({ share, asSlow }: Place): () => void {
     const { concurrencyOfSlow, lateMs = LATE_MS } = this.#options
     if (concurrencyOfSlow === undefined) return () => undefined
+    const silentBefore = asSlow ? (this.#slow.get(share.whose) ?? NOT_SLOW).silent : undefined
     let isLate = false
     const timer = setTimeout(() => {
       isLate = true
       if (share.late++ === 0) share.inTime = 0
-      if (!this.#isSlow(share)) return
-      const turnedAway = share.waiting.splice(0)
-      this.#waiting -= turnedAway.length
-      this.#ready.delete(share)
-      for (const { turnAway } of turnedAway) turnAway(this.#crowded(share))
+      if (this.#isSlow(share)) this.#turnAway(share)
     }, lateMs)
     return () => {
       clearTimeout(timer)
-      if (!isLate) {
+      if (isLate) {
+        if (this.#isSlow(share) && isMostlyLate(share)) this.#lateOf(share, silentBefore)
+        share.late--
+      } else {
         share.inTime++
-        return
+        this.#inTimeOf(share)
       }
-      if (this.#isSlow(share) && isMostlyLate(share))
-        remember(this.#slow, share.whose, this.#now() + SLOW_MS, REMEMBERED)
-      share.late--
     }
+  }
+
+  /**
+   * Late work of a slow owner has ended.
+   * @param silentBefore `Slow.silent` when the work began; undefined when the owner was not slow then. Of all late work
+   * that was under way at the same time one counts
+   */
+  #lateOf(share: Share, silentBefore: number | undefined): void {
+    const { whose } = share
+    const { silent, untilMs } = this.#slow.get(whose) ?? NOT_SLOW
+    const isAgain = silent === silentBefore
+    if (silent > 0 && !isAgain) return
+    const rounds = isAgain ? silent + 1 : 0
+    const waitMs = Math.min(SILENT_MS_MAX, SLOW_MS * 2 ** Math.max(0, rounds - 1))
+    const slow = { untilMs: Math.max(untilMs, this.#now() + waitMs), silent: rounds }
+    remember(this.#slow, whose, slow, REMEMBERED)
+    // It would wait for minutes, and nothing would tell it.
+    if (rounds > 0) this.#turnAway(share)
+  }
+
+  #inTimeOf({ whose }: Share): void {
+    const { silent } = this.#slow.get(whose) ?? NOT_SLOW
+    if (silent === 0) return
+    const untilMs = this.#now() + (silent === 1 ? SLOW_MS : 0)
+    remember(this.#slow, whose, { untilMs, silent: silent - 1 }, REMEMBERED)
+  }
+
+  /** Turns away all work of an owner that waits. */
+  #turnAway(share: Share): void {
+    const turnedAway = share.waiting.splice(0)
+    this.#waiting -= turnedAway.length
+    this.#ready.delete(share)
+    for (const { turnAway } of turnedAway) turnAway(this.#crowded(share))
   }
 
   #crowded(share: Share): CrowdedError {
     const { name } = this.#options
     const { whose, waiting, running } = share
     const what = `${name}: ${this.#waiting} requests wait already, ${waiting.length} of them of the same (${whose}), which has ${running} under way`
-    return new CrowdedError(what, { retryAfterMs: this.#isSlow(share) ? SLOW_MS : 1_000 })
+    return new CrowdedError(what, { retryAfterMs: this.#isSlow(share) ? this.#closedMs(share) : 1_000 })
+  }
+
+  /** After how long it is worth while to ask again for a place of a slow owner: a minute, or when it has one again. */
+  #closedMs({ whose }: Share): number {
+    const { silent, untilMs } = this.#slow.get(whose) ?? NOT_SLOW
+    return silent === 0 ? SLOW_MS : Math.max(SLOW_MS, Math.ceil(untilMs - this.#now()))
   }
 
   #pump(): void {
@@ -228,7 +324,7 @@ export class Throttle {
     share.running++
     const asSlow = this.#isSlow(share)
     if (asSlow) this.#ofSlow++
-    share.waiting.shift()!.begin(asSlow)
+    share.waiting.shift()!.begin({ share, asSlow })
     this.#toTheEnd(share)
   }
 
