@@ -36,7 +36,7 @@ describe('each failure has its policy and its reason', () => {
     ['42P01', 'fatal', 'schema'], ['42703', 'fatal', 'schema'], ['3F000', 'fatal', 'schema'], ['42501', 'fatal', 'privilege'],
     ['42601', 'fatal', 'statement'], ['0A000', 'fatal', 'statement'], ['22P04', 'fatal', 'statement'], ['21000', 'fatal', 'statement'],
     ['28P01', 'fatal', 'login'], ['28000', 'fatal', 'login'], ['3D000', 'fatal', 'no-database'],
-    ['XX001', 'fatal', 'corruption'], ['XX002', 'fatal', 'corruption'],
+    ['XX001', 'fatal', 'corruption'], ['XX002', 'fatal', 'corruption'], ['42P05', 'fatal', 'pooler'],
   ]
   test.each(cases)('%s is %s: %s', (code, policy, reason) => {
     expect(verdictOf(sqlError(code))).toMatchObject({ policy, reason })
@@ -75,6 +75,10 @@ describe('each failure has its policy and its reason', () => {
 test('a plan that a change of the schema made stale is tried again on a new connection', () => {
   const error = sqlError('0A000', 'cached plan must not change result type')
   expect(verdictOf(error)).toMatchObject({ policy: 'now', reason: 'stale-plan', discard: true })
+  const other = Object.assign(sqlError('0A000', 'Ergebnistyp darf sich nicht ändern'), {
+    routine: 'RevalidateCachedQuery',
+  })
+  expect(verdictOf(other)).toMatchObject({ policy: 'now', reason: 'stale-plan', discard: true })
 })
 
 test.each([
@@ -87,6 +91,31 @@ test.each([
   expect(error).toBeInstanceOf(TransientError)
   expect(error.message).toContain('run VACUUM')
   expect(TRANSIENT_REASONS).toContain(reasonOf(error))
+})
+
+test.each(['GetNewTransactionId', 'GetNewMultiXactId'])('so in every language of the server: %s', (routine) => {
+  const error = Object.assign(sqlError('54000', 'Datenbank nimmt keine Befehle an'), { routine })
+  expect(classify(error, 'applying a batch')).toBeInstanceOf(TransientError)
+})
+
+test('a pooler that mixes sessions up is told as one, and is no fault of an event', () => {
+  const prepared = sqlError('42P05', 'prepared statement "own" already exists')
+  const statements = sqlError('08P01', 'transaction blocks not allowed in statement pooling mode', 'FATAL')
+  for (const error of [prepared, statements]) {
+    const told = classify(error, 'applying a batch') as FatalError
+    expect([told.constructor, reasonOf(told)]).toEqual([FatalError, 'pooler'])
+    expect(told.message).toContain('pool_mode=session')
+  }
+  expect(verdictOf(sqlError('08P01', 'query_wait_timeout', 'FATAL'))).toMatchObject({ policy: 'later' })
+})
+
+test.each([
+  ['0A000', 'COPY FROM not supported with row-level security'],
+  ['42501', 'query would be affected by row-level security policy for table "record"'],
+])('a role that may not see every row is told, and no event is at fault: %s', (code, message) => {
+  const told = classify(sqlError(code, message), 'applying a batch')
+  expect([(told as Error).constructor, reasonOf(told)]).toEqual([FatalError, 'privilege'])
+  expect((told as Error).message).toContain('BYPASSRLS')
 })
 
 test('an index row that is too large stays refused', () => {

@@ -10,6 +10,7 @@
  * nothing.
  */
 import { DefectError, FatalError, RefusedError, TransientError, isAbort } from '@sluice/runtime/errors.ts'
+import { POOLER_ADVICE } from './pooler.ts'
 
 /** The reasons of a failure after which another try at once makes sense. */
 export const RETRIED_REASONS = ['serialization', 'deadlock', 'stale-plan'] as const
@@ -22,7 +23,15 @@ export const TRANSIENT_REASONS = [
 /** The reasons of a `RefusedError`: the data is at fault. */
 export const REFUSED_REASONS = ['invalid-text', 'invalid-value', 'constraint', 'too-large'] as const
 /** The reasons of a `FatalError`. */
-export const FATAL_REASONS = ['schema', 'privilege', 'login', 'no-database', 'corruption', 'statement'] as const
+export const FATAL_REASONS = [
+  'schema',
+  'privilege',
+  'login',
+  'no-database',
+  'pooler',
+  'corruption',
+  'statement',
+] as const
 
 /** Every reason a failure of the database can have: closed lists, fit for a metric label. */
 export type DatabaseReason = (typeof TRANSIENT_REASONS | typeof REFUSED_REASONS | typeof FATAL_REASONS)[number]
@@ -45,6 +54,7 @@ const PENDING = 'the schema is not what this version needs: run `sluice migrate`
 const CORRUPT = 'the server reports damaged data: see its log and its disk; restore or reindex before starting again'
 const UNREACHABLE = 'is PostgreSQL running, and reachable at DB_POSTGRES_URL? Trying again until it is'
 const OURS = 'a fault of Sluice, or a version of PostgreSQL that it does not know (14 or newer is needed): report it'
+const POLICIES = 'the role in DB_POSTGRES_URL must see every row: name the owner of the schema, or give it BYPASSRLS'
 const EXHAUSTED =
   'PostgreSQL has no transaction numbers (or multixacts) left: run VACUUM in the database that its message names, end old transactions and replication slots ' +
   'that keep it from freezing. Nothing is lost, indexing goes on by itself'
@@ -62,10 +72,10 @@ const ROWS: readonly Row[] = [
   ['22P05', 'refused', 'invalid-text'],               // \u0000 in jsonb
   ['22P04', 'fatal',   'statement', OURS],            // COPY got a row with the wrong number of values
   ['23',    'refused', 'constraint'],
-  ['25006', 'later',   'read-only', 'the server is a standby or a failover is going on; reconnecting until it can be written'],
+  ['25006', 'later',   'read-only', 'the server is a standby, a failover is going on, or default_transaction_read_only is on; reconnecting until it can be written'],
   ['25P03', 'later',   'statement-timeout', 'a transaction sat idle for too long: is this process short of CPU?'],
   ['25P04', 'later',   'statement-timeout', 'transaction_timeout of the server is too short for a batch'],
-  ['26000', 'now',     'stale-plan'],                 // a pooler between us and the server lent us another session
+  ['26000', 'now',     'stale-plan', POOLER_ADVICE],  // a pooler between us and the server lent us another session
   ['28',    'fatal',   'login', 'check user and password in DB_POSTGRES_URL, and pg_hba.conf of the server'],
   ['3D',    'fatal',   'no-database', 'create the database that DB_POSTGRES_URL names, or correct the URL'],
   ['3F',    'fatal',   'schema', PENDING],
@@ -77,6 +87,7 @@ const ROWS: readonly Row[] = [
   ['42704', 'fatal',   'schema', PENDING],
   ['42883', 'fatal',   'schema', PENDING],
   ['42P01', 'fatal',   'schema', PENDING],
+  ['42P05', 'fatal',   'pooler', POOLER_ADVICE],      // a name is prepared once in a session of ours: it is somebody else's too
   ['42P10', 'fatal',   'schema', PENDING],            // ON CONFLICT without its unique constraint
   ['53',    'later',   'out-of-memory', 'the server is out of a resource: see its log'],
   ['53100', 'later',   'disk-full', 'the disk of PostgreSQL is full: make room. Nothing is lost, indexing goes on by itself'],
@@ -172,12 +183,11 @@ function rowOf(error: unknown): Row | undefined {
   if (!(error instanceof Error)) return undefined
   const code = codeOf(error)
   if (code !== undefined && 'severity' in error) {
-    // The columns of a table changed under a prepared statement. A new session plans the statement again.
-    if (code === '0A000' && error.message.includes('cached plan')) return [code, 'now', 'stale-plan']
-    // A server near the end of its transaction numbers refuses every write. The code is that of a value that is too
-    // large, but no event is at fault.
-    if (code === '54000' && /wraparound|multixact/i.test(error.message)) return [code, 'later', 'internal', EXHAUSTED]
-    return BY_SQLSTATE.get(code) ?? BY_SQLSTATE.get(code.slice(0, 2)) ?? [code, 'fatal', 'statement', OURS]
+    return (
+      knownByMore(code, error) ??
+      BY_SQLSTATE.get(code) ??
+      BY_SQLSTATE.get(code.slice(0, 2)) ?? [code, 'fatal', 'statement', OURS]
+    )
   }
   if (code !== undefined && TLS_CODES.test(code)) return [code, 'later', 'connection', UNTRUSTED]
   // Happens before a connection is tried: pg reads the certificate files that the URL names.
@@ -185,6 +195,30 @@ function rowOf(error: unknown): Row | undefined {
   if (code !== undefined && ERRNOS.has(code)) return [code, 'later', 'connection', UNREACHABLE]
   return TEXTS.find(([text]) => text.test(error.message))?.[1]
 }
+
+/**
+ * The rows of errors that share their code with errors of another kind. The messages are in the language of the server
+ * (lc_messages), the names of its routines are not.
+ */
+function knownByMore(code: string, error: Error): Row | undefined {
+  const { message } = error
+  const { routine = '' } = error as { routine?: string }
+  // The columns of a table changed under a prepared statement. A new session plans the statement again.
+  if (code === '0A000' && (routine === 'RevalidateCachedQuery' || message.includes('cached plan')))
+    return [code, 'now', 'stale-plan']
+  if (['0A000', '42501'].includes(code) && message.includes('row-level security'))
+    return [code, 'fatal', 'privilege', POLICIES]
+  // A server near the end of its transaction numbers refuses every write. The code is that of a value that is too
+  // large, but no event is at fault.
+  if (code === '54000' && (NUMBERS.test(routine) || /wraparound|multixact/i.test(message)))
+    return [code, 'later', 'internal', EXHAUSTED]
+  // PgBouncer's own.
+  if (code === '08P01' && message.includes('statement pooling mode')) return [code, 'fatal', 'pooler', POOLER_ADVICE]
+  return undefined
+}
+
+/** The routines of PostgreSQL that give out transaction numbers (varsup.c, multixact.c). */
+const NUMBERS = /^(GetNewTransactionId|GetNewMultiXactId)$/
 
 function codeOf(error: Error): string | undefined {
   return 'code' in error && typeof error.code === 'string' ? error.code : undefined

@@ -18,7 +18,9 @@ import { MIGRATIONS } from './migrations/list.ts'
 import type { Migration } from './migrations/migration.ts'
 import { assertSchemaName } from './pool.ts'
 import type { DatabasePool } from './pool.ts'
-import { assertServerVersion } from './server-version.ts'
+import { assertOwnSession, backendPid } from './pooler.ts'
+import { assertEncoding, assertServerVersion } from './server-version.ts'
+import { MIGRATION_SETTINGS } from './session-settings.ts'
 
 /** What `migrate` did. */
 export interface MigrationReport {
@@ -49,7 +51,8 @@ export interface MigrationScript {
 
 /**
  * Applies the pending migrations: our own first, then `scripts` in order. It may be repeated, and run in several
- * processes at once. Needs a role that may create in the database and owns the schema's tables.
+ * processes at once. Where something is pending, it needs a role that may create in the database and owns the schema's
+ * tables; otherwise one that may read `sluice_migration`.
  * @throws TransientError (a table is locked, the server is away): try again; FatalError: the message says what to do
  */
 export async function migrate(
@@ -101,7 +104,10 @@ async function migrateOnce(url: string, schema: string, migrations: readonly Mig
   client.on('error', () => {}) // the statement that waits gets the error
   try {
     await client.connect()
+    await client.query(MIGRATION_SETTINGS)
+    await assertOwnSession(client, await backendPid(client), url)
     await assertServerVersion(client)
+    await assertEncoding(client)
     const applied = await applyPending(client, schema, migrations)
     return applied
   } finally {
@@ -111,16 +117,14 @@ async function migrateOnce(url: string, schema: string, migrations: readonly Mig
 
 async function applyPending(client: ClientBase, schema: string, migrations: readonly Migration[]): Promise<string[]> {
   // The lock is released when the connection ends.
-  await client.query(`set statement_timeout to 0; set lock_timeout to ${MIGRATOR_LOCK_MS}`)
+  await client.query(`set lock_timeout to ${MIGRATOR_LOCK_MS}`)
   await client.query(`select pg_advisory_lock(${MIGRATOR_LOCK})`)
   await client.query(`set lock_timeout to ${TABLE_LOCK_MS}`)
   const searchPath = `set local search_path to "${schema}", public`
   await client.query('begin')
   await ensureSchema(client, schema)
   await client.query(searchPath)
-  await client.query(
-    'create table if not exists sluice_migration (name varchar primary key, "appliedAt" varchar not null)',
-  )
+  await ensureRecord(client, schema)
   const { rows } = await client.query<{ name: string }>('select name from sluice_migration')
   const pending = pendingOf(migrations, rows)
   for (const migration of pending) {
@@ -143,6 +147,18 @@ async function ensureSchema(client: ClientBase, schema: string): Promise<void> {
   if (rowCount === 0) await client.query(`create schema "${schema}"`)
 }
 
+/** CREATE TABLE IF NOT EXISTS likewise: a role that may only read and write is enough where nothing is pending. */
+async function ensureRecord(client: ClientBase, schema: string): Promise<void> {
+  const { rowCount } = await client.query('select from pg_class where oid = to_regclass($1)', [recordOf(schema)])
+  if (rowCount === 0)
+    await client.query('create table sluice_migration (name varchar primary key, "appliedAt" varchar not null)')
+}
+
+/** The table that records the migrations of a schema. */
+function recordOf(schema: string): string {
+  return `"${schema}".sluice_migration`
+}
+
 /**
  * The migrations that are not recorded yet. Recorded migrations of a newer version are ignored: migrations only add
  * things.
@@ -157,15 +173,19 @@ export async function pendingMigrations(
   pool: DatabasePool,
   scripts: readonly MigrationScript[] = [],
 ): Promise<string[]> {
-  const table = `"${pool.schema}".sluice_migration`
+  const table = recordOf(pool.schema)
   const { rowCount } = await pool.query('select from pg_class where oid = to_regclass($1)', [table])
   const { rows } = rowCount === 0 ? { rows: [] } : await pool.query<{ name: string }>(`select name from ${table}`)
   return pendingOf(withScripts(scripts), rows).map(({ name }) => name)
 }
 
-/** @throws FatalError when migrations are pending (the message names the command) or the server is too old */
+/**
+ * @throws FatalError when migrations are pending (the message names the command), the server is too old, or the database
+ *   cannot hold every text
+ */
 export async function assertMigrated(pool: DatabasePool, scripts: readonly MigrationScript[] = []): Promise<void> {
   await assertServerVersion(pool)
+  await assertEncoding(pool)
   const pending = await pendingMigrations(pool, scripts)
   if (pending.length === 0) return
   throw new FatalError(

@@ -17,6 +17,20 @@ async function failure(promise: Promise<unknown>): Promise<Error> {
   )
 }
 
+/** A role of the test's own, without any right but to connect. */
+async function ownRole(url: string): Promise<AsyncDisposable & { role: string; url: string; admin: DatabasePool }> {
+  const role = `role_${new URL(url).pathname.slice(1)}`
+  const admin = new DatabasePool({ url, schema: 'public', size: 1, role: 'admin' })
+  await admin.query(`create role ${role} login password 'pw'`)
+  const own = Object.assign(new URL(url), { username: role, password: 'pw' })
+  const drop = async (): Promise<void> => {
+    await admin.query(`drop owned by ${role}`)
+    await admin.query(`drop role ${role}`)
+    await admin.close()
+  }
+  return { role, url: own.href, admin, [Symbol.asyncDispose]: drop }
+}
+
 /** As a daemon logs it. */
 function loggedLine(error: Error): string {
   let line = ''
@@ -35,6 +49,62 @@ test('every session is set up: schema, name, time zone, limits', async ({ databa
   )
   expect(rows).toEqual([
     { path: 'bsky, public', name: 'sluice-indexer/one', zone: 'UTC', statement: '5s', idle: '1min', jit: 'off' },
+  ])
+})
+
+test('no setting of the role changes what a statement means, or ends it before its own time', async ({
+  emptyDatabase,
+}) => {
+  const odd = {
+    array_nulls: 'off',
+    row_security: 'on',
+    datestyle: 'German',
+    extra_float_digits: '-10',
+    default_transaction_isolation: 'serializable',
+    standard_conforming_strings: 'off',
+    lock_timeout: '1ms',
+    idle_session_timeout: '1min',
+  }
+  await using own = await ownRole(emptyDatabase)
+  for (const [name, value] of Object.entries(odd))
+    await own.admin.query(`alter role ${own.role} set ${name} to '${value}'`)
+  const bare = new Client(own.url)
+  bare.on('error', () => {})
+  await bare.connect()
+  expect((await bare.query(`select current_setting('array_nulls') as nulls`)).rows).toEqual([{ nulls: 'off' }])
+  await bare.end()
+
+  await using pool = poolOf(own.url)
+  const { rows } = await pool.query(
+    `select $1::text[] as texts, timestamptz '2026-01-02' as at, 1766000000000.5::float8 as ms, '\\n' as backslash,
+            current_setting('transaction_isolation') as isolation, current_setting('row_security') as policies,
+            current_setting('lock_timeout') as lock, current_setting('idle_session_timeout') as idle`,
+    [[null, undefined]],
+  )
+  expect(rows).toEqual([
+    {
+      texts: [null, null],
+      at: '2026-01-02 00:00:00+00',
+      ms: 1766000000000.5,
+      backslash: String.raw`\n`,
+      isolation: 'read committed',
+      policies: 'off',
+      lock: '0',
+      idle: '0',
+    },
+  ])
+})
+
+test('rows that a policy hides are an error, never absent without a word', async ({ emptyDatabase }) => {
+  await using own = await ownRole(emptyDatabase)
+  await own.admin.query(`create table t (id int); insert into t values (1); alter table t enable row level security`)
+  await own.admin.query(`grant all on t to ${own.role}`)
+  await using pool = poolOf(own.url)
+  const error = await failure(pool.query('select id from public.t'))
+  expect(error).toBeInstanceOf(FatalError)
+  expect([reasonOf(error), error.message]).toEqual([
+    'privilege',
+    expect.stringContaining('row-level security policy for table "t"'),
   ])
 })
 

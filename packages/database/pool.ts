@@ -2,8 +2,9 @@
  * Connections to PostgreSQL, with bounds on their number, on the wait for one and on the time that a statement may
  * take.
  *
- * Every session has the same settings (search_path, UTC, timeouts, no JIT) and pipelines: a statement is sent at once,
- * without waiting for the answer of the one before it. Eight small statements with BEGIN and COMMIT over loopback take
+ * Every session has the same settings (session-settings.ts) and belongs to one connection alone (pooler.ts).
+ *
+ * It pipelines: a statement is sent at once, without waiting for the answer of the one before it. Eight small statements with BEGIN and COMMIT over loopback take
  * 936 µs one after the other and 133 µs pipelined, with a quarter of the CPU here and a third in the server. Over a
  * network each saved round trip counts for more.
  *
@@ -11,13 +12,16 @@
  * becomes an uncaught exception of the process: `onIdleError` gets the error of an idle connection, and whoever waits
  * for a statement gets that of a lent one.
  */
+import { callbackify } from 'node:util'
 import { Pool, TypeOverrides, types } from 'pg'
-import type { PoolClient, QueryResult, QueryResultRow } from 'pg'
+import type { PoolClient, QueryConfig, QueryResult, QueryResultRow } from 'pg'
 import { orAbort } from '@sluice/runtime/abort.ts'
-import { FatalError } from '@sluice/runtime/errors.ts'
+import { FatalError, TransientError } from '@sluice/runtime/errors.ts'
 import { withArraysEncoded } from './array.ts'
 import { PoolStarvedError, classify, type RetriedReason } from './errors.ts'
+import { assertOwnSession } from './pooler.ts'
 import { isSchemaName } from './schema-name.ts'
+import { sessionSettings } from './session-settings.ts'
 
 export interface PoolOptions {
   /** `postgres://user:password@host:port/database`, as libpq understands it. */
@@ -71,8 +75,6 @@ export interface Session {
 const ANSWER_GRACE_MS = 10_000
 const KEEPALIVE_MS = 10_000
 const IDLE_MS = 60_000
-/** The longest a transaction may sit idle, holding its locks. */
-const IDLE_IN_TRANSACTION_MS = 60_000
 /** PostgreSQL cuts application_name at 63 bytes. */
 const NAME_BYTES = 63
 
@@ -85,6 +87,8 @@ export class DatabasePool implements AsyncDisposable {
   readonly #options: PoolOptions
   readonly #pool: Pool
   readonly #acquireMs: number
+  /** Whether it is certain that connections have sessions of the server for themselves; undefined: not asked yet. */
+  #ownSessions: Promise<boolean> | undefined
 
   constructor(options: PoolOptions) {
     const { acquireMs = 10_000, statementMs = 120_000, onIdleError } = options
@@ -98,6 +102,7 @@ export class DatabasePool implements AsyncDisposable {
     this.onRetry = options.onRetry
     this.#options = options
     this.#acquireMs = acquireMs
+    const settings = sessionSettings({ ...options, statementMs })
     this.#pool = new Pool({
       connectionString: options.url,
       application_name: this.name,
@@ -109,9 +114,7 @@ export class DatabasePool implements AsyncDisposable {
       keepAliveInitialDelayMillis: KEEPALIVE_MS,
       types: valueTypes,
       ...(statementMs > 0 && { query_timeout: statementMs + ANSWER_GRACE_MS }),
-      verify: (client, done) => {
-        client.query(sessionSettings(options, statementMs), (error) => done(error))
-      },
+      verify: callbackify(async (client: PoolClient) => this.#prepare(client, settings)),
     })
     this.#pool.on('error', (error: Error & { client?: unknown }) => {
       // pg-pool attaches the broken connection to its error. A log line of the error would contain the connection's
@@ -190,6 +193,28 @@ export class DatabasePool implements AsyncDisposable {
     await this.close()
   }
 
+  /**
+   * Sets a new connection up. A pooler may have accepted it without a session of the server to lend: so this too must
+   * end within the time that a caller waits.
+   * @throws TransientError when no session came in time; FatalError behind a pooler that mixes sessions up
+   */
+  async #prepare(client: PoolClient, settings: string): Promise<void> {
+    const ask = async <R extends QueryResultRow>(text: string): Promise<QueryResult<R>> =>
+      await client.query<R>({ text, query_timeout: this.#acquireMs } as QueryConfig)
+    try {
+      const [, { rows }] = await Promise.all([ask(settings), ask<{ pid: number }>('select pg_backend_pid() as pid')])
+      this.#ownSessions ??= assertOwnSession(client, rows[0]!.pid, this.#options.url)
+      if (!(await this.#ownSessions)) this.#ownSessions = undefined
+    } catch (error) {
+      if (!(error instanceof Error) || error.message !== READ_TIMEOUT) throw error
+      // Without the cause: its message says less, and the command line shows the innermost.
+      throw new TransientError(
+        `connected ${this.name}, but got no session of the server in ${this.#acquireMs} ms. ` +
+          'Next: behind a pooler raise its number of server connections (PgBouncer: default_pool_size) to DB_POOL_SIZE of all indexers and four more, or lower DB_POOL_SIZE',
+      )
+    }
+  }
+
   #failed(error: unknown): never {
     if (!(error instanceof Error) || error.message !== POOL_TIMEOUT) throw classify(error, `connecting ${this.name}`)
     const { waiting } = this.gauges()
@@ -203,6 +228,8 @@ export class DatabasePool implements AsyncDisposable {
 
 /** The message of pg-pool when a wait took too long. */
 const POOL_TIMEOUT = 'timeout exceeded when trying to connect'
+/** pg's, when an answer took too long. */
+const READ_TIMEOUT = 'Query read timeout'
 
 /** @throws FatalError unless the name can be quoted without escapes: letters, digits and underscores */
 export function assertSchemaName(schema: string): void {
@@ -211,34 +238,6 @@ export function assertSchemaName(schema: string): void {
     `DB_POSTGRES_SCHEMA is ${JSON.stringify(schema)}: use letters, digits and underscores, as in "bsky"`,
   )
 }
-
-/**
- * JIT is off because the planner overestimates the cost of a batch (unnest, a fresh temporary table) so much that it
- * would compile, which costs more than such a statement. The isolation level is set by `transaction`.
- */
-function sessionSettings({ schema, byKey }: PoolOptions, statementMs: number): string {
-  return [
-    `set search_path to "${schema}", public`,
-    `set timezone to 'UTC'`,
-    `set statement_timeout to ${statementMs}`,
-    `set idle_in_transaction_session_timeout to ${IDLE_IN_TRANSACTION_MS}`,
-    `set jit to off`,
-    ...(byKey ? BY_KEY : []),
-  ].join('; ')
-}
-
-/**
- * Turns off plans that read or hash whole tables, and incremental sorts.
- *
- * A plan is made while a table is empty, kept, and made again when autovacuum has counted the rows. Each time the
- * planner may find that a batch of 8,000 keys justifies reading a table of a billion rows. Starting with an empty
- * index: without the first three kinds of plan 72 µs of PostgreSQL an event and 13,000 events/s; with them 97 µs and
- * 9,900.
- *
- * An incremental sort would let the planner use an index whose order is only the beginning of the order that the
- * statement asks for (`packages/collections/by-key.ts`).
- */
-const BY_KEY = ['seqscan', 'hashjoin', 'mergejoin', 'incremental_sort'].map((plan) => `set enable_${plan} to off`)
 
 /**
  * How values become JavaScript, for our connections only (pg's own table is global, and other code in the process

@@ -1,4 +1,4 @@
-/** Which versions of PostgreSQL Sluice works with. */
+/** Which versions of PostgreSQL, and which encodings of a database, Sluice works with. */
 import type { QueryResult, QueryResultRow } from 'pg'
 import { FatalError } from '@sluice/runtime/errors.ts'
 
@@ -28,4 +28,21 @@ export async function assertServerVersion(db: Queries): Promise<void> {
 export function refusalOf({ version, number }: { version: string; number: number }): string | undefined {
   if (number >= LEAST_MAJOR * 10_000) return undefined
   return `PostgreSQL ${version} is too old: Sluice needs ${LEAST_MAJOR} or newer. Next: upgrade it (pg_upgrade), or name another in DB_POSTGRES_URL`
+}
+
+/**
+ * Checks the encoding of the database. In any but these two every record with a character that it lacks would become a
+ * dead letter. SQL_ASCII stores the bytes of UTF-8 as they are.
+ * @throws FatalError when the database cannot hold every text
+ */
+export async function assertEncoding(db: Queries): Promise<void> {
+  const { rows } = await db.query<{ database: string; encoding: string }>(
+    `select current_database() as database, current_setting('server_encoding') as encoding`,
+  )
+  const { database, encoding } = rows[0]!
+  if (['UTF8', 'SQL_ASCII'].includes(encoding)) return
+  throw new FatalError(
+    `database "${database}" has the encoding ${encoding}, which cannot hold the text of the network. ` +
+      'A database keeps its encoding for life. Next: make another with createdb --template=template0 --encoding=UTF8 --locale=C.UTF-8, and name it in DB_POSTGRES_URL',
+  )
 }

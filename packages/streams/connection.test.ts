@@ -62,6 +62,20 @@ test('everything about the connection is transient, and says what happened', () 
   expect(classifyRedisError(refused).message).toContain('ECONNREFUSED')
 })
 
+test.each([
+  ['SELF_SIGNED_CERT_IN_CHAIN', 'NODE_EXTRA_CA_CERTS'],
+  ['UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'NODE_EXTRA_CA_CERTS'],
+  ['CERT_HAS_EXPIRED', 'NODE_EXTRA_CA_CERTS'],
+  ['ERR_TLS_CERT_ALTNAME_INVALID', 'as its certificate does'],
+  ['ERR_SSL_WRONG_VERSION_NUMBER', 'rediss://'],
+  ['EPROTO', 'rediss://'],
+])('what TLS says is waited for, with what to do: %s', (code, advice) => {
+  const error = classifyRedisError(Object.assign(new Error('what OpenSSL says'), { code }))
+  expect(error).toBeInstanceOf(TransientError)
+  expect(error.message).toContain('what OpenSSL says')
+  expect(error.message).toContain(advice)
+})
+
 test('a bug of ours stays one: it is not waited for', () => {
   const bug = new TypeError("Cannot read properties of null (reading 'length')")
   expect(classifyRedisError(bug)).toBe(bug)

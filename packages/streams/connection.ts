@@ -228,8 +228,21 @@ export function classifyRedisError(error: unknown): Error {
   if (error instanceof TransientError || error instanceof FatalError || error.name === 'AbortError') return error
   if (error instanceof ErrorReply) return classifyReply(error)
   if (error instanceof TypeError || error instanceof RangeError || error instanceof ReferenceError) return error
-  const { code } = error as NodeJS.ErrnoException
-  return new TransientError(`Redis: ${error.message || code || error.constructor.name}`, { cause: error })
+  const { code = '' } = error as NodeJS.ErrnoException
+  const what = error.message || code || error.constructor.name
+  return new TransientError(`Redis: ${what}${adviceOnTls(code)}`, { cause: error })
+}
+
+/** Codes of Node's checks of a certificate (https://nodejs.org/api/tls.html#x509-certificate-error-codes). */
+const UNTRUSTED = /^(CERT_|CRL_|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|INVALID_CA$|ERR_TLS_CERT_)/
+
+function adviceOnTls(code: string): string {
+  if (UNTRUSTED.test(code)) {
+    return '. Its TLS certificate is not trusted: name the one of its CA by NODE_EXTRA_CA_CERTS, and in REDIS_URL its host as its certificate does'
+  }
+  if (/^(ERR_SSL_|EPROTO$)/.test(code))
+    return '. REDIS_URL begins with rediss://: does the server speak TLS at that port?'
+  return ''
 }
 
 /** The answer of a command. @throws what `classifyRedisError` makes of an error */
@@ -275,7 +288,10 @@ function classifyReply(cause: ErrorReply): Error {
     )
   }
   if (code === 'ERR' && !PASSING.test(message)) {
-    return new FatalError(`Redis does not understand us: ${message}`, { cause })
+    return new FatalError(
+      `Redis does not understand a command of ours: ${message}. Sluice needs Redis 7.0, Valkey 7.2 or newer; with such a server this is a bug: report it`,
+      { cause },
+    )
   }
   return new TransientError(`Redis: ${message}`, { cause })
 }

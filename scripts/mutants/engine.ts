@@ -21,10 +21,24 @@ export const engineMutants: readonly Mutant[] = [
   },
   {
     name: 'an index whose order is only the beginning may serve',
-    file: 'packages/database/pool.ts',
+    file: 'packages/database/session-settings.ts',
     find: "'mergejoin', 'incremental_sort'",
     replace: "'mergejoin'",
     killedBy: pg('plans', 'a key of several columns'),
+  },
+  {
+    name: 'a setting of the role turns the NULLs of an array into words',
+    file: 'packages/database/session-settings.ts',
+    find: 'set array_nulls to on; ',
+    replace: '',
+    killedBy: killersIn('packages/database', 'pg')('pool', 'no setting of the role'),
+  },
+  {
+    name: 'whatever answers is taken for PostgreSQL itself',
+    file: 'packages/database/pooler.ts',
+    find: 'processID === pid',
+    replace: 'processID !== 0',
+    killedBy: killersIn('packages/database', 'pg')('pooler', 'lends a session for a transaction'),
   },
   {
     name: 'a connection that broke is written down with all that it held',
@@ -63,8 +77,8 @@ export const engineMutants: readonly Mutant[] = [
   },
   {
     name: 'nobody is told of a deletion',
-    file: 'packages/indexing/remember.ts',
-    find: 'notices.add(plugin, entry, untold)',
+    file: 'packages/indexing/notify-of-deletions.ts',
+    find: 'notices.add(plugin, entry, missing)',
     replace: '',
     killedBy: pg('engine', 'of every kind'),
   },
@@ -168,7 +182,7 @@ export const engineMutants: readonly Mutant[] = [
   },
   {
     name: 'people are told of the deletion of what lives',
-    file: 'packages/indexing/remember.ts',
+    file: 'packages/indexing/notify-of-deletions.ts',
     find: 'if (living.has(entry.uri)) continue',
     replace: '',
     killedBy: pg('engine', 'in one batch tells nobody of a deletion'),

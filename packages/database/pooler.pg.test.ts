@@ -1,0 +1,58 @@
+/** A pooler between us and PostgreSQL. PgBouncer itself was tried by hand (docs/operations.md). */
+import { Client } from 'pg'
+import { FatalError, TransientError } from '@sluice/runtime/errors.ts'
+import { expect, test } from '@sluice/sandbox/fixtures.ts'
+import { migrate } from './migrate.ts'
+import { DatabasePool } from './pool.ts'
+import { assertOwnSession, backendPid } from './pooler.ts'
+import { transactionPooler } from './testing/transaction-pooler.ts'
+
+async function failure(promise: Promise<unknown>): Promise<Error> {
+  return await promise.then(
+    () => expect.fail('it did not fail'),
+    (error: Error) => error,
+  )
+}
+
+const poolOf = (url: string, acquireMs?: number): DatabasePool =>
+  new DatabasePool({ url, schema: 'bsky', size: 2, role: 'indexer', ...(acquireMs !== undefined && { acquireMs }) })
+
+test('a pooler that lends a session for a transaction is refused by a pool and by a migration, however many it has', async ({
+  emptyDatabase,
+}) => {
+  for (const sessions of [1, 2, 5]) {
+    for (const order of ['last', 'first'] as const) {
+      await using pooler = await transactionPooler(emptyDatabase, { sessions, order })
+      await using pool = poolOf(pooler.url)
+      for (const use of [async () => pool.query('select 1'), async () => migrate(pooler.url, 'bsky')]) {
+        const error = await failure(use())
+        expect(error).toBeInstanceOf(FatalError)
+        expect(error.message).toMatch(/pooler.*pool_mode=transaction.*Next: let DB_POSTGRES_URL lead to.*session mode/)
+      }
+      expect(pooler.mixedUp).toBeGreaterThan(0)
+    }
+  }
+  await using pool = poolOf(emptyDatabase)
+  expect((await pool.query(`select from pg_namespace where nspname = 'bsky'`)).rowCount).toBe(0)
+})
+
+test('a connection to PostgreSQL itself is known without a second one', async ({ emptyDatabase }) => {
+  const client = new Client(emptyDatabase)
+  await client.connect()
+  try {
+    expect(await assertOwnSession(client, await backendPid(client), 'postgres://127.0.0.1:1/nowhere')).toBe(true)
+  } finally {
+    await client.end()
+  }
+})
+
+test('a pooler that accepts a connection and has no session to lend holds nobody up for longer than a connection may', async ({
+  emptyDatabase,
+}) => {
+  await using pooler = await transactionPooler(emptyDatabase, { sessions: 0, order: 'last' })
+  await using pool = poolOf(pooler.url, 200)
+  const error = await failure(pool.query('select 1'))
+  expect(error).toBeInstanceOf(TransientError)
+  expect(error.message).toMatch(/no session of the server in 200 ms.*default_pool_size/)
+  expect(pool.gauges()).toEqual({ total: 0, idle: 0, waiting: 0 })
+})

@@ -1,0 +1,93 @@
+/** Migrations with the rights, the limits and the encodings that an operator may have given. */
+import { Client } from 'pg'
+import { FatalError } from '@sluice/runtime/errors.ts'
+import { expect, test } from '@sluice/sandbox/fixtures.ts'
+import { assertMigrated, migrate } from './migrate.ts'
+import { MIGRATIONS } from './migrations/list.ts'
+import { DatabasePool } from './pool.ts'
+
+const SCHEMA = 'bsky'
+const ALL = MIGRATIONS.map(({ name }) => name)
+
+async function withClient<T>(url: string, act: (client: Client) => Promise<T>): Promise<T> {
+  const client = new Client(url)
+  await client.connect()
+  try {
+    return await act(client)
+  } finally {
+    await client.end()
+  }
+}
+
+async function run(url: string, ...statements: string[]): Promise<void> {
+  await withClient(url, async (client) => {
+    await client.query(`set search_path to ${SCHEMA}, public`)
+    for (const statement of statements) await client.query(statement)
+  })
+}
+
+async function failure(promise: Promise<unknown>): Promise<Error> {
+  return await promise.then(
+    () => expect.fail('it did not fail'),
+    (error: Error) => error,
+  )
+}
+
+test('a role that may only read and write is enough where nothing is pending', async ({ database }) => {
+  const role = `role_${new URL(database).pathname.slice(1)}`
+  await run(
+    database,
+    `create role ${role} login password 'pw'`,
+    `grant usage on schema ${SCHEMA} to ${role}`,
+    `grant select, insert, update, delete on all tables in schema ${SCHEMA} to ${role}`,
+  )
+  try {
+    const url = Object.assign(new URL(database), { username: role, password: 'pw' }).href
+    expect(await migrate(url, SCHEMA)).toEqual({ applied: [] })
+    await run(database, `delete from sluice_migration where name = '${ALL.at(-1)}'`)
+    const error = await failure(migrate(url, SCHEMA))
+    expect(error).toBeInstanceOf(FatalError)
+    expect(error.message).toMatch(/grant the privilege, or name the owner/)
+  } finally {
+    await run(database, `drop owned by ${role}`, `drop role ${role}`)
+  }
+})
+
+test('limits that a role has for its transactions do not end a migration', async ({ emptyDatabase }) => {
+  const name = new URL(emptyDatabase).pathname.slice(1)
+  const [server] = await withClient(emptyDatabase, async (client) => {
+    const { rows } = await client.query<{ number: number }>(
+      `select current_setting('server_version_num')::int as number`,
+    )
+    return rows
+  })
+  const limits = ['statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout']
+  if (server!.number >= 170_000) limits.push('transaction_timeout')
+  await withClient(emptyDatabase, async (client) => {
+    for (const limit of limits) await client.query(`alter database ${name} set ${limit} to '1s'`)
+  })
+  await withClient(emptyDatabase, async (client) => {
+    await expect(client.query('select pg_sleep(30)')).rejects.toThrow(/timeout/)
+  })
+  const slow = { name: 'slow', sql: 'select pg_sleep(1.5)' }
+  expect((await migrate(emptyDatabase, SCHEMA, [slow])).applied).toEqual([...ALL, 'slow'])
+})
+
+test('a database whose encoding cannot hold every text is refused before anything is made', async ({
+  emptyDatabase,
+}) => {
+  const name = `${new URL(emptyDatabase).pathname.slice(1)}_latin1`
+  const create = `create database ${name} encoding 'LATIN1' locale 'C' template template0`
+  await withClient(emptyDatabase, async (client) => client.query(create))
+  try {
+    const url = Object.assign(new URL(emptyDatabase), { pathname: `/${name}` }).href
+    const error = await failure(migrate(url, SCHEMA))
+    expect(error).toBeInstanceOf(FatalError)
+    expect(error.message).toMatch(/has the encoding LATIN1.*createdb .*--encoding=UTF8/)
+    await using pool = new DatabasePool({ url, schema: SCHEMA, size: 1, role: 'test' })
+    await expect(assertMigrated(pool)).rejects.toThrow('LATIN1')
+    expect((await pool.query(`select from pg_namespace where nspname = '${SCHEMA}'`)).rowCount).toBe(0)
+  } finally {
+    await withClient(emptyDatabase, async (client) => client.query(`drop database ${name}`))
+  }
+})
