@@ -1,5 +1,5 @@
 /**
- * The collections of the index. This one list decides what is indexed from live events, exports and deletions, what the ingester's filter lets through, and what the
+ * The collections of the index. This one list decides what is indexed from live events, exports and deletions, what ingester and backfiller let through, and what the
  * documentation lists. To add a lexicon, write a file like these and add a line here (docs/add-a-lexicon.md).
  *
  * The order of the list is the order in which the rows of one batch are inserted. Posts are judged by gates, follows and list items, so `post` must come after these.
@@ -45,6 +45,15 @@ export const collections = [
   chatDeclaration,
   germDeclaration,
 ] as readonly Collection[]
+
+/**
+ * The collections that a role lets through.
+ * @param chosen what the operator names for this role; nothing else is let through then
+ * @param further patterns of what the indexer stores beyond the list
+ */
+export function wantedCollections(chosen: readonly string[], further: readonly string[]): readonly string[] {
+  return chosen.length > 0 ? chosen : [...collections.map(({ nsid }) => nsid), ...further]
+}
 
 /** The schema steps that the listed plugins bring for their own tables. Used to migrate a database, and to tell which steps are pending. */
 export function tableScripts(): TableScript[] {

@@ -176,6 +176,8 @@ export interface Touched<R = unknown> {
   first?: boolean
   /** The version before this one is known and was in force until this one. Either this is the newest deletion, or a version with its own commit that is newer than what the index held. */
   follows?: boolean
+  /** An export may have brought the same version before, and then it counted from the time that the record claims. */
+  claims?: boolean
   /** Only for a record that was derived again: whether a column changed on which other records depend (`passedOn`). */
   passesOn?: boolean
   /** Only for a record that was derived again: nothing about it changed. */
@@ -232,7 +234,7 @@ export interface Fact {
  * The fact is this text when its beginning is known: the version came with its own commit.
  */
 export const KNOWN_FROM = 'known'
-/** The fact is an object with this property when an export brought the version: the relation existed by `since`, and the property has the time at which it says to have begun (TID). */
+/** The fact is an object with this property when an export brought the version: the relation existed by `since`, and the property has the time at which it says to have begun (TID). `version` has the CID. When the version's own commit comes, the fact becomes `KNOWN_FROM`. */
 export const CLAIMED_FROM = 'from'
 
 /** Whether the fact is that of a relation, remembered from its version's rev on. */

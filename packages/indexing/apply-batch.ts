@@ -28,7 +28,9 @@ import { Deltas } from './deltas.ts'
 import { applyIdentities } from './handles.ts'
 import { insertRows, writeRecords } from './insert.ts'
 import { lookUp } from './look-up.ts'
+import { placesOf, type Muted } from './mutes.ts'
 import { NotificationBatch } from './notify.ts'
+import { dateByOwnCommits, findOwnCommits } from './own-commits.ts'
 import { ownAccounts, type KnownActors } from './own.ts'
 import { prepare, prepareRanges, type Prepared, type Range, type Refused } from './prepare.ts'
 import { findVanished, inParts, REMOVED_MAX } from './ranges.ts'
@@ -133,13 +135,19 @@ async function applyPrepared(
     )
     const decided = decide(newest, known, resyncRevs)
     const ended = past.filter((each) => !isInForce(each, known.get(each.version.uri)))
+    const ownCommits = findOwnCommits(newest, known, decided, ended)
     const loading = (await phase) === 'loading'
-    if (loading) await writeLoading(tx, collections, decided, ended)
-    else await writeAll(tx, collections, decided, ended, clearLeftovers)
+    const looksAgain = loading
+      ? await writeLoading(tx, collections, decided, ended)
+      : await writeAll(tx, collections, decided, ended, clearLeftovers)
+    await dateByOwnCommits(tx, collections, ownCommits)
     applyAccounts(tx, prepared)
     applyIdentities(tx, prepared.identities)
     crashPoint('commit.before')
-    return { decisions: decided, open: loading ? undefined : unsettled(decided, past, (await began).rows[0]!) }
+    return {
+      decisions: decided,
+      open: loading ? undefined : unsettled(decided, past, (await began).rows[0]!, { known, muted: looksAgain }),
+    }
   })
   actors.add(prepared.heads.map(({ did }) => did))
   crashPoint('settle.before')
@@ -153,7 +161,7 @@ async function writeAll(
   decided: Decisions,
   folded: readonly Past[],
   clearLeftovers: boolean,
-): Promise<void> {
+): Promise<Muted> {
   const deltas = new Deltas()
   const ended = await rememberFacts(tx, collections, decided, folded)
   const leftovers = clearLeftovers ? decided.fresh : []
@@ -168,10 +176,13 @@ async function writeAll(
   const notices = new NotificationBatch()
   await rememberEnded(tx, ended, notices)
   for (const [plugin, contest] of contests) await insertAll(tx, plugin, contest, deltas, notices)
-  await notices.flush(tx)
+  const { fresh, replaced, repeated, past } = decided
+  const late = [...folded, ...past].map(({ version }) => version)
+  const muted = await notices.flush(tx, placesOf([...fresh, ...replaced, ...repeated, ...late]))
   // Counters come last. Likes of many accounts change the counters of the same few posts, and a counter row stays
   // locked until the commit: every other batch that needs the row waits.
   deltas.flush(tx)
+  return muted
 }
 
 /** Decides for each collection which records get rows. The map is in the order of the list of collections. */

@@ -22,8 +22,8 @@ export interface Gap {
 
 export interface Cuts {
   gaps: readonly Gap[]
-  /** Late versions whose facts begin at their rev. */
-  versions: readonly { uri: string; since: string }[]
+  /** Late versions whose facts begin at their rev. `own`: the CID, if the version came with its own commit. */
+  versions: readonly { uri: string; since: string; own: string | null }[]
   /** Late versions that an export with head `rev` had. `since`: when their facts begin. */
   exported: readonly { uri: string; did: string; rev: string; since: string }[]
 }
@@ -31,7 +31,11 @@ export interface Cuts {
 /** Must run after the facts of the same batch are sent. The answers need not be awaited. */
 export function cutFacts(tx: Transaction, { gaps, versions, exported }: Cuts): void {
   if (versions.length > 0)
-    void tx.query(CUT_AT_VERSIONS, [versions.map(({ uri }) => uri), versions.map(({ since }) => since)])
+    void tx.query(CUT_AT_VERSIONS, [
+      versions.map(({ uri }) => uri),
+      versions.map(({ since }) => since),
+      versions.map(({ own }) => own),
+    ])
   if (exported.length > 0)
     void tx.query(CUT_AT_EXPORTS, [
       exported.map(({ uri }) => uri),
@@ -74,6 +78,9 @@ const CUT_AT_GAPS = {
     update past_fact as held set until = cut.until from cut where ${keyed('held.uri', 'cut.uri')} and held.since = cut.since`,
 }
 
+/** How many facts of exports after a version are taken to be of it. */
+const EXPORTS_MAX = 8
+
 /**
  * Whether a fact was written for a late version. A version that only repeats a fact has none, and ends nothing
  * (`facts.ts`).
@@ -91,23 +98,42 @@ export const isVersion = (row: string): string =>
 /**
  * Each of these versions ends the last version before it, unless a gap ended that one already. All earlier versions
  * were cut at their successors, when either was written.
+ *
+ * A version with its own commit also tells since when the exports right after it had it: their facts no longer count
+ * from what the record claims. Of the facts after it a few are looked at. There are more only where more exports than
+ * that came in another order.
  */
 const CUT_AT_VERSIONS = {
   name: 'cut-at-versions',
   text: `
-    with cut as materialized (
-      select before.uri, before.since, news.since as until
-      from (
-        select distinct uri, since from unnest($1::text[], $2::text[]) as late (uri, since) where ${isRemembered('late')}
-      ) news
+    with news as materialized (
+      select distinct uri, since, own from unnest($1::text[], $2::text[], $3::text[]) as late (uri, since, own) where ${isRemembered('late')}
+    ), cut as materialized (
+      select before.uri, before.since, news.since as until, false as "isKnown"
+      from (select distinct uri, since from news) news
       cross join lateral (
         select uri, since, until, fact from past_fact past
         where past.uri = news.uri and past.since < news.since and (${isGap('past')} or ${isVersion('past')})
         order by since desc limit 1
       ) before
       where ${isVersion('before')} and before.until > news.since
+    ), exported as materialized (
+      select next.uri, next.since, next.until, true as "isKnown"
+      from (select uri, since, own from news where own is not null) news
+      cross join lateral (
+        select uri, since, until, claims, bool_and("isSame") over (order by since) as "isSame" from (
+          select uri, since, until, fact ->> '${CLAIMED_FROM}' is not null as claims,
+            (since = news.since or fact ->> 'version' = news.own) is true as "isSame" from past_fact next
+          where next.uri = news.uri and next.since >= news.since order by since limit ${EXPORTS_MAX}
+        ) next
+      ) next where "isSame" and claims
     )
-    update past_fact as held set until = cut.until from cut where ${keyed('held.uri', 'cut.uri')} and held.since = cut.since`,
+    update past_fact as held set until = new.until, fact = case when "isKnown" then '"${KNOWN_FROM}"' else fact end
+    from (
+      select uri, since, min(until) as until, bool_or("isKnown") as "isKnown" from (
+        select uri, since, until, "isKnown" from cut union all select uri, since, until, "isKnown" from exported
+      ) change group by uri, since
+    ) new where ${keyed('held.uri', 'new.uri')} and held.since = new.since`,
 }
 
 /**

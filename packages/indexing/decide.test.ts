@@ -131,6 +131,21 @@ describe('below the watermark of a resync', () => {
     expect(decisions.past[0]!.version.content).toBeUndefined()
   })
 
+  test('a later commit of what lives is the one by which the export has it, where others are judged by its time', () => {
+    const later = version('4', 'x', { plugin: remembered })
+    expect(fate(decided(later, living('3'), '5'))).toEqual(['replaced', 'past'])
+    expect(fate(decided(later, living('3', 'y'), '5'))).toEqual(['past', 'stale'])
+    expect(fate(decided(version('4', 'x'), living('3'), '5'))).toEqual(['past', 'stale'])
+    const doubt = { rev: '3.5', at: 'time of 3.5' }
+    expect(fate(decided(later, { ...living('3'), doubt }, '5'))).toEqual(['replaced', 'resurrected', 'past'])
+  })
+
+  test('what an older export repeats of what lives goes on', () => {
+    const repeated = version('4', 'x', { fromExport: true })
+    expect(fate(decided(repeated, living('3'), '5'))).toEqual(['stale'])
+    expect(fate(decided(repeated, living('3', 'y'), '5'))).toEqual(['past', 'stale'])
+  })
+
   test('the watermark of one account says nothing about another', () => {
     const one = version('4', 'x')
     const decisions = decide([one], new Map(), new Map([['did:plc:b', '5']]))

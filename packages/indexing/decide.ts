@@ -10,9 +10,11 @@ import { endedBy, past, type Past, type Version } from './version.ts'
 export type Known =
   /**
    * The record lives. A `null` rev means that another indexer wrote it before ours: any version is newer. `doubt` is
-   * the oldest of its deletions in doubt (see `doubted`).
+   * the oldest of its deletions in doubt (see `doubted`). `exported`: an export brought it, and `rev` is that export's
+   * head.
    */
-  { state: 'living'; rev: string | null; cid: string; doubt?: Deletion } | ({ state: 'deleted' } & Deletion)
+  | { state: 'living'; rev: string | null; cid: string; doubt?: Deletion; exported?: true }
+  | ({ state: 'deleted' } & Deletion)
 
 export interface Deletion {
   rev: string
@@ -107,11 +109,18 @@ function decideOne(
   // counts as ended at the watermark, unless a deletion says that it ended before. A deletion of a path that the index
   // does not hold is applied: it says no more than the export does.
   if (resyncRev !== undefined && version.rev < resyncRev) {
+    if (version.fromExport && isSameAsLiving(version, known) && !known.doubt) {
+      decisions.stale++
+      return
+    }
     decisions.past.push(supersededBy(version, known, resyncRev))
     // A `null` rev is excluded: if the export held that record, the record would have got the export's rev.
     const isInDoubt = !version.content && known?.state === 'living' && known.rev !== null
     if (isInDoubt) doubted.push(version)
-    if (isInDoubt || version.content) {
+    // A later commit of what the export has: by that one the export has it.
+    const isLaterCommit =
+      !version.fromExport && isSameAsLiving(version, known) && version.content!.indexed?.plugin.remembers !== undefined
+    if (isInDoubt || (version.content && !isLaterCommit)) {
       decisions.stale++
       return
     }
@@ -144,6 +153,11 @@ function decideOne(
     if (derive || (remembers && !(version.fromExport && known.rev === null))) replaced.push(version)
     else confirmed.push(version)
   } else decisions.stale++
+}
+
+/** Whether the version says what the index already has, from a known rev on. */
+function isSameAsLiving({ content }: Version, known: Known | undefined): known is Known & { state: 'living' } {
+  return known?.state === 'living' && known.rev !== null && known.cid === content?.cid
 }
 
 /**

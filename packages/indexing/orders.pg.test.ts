@@ -313,3 +313,25 @@ test('C1 a post that exports repeat, one of them of its own commit, was there un
   const wanted = await snapshot(natural.db, { withoutTimes: true })
   expect(differences(wanted, await snapshot(late.db, { withoutTimes: true }))).toEqual([])
 })
+
+test.for(['deleted', 'edited'] as const)(
+  'C1 what an export repeats stays, though a commit from before comes between its range and its record (%s)',
+  async (how, { database, otherDatabase }) => {
+    const story = new Story()
+    const post = story.post('bob', 'p')
+    const one = story.like('ann', post)
+    const subject = { uri: uriOf(one), cid: one.cid }
+    const between = how === 'deleted' ? story.delete(one) : story.put('ann', one.collection, { subject }, one.rkey)
+    const again = { ...story.like('ann', post), rkey: one.rkey, cid: one.cid, record: one.record }
+    const { time, did, commit, rev } = story.post('ann', 'the head')
+    const path = pathOf(one)
+    const exported: StreamEvent = { ...again, seq: -1, time, commit, rev }
+    const range: StreamEvent = { type: 'repo', time, did, commit, rev, range: [path, `${path}~`], keys: [path] }
+    await using natural = indexOn(database)
+    await using late = indexOn(otherDatabase)
+    await apply(natural, [[post], [one], [between], [again], [range, exported]])
+    await apply(late, [[post], [one], [range], [between], [exported], [again]])
+    const wanted = await snapshot(natural.db, { withoutTimes: true })
+    expect(differences(wanted, await snapshot(late.db, { withoutTimes: true }))).toEqual([])
+  },
+)

@@ -18,6 +18,7 @@ import { cutFacts, isGap, type Gap } from './cut-facts.ts'
 import type { Decisions } from './decide.ts'
 import { eachEntry, type Loaded } from './entry.ts'
 import { Facts } from './facts.ts'
+import { notifyOfDeletions } from './notify-of-deletions.ts'
 import type { NotificationBatch } from './notify.ts'
 import type { Past, Version } from './version.ts'
 
@@ -25,7 +26,7 @@ import type { Past, Version } from './version.ts'
  * What stays of a version, apart from its fact. The record is left out: a few small deletions may name more records than memory
  * holds.
  */
-interface Ended extends Past {
+export interface Ended extends Past {
   plugin: Collection
   entry: Omit<Entry, 'record'>
   /** Since when its fact holds (TID); without a fact, its rev. */
@@ -81,7 +82,9 @@ export async function rememberFacts(
   const lateOnes = all.filter(({ version }) => late.has(version.uri))
   cutFacts(tx, {
     gaps,
-    versions: lateOnes.filter(({ ends }) => ends).map(({ version: { uri }, since }) => ({ uri, since })),
+    versions: lateOnes
+      .filter(({ ends }) => ends)
+      .map(({ entry: { uri, cid, live }, since }) => ({ uri, since, own: live ? cid : null })),
     exported: lateOnes
       .filter(({ version, ends }) => version.fromExport && !ends)
       .map(({ version: { uri, did, rev }, since }) => ({ uri, did, rev, since })),
@@ -205,47 +208,4 @@ function keepStatement({ name, columns, owner }: Table, { deletedAt, key }: NonN
 
 function quoted(identifier: string): string {
   return `"${identifier}"`
-}
-
-/** Writes each notification of a deleted record that is not there yet: those of its life, and those of its deletion. */
-async function notifyOfDeletions(tx: Transaction, ended: readonly Ended[], notices: NotificationBatch): Promise<void> {
-  if (ended.length === 0) return
-  const uris = ended.map(({ entry }) => entry.uri)
-  const [alreadyTold, alive] = await Promise.all([
-    tx.query<{ recordUri: string; reason: string }>(TOLD, [uris]),
-    tx.query<{ uri: string }>(ALIVE, [uris]),
-  ])
-  const told = new Set(alreadyTold.rows.map(({ recordUri, reason }) => `${recordUri} ${reason}`))
-  const living = new Set(alive.rows.map(({ uri }) => uri))
-  for (const { plugin, entry, notifications } of newestOf(ended)) {
-    if (living.has(entry.uri)) continue
-    const untold = notifications.filter(({ reason }) => !told.has(`${entry.uri} ${reason}`))
-    notices.add(plugin, entry, untold)
-  }
-}
-
-/**
- * The last version of each record that ended. A batch may bring several versions, and the index may have held one before them. If
- * the last version came with an export and only repeats the earlier one, the earlier one counts.
- */
-function newestOf(ended: readonly Ended[]): Iterable<Ended> {
-  const newest = new Map<string, Ended>()
-  for (const one of ended) {
-    const seen = newest.get(one.entry.uri)
-    if (!seen) {
-      newest.set(one.entry.uri, one)
-      continue
-    }
-    const [earlier, later] = seen.version.rev < one.version.rev ? [seen, one] : [one, seen]
-    newest.set(one.entry.uri, later.version.fromExport && later.entry.cid === earlier.entry.cid ? earlier : later)
-  }
-  return newest.values()
-}
-
-/** Asked after the batch's records are written: a record that ended and was written anew is alive. */
-const ALIVE = { name: 'alive', text: `select uri from record where uri = any($1::text[])` }
-
-const TOLD = {
-  name: 'told',
-  text: `select "recordUri", reason from notification where "recordUri" = any($1::text[])`,
 }

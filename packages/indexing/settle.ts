@@ -20,9 +20,10 @@
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import type { Touched, Unseen } from '@sluice/collections/define.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
-import type { Decisions } from './decide.ts'
+import type { Decisions, Known } from './decide.ts'
 import { deriveOnward } from './derive-onward.ts'
 import { findAffected } from './find-affected.ts'
+import { withdrawMuted, type Muted } from './mutes.ts'
 import { putOff } from './settle-later.ts'
 import { touchedBy, type TouchedOptions } from './touched.ts'
 import { findUnseen, type Began } from './unseen.ts'
@@ -43,14 +44,53 @@ export interface Unsettled {
   held: ReadonlyMap<string, string>
   /** Those versions whose path the index did not know. */
   first: ReadonlySet<Version>
+  /** Those versions that an export may have brought before them. */
+  claimed: ReadonlySet<Version>
+  /** What may have been told although its thread is muted. */
+  muted: Muted | undefined
 }
 
-export function unsettled(decisions: Decisions, folded: readonly Past[], began: Began): Unsettled {
+export function unsettled(
+  decisions: Decisions,
+  folded: readonly Past[],
+  began: Began,
+  { known, muted }: { known: ReadonlyMap<string, Known>; muted: Muted | undefined },
+): Unsettled {
   const { fresh, resurrected, replaced, confirmed, tombstoned, repeated, past, held } = decisions
   const late = [...folded, ...past].map(({ version }) => version)
+  const claimed = new Set([...repeated, ...findClaimed(late, [...fresh, ...replaced], known)])
   const wereDeleted = new Set(resurrected)
   const first = new Set(fresh.filter((version) => !wereDeleted.has(version)))
-  return { derived: [...fresh, ...replaced], ended: [...tombstoned, ...confirmed], began, late, repeated, held, first }
+  return {
+    derived: [...fresh, ...replaced],
+    ended: [...tombstoned, ...confirmed],
+    began,
+    late,
+    repeated,
+    held,
+    first,
+    claimed,
+    muted,
+  }
+}
+
+/**
+ * The versions that an export may have brought before them: it is in the same batch, or the index knew something newer,
+ * or what it has is the same. A record that is made and deleted within one batch is none of them. Otherwise anybody
+ * could have any number of replies judged again, by keys that claim to be old.
+ */
+function findClaimed(
+  late: readonly Version[],
+  beside: readonly Version[],
+  known: ReadonlyMap<string, Known>,
+): Version[] {
+  if (late.length === 0) return []
+  const written = new Set(beside)
+  const exported = new Set([...late, ...beside].flatMap(({ uri, fromExport }) => (fromExport ? [uri] : [])))
+  return late.filter(
+    (version) =>
+      exported.has(version.uri) || written.has(version) || (known.get(version.uri)?.rev ?? '') >= version.rev,
+  )
 }
 
 /**
@@ -79,12 +119,12 @@ export const ROOM: BatchRoom = { base: 500, each: 2, own: 100 }
 export async function settle(
   db: DatabasePool,
   collections: CollectionSet,
-  { derived, ended, began, late, repeated, held, first }: Unsettled,
+  { derived, ended, began, late, repeated, held, first, claimed, muted }: Unsettled,
   room: BatchRoom = ROOM,
 ): Promise<number> {
   const touch = (versions: readonly Version[], options: TouchedOptions = {}): Touched[] =>
     touchedBy(collections, versions, options)
-  const { news, again } = await db.session(async (session) => {
+  const { unseen, news, again } = await db.session(async (session) => {
     const unseen = await findUnseen(session, began)
     const look = (touched: Touched[], since: Unseen): ReturnType<typeof findAffected> =>
       findAffected(session, collections, touched, since, (versions) => {
@@ -93,8 +133,12 @@ export async function settle(
       })
     const now = [...touch(derived, { derived: true, held, first }), ...touch(ended, { newest: true })]
     return {
+      unseen,
       news: await look(now, unseen),
-      again: [await look(touch(late, { held }), unseen), await look(touch(repeated), { since: null })],
+      again: [
+        await look(touch(late, { held, claimed }), unseen),
+        await look(touch(repeated, { claimed }), { since: null }),
+      ],
     }
   })
   const all = [news, ...again]
@@ -110,6 +154,7 @@ export async function settle(
     beyond.push(...onward.beyond)
   }
   await putOff(db, beyond)
+  if (muted) await withdrawMuted(db, muted, unseen)
   return changes
 }
 

@@ -12,13 +12,15 @@ export interface TouchedOptions {
   held?: ReadonlyMap<string, string>
   /** Those versions whose path the index did not know. */
   first?: ReadonlySet<Version>
+  /** Those versions that an export may have brought before them. */
+  claimed?: ReadonlySet<Version>
 }
 
 /** Picks the versions that may affect other records. Most versions are likes, which affect none. */
 export function touchedBy(
   collections: CollectionSet,
   versions: readonly Version[],
-  { derived = false, newest = false, held, first }: TouchedOptions,
+  { derived = false, newest = false, held, first, claimed }: TouchedOptions,
 ): Touched[] {
   const touched: Touched[] = []
   for (const version of versions) {
@@ -27,7 +29,9 @@ export function touchedBy(
     const entry = content?.indexed?.entry
     const before = held?.get(uri)
     const follows = entry ? entry.live && before !== undefined && before < rev : newest && !content
-    touched.push({ uri, did, rev, derived, first: first?.has(version) === true, follows, ...(entry ? { entry } : {}) })
+    const isFirst = first?.has(version) === true
+    const claims = claimed?.has(version) === true
+    touched.push({ uri, did, rev, derived, first: isFirst, follows, claims, ...(entry ? { entry } : {}) })
   }
   return touched
 }

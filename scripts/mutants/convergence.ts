@@ -134,7 +134,7 @@ export const convergenceMutants: readonly Mutant[] = [
   {
     name: 'a follow that an export brought does not end the one before it',
     file: 'packages/collections/threads/when.ts',
-    find: 'live ? KNOWN_FROM : { [CLAIMED_FROM]: since }',
+    find: 'live ? KNOWN_FROM : { [CLAIMED_FROM]: since, version: cid }',
     replace: 'live ? KNOWN_FROM : true',
     killedBy: pg('edited-relations', 'some in exports'),
   },

@@ -1,7 +1,9 @@
 /** Faults that show only in certain orders of arrival, or certain splits into batches: what the random worlds found (packages/indexing/worlds.pg.test.ts), each by its own scene. */
 import { killersIn, type Mutant } from './mutant.ts'
 
-const orders = (test: string) => killersIn('packages/indexing', 'pg')('orders', test)
+const pg = killersIn('packages/indexing', 'pg')
+const orders = (test: string) => pg('orders', test)
+const ownCommits = pg('own-commits', 'lets in by its own commits')
 
 export const orderMutants: readonly Mutant[] = [
   {
@@ -41,7 +43,7 @@ export const orderMutants: readonly Mutant[] = [
   },
   {
     name: 'of the versions that end in one batch the oldest says who is told',
-    file: 'packages/indexing/remember.ts',
+    file: 'packages/indexing/notify-of-deletions.ts',
     find: 'seen.version.rev < one.version.rev ? [seen, one] : [one, seen]',
     replace: 'seen.version.rev > one.version.rev ? [seen, one] : [one, seen]',
     killedBy: orders('says who is told that it ended'),
@@ -73,5 +75,61 @@ export const orderMutants: readonly Mutant[] = [
     find: 'and held.since = late.since and held.until = late.head and',
     replace: 'and held.since = late.since and false and',
     killedBy: orders('that two exports have'),
+  },
+  {
+    name: 'a follow that an export brought counts from when it says, though its own commit has come',
+    file: 'packages/indexing/own-commits.ts',
+    find: 'if (commits.length === 0) return\n',
+    replace: 'if (commits.length >= 0) return\n',
+    killedBy: ownCommits,
+  },
+  {
+    name: 'an ended follow that an export brought counts from when it says, though its own commit has come',
+    file: 'packages/indexing/cut-facts.ts',
+    find: ') next where "isSame" and claims',
+    replace: ') next where false',
+    killedBy: ownCommits,
+  },
+  {
+    name: 'who was let in by what a follow says is not looked for when its own commit comes',
+    file: 'packages/collections/threads/affected.ts',
+    find: 'live: live && !claims',
+    replace: 'live',
+    killedBy: ownCommits,
+  },
+  {
+    name: 'of the commits by which an export may have a follow the first one counts',
+    file: 'packages/indexing/decide.ts',
+    find: 'version.content && !isLaterCommit',
+    replace: 'version.content',
+    killedBy: ownCommits,
+  },
+  {
+    name: 'who was told of a like before their reply in a muted thread came stays told',
+    file: 'packages/indexing/mutes.ts',
+    find: 'if (places.length > 0) await',
+    replace: 'if (places.length < 0) await',
+    killedBy: pg('muted-threads', 'hears nothing of their reply'),
+  },
+  {
+    name: 'who is told of a like beside which their reply in a muted thread comes stays told',
+    file: 'packages/indexing/mutes.ts',
+    find: "const isBeside = unseen !== 'nothing' && unknown.length > 0",
+    replace: 'const isBeside = false as boolean',
+    killedBy: pg('muted-threads', 'of a like beside which their reply comes'),
+  },
+  {
+    name: 'of a verification whose last version comes after its end the first one that was told stays told',
+    file: 'packages/indexing/notify-of-deletions.ts',
+    find: 'const isFollowing = last === since && first < since',
+    replace: 'const isFollowing = false as boolean',
+    killedBy: pg('verifications', 'in every order'),
+  },
+  {
+    name: 'the range of an export comes after its records, so that an older commit between them undoes one',
+    file: 'services/backfiller/export-events.ts',
+    find: 'return [...(range ? [range] : []), ...creates]',
+    replace: 'return [...creates, ...(range ? [range] : [])]',
+    killedBy: { file: 'services/backfiller/export-events.test.ts', test: 'goes before its records' },
   },
 ]

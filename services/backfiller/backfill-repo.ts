@@ -40,14 +40,17 @@ import { ExportProgress } from '@sluice/streams/export-progress.ts'
 import { StateConflictError, type Producer, type Step } from '@sluice/streams/producer.ts'
 import { hostOf } from '@sluice/streams/cursors.ts'
 import { identityOf } from './account.ts'
-import { chunksOf, headOf, type ExportChunk, type ExportEvent } from './export-events.ts'
+import { chunksOf, eventsOf, headOf, type ExportChunk, type ExportEvent } from './export-events.ts'
 import { refuse } from './failures.ts'
 import { fetchExport, reportOf, type FetchContext, type FetchedExport } from './fetch-export.ts'
 import type { Permit } from './pds-limits.ts'
 import type { RepoMemory } from './repo-memory.ts'
+import { mayKeepStatus } from './unconfirmed.ts'
 
 export interface BackfillContext extends FetchContext {
   redis: Redis
+  /** The stream of the queue; its name is part of the keys beside it. */
+  queue: string
   identities: IdentityResolver
   producer: Producer<ExportEvent>
   wanted: CollectionFilter
@@ -76,6 +79,8 @@ export interface Visit {
 export type Outcome =
   | { kind: 'exported'; resync: boolean; records: number }
   | { kind: 'account'; status: string }
+  /** A host may have made the account up, and its status is not to be kept. */
+  | { kind: 'no-account' }
   /** The account's PDS is another host than the one that was asked. That host is to be asked next. */
   | { kind: 'moved'; identity: Identity; url: string }
 
@@ -187,7 +192,7 @@ export async function appendExport(
     if (!isFirst) crashPoint('chunk.between')
     onChunk(chunk)
     records += chunk.creates.length
-    const events: ExportEvent[] = [...chunk.creates, ...(chunk.range ? [chunk.range] : [])]
+    const events = eventsOf(chunk)
     if (events.length === 0 && !chunk.isLast) {
       // A chunk without events: up to 5,000 keys whose records are not carried. No append is awaited here, so the other
       // exports get the thread in this way.
@@ -261,6 +266,7 @@ async function accountOutcome(
 ): Promise<Outcome> {
   const { did } = entry
   const status = answer.reason === 'repo-not-found' ? await confirmMissing(context, url, did, signal) : statusOf(answer)
+  if (!(await mayKeepStatus(context, entry))) return { kind: 'no-account' }
   const event: AccountEvent = {
     type: 'account',
     seq: SEQ_BACKFILL,

@@ -8,7 +8,7 @@ import type { CollectionFilter } from '@sluice/collections/patterns.ts'
 import { streamEventCodec } from '@sluice/events/codec.ts'
 import type { CreateEvent } from '@sluice/events/stream-event.ts'
 import { Random } from '@sluice/sandbox/random.ts'
-import { chunksOf, headOf, type ChunkLimits, type ExportChunk } from './export-events.ts'
+import { chunksOf, eventsOf, headOf, type ChunkLimits, type ExportChunk } from './export-events.ts'
 import { IndexModel } from './testing/index-model.ts'
 import { records } from './testing/records.ts'
 
@@ -58,6 +58,16 @@ test('the ranges of a resync tile all keys, and name those of collections that a
   }
   expect(made.flatMap(({ range }) => range!.keys!)).toEqual([...repo.records.keys()].sort())
   expect(createsOf(made).every(({ collection }) => onlyLikes(collection))).toBe(true)
+})
+
+test('C1: the range of a chunk goes before its records, so that no older commit can come between', async () => {
+  const { verified } = await exported(200)
+  using _ = verified
+  for (const chunk of chunks(verified, true)) {
+    const [first, ...others] = eventsOf(chunk)
+    expect(first).toBe(chunk.range)
+    expect(others).toEqual(chunk.creates)
+  }
 })
 
 test('a first time pays nothing for the removal', async () => {

@@ -81,6 +81,15 @@ export function* chunksOf(repo: RepoExport, options: ExportOptions): Generator<E
   yield builder.build(resync, '', true)
 }
 
+/**
+ * The events of a chunk, in their order: the range comes first. From it on, an older commit cannot undo what the export
+ * has. Otherwise one that came between a record and its range would remove a record which the export only repeats, and
+ * the commit that wrote it last would be refused as older than the range.
+ */
+export function eventsOf({ creates, range }: Pick<ExportChunk, 'creates' | 'range'>): ExportEvent[] {
+  return [...(range ? [range] : []), ...creates]
+}
+
 /** The event that ends an export: the repository is at this commit. */
 export function headOf({ did, commit, rev }: RepoExport, time: string): RepoEvent {
   return { type: 'repo', time, did, commit, rev }

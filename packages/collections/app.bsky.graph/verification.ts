@@ -27,4 +27,6 @@ export default collection<Verification>('app.bsky.graph.verification', {
   notifications: ({ record: { subject } }) => [notify(subject, 'verified')],
   deletionNotifications: ({ record: { subject } }) => [notify(subject, 'unverified')],
   notifiesSelf: true,
+  // Tells which of several deleted versions was the last one, whatever came first: its subject hears of the end.
+  remembers: ({ uri, rev }) => ({ key: `verification ${uri}`, since: rev, fact: true }),
 })

@@ -85,8 +85,8 @@ export async function* affectedByFollowsInParts(
 
 /** Parameters of `BETWEEN` and `PAIRS`: URI, time and both accounts of each follow that begins; URI and time of each path whose earlier follow ends. */
 function followsOf(touched: readonly Touched<{ subject: string }>[]): unknown[] {
-  const made = touched.flatMap(({ uri, entry }) =>
-    entry ? [{ uri, a: entry.did, b: entry.record.subject, since: keyTime(entry) }] : [],
+  const made = touched.flatMap(({ uri, entry, claims }) =>
+    entry ? [{ uri, a: entry.did, b: entry.record.subject, since: keyTime(entry, claims) }] : [],
   )
   return [
     made.map(({ uri }) => uri),
@@ -118,8 +118,8 @@ export async function* affectedByListItemsInParts(
 
 /** Parameters of `BY_MEMBER` and `MEMBERS`: as those of follows (`followsOf`), with one account. */
 function itemsOf(touched: readonly Touched<{ subject: string }>[]): unknown[] {
-  const made = touched.flatMap(({ uri, entry }) =>
-    entry ? [{ uri, member: entry.record.subject, since: keyTime(entry) }] : [],
+  const made = touched.flatMap(({ uri, entry, claims }) =>
+    entry ? [{ uri, member: entry.record.subject, since: keyTime(entry, claims) }] : [],
   )
   return [
     made.map(({ uri }) => uri),
@@ -166,8 +166,9 @@ function ending(touched: readonly Touched[]): [uris: string[], times: string[]] 
   return [all.map(({ uri }) => uri), all.map(({ entry, rev }) => (entry ? keyTime(entry) : rev))]
 }
 
-function keyTime(entry: Entry): string {
-  return writtenAt(entry, claimOfKey(entry.uri, entry.createdAt))
+/** When the version began. @param claims it may have counted from when it says, if that is earlier */
+function keyTime({ uri, rev, live, createdAt }: Entry, claims = false): string {
+  return writtenAt({ rev, live: live && !claims }, claimOfKey(uri, createdAt))
 }
 
 /**

@@ -27,10 +27,10 @@ export interface Dated {
  *
  * Databases may still have facts that older builds wrote: `true`, for a version from an export with the claimed beginning. Such a fact ends no other, and another version does not end it.
  */
-export function relationFact({ uri, rev, live, createdAt }: Entry): Omit<Fact, 'key'> {
+export function relationFact({ uri, cid, rev, live, createdAt }: Entry): Omit<Fact, 'key'> {
   const since = writtenAt({ rev, live }, claimOfKey(uri, createdAt))
   if (rev === '') return { since, fact: true }
-  return { since: rev, fact: live ? KNOWN_FROM : { [CLAIMED_FROM]: since } }
+  return { since: rev, fact: live ? KNOWN_FROM : { [CLAIMED_FROM]: since, version: cid } }
 }
 
 /** The time of a record version (TID). @param claimed the time that the record itself claims (TID) */

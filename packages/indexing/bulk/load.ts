@@ -22,7 +22,7 @@ export async function writeLoading(
   collections: CollectionSet,
   decided: Decisions,
   folded: readonly Past[],
-): Promise<void> {
+): Promise<undefined> {
   const ended = await rememberFacts(tx, collections, decided, folded)
   // Nothing has been counted yet, so the changes of counters are dropped.
   await removeRows(tx, collections, goingOf([...decided.removed, ...decided.replaced], folded), new Deltas())

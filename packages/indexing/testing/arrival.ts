@@ -172,8 +172,8 @@ interface Export {
 }
 
 /**
- * At most two exports of an account, each at the end of a commit that edits nothing: a version that comes by its own commit and by an export of that counts from either. Of two with different versions of one
- * record by which replies are judged which one counts depends on the order; so too where an export comes before the commit that it repeats and the path was emptied before that.
+ * At most two exports of an account, each at the end of a commit that edits nothing: a version that comes by its own commit and by an export of that counts from either. Of two with different versions of
+ * one of these which one counts depends on the order; so too where an export comes before the commit that it repeats and the path was emptied before that.
  */
 function exportsOf({ kind, events }: World, did: string, random: Random): Export[] {
   const own = events.flatMap((event, i) => (event.did === did ? [{ event, i }] : []))

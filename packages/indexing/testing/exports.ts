@@ -55,8 +55,8 @@ export interface ExportOptions {
 }
 
 /**
- * Makes the chunks of an export. Each chunk holds the records of a range, and the range with its keys. The order of
- * chunks does not matter.
+ * Makes the chunks of an export. Each chunk begins with a range and its keys, and has the records of the range. The
+ * order of chunks does not matter.
  */
 export function exportOf({ until, did, time, random, chunk = 12 }: ExportOptions): StreamEvent[][] {
   const head = until.findLast((event) => event.did === did)
@@ -80,7 +80,7 @@ export function exportOf({ until, did, time, random, chunk = 12 }: ExportOptions
       range: [from, to],
       keys: part.map(([path]) => path),
     }
-    chunks.push([...creates, range])
+    chunks.push([range, ...creates])
     from = to
   }
   return chunks

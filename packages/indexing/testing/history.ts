@@ -13,10 +13,7 @@ export interface HistoryOptions {
   seed: number
   events: number
   accounts?: number
-  /**
-   * Whether verifications are edited too. Who is told of the end of an edited verification depends on the order of its
-   * versions. Default: no.
-   */
+  /** Whether verifications are edited too. Default: no. */
   editsVerifications?: boolean
 }
 

@@ -23,6 +23,7 @@ import {
   returnDeletion,
 } from '../deletion-queue.ts'
 import { claimChecks, overdueHandleChecks, settleChecks, type HandleClaim } from '../handles.ts'
+import { withdrawMuted } from '../mutes.ts'
 import { urisOf } from '../ranges.ts'
 import { KnownActors } from '../own.ts'
 import { purgeAccount, reopenAccount } from '../purge.ts'
@@ -79,10 +80,11 @@ export async function beginLife(index: Index, events: readonly RecordEvent[]): P
 export async function liveThrough(lived: Lived): Promise<void> {
   const { url, index, before, events } = lived
   const half = Math.ceil(events.length / 2)
+  const leftOut = new Set(events.slice(half).filter((event, i) => event.type === 'create' && i % 8 === 0))
   await apply(index, events.slice(0, half))
   await besideAnother(url, async () => {
-    // Some creates are left out: the exports bring them.
-    const some = events.slice(half).filter((event, i) => event.type !== 'create' || i % 8 > 0)
+    // Some creates are left out: the exports bring them before they come themselves.
+    const some = events.slice(half).filter((event) => !leftOut.has(event))
     const cramped = { ...index, room: { base: 1, each: 0, own: 1 } }
     await apply(cramped, new Random(1).shuffled(some))
     for (const part of inTheWrongOrder()) await apply(index, part)
@@ -91,6 +93,7 @@ export async function liveThrough(lived: Lived): Promise<void> {
   await settleLater(index)
   const all = [...before, ...events]
   await resync(index, all)
+  await apply(index, [...leftOut])
   await apply(index, [...saidAgain(all), ...deletedBeforeTheExport(all)])
   const dids = [...new Set(all.map(({ did }) => did))]
   await checkHandles(index, dids)
@@ -98,6 +101,15 @@ export async function liveThrough(lived: Lived): Promise<void> {
   await purge(index, dids[0]!)
   await applyLabels(index.db, [label(dids[0]!)])
   await findDerivable(index, dids[1]!)
+  await tellOfMuted(index)
+}
+
+/** As though a post in a muted thread had been written beside a like of it. */
+async function tellOfMuted({ db }: Index): Promise<void> {
+  const { rows } = await db.query<{ did: string; reasonSubject: string }>(
+    `select "mutedByDid" as did, "rootUri" as "reasonSubject" from thread_mute limit 1`,
+  )
+  await withdrawMuted(db, { places: [], unknown: [{ ...rows[0]!, recordUri: 'at://nobody' }] }, { since: null })
 }
 
 /** Runs the statements that the end of a bulk load runs page by page. Here one account is a page. */
@@ -134,8 +146,8 @@ async function muteThreads({ db }: Index, events: readonly RecordEvent[]): Promi
 }
 
 /**
- * Two cases out of order. A reply arrives after the post that mentioned its author (which lets them in) was edited. A
- * quote arrives before the gate that forbids it.
+ * Three cases out of order. A reply arrives after the post that mentioned its author (which lets them in) was edited. A
+ * quote arrives before the gate that forbids it. The last version of a verification arrives after its deletion.
  */
 function inTheWrongOrder(): StreamEvent[][] {
   const story = new Story()
@@ -152,7 +164,12 @@ function inTheWrongOrder(): StreamEvent[][] {
   const closed = story.put('ann', 'app.bsky.feed.postgate', { post: uriOf(root), embeddingRules }, root.rkey)
   const quote = story.quote('cat', root)
   const edited = story.put('ann', root.collection, { text: 'edited' }, root.rkey)
-  return [[root, gate, quote], [closed], [edited], [reply]]
+  const said = { handle: 'a.test', displayName: 'A' }
+  const verify = (name: string, rkey?: string): CreateEvent =>
+    story.put('ann', 'app.bsky.graph.verification', { ...said, subject: story.did(name) }, rkey)
+  const first = verify('bob')
+  const last = verify('cat', first.rkey)
+  return [[root, gate, quote], [closed], [edited], [reply], [first], [story.delete(first)], [last]]
 }
 
 /** Settles what was put off: one record twice, because more of it was put off meanwhile. Gives another claim back. */

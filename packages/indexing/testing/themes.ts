@@ -8,10 +8,12 @@ export type Act = Making | 'again' | 'edit' | 'anew' | 'delete'
 export interface Theme {
   /** How many of all worlds are about it. */
   share: number
+  /** How many accounts there are, if it takes so many. */
+  accounts?: number
   /** What its first account does first: without it nothing else would be about anything. */
   begins: readonly Act[]
   weights: Readonly<Partial<Record<Act, number>>>
-  /** Some threads are muted. Then a thread is where its posts were first, and replies are neither liked nor reposted nor quoted: who hears of that depends on which of them came first. */
+  /** Some threads are muted. Then posts stay in the thread in which they were first. */
   isMuted?: true
 }
 
@@ -31,6 +33,19 @@ const THEMES: readonly Theme[] = [
     share: 3,
     begins: ['post', 'threadgate'],
     weights: { reply: 10, threadgate: 8, follow: 1, edit: 12, anew: 5, delete: 5 },
+  },
+  // Whom follows and list items name, one after the other.
+  {
+    share: 3,
+    accounts: 3,
+    begins: ['post', 'threadgate', 'follow'],
+    weights: { reply: 8, follow: 2, threadgate: 1, again: 2, edit: 14, anew: 3, delete: 3 },
+  },
+  {
+    share: 3,
+    accounts: 3,
+    begins: ['post', 'list', 'threadgate', 'listitem'],
+    weights: { reply: 8, listitem: 2, threadgate: 1, again: 2, edit: 14, anew: 3, delete: 3 },
   },
   // What is above what, and what is quoted.
   { share: 4, begins: ['post'], weights: { reply: 14, edit: 8, anew: 6, delete: 8 } },
@@ -54,7 +69,7 @@ const THEMES: readonly Theme[] = [
   {
     share: 1,
     begins: ['post'],
-    weights: { reply: 14, like: 3, repost: 2, edit: 8, anew: 5, delete: 7 },
+    weights: { reply: 14, like: 6, repost: 4, quote: 4, edit: 8, anew: 5, delete: 7 },
     isMuted: true,
   },
   {

@@ -5,9 +5,8 @@
  * long history (`history.ts`) has everything everywhere. Most worlds are narrow: one thread, and the same few paths
  * written, edited, deleted and written anew. The events are in their natural order.
  *
- * What `docs/differences.md` names as dependent on the order of arrival is left out: replies in a circle; replies in
- * muted threads that are liked, reposted or quoted; more than a hundred follows of one account by another;
- * verifications that are written anew; and what is named below for each kind of world.
+ * What `docs/differences.md` names as dependent on the order of arrival is left out: replies in a circle; more than a
+ * hundred follows of one account by another; and what is named below for each kind of world.
  */
 import { tidFromMicros } from '@sluice/events/tid.ts'
 import type { JsonRecord, RecordEvent } from '@sluice/events/stream-event.ts'
@@ -17,9 +16,8 @@ import { PAIRS, RecordMaker, type Living, type Made } from './record-maker.ts'
 import { themeOf, type Act, type Theme } from './themes.ts'
 
 /**
- * - `shuffled`: for any order of arrival. Verifications are not edited: if an edited one is deleted, the order of its
- *   versions decides who is told.
- * - `in-order`: for orders in which each account's events keep theirs. Verifications are edited too.
+ * - `shuffled`: for any order of arrival.
+ * - `in-order`: for orders in which each account's events keep theirs.
  * - `exported`: for any order, with exports of records that also come by their own commits. No post, follow or list
  *   item is edited, no record by which replies are judged is written anew after a deletion, and clocks and keys are
  *   right: of what only an export brings it is not known when it was written.
@@ -60,7 +58,6 @@ const OWN_MAX = 20
 const OWN_NARROW = [2, 3, 5, 8]
 const ACTS_MAX = 1_000
 const POST = 'app.bsky.feed.post'
-const VERIFICATION = 'app.bsky.graph.verification'
 /** Replies and quotes are judged by what of these was there when they were written. */
 export const JUDGED_BY: ReadonlySet<string> = new Set([
   POST,
@@ -113,10 +110,11 @@ class Course {
     const random = new Random(seed)
     this.#kind = kind
     const isNarrow = random.chance(0.8)
-    const accounts = random.pick(isNarrow ? [2, 2, 2, 3] : [2, 2, 3, 4, 6])
+    const some = random.pick(isNarrow ? [2, 2, 2, 3] : [2, 2, 3, 4, 6])
     const areClocksApart = random.chance(0.4) && !this.#hasExports
     this.#random = random
     this.#theme = themeOf(random)
+    const accounts = this.#theme.accounts ?? some
     this.#ownMax = isNarrow ? random.pick(OWN_NARROW) : OWN_MAX
     this.dids = Array.from({ length: accounts }, (_, i) => `did:plc:${hash(`${kind} ${seed} ${i}`).slice(0, 24)}`)
     this.#ahead = new Map(this.dids.map((did) => [did, areClocksApart ? random.below(CLOCKS_APART_MICROS) : 0]))
@@ -128,7 +126,7 @@ class Course {
       dids: this.dids,
       count: () => this.events.length,
       now: () => this.#time(),
-      editsVerifications: kind === 'in-order',
+      editsVerifications: true,
       movesThreads: random.chance(0.5) && !this.#theme.isMuted,
     })
     const events = Math.ceil((eventsMax * (1 + random.below(3))) / 3)
@@ -186,12 +184,7 @@ class Course {
       this.#isAnew(`at://${did}/${collection}/${rkey}`)
     )
       return true
-    const subject = (record?.subject as { uri?: string } | undefined)?.uri
-    return (
-      this.#theme.isMuted === true &&
-      subject !== undefined &&
-      !this.#maker.ever.some((one) => one.uri === subject && isRoot(one))
-    )
+    return false
   }
 
   #isAnew(uri: string): boolean {
@@ -216,7 +209,7 @@ class Course {
             : undefined,
         )
       case 'anew': {
-        const gone = this.#maker.gone().filter((one) => one.did === did && one.collection !== VERIFICATION)
+        const gone = this.#maker.gone().filter((one) => one.did === did)
         if (gone.length === 0) return undefined
         const old = random.pick(gone.slice(-this.#ownMax))
         return { collection: old.collection, rkey: old.rkey, record: this.#anew(old) }

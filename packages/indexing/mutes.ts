@@ -1,0 +1,184 @@
+/**
+ * Muted threads: nobody is told of what is done to their posts in a thread that they have muted. That holds also where
+ * a post arrives after the like, repost or quote of it: until then nobody knows in which thread the post is, so its
+ * author is told, and the notification is withdrawn when the post arrives.
+ *
+ * A transaction that tells and one that brings the post may run beside each other and not see each other. So both look
+ * again after their commit, and whichever looks last sees both.
+ */
+import { keyed, oneOfKey } from '@sluice/collections/by-key.ts'
+import { collectionOfUri, type Unseen } from '@sluice/collections/define.ts'
+import type { DatabasePool } from '@sluice/database/pool.ts'
+import { transaction, type Transaction } from '@sluice/database/transaction.ts'
+import type { Version } from './version.ts'
+
+const POST = 'app.bsky.feed.post'
+
+/** A notification, as far as muting is concerned. */
+export interface About {
+  did: string
+  recordUri: string
+  reasonSubject: string | null
+}
+
+/** A reply's place: its author, and the root of its thread. */
+export interface Place {
+  uri: string
+  did: string
+  root: string
+}
+
+/** What is looked at again after the commit. Nearly always nothing. */
+export interface Muted {
+  /** Replies whose authors have muted their threads. */
+  places: Place[]
+  /** Notifications of receivers who have muted something, about posts that the index does not know. */
+  unknown: About[]
+}
+
+/** The places of the replies among these versions. */
+export function placesOf(versions: Iterable<Version>): Place[] {
+  const places: Place[] = []
+  for (const { uri, did, collection, content } of versions) {
+    if (collection !== POST || !content?.indexed) continue
+    const { reply } = content.indexed.entry.record as { reply?: { root: { uri: string } } }
+    if (reply) places.push({ uri, did, root: reply.root.uri })
+  }
+  return places
+}
+
+/**
+ * Finds the notifications, by their index, that are about a thread that their receiver has muted, and what must be
+ * looked at again after the commit. Few accounts have muted anything, so the first statement finds those that have. A
+ * subject that is deleted still counts as part of its thread.
+ */
+export async function findMuted(
+  tx: Transaction,
+  rows: readonly About[],
+  places: readonly Place[],
+): Promise<Muted & { muted: Set<number> }> {
+  const receivers = [...new Set(rows.map(({ did }) => did))].sort()
+  const { rows: found } = await tx.query<{ did: string; n: number | null }>(MUTING, [receivers, ...columnsOf(places)])
+  const mutes = new Set(found.flatMap(({ did, n }) => (n === null ? [did] : [])))
+  const about = rows.flatMap(({ did, reasonSubject }, i) =>
+    reasonSubject !== null && mutes.has(did) ? [{ did, reasonSubject, i }] : [],
+  )
+  const mutedPlaces = found.flatMap(({ n }) => (n === null ? [] : [places[n - 1]!]))
+  if (about.length === 0) return { muted: new Set(), places: mutedPlaces, unknown: [] }
+  const { rows: looked } = await tx.query<{ index: number; isMuted: boolean }>(MUTED, [
+    about.map((a) => a.i),
+    about.map((a) => a.did),
+    about.map((a) => a.reasonSubject),
+  ])
+  return {
+    muted: new Set(looked.flatMap(({ index, isMuted }) => (isMuted ? [index] : []))),
+    places: mutedPlaces,
+    unknown: looked.flatMap(({ index, isMuted }) =>
+      isMuted || collectionOfUri(rows[index]!.reasonSubject!) !== POST ? [] : [rows[index]!],
+    ),
+  }
+}
+
+/**
+ * Withdraws notifications that should not have been made. Called after the commit.
+ * @param unseen what the batch's transaction may not have seen
+ * @throws TransientError, FatalError
+ */
+export async function withdrawMuted(db: DatabasePool, { places, unknown }: Muted, unseen: Unseen): Promise<void> {
+  const isBeside = unseen !== 'nothing' && unknown.length > 0
+  if (places.length === 0 && !isBeside) return
+  await transaction(db, { doing: 'withdrawing notifications' }, async (tx) => {
+    if (places.length > 0) await tx.query(WITHDRAW_BELOW, [places.map(({ uri }) => uri), places.map(({ did }) => did)])
+    if (!isBeside) return
+    const { muted } = await findMuted(tx, unknown, [])
+    const gone = unknown.filter((_, i) => muted.has(i))
+    if (gone.length > 0) {
+      await tx.query(WITHDRAW_TOLD, [
+        gone.map(({ recordUri }) => recordUri),
+        gone.map(({ did }) => did),
+        gone.map(({ reasonSubject }) => reasonSubject),
+      ])
+    }
+  })
+}
+
+function columnsOf(places: readonly Place[]): string[][] {
+  return [places.map(({ did }) => did), places.map(({ root }) => root)]
+}
+
+/** Receivers who have muted anything (`n` is null), and the replies in threads that their authors have muted (`n`, from 1 on). */
+const MUTING = {
+  name: 'muting-accounts',
+  text: `
+    select did, null::int as n from unnest($1::text[]) as receiver (did)
+    where (select true from thread_mute mute where mute."mutedByDid" = receiver.did limit 1)
+    union all
+    select did, n::int from unnest($2::text[], $3::text[]) with ordinality as place (did, root, n)
+    where (select true from thread_mute mute ${oneOfKey({ 'mute."rootUri"': 'place.root', 'mute."mutedByDid"': 'place.did' })})`,
+}
+
+/**
+ * For a subject that is gone, the last fact is read by its primary key, however often the subject was edited. A planner
+ * that expects few matching facts would sort them all. A mute is looked up by thread and account together: an account
+ * may have muted thousands of threads. Also returns the notifications whose subject is not known.
+ */
+const MUTED = {
+  name: 'muted-notifications',
+  text: `
+    select index, "isMuted" from (
+      select about.index, about."isKnown", (
+        select true from thread_mute mute ${oneOfKey({ 'mute."rootUri"': 'about.root', 'mute."mutedByDid"': 'about.did' })}
+      ) is true as "isMuted"
+      from (
+        select notice.index, notice.did, coalesce(post."replyRoot", past.root, notice.subject) as root,
+          post.uri is not null or past.uri is not null as "isKnown"
+        from unnest($1::int[], $2::text[], $3::text[]) as notice (index, did, subject)
+        left join lateral (select uri, "replyRoot" from post where uri = notice.subject offset 0) post on true
+        left join lateral (
+          select uri, fact ->> 'root' as root from past_fact
+          where post.uri is null and uri = notice.subject and key <> 'gap' order by since desc limit 1
+        ) past on true
+        offset 0
+      ) about
+      offset 0
+    ) looked where "isMuted" or not "isKnown"`,
+}
+
+/** How many likes, reposts and quotes of one post are looked at, each. Strangers can make any number of them. */
+const WITHDRAWN_MAX = 10_000
+
+/**
+ * Some of the records about the post. A plain equality would also match an index over creator and subject, which would
+ * be read from end to end. Only an index by subject has the order that is asked for.
+ */
+const ABOUT = `where made.subject >= muted.uri and made.subject <= muted.uri order by made.subject limit ${WITHDRAWN_MAX}`
+
+/** Deletes what the author of each post was told of likes, reposts and quotes of it. */
+const WITHDRAW_BELOW = {
+  name: 'withdraw-below',
+  text: `
+    with told as materialized (
+      select notification.id from (select distinct uri, did from unnest($1::text[], $2::text[]) as muted (uri, did)) muted
+      cross join lateral (
+        (select uri from "like" made ${ABOUT})
+        union all (select uri from repost made ${ABOUT})
+        union all (select uri from quote made ${ABOUT})
+      ) about
+      cross join lateral (
+        select id from notification where "recordUri" = about.uri and did || '' = muted.did and "reasonSubject" = muted.uri offset 0
+      ) notification
+    )
+    delete from notification using told where ${keyed('notification.id', 'told.id')}`,
+}
+
+const WITHDRAW_TOLD = {
+  name: 'withdraw-told',
+  text: `
+    with told as materialized (
+      select notification.id from unnest($1::text[], $2::text[], $3::text[]) as told (uri, did, subject)
+      cross join lateral (
+        select id from notification where "recordUri" = told.uri and did || '' = told.did and "reasonSubject" = told.subject offset 0
+      ) notification
+    )
+    delete from notification using told where ${keyed('notification.id', 'told.id')}`,
+}
