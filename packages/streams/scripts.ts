@@ -35,6 +35,7 @@ export const scripts = {
   oldestRetried: load('oldest-retried'),
   purgeIdentity: load('purge-identity'),
   readHashes: load('read-hashes'),
+  refused: load('refused'),
   release: load('release'),
   retire: load('retire'),
   retryLetter: load('retry-letter'),

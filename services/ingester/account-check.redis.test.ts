@@ -74,6 +74,18 @@ test.for([
   },
 )
 
+test('A1 the repository of an account that is found to be active again is asked for', async ({ tools }) => {
+  await using relay = await FakeRelay.start()
+  const alice = new TestRepo(testDid('alice'))
+  relay.register(alice)
+  const path = 'app.bsky.feed.post/3kaaaaaaaaa22'
+  relay.commit(alice, [{ path, record: { $type: 'app.bsky.feed.post', text: '', createdAt: TIME } }])
+  relay.message('#account', { did: alice.did, time: TIME, active: false, status: 'deactivated' })
+  const ingester = await tools.ingest(relay)
+  await expect.poll(() => ingester.metric(CHECKS, { answer: 'differs' }), WAIT).toBe(1)
+  expect(await tools.requests()).toMatchObject([{ did: alice.did, rev: alice.rev, reason: 'reactivated' }])
+})
+
 /** The checks alone, as the service has them. */
 function checksOf(redis: Redis, plcUrl: string, onAnswer: () => void) {
   const http = new HttpClient({ allowPrivate: true })

@@ -3,7 +3,7 @@ import { availableParallelism } from 'node:os'
 import type { CachedResolution } from '@sluice/atproto/identity-cache.ts'
 import { HttpClient } from '@sluice/atproto/http.ts'
 import { XrpcClient } from '@sluice/atproto/xrpc.ts'
-import { collections } from '@sluice/collections/collections.ts'
+import { wantedCollections } from '@sluice/collections/collections.ts'
 import { backfillEventCodec, labelEventCodec, type EntryEncoder } from '@sluice/events/codec.ts'
 import { logRetry } from '@sluice/runtime/log.ts'
 import type { RoleContext } from '@sluice/runtime/main.ts'
@@ -12,7 +12,7 @@ import { ingesterClientName } from '@sluice/streams/client-names.ts'
 import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
 import { HighWater } from '@sluice/streams/high-water.ts'
 import { RedisIdentityCache } from '@sluice/streams/identity-cache.ts'
-import { recordIncident } from '@sluice/streams/incidents.ts'
+import { countIncidents, recordIncident, type CountIncident } from '@sluice/streams/incidents.ts'
 import { Producer } from '@sluice/streams/producer.ts'
 import { shardOfSetting, type Shard } from '@sluice/streams/spread.ts'
 import { AccountCheck } from './account-check.ts'
@@ -32,11 +32,13 @@ import {
   labelMetrics,
   labelObserver,
   repoMetrics,
+  sampleMetrics,
   type FirehoseMetrics,
   type LabelMetrics,
 } from './metrics.ts'
 import type { Judging } from './pipeline.ts'
 import { checkRedis } from './redis-check.ts'
+import { RefusalSamples, type SampleOutcome } from './refusal-samples.ts'
 import { Refusals } from './refusals.ts'
 import type { SourceIncident } from './relay.ts'
 import { Repos } from './repos.ts'
@@ -50,13 +52,15 @@ type Context = RoleContext<IngesterConfig>
 /** Returns when Redis can be reached, and holds no other shard. @throws FatalError; AbortError on the signal */
 export async function buildIngester(context: Context): Promise<Service[]> {
   const redis = await connect(context)
-  await checkRedis(redis, { isStrict: context.config.redisStrict, log: context.log }, context.signal)
+  const countIncident = countIncidents(context.metrics)
+  const { config, log, signal } = context
+  await checkRedis(redis, { isStrict: config.redisStrict, log, countIncident }, signal)
   if (context.config.mode !== 'labeler') {
     const { firehoseStream, repoStream } = context.config
     const streams = [firehoseStream, repoStream]
     await claimShard({ redis, streams, shard: shardOfSetting(context.config.shard), log: context.log }, context.signal)
   }
-  const parts = new Parts(context, redis)
+  const parts = new Parts(context, redis, countIncident)
   switch (context.config.mode) {
     case 'all':
       return [parts.firehose(), parts.repos(), parts.accounts, parts.labels()]
@@ -97,13 +101,16 @@ class Parts {
   readonly #keys: SigningKeys
   readonly #events: Producer<string>
   readonly #marks = new Map<string, HighWater>()
+  readonly #onSample: (outcome: SampleOutcome) => void
   readonly accounts: AccountCheck
+  readonly #countIncident: CountIncident
   #identityWaits: FirehoseMetrics['identityWaits'] | undefined
 
-  constructor(context: Context, redis: Redis) {
+  constructor(context: Context, redis: Redis, countIncident: CountIncident) {
     const { config, log, metrics, resources } = context
     this.#context = context
     this.#redis = redis
+    this.#countIncident = countIncident
     this.#relays = config.relayHosts.map((host) => parseUpstream(host)!)
     this.#skipDids = new Set(config.skipDids)
     this.#shard = shardOfSetting(config.shard)
@@ -131,6 +138,7 @@ class Parts {
       log,
       onAnswer: accountMetrics(metrics),
     })
+    this.#onSample = sampleMetrics(metrics)
     const streams = [config.firehoseStream, config.repoStream, config.labelStream]
     backpressureMetrics(metrics, streams, (stream) => this.#marks.get(stream)?.held?.by)
   }
@@ -155,6 +163,7 @@ class Parts {
       log,
       readiness,
       metrics,
+      samples: this.#samples(config.firehoseStream),
       upstreams: this.#relays,
       needsKeys: config.verify === 'full',
       memoryBytes: config.memoryBytes,
@@ -197,7 +206,7 @@ class Parts {
     const hosts = upstreams.map(({ host }) => host)
     const metrics = labelMetrics(this.#context.metrics, hosts)
     const producer = this.#producer(config.labelStream, labelEventCodec, config.labelHighWater)
-    const shared = { producer, refusals: resources.use(new Refusals(log)) }
+    const shared = { producer, refusals: resources.use(new Refusals(log)), samples: this.#samples(config.labelStream) }
     const labelers = upstreams.map((upstream) => this.#labeler(upstream, undefined, metrics, shared))
     if (!config.labelerDiscovery) return new Labels({ log, labelers })
     const discover = (follow: (found: Found) => void, signal: AbortSignal) =>
@@ -222,7 +231,7 @@ class Parts {
     upstream: Upstream,
     did: string | undefined,
     metrics: LabelMetrics,
-    shared: Pick<LabelerOptions, 'producer' | 'refusals'>,
+    shared: Pick<LabelerOptions, 'producer' | 'refusals' | 'samples'>,
   ): Found {
     const { config, log } = this.#context
     const isConfigured = did === undefined
@@ -246,8 +255,7 @@ class Parts {
 
   #judging({ verifySeconds }: FirehoseMetrics): Judging {
     const { verify: level, verifyThreads, collections: chosen, indexerCollections } = this.#context.config
-    const wanted = chosen.length > 0 ? chosen : [...collections.map(({ nsid }) => nsid), ...indexerCollections]
-    const options = { level, collections: wanted }
+    const options = { level, collections: wantedCollections(chosen, indexerCollections) }
     // Hashing alone is cheaper than handing a frame over.
     const threads = level === 'off' ? 0 : (verifyThreads ?? Math.min(4, availableParallelism() - 1))
     if (threads > 0) {
@@ -264,6 +272,10 @@ class Parts {
         return judgement
       },
     }
+  }
+
+  #samples(stream: string): RefusalSamples {
+    return new RefusalSamples({ redis: this.#redis, stream, onOutcome: this.#onSample })
   }
 
   #producer<E>(stream: string, codec: EntryEncoder<E>, entriesMax: number): Producer<E> {
@@ -292,7 +304,7 @@ class Parts {
   /** Something may be missing: kept for the operator, and looked for when events are lost. */
   async #incident({ isLoss, ...incident }: SourceIncident): Promise<void> {
     const { config } = this.#context
-    await recordIncident(this.#redis, { ...incident, role: `ingester ${config.mode}` })
+    await recordIncident(this.#redis, { ...incident, role: `ingester ${config.mode}` }, this.#countIncident)
     if (isLoss) await demandSweep(this.#redis, config.repoStream, incident.kind)
   }
 }

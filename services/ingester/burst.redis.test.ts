@@ -4,7 +4,7 @@ import { FakeRelay } from '@sluice/sandbox/fake-relay.ts'
 import { expect, test as plain } from '@sluice/sandbox/fixtures.ts'
 import { startRedis } from '@sluice/sandbox/redis.ts'
 import { connectRedis } from '@sluice/streams/connection.ts'
-import { ledgerKey } from './source.ts'
+import { ledgerKey } from '@sluice/streams/ledger.ts'
 import { envOf, TestIngester, WAIT } from './testing/run.ts'
 
 const FRAMES = 50_000

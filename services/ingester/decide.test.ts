@@ -27,6 +27,7 @@ function commit(n: number, { after = n - 1, entries = [`event ${n}`], ...links }
     entries,
     filtered: 0,
     refusedOps: [],
+    refusedPaths: [],
   } satisfies TrueCommit
 }
 
@@ -92,6 +93,17 @@ test('the limit counts the requests of a batch', () => {
   const { requests, resyncs } = decide(findings, new Map(), { ...NOW, asks: 2 })
   expect(requests.length).toBe(2)
   expect(resyncs.map(({ answer }) => answer)).toEqual(['asked', 'asked', 'deferred'])
+})
+
+test('what the limit turns away is counted for accounts that were complete, and not where the account was asked for too often', () => {
+  const none = { ...NOW, asks: 0 }
+  const broken = commit(5, { after: 3 })
+  expect(decided(at(1), [broken, commit(6)], none).turnedAway).toBe(2)
+  expect(decided(at(1), [broken]).turnedAway).toBe(0)
+  expect(decided(at(1), [broken], { ...NOW, mayAsk: () => false }).turnedAway).toBe(0)
+  // Its first export is still to come, and brings all of it.
+  expect(decided(at(1, { exported: false }), [broken], none).turnedAway).toBe(0)
+  expect(decided(undefined, [broken], none).turnedAway).toBe(0)
 })
 
 test('an account that was asked for often lately is deferred, whatever the cause, and asked for when it may be again', () => {

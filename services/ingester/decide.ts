@@ -69,6 +69,8 @@ export interface Decision {
   records: Map<string, ChainRecord>
   requests: BackfillEvent[]
   resyncs: Resync[]
+  /** How many resyncs of accounts that were complete the limit of all accounts turned away. */
+  turnedAway: number
   /** Accounts that are said to be inactive since now, or that commit all the same. */
   suspects: string[]
 }
@@ -97,8 +99,8 @@ export function decide(
 ): Decision {
   const batch = new Batch(records, limits)
   const outcomes = findings.map((finding) => batch.decide(finding))
-  const { entries, changed, requests, resyncs, suspects } = batch
-  return { outcomes, entries, records: changed, requests, resyncs, suspects: [...suspects] }
+  const { entries, changed, requests, resyncs, turnedAway, suspects } = batch
+  return { outcomes, entries, records: changed, requests, resyncs, turnedAway, suspects: [...suspects] }
 }
 
 class Batch {
@@ -106,6 +108,7 @@ class Batch {
   readonly changed = new Map<string, ChainRecord>()
   readonly requests: BackfillEvent[] = []
   readonly resyncs: Resync[] = []
+  turnedAway = 0
   readonly suspects = new Set<string>()
   /** Whose repository this batch asks for: its entry is not even queued yet. */
   readonly #asked = new Set<string>()
@@ -226,6 +229,7 @@ class Batch {
       return { ...record, resync: { need, askedAt: record.resync?.askedAt || nowSeconds } }
     }
     if (this.requests.length >= asks || !mayAsk(did)) {
+      if (record.exported && mayAsk(did)) this.turnedAway++
       this.resyncs.push({ cause, answer: 'deferred' })
       return { ...record, resync: { need, askedAt: 0 } }
     }

@@ -1,10 +1,12 @@
 /** What the live stream tells of itself, and what its relay tells of it: at its start, before anything has come, and too often. */
+import { setTimeout as sleep } from 'node:timers/promises'
 import { encodeFrame } from '@sluice/atproto/testing/frames.ts'
 import { TestRepo, type Write } from '@sluice/atproto/testing/repo.ts'
 import { testDid } from '@sluice/atproto/testing/world.ts'
 import { FakeRelay } from '@sluice/sandbox/fake-relay.ts'
 import { expect } from '@sluice/sandbox/fixtures.ts'
 import { sweepDemandKey } from '@sluice/streams/backfill-queue.ts'
+import { shardOf } from '@sluice/streams/spread.ts'
 import { caughtUp, test, WAIT } from './testing/run.ts'
 
 const POST: Write = {
@@ -87,6 +89,8 @@ test('a relay that repeats on one connection that it has lost events is one inci
   relay.send(outdated)
   await expect.poll(demand, WAIT).not.toBe(second)
   expect(await tools.incidents()).toEqual(['outdated-cursor', 'outdated-cursor', 'outdated-cursor'])
+  expect(await ingester.metric('sluice_incidents_total', { kind: 'outdated-cursor' })).toBe(3)
+  expect(await ingester.metric('sluice_incidents_total')).toBe(3)
 })
 
 test('where the cursor was taken away the age is that of nothing, whatever time was left', async ({ tools }) => {
@@ -121,4 +125,23 @@ test('a relay that is down holds up no other, before that is known and after, an
   away.refuses = false
   await caughtUp(tools, away)
   expect([await tools.ledger(relay), await tools.ledger(away)]).toEqual([{ appended: 2 }, { appended: 1 }])
+})
+
+test('what only moves the cursor waits for its batch to fill as long as INGESTER_BATCH_TIMEOUT_MS says', async ({
+  tools,
+}) => {
+  await using relay = await FakeRelay.start()
+  const { did } = new TestRepo(testDid('of another shard'))
+  const shard = `${1 - shardOf(did, 2)}/2`
+  const limits = { INGESTER_BATCH_TIMEOUT_MS: '1h', INGESTER_BATCH_SIZE: '2' }
+  const ingester = await tools.ingest(relay, { ...limits, INGESTER_SHARD: shard })
+  const tell = () => relay.message('#account', { did, time: '2026-01-01T00:00:00.000Z', active: true })
+  tell()
+  await expect.poll(() => ingester.metric('sluice_ingester_frames_total'), WAIT).toBe(1)
+  // Longer than without the option.
+  await sleep(2_000)
+  expect(await tools.cursor(relay)).toBeNull()
+  tell()
+  await caughtUp(tools, relay)
+  expect(await tools.ledger(relay)).toEqual({ 'other-shard': 2 })
 })

@@ -11,14 +11,18 @@ import type { Service } from '@sluice/runtime/service.ts'
 import type { Redis } from '@sluice/streams/connection.ts'
 import { cursorKey, readCursor, timeKey } from '@sluice/streams/cursors.ts'
 import { CursorConflictError, type Producer } from '@sluice/streams/producer.ts'
+import type { RefusedFrame } from '@sluice/streams/refused-frames.ts'
 import { Chains } from './chains.ts'
 import { Journal, type Entry, type JournalObserver } from './journal.ts'
 import type { Decision } from './decide.ts'
 import type { FirehoseMetrics } from './metrics.ts'
+import { refused } from './outcome.ts'
 import { Pipeline, type Judging } from './pipeline.ts'
+import type { RefusalSamples } from './refusal-samples.ts'
 import { Refusals } from './refusals.ts'
 import { Relay, type RelayObserver, type RelayOptions } from './relay.ts'
 import { ResyncLimit } from './resync-limit.ts'
+import { ResyncStorm } from './resync-storm.ts'
 import type { SigningKeys } from './signing-keys.ts'
 import { Source } from './source.ts'
 import type { Upstream } from './upstream.ts'
@@ -31,6 +35,8 @@ export interface FirehoseOptions {
   log: Logger
   readiness: Readiness
   metrics: FirehoseMetrics
+  /** Keeps some of what is refused for the operator. */
+  samples: Pick<RefusalSamples, 'note'>
   upstreams: readonly Upstream[]
   needsKeys: boolean
   memoryBytes: number
@@ -45,6 +51,7 @@ export interface FirehoseOptions {
   onSuspects: (dids: readonly string[]) => void
 }
 
+const INACTIVE = refused('account-inactive')
 /** How long the last appends may take once everything is to stop. */
 const LAST_APPENDS_MS = 10_000
 
@@ -143,14 +150,17 @@ export class Firehose implements Service {
     const options = this.#options
     const { redis, producer, keys, judging, needsKeys, memoryBytes, repoStream } = options
     const chains = new Chains(redis)
+    const storm = new ResyncStorm(options, signal)
     const observer: JournalObserver = {
       stored: (entries, decision) => {
         pipeline.release(entries)
         this.#count(entries, decision)
+        storm.turnedAway(decision.turnedAway, performance.now())
       },
       appended: (seconds) => options.metrics.appendSeconds.observe(seconds),
       conflict: (records) => options.metrics.conflicts.inc(records),
-      trouble: (error, delayMs) => options.log.warn({ error: error.message, delayMs }, 'reading chain records failed'),
+      trouble: (error, delayMs) =>
+        options.log.warn({ error: error.message, delayMs }, 'reading chain records from Redis failed, tried again'),
     }
     const journal: Journal = new Journal({
       redis,
@@ -177,7 +187,8 @@ export class Firehose implements Service {
       memoryBytes,
       signal,
       onFailed,
-      onRefused: (did, reason, detail) => refusals.note(did, reason, detail),
+      onRefused: (frame) => this.#refused(frame, refusals),
+      onOpsRefused: (frame) => options.samples.note(frame),
     })
     return { journal, pipeline }
   }
@@ -186,7 +197,7 @@ export class Firehose implements Service {
     const { log, metrics, relay, recordIncident, readiness } = this.#options
     const observer: RelayObserver = {
       frame: (host, type) => metrics.frames.inc(1, { host, type }),
-      refused: (did, reason, detail) => refusals.note(did, reason, detail),
+      refused: (frame) => this.#refused(frame, refusals),
       told: (host, name, text) => refusals.hear(host, name, text),
       connected: (host) => {
         metrics.connected.set(1, { host })
@@ -201,8 +212,25 @@ export class Firehose implements Service {
     return new Relay({ upstream, source, pipeline, log, observer, recordIncident, ...relay })
   }
 
+  #refused(frame: RefusedFrame, refusals: Refusals): void {
+    refusals.note(frame.did, frame.reason, frame.detail)
+    this.#options.samples.note(frame)
+  }
+
+  /** A commit that was good in itself, and is refused for what is known of its account. Its frame is not held any longer. */
+  #sampleInactive(entries: readonly Entry[], { outcomes }: Decision): void {
+    for (const [i, { finding, slot }] of entries.entries()) {
+      if (outcomes[i] !== INACTIVE) continue
+      const { host, did } = finding
+      const detail = 'its host says that the account is not active'
+      const about = { reason: 'account-inactive', detail, host, seq: slot.seq, did }
+      this.#options.samples.note({ ...about, type: finding.what.kind, bytes: undefined })
+    }
+  }
+
   #count(entries: readonly Entry[], decision: Decision): void {
     const { metrics, onSuspects, readiness } = this.#options
+    this.#sampleInactive(entries, decision)
     for (const outcome of decision.outcomes) metrics.outcomes.inc(1, { outcome })
     for (const { cause, answer } of decision.resyncs) metrics.resyncs.inc(1, { cause, answer })
     for (const { finding } of entries) {

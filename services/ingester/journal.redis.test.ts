@@ -82,7 +82,8 @@ function pipelineOf(
     memoryBytes,
     signal,
     onFailed: () => void failed.push('failed'),
-    onRefused: (_, reason) => void failed.push(reason),
+    onRefused: ({ reason }) => void failed.push(reason),
+    onOpsRefused: ({ reason }) => void failed.push(reason),
   })
 }
 

@@ -23,6 +23,8 @@ export interface TrueCommit {
   filtered: number
   /** Why ops were left out, one reason each. */
   refusedOps: OpRefusal[]
+  /** The paths of these ops, shortened. */
+  refusedPaths: string[]
 }
 
 export interface TrueSync {
@@ -44,6 +46,9 @@ export interface JudgeOptions {
   /** Collections that are wanted, as `collectionFilter` takes them. */
   collections: readonly string[]
 }
+
+/** What is no path may have megabytes. */
+const PATH_CHARS = 300
 
 export class Judge {
   readonly #level: VerifyLevel
@@ -72,6 +77,7 @@ export class Judge {
       entries: events.map((event) => streamEventCodec.encode(event).event!),
       filtered,
       refusedOps: refused.map(({ reason }) => reason),
+      refusedPaths: refused.map(({ path }) => path.slice(0, PATH_CHARS)),
     }
   }
 }

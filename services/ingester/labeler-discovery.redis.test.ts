@@ -182,6 +182,34 @@ test('nobody is taken at his word: without a key a labeler is not believed, and 
   await expect.poll(() => vals(tools), WAIT).toEqual(['of one', 'with a new key'])
 })
 
+test('also where commits are taken without their signatures a labeler that was found has to sign', async ({
+  tools,
+}) => {
+  await using relay = await FakeRelay.start()
+  await using host = await FakeRelay.start()
+  declare(relay, ONE, host, testKey(ONE))
+  const { sig: _, ...unsigned } = label(ONE, 'unsigned')
+  host.message('#labels', { labels: [unsigned, label(ONE, 'forged', testKey('a forger')), label(ONE, 'signed')] })
+  await tools.ingest(relay, { ...DISCOVERY, INGESTER_VERIFY: 'off' })
+  await expect.poll(() => cursor(tools, host), WAIT).toBe('1')
+  expect(await vals(tools)).toEqual(['signed'])
+})
+
+test('A4 a stranger who declares a labeler at a private address has nobody connect to it', async ({ tools }) => {
+  await using relay = await FakeRelay.start()
+  await using inside = await FakeRelay.start()
+  declare(relay, ONE, inside, testKey(ONE))
+  declare(relay, TWO, { url: 'https://labeler.invalid' } as FakeRelay, testKey(TWO))
+  inside.message('#labels', { labels: [label(ONE, 'of one')] })
+  const ingester = await tools.ingest(relay, { ...DISCOVERY, ALLOW_PRIVATE_HOSTS: 'false' })
+  const failed = () => ingester.metric('sluice_ingester_labeler_reconnects_total', { host: 'discovered' })
+  await expect.poll(failed, WAIT).toBeGreaterThan(0)
+  expect(relay.directory.asked(`/${ONE}`)).toBe(1)
+  expect(inside.cursors).toEqual([])
+  const found = ingester.log.filter((line) => line.includes('found a labeler'))
+  expect(found).toEqual([expect.stringContaining('labeler.invalid')])
+})
+
 test('a stranger takes little memory: large frames are for labelers that were configured', async ({ tools }) => {
   await using relay = await FakeRelay.start()
   await using host = await FakeRelay.start()
@@ -213,7 +241,8 @@ function discovering({ redis }: Tools, relay: FakeRelay, stop: AbortController) 
   const observer = { labels: () => undefined, connected: () => undefined, disconnected: () => undefined }
   const refusals = { note: () => undefined, hear: () => undefined }
   const settings = { batchEvents: 10, publicOnly: false, futureCursorReset: false }
-  const common = { redis, producer, keys, log, refusals, observer, ...settings }
+  const samples = { note: () => undefined }
+  const common = { redis, producer, keys, log, refusals, samples, observer, ...settings }
   const discovery = {
     xrpc: new XrpcClient(http),
     keys,

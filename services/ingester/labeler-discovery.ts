@@ -90,7 +90,10 @@ class Discovery {
   /** A labeler that is followed is looked at again all the same: it may have moved, or left and come back. */
   #isFull(did: string): boolean {
     if (this.#followed.has(did) || this.#followed.size < this.#options.max) return false
-    this.#tell('', 'INGESTER_LABELERS_MAX labelers are followed: others that declare themselves are not')
+    this.#tell(
+      '',
+      'INGESTER_LABELERS_MAX labelers are followed: others that declare themselves are not. Raise it, or name them in LABELER_HOSTS',
+    )
     return true
   }
 
@@ -117,7 +120,7 @@ class Discovery {
     const otherHosts = [...this.#labelers.keys()].filter((other) => other !== host).map(ownerOf)
     const isFull = Math.max(countOf(others, owner), countOf(otherHosts, owner)) >= mostOfOwner
     if (isFull) {
-      const what = `${mostOfOwner} labelers of ${owner} are followed: others there that declare themselves are not`
+      const what = `${mostOfOwner} labelers of ${owner} are followed: others there that declare themselves are not. Raise INGESTER_LABELERS_MAX, or name them in LABELER_HOSTS`
       this.#tell(owner, what)
     }
     return isFull

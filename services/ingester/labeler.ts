@@ -10,7 +10,7 @@
 import { mayBePublic } from '@sluice/atproto/addresses.ts'
 import { decodeFrame, type LabelsFrame } from '@sluice/atproto/frame.ts'
 import { subscribe, type SubscriptionItem } from '@sluice/atproto/subscribe.ts'
-import type { LabelStreamEvent } from '@sluice/events/label-event.ts'
+import type { Label, LabelStreamEvent } from '@sluice/events/label-event.ts'
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import { logRetry, type Logger } from '@sluice/runtime/log.ts'
 import { classifyRedisError, type Redis } from '@sluice/streams/connection.ts'
@@ -18,6 +18,7 @@ import { cursorKey, readCursor } from '@sluice/streams/cursors.ts'
 import type { Incident } from '@sluice/streams/incidents.ts'
 import { CursorConflictError, type Producer } from '@sluice/streams/producer.ts'
 import { checkLabel, type LabelOutcome } from './label-check.ts'
+import type { RefusalSamples } from './refusal-samples.ts'
 import type { Refusals } from './refusals.ts'
 import type { ReconnectReason } from './relay.ts'
 import { IdentityUnavailableError, type SigningKeys } from './signing-keys.ts'
@@ -34,11 +35,19 @@ export interface LabelerOptions {
   log: Logger
   /** Told of what is refused and of what the host says, which a stranger may do as often as it likes. */
   refusals: Pick<Refusals, 'note' | 'hear'>
+  /** Keeps some of what is refused for the operator. */
+  samples: Pick<RefusalSamples, 'note'>
   observer: LabelerObserver
   batchEvents: number
   publicOnly: boolean
   futureCursorReset: boolean
   recordIncident: (incident: Omit<Incident, 'role'>) => Promise<void>
+}
+
+interface Received {
+  frame: LabelsFrame
+  /** The whole frame; a view of memory that is read for as long as it is worked on. */
+  bytes: Uint8Array
 }
 
 export interface LabelerObserver {
@@ -146,10 +155,10 @@ export class Labeler {
     })
   }
 
-  async #frames(items: readonly SubscriptionItem[]): Promise<LabelsFrame[]> {
+  async #frames(items: readonly SubscriptionItem[]): Promise<Received[]> {
     const { upstream, observer, log } = this.#options
     const { host } = upstream
-    const frames: LabelsFrame[] = []
+    const frames: Received[] = []
     for (const item of items) {
       switch (item.type) {
         case 'frame':
@@ -178,29 +187,40 @@ export class Labeler {
     return frames
   }
 
-  #decode(bytes: Uint8Array): LabelsFrame[] {
+  #decode(bytes: Uint8Array): Received[] {
     const { observer, refusals, upstream } = this.#options
     try {
       const frame = decodeFrame(bytes)
       if (frame.type !== 'labels') return []
-      if (frame.refused > 0) observer.labels('malformed', frame.refused)
-      return [frame]
+      if (frame.refused > 0) {
+        observer.labels('malformed', frame.refused)
+        this.#sample({ frame, bytes }, 'malformed', `${frame.refused} items are no labels that can be stored`)
+      }
+      return [{ frame, bytes }]
     } catch (error) {
       if (!(error instanceof RefusedError)) throw error
       refusals.note(upstream.host, error.reason, error.message)
       observer.labels('malformed', 1)
+      this.#sample({ bytes }, 'malformed', error.message)
       return []
     }
   }
 
-  async #store(frames: readonly LabelsFrame[], signal: AbortSignal): Promise<void> {
+  #sample({ frame, bytes }: Partial<Received>, reason: LabelOutcome, detail: string, did = ''): void {
+    const { samples, upstream } = this.#options
+    const type = frame?.type ?? 'unreadable'
+    samples.note({ reason, detail, host: upstream.host, seq: frame?.seq, did, type, bytes })
+  }
+
+  async #store(frames: readonly Received[], signal: AbortSignal): Promise<void> {
     const { batchEvents } = this.#options
     let events: LabelStreamEvent[] = []
-    for (const frame of frames) {
+    for (const received of frames) {
+      const { seq } = received.frame
       // Sent again after a reconnect.
-      if (frame.seq <= this.#cursor) continue
-      events.push(...(await this.#believed(frame, signal)))
-      this.#cursor = frame.seq
+      if (seq <= this.#cursor) continue
+      events.push(...(await this.#believed(received, signal)))
+      this.#cursor = seq
       if (events.length < batchEvents) continue
       await this.#append(events, signal)
       events = []
@@ -208,17 +228,23 @@ export class Labeler {
     await this.#append(events, signal)
   }
 
-  async #believed({ labels, seq }: LabelsFrame, signal: AbortSignal): Promise<LabelStreamEvent[]> {
-    const { keys, did, upstream, observer } = this.#options
+  async #believed(received: Received, signal: AbortSignal): Promise<LabelStreamEvent[]> {
+    const { keys, did, upstream } = this.#options
+    const { labels, seq } = received.frame
     const declared = did === undefined ? undefined : { host: upstream.host, dids: this.#list }
     const events: LabelStreamEvent[] = []
     for (const label of labels) {
       const outcome = keys ? await checkLabel(label, declared, keys, signal).catch(unavailable) : 'appended'
       if (outcome === 'appended') events.push({ type: 'label', label, seq })
-      else observer.labels(outcome, 1)
+      else this.#refuse(received, label, outcome)
       if (outcome === 'undeclared') this.#exclude(label.src)
     }
     return events
+  }
+
+  #refuse(received: Received, { src, uri, val }: Label, outcome: LabelOutcome): void {
+    this.#options.observer.labels(outcome, 1)
+    this.#sample(received, outcome, `${val} on ${uri}`, src)
   }
 
   /** Should it declare itself again, it is found again. */

@@ -119,6 +119,25 @@ test('a labeler that fails holds up no other', async ({ tools }) => {
   await expect.poll(() => vals(tools), WAIT).toContain('at last')
 })
 
+test('D7 a full stream of labels holds a labeler back, and nothing is dropped', async ({ tools }) => {
+  await using relay = await labeler()
+  const all = Array.from({ length: 200 }, (_, i) => `l${i}`)
+  for (const val of all) relay.message('#labels', { labels: [label(val)] })
+  const limits = { INGESTER_LABEL_STREAM_HIGH_WATER_MARK: '20', INGESTER_BATCH_SIZE: '10' }
+  const ingester = await tools.ingest(relay, { ...ENV, ...limits, LABELER_HOSTS: relay.url })
+  const held = () => ingester.metric('sluice_ingester_backpressure', { stream: 'label_live', by: 'entries' })
+  await expect.poll(held, WAIT).toBe(1)
+  expect(await tools.redis.xLen('label_live')).toBeLessThanOrEqual(30)
+  const drained: string[] = []
+  const drain = async (): Promise<string[]> => {
+    const entries = (await tools.redis.xRange('label_live', '-', '+'))!
+    drained.push(...entries.map(({ message }) => labelEventCodec.decode(message).label.val))
+    for (const { id } of entries) await tools.redis.xDel('label_live', id)
+    return drained
+  }
+  await expect.poll(drain, WAIT).toEqual(all)
+})
+
 test('a labeler that was set up anew is told of, and begun anew where that is allowed', async ({ tools }) => {
   await using relay = await labeler()
   relay.message('#labels', { labels: [label('new')] })

@@ -60,7 +60,10 @@ export class Labels implements Service {
       } catch (error) {
         if (isAbort(error) && signal.aborted) return
         if (error instanceof RefusedError) {
-          log.warn({ host, error: describeError(error) }, 'this labeler is not followed')
+          log.warn(
+            { host, error: describeError(error) },
+            'this labeler cannot be asked, and is not followed until the next start',
+          )
           return
         }
         if (!(error instanceof TransientError)) throw error

@@ -8,6 +8,7 @@ import { LABEL_OUTCOMES } from './label-check.ts'
 import type { LabelerObserver } from './labeler.ts'
 import { LISTING_OUTCOMES } from './listing.ts'
 import { OUTCOMES, REFUSALS } from './outcome.ts'
+import { SAMPLE_OUTCOMES, type SampleOutcome } from './refusal-samples.ts'
 import { FRAME_TYPES } from './relay.ts'
 import { PHASES, type ReposObserver } from './repos.ts'
 
@@ -26,12 +27,12 @@ const RECONNECT_REASONS = [...CLOSE_REASONS, 'backpressure', 'future-cursor'] as
 export function firehoseMetrics(metrics: Metrics, hosts: readonly string[], gauges: FirehoseGauges) {
   metrics.gauge({
     name: 'sluice_ingester_under_way_bytes',
-    help: 'Frames between socket and Redis. At INGESTER_MEMORY_BYTES sockets are not read.',
+    help: 'Bytes of frames on their way from the sockets to Redis. At INGESTER_MEMORY_BYTES the sockets are not read.',
     collect: (gauge) => gauge.set(gauges.underWayBytes()),
   })
   metrics.gauge({
     name: 'sluice_ingester_last_event_age_seconds',
-    help: 'Age of the newest event of the relay that is durable, from before a restart too; 0 before the first ever. Rising on a busy relay: we fall behind, or are paused.',
+    help: 'Age of the newest event of the relay that is durable in Redis, also of one from before a restart; 0 before the first event ever. Rising on a busy relay: the ingester falls behind, or is paused.',
     labels: { host: hosts },
     configured: ['host'],
     collect: (gauge) => {
@@ -44,33 +45,33 @@ export function firehoseMetrics(metrics: Metrics, hosts: readonly string[], gaug
   return {
     frames: metrics.counter({
       name: 'sluice_ingester_frames_total',
-      help: 'Frames read from relays. None for long: the relay is silent, or we are paused (see backpressure).',
+      help: 'Frames read from relays. None for long: the relay is silent, or reading is paused (see sluice_ingester_backpressure).',
       labels: { host: hosts, type: FRAME_TYPES },
       configured: ['host'],
     }),
     outcomes: metrics.counter({
       name: 'sluice_ingester_outcomes_total',
-      help: 'What became of frames, when it became durable. Every frame ends in exactly one outcome; refused:<reason> tells why it was not taken.',
+      help: 'What became of frames, counted when that is durable. Every frame ends in exactly one outcome. refused:<reason> tells why a frame was not taken.',
       labels: { outcome: OUTCOMES },
     }),
     refusedOps: metrics.counter({
       name: 'sluice_ingester_refused_ops_total',
-      help: 'Record changes left out of commits that were appended otherwise: upstream sent what cannot be stored.',
+      help: 'Record changes that were left out of commits whose other changes were appended: they cannot be stored.',
       labels: { reason: REFUSALS },
     }),
     events: metrics.counter({ name: 'sluice_ingester_events_total', help: 'Events appended to the firehose stream.' }),
     resyncs: metrics.counter({
       name: 'sluice_ingester_resyncs_total',
-      help: 'Repositories found to be incomplete: asked to be fetched anew, already asked for, or deferred since too many were, or one account too often. Many at once: the relay has lost something.',
+      help: 'Repositories that were found to be incomplete. The answer says whether a repository was requested anew, had been requested already, or has to wait, because too many were requested or this one too often. Many at once: the relay has lost something.',
       labels: { cause: RESYNC_CAUSES, answer: RESYNC_ANSWERS },
     }),
     conflicts: metrics.counter({
       name: 'sluice_ingester_chain_conflicts_total',
-      help: 'Chain records that another process moved at the same time; decided again. Some are normal while repositories are fetched.',
+      help: 'Chain records that another process changed at the same time, so that the decision was made again. Some are normal while repositories are fetched.',
     }),
     reconnects: metrics.counter({
       name: 'sluice_ingester_reconnects_total',
-      help: 'Connections to relays that ended, by reason. A rising count of one reason says where to look: network, relay, or our own speed (backpressure).',
+      help: 'Connections to relays that ended, by reason. The reason that rises says where to look: the network, the relay, or our own speed (backpressure).',
       labels: { host: hosts, reason: RECONNECT_REASONS },
       configured: ['host'],
     }),
@@ -88,21 +89,21 @@ export function firehoseMetrics(metrics: Metrics, hosts: readonly string[], gaug
     }),
     delay: metrics.histogram({
       name: 'sluice_ingester_event_delay_seconds',
-      help: 'From the time that an event names to the time that it is durable here.',
+      help: 'Seconds from the time that an event names until it is durable in Redis.',
       buckets: [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3_600, 86_400],
     }),
     verifySeconds: metrics.counter({
       name: 'sluice_ingester_verify_seconds_total',
-      help: 'Time spent on verifying and decoding frames, on all threads. A rate near the number of threads: more processors would help.',
+      help: 'Time spent on verifying and decoding frames, of all threads together. When its rate is near the number of threads, more processors would help.',
     }),
     appendSeconds: metrics.histogram({
       name: 'sluice_ingester_append_seconds',
-      help: 'How long it took to make a batch durable. Long: Redis is slow, full, or far away.',
+      help: 'How long it took to make a batch durable in Redis. Long: Redis is slow, full, or far away.',
       buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30],
     }),
     identityWaits: metrics.counter({
       name: 'sluice_ingester_identity_waits_total',
-      help: 'Tries to resolve an identity that failed and will be made again: a directory, a host or the shared cache is down. Frames wait meanwhile.',
+      help: 'Tries to resolve an identity that failed and are made again: the directory, a host or the shared cache does not answer. Frames wait meanwhile.',
     }),
   }
 }
@@ -115,7 +116,7 @@ export function backpressureMetrics(
 ): void {
   metrics.gauge({
     name: 'sluice_ingester_backpressure',
-    help: '1 while nothing is appended to the stream, because it holds too many entries or Redis too much memory. Nothing is lost; look at its consumers.',
+    help: '1 while nothing is appended to the stream, because it holds too many entries or Redis uses too much memory. Nothing is lost. Look at the consumers of the stream.',
     labels: { stream: streams, by: HOLD_CAUSES },
     configured: ['stream'],
     collect: (gauge) => {
@@ -126,11 +127,21 @@ export function backpressureMetrics(
   })
 }
 
+/** Counts what becomes of samples of refused frames and labels. Declares; call once per process. */
+export function sampleMetrics(metrics: Metrics): (outcome: SampleOutcome) => void {
+  const samples = metrics.counter({
+    name: 'sluice_ingester_refusal_samples_total',
+    help: 'Samples of refused frames and labels, for sluice refused. stored: it can be looked at; left-out: there were many samples already; failed: Redis is full or away.',
+    labels: { outcome: SAMPLE_OUTCOMES },
+  })
+  return (outcome) => samples.inc(1, { outcome })
+}
+
 /** Counts the answers of the accounts' hosts. */
 export function accountMetrics(metrics: Metrics): (answer: AccountAnswer) => void {
   const answers = metrics.counter({
     name: 'sluice_ingester_account_checks_total',
-    help: 'Accounts whose host was asked for their status, since what we held and what we saw differed. Many that differ: account events are lost or late.',
+    help: 'Accounts whose host was asked for their status, because what came from upstream did not agree with the stored status. Many that differ: account events are lost or late.',
     labels: { answer: ACCOUNT_ANSWERS },
   })
   return (answer) => answers.inc(1, { answer })
@@ -140,17 +151,17 @@ export function accountMetrics(metrics: Metrics): (answer: AccountAnswer) => voi
 export function repoMetrics(metrics: Metrics): ReposObserver {
   const listed = metrics.counter({
     name: 'sluice_ingester_listed_repos_total',
-    help: 'Repositories that hosts listed, by what came of it. asked: somebody is to fetch it.',
+    help: 'Repositories that hosts listed, by what came of it. asked: the repository was requested from the backfiller.',
     labels: { outcome: LISTING_OUTCOMES },
   })
   const phases = metrics.gauge({
     name: 'sluice_ingester_listing_phase',
-    help: '1 for what the enumeration does now. Listing for days: look at the backpressure of the repo stream, and at the waits.',
+    help: '1 for the phase in which the enumeration of repositories is now. Listing for days: look at the backpressure of the repo stream, and at sluice_ingester_listing_waits_total.',
     labels: { phase: PHASES },
   })
   const failures = metrics.counter({
     name: 'sluice_ingester_listing_host_failures_total',
-    help: 'Hosts that refused to list their repositories or failed too often. They are asked again at the next sweep.',
+    help: 'Hosts that refused to list their repositories, or failed too often. They are asked again at the next sweep.',
   })
   const waits = metrics.counter({
     name: 'sluice_ingester_listing_waits_total',
@@ -191,7 +202,7 @@ export function labelMetrics(metrics: Metrics, hosts: readonly string[]) {
     },
     labels: metrics.counter({
       name: 'sluice_ingester_labels_total',
-      help: 'Labels read from labelers, by what came of them. Other outcomes than appended: the labeler sends what cannot be believed.',
+      help: 'Labels read from labelers, by what came of them. With any other outcome than appended the label was refused: the labeler sent what cannot be trusted.',
       labels: { host, outcome: LABEL_OUTCOMES },
       configured: ['host'],
     }),

@@ -1,13 +1,17 @@
 /**
- * Relays and accounts that misbehave, one way a test: what becomes of it is named, nothing else is harmed, and every frame is in the ledger.
+ * Relays and accounts that misbehave, one way a test: what becomes of it is named, nothing else is harmed, every frame is in the ledger, and there is a sample of each that was refused.
  * What follows each time is a good commit of somebody else, which must arrive.
  */
 import { TestRepo } from '@sluice/atproto/testing/repo.ts'
 import { testDid } from '@sluice/atproto/testing/world.ts'
 import { FakeRelay } from '@sluice/sandbox/fake-relay.ts'
 import { expect } from '@sluice/sandbox/fixtures.ts'
+import { countSamples } from '@sluice/streams/refused-frames.ts'
 import { path, post, rows, type Stage } from './testing/misbehaviours.ts'
-import { caughtUp, test, WAIT } from './testing/run.ts'
+import { caughtUp, test, WAIT, type Tools } from './testing/run.ts'
+
+/** How many samples there are of each reason. */
+const sampled = async ({ redis }: Tools) => Object.fromEntries(await countSamples(redis, 'firehose_live'))
 
 test.for(rows)('$name', async (row, { tools }) => {
   await using relay = await FakeRelay.start()
@@ -37,6 +41,8 @@ test.for(rows)('$name', async (row, { tools }) => {
   const requests = (await tools.requests()).map(({ did, reason }) => ({ did, reason }))
   expect(requests).toEqual(row.resync === undefined ? [] : [{ did: alice.did, reason: row.resync }])
   for (const [name, labels, value] of row.metrics ?? []) expect(await ingester.metric(name, labels)).toBe(value)
+  const refusals = Object.entries(others).flatMap(([outcome, n]) => (outcome.startsWith('refused:') ? [[outcome.slice(8), n]] : [])) // prettier-ignore
+  await expect.poll(() => sampled(tools), WAIT).toMatchObject(Object.fromEntries(refusals) as object)
   expect(relay.cursors).toEqual([0])
   expect(relay.directory.asked(`/${alice.did}`)).toBeLessThanOrEqual(row.documents ?? 2)
 })

@@ -12,6 +12,7 @@ import type { StreamEvent } from '@sluice/events/stream-event.ts'
 import { Budget } from '@sluice/runtime/budget.ts'
 import { isAbort } from '@sluice/runtime/errors.ts'
 import { KeyedQueue } from '@sluice/runtime/keyed-queue.ts'
+import type { RefusedFrame } from '@sluice/streams/refused-frames.ts'
 import { AccountBacklogs } from './account-backlogs.ts'
 import type { Chains } from './chains.ts'
 import type { Finding } from './decide.ts'
@@ -19,7 +20,7 @@ import { roomFor } from './event-room.ts'
 import { eventTime } from './event-time.ts'
 import { textBytes, type Entry, type Journal } from './journal.ts'
 import type { Judgement, TrueCommit } from './judge.ts'
-import { refused, type Outcome } from './outcome.ts'
+import { refused, type Outcome, type Refusal } from './outcome.ts'
 import type { Slot } from './progress.ts'
 import { IdentityUnavailableError, type SigningKeys } from './signing-keys.ts'
 import type { Source } from './source.ts'
@@ -32,6 +33,8 @@ export interface Taken {
   /** The whole frame. */
   bytes: Buffer
 }
+
+type TakenToJudge = Taken & { frame: CommitFrame | SyncFrame }
 
 /** Verifies frames, here or on other threads. */
 export interface Judging {
@@ -50,8 +53,10 @@ export interface PipelineOptions {
   signal: AbortSignal
   /** Something of ours is broken: `push` and `drained` throw it from now on, but nobody may be calling them. */
   onFailed: () => void
-  /** Told of each refusal, and of ops left out. */
-  onRefused: (did: string, reason: string, detail: string) => void
+  /** Told of each frame that is refused. */
+  onRefused: (frame: RefusedFrame) => void
+  /** Told of each commit of which ops are left out, once for each reason. */
+  onOpsRefused: (frame: RefusedFrame) => void
 }
 
 /** What a frame costs beside its bytes. */
@@ -145,16 +150,17 @@ export class Pipeline {
     }
   }
 
-  async #look({ source, frame, bytes }: Taken): Promise<Finding['what']> {
+  async #look(taken: Taken): Promise<Finding['what']> {
+    const { source, frame } = taken
     // Before anything else is asked or remembered under this text, which may have megabytes.
-    if (!isDid(frame.did)) return this.#refuse(frame.did, 'bad-did', frame.type)
+    if (!isDid(frame.did)) return this.#refuse(taken, 'bad-did', frame.type)
     switch (frame.type) {
       case 'identity':
       case 'account':
         return this.#event(source, frame)
       case 'commit':
       case 'sync':
-        return this.#judge(frame, bytes)
+        return this.#judge({ ...taken, frame })
     }
   }
 
@@ -166,25 +172,26 @@ export class Pipeline {
     return frame.type === 'account' ? { kind: 'account', entry, active: frame.active } : { kind: 'event', entry }
   }
 
-  async #judge(frame: CommitFrame | SyncFrame, bytes: Buffer): Promise<Finding['what']> {
+  async #judge(taken: TakenToJudge): Promise<Finding['what']> {
     const { chains, keys, needsKeys, signal } = this.#options
+    const { frame, bytes } = taken
     const { did } = frame
     // A replay ends here, before the work: what is durable only grows.
     if (frame.type === 'commit' && frame.rev <= (chains.durableRev(frame.did) ?? '')) {
       return { kind: 'ended', outcome: 'duplicate' }
     }
     try {
-      if (!needsKeys) return this.#judged(frame, await this.#verdict(frame, bytes, undefined))
+      if (!needsKeys) return this.#judged(taken, await this.#verdict(frame, bytes, undefined))
       const { key } = keys.peek(did) ?? (await this.#waiting(this.#backlogs.wait(did, () => keys.resolve(did, signal))))
       const judgement = await this.#verdict(frame, bytes, key)
-      if (!isKeyProblem(judgement)) return this.#judged(frame, judgement)
+      if (!isKeyProblem(judgement)) return this.#judged(taken, judgement)
       // The key may have changed, and the event that tells of it may be late, or lost.
       const fresh = await this.#waiting(this.#backlogs.wait(did, () => keys.refresh(did, signal)))
-      if (fresh.key === key) return this.#judged(frame, judgement)
-      return this.#judged(frame, await this.#verdict(frame, bytes, fresh.key))
+      if (fresh.key === key) return this.#judged(taken, judgement)
+      return this.#judged(taken, await this.#verdict(frame, bytes, fresh.key))
     } catch (error) {
       if (!(error instanceof IdentityUnavailableError)) throw error
-      this.#options.onRefused(frame.did, 'identity-unavailable', error.message)
+      this.#options.onRefused(refusedFrame(taken, 'identity-unavailable', error.message))
       return { kind: 'unresolved' }
     }
   }
@@ -203,13 +210,24 @@ export class Pipeline {
     }
   }
 
-  #judged(frame: CommitFrame | SyncFrame, judgement: Judgement): Finding['what'] {
-    if (judgement.kind === 'refused') return this.#refuse(frame.did, judgement.reason, judgement.detail)
-    return judgement
+  #judged(taken: TakenToJudge, judgement: Judgement): Finding['what'] {
+    if (judgement.kind === 'refused') return this.#refuse(taken, judgement.reason, judgement.detail)
+    if (judgement.kind !== 'commit' || judgement.refusedOps.length === 0) return judgement
+    this.#tellOfOps(taken, judgement)
+    // No budget counts the paths, and nobody needs them any more.
+    return { ...judgement, refusedPaths: [] }
   }
 
-  #refuse(did: string, reason: Parameters<typeof refused>[0], detail: string): Finding['what'] {
-    this.#options.onRefused(did, reason, detail)
+  #tellOfOps(taken: Taken, { refusedOps, refusedPaths }: TrueCommit): void {
+    for (const reason of new Set(refusedOps)) {
+      const count = refusedOps.filter((other) => other === reason).length
+      const first = refusedPaths[refusedOps.indexOf(reason)]
+      this.#options.onOpsRefused(refusedFrame(taken, reason, `${count} of its ops, the first is ${first}`))
+    }
+  }
+
+  #refuse(taken: Taken, reason: Refusal, detail: string): Finding['what'] {
+    this.#options.onRefused(refusedFrame(taken, reason, detail))
     return { kind: 'ended', outcome: refused(reason) }
   }
 
@@ -223,6 +241,11 @@ export class Pipeline {
       this.#busy++
     }
   }
+}
+
+function refusedFrame({ source, frame, bytes }: Taken, reason: Refusal, detail: string): RefusedFrame {
+  const { did, seq, type } = frame
+  return { reason, detail, host: source.host, seq, did, type, bytes }
 }
 
 /** The frame in memory of its own. */

@@ -36,8 +36,10 @@ export class Refusals implements Disposable {
     const [refused, told] = [this.#refused, this.#told]
     this.#refused = {}
     this.#told = {}
-    if (Object.keys(refused).length > 0) this.#log.warn({ refused }, 'frames were refused')
-    if (Object.keys(told).length > 0) this.#log.warn({ told }, 'hosts told us something')
+    if (Object.keys(refused).length > 0)
+      this.#log.warn({ refused }, 'refused what hosts sent: how often for each reason, with a sample')
+    if (Object.keys(told).length > 0)
+      this.#log.warn({ told }, 'hosts sent notices: how many of each kind, with a sample')
   }
 
   [Symbol.dispose](): void {

@@ -97,8 +97,12 @@ async function setUpAnew(tools: Tools, env: Record<string, string>) {
   return { relay, ingester, [Symbol.asyncDispose]: () => relay.close() }
 }
 
-test('a relay that was set up anew without a word is noticed by what it sends', async ({ tools }) => {
-  await using at = await setUpAnew(tools, { INGESTER_FUTURE_CURSOR_RESET: 'true' })
+test('a relay that was set up anew without a word is noticed by what it sends, and begun at its oldest event', async ({
+  tools,
+}) => {
+  // Without INGESTER_INITIAL_CURSOR a relay for which there is no cursor begins now. This one has a cursor: 0.
+  const env = { INGESTER_FUTURE_CURSOR_RESET: 'true', INGESTER_INITIAL_CURSOR: '' }
+  await using at = await setUpAnew(tools, env)
   const { relay } = at
   await expect.poll(() => relay.cursors.length, WAIT).toBeGreaterThan(1)
   expect(relay.cursors[1]).toBe(0)
@@ -295,6 +299,7 @@ test('a Redis that can lose data is an incident, or no Redis at all with REDIS_S
   await expect(TestIngester.start({ ...env, REDIS_STRICT: 'true' })).rejects.toThrow(/appendonly is off.*REDIS_STRICT/)
   const lax = await TestIngester.start(env)
   expect(lax.log.join('')).toContain('appendonly is off')
+  expect(await lax.metric('sluice_incidents_total', { kind: 'redis-settings' })).toBe(1)
   await lax.stop()
   const redis = await connectRedis({ url: server.url(), name: 'test' })
   expect((await listIncidents(redis, 10)).map(({ kind }) => kind)).toEqual(['redis-settings'])

@@ -15,6 +15,7 @@ import { retry, sleep, type BackoffPolicy } from '@sluice/runtime/backoff.ts'
 import { isAbort, RefusedError } from '@sluice/runtime/errors.ts'
 import { logRetry, type Logger } from '@sluice/runtime/log.ts'
 import type { Incident } from '@sluice/streams/incidents.ts'
+import type { RefusedFrame } from '@sluice/streams/refused-frames.ts'
 import { isInShard, type Shard } from '@sluice/streams/spread.ts'
 import { eventTime } from './event-time.ts'
 import { refused, type Refusal } from './outcome.ts'
@@ -51,11 +52,28 @@ export type ReconnectReason = CloseReason | 'backpressure' | 'future-cursor'
 
 export interface RelayObserver {
   frame(host: string, type: FrameType): void
-  refused(did: string, reason: string, detail: string): void
+  refused(frame: RefusedFrame): void
   /** What the relay says in an `#info`. */
   told(host: string, name: string, text: string | undefined): void
   connected(host: string): void
   disconnected(host: string, reason: ReconnectReason, detail: string): void
+}
+
+/** A frame that goes no further. */
+interface Refused {
+  reason: Refusal
+  detail: string
+  bytes: Buffer
+  /** Undefined: it could not be read. */
+  frame?: RepoFrame
+  /** Default: that of a frame without a position. */
+  slot?: Slot
+}
+
+interface NotRisen {
+  frame: RepoFrame
+  bytes: Buffer
+  highest: number
 }
 
 /** The label of a frame in metrics. */
@@ -137,7 +155,7 @@ export class Relay {
     if (performance.now() - this.#takingSince < pauseMs) return
     log.warn(
       { host: this.host, pauseMs },
-      'no room for long: connection closed, resumed from the cursor when there is room',
+      'nothing could be appended for long: the connection is closed, and opened again at the cursor when there is room',
     )
     observer.disconnected(this.host, 'backpressure', 'no room')
     this.#connection.abort()
@@ -173,7 +191,7 @@ export class Relay {
     if (performance.now() - this.#turnAt > TURN_MS) await this.#turn()
     if (frame instanceof RefusedError) {
       observer.frame(this.host, 'unreadable')
-      return this.#refuse(frame.reason, frame.message, '')
+      return this.#refuse({ reason: frame.reason, detail: frame.message, bytes })
     }
     switch (frame.type) {
       case 'commit':
@@ -193,7 +211,7 @@ export class Relay {
     const { source, pipeline, skipDids, shard } = this.#options
     const { did, seq, time } = frame
     const { highest = -1 } = source.progress
-    if (seq <= highest) return this.#notRisen(frame, highest, signal)
+    if (seq <= highest) return this.#notRisen({ frame, bytes, highest }, signal)
     this.#notRising = 0
     this.#isAhead = false
     // The time is made anew: as text it may have megabytes, and it may lie ahead.
@@ -201,15 +219,15 @@ export class Relay {
     if (!isInShard(did, shard)) return pipeline.end(source, slot, 'other-shard')
     // Whatever its type: how much a frame may become is bounded by its size.
     if (bytes.length > COMMIT_LIMITS.frameBytes)
-      return this.#refuse('frame-too-large', `${bytes.length} bytes`, did, slot)
+      return this.#refuse({ reason: 'frame-too-large', detail: `${bytes.length} bytes`, bytes, frame, slot })
     if (skipDids.has(did)) return pipeline.end(source, slot, refused('skipped-account'))
     return pipeline.push({ source, slot, frame, bytes })
   }
 
-  /** @param slot default: that of a frame without a position */
-  async #refuse(reason: Refusal, detail: string, did: string, slot?: Slot): Promise<void> {
+  async #refuse({ reason, detail, bytes, frame, slot }: Refused): Promise<void> {
     const { observer, source, pipeline } = this.#options
-    observer.refused(did, reason, detail)
+    const { did, type } = frame ?? { did: '', type: 'unreadable' }
+    observer.refused({ reason, detail, host: this.host, seq: frame?.seq, did, type, bytes })
     await pipeline.end(source, slot ?? source.progress.take(undefined), refused(reason))
   }
 
@@ -217,8 +235,9 @@ export class Relay {
    * A relay that was set up anew, and does not say so, sends nothing but what lies behind our cursor. While that waits for the operator nothing of it
    * is of use: it is not read.
    */
-  async #notRisen({ seq, did }: RepoFrame, highest: number, signal: AbortSignal): Promise<void> {
-    await this.#refuse('seq-not-rising', `${seq} after ${highest}`, did)
+  async #notRisen({ frame, bytes, highest }: NotRisen, signal: AbortSignal): Promise<void> {
+    const { seq } = frame
+    await this.#refuse({ reason: 'seq-not-rising', detail: `${seq} after ${highest}`, bytes, frame })
     this.#notRising++
     if (this.#notRising < NOT_RISING_MAX) return
     const what = `${this.host} sends seq ${seq} and lower, our cursor is ${highest}`
@@ -252,7 +271,7 @@ export class Relay {
 
   async #error(error: string, text: string | undefined, signal: AbortSignal): Promise<void> {
     const { log, source } = this.#options
-    log.error({ host: this.host, error, text }, 'the relay ends the stream')
+    log.error({ host: this.host, error, text }, 'the relay ended the stream with an error')
     if (error !== 'FutureCursor') return
     await this.#ahead(`${this.host} says that our cursor ${source.progress.highest} lies ahead of it`, signal)
   }

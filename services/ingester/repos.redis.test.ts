@@ -50,6 +50,19 @@ async function swept(tools: Tools): Promise<void> {
 
 const didsOf = (repos: readonly { did: string }[]) => repos.map(({ did }) => did)
 
+test('accounts of INGESTER_SKIP_DIDS are not listed, nor found by a sweep', async ({ tools }) => {
+  await using relay = await FakeRelay.start()
+  const repos = people(3)
+  relay.register(...repos)
+  await tools.ingest(relay, { ...ENV, INGESTER_SKIP_DIDS: repos[1]!.did })
+  await listed(tools, relay)
+  const others = didsOf([repos[0]!, repos[2]!])
+  expect(didsOf(await tools.requests())).toEqual(others)
+  await demandSweep(tools.redis, 'repo_backfill', 'a test')
+  await swept(tools)
+  expect(new Set(didsOf(await tools.requests()))).toEqual(new Set(others))
+})
+
 test('every repository is asked for once, page by page, and the end is marked; failures are waited for', async ({
   tools,
 }) => {

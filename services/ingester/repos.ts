@@ -119,15 +119,15 @@ export class Repos implements Service {
       for (;;) {
         observer.phase('waiting')
         const why = await this.#schedule.untilDue(signal)
-        log.info({ why }, 'sweep begins')
+        log.info({ why }, 'a sweep of all repositories begins')
         observer.phase('sweeping')
         const { leftOutSinceMs } = await this.#pass(this.#sweep, signal)
         if (leftOutSinceMs <= demandedAt(why)) {
           await this.#schedule.unmet(why)
-          log.info('sweep ended; another follows, since it left out what may be missing')
+          log.info('the sweep ended; another follows, because it left out repositories that may be missing')
         } else {
           await this.#schedule.met(why)
-          log.info('sweep ended')
+          log.info('the sweep ended')
         }
       }
     } catch (error) {
@@ -280,10 +280,15 @@ export class Repos implements Service {
   #onAnew(host: string, times: number, error: TransientError): void {
     const { log, observer } = this.#options
     observer.hostFailed()
-    const what = 'a host has failed for hours on the cursor where its listing was to go on, and lists from the start'
+    const what =
+      'a host has failed for hours on the cursor where its listing was to go on, but does list from the start'
     const found = { host, times, error: describeError(error) }
-    if (times === 1) log.warn(found, `${what}: done so`)
-    else log.error(found, `${what}: done so once more, though it has not come to an end since: tell its operator`)
+    if (times === 1) log.warn(found, `${what}: its listing begins anew`)
+    else
+      log.error(
+        found,
+        `${what}: its listing begins anew once more, and has not come to its end in between. Tell the operator of the host`,
+      )
   }
 }
 

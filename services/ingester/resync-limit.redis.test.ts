@@ -4,8 +4,10 @@ import { testDid } from '@sluice/atproto/testing/world.ts'
 import { FakeRelay } from '@sluice/sandbox/fake-relay.ts'
 import { expect } from '@sluice/sandbox/fixtures.ts'
 import { readChains } from '@sluice/streams/chain-state.ts'
+import { listIncidents } from '@sluice/streams/incidents.ts'
 import { vi } from 'vitest'
 import { ACCOUNT_ASK_MS, ACCOUNT_ASKS, ResyncLimit } from './resync-limit.ts'
+import { STORM_RESYNCS } from './resync-storm.ts'
 import { caughtUp, test } from './testing/run.ts'
 
 const [ALICE, BOB] = ['did:plc:aaaaaaaaaaaaaaaaaaaaaaaa', 'did:plc:bbbbbbbbbbbbbbbbbbbbbbbb'] as const
@@ -82,4 +84,42 @@ test('an account that comes and goes all the time is asked for a few times, and 
   expect(await ingester.metric('sluice_ingester_resyncs_total', deferred)).toBe(turns - ACCOUNT_ASKS)
   const [chain] = await readChains(tools.redis, [alice.did])
   expect(chain!.record).toMatchObject({ inactive: false, resync: { need: alice.rev, askedAt: 0 } })
+})
+
+test('a storm of resyncs, most of them turned away by the limit, is one incident', async ({ tools }) => {
+  await using relay = await FakeRelay.start()
+  const alice = new TestRepo(testDid('alice'))
+  relay.register(alice)
+  relay.directory.pds = 'http://127.0.0.1:1'
+  relay.commit(alice, [{ path: 'app.bsky.feed.post/3kaaaaaaaaa22', record: { $type: 'app.bsky.feed.post', text: '' } }])
+  // Complete so far: without that its first export brings everything, and nothing is late.
+  const time = new Date().toISOString()
+  for (let n = 0; n < STORM_RESYNCS + 500; n++) {
+    relay.message('#account', { did: alice.did, time, active: false, status: 'deactivated' })
+    relay.message('#account', { did: alice.did, time, active: true })
+  }
+  const ingester = await tools.ingest(relay, { INGESTER_RESYNCS_PER_SECOND: '0' })
+  await caughtUp(tools, relay)
+  await expect.poll(() => tools.incidents()).toEqual(['resync-storm'])
+  expect(await ingester.metric('sluice_incidents_total', { kind: 'resync-storm' })).toBe(1)
+  const [incident] = await listIncidents(tools.redis, 1)
+  expect(incident!.what).toMatch(/^\d+ repositories that may lack something were not requested within a minute/)
+})
+
+test('with INGESTER_RESYNCS_PER_SECOND=0 the live stream asks for nothing, and remembers it for the sweep', async ({
+  tools,
+}) => {
+  await using relay = await FakeRelay.start()
+  const alice = new TestRepo(testDid('alice'))
+  relay.register(alice)
+  const write = (rkey: string) => [{ path: `app.bsky.feed.post/${rkey}`, record: { $type: 'app.bsky.feed.post', text: '' } }] // prettier-ignore
+  relay.commit(alice, write('one'))
+  alice.write(write('lost'))
+  relay.commit(alice, write('two'))
+  const ingester = await tools.ingest(relay, { INGESTER_RESYNCS_PER_SECOND: '0' })
+  await caughtUp(tools, relay)
+  expect(await tools.requests()).toEqual([])
+  expect(await ingester.metric('sluice_ingester_resyncs_total', { answer: 'deferred' })).toBe(1)
+  const [chain] = await readChains(tools.redis, [alice.did])
+  expect(chain!.record.resync).toMatchObject({ need: alice.rev, askedAt: 0 })
 })

@@ -1,6 +1,7 @@
 /** One upstream as the journal sees it: a cursor, and a ledger of what became of its frames, both durable. */
 import type { CursorMove, Step } from '@sluice/streams/producer.ts'
 import { cursorKey, timeKey } from '@sluice/streams/cursors.ts'
+import { ledgerKey } from '@sluice/streams/ledger.ts'
 import { Progress } from './progress.ts'
 
 /** What one append stores of a source. */
@@ -11,9 +12,6 @@ export interface SourceAdvance {
   /** To be called when it is durable. */
   stored(): void
 }
-
-/** `<stream>:ledger:<host>`: a hash, how many frames ended how, since ever. */
-export const ledgerKey = (stream: string, host: string): string => `${stream}:ledger:${host}`
 
 export class Source {
   readonly host: string

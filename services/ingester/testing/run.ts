@@ -13,9 +13,9 @@ import type { FakeRelay } from '@sluice/sandbox/fake-relay.ts'
 import { expect, test as base } from '@sluice/sandbox/fixtures.ts'
 import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
 import { listIncidents } from '@sluice/streams/incidents.ts'
+import { readLedger } from '@sluice/streams/ledger.ts'
 import { buildIngester } from '../build.ts'
 import { ingesterConfig } from '../config.ts'
-import { ledgerKey } from '../source.ts'
 
 export const WAIT = { timeout: 20_000, interval: 20 }
 
@@ -109,8 +109,7 @@ export const test = base.extend('tools', async ({ redisUrl }, { onCleanup }): Pr
       return (await redis.xRange('repo_backfill', '-', '+'))!.map(({ message }) => backfillEventCodec.decode(message))
     },
     async ledger({ host }) {
-      const counts = await redis.hGetAll(ledgerKey('firehose_live', host))
-      return Object.fromEntries(Object.entries(counts).map(([outcome, count]) => [outcome, Number(count)]))
+      return Object.fromEntries(await readLedger(redis, 'firehose_live', host))
     },
     cursor: ({ host }) => redis.get(`firehose_live:cursor:${host}`),
     incidents: async () => (await listIncidents(redis, 100)).map(({ kind }) => kind),
