@@ -11,11 +11,13 @@ export interface BackfillEvent {
   active?: boolean
   /** Why it was requested. Absent: enumeration, as other producers write it. */
   reason?: BackfillReason
-  /** How many tries failed so far; set by the backfiller when it schedules a retry. */
+  /** How many tries failed in the class `failure` so far; set by the backfiller when it schedules a retry. */
   attempts?: number
-  /** The class of these failures; set with `attempts`. */
+  /** The class of the last failure; set with `attempts`. */
   failure?: string
-  /** When the first of these failures happened (Unix ms); for failures that are tolerated for a limited time. */
+  /** How many tries failed in each other class so far. Absent: none. */
+  earlier?: Readonly<Record<string, number>>
+  /** When it first failed in a class of failures that are tolerated for a limited time (Unix ms). */
   failingSince?: number
   /**
    * How many tries failed in all, of every class. It bounds the tries for a repository that its host may have made up.

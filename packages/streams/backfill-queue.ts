@@ -9,6 +9,9 @@
  * | `<stream>:retry`             | sorted set, for both streams: entries that are not due yet, score = when they are (Unix ms)         |
  * | `<stream>:retry:dids`        | hash, for both streams: DID → the entry of the account in `<stream>:retry`                          |
  * | `<stream>_dlq`               | for both streams: repositories that were given up                                                   |
+ * | `<stream>:letters:<owner>`   | set, for both streams: accounts whose repositories on hosts of one owner were given up              |
+ * | `<stream>:set-aside`         | hash, for both streams: host and reason → repositories that were given up without a dead letter     |
+ * | `<stream>:made-up`           | hash: part of all owners → did:webs that only a host lists, and whose status was noted              |
  * | `<stream>:host:<host>`       | hash: the present limits of the host, and the results of its fetches so far                         |
  * | `<stream>:slots:<host>`      | sorted set: requests to the host that are under way                                                 |
  * | `<stream>:hosts`             | sorted set: the hosts of 30 days, score = when a try for a repository of theirs last ended (Unix ms) |
@@ -23,6 +26,15 @@ export const priorityStream = (stream: string): string => `${stream}_priority`
 export const retryKey = (stream: string): string => `${stream}:retry`
 
 export const retriesByDidKey = (stream: string): string => `${retryKey(stream)}:dids`
+
+export const lettersOfKey = (stream: string, owner: string): string => `${stream}:letters:${owner}`
+
+export const setAsideKey = (stream: string): string => `${stream}:set-aside`
+
+/** The field of `<stream>:set-aside` for the hosts and reasons that have none of their own. */
+export const SET_ASIDE_OTHERS = 'other hosts'
+
+export const madeUpKey = (stream: string): string => `${stream}:made-up`
 
 export const hostKey = (stream: string, host: string): string => `${stream}:host:${host}`
 

@@ -18,6 +18,7 @@ import { Lease } from './lease.ts'
 import { LetterIncidents } from './letter-incidents.ts'
 import { openEntries, type Opened } from './open-entries.ts'
 import { Patience } from './patience.ts'
+import { PhantomIncidents } from './phantom-incidents.ts'
 import { Suspects } from './suspects.ts'
 import { YieldableTurn, Turns, type TurnKind } from './turns.ts'
 
@@ -29,6 +30,7 @@ export class ConsumerRun<E extends object> {
   readonly #suspects: Suspects
   readonly #turns: Turns
   readonly #letters: LetterIncidents
+  readonly #phantoms: PhantomIncidents
   readonly #fail = new AbortController()
   /** Aborts when the caller stops the run, or when a part has failed. */
   readonly #stopped: AbortSignal
@@ -49,6 +51,7 @@ export class ConsumerRun<E extends object> {
       allowed: limits.deadLetters,
       report: (incident) => this.#patience.report(incident),
     })
+    this.#phantoms = new PhantomIncidents({ address, report: (incident) => this.#patience.report(incident) })
     this.#stopped = AbortSignal.any([signal, this.#fail.signal])
   }
 
@@ -88,6 +91,7 @@ export class ConsumerRun<E extends object> {
   /** Stores the incidents that are not stored yet and gives the name back, as far as there is time. */
   async #takeLeave(lease: Lease): Promise<void> {
     this.#letters.tellNow()
+    this.#phantoms.tellNow()
     await orAbort(this.#end.signal, this.#patience.storeReported()).catch(() => {})
     await orAbort(this.#end.signal, lease.release()).catch(() => {})
   }
@@ -199,7 +203,7 @@ export class ConsumerRun<E extends object> {
     const total = await this.#patience.until(this.#end.signal, async () => this.#tryToBury(burial))
     this.#lanes.release([{ id }])
     this.#letters.added(total)
-    this.#options.observer?.buried?.(reason)
+    this.#options.observer?.buried?.(reason, { entryId: id, fields, message })
   }
 
   async #tryToBury(burial: Burial): Promise<number> {
@@ -221,6 +225,7 @@ export class ConsumerRun<E extends object> {
       lanes: this.#lanes,
       patience: this.#patience,
       bury: (entry, refusal) => this.#bury(entry, refusal),
+      onPhantoms: (ids) => this.#phantoms.found(ids),
     })
   }
 
@@ -236,6 +241,7 @@ export class ConsumerRun<E extends object> {
       await sleep(tickMs, done)
       await this.#patience.until(done, () => lease.renew())
       this.#letters.tell()
+      this.#phantoms.tell()
       await this.#patience.until(done, () => this.#patience.storeReported())
       if (performance.now() < touchAtMs) continue
       touchAtMs = performance.now() + touchMs

@@ -20,6 +20,7 @@ import type { Redis } from './connection.ts'
 import { ConsumerRun } from './consumer-run.ts'
 import { DEAD_LETTERS_MAX } from './dead-letters.ts'
 import type { GroupAddress } from './entries.ts'
+import type { IncidentKind } from './incidents.ts'
 import { Lanes, type BatchShare, type LaneLimits, type LaneTurn } from './lanes.ts'
 import type { Turns } from './turns.ts'
 
@@ -97,14 +98,23 @@ const CONSUMER_LIMITS: ConsumerLimits = {
   deadLetters: DEAD_LETTERS_MAX,
 }
 
+/** An entry that became a dead letter, and what was wrong with it. */
+export interface BuriedEntry {
+  entryId: string
+  fields: EntryFields
+  message: string
+}
+
 /** What happens to entries, for metrics. */
 export interface ConsumerObserver {
   read(entries: number): void
   acked(entries: number): void
   redelivered(entries: number, from: 'own-pending' | 'reclaimed'): void
   phantoms(entries: number): void
-  buried(reason: string): void
+  buried(reason: string, entry: BuriedEntry): void
   groupLost(): void
+  /** An incident of this consumer was stored. */
+  incident(kind: IncidentKind): void
   retired(consumers: string[]): void
   trouble(error: Error, retryMs: number): void
   recovered(): void

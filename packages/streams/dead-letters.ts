@@ -56,7 +56,7 @@ export type Selection = readonly string[] | { reason: string } | 'all'
 export const deadLetterStream = (stream: string): string => `${stream}_dlq`
 
 /** A hash: key → id of its latest dead letter, for streams whose letters have keys. */
-const latestLetters = (stream: string): string => `${deadLetterStream(stream)}:latest`
+export const latestLetters = (stream: string): string => `${deadLetterStream(stream)}:latest`
 
 /**
  * More dead letters than this are not single bad entries but an outage or a bug of ours: the stream stops and waits for

@@ -8,6 +8,7 @@ import { recordIncident } from './incidents.ts'
 import { inspect, type Inspection } from './inspect.ts'
 import { leaseKey } from './lease.ts'
 import { settingProblems } from './redis-settings.ts'
+import { CONSUMERS_AGED, streamState } from './stream-state.ts'
 import { eventsFrom } from './testing/events.ts'
 import { address, never, test } from './testing/fixtures.ts'
 
@@ -71,6 +72,32 @@ test('lag is the age of the oldest entry that is not acked, handed out or not', 
   await redis.xReadGroup(group, 'two', { key: stream, id: '>' })
   await redis.xAck(stream, group, third!.id)
   expect((await look(redis)).one).toMatchObject({ lagSeconds: 0, entries: 3 })
+})
+
+test('each consumer is told with its own oldest pending entry, those that hold the most first', async ({
+  redisUrl,
+  tools,
+}) => {
+  const redis = await tools.connect(redisUrl)
+  await redis.xGroupCreate(stream, group, '0', { MKSTREAM: true })
+  const names = Array.from({ length: CONSUMERS_AGED + 1 }, (_, i) => `c${String(i).padStart(3, '0')}`)
+  for (const [i, consumer] of names.entries()) {
+    // The last two hold one entry each, all others two.
+    const entries = i < names.length - 2 ? 2 : 1
+    for (let n = 0; n < entries; n++)
+      await redis.xAdd(stream, idAt((names.length - i) * MINUTE_MS - n), { event: '{}' })
+    await redis.xReadGroup(group, consumer, { key: stream, id: '>' })
+  }
+  await redis.xGroupCreateConsumer(stream, group, 'idle')
+  const { consumers, oldestPending } = (await look(redis)).one.groups[0]!
+  expect(oldestPending).toMatchObject({ consumer: 'c000' })
+  const aged = consumers.filter((one) => one.oldestPending !== undefined)
+  expect(aged.map(({ consumer }) => consumer)).toEqual(names.slice(0, CONSUMERS_AGED))
+  for (const [i, one] of aged.entries()) expect(one.oldestPending!.ageSeconds).toBeCloseTo((names.length - i) * 60, -1)
+  // The watch of the indexers looks every ten seconds, and shows none of them.
+  const now = Date.now()
+  const watched = await streamState(stream, { redis, now, leases: [], reasons: false })
+  expect(watched.groups[0]!.consumers.filter((one) => one.oldestPending !== undefined)).toEqual([])
 })
 
 test('consumers are told apart: alive under a lease, or a name that nobody answers to', async ({ redisUrl, tools }) => {

@@ -29,6 +29,8 @@ export interface IntakeOptions<E extends object> extends Pick<
   patience: Patience
   lanes: Lanes<E>
   bury: (entry: Delivered, refusal: Refusal) => Promise<void>
+  /** Pending entries that had no body were cleared; the oldest first. */
+  onPhantoms: (ids: readonly string[]) => void
 }
 
 /** Entries that are claimed in one step. The number is small because their size is not known before. */
@@ -191,9 +193,12 @@ export class Intake<E extends object> {
 
   /** Claims entries for this consumer. Returns how many it got. */
   async #claim(pending: PendingEntry[], idleMs: number, from: 'own-pending' | 'reclaimed'): Promise<number> {
-    const { redis, address, observer } = this.#options
+    const { redis, address, observer, onPhantoms } = this.#options
     const { entries, phantoms } = await claim(redis, address, idleMs, idsOf(pending))
-    if (phantoms.length > 0) observer.phantoms?.(phantoms.length)
+    if (phantoms.length > 0) {
+      observer.phantoms?.(phantoms.length)
+      onPhantoms(phantoms)
+    }
     if (entries.length === 0) return 0
     observer.redelivered?.(entries.length, from)
     const before = new Map(pending.map(({ id, deliveries }) => [id, deliveries]))

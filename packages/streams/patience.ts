@@ -67,8 +67,9 @@ export class Patience {
    * @throws TransientError; the rest is stored the next time
    */
   async storeReported(): Promise<void> {
+    const { redis, observer } = this.#options
     for (let next = this.#owed[0]; next; next = this.#owed[0]) {
-      await recordIncident(this.#options.redis, next)
+      await recordIncident(redis, next, observer.incident)
       this.#owed.shift()
     }
   }

@@ -55,11 +55,16 @@ export interface PendingState extends EntryAge {
 export interface ConsumerState {
   consumer: string
   pending: number
+  /** Its oldest pending entry. Absent: it has none, or is not among the `CONSUMERS_AGED` that have the most. */
+  oldestPending?: PendingState
   /** Time since the consumer last sent Redis a command, in seconds; 0 for a consumer that waits for its first entry. */
   idleSeconds: number
   /** Host and pid of the process that holds the name; undefined: no living process of Sluice has it. */
   holder?: string
 }
+
+/** The most consumers of a group whose oldest entries are asked for, with one command each. */
+export const CONSUMERS_AGED = 32
 
 /** How many nodes of the stream Redis measures to estimate its size. */
 const MEMORY_SAMPLES = 20
@@ -73,7 +78,10 @@ export interface Looking {
    * entry.
    */
   leases: readonly string[]
-  /** False: dead letters are only counted. Their reasons would cost a script that reads all of them. Default true. */
+  /**
+   * False: dead letters are only counted, and no consumer is asked for its oldest entry. The reasons would cost a script
+   * that reads all letters. Default true.
+   */
   reasons?: boolean
 }
 
@@ -148,12 +156,7 @@ async function groupState(stream: string, info: GroupInfo, looking: Looking): Pr
     redis.xRange(stream, `(${lastDeliveredId}`, '+', { COUNT: 1 }),
     consumerStates(stream, group, looking),
   ])
-  const oldestPending = row && {
-    ...ageOf(row.id, now)!,
-    consumer: row.consumer,
-    idleSeconds: row.millisecondsSinceLastDelivery / 1_000,
-    deliveries: row.deliveriesCounter,
-  }
+  const oldestPending = row && pendingState(row, now)
   const waiting = ageOf(next?.[0]?.id, now)
   return {
     group,
@@ -166,18 +169,50 @@ async function groupState(stream: string, info: GroupInfo, looking: Looking): Pr
   }
 }
 
-async function consumerStates(stream: string, group: string, { redis, leases }: Looking): Promise<ConsumerState[]> {
+type PendingRow = Awaited<ReturnType<Redis['xPendingRange']>>[number]
+
+function pendingState(row: PendingRow, now: number): PendingState {
+  const { id, consumer, millisecondsSinceLastDelivery, deliveriesCounter } = row
+  return {
+    ...ageOf(id, now)!,
+    consumer,
+    idleSeconds: millisecondsSinceLastDelivery / 1_000,
+    deliveries: deliveriesCounter,
+  }
+}
+
+/** The oldest pending entries of the consumers that have the most, by consumer. */
+async function oldestOf(
+  stream: string,
+  group: string,
+  pending: readonly { name: string; pending: number }[],
+  { redis, now }: Looking,
+): Promise<Map<string, PendingState>> {
+  const asked = pending.filter((one) => one.pending > 0).toSorted((a, b) => b.pending - a.pending)
+  const rows = await Promise.all(
+    asked
+      .slice(0, CONSUMERS_AGED)
+      .map(({ name: consumer }) => redis.xPendingRange(stream, group, '-', '+', 1, { consumer })),
+  )
+  return new Map(rows.flat().map((row) => [row.consumer, pendingState(row, now)]))
+}
+
+async function consumerStates(stream: string, group: string, looking: Looking): Promise<ConsumerState[]> {
+  const { redis, leases, reasons = true } = looking
   const known = new Map((await redis.xInfoConsumers(stream, group)).map((info) => [info.name, info]))
   const prefix = leaseKey({ stream, group, consumer: '' })
   const alive = leases.filter((key) => key.startsWith(prefix)).map((key) => key.slice(prefix.length))
   const names = [...new Set([...known.keys(), ...alive])].toSorted()
+  const oldest = reasons ? await oldestOf(stream, group, [...known.values()], looking) : undefined
   return Promise.all(
     names.map(async (consumer): Promise<ConsumerState> => {
       const holder = await redis.hGet(leaseKey({ stream, group, consumer }), 'details')
       const info = known.get(consumer)
+      const oldestPending = oldest?.get(consumer)
       return {
         consumer,
         pending: info?.pending ?? 0,
+        ...(oldestPending && { oldestPending }),
         idleSeconds: (info?.idle ?? 0) / 1_000,
         ...(holder !== null && { holder }),
       }

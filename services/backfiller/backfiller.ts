@@ -11,7 +11,7 @@ import type { CachedResolution } from '@sluice/atproto/identity-cache.ts'
 import { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
 import { fileBytesMax } from '@sluice/atproto/slabs.ts'
 import { XrpcClient } from '@sluice/atproto/xrpc.ts'
-import { collections } from '@sluice/collections/collections.ts'
+import { wantedCollections } from '@sluice/collections/collections.ts'
 import { collectionFilter } from '@sluice/collections/patterns.ts'
 import { retry, sleep, type Retry } from '@sluice/runtime/backoff.ts'
 import { Budget } from '@sluice/runtime/budget.ts'
@@ -23,6 +23,7 @@ import type { Service } from '@sluice/runtime/service.ts'
 import { priorityStream } from '@sluice/streams/backfill-queue.ts'
 import { consumerClientName } from '@sluice/streams/client-names.ts'
 import { connectRedis, REDIS_BACKOFF, type Redis } from '@sluice/streams/connection.ts'
+import type { ConsumerObserver } from '@sluice/streams/consumer.ts'
 import { HighWater } from '@sluice/streams/high-water.ts'
 import { RedisIdentityCache } from '@sluice/streams/identity-cache.ts'
 import { Producer } from '@sluice/streams/producer.ts'
@@ -30,13 +31,16 @@ import { shardOfSetting } from '@sluice/streams/spread.ts'
 import type { BackfillContext } from './backfill-repo.ts'
 import { takeClaims } from './claims.ts'
 import type { BackfillerConfig } from './config.ts'
+import { observeConsumers } from './consumer-observer.ts'
 import { CrashSuspects } from './crash-suspects.ts'
 import { Dispatcher } from './dispatcher.ts'
 import { exportEventEncoder } from './export-events.ts'
 import { hostLimits, parseHostRules } from './host-rules.ts'
 import { HostTally } from './host-tally.ts'
+import { LetterShares } from './letter-shares.ts'
 import { PdsLimits } from './pds-limits.ts'
 import { Progress, type Now } from './progress.ts'
+import { watchQueue } from './queue-lag.ts'
 import { RepoMemories } from './repo-memory.ts'
 import { RetrySchedule } from './retry-schedule.ts'
 
@@ -62,13 +66,16 @@ const CHUNKS_BYTES = 32 * 1024 ** 2
  * What the log says while Redis is full. The indexer makes room only where streams take the memory; chain records stay.
  */
 const FULL =
-  'holds back until Redis has room: where its streams are short (`sluice status`) chain records fill it, which stay, 60 bytes an account; raise its maxmemory'
+  'holds back, and fetches nothing until Redis has room. If its streams are short (`sluice status`), it is full of chain records, which stay (60 bytes for each account): raise its maxmemory'
 
 export class Backfiller implements Service {
   readonly name = 'backfiller'
   readonly #options: BackfillerOptions
   readonly #progress: Progress
   readonly #memories: RepoMemories
+  /** The stream that is read first, and the normal one. */
+  readonly #streams: readonly string[]
+  readonly #observe: (stream: string) => Partial<ConsumerObserver>
   #redis: Redis | undefined
   #now: () => Now = () => ({ underWay: 0, waiting: 0, hosts: 0, memoryBytes: 0, heldBy: undefined })
 
@@ -77,6 +84,8 @@ export class Backfiller implements Service {
     this.#options = options
     this.#memories = new RepoMemories(config.memoryBytes - CHUNKS_BYTES)
     this.#progress = new Progress(metrics)
+    this.#streams = [priorityStream(config.backfillStream), config.backfillStream]
+    this.#observe = observeConsumers(this.#streams, { ...options, progress: this.#progress })
     const redis = (): Redis => {
       if (this.#redis === undefined) throw new TransientError('not connected to Redis')
       return this.#redis
@@ -92,15 +101,18 @@ export class Backfiller implements Service {
     this.#redis = redis
     const context = await this.#context(redis, stopping, resources)
     const { dispatcher, schedule } = this.#dispatcher(redis, context, stopping)
-    const { config } = this.#options
-    const streams = [priorityStream(config.backfillStream), config.backfillStream]
+    const { readiness } = this.#options
+    const streams = this.#streams
     const parts = [
       // `dispatcher.failed` never resolves, so without a failure this part ends with the signal.
       Promise.race([dispatcher.failed, once(stopping, 'abort').then(() => undefined)]),
       this.#renew(context.limits, stopping),
+      watchQueue({ redis, readiness, streams }, stopping),
       ...streams.map((stream) => this.#feed(stream, { redis, schedule, dispatcher }, stopping)),
       ...streams.map((stream) =>
-        schedule.run(stream, stopping, (retry) => this.#logRetry('putting entries back that are due', retry)),
+        schedule.run(stream, stopping, (retry) =>
+          this.#logRetry('putting entries that are due back into the stream failed', retry),
+        ),
       ),
     ].map((part) => part.catch((error: unknown) => (stop.abort(), Promise.reject(error))))
     const results = await Promise.allSettled(parts)
@@ -123,8 +135,8 @@ export class Backfiller implements Service {
       urgent: stream !== config.backfillStream,
       schedule,
       reclaimIdleMs: config.reclaimIdleMs,
-      observer: { ...this.#progress.consumerObserver, ...this.#consumerLog(stream) },
-      onRetry: (retry: Retry) => this.#logRetry('giving an entry back', retry),
+      observer: this.#observe(stream),
+      onRetry: (retry: Retry) => this.#logRetry('giving an entry back failed', retry),
     }
     await takeClaims(options, { take: (claim) => dispatcher.take(claim), settled: () => dispatcher.close() }, signal)
   }
@@ -150,6 +162,7 @@ export class Backfiller implements Service {
     })
     return {
       redis,
+      queue: config.backfillStream,
       xrpc,
       limits,
       identities,
@@ -158,9 +171,7 @@ export class Backfiller implements Service {
       options: { ...config, repoBytes: Math.min(config.repoBytes, fileBytesMax(config.spoolBytes)) },
       disk: new Budget(config.spoolBytes),
       producer: await this.#producer(signal, resources),
-      wanted: collectionFilter(
-        config.collections.length > 0 ? config.collections : collections.map(({ nsid }) => nsid),
-      ),
+      wanted: collectionFilter(wantedCollections(config.collections, config.indexerCollections)),
       parsers: new Budget(PARSERS),
       alwaysResync: config.exports === 'resync',
       onBytes: (bytes) => this.#progress.bytes(bytes),
@@ -178,10 +189,10 @@ export class Backfiller implements Service {
       entriesMax: config.highWaterMark,
       memoryRatioMax: config.redisMemoryPercent / 100,
       onChange: (held) => {
-        if (!held) return log.info('goes on fetching')
+        if (!held) return log.info('fetches again')
         const why = held.detail
         if (held.by === 'memory') log.warn({ why }, FULL)
-        else log.info({ why }, 'holds back until the indexer has caught up')
+        else log.info({ why }, 'holds back, and fetches nothing until the indexer has caught up')
         void this.#untilRoom(highWater, signal)
       },
     })
@@ -191,7 +202,7 @@ export class Backfiller implements Service {
       stream: config.firehoseStream,
       codec: exportEventEncoder,
       highWater,
-      onRetry: (retry) => this.#logRetry('appending', retry),
+      onRetry: (retry) => this.#logRetry('appending failed', retry),
     })
   }
 
@@ -200,7 +211,7 @@ export class Backfiller implements Service {
    * being appended, and then no append notices that there is room. Outages of Redis are waited out. Never rejects.
    */
   async #untilRoom(highWater: HighWater, signal: AbortSignal): Promise<void> {
-    const onWait = (retry: Retry): void => this.#logRetry('looking for room', retry)
+    const onWait = (retry: Retry): void => this.#logRetry('looking for room in Redis failed', retry)
     // An error that no wait can mend need not be reported here: the schedule and the consumers get it too, and stop the
     // process.
     await retry(signal, REDIS_BACKOFF, () => highWater.room(signal), onWait).catch(() => undefined)
@@ -219,8 +230,10 @@ export class Backfiller implements Service {
         log,
         memories: this.#memories,
         suspects: new CrashSuspects(redis, config.group),
+        shares: new LetterShares(redis),
         tally: new HostTally(redis, config.backfillStream),
         progress: this.#progress,
+        role: `backfiller ${config.consumer}`,
         concurrency: config.concurrency,
         skipHosts: config.skipHosts,
         fetchFrom: config.fetchFrom,
@@ -276,15 +289,6 @@ export class Backfiller implements Service {
     })
     resources.defer(async () => redis.destroy())
     return redis
-  }
-
-  #consumerLog(stream: string) {
-    const { log } = this.#options
-    return {
-      trouble: (error: Error, retryMs: number) => logRetry(log, retryMs, `reading ${stream}`, error),
-      groupLost: () => log.error({ stream }, 'the stream or its group was lost, and is made anew'),
-      retired: (consumers: string[]) => log.info({ stream, consumers }, 'forgot consumers that went away'),
-    }
   }
 
   #logRetry(what: string, { delayMs, error, attempt }: Retry): void {

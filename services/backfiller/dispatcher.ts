@@ -20,9 +20,10 @@ import { backfillRepo, movedFrom, type BackfillContext, type Outcome } from './b
 import { HELD_ENTRIES, type Claim } from './claims.ts'
 import { DEATHS_MAX, type CrashSuspects } from './crash-suspects.ts'
 import { LIMITED_MS, type RetryLimits } from './failures.ts'
-import { isUnconfirmed, mayBeMadeUp } from './unconfirmed.ts'
+import { isUnconfirmed, mayBeMadeUp, mayKeepStatus } from './unconfirmed.ts'
 import type { HostTally } from './host-tally.ts'
 import { HostQueues } from './host-queues.ts'
+import type { LetterShares } from './letter-shares.ts'
 import { STRANGER_KEPT_MS, type Asked, type Permit } from './pds-limits.ts'
 import type { Progress } from './progress.ts'
 import type { RepoMemories, RepoMemory } from './repo-memory.ts'
@@ -32,9 +33,12 @@ export interface DispatcherOptions extends RetryLimits {
   context: BackfillContext
   memories: RepoMemories
   suspects: CrashSuspects
+  shares: LetterShares
   tally: HostTally
   progress: Progress
   log: Logger
+  /** Role and consumer of this process, for incidents. */
+  role: string
   concurrency: number
   skipHosts: readonly string[]
   fetchFrom: 'pds' | 'listed'
@@ -121,7 +125,8 @@ export class Dispatcher {
     const deaths = await suspects.deathsOf(claim)
     if (deaths === 0) return this.#letIn(claim)
     if (deaths >= DEATHS_MAX) {
-      return this.#settlement.bury(claim, 'crash-loop', `it was under way at ${deaths} deaths of a process`, deaths)
+      const detail = `it was under way at ${deaths} deaths of a process`
+      return this.#settlement.bury(claim, { reason: 'crash-loop', detail, attempts: deaths })
     }
     void suspects.alone(claim, () => this.#letIn(claim), this.#signal)
   }
@@ -162,9 +167,10 @@ export class Dispatcher {
     const { context, log } = this.#options
     const whose = { did, urgent: claim.urgent }
     const resolution = await resolvePatiently(context.identities, whose, this.#signal, ({ delayMs, error }) =>
-      logRetry(log, delayMs, 'looking up an identity', error),
+      logRetry(log, delayMs, 'looking up an identity failed', error),
     )
     if (resolution.status === 'tombstoned') {
+      if (!(await mayKeepStatus(context, claim.entry))) return this.#settlement.passOver(claim)
       const time = new Date().toISOString()
       const event = { type: 'account', seq: SEQ_BACKFILL, time, did, active: false, status: 'deleted' } as const
       await context.producer.append([event], this.#signal, { also: [markInactive(did)] })
@@ -226,8 +232,10 @@ export class Dispatcher {
     using _ = memory
     const { claim } = placed
     const { suspects } = this.#options
-    await this.#settlement.guard(claim, () =>
-      suspects.watch(claim, () => this.#work(placed, permit, memory), this.#signal),
+    await this.#settlement.guard(
+      claim,
+      () => suspects.watch(claim, () => this.#work(placed, permit, memory), this.#signal),
+      new URL(placed.url).host,
     )
     await permit.release({ verdict: 'nothing' })
   }
@@ -240,7 +248,7 @@ export class Dispatcher {
     let outcome: Outcome
     try {
       outcome = await backfillRepo(context, { entry, identity, url, permit, memory, urgent }, this.#signal)
-      if (outcome.kind !== 'moved') tally.count(host, 'done')
+      if (outcome.kind === 'exported' || (outcome.kind === 'account' && !mayBeMadeUp(entry))) tally.count(host, 'done')
     } catch (error) {
       if (isAbort(error) || error instanceof FatalError) throw error
       if (error instanceof RateLimitedError && (await context.limits.limitedMs(host)) < LIMITED_MS) {
@@ -277,6 +285,8 @@ export class Dispatcher {
       case 'account':
         await claim.done()
         return progress.outcome('account')
+      case 'no-account':
+        return this.#settlement.passOver(claim)
       case 'exported':
         await claim.done()
         return progress.outcome(outcome.resync ? 'resynced' : 'exported')

@@ -81,12 +81,12 @@ test('and for four days where it is seldom asked for, as one of a thousand at it
   expect([0, 97, 1].map(fail)).toEqual(['retry', 'retry', 'bury'])
   entry = ENTRY
   expect([0, 40, 40, 15].map(fail)).toEqual(['retry', 'retry', 'retry', 'retry'])
-  // A failure of another kind, and they count anew: the host has been there.
-  const other = judge(entry, failureOf(new RefusedError('car-wrong-hash', '')), LIMITS)
-  expect(other).toMatchObject({ act: 'retry', entry: { attempts: 1 } })
-  entry = (other as { entry: BackfillEvent }).entry
-  expect(entry).not.toHaveProperty('failingSince')
-  expect([48, 48, 47].map(fail)).toEqual(['retry', 'retry', 'retry'])
+  // Failures of other kinds between them change nothing.
+  for (const between of [new RefusedError('car-wrong-hash', ''), new TransientError('503')]) {
+    const other = judge(entry, failureOf(between), LIMITS)
+    expect(other).toMatchObject({ act: 'retry', entry: { attempts: 1 } })
+    entry = (other as { entry: BackfillEvent }).entry
+  }
   expect(fail(2)).toBe('bury')
 })
 
@@ -101,9 +101,50 @@ test('an error of ours is a bug, and is not tried for ever', () => {
   expect(triesOf(new TypeError('x is undefined'))).toBe(3)
 })
 
-test('failures of another class begin anew: an outage between them does not add up with them', () => {
+test('each class has a count of its own: an outage does not add up with other failures', () => {
   const verdict = judged(new RefusedError('car-wrong-hash', ''), { ...ENTRY, attempts: 100, failure: 'unavailable' })
   expect(verdict).toMatchObject({ act: 'retry', entry: { attempts: 1, failure: 'invalid' } })
+})
+
+/** Fails with these errors in turn, again and again; how often until it is given up. */
+function triesOfAll(errors: readonly unknown[], most = 1_000): number {
+  let entry = ENTRY
+  for (let tries = 1; tries <= most; tries++) {
+    const verdict = judged(errors[(tries - 1) % errors.length], entry)
+    if (verdict.act === 'bury') return tries
+    entry = verdict.entry
+  }
+  return Infinity
+}
+
+test('a repository whose host fails in another way each time is given up as soon as its tries of one kind are used up', () => {
+  const [wrong, refused, cut] = ['car-wrong-hash', 'xrpc-refused', 'car-truncated'].map((r) => new RefusedError(r, ''))
+  const down = new TransientError('503')
+  expect(triesOfAll([wrong, refused])).toBe(9)
+  expect(triesOfAll([wrong, refused, cut])).toBe(13)
+  // Outages between them cost nothing, and forgive nothing.
+  expect(triesOfAll([down, wrong])).toBe(10)
+  expect(triesOfAll([down, down, down])).toBe(Infinity)
+})
+
+test('nor does its wait become short again by that', () => {
+  let entry = ENTRY
+  const waits: number[] = []
+  for (const error of [new TransientError('503'), new NoDocumentError('503'), new TransientError('503')]) {
+    const verdict = judged(error, entry)
+    if (verdict.act === 'bury') throw new Error('given up')
+    waits.push(verdict.delayMs)
+    entry = verdict.entry
+  }
+  expect(waits).toEqual([1_000, 1_000, 2_000])
+  expect(entry).toMatchObject({ failure: 'unavailable', attempts: 2, earlier: { 'no-document': 1 } })
+})
+
+test('what other programs write there stops nobody', () => {
+  for (const earlier of [null, 7, 'x', { invalid: 'many' }, { invalid: -5 }, { invalid: 1e300 }, [1]]) {
+    const strange = { ...ENTRY, attempts: 1, failure: 'unavailable', earlier } as unknown as BackfillEvent
+    expect(judged(new RefusedError('car-wrong-hash', ''), strange)).toMatchObject({ entry: { attempts: 1 } })
+  }
 })
 
 test('waits double, are stretched by up to a half, and end at the longest', () => {
@@ -157,7 +198,6 @@ test('a did:web that only a host lists is passed over in the end, though it fail
     const verdict = judge(entry, failure, LIMITS)
     if (isPassedOver(entry, failure.class, verdict)) break
     entry = (verdict as Extract<Verdict, { act: 'retry' }>).entry
-    expect(entry.attempts).toBe(1)
   }
   expect(tries).toBeLessThan(50)
 })

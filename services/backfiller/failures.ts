@@ -6,7 +6,7 @@
  * |-----------------|---------------------------------------------------------------------------|------------|-----------------------------|
  * | `unavailable`   | network, timeouts, 5xx, a web page, no room here: tells nothing of it     | 1 ×        | never                       |
  * | `no-document`   | the host of a did:web does not give its document: as the line above       | 1 ×        | never                       |
- * | `limited`       | 429, and for four days the host has given no other answer                 | 60 ×       | 3 tries                     |
+ * | `limited`       | 429, and for four days the host has given hardly any other answer         | 60 ×       | 3 tries                     |
  * | `crowded`       | too many lookups of did:webs wait here: nothing was tried                 | 10 s       | never                       |
  * | `in-front`      | 4xx that is no XRPC error: somebody answers in place of the host          | 20 ×       | 14 tries, or 3 in four days |
  * | `incomplete`    | parts of the export are missing: cut short, or never whole                | 2 ×        | 8 tries                     |
@@ -18,6 +18,10 @@
  * | `identity`      | the account has no document, no host or no key                            | 60 ×       | 5 tries                     |
  * | `unacceptable`  | too large, a private address, a redirect that leads nowhere               | 60 ×       | 3 tries                     |
  * | `bug`           | an error of ours                                                          | 20 ×       | 3 tries                     |
+ *
+ * Each class has a count of its own, which lasts until the repository is fetched or given up: failures of other classes
+ * in between neither add to it nor reset it. So an outage uses up no tries, and a host that fails in another way each
+ * time, or is away now and then, does not keep its repositories for ever.
  *
  * Waits are multiples of BACKFILLER_RETRY_MS that double with each failure of the same class, up to
  * BACKFILLER_RETRY_MAX_MS. `disabled` always waits 12 h. `crowded` waits 10 s, and then for its turn among the did:webs
@@ -66,10 +70,7 @@ interface Rule {
   /** A fixed wait instead of a multiple. It does not double. */
   firstMs?: number
   tries: number
-  /**
-   * For how long failures are borne with. After that, `PATIENT_TRIES` failures in a row are enough to give an entry up,
-   * whatever `tries` says.
-   */
+  /** For how long failures are borne with. After that, `PATIENT_TRIES` are enough to give an entry up. */
   patienceMs?: number
 }
 
@@ -81,9 +82,9 @@ const HOUR_MS = 3_600_000
 const PATIENT_TRIES = 3
 
 /**
- * A 429 normally costs the repository no try. A host that has given no other answer for so long may never give one, and
- * its repositories would take turns for ever: from then on each 429 counts as a try. As long as the patience with
- * `in-front`.
+ * A 429 normally costs the repository no try. A host that has given hardly any other answer for so long may never give
+ * one, and its repositories would take turns for ever: from then on each 429 counts as a try. As long as the patience
+ * with `in-front`.
  */
 export const LIMITED_MS = 96 * HOUR_MS
 
@@ -193,31 +194,38 @@ export function failureOf(error: unknown): Failure {
   return failure('bug', 'bug')
 }
 
-/**
- * Decides what to do with an entry that failed. `entry.attempts` counts failures of one class in a row, so that an
- * outage does not use up the tries of a repository.
- */
+/** Decides what to do with an entry that failed. `entry.attempts` and `entry.earlier` count its failures by class. */
 export function judge(
   entry: BackfillEvent,
   failure: Failure,
   limits: RetryLimits,
   { random = Math.random, now = Date.now } = {},
 ): Verdict {
-  const isAlike = entry.failure === failure.class
-  const attempts = (isAlike ? (entry.attempts ?? 0) : 0) + 1
+  const { [failure.class]: before = 0, ...earlier } = countsOf(entry)
+  const attempts = before + 1
   const rule = RULES[failure.class]
-  const failingSince = (isAlike ? entry.failingSince : undefined) ?? now()
+  const { failingSince = now() } = entry
   if (attempts >= rule.tries || isPastPatience(rule, attempts, now() - failingSince)) {
     return { act: 'bury', reason: failure.reason as DeadReason, detail: failure.detail, attempts }
   }
   const delayMs = Math.max(waitMs(rule, attempts, limits) * (1 + random() / 2), failure.retryAfterMs)
-  // Nothing was tried, so the entry stays as it is. If this counted as a try, it would end a row of failures of another
-  // class, and more attempts would give the next export more time.
+  // Nothing was tried, so the entry stays as it is. More attempts would give the next export more time.
   if (failure.class === 'crowded') return { act: 'retry', delayMs, entry }
-  const { failingSince: _, ...rest } = entry
+  const { earlier: _, ...rest } = entry
+  const counts = { attempts, failure: failure.class, ...(Object.keys(earlier).length > 0 && { earlier }) }
   const since = rule.patienceMs === undefined ? {} : { failingSince }
   const inAll = mayBeMadeUp(entry) ? { failures: (entry.failures ?? 0) + 1 } : {}
-  return { act: 'retry', delayMs, entry: { ...rest, attempts, failure: failure.class, ...since, ...inAll } }
+  return { act: 'retry', delayMs, entry: { ...rest, ...counts, ...since, ...inAll } }
+}
+
+/** How often an entry has failed so far, by class. Whatever else other programs have written there is left out. */
+function countsOf({ attempts = 0, failure, earlier }: BackfillEvent): Partial<Record<FailureClass, number>> {
+  const counts: Partial<Record<FailureClass, number>> = {}
+  for (const each of FAILURE_CLASSES) {
+    const count: unknown = each === failure ? attempts : (earlier as Record<string, unknown> | null | undefined)?.[each]
+    if (Number.isSafeInteger(count) && (count as number) > 0) counts[each] = count as number
+  }
+  return counts
 }
 
 function isPastPatience({ patienceMs = Infinity }: Rule, attempts: number, failingMs: number): boolean {

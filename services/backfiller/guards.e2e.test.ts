@@ -67,7 +67,7 @@ test('private addresses and plain http that accounts name are not asked, and the
   address!.endpoint = address!.pds.url.replace('http:', 'https:')
   name!.endpoint = address!.endpoint.replace('127.0.0.1', 'localhost')
   await enqueue(world.redis, entriesOf(accounts))
-  await using _ = await world.start({ ...QUICK, ALLOW_PRIVATE_HOSTS: 'false' })
+  await using daemon = await world.start({ ...QUICK, ALLOW_PRIVATE_HOSTS: 'false' })
   const expected = {
     [plain!.did]: 'http-bad-url',
     [address!.did]: 'http-private-address',
@@ -75,6 +75,8 @@ test('private addresses and plain http that accounts name are not asked, and the
   }
   const dead = async (): Promise<Record<string, string>> => Object.fromEntries(await deadOf(world.redis))
   await expect.poll(dead, { timeout: 30_000 }).toEqual(expected)
+  const buried = (reason: string) => daemon.metric('sluice_backfill_dead_letters_total', { reason })
+  expect([await buried('http-bad-url'), await buried('http-private-address')]).toEqual([1, 2])
   expect(world.network.plcAsked, 'the directory is ours to name').toBeGreaterThan(0)
   expect(accounts[0]!.pds.asked).toEqual([])
 })

@@ -42,6 +42,11 @@ test('an outage of Redis is told in plain lines, each with the wait before the n
   const ofPermits = (): Line | undefined => linesOf(daemon).find(({ msg }) => msg.startsWith('renewing permits'))
   await expect.poll(ofPermits, { timeout: 60_000 }).toBeDefined()
   expect(await readyOf(daemon), 'Redis is away').toBe(503)
+  // Each consumer blocks for itself: its connection may be in trouble while the others are not.
+  for (const stream of [QUEUE, priorityStream(QUEUE)]) {
+    const blocked = async () => (await daemon.get('/ready')).body.includes(`"redis ${stream}: `)
+    await expect.poll(blocked, { timeout: 60_000 }).toBe(true)
+  }
   expect(ofPermits()).toMatchObject({
     level: 'warn',
     msg: 'renewing permits failed, next try in 5.0 s',
@@ -52,6 +57,24 @@ test('an outage of Redis is told in plain lines, each with the wait before the n
 
   await redis.start()
   await expect.poll(() => readyOf(daemon), { timeout: 60_000 }).toBe(200)
+})
+
+test('a Redis that was emptied is counted, as a lost group and as an incident, and the lag is told', async () => {
+  await using redis = await startRedis()
+  await using daemon = await start(redis, 'ready')
+  await working(redis)
+  const lagSeconds = async () => (JSON.parse((await daemon.get('/ready')).body) as { lagSeconds?: number }).lagSeconds
+  await expect.poll(lagSeconds, { timeout: 60_000 }).toBe(0)
+  const lost = (stream: string) => daemon.metric('sluice_stream_groups_lost_total', { stream })
+  const streams = [QUEUE, priorityStream(QUEUE)]
+  expect(await Promise.all(streams.map(lost))).toEqual([0, 0])
+  expect(await daemon.metric('sluice_incidents_total', { kind: 'group-lost' })).toBe(0)
+  const client = await connectRedis({ url: redis.url(), name: 'test' })
+  await client.flushAll()
+  client.destroy()
+  for (const stream of streams) await expect.poll(() => lost(stream), { timeout: 60_000 }).toBe(1)
+  const incidents = () => daemon.metric('sluice_incidents_total', { kind: 'group-lost' })
+  await expect.poll(incidents, { timeout: 60_000 }).toBe(2)
 })
 
 test('started while Redis is away it is not ready, and says why in its log too, until Redis is there', async () => {

@@ -281,3 +281,30 @@ test('the list of hosts is as long as what is known of them is kept', async ({ r
   new HostTally(redis, 's').count(HOST, 'done')
   await expect.poll(() => redis.zRange('s:hosts', 0, -1)).toEqual(['quiet.example', 'pds.example'])
 })
+
+test('one good answer every few days does not hide that a host answers 429 for days; many do', async ({ redis }) => {
+  const [one] = two(redis, {})
+  const answer = async (verdict: 'ok' | 'limited'): Promise<void> => {
+    const { permit } = await one.ask(HOST)
+    await permit!.release({ verdict })
+  }
+  const HOUR_MS = 3_600_000
+  const hours = async (): Promise<number> => Math.round((await one.limitedMs(HOST)) / HOUR_MS)
+  const pass = async (hours: number): Promise<void> => {
+    const since = Number(await redis.hGet('s:host:pds.example', 'limitedSince'))
+    await redis.hSet('s:host:pds.example', 'limitedSince', since - hours * HOUR_MS)
+  }
+  await answer('limited')
+  const counts: number[] = []
+  for (let i = 0; i < 4; i++) {
+    await pass(72)
+    counts.push(await hours())
+    await answer('ok')
+    await answer('limited')
+    counts.push(await hours())
+  }
+  // Once it is four days, it is so again six hours after such an answer.
+  expect(counts).toEqual([72, 66, 138, 90, 162, 90, 162, 90])
+  for (let i = 0; i < 16; i++) await answer('ok')
+  expect(await redis.hExists('s:host:pds.example', 'limitedSince')).toBe(0)
+})

@@ -15,6 +15,7 @@ import { TransientError } from '@sluice/runtime/errors.ts'
 import { classifyRedisError, redisTimeMs, type Redis } from '@sluice/streams/connection.ts'
 import { hostKey, slotsKey } from '@sluice/streams/backfill-queue.ts'
 import { loadScript, runScript } from '@sluice/streams/scripts.ts'
+import { LIMITED_MS } from './failures.ts'
 import type { HostLimits } from './host-rules.ts'
 
 /** Why a host may not be asked now; fit for a metric label. */
@@ -77,6 +78,11 @@ export const CLOSED_MS_MAX = 600_000
 export const HOST_KEPT_MS = 30 * 86_400_000
 /** See `HOST_KEPT_MS`. Longer than a host may be closed. */
 export const STRANGER_KEPT_MS = 3_600_000
+/**
+ * Each answer other than 429 makes up for so much of the time for which a host has answered 429. So sixteen of them make
+ * up for all of it (`LIMITED_MS`), and a host that gives one every few days counts as limited again after six hours.
+ */
+const FORGIVEN_MS = 6 * 3_600_000
 /** The longest wait for a permit in the middle of a fetch. */
 const WAIT_MS = 30_000
 const REDIS_WAIT_MS = 1_000
@@ -139,7 +145,8 @@ export class PdsLimits {
   }
 
   /**
-   * For how many ms the host has given no other answer than 429. 0 when it has given another, and while Redis is away.
+   * For how many ms the host has given no other answer than 429, less `FORGIVEN_MS` for each other one. 0 while Redis is
+   * away.
    * @throws FatalError as `ask`
    */
   async limitedMs(host: string): Promise<number> {
@@ -221,6 +228,8 @@ export class PdsLimits {
     const { failures, firstMs } = PARKING
     const { verdict, parkMs = 0, repo = '' } = told
     const numbers = [parkMs, remaining, resetMs, failures, firstMs, CLOSED_MS_MAX, STRANGER_KEPT_MS].map(String)
-    await runScript(redis, report, [hostKey(stream, host), slotsKey(stream, host)], [id, verdict, ...numbers, repo])
+    const limited = [LIMITED_MS, FORGIVEN_MS].map(String)
+    const args = [id, verdict, ...numbers, repo, ...limited]
+    await runScript(redis, report, [hostKey(stream, host), slotsKey(stream, host)], args)
   }
 }

@@ -6,6 +6,7 @@ import { OP_REFUSALS, type OpRefusal } from '@sluice/atproto/commit-events.ts'
 import { priorityStream, retryKey } from '@sluice/streams/backfill-queue.ts'
 import type { Redis } from '@sluice/streams/connection.ts'
 import type { ConsumerObserver } from '@sluice/streams/consumer.ts'
+import { countIncidents, type CountIncident } from '@sluice/streams/incidents.ts'
 import { HOLD_CAUSES, type HeldBack } from '@sluice/streams/high-water.ts'
 import type { CounterOf, Metrics } from '@sluice/runtime/metrics.ts'
 import type { ExportChunk } from './export-events.ts'
@@ -19,6 +20,7 @@ const OUTCOMES = [
   'no-account',
   'retry',
   'dead',
+  'set-aside',
   'moved',
   'put-off',
   'skipped',
@@ -26,7 +28,7 @@ const OUTCOMES = [
 export type RepoOutcome = (typeof OUTCOMES)[number]
 
 /** After these outcomes a repository is not in the queue any more. */
-const FINAL: readonly RepoOutcome[] = ['exported', 'resynced', 'account', 'no-account', 'dead', 'skipped']
+const FINAL: readonly RepoOutcome[] = ['exported', 'resynced', 'account', 'no-account', 'dead', 'set-aside', 'skipped']
 
 /** The state of this process at the moment of a scrape. */
 export interface Now {
@@ -48,11 +50,12 @@ export class Progress {
   readonly retries: CounterOf<{ class: typeof FAILURE_CLASSES }>
   readonly dead: CounterOf<{ reason: typeof DEAD_REASONS }>
   readonly hostWaits: CounterOf<{ why: typeof HOST_WAITS }>
+  readonly incident: CountIncident
 
   constructor(metrics: Metrics) {
     this.#repos = metrics.counter({
       name: 'sluice_backfill_repos_total',
-      help: 'Repositories by what came of them. retry, moved and put-off come back; the others are final. no-account: a PDS lists it, and there is no such DID, or it is a did:web that comes to nothing, or for which there is no room to wait.',
+      help: 'Repositories by what came of them. retry, moved and put-off come back; the others are final. no-account: only the listing of one host spoke for the account, and there is no such DID; or it is a did:web that failed too often, for which there was no room to wait, or whose status is not kept since its owner has many. Such an account is requested again when it is listed again. set-aside: given up without a dead letter, since their owner has many; see `sluice backfill status`.',
       labels: { outcome: OUTCOMES },
     })
     this.#records = metrics.counter({
@@ -61,12 +64,12 @@ export class Progress {
     })
     this.#recordsRefused = metrics.counter({
       name: 'sluice_backfill_records_refused_total',
-      help: 'Records that a repository holds and that cannot be carried, by reason; the others of the repository are.',
+      help: 'Records that were left out of an export because they cannot be stored, by reason. The other records of the repository are appended.',
       labels: { reason: OP_REFUSALS },
     })
     this.#recordsFiltered = metrics.counter({
       name: 'sluice_backfill_records_filtered_total',
-      help: 'Records of collections that are not carried (BACKFILLER_COLLECTIONS).',
+      help: 'Records that were left out because their collection is not indexed, or because BACKFILLER_COLLECTIONS does not name it.',
     })
     this.#bytes = metrics.counter({
       name: 'sluice_backfill_bytes_total',
@@ -74,7 +77,7 @@ export class Progress {
     })
     this.#entries = metrics.counter({
       name: 'sluice_backfill_entries_total',
-      help: 'Entries that were handed out again: after a restart (redelivered), from a dead backfiller (reclaimed); phantom: deleted while pending.',
+      help: 'Entries that were handed out again, or lost. redelivered: after a restart; reclaimed: taken over from a dead backfiller; phantom: somebody deleted the entry while it was pending.',
       labels: { what: ['redelivered', 'reclaimed', 'phantom'] },
     })
     this.retries = metrics.counter({
@@ -84,14 +87,15 @@ export class Progress {
     })
     this.dead = metrics.counter({
       name: 'sluice_backfill_dead_letters_total',
-      help: 'Repositories that were given up, by reason: see `sluice dlq list`.',
+      help: 'Repositories that were given up, by reason. See them with `sluice dlq list`.',
       labels: { reason: DEAD_REASONS },
     })
     this.hostWaits = metrics.counter({
       name: 'sluice_backfill_host_waits_total',
-      help: 'How often a host could not be asked: parked (429 or failing), busy, no request left by its own headers (stated), our rate limit, Redis away.',
+      help: 'How often a host could not be asked. parked: it answered 429, or its repositories failed; busy: enough requests to it are under way; stated: its own headers say that no request is left; rate: our limit for it is reached; redis: Redis is away.',
       labels: { why: HOST_WAITS },
     })
+    this.incident = countIncidents(metrics)
   }
 
   /** Registers the gauges: the state of this process, and what is left to do. */
@@ -108,7 +112,7 @@ export class Progress {
     gauge('sluice_backfill_memory_bytes', 'Memory in use, of BACKFILLER_MEMORY_BYTES.', (n) => n.memoryBytes)
     metrics.gauge({
       name: 'sluice_backfill_held_back',
-      help: '1 while nothing is fetched, because the indexer is behind (entries) or Redis is too full (memory), which may never end by itself: chain records stay.',
+      help: '1 while nothing is fetched. entries: the indexer is behind. memory: Redis is too full; this may never end by itself, because the chain records of all accounts stay in Redis.',
       labels: { by: HOLD_CAUSES },
       collect: (gauge) => {
         for (const by of HOLD_CAUSES) gauge.set(now().heldBy === by ? 1 : 0, { by })
@@ -116,7 +120,7 @@ export class Progress {
     })
     metrics.gauge({
       name: 'sluice_backfill_queue_entries',
-      help: 'Repositories left: in the stream, in the one that goes first, and in the schedule of later tries.',
+      help: 'Repositories that are left: in the stream (normal), in the stream that is read first (priority), and in the schedule of later tries (later).',
       labels: { queue: ['normal', 'priority', 'later'] },
       collect: async (gauge) => {
         const left = await entriesLeft(redis(), stream)
@@ -125,7 +129,7 @@ export class Progress {
     })
     metrics.gauge({
       name: 'sluice_backfill_eta_seconds',
-      help: 'Time until the queue is empty at the pace of the last minutes of this process; 0 when there is no pace yet.',
+      help: 'Estimated time until the queue is empty, by the pace of this process in the last minutes; 0 while no pace is known.',
       collect: async (gauge) => {
         const { normal, priority, later } = await entriesLeft(redis(), stream)
         const perSecond = this.#rate.perSecond()
@@ -154,6 +158,7 @@ export class Progress {
       redelivered: (entries, from) =>
         this.#entries.inc(entries, { what: from === 'reclaimed' ? 'reclaimed' : 'redelivered' }),
       phantoms: (entries) => this.#entries.inc(entries, { what: 'phantom' }),
+      incident: this.incident,
     }
   }
 }

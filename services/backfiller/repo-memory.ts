@@ -107,7 +107,7 @@ export class RepoMemory implements Disposable {
     const counted = Math.min(bytes, this.#shared.whole.limit * WHOLE_PART)
     if (counted <= this.#bytes || this.#tryGrow(counted, GROWTH_PARTS.index)) return
     if (!this.#isGrowing && !this.#shared.growing.tryAcquire(1))
-      throw new NoRoomError('little memory is free, and another repository has or waits for what is left')
+      throw new NoRoomError('no memory is free for this repository: another large one has it, or waits for it')
     this.#isGrowing = true
     await this.#wait(counted - this.#bytes, signal)
     this.#bytes = counted

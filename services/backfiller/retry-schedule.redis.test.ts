@@ -129,10 +129,24 @@ describe('an account has one entry in the schedule', () => {
     expect(await putOff(redis, [of(failingSince), of(Date.now()), deferred({})])).toMatchObject({ failingSince })
   })
 
+  test('nor what it failed by before: of each kind the most', async ({ redis }) => {
+    const before = { attempts: 2, failure: 'invalid', earlier: { unavailable: 7, refused: 1 } }
+    const again = failed({ attempts: 3, failure: 'unavailable', earlier: { refused: 3, stale: 1 } }, 30_000)
+    const left = await putOff(redis, [failed(before, HOUR_MS), again])
+    expect(left).toMatchObject({ attempts: 7, failure: 'unavailable', earlier: { invalid: 2, refused: 3, stale: 1 } })
+    expect(left.inMs).toBeGreaterThan(HOUR_MS / 2)
+  })
+
+  test('though the one that came last has not failed', async ({ redis }) => {
+    const before = { attempts: 2, failure: 'invalid', earlier: { unavailable: 7 } }
+    expect(await putOff(redis, [failed(before, HOUR_MS), deferred({}), deferred({ rev: '3kc' })])).toMatchObject(before)
+  })
+
   test('of what both want, all is kept: the later rev, and removals', async ({ redis }) => {
     const listed = failed({ attempts: 1, failure: 'invalid', rev: '3ka', reason: 'listed' }, 30_000)
     const left = await putOff(redis, [failed(LONG_FAILING, 6 * HOUR_MS), listed])
     expect(left).toMatchObject({ rev: '3kb', reason: 'gap', attempts: 1, failure: 'invalid' })
+    expect(left).toMatchObject({ earlier: { unavailable: 12 } })
     expect(left.inMs).toBeLessThan(HOUR_MS)
   })
 
@@ -150,6 +164,8 @@ describe('an account has one entry in the schedule', () => {
     ['attempts that are no number', { attempts: '3', failure: 'unavailable' }],
     ['attempts beyond counting', { attempts: 1e300, failure: 'unavailable' }],
     ['a reason and a failure that are none', { reason: 7, failure: {} }],
+    ['earlier failures that are none', { earlier: 7 }],
+    ['earlier failures without end', { earlier: { unavailable: 1e300, invalid: 'x' } }],
   ])('an entry that Redis cannot read, or not understand, stops nobody: %s', async ([, odd], { redis }) => {
     const strange = odd as Partial<BackfillEvent>
     const left = await putOff(redis, [

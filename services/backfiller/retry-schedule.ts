@@ -6,7 +6,7 @@
  * by Redis' clock.
  *
  * An account has one entry here. A repository that fails for weeks is requested again every few days, and its two
- * entries are merged into one: with the later rev, and the failures of the entry that has more of the same class.
+ * entries are merged into one: with the later rev, and of each class of failures the larger count.
  * Several entries that an older version left for one account are merged at their next failure.
  */
 import { backfillEventCodec } from '@sluice/events/codec.ts'

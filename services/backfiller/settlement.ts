@@ -1,6 +1,6 @@
 /**
  * What follows when a step of a claim's way through the process fails. The claim is judged, and then given back for a
- * later try, given up as a dead letter, or passed over.
+ * later try, given up as a dead letter, set aside where its owner has too many of these, or passed over.
  *
  * Two errors concern all repositories: a FatalError (Redis refuses our commands, or we are wrong about something), and
  * a failure to give a claim back.
@@ -9,10 +9,12 @@ import { ownerOf } from '@sluice/atproto/host-owner.ts'
 import { DEFAULT_BACKOFF, retry } from '@sluice/runtime/backoff.ts'
 import { describeError, FatalError, isAbort, TransientError } from '@sluice/runtime/errors.ts'
 import { logRetry, type Logger } from '@sluice/runtime/log.ts'
+import { recordIncident } from '@sluice/streams/incidents.ts'
 import type { BackfillContext } from './backfill-repo.ts'
 import type { Claim } from './claims.ts'
 import type { CrashSuspects } from './crash-suspects.ts'
 import { failureOf, judge, type DeadReason, type RetryLimits } from './failures.ts'
+import { blamedFor, type LetterShares } from './letter-shares.ts'
 import { forgetMadeUp, isPassedOver, mayBeMadeUp } from './unconfirmed.ts'
 import type { Progress } from './progress.ts'
 
@@ -30,8 +32,20 @@ const CROWDED_INTERVAL_MS = 500
 export interface SettlementOptions extends RetryLimits {
   context: Pick<BackfillContext, 'redis' | 'producer'>
   suspects: CrashSuspects
+  shares: LetterShares
   progress: Progress
   log: Logger
+  /** Role and consumer of this process, for incidents. */
+  role: string
+}
+
+/** Why a claim is given up. */
+export interface Death {
+  reason: DeadReason
+  detail: string
+  attempts: number
+  /** The host that was asked for the repository, if one was. */
+  host?: string | undefined
 }
 
 export class Settlement {
@@ -57,13 +71,16 @@ export class Settlement {
     if (!this.#signal.aborted) this.#failed.reject(error)
   }
 
-  /** Runs a step of a claim's way. When the step fails, the claim is judged and settled. Never rejects. */
-  async guard(claim: Claim, step: () => Promise<void>): Promise<void> {
+  /**
+   * Runs a step of a claim's way. When the step fails, the claim is judged and settled. Never rejects.
+   * @param host the host that the step asks for the repository
+   */
+  async guard(claim: Claim, step: () => Promise<void>, host?: string): Promise<void> {
     try {
       try {
         await step()
       } catch (error) {
-        await this.#judge(claim, error)
+        await this.#judge(claim, error, host)
       }
     } catch (error) {
       // The claim could not be settled. Its entry stays pending, and is delivered again.
@@ -75,8 +92,8 @@ export class Settlement {
    * Gives a claim up, without making the caller wait. When the dead letters are full this waits for an operator, and no
    * place and no memory may wait with it.
    */
-  bury(claim: Claim, reason: DeadReason, detail: string, attempts: number): void {
-    const burial = this.#bury(claim, reason, detail, attempts)
+  bury(claim: Claim, death: Death): void {
+    const burial = this.#bury(claim, death)
       .catch((error: unknown) => this.fail(error))
       .finally(() => this.#burials.delete(burial))
     this.#burials.add(burial)
@@ -109,20 +126,20 @@ export class Settlement {
     await Promise.all(this.#burials)
   }
 
-  async #judge(claim: Claim, error: unknown): Promise<void> {
+  async #judge(claim: Claim, error: unknown, host?: string): Promise<void> {
     if (isAbort(error) && this.#signal.aborted) return
     if (error instanceof FatalError) throw error
     const failure = failureOf(error)
     const { log, progress } = this.#options
-    const { did, host } = claim.entry
+    const { did, host: listedAt } = claim.entry
     const level = error instanceof TransientError ? 'debug' : failure.class === 'bug' ? 'error' : 'info'
     log[level](
-      { did, host, class: failure.class, ...(failure.class === 'bug' && { err: error }) },
+      { did, host: host ?? listedAt, class: failure.class, ...(failure.class === 'bug' && { err: error }) },
       describeError(error),
     )
     const verdict = judge(claim.entry, failure, this.#options)
     if (isPassedOver(claim.entry, failure.class, verdict) && (await this.#forget(claim))) return this.#passedOver(claim)
-    if (verdict.act === 'bury') return this.bury(claim, verdict.reason, verdict.detail, verdict.attempts)
+    if (verdict.act === 'bury') return this.bury(claim, { ...verdict, host })
     if (await this.passOverForRoom(claim)) return
     if (failure.class !== 'crowded' || !(await this.#deferCrowded(claim, verdict.delayMs)))
       await claim.retry(verdict.entry, verdict.delayMs)
@@ -138,7 +155,7 @@ export class Settlement {
     const { context, log } = this.#options
     const forget = () => forgetMadeUp(context, entry.did, this.#signal)
     return await retry(this.#signal, DEFAULT_BACKOFF, forget, ({ delayMs, error }) =>
-      logRetry(log, delayMs, 'forgetting an account', error),
+      logRetry(log, delayMs, 'forgetting an account failed', error),
     )
   }
 
@@ -163,12 +180,43 @@ export class Settlement {
     return await claim.defer({ ...turn, host: `did:web:${ownerOf(web.replace(/%3a/i, ':'))}` })
   }
 
-  async #bury(claim: Claim, reason: DeadReason, detail: string, attempts: number): Promise<void> {
-    const { log, progress, suspects } = this.#options
-    await claim.bury(reason, detail, attempts)
-    log.warn({ did: claim.entry.did, reason, attempts }, `a repository is given up: ${detail}`)
-    progress.dead.inc(1, { reason })
-    progress.outcome('dead')
+  async #bury(claim: Claim, { reason, detail, attempts, host }: Death): Promise<void> {
+    const { log, progress, suspects, shares } = this.#options
+    const { entry, stream } = claim
+    const blamed = blamedFor(entry, host)
+    const ask = () => shares.ask(stream, entry.did, blamed, reason)
+    const setAside = await retry(this.#signal, DEFAULT_BACKOFF, ask, ({ delayMs, error }) =>
+      logRetry(log, delayMs, 'asking for room for a dead letter failed', error),
+    )
+    if (setAside === 0) {
+      await claim.bury(reason, detail, attempts)
+      log.warn(
+        { did: entry.did, reason, attempts },
+        `a repository is given up, and kept as a dead letter (\`sluice dlq list\`): ${detail}`,
+      )
+      progress.dead.inc(1, { reason })
+      progress.outcome('dead')
+    } else {
+      await claim.done()
+      const level = setAside === 1 ? 'warn' : 'info'
+      log[level]({ did: entry.did, host: blamed.host, reason, setAside }, `a repository is set aside: ${detail}`)
+      progress.outcome('set-aside')
+      if (setAside === 1) await this.#tellSetAside(blamed.host, reason)
+    }
     await suspects.forget(claim)
+  }
+
+  async #tellSetAside(host: string, reason: DeadReason): Promise<void> {
+    const { context, log, role, progress } = this.#options
+    const incident = {
+      kind: 'dead-letters' as const,
+      role,
+      what: `so many repositories of ${host} and hosts of the same owner were given up that further ones get no dead letter (${reason})`,
+      action: `\`sluice backfill status\` counts them; when the host is mended, \`sluice backfill host ${host}\` requests them again`,
+    }
+    // The count tells the same, so a lost incident is no reason to try this again.
+    await recordIncident(context.redis, incident, progress.incident).catch((error: unknown) =>
+      log.warn({ error: describeError(error) }, 'an incident was not recorded'),
+    )
   }
 }

@@ -3,10 +3,11 @@ import { httpServer, type Handler } from '@sluice/atproto/testing/servers.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { startDaemon } from '@sluice/sandbox/daemon.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
-import { hostKey, hostsKey, priorityStream, retryKey } from '@sluice/streams/backfill-queue.ts'
+import { hostKey, hostsKey, madeUpKey, priorityStream, retryKey } from '@sluice/streams/backfill-queue.ts'
 import { chainAddress, encodeChain, readChains, UNKNOWN_CHAIN } from '@sluice/streams/chain-state.ts'
 import { connectRedis } from '@sluice/streams/connection.ts'
 import { listDeadLetters } from '@sluice/streams/dead-letters.ts'
+import { ownerPart } from './unconfirmed.ts'
 import { deadOf, enqueue, laterOf, OUTPUT, QUEUE } from './testing/queue-view.ts'
 
 /** Its document, of which it is the PDS as well. */
@@ -163,6 +164,41 @@ test('a host of which nothing but such accounts is wanted is forgotten soon', as
   expect(left).toBeGreaterThan(0)
   expect(left).toBeLessThan(86_400_000)
   expect(await redis.exists(hostsKey(QUEUE))).toBe(0)
+})
+
+test('the status of one is kept, like that of any account, until its owner has many; then it is passed over, and leaves nothing', async ({
+  redisUrl,
+}) => {
+  await using stack = new AsyncDisposableStack()
+  const deactivated = atItself((_, response) => response.writeHead(400).end('{"error":"RepoDeactivated"}'))
+  const [first, known, ...others] = (await dids(stack, 4, deactivated)) as [string, string, string, string]
+  const ended = await dids(stack, 1, (_, response) => response.writeHead(410).end())
+  const redis = stack.adopt(await connectRedis({ url: redisUrl, name: 'test' }), (client) => client.destroy())
+  const list = async (all: readonly string[], exported = false): Promise<void> => {
+    for (const { key, field } of all.map(chainAddress))
+      await redis.hSet(key, field, encodeChain({ ...UNKNOWN_CHAIN, exported, resync: { need: '', askedAt: 1 } }))
+    await enqueue(
+      redis,
+      all.map((did) => ({ did, host: 'pds.example', rev: '', reason: 'listed' })),
+    )
+  }
+  const inactive = async (...all: string[]) => (await readChains(redis, all)).map((chain) => chain?.record.inactive)
+  const daemon = stack.use(await startDaemon({ role: 'backfiller', env: env(redisUrl) }))
+  const count = (outcome: string) => daemon.metric('sluice_backfill_repos_total', { outcome })
+  const part = ownerPart('localhost')
+  await redis.hSet(madeUpKey(QUEUE), part, 999)
+  await list([first])
+  await expect.poll(() => count('account'), WAIT).toBe(1)
+  expect(await inactive(first)).toEqual([true])
+  await list([known], true)
+  await list([...others, ...ended])
+  await expect.poll(async () => [await count('account'), await count('no-account')], WAIT).toEqual([2, 3])
+  expect(await inactive(known, ...others, ...ended)).toEqual([true, undefined, undefined, undefined])
+  const told = ((await redis.xRange(OUTPUT, '-', '+')) ?? []).map(({ message }) => (JSON.parse(message.event!) as { did: string }).did) // prettier-ignore
+  expect(new Set(told)).toEqual(new Set([first, known]))
+  expect(await redis.hGetAll(madeUpKey(QUEUE))).toEqual({ [part]: '1003' })
+  // Nor are their hosts remembered for a month.
+  expect(await redis.zRange(hostsKey(QUEUE), 0, -1)).toEqual([])
 })
 
 test('those of one owner that are turned away come back one after the other', async ({ redisUrl }) => {

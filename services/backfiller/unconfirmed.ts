@@ -1,7 +1,10 @@
 /** Accounts that only the listing of one host speaks for. A host can make up any number of them. */
+import { ownerOf } from '@sluice/atproto/host-owner.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
+import { madeUpKey } from '@sluice/streams/backfill-queue.ts'
 import { forgetListed, readChains } from '@sluice/streams/chain-state.ts'
-import type { Redis } from '@sluice/streams/connection.ts'
+import { classified, type Redis } from '@sluice/streams/connection.ts'
+import { fnv1a } from '@sluice/streams/fnv.ts'
 import { StateConflictError, type Producer } from '@sluice/streams/producer.ts'
 import type { FailureClass, Verdict } from './failures.ts'
 
@@ -24,8 +27,8 @@ export function mayBeMadeUp(entry: BackfillEvent): boolean {
 }
 
 /**
- * The most failures of all classes together. An entry that fails in another class each time has no row of failures of
- * one class, and would be tried every minute for ever. 40 is more than the full rows of any two classes together.
+ * The most failures of all classes together. An entry that fails in another class each time would otherwise be tried a
+ * hundred times. 40 is more than the tries of any two classes together.
  */
 const FAILURES_MAX = 40
 
@@ -72,4 +75,33 @@ export async function forgetMadeUp(
     if (!(error instanceof StateConflictError)) throw error
     return false
   }
+}
+
+/** Owners share so many counts, so that the memory for them is bounded too: any number of domains can be registered. */
+const OWNER_PARTS = 4_096
+/** Of one part of all owners, so many did:webs that may be made up leave a chain record for their status. */
+const STATUSES_MAX = 1_000
+
+/** The field under which did:webs of an owner are counted. */
+export function ownerPart(owner: string): string {
+  return String(fnv1a(owner) % OWNER_PARTS)
+}
+
+/**
+ * Notes that the status of an account is to be kept, if the account may be made up. A status costs its host nothing, and
+ * leaves 60 bytes in Redis and a row in the index for ever. So one owner has a bounded number of them. The status of a
+ * further account is not kept, and the account is passed over: it has no repository, and is asked for again when it is
+ * listed again.
+ * @returns false for an account whose status is not to be kept. An account of which more is known is never such a one
+ * @throws TransientError
+ */
+export async function mayKeepStatus(
+  { redis, queue }: { redis: Redis; queue: string },
+  entry: BackfillEvent,
+): Promise<boolean> {
+  if (!mayBeMadeUp(entry)) return true
+  const [stored] = await readChains(redis, [entry.did])
+  if (stored !== undefined && forgetListed(entry.did, stored) === undefined) return true
+  const host = entry.did.slice('did:web:'.length).replace(/%3a/i, ':')
+  return (await classified(redis.hIncrBy(madeUpKey(queue), ownerPart(ownerOf(host)), 1))) <= STATUSES_MAX
 }

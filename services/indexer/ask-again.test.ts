@@ -1,6 +1,7 @@
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import { expect, test } from 'vitest'
-import { turnedAwayMs, waitToAskAgainMs } from './ask-again.ts'
+import { busyMs, turnedAwayMs, waitToAskAgainMs } from './ask-again.ts'
+import { BusyOwnerError } from './host-pace.ts'
 
 const HOUR_MS = 3_600_000
 const silence = new TransientError('nobody answers')
@@ -21,4 +22,10 @@ test('who was turned away is asked about again after some seconds, not all at on
   expect([0, 0.5, 1].map((random) => turnedAwayMs(() => random))).toEqual([10_000, 12_500, 15_000])
   expect([0, 1].map((random) => turnedAwayMs(() => random, 1_000))).toEqual([10_000, 15_000])
   expect([0, 1].map((random) => turnedAwayMs(() => random, 60_000))).toEqual([60_000, 90_000])
+})
+
+test('who was turned away since a host of its owner is being asked comes back soon, and since its host is silent, when that is asked again', () => {
+  const waits = (error: BusyOwnerError) => [0, 1].map((random) => busyMs(error, () => random))
+  expect(waits(new BusyOwnerError('busy'))).toEqual([1_000, 1_500])
+  expect(waits(new BusyOwnerError('silent', { retryAfterMs: 200_000 }))).toEqual([200_000, 300_000])
 })

@@ -14,8 +14,8 @@ const TURNED_AWAY_MS = 10_000
 /** The wait while a host of the same owner is being asked. That question may end at any time. */
 const BUSY_MS = 1_000
 /**
- * After a worker has turned an account away because a host of the same owner is being asked (`BusyOwnerError`), the
- * worker waits for this part of `pollMs`, which is the wait of a worker that has nothing to do. Without the wait an
+ * After a worker has turned an account away because of other questions to the same owner (`BusyOwnerError`), the worker
+ * waits for this part of `pollMs`, which is the wait of a worker that has nothing to do. Without the wait an
  * owner with many due accounts would have all of them claimed and written again as fast as PostgreSQL can. With it,
  * three workers turn away 48 accounts a second, and an owner with ten thousand due accounts keeps others waiting for
  * some minutes.
@@ -41,6 +41,15 @@ export function waitToAskAgainMs(retryMs: number, failures: number, error: Trans
  */
 export function turnedAwayMs(random: () => number, retryAfterMs = 0): number {
   return Math.max(TURNED_AWAY_MS, retryAfterMs) * (1 + random() / 2)
+}
+
+/**
+ * How long to wait after a `BusyOwnerError`: 1 to 1.5 s, or, if the error tells that hosts were silent, until they are
+ * asked again and up to a half more.
+ * @param random draws from 0 to 1
+ */
+export function busyMs(error: BusyOwnerError, random: () => number): number {
+  return Math.max(BUSY_MS, retryAfterMs(error)) * (1 + random() / 2)
 }
 
 /** The outcomes of a check that found no answer. */
@@ -82,10 +91,10 @@ export class Unanswered<Claim extends { did: string }> {
       count('put-off')
       return await fail(claim, inMs(0))
     }
-    if (error instanceof BusyOwnerError || error instanceof CrowdedError) {
-      const isBusy = error instanceof BusyOwnerError
+    const isBusy = error instanceof BusyOwnerError
+    if (isBusy || error instanceof CrowdedError) {
       count('turned-away')
-      await giveBack(claim, inMs(isBusy ? BUSY_MS * (1 + Math.random() / 2) : turnedAwayMs(Math.random)))
+      await giveBack(claim, inMs(isBusy ? busyMs(error, Math.random) : turnedAwayMs(Math.random)))
       if (isBusy) await sleep(pollMs * PART_OF_POLL, signal)
       return
     }

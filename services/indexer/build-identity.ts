@@ -61,11 +61,15 @@ export function buildIdentity(context: RoleContext<IndexerConfig>, index: Index,
       // that is back must not wait for that. Such accounts are few.
       entriesMax: Infinity,
       onChange(held) {
-        if (held) log.warn({ stream, why: held.detail }, 'accounts that are back wait for room')
-        else log.info({ stream }, 'accounts that are back are asked for again')
+        if (held)
+          log.warn(
+            { stream, why: held.detail },
+            'repositories of accounts that came back are not requested until Redis has room',
+          )
+        else log.info({ stream }, 'repositories of accounts that came back are requested again')
       },
     }),
-    onRetry: ({ error, delayMs }) => logRetry(log, delayMs, `asking for a repository in ${stream} failed`, error),
+    onRetry: ({ error, delayMs }) => logRetry(log, delayMs, `requesting a repository in ${stream} failed`, error),
   })
   const shard = shardOfSetting(config.shard)
   const asking = { identities, xrpc: new XrpcClient(http), pace: new HostPace() }

@@ -24,6 +24,7 @@ import { indexStream } from './index-stream.ts'
 import { LabelIndex } from './label-index.ts'
 import { Precedence } from './precedence.ts'
 import { RecordIndex } from './record-index.ts'
+import { RefusalLog } from './refusal-log.ts'
 import { LaterSettling } from './settle-later.ts'
 import { watchStreams } from './stream-watch.ts'
 import type { Outages } from './waiting.ts'
@@ -41,14 +42,15 @@ export async function buildIndexer(context: RoleContext<IndexerConfig>): Promise
   const { forBatches, forOthers } = await openDatabase(context, lanes)
   const redis = await connect(context, 'commands')
   const streams = [...config.streams, config.labelStream]
-  const observe = observeConsumers(streams, context)
+  const refusals = context.resources.use(new RefusalLog(context.log))
+  const observe = observeConsumers(streams, { ...context, refusals })
   const outages = declareOutages(context)
   const index = {
     db: forBatches,
     collections: new CollectionSet(collections, config.collections),
     actors: new KnownActors(),
   }
-  const records = new RecordIndex(index, outages, metrics)
+  const records = new RecordIndex(index, outages, refusals, metrics)
   const labels = new LabelIndex(forOthers, outages, metrics)
   const limits = {
     batchEvents: config.batchEvents,
@@ -125,10 +127,13 @@ async function openDatabase(context: RoleContext<IndexerConfig>, batches: number
   const { config, log, metrics, readiness, resources, signal } = context
   const { postgresUrl: url, postgresSchema: schema, poolSize, consumer } = config
   const onIdleError = (error: Error): void =>
-    log.warn({ error: describeError(error) }, 'an idle connection to PostgreSQL broke')
+    log.warn(
+      { error: describeError(error) },
+      'an idle connection to PostgreSQL broke; another is opened when it is needed',
+    )
   const retries = metrics.counter({
     name: 'sluice_database_retries_total',
-    help: 'Transactions that were tried again at once. Some deadlocks are normal with several indexers; many: look at what holds locks in pg_stat_activity.',
+    help: 'Transactions that were tried again at once. Some deadlocks are normal with several indexers. If there are many, look in pg_stat_activity at what holds locks.',
     labels: { reason: RETRIED_REASONS },
   })
   const onRetry = (reason: RetriedReason): void => retries.inc(1, { reason })
@@ -157,7 +162,7 @@ const OTHERS_MIN = 2
 function declareConnections({ metrics }: RoleContext<IndexerConfig>, pools: readonly DatabasePool[]): void {
   metrics.gauge({
     name: 'sluice_database_connections',
-    help: 'Connections to PostgreSQL. Waiting above 0 for long: the pool is too small or statements are slow.',
+    help: 'Connections to PostgreSQL. When waiting is above 0 for long, the pool is too small, or statements are slow.',
     labels: { state: CONNECTION_STATES },
     collect: (gauge) => {
       for (const state of CONNECTION_STATES) gauge.set(sum(pools.map((pool) => pool.gauges()[state])), { state })
@@ -194,7 +199,7 @@ async function connect(
 function declareOutages({ log, metrics, readiness }: RoleContext<IndexerConfig>): Outages {
   const retries = metrics.counter({
     name: 'sluice_indexer_batch_retries_total',
-    help: 'Batches tried again because PostgreSQL was away, busy or full. Rising: look at /ready for the reason. Nothing is lost.',
+    help: 'Batches that were tried again because PostgreSQL was away, busy or full. Nothing is lost. /ready says why.',
   })
   return { log, readiness, retries, reasons: new Map() }
 }

@@ -67,7 +67,7 @@ export class AccountChecks implements Service {
     this.#options = { pollMs: 1_000, retryMs: 10_000, claimMs: 120_000, shard: WHOLE, pace: new HostPace(), ...options }
     this.#outcomes = options.metrics.counter({
       name: 'sluice_account_checks_total',
-      help: 'Questions to hosts how an account stands of which different things were said. as-held: the index had it right; differs: it has now; overtaken: more was said meanwhile, asked again; put-off: its host was slow of late, asked in the place of those that do not answer; turned-away: nobody was asked, since too many wait for their did:webs, or a host of its owner is being asked in such a place; due again within 15 s; unknown: nobody answered, asked again.',
+      help: 'Checks of accounts about which different sources say different things: the host is asked for the status. as-held: the index was right. differs: the index was wrong, and is corrected. overtaken: something new was said meanwhile; the host is asked again. put-off: the host was slow lately; the check moves to the queue of hosts that do not answer. turned-away: nobody was asked, because too many questions wait for the hosts of did:webs, or because of slow or silent hosts of the same owner; due again within 15 s, or within 13 min if these stay silent. unknown: nobody answered; asked again.',
       labels: { outcome: OUTCOMES },
     })
     const { db, log, identities } = options
@@ -91,7 +91,7 @@ export class AccountChecks implements Service {
     })
     options.metrics.gauge({
       name: 'sluice_account_check_overdue_seconds',
-      help: 'For how long the account that waits longest has been due to be asked about. new rising: more differ than can be asked about, see accounts-behind in DATAPLANE_DEBUG.md; failing: hosts do not answer, or slowly.',
+      help: 'For how long the check of an account that waits longest has been due. new rising: more checks are due than can be made, see accounts-behind in DATAPLANE_DEBUG.md. failing rising: hosts do not answer, or are slow.',
       labels: { queue: ACCOUNT_QUEUES },
       collect: async (gauge) => {
         const overdue = await overdueAccountChecks(options.db, new Date())

@@ -7,7 +7,10 @@ import { DEFECT } from '@sluice/indexing/bisect.ts'
 import { logRetry, type Logger } from '@sluice/runtime/log.ts'
 import type { Metrics } from '@sluice/runtime/metrics.ts'
 import type { Readiness } from '@sluice/runtime/readiness.ts'
+import { countLostGroups } from '@sluice/streams/consumer-metrics.ts'
 import { CONSUMER_REASONS, type ConsumerObserver } from '@sluice/streams/consumer.ts'
+import { countIncidents } from '@sluice/streams/incidents.ts'
+import type { RefusalLog } from './refusal-log.ts'
 
 const BURIAL_REASONS = [...CONSUMER_REASONS, ...REFUSED_REASONS, DEFECT] as const
 type BurialReason = (typeof BURIAL_REASONS)[number]
@@ -16,6 +19,7 @@ export interface Surroundings {
   log: Logger
   metrics: Metrics
   readiness: Readiness
+  refusals: RefusalLog
 }
 
 /** Returns a function that makes the observer of one stream. */
@@ -32,7 +36,7 @@ function observer(
   counters: ReturnType<typeof declareCounters>,
   around: Surroundings,
 ): ConsumerObserver {
-  const { log, readiness } = around
+  const { log, readiness, refusals } = around
   return {
     read: (entries) => counters.read.inc(entries, { stream }),
     acked: (entries) => counters.acked.inc(entries, { stream }),
@@ -43,15 +47,16 @@ function observer(
       }
     },
     phantoms: (entries) => counters.phantoms.inc(entries, { stream }),
-    buried(reason) {
+    buried(reason, entry) {
       counters.buried.inc(1, { stream, reason: reason as BurialReason })
-      log.warn({ stream, reason }, `an entry of ${stream} became a dead letter: look at it with \`sluice dlq list\``)
+      refusals.letter(stream, reason, entry)
     },
+    incident: counters.incident,
     groupLost() {
-      counters.groupsLost.inc(1, { stream })
+      counters.groupLost(stream)
       log.error(
         { stream },
-        `${stream} or its consumer group was gone, and was made anew: compare with \`sluice sweep\``,
+        `${stream} or its consumer group was gone, and was made anew. Entries may be lost: \`sluice sweep\` finds what is missing`,
       )
     },
     retired: (consumers) => log.info({ stream, consumers }, 'forgot consumers that went away'),
@@ -79,27 +84,23 @@ function declareCounters(metrics: Metrics, streams: readonly string[]) {
     }),
     redelivered: metrics.counter({
       name: 'sluice_stream_redelivered_entries_total',
-      help: 'Entries that came again: our own after a restart, or those of a consumer that died.',
+      help: 'Entries that were handed out a second time: after a restart of their own consumer, or taken over from a consumer that died.',
       labels: { stream: streams, from: ['own-pending', 'reclaimed'] },
       configured: ['stream'],
     }),
     phantoms: metrics.counter({
       name: 'sluice_stream_phantom_entries_total',
-      help: 'Pending entries without a body, cleared: somebody deleted or trimmed entries that were not acked. They are lost.',
+      help: 'Pending entries that had no body and were removed: somebody deleted or trimmed entries that were not acked. They are lost.',
       labels: { stream: streams },
       configured: ['stream'],
     }),
     buried: metrics.counter({
       name: 'sluice_stream_dead_letters_total',
-      help: 'Entries that can never be applied and wait in <stream>_dlq for an operator.',
+      help: 'Entries that can never be applied. They wait in <stream>_dlq for an operator.',
       labels: { stream: streams, reason: BURIAL_REASONS },
       configured: ['stream'],
     }),
-    groupsLost: metrics.counter({
-      name: 'sluice_stream_groups_lost_total',
-      help: 'Times a stream or its group had vanished (flushed Redis, failover): entries may be lost.',
-      labels: { stream: streams },
-      configured: ['stream'],
-    }),
+    groupLost: countLostGroups(metrics, streams),
+    incident: countIncidents(metrics),
   }
 }

@@ -57,7 +57,9 @@ async function startTripping({ database, redisUrl }: Place) {
   }
   const index = { db, collections: new CollectionSet(tripping()), actors: new KnownActors() }
   const stopping = new AbortController()
-  const ended = indexStream(consumer, new RecordIndex(index, outages, metrics), 2).run(stopping.signal)
+  const ended = indexStream(consumer, new RecordIndex(index, outages, { record: () => {} }, metrics), 2).run(
+    stopping.signal,
+  )
   ended.catch(() => {})
   const stop = async (): Promise<void> => {
     stopping.abort()

@@ -82,7 +82,7 @@ export class Deletions implements Service {
     this.#db = options.index.db
     this.#outcomes = options.metrics.counter({
       name: 'sluice_account_deletions_total',
-      help: 'Reported deletions. purged: confirmed and carried out; hosted: the account is still there; returned: its repository was asked for; put-off: its host was slow of late, asked in the place of those that do not answer; turned-away: nobody was asked, since too many wait for their did:webs, or a host of its owner is being asked in such a place; due again within 15 s; unknown: nobody answered.',
+      help: 'Reported deletions of accounts, by what came of them. purged: confirmed and carried out. hosted: the account still exists. returned: the account is back, and its repository was requested. put-off: the host was slow lately; the question moves to the queue of hosts that do not answer. turned-away: nobody was asked, because too many questions wait for the hosts of did:webs, or because of slow or silent hosts of the same owner; due again within 15 s, or within 13 min if these stay silent. unknown: nobody answered; asked again.',
       labels: { outcome: OUTCOMES },
     })
     const { log } = options
@@ -97,7 +97,7 @@ export class Deletions implements Service {
     })
     options.metrics.gauge({
       name: 'sluice_account_deletion_overdue_seconds',
-      help: 'For how long the deletion that waits longest has been due. new rising: more are reported than can be confirmed and carried out; returned: accounts that are back are not asked for, see accounts-behind in DATAPLANE_DEBUG.md; failing: hosts do not answer, or slowly.',
+      help: 'For how long the reported deletion that waits longest has been due. new rising: more are reported than can be confirmed and carried out. returned rising: the repositories of accounts that are back are not requested. For both see accounts-behind in DATAPLANE_DEBUG.md. failing rising: hosts do not answer, or are slow.',
       labels: { queue: DELETION_QUEUES },
       collect: async (gauge) => {
         const overdue = await overdueDeletions(options.index.db, new Date())

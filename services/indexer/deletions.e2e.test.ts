@@ -6,11 +6,22 @@ import { DatabasePool } from '@sluice/database/pool.ts'
 import type { CreateEvent } from '@sluice/events/stream-event.ts'
 import { applyBatch, type Index } from '@sluice/indexing/apply-batch.ts'
 import { KnownActors } from '@sluice/indexing/own.ts'
+import { whileHeld } from '@sluice/indexing/testing/while-held.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { readChains, UNKNOWN_CHAIN } from '@sluice/streams/chain-state.ts'
 import { shardOf } from '@sluice/streams/spread.ts'
-import { account, deletedAt, did, events, poll, scene, startWorld, type Says } from './testing/deletion-scene.ts'
-import { startIndexer } from './testing/indexers.ts'
+import {
+  account,
+  deletedAt,
+  did,
+  events,
+  poll,
+  scene,
+  startWorld,
+  STREAM,
+  type Says,
+} from './testing/deletion-scene.ts'
+import { openRedis, startIndexer } from './testing/indexers.ts'
 
 const signal = new AbortController().signal
 
@@ -69,6 +80,8 @@ test.for<[Says, string | null]>([
   ['active', null],
   ['deactivated', 'deactivated'],
   ['unreadable', 'deactivated'],
+  // It has the repository, and cannot say how the account stands.
+  ['old', null],
 ])(
   'A2 a deletion that is not so (its host says %s) is taken back',
   async ([says, upstreamStatus], { database, redisUrl }) => {
@@ -84,6 +97,18 @@ test.for<[Says, string | null]>([
     expect(await it.status()).toEqual([{ upstreamStatus }])
   },
 )
+
+test('A2 a deletion that is dated ahead of our clock is taken back by the word of its host all the same', async ({
+  database,
+  redisUrl,
+}) => {
+  await using it = await scene(database, redisUrl)
+  it.world.says = 'active'
+  const ahead = new Date(Date.now() + 3_600_000).toISOString()
+  await applyBatch(it.index, [account(ahead, false, 'deleted')])
+  await expect.poll(it.status, poll).toEqual([{ upstreamStatus: null }])
+  expect(await it.records()).toBeGreaterThan(5)
+})
 
 test('A2 a host whose answer the index does not take is one that does not answer, and ends nobody', async ({
   database,
@@ -150,6 +175,33 @@ test('D3 an indexer killed in the middle of a purge leaves the rest to the next 
   await expect.poll(() => next.metric('sluice_account_deletions_total', { outcome: 'purged' }), poll).toBe(1)
 })
 
+test('D3 an indexer killed before the request for the repository of a returned account is durable leaves it to the next one', async ({
+  database,
+  redisUrl,
+}) => {
+  const world = await startWorld()
+  await using _ = world.server
+  const env = { PLC_URL: world.server.url, ALLOW_PRIVATE_HOSTS: 'true', INDEXER_HANDLES: 'false' }
+  await using db = new DatabasePool({ url: database, schema: 'bsky', size: 2, role: 'test' })
+  await using redis = await openRedis(redisUrl)
+  const index: Index = { db, collections: new CollectionSet(collections), actors: new KnownActors() }
+  await applyBatch(index, [account(deletedAt, false, 'deleted')])
+  // The deletion was carried out.
+  await db.query(`update account_deletion set state = 'purged'`)
+  await using doomed = await startIndexer({ database, redisUrl }, 'one', {
+    ...env,
+    SLUICE_CRASH_POINTS: 'append.before@1',
+  })
+  await applyBatch(index, [account('2026-09-01T00:00:00.000Z', true)])
+  expect((await doomed.exited).signal).toBe('SIGKILL')
+  expect(await redis.xLen(STREAM)).toBe(0)
+  // Its claim ends.
+  expect((await db.query(`update account_deletion set "dueAt" = '2026' where state = 'returned'`)).rowCount).toBe(1)
+  await using _next = await startIndexer({ database, redisUrl }, 'two', env)
+  await expect.poll(() => redis.xLen(STREAM), poll).toBe(1)
+  await expect.poll(async () => (await db.query('select from account_deletion')).rowCount, poll).toBe(0)
+})
+
 test('A4 the directory that the operator names may be at a private address', async ({ database, redisUrl }) => {
   await using directory = await httpServer((_, response) =>
     json(response, { message: `DID not available: ${did}` }, 410),
@@ -173,8 +225,11 @@ test('D9 a stop while PostgreSQL takes no writes is no failure: a claim ends by 
   await expect(service.run(signal)).rejects.toThrow('read-only')
 
   const stopping = new AbortController()
-  const running = service.run(stopping.signal)
-  // The claim is under way.
-  stopping.abort()
-  await expect(running).resolves.toBeUndefined()
+  await whileHeld(it.index, ['lock table account_deletion in access exclusive mode'], async (waiting) => {
+    const running = service.run(stopping.signal)
+    // Its claim is under way, and that of the one which is at work beside it.
+    await waiting(2)
+    stopping.abort()
+    return [expect(running).resolves.toBeUndefined()]
+  })
 })

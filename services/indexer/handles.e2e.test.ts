@@ -10,6 +10,8 @@ import type { StreamEvent } from '@sluice/events/stream-event.ts'
 import { applyBatch, type Index } from '@sluice/indexing/apply-batch.ts'
 import { importIdentities } from '@sluice/indexing/identity-import.ts'
 import { KnownActors } from '@sluice/indexing/own.ts'
+import { indexOn } from '@sluice/indexing/testing/index-on.ts'
+import { whileHeld } from '@sluice/indexing/testing/while-held.ts'
 import { createLogger } from '@sluice/runtime/log.ts'
 import { Metrics } from '@sluice/runtime/metrics.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
@@ -262,8 +264,12 @@ test('D9 a stop while PostgreSQL takes no writes is no failure of the checks: a 
   await expect(handlesOf(index, directory, http).run(new AbortController().signal)).rejects.toThrow('read-only')
 
   const stopping = new AbortController()
-  const running = handlesOf(index, directory, http).run(stopping.signal)
-  // The claim is under way.
-  stopping.abort()
-  await expect(running).resolves.toBeUndefined()
+  await using writing = indexOn(database)
+  await whileHeld(writing, ['lock table handle_check in access exclusive mode'], async (waiting) => {
+    const running = handlesOf(index, directory, http).run(stopping.signal)
+    // Its claim is under way.
+    await waiting(1)
+    stopping.abort()
+    return [expect(running).resolves.toBeUndefined()]
+  })
 })

@@ -121,3 +121,64 @@ test('what was waited for before a host was asked, or after its answer, nobody o
   await asked(0, 9_900, 0)
   await expect(asked(0, 0, 0)).rejects.toThrow(SlowHostError)
 })
+
+/** Where nobody waits: asks hosts that never answer, and says whether they were asked. */
+function silentHosts() {
+  let nowMs = 0
+  const pace = new HostPace(() => nowMs)
+  const asked = async (host: string): Promise<boolean> => {
+    let wasAsked = false
+    const silence = async (): Promise<never> => {
+      wasAsked = true
+      nowMs += 10_000
+      throw new Error('no answer')
+    }
+    await pace.ask(host, false, silence).catch(() => undefined)
+    return wasAsked
+  }
+  return { pace, asked, pass: (ms: number) => void (nowMs += ms), nowMs: () => nowMs }
+}
+
+test('where nobody waits, a host that never answers has a fiftieth of a place, and all of its owner together an eighth; others have theirs', async () => {
+  const { pace, asked, pass, nowMs } = silentHosts()
+  const heldOf = async (host: (i: number) => string): Promise<number> => {
+    const fromMs = nowMs()
+    let heldMs = 0
+    for (let i = 0; nowMs() - fromMs < 36_000_000; i++) {
+      if (await asked(host(i))) heldMs += 10_000
+      else pass(1_000)
+      expect(await pace.ask('good.example', false, async () => 'good')).toBe('good')
+    }
+    return heldMs / (nowMs() - fromMs)
+  }
+  const ofOne = await heldOf(() => 'silent.example')
+  expect(ofOne).toBeGreaterThan(0.015)
+  expect(ofOne).toBeLessThan(0.03)
+  const ofMany = await heldOf((i) => `h${i}.evil.example`)
+  expect(ofMany).toBeGreaterThan(0.1)
+  expect(ofMany).toBeLessThan(0.15)
+})
+
+test('where nobody waits, four hosts that never answer leave the others of their owner as they are; who is turned away is told for how long', async () => {
+  const { pace, asked, pass, nowMs } = silentHosts()
+  const good = (host: string) => pace.ask(host, false, async () => 'good')
+  while (nowMs() < 3_600_000) {
+    for (const i of [1, 2, 3, 4]) await asked(`silent${i}.host.example`)
+    pass(60_000)
+    expect(await good('good.host.example')).toBe('good')
+  }
+  while (await asked('silent1.host.example')) expect(await good('good.host.example')).toBe('good')
+  const error = await good('silent1.host.example').catch((thrown: unknown) => thrown)
+  expect(error).toBeInstanceOf(BusyOwnerError)
+  pass((error as BusyOwnerError).retryAfterMs! - 1_000)
+  await expect(good('silent1.host.example')).rejects.toThrow(BusyOwnerError)
+  pass(1_001)
+  expect(await good('silent1.host.example')).toBe('good')
+  // It has made up for nothing, and is asked as long as it answers soon.
+  for (let i = 0; i < 100; i++) expect(await good('silent1.host.example')).toBe('good')
+})
+
+test('where nobody waits, a host that answers late is asked as often as there is a place', async () => {
+  const { asked } = hosts()
+  for (let i = 0; i < 100; i++) expect(await asked('slow', 9_900, { inHaste: false })).toBe(true)
+})

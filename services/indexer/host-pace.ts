@@ -16,8 +16,11 @@
  * name would get a slow question of its own. Half a place is what four hosts that never answer take, so the other hosts
  * of a large owner do not suffer for a few.
  *
- * Where nobody waits, an owner has one question at a time (`BusyOwnerError`). A silent owner holds one such place,
- * however many accounts it has, and accounts of other owners get their turn.
+ * Where nobody waits, an owner has one question at a time (`BusyOwnerError`). Questions there that are never answered
+ * are a debt of their own, of the host and of its owner: a silent host gets a fiftieth of such a place over time, and
+ * all silent hosts of one owner together an eighth, however many accounts they have. Without this debt, as many silent
+ * owners as there are such places would hold them all for ever. What is answered there, however late, is no debt: it
+ * settles an account.
  *
  * Time that is spent waiting before the host is asked, or after it has answered, counts as ours: nobody owes it.
  *
@@ -36,7 +39,10 @@ export class SlowHostError extends TransientError {
   override name = 'SlowHostError'
 }
 
-/** The host was not asked: in one of the places that nobody waits for, a host of the same owner is being asked. */
+/**
+ * The host was not asked in one of the places that nobody waits for: a host of the same owner is being asked there, or
+ * has been silent there too often (then `retryAfterMs` tells for how long it is not asked).
+ */
 export class BusyOwnerError extends TransientError {
   override name = 'BusyOwnerError'
 }
@@ -62,6 +68,13 @@ const OF_HOST: Terms = { owedMs: 5_000, owedMaxMs: 60_000, paid: 0.1 }
  * that never answers. From the maximum, hosts of the owner are asked in haste again after six minutes.
  */
 const OF_OWNER: Terms = { owedMs: 60_000, owedMaxMs: 240_000, paid: 0.5 }
+/**
+ * For questions that nobody waits for and that are never answered. From the maximum, a host is asked again after eight
+ * minutes.
+ */
+const OF_SILENT_HOST: Terms = { owedMs: 10_000, owedMaxMs: 20_000, paid: 0.02 }
+/** Six hosts that never answer leave the other hosts of their owner as they are. */
+const OF_SILENT_OWNER: Terms = { owedMs: 20_000, owedMaxMs: 40_000, paid: 0.125 }
 /** How many hosts are remembered, and as many owners; about 100 bytes each. */
 const REMEMBERED = 10_000
 
@@ -69,6 +82,8 @@ export class HostPace {
   readonly #now: () => number
   readonly #hosts: Debts
   readonly #owners: Debts
+  readonly #silentHosts: Debts
+  readonly #silentOwners: Debts
   /** Owners of whose hosts one is being asked in a place that nobody waits for. */
   readonly #busy = new Set<string>()
 
@@ -76,6 +91,8 @@ export class HostPace {
     this.#now = now
     this.#hosts = new Debts(OF_HOST, now)
     this.#owners = new Debts(OF_OWNER, now)
+    this.#silentHosts = new Debts(OF_SILENT_HOST, now)
+    this.#silentOwners = new Debts(OF_SILENT_OWNER, now)
   }
 
   /**
@@ -108,10 +125,14 @@ export class HostPace {
     }
   }
 
-  /** @throws BusyOwnerError when a host of the same owner is being asked in a place that nobody waits for */
+  /** @throws BusyOwnerError when the host may not be asked now in a place that nobody waits for */
   assertFree(host: string | undefined): void {
-    const owner = host === undefined ? undefined : ownerOf(host)
-    if (owner !== undefined && this.#busy.has(owner)) throw new BusyOwnerError(`a host of ${owner} is being asked`)
+    if (host === undefined) return
+    const owner = ownerOf(host)
+    if (this.#busy.has(owner)) throw new BusyOwnerError(`a host of ${owner} is being asked`)
+    const retryAfterMs = Math.max(this.#silentHosts.untilAskedMs(host), this.#silentOwners.untilAskedMs(owner))
+    if (retryAfterMs > 0)
+      throw new BusyOwnerError(`${host}, or hosts of ${owner}, were silent of late`, { retryAfterMs })
   }
 
   async #timed<T>(
@@ -124,13 +145,20 @@ export class HostPace {
       asked: () => void (askedAt ??= this.#now()),
       answered: () => void (answeredAt ??= this.#now()),
     }
+    let isAnswered = false
     try {
-      return await ask(watch)
+      const answer = await ask(watch)
+      isAnswered = true
+      return answer
     } finally {
       const lateMs = askedAt === undefined ? 0 : (answeredAt ?? this.#now()) - askedAt - SOON_MS
       if (lateMs > 0) {
         this.#hosts.owe(host, lateMs)
         if (inHaste) this.#owners.owe(owner, lateMs)
+        else if (!isAnswered) {
+          this.#silentHosts.owe(host, lateMs)
+          this.#silentOwners.owe(owner, lateMs)
+        }
       }
     }
   }
@@ -149,6 +177,12 @@ class Debts {
 
   owesTooMuch(name: string): boolean {
     return this.#owedMs(name) > this.#terms.owedMs
+  }
+
+  /** For how many ms the debt stays too large; 0 when it is not. */
+  untilAskedMs(name: string): number {
+    const { owedMs, paid } = this.#terms
+    return Math.max(0, Math.ceil((this.#owedMs(name) - owedMs) / paid))
   }
 
   owe(name: string, ms: number): void {

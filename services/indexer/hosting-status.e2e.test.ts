@@ -9,6 +9,7 @@ import { XrpcClient } from '@sluice/atproto/xrpc.ts'
 import type { AccountEvent } from '@sluice/events/stream-event.ts'
 import { applyBatch } from '@sluice/indexing/apply-batch.ts'
 import { indexOn } from '@sluice/indexing/testing/index-on.ts'
+import { TransientError } from '@sluice/runtime/errors.ts'
 import { createLogger } from '@sluice/runtime/log.ts'
 import { Metrics } from '@sluice/runtime/metrics.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
@@ -57,6 +58,7 @@ const HEAD = { cid: 'bafyreib2rxk3rh6kzwq6tnxgvqnpdjqjmfjxqzq4v2kbh5y3hbhcpx2f6a
 test.for<[string, string | object, (host: string) => HostingStatus]>([
   ['has: it does not say whether it is active', HEAD, (host) => ({ kind: 'status-unknown', host })],
   ['says is away', 'RepoDeactivated', (host) => ({ kind: 'hosted', host, active: false, status: 'deactivated' })],
+  ['says it suspended', 'RepoSuspended', (host) => ({ kind: 'hosted', host, active: false, status: 'suspended' })],
   ['says it took down', 'RepoTakendown', (host) => ({ kind: 'hosted', host, active: false, status: 'takendown' })],
   ['does not know', 'RepoNotFound', () => ({ kind: 'gone' })],
 ])('A1 an account that an old host %s', async ([, latest, wanted]) => {
@@ -91,6 +93,18 @@ test('A1 that an old host has the account is no answer to how it stands: what is
   expect((await index.db.query('select "upstreamStatus" as status from actor')).rows).toEqual([
     { status: 'deactivated' },
   ])
+})
+
+test('A2 the PLC directory forgets nobody: one that does not know an account is no answer; the host of a did:web may', async () => {
+  await using stack = new AsyncDisposableStack()
+  const server = stack.use(
+    await httpServer((_, response) => json(response, { message: `DID not registered: ${did}` }, 404)),
+  )
+  const sources = sourcesOf(stack, server)
+  await expect(askHostingStatus(sources, did, asking())).rejects.toThrow(TransientError)
+  expect(server.requests).toContain(`/${did}`)
+  const web = `did:web:localhost%3A${server.host.split(':')[1]}`
+  expect(await askHostingStatus(sources, web, asking())).toEqual({ kind: 'no-host' })
 })
 
 test('D9 a stop does not wait for a directory that keeps silent', async () => {

@@ -16,7 +16,7 @@ export class LabelIndex {
     this.#outages = outages
     this.#labels = metrics.counter({
       name: 'sluice_indexer_labels_total',
-      help: 'Labels that changed a row, and labels that were no news.',
+      help: 'Labels that changed a row, and labels that brought nothing new.',
       labels: { outcome: ['changed', 'stale'] },
     })
   }

@@ -8,6 +8,7 @@ import type { StreamEvent } from '@sluice/events/stream-event.ts'
 import { RefusedError } from '@sluice/runtime/errors.ts'
 import type { Metrics } from '@sluice/runtime/metrics.ts'
 import type { YieldTurn } from '@sluice/streams/consumer.ts'
+import type { RefusalLog } from './refusal-log.ts'
 import { waitOut, type Outages } from './waiting.ts'
 
 const OUTCOMES = ['inserted', 'replaced', 'removed', 'stale', 'settled'] as const
@@ -15,11 +16,13 @@ const OUTCOMES = ['inserted', 'replaced', 'removed', 'stale', 'settled'] as cons
 export class RecordIndex {
   readonly #index: Index
   readonly #outages: Outages
+  readonly #refusals: Pick<RefusalLog, 'record'>
   readonly #metrics: ReturnType<typeof declareMetrics>
 
-  constructor(index: Index, outages: Outages, metrics: Metrics) {
+  constructor(index: Index, outages: Outages, refusals: Pick<RefusalLog, 'record'>, metrics: Metrics) {
     this.#index = index
     this.#outages = outages
+    this.#refusals = refusals
     this.#metrics = declareMetrics(metrics)
   }
 
@@ -36,6 +39,7 @@ export class RecordIndex {
     for (const [reason, refused] of Map.groupBy(applied.refused, (r) => r.reason)) {
       this.#metrics.refused.inc(refused.length, { reason })
     }
+    for (const refused of applied.refused) this.#refusals.record(refused)
   }
 
   /**
@@ -61,21 +65,21 @@ function declareMetrics(metrics: Metrics) {
   return {
     events: metrics.counter({
       name: 'sluice_indexer_events_total',
-      help: 'Events applied or found to be no news. Flat while streams are not empty: the index stands still.',
+      help: 'Events that were applied, or brought nothing new. Not rising while streams are not empty: the index stands still.',
     }),
     records: metrics.counter({
       name: 'sluice_indexer_records_total',
-      help: 'What events did to records. Settled: posts of others that were judged again because something arrived late.',
+      help: 'What events did to records. settled: posts that were derived again after a commit, because they depend on records of other accounts, and that changed.',
       labels: { outcome: OUTCOMES },
     }),
     refused: metrics.counter({
       name: 'sluice_indexer_refused_records_total',
-      help: 'Records that are not indexed, by reason: they fail their lexicon, name what is not theirs, or are of no collection of ours.',
+      help: 'Records that are not indexed, by reason: they do not match their lexicon, refer to what their account does not own, or belong to a collection that is not indexed.',
       labels: { reason: REFUSALS },
     }),
     seconds: metrics.histogram({
       name: 'sluice_indexer_batch_seconds',
-      help: 'From taking a batch to its durable effect, outages included. Rising: PostgreSQL is the bottleneck.',
+      help: 'Seconds from taking a batch to the commit of its effect, outages included. Rising: PostgreSQL is the bottleneck.',
       buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
     }),
   }

@@ -267,7 +267,7 @@ function handleOf(finding: HandleFinding): { handle?: string | null } {
 function declareMetrics(metrics: Metrics, db: DatabasePool) {
   metrics.gauge({
     name: 'sluice_handle_overdue_seconds',
-    help: 'How long the longest waiting account has been due for a check of its handle. new rising: raise INDEXER_HANDLE_CONCURRENCY or look at PLC_URL.',
+    help: 'For how long the check of a handle that waits longest has been due. new rising: raise INDEXER_HANDLE_CONCURRENCY, or look whether the directory (PLC_URL) answers.',
     labels: { queue: CHECK_QUEUES },
     collect: async (gauge) => {
       const overdue = await overdueHandleChecks(db, new Date())
@@ -277,16 +277,16 @@ function declareMetrics(metrics: Metrics, db: DatabasePool) {
   return {
     checks: metrics.counter({
       name: 'sluice_handle_checks_total',
-      help: 'Checks of handles. unknown: a directory, name server or host did not answer; nothing was changed, it is tried again. turned-away: nobody was asked, since too many wait for their did:webs, or the servers of one owner do not answer for too many handles; no failure of it, and a new one is due again within 90 s.',
+      help: 'Checks of handles. unknown: a directory, name server or host did not answer; nothing is changed, and it is tried again. turned-away: nobody was asked, because too many questions wait for the hosts of did:webs, or too many for the silent servers of one owner. This does not count as a failure, and a new handle is due again within 90 s, or within 6 min if the servers of its owner stay silent.',
       labels: { queue: CHECK_QUEUES, outcome: OUTCOMES },
     }),
     dispossessed: metrics.counter({
       name: 'sluice_handle_dispossessed_total',
-      help: 'Accounts whose handle was verified for another account, so that they lost it.',
+      help: 'Accounts that lost their handle because it was verified for another account.',
     }),
     outages: metrics.counter({
       name: 'sluice_handle_directory_outages_total',
-      help: 'Times the DID directory answered nobody. Handles wait meanwhile; events do not.',
+      help: 'How often the DID directory stopped answering altogether. Checks of handles wait meanwhile; events do not.',
     }),
   }
 }

@@ -53,12 +53,12 @@ export class LaterSettling implements Service {
     const { index, metrics } = this.#options
     metrics.gauge({
       name: 'sluice_settle_later_waiting',
-      help: 'Records on which so much hangs that batches left it to be settled beside them, 10,000 at most. Readers see what was so before. Rising for long: somebody edits posts with many replies, or PostgreSQL is slow.',
+      help: 'Records on which too many others depend for a batch to settle them all, so that they are settled later; counted up to 10,000. Until then readers see the earlier result. Rising for long: somebody edits posts with many replies, or PostgreSQL is slow.',
       collect: async (gauge) => gauge.set(await waitingLater(index.db)),
     })
     metrics.gauge({
       name: 'sluice_settle_later_overdue_seconds',
-      help: 'How long the longest waiting of these has been due. again: those that were put off once more while they were settled, and the rest of what was too much for once.',
+      help: 'For how long the record that waits longest to be settled later has been due. first: it waits for the first time. again: it was put off again while it was being settled, it is the rest of what was too much for one claim, or the process that settled it died.',
       labels: { queue: LATER_QUEUES },
       collect: async (gauge) => {
         const overdue = await overdueLater(index.db, new Date())
@@ -67,7 +67,7 @@ export class LaterSettling implements Service {
     })
     this.#settled = metrics.counter({
       name: 'sluice_settled_later_total',
-      help: 'Posts that were judged otherwise when that was done.',
+      help: 'Posts that changed when they were settled later.',
     })
   }
 
@@ -108,7 +108,7 @@ export class LaterSettling implements Service {
     } catch (err) {
       log.warn(
         { err, uri: claim.uri },
-        'the claim of what is being settled is not held: somebody else may begin it too',
+        'the claim of a record that is being settled could not be extended: when it runs out, another worker may begin the same work',
       )
     }
   }

@@ -92,7 +92,6 @@ async function startShard(index: number, network: Network, stack: AsyncDisposabl
     INGESTER_INITIAL_CURSOR: '0',
     INGESTER_VERIFY_THREADS: '0',
     INDEXER_COLLECTIONS: 'com.example.*',
-    BACKFILLER_COLLECTIONS: 'app.bsky.*,com.example.*',
     BACKFILLER_CONSUMER: 'one',
     INDEXER_CONSUMER: 'one',
     DB_POSTGRES_SCHEMA: SCHEMA,

@@ -1,4 +1,7 @@
 /** A1, A2: a host that answers, and each time only just in time, keeps nobody else's account from being asked about, however many it has; and its own are asked about. */
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { once } from 'node:events'
 import { httpServer, json } from '@sluice/atproto/testing/servers.ts'
 import type { AccountEvent } from '@sluice/events/stream-event.ts'
 import { applyBatch } from '@sluice/indexing/apply-batch.ts'
@@ -135,4 +138,49 @@ test('A1 one owner that is silent about many of its accounts, which have not bee
   await expect.poll(it.metrics, poll).toMatch(/account_checks_total\{outcome="turned-away"\} [1-9]/)
   for (const one of world.later.splice(0)) one('active')
   await expect.poll(() => world.later.length, poll).toBe(1)
+})
+
+/** A host at an address of its own, which makes it a host of an owner of its own. It never answers. */
+async function silentHost(stack: AsyncDisposableStack, address: string, asked: () => void): Promise<string> {
+  const server = createServer((request) => {
+    asked()
+    request.socket.destroy()
+  })
+  stack.defer(async () => {
+    server.close()
+    await once(server, 'close')
+  })
+  await once(server.listen(0, address), 'listening')
+  return `http://${address}:${(server.address() as AddressInfo).port}`
+}
+
+test('A1 four owners that are silent about accounts that have not been answered for before have no place there for a while: others are asked about', async ({
+  database,
+}) => {
+  await using stack = new AsyncDisposableStack()
+  let nowMs = 0
+  let silences = 0
+  await using it = await checking(database, new HostPace(() => nowMs))
+  const { world } = it
+  const addresses = ['127.0.1.1', '127.0.1.2', '127.0.1.3', '127.0.1.4']
+  for (const [i, address] of addresses.entries()) {
+    const url = await silentHost(stack, address, () => {
+      silences++
+      nowMs += 10_000
+    })
+    for (const of of THEIRS.slice(2 * i, 2 * i + 2)) world.homes.set(of, url)
+  }
+  // Until it has ended, it has no host: nothing can be held against the others of this machine.
+  world.homes.set(did, 'nowhere')
+  await it.apply(...[...THEIRS, did].flatMap(differing))
+  await expect.poll(() => it.inState('failing'), poll).toBe(THEIRS.length + 1)
+  const turnedAway = async (): Promise<number> =>
+    Number(/account_checks_total\{outcome="turned-away"\} (\d+)/.exec(await it.metrics())?.[1] ?? 0)
+  await expect.poll(turnedAway, poll).toBeGreaterThanOrEqual(THEIRS.length)
+  const before = silences
+  expect(before).toBeGreaterThanOrEqual(addresses.length)
+  world.ended.add(did)
+  await expect.poll(it.status, poll).toEqual([{ upstreamStatus: 'deleted' }])
+  expect(silences).toBe(before)
+  expect(await it.inState('failing')).toBe(THEIRS.length)
 })

@@ -70,7 +70,7 @@ function declareGauges({ metrics, streams }: StreamWatchOptions) {
   return {
     entries: metrics.gauge({
       name: 'sluice_stream_entries',
-      help: 'Entries in the stream, pending ones included. At the high-water mark its producers wait; nothing is lost.',
+      help: 'Entries in the stream, pending ones included. At the high-water mark the producers of the stream wait; nothing is lost.',
       labels: { stream: streams },
       configured: ['stream'],
     }),
@@ -82,19 +82,19 @@ function declareGauges({ metrics, streams }: StreamWatchOptions) {
     }),
     pending: metrics.gauge({
       name: 'sluice_stream_pending_entries',
-      help: 'Entries handed to a consumer and not acked. Not moving while the lag grows: that consumer is stuck or dead.',
+      help: 'Entries that were handed to a consumer and are not acked yet. When this does not move while the lag grows, a consumer is stuck or dead.',
       labels: { stream: streams },
       configured: ['stream'],
     }),
     lag: metrics.gauge({
       name: 'sluice_stream_lag_seconds',
-      help: 'Age of the oldest entry not yet acked: what the AppView shows is that old. Rising: the indexer is too slow or has stopped.',
+      help: 'Age of the oldest entry that is not acked yet. The AppView is that far behind the stream. Rising: the indexer is too slow, or has stopped.',
       labels: { stream: streams },
       configured: ['stream'],
     }),
     deadLetters: metrics.gauge({
       name: 'sluice_stream_dead_letter_entries',
-      help: 'Entries in <stream>_dlq, which wait for an operator: look at them with `sluice dlq list`.',
+      help: 'Dead letters in <stream>_dlq, which wait for an operator. See them with `sluice dlq list`.',
       labels: { stream: streams },
       configured: ['stream'],
     }),

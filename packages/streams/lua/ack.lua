@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Acks entries and deletes them: KEYS stream · ARGV group, id… · returns how many were pending in the group.
--- A script and not MULTI, because Redis 7.0 at maxmemory refuses to queue anything in a MULTI, the XACK included, and a queue
--- that cannot be acked can never drain.
+-- This is a script, not a MULTI: at maxmemory, Redis 7.0 refuses every command inside a MULTI, even XACK. A stream whose
+-- entries cannot be acked never drains, so Redis would stay full.
 local acked = 0
 for first = 2, #ARGV, 1000 do
   local last = math.min(first + 999, #ARGV)

@@ -1,21 +1,24 @@
 #!lua
--- Moves entries, the cursor and per-DID state in one atomic step.
+-- Appends entries, and moves the cursor and the state of each DID, in one atomic step.
 --
 -- KEYS: every key that the steps name, by index.
 -- ARGV: steps, flat: name, key index, parameters.
---   expect k value          the key must hold value ('' = absent), or nothing at all happens
+--   expect k value          the key must hold value ('' = absent); otherwise the whole script changes nothing
 --   set    k value
 --   add    k field n v1…vn  XADD n entries of one field
 --   count  k field n        HINCRBY
 --   put    k field value    HSET
---   swap   k field from to  the field must hold from ('' = absent), or nothing at all happens; then HSET to ('' = HDEL)
---   mark   k field flags    chain record: sets flags                                 } the layout of a chain record
---   settle k field value    chain record: an export of rev and data (value) is whole } is in chain-state.ts
--- Returns {1, XLEN of KEYS[1], exports too old to settle}, or {0, key index, value found} when an expectation failed, or {2, n…} when
--- the nth swaps (from 1) found something else.
+--   swap   k field from to  the field must hold from ('' = absent); otherwise the whole script changes nothing. Then HSET to ('' = HDEL)
+--   mark   k field flags    sets these flags of a chain record                         } the layout of a chain record
+--   settle k field value    an export was stored completely; value: its rev and data   } is in chain-state.ts
+-- Returns one of:
+--   {1, XLEN of KEYS[1], n}        done. n exports were too old to end the resync of their account
+--   {0, key index, value found}    an expect failed
+--   {2, n…}                        these swaps failed (the first swap is number 1)
 --
--- All or nothing: Redis does not undo what a failed script wrote, so the first pass touches every key in a way that fails when it holds
--- another type, and nothing in the second pass can fail. A full Redis refuses the script as a whole (`#!lua` without allow-oom).
+-- All or nothing. Redis does not undo what a failed script has written. So the first pass reads every key in a way that
+-- fails when the key holds another type, and nothing in the second pass can fail. A full Redis refuses the script as a
+-- whole (`#!lua` without allow-oom).
 local function read(i)
   local step, k = ARGV[i], tonumber(ARGV[i + 1])
   if step == 'add' then return step, k, i + 4 + tonumber(ARGV[i + 3]) end
@@ -25,7 +28,8 @@ local function read(i)
   error('unknown step ' .. tostring(step))
 end
 
--- Whether the first 8 bytes of a, a big-endian number, are lower than those of b. Not `a < b`: Lua compares strings by the server's locale.
+-- Whether the first 8 bytes of a, read as a big-endian number, are lower than those of b.
+-- Hazard: `a < b` would not do, because Lua compares strings by the server's locale.
 local function lower(a, b)
   local a1, a2 = struct.unpack('>I4I4', a)
   local b1, b2 = struct.unpack('>I4I4', b)
@@ -35,7 +39,7 @@ end
 local EXPORTED, INACTIVE, RESYNC = 1, 2, 4
 local NO_HEAD = string.rep('\0', 24)
 
--- The record once an export has settled, and whether that export was too old to end the resync.
+-- The chain record after an export that was stored completely, and whether that export was too old to end the resync.
 local function settled(found, export)
   if not found then return export .. string.char(EXPORTED), false end
   local flags = string.byte(found, 25)
@@ -51,7 +55,7 @@ local function marked(found, flags)
   return string.sub(found, 1, 24) .. string.char(bit.bor(string.byte(found, 25), flags)) .. string.sub(found, 26)
 end
 
--- Decide.
+-- First pass: decide.
 redis.call('XLEN', KEYS[1])
 local swaps, conflicts = 0, {2}
 local i = 1
@@ -72,7 +76,7 @@ while i <= #ARGV do
 end
 if #conflicts > 1 then return conflicts end
 
--- Act.
+-- Second pass: act.
 local tooOld = 0
 i = 1
 while i <= #ARGV do

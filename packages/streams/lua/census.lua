@@ -1,6 +1,7 @@
 #!lua flags=no-writes
--- Counts a page of dead letters by reason, without sending their payload: KEYS dead-letter stream · ARGV first id, most entries.
--- Returns {id of the last one or '', reason, count, reason, count, …}.
+-- Counts the dead letters of one page by their reason, without sending their payload.
+-- KEYS dead-letter stream · ARGV the id to start at, how many letters at most.
+-- Returns {id of the last letter, reason, count, reason, count, …}; the id is '' when there is no letter.
 local last, counts = '', {}
 for _, letter in ipairs(redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', ARGV[2])) do
   last = letter[1]

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Takes or renews a lease: KEYS lease · ARGV token, ttlMs, details.
--- Returns {1} when it is ours now, or {0, details of the holder, its remaining ms}.
--- Allowed when Redis is full: a consumer that cannot start cannot drain it.
+-- Returns {1} when the lease is ours now, or {0, details of the holder, ms until the holder's lease ends}.
+-- Allowed when Redis is full: a consumer that cannot start cannot drain Redis.
 local held = redis.call('HMGET', KEYS[1], 'token', 'details')
 local leftMs = redis.call('PTTL', KEYS[1])
 if held[1] and held[1] ~= ARGV[1] and leftMs > 0 then return {0, held[2], leftMs} end

@@ -1,6 +1,8 @@
 #!lua flags=no-writes
--- Looks through a page of a stream for entries that were dead letters before, without sending them: KEYS stream · ARGV first id, most entries.
--- Returns {id of the last entry or '', ms at which the oldest of those first came; 0 when one does not say, -1 when there is none}.
+-- Looks through one page of a stream for entries that were dead letters before and were put back, without sending them.
+-- KEYS stream · ARGV the id to start at, how many entries at most.
+-- Returns {id of the last entry of the page, or '' when there is none;
+--          the time (unix ms) at which the oldest of those entries first came: 0 when one of them does not say, -1 when there are none}.
 local last, oldest = '', -1
 for _, entry in ipairs(redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', ARGV[2])) do
   last = entry[1]

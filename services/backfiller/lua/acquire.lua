@@ -1,12 +1,14 @@
--- Asks whether a host may be sent one more request, and takes it into account: KEYS host, its slots
+-- Asks whether a host may be sent one more request, and if so counts that request: KEYS host, its slots
 -- ARGV permit ('' takes no slot), concurrency, requests a second, burst, lease of the slot in ms, the longest that a host may be closed in ms,
---      how long it is remembered in ms at least: a host of repositories, any other.
--- Returns {1}, or {0, why, ms until it is worth asking again}.
+--      for how long in ms a host of repositories is remembered at least, the same for any other host.
+-- Returns {1} when it may be sent, or {0, why not, ms until it is worth asking again}.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local h = redis.call('HMGET', KEYS[1], 'tokens', 'at', 'parkedUntil', 'left', 'leftUntil', 'failures', 'reposDone', 'reposFailed')
 local perSecond, burst = tonumber(ARGV[3]), tonumber(ARGV[4])
--- Further ahead was stored by a version that had no bound, or the clock has gone back: capped, it would be as far ahead the next time.
+-- A stored time, or 0 when it is further ahead than a host may be closed. Such a time was stored by a version that had no
+-- limit, or Redis' clock has gone back. It is ignored and not lowered to the limit: each later call would lower it to the
+-- limit again, and the host would stay closed.
 local function believed(untilMs)
   untilMs = tonumber(untilMs or 0)
   return untilMs <= now + ARGV[6] and untilMs or 0
@@ -17,7 +19,7 @@ if parkedUntil > now then return {0, 'parked', parkedUntil - now} end
 
 if ARGV[1] ~= '' then
   redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
-  -- A host that fails is asked by one at a time.
+  -- A host that fails gets one request at a time.
   local concurrency = h[6] and 1 or tonumber(ARGV[2])
   if redis.call('ZCARD', KEYS[2]) >= concurrency then return {0, 'busy', 250} end
 end
@@ -27,7 +29,8 @@ if leftUntil > now and tonumber(h[4]) <= 0 then return {0, 'stated', leftUntil -
 
 local at = tonumber(h[2] or now)
 if at > now then
-  -- The clock has gone back. From here on it fills again, and not only when that time comes again.
+  -- The clock has gone back. The bucket fills from now on; otherwise it would not fill before the clock reaches the
+  -- stored time again.
   at = now
   redis.call('HSET', KEYS[1], 'at', string.format('%.0f', now))
 end
@@ -35,9 +38,10 @@ local tokens = math.min(burst, tonumber(h[1] or burst) + (now - at) * perSecond 
 if tokens < 1 then return {0, 'rate', math.ceil((1 - tokens) / perSecond * 1000)} end
 
 redis.call('HSET', KEYS[1], 'tokens', string.format('%.6f', tokens - 1), 'at', string.format('%.0f', now))
--- Not by HINCRBY, which fails on what a host may say: more than 64 bits.
+-- Not HINCRBY, which fails on more than 64 bits: a host may state any number.
 if leftUntil > now then redis.call('HSET', KEYS[1], 'left', string.format('%.0f', h[4] - 1)) end
--- Anybody's redirects can name any number of hosts. What waits for one has it remembered longer (put-off.lua).
+-- Redirects of strangers can name any number of hosts, so a host of which no repository was counted is forgotten sooner.
+-- An entry that waits for a host keeps it longer (put-off.lua).
 local kept = (h[7] or h[8]) and ARGV[7] or ARGV[8]
 if redis.call('PTTL', KEYS[1]) < tonumber(kept) then redis.call('PEXPIRE', KEYS[1], kept) end
 if ARGV[1] ~= '' then

@@ -1,14 +1,15 @@
 #!lua flags=allow-oom
--- Moves an entry from its stream to the schedule, where an account has one entry: KEYS stream, schedule, its entries by DID[, host]
+-- Moves an entry from its stream to the schedule. An account has one entry there: KEYS stream, schedule, its entries by DID[, host]
 -- ARGV group, id, DID, the entry as it shall come back, least delay in ms
---      [, ms between two turns, most entries in the schedule, the longest that a host may be closed in ms, how long a host is remembered in ms at least].
--- It failed; or, with a host, it waits for the host's next free turn.
--- Returns when it is due, or 0 when the schedule is full: then nothing happened.
+--      [, ms between two turns, how many entries the schedule may hold, the longest that a host may be closed in ms, for how long in ms a host is remembered at least].
+-- Without a host, the entry has failed and is tried again after the delay. With a host, it waits for the host's next free turn.
+-- Returns the time (unix ms) at which it is due, or 0 when the schedule is full: then nothing has happened.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local did, entry, due = ARGV[3], ARGV[4], now + ARGV[5]
 
--- What waits for the account already. An older version knew of no entries by DID, and left some that are gone.
+-- The entry of the account that waits already. An older version did not maintain the entries by DID: one that they name may
+-- be gone from the schedule.
 local waiting = redis.call('ZCARD', KEYS[2])
 local earlier = redis.call('HGET', KEYS[3], did)
 local earlierDue = earlier and tonumber(redis.call('ZSCORE', KEYS[2], earlier) or nil)
@@ -16,7 +17,8 @@ local earlierDue = earlier and tonumber(redis.call('ZSCORE', KEYS[2], earlier) o
 if KEYS[4] then
   if waiting >= tonumber(ARGV[7]) and not earlierDue then return 0 end
   local h = redis.call('HMGET', KEYS[4], 'turn', 'parkedUntil')
-  -- Further ahead was stored by a version that had no bound (see acquire.lua): not even with all that waits before it a turn is later than that.
+  -- As in acquire.lua: a time that is further ahead than `longest` is ignored. For turns, `longest` is the limit plus one
+  -- turn for each entry that waits: no turn is later than that.
   local function believed(untilMs, longest)
     untilMs = tonumber(untilMs or 0)
     return untilMs <= now + longest and untilMs or 0
@@ -27,7 +29,7 @@ if KEYS[4] then
   if redis.call('PTTL', KEYS[4]) < kept then redis.call('PEXPIRE', KEYS[4], string.format('%.0f', kept)) end
 end
 
--- By bytes; Lua compares by the server's locale.
+-- Compares by bytes. Lua's own `>` compares by the server's locale.
 local function later(a, b)
   for i = 1, math.min(#a, #b) do
     if string.byte(a, i) ~= string.byte(b, i) then return string.byte(a, i) > string.byte(b, i) end
@@ -35,7 +37,8 @@ local function later(a, b)
   return #a > #b
 end
 
--- Other programs write entries too, and cjson does not read all that is JSON: not half of a surrogate pair.
+-- The entry as a table, or nil. Other programs write entries too, and cjson does not read all JSON: it refuses half of a
+-- surrogate pair.
 local function read(json)
   local isJson, event = pcall(cjson.decode, json)
   return isJson and type(event) == 'table' and event or nil
@@ -43,20 +46,33 @@ end
 local function text(value) return type(value) == 'string' and value or nil end
 local function count(value) return type(value) == 'number' and value < 1e9 and value or 0 end
 
--- What both entries of an account want, the newer one with what the older adds.
-local function join(new, old)
-  local rev, failure = text(old.rev) or '', text(old.failure)
-  if later(rev, text(new.rev) or '') then new.rev = rev end
-  -- A listed repository may be exported without removals; every other reason asks for them.
-  if (text(new.reason) or 'listed') == 'listed' then new.reason = text(old.reason) end
-  -- Whoever asks anew for what fails for days begins with no failures: the wait would never become long.
-  local failsAlike = failure and (text(new.failure) or failure) == failure
-  if failsAlike and count(old.attempts) > count(new.attempts) then
-    new.failure, new.attempts, new.failingSince = failure, old.attempts, old.failingSince
-    if not KEYS[4] then due = math.max(due, earlierDue) end
+-- How many tries of an entry have failed, by class.
+local function failuresOf(event)
+  local counts = {}
+  for class, failed in pairs(type(event.earlier) == 'table' and event.earlier or {}) do
+    if text(class) and count(failed) > 0 then counts[class] = failed end
   end
-  -- Of as many failures the row that began earlier.
-  local since = failsAlike and old.attempts == new.attempts and tonumber(old.failingSince)
+  if text(event.failure) then counts[event.failure] = count(event.attempts) end
+  return counts
+end
+
+-- Merges the two entries of an account: the newer one, with what the older one adds.
+local function join(new, old)
+  local rev = text(old.rev) or ''
+  if later(rev, text(new.rev) or '') then new.rev = rev end
+  -- The reason `listed` allows an export without removals, and every other reason asks for removals. So the other reason wins.
+  if (text(new.reason) or 'listed') == 'listed' then new.reason = text(old.reason) end
+  -- A new request begins with no failures. It takes over the failures of the older entry, of each class the larger count:
+  -- otherwise the waits for a repository that fails for days, and is requested again and again, would never become long.
+  local failure = text(new.failure) or text(old.failure)
+  if failure then
+    local counts, before = failuresOf(new), failuresOf(old)
+    if (before[failure] or 0) > (counts[failure] or 0) and not KEYS[4] then due = math.max(due, earlierDue) end
+    for class, failed in pairs(before) do counts[class] = math.max(counts[class] or 0, failed) end
+    new.failure, new.attempts, counts[failure] = failure, counts[failure] or 0, nil
+    new.earlier = next(counts) and counts or nil
+  end
+  local since = tonumber(old.failingSince)
   if since and since < (tonumber(new.failingSince) or math.huge) then new.failingSince = old.failingSince end
   if count(old.failures) > count(new.failures) then new.failures = old.failures end
   return cjson.encode(new)
@@ -64,7 +80,7 @@ end
 
 if earlierDue then
   local new, old = read(entry), read(earlier)
-  -- Of two that cannot be read the newer one stays, as it is.
+  -- If one of the two cannot be read, the newer one stays as it is.
   if new and old then entry = join(new, old) end
   if KEYS[4] then due = math.min(due, earlierDue) end
   redis.call('ZREM', KEYS[2], earlier)

@@ -29,13 +29,14 @@ export const events = history({ seed: 3, events: 150 })
 export const { did } = events[0]!
 export const deletedAt = new Date(Date.parse(events.at(-1)!.time) + 1_000).toISOString()
 const signal = new AbortController().signal
+const HEAD = { cid: 'bafyreib2rxk3rh6kzwq6tnxgvqnpdjqjmfjxqzq4v2kbh5y3hbhcpx2f6a', rev: '3kabcdefghijk' }
 
 export function account(time: string, active: boolean, status?: string, of = did): AccountEvent {
   return { type: 'account', seq: 1, time, did: of, active, ...(status !== undefined && { status }) }
 }
 
 export type Says =
-  'active' | 'deactivated' | 'unreadable' | 'disliked' | 'gone' | 'nothing' | 'elsewhere' | 'later' | 'homeless'
+  'active' | 'deactivated' | 'old' | 'unreadable' | 'disliked' | 'gone' | 'nothing' | 'elsewhere' | 'later' | 'homeless'
 
 export interface World {
   /** What the host says of every account. */
@@ -75,6 +76,10 @@ function answer(
       return json(response, { did: asked, active: true, rev: '3kabcdefghijk' })
     case 'deactivated':
       return json(response, { did: asked, active: false, status: 'deactivated' })
+    case 'old':
+      // It does not know `getRepoStatus`, and has the repository.
+      if (!url.includes('.getLatestCommit?')) return json(response, { error: 'MethodNotImplemented' }, 501)
+      return json(response, HEAD)
     case 'unreadable':
       return json(response, { did: asked, active: false, status: 'a\u0000b' })
     case 'disliked':
