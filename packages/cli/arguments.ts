@@ -36,6 +36,12 @@ export function letterIds(text: string, before: string[] = []): string[] {
   throw new InvalidArgumentError('It is no id of a dead letter; sluice dlq list shows them.')
 }
 
+/** The id of a sample of what was refused, written in full. */
+export function sampleId(text: string): string {
+  if (text.includes('-')) return entryId(text)
+  throw new InvalidArgumentError('It is no id of a sample; sluice refused list shows them.')
+}
+
 /** A time as an export has it, such as `2026-11-01T00:00:00.000Z`. */
 export function time(text: string): string {
   if (/^\d{4}-\d\d-\d\d/.test(text) && !Number.isNaN(Date.parse(text))) return text

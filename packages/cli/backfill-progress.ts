@@ -14,7 +14,7 @@ export interface BackfillProgress {
 
 /** Outcomes after which the repository is fetched again, so that it is not done. */
 const RETURNING = ['retry', 'moved', 'put-off']
-const DEAD = 'dead'
+const GIVEN_UP = ['dead', 'set-aside']
 
 /** Undefined when no backfiller answers. */
 export function backfillProgress(daemons: readonly DaemonState[]): BackfillProgress | undefined {
@@ -27,8 +27,8 @@ export function backfillProgress(daemons: readonly DaemonState[]): BackfillProgr
     .filter(({ value }) => value > 0)
     .reduce((all, { value }) => all + 1 / value, 0)
   return {
-    done: sum((outcome) => outcome !== DEAD && !RETURNING.includes(outcome)),
-    givenUp: sum((outcome) => outcome === DEAD),
+    done: sum((outcome) => !GIVEN_UP.includes(outcome) && !RETURNING.includes(outcome)),
+    givenUp: sum((outcome) => GIVEN_UP.includes(outcome)),
     ...(pace > 0 && { etaSeconds: 1 / pace }),
   }
 }

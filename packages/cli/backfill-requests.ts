@@ -68,7 +68,7 @@ export async function requestHost(session: Session, host: string, options: Queue
   let [queued, ofOtherShards] = [0, 0]
   try {
     const url = /^https?:\/\//.test(host) ? host : `${settings.allowPrivate ? 'http' : 'https'}://${host}`
-    if (!URL.canParse(url)) throw new CannotError(`${host} is no host`)
+    if (!URL.canParse(url)) throw new CannotError(`${host} is no host: name one such as pds.example.com`)
     const name = new URL(url).host
     for await (const page of listHost(new XrpcClient(http), url, { signal })) {
       const active = page.filter((repo) => repo.active !== false && isDid(repo.did))

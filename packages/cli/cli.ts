@@ -28,7 +28,7 @@ export class CannotError extends Error {
 
 export interface CliOptions {
   env: Env
-  stdout: (text: string) => void
+  stdout: (text: string | Uint8Array) => void
   stderr: (text: string) => void
   colour: boolean
   signal: AbortSignal

@@ -30,7 +30,7 @@ export const cliConfig = defineConfig({
       type: 'list',
       default: [],
       example: 'http://ingester:4000,http://backfiller:4010,http://indexer:4020',
-      help: 'Where /health, /ready and /metrics of the daemons answer; asked by status and doctor. Default: METRICS_PORT of each role on this machine, as far as they answer.',
+      help: 'Addresses of the daemons, for sluice status and sluice doctor to ask /health, /ready and /metrics. Default: this machine, at the METRICS_PORT of each role; daemons that do not answer there are left out.',
       check: (urls) => {
         const bad = urls.find((url) => !/^https?:\/\/[^/@]+\/?$/.test(url))
         return bad === undefined
@@ -68,9 +68,13 @@ export interface Settings {
   highWater: ReadonlyMap<string, number>
   /** Percent of maxmemory at which the ingester waits, and the lower one at which the backfiller waits. */
   memoryPercent: { ingester: number; backfiller: number }
+  /** Younger revisions may still come by the live stream. */
+  sweepGraceMs: number
   collections: readonly string[]
   /** The collections that the ingester lets through; empty: those that the indexer indexes. */
   ingested: readonly string[]
+  /** The collections that the backfiller appends; empty: those that the indexer indexes. */
+  exported: readonly string[]
   daemons: { urls: readonly string[]; named: boolean }
 }
 
@@ -107,8 +111,10 @@ export function readSettings(env: Env): Settings {
       [backfill, backfiller.highWaterMark!],
     ]),
     memoryPercent: { ingester: ingester.redisMemoryPercent!, backfiller: backfiller.redisMemoryPercent! },
+    sweepGraceMs: ingester.sweepGraceMs!,
     collections: indexer.collections!,
     ingested: ingester.collections!,
+    exported: backfiller.collections!,
     daemons: daemons.length > 0 ? { urls: daemons, named: true } : { urls: localDaemons(env), named: false },
   }
 }

@@ -7,6 +7,8 @@ import { exportsKey } from '@sluice/streams/export-progress.ts'
 import { IDENTITY_PREFIX } from '@sluice/streams/identity-cache.ts'
 import { INCIDENTS_STREAM } from '@sluice/streams/incidents.ts'
 import { leaseKey } from '@sluice/streams/lease.ts'
+import { ledgerKey } from '@sluice/streams/ledger.ts'
+import { keptKey, refusedFramesKey, refusedStream } from '@sluice/streams/refused-frames.ts'
 import { suspectsKey } from '@sluice/streams/suspects.ts'
 import { expect, test } from 'vitest'
 
@@ -21,10 +23,14 @@ test('every key is in the table of where each thing lives', () => {
       of(repos),
     ),
     ...[queue.hostKey, queue.slotsKey].map((of) => of(repos, '<host>')),
+    ...[queue.setAsideKey, queue.madeUpKey].map((of) => of(repos)),
+    queue.lettersOfKey(repos, '<owner>'),
     queue.underWayKey({ stream: repos, group: at.group }),
     cursorKey(at.stream, '<host>'),
     timeKey(at.stream, '<host>'),
     deadLetterStream(at.stream),
+    ledgerKey('firehose_live', '<host>'),
+    ...[refusedStream, refusedFramesKey, keptKey].map((of) => of(at.stream)),
     exportsKey('firehose_backfill'),
     INCIDENTS_STREAM,
     `${IDENTITY_PREFIX}<slot>`,
@@ -32,7 +38,6 @@ test('every key is in the table of where each thing lives', () => {
     suspectsKey(at),
     // Their names are made where this package may not look.
     'firehose_live:shard',
-    'firehose_live:ledger:<host>',
     'label_live:labelers:<host>',
     '<stream>_dlq:latest',
     'sluice:chain:<bucket>',

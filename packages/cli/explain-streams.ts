@@ -25,10 +25,20 @@ export interface QueuePlace {
   entries: QueuedEntry[]
   /** True: the streams have more entries than were read. */
   isPartial: boolean
-  deadLetters: { stream: string; id: string; reason: string; message: string }[]
+  /** The oldest first. */
+  deadLetters: Letter[]
   /** The places where its repository waits to be fetched. */
   fetches: { where: string; reason?: string }[]
   chain: ChainRecord | undefined
+}
+
+export interface Letter {
+  stream: string
+  id: string
+  reason: string
+  message: string
+  /** The rev that its entry names; absent: it names none, or cannot be read. */
+  rev?: string
 }
 
 export interface Wanted {
@@ -142,7 +152,12 @@ async function scanDeadLetters(redis: Redis, stream: string, wanted: Wanted, pla
   for await (const page of selectDeadLetters(redis, stream, 'all')) {
     for (const { id, fields, reason, message } of page) {
       if (isAbout(fields, wanted) && place.deadLetters.length < FOUND_MAX)
-        place.deadLetters.push({ stream, id, reason, message })
+        place.deadLetters.push({ stream, id, reason, message, ...revOf(fields) })
     }
   }
+}
+
+function revOf(fields: Record<string, string>): Pick<Letter, 'rev'> {
+  const { rev } = subjectOf(fields)
+  return rev === undefined ? {} : { rev }
 }

@@ -10,13 +10,13 @@ const STYLES = { good: 'green', bad: 'red', warn: 'yellow', faint: 'dim', strong
 export interface OutputOptions {
   json: boolean
   colour: boolean
-  write: (text: string) => void
+  write: (text: string | Uint8Array) => void
 }
 
 export class Output {
   readonly json: boolean
   readonly #colour: boolean
-  readonly #write: (text: string) => void
+  readonly #write: (text: string | Uint8Array) => void
 
   constructor({ json, colour, write }: OutputOptions) {
     this.json = json
@@ -37,6 +37,11 @@ export class Output {
   /** Writes text unchanged, with JSON and without. */
   raw(text: string): void {
     this.#write(text)
+  }
+
+  /** Writes bytes unchanged, with JSON and without. */
+  binary(bytes: Uint8Array): void {
+    this.#write(bytes)
   }
 
   paint(tone: Tone, text: string): string {

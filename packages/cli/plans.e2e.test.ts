@@ -18,6 +18,7 @@ import { queryOnce } from '@sluice/sandbox/postgres.ts'
 import { SCHEMA } from '@sluice/sandbox/template.ts'
 import { describe } from 'vitest'
 import { Output } from './output.ts'
+import { sampleAccounts } from './sample-accounts.ts'
 import { Session } from './session.ts'
 import { runCli } from './testing/run.ts'
 import { compareRepo, forgetAge } from './verify-repo.ts'
@@ -64,6 +65,8 @@ describe.for([
       }
       const reads = await readsOf(scene, () => verify(scene, did))
       expect(sumOf(reads).read).toBeLessThan(3 * LITTLE)
+      const sampling = await readsOf(scene, () => sample(scene, LITTLE / 10))
+      expect(sumOf(sampling)).toMatchObject({ read: expect.toSatisfy((n) => n < LITTLE) as number })
       expect(QUESTIONS.length).toBeGreaterThan(20)
       for (const question of QUESTIONS) {
         const reads = await readsOf(scene, () => queryOnce(database, question))
@@ -144,6 +147,12 @@ async function verify({ db, env }: Scene, did: string): Promise<void> {
   const comparison = await compareRepo(await session.db(), set, repo, { time: new Date().toISOString() })
   expect(comparison.differing.map(({ difference }) => difference).sort()).toEqual(['extra', 'missing'])
   await forgetAge(await session.db(), comparison)
+}
+
+async function sample({ env }: Scene, count: number): Promise<void> {
+  await using session = new Session(env, new Output({ json: false, colour: false, write: () => {} }), NEVER)
+  const sampled = await sampleAccounts(await session.db(), { count, shard: { index: 0, of: 1 } })
+  expect(sampled.length).toBe(count)
 }
 
 const NEVER = new AbortController().signal

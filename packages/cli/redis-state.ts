@@ -2,8 +2,8 @@
  * What `inspect` of packages/streams leaves out: clocks, speeds, which of our processes are connected, and which hosts
  * make the backfill wait.
  */
-import { hostKey, slotsKey } from '@sluice/streams/backfill-queue.ts'
-import { classifyRedisError, redisTimeMs, type Redis } from '@sluice/streams/connection.ts'
+import { hostKey, priorityStream, setAsideKey, slotsKey } from '@sluice/streams/backfill-queue.ts'
+import { classified, classifyRedisError, redisTimeMs, type Redis } from '@sluice/streams/connection.ts'
 
 export interface ClientState {
   /** `sluice-indexer-one-firehose_live`, `sluice-backfiller-one-main`, `sluice-ingester-all`. */
@@ -29,10 +29,11 @@ export async function inspectConnection(redis: Redis): Promise<RedisConnection> 
     const serverMs = await redisTimeMs(redis)
     const latencyMs = performance.now() - started
     const list = await redis.sendCommand<string>(['CLIENT', 'LIST']).catch(() => undefined)
+    const ownId = await redis.clientId()
     return {
       latencyMs,
       clockAheadMs: serverMs - (sentMs + latencyMs / 2),
-      clients: list === undefined ? undefined : readClients(list),
+      clients: list === undefined ? undefined : readClients(list, ownId),
     }
   } catch (error) {
     throw classifyRedisError(error)
@@ -41,12 +42,19 @@ export async function inspectConnection(redis: Redis): Promise<RedisConnection> 
 
 const OURS = /^sluice-(ingester|indexer|backfiller)-/
 
-/** The connections of our daemons in the text of CLIENT LIST. */
-export function readClients(list: string): ClientState[] {
-  return list.split('\n').flatMap((line) => {
-    const fields = new Map([...line.matchAll(/(\S+?)=(\S*)/g)].map(([, name, value]) => [name!, value!]))
+/**
+ * The connections of our daemons in the text of CLIENT LIST.
+ * @param ownId the id of a connection that is led to the database of the daemons: another database of the same server
+ *   may have daemons of another pipeline. Default: those of all databases
+ */
+export function readClients(list: string, ownId?: number): ClientState[] {
+  const clients = list.split('\n').map((line) => {
+    return new Map([...line.matchAll(/(\S+?)=(\S*)/g)].map(([, name, value]) => [name!, value!]))
+  })
+  const own = clients.find((fields) => fields.get('id') === String(ownId))
+  return clients.flatMap((fields) => {
     const name = fields.get('name') ?? ''
-    if (!OURS.test(name)) return []
+    if (!OURS.test(name) || (own && own.get('db') !== fields.get('db'))) return []
     return { name, address: fields.get('addr') ?? '', ageSeconds: Number(fields.get('age') ?? 0) }
   })
 }
@@ -80,6 +88,8 @@ export interface HostState {
   parkedSeconds: number
   /** Failures in a row. */
   failures: number
+  /** For how many seconds the host has given hardly any answer but 429; 0: it gives others. */
+  limitedSeconds: number
 }
 
 const SCAN_KEYS = 1_000
@@ -98,17 +108,35 @@ export async function inspectHosts(redis: Redis, stream: string): Promise<HostSt
     const states = await Promise.all(
       [...new Set(hosts)].map(async (host): Promise<HostState> => {
         const [fields, underWay] = await Promise.all([
-          redis.hmGet(hostKey(stream, host), ['parkedUntil', 'failures']),
+          redis.hmGet(hostKey(stream, host), ['parkedUntil', 'failures', 'limitedSince']),
           redis.zCount(slotsKey(stream, host), nowMs, '+inf'),
         ])
         const parkedSeconds = Math.max(0, Number(fields[0] ?? 0) - nowMs) / 1_000
-        return { host, underWay, parkedSeconds, failures: Number(fields[1] ?? 0) }
+        const limitedSeconds = Math.max(0, nowMs - Number(fields[2] ?? nowMs)) / 1_000
+        return { host, underWay, parkedSeconds, failures: Number(fields[1] ?? 0), limitedSeconds }
       }),
     )
     return states.toSorted(
-      (a, b) => b.parkedSeconds - a.parkedSeconds || b.failures - a.failures || b.underWay - a.underWay,
+      (a, b) => troubleSeconds(b) - troubleSeconds(a) || b.failures - a.failures || b.underWay - a.underWay,
     )
   } catch (error) {
     throw classifyRedisError(error)
   }
+}
+
+function troubleSeconds({ parkedSeconds, limitedSeconds }: HostState): number {
+  return Math.max(parkedSeconds, limitedSeconds)
+}
+
+/**
+ * Repositories that were given up without a dead letter, since their owner has too many of these: host and reason → how
+ * many.
+ */
+export async function inspectSetAside(redis: Redis, stream: string): Promise<Record<string, number>> {
+  const counts: Record<string, number> = {}
+  for (const queue of [stream, priorityStream(stream)]) {
+    const fields = await classified(redis.hGetAll(setAsideKey(queue)))
+    for (const [name, count] of Object.entries(fields)) counts[name] = (counts[name] ?? 0) + Number(count)
+  }
+  return counts
 }

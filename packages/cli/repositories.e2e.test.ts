@@ -131,6 +131,21 @@ async function follows(
   expect((await explain('app.bsky.feed.like/waiting')).verdict).toContain('gone has it')
   await bury(redis, { stream: 'firehose_live', group: 'firehose_group', entryId: id, fields: event, reason: 'constraint', message: 'no', attempts: 1 }) // prettier-ignore
   expect((await explain('app.bsky.feed.like/waiting')).verdict).toContain('it was given up: sluice dlq show')
+  // Versions of a record that is in the index.
+  const giveUp = async (fields: Record<string, string>): Promise<void> => {
+    const entryId = await redis.xAdd('firehose_live', '*', fields)
+    await redis.sendCommand(['XREADGROUP', 'GROUP', 'firehose_group', 'gone', 'STREAMS', 'firehose_live', '>'])
+    await bury(redis, { stream: 'firehose_live', group: 'firehose_group', entryId, fields, reason: 'constraint', message: 'no', attempts: 1 }) // prettier-ignore
+  }
+  const version = created(repo, path)
+  await giveUp(version)
+  expect((await explain(path)).verdict).toMatch(
+    /^its record is there, and the rows of its collection are not: .*; an entry that brings nothing newer was given up: sluice dlq show \d+-\d+$/,
+  )
+  await giveUp({ event: version.event!.replace(`"rev":"${repo.rev}"`, '"rev":"3zzzzzzzzzzzz"') })
+  expect((await explain(path)).verdict).toMatch(
+    /^its record is there, .*; a newer version was given up: sluice dlq show \d+-\d+$/,
+  )
 
   await sql(
     `insert into bsky.tombstone (uri, did, rev, "deletedAt") values ('at://${DID}/app.bsky.feed.like/ended', '${DID}', '3lzzzzzzzzzzz', 'now')`,
@@ -175,6 +190,25 @@ async function asks(sluice: Sluice, redis: Redis, network: FakeNetwork): Promise
   expect((await all('--yes')).stdout).toContain('1 cursors removed')
   expect(await redis.get('repo_backfill:cursor:relay.example')).toBeNull()
 }
+
+test('during a first load nothing is repaired, of one account nor of a sample: that is said before anything is fetched', async ({
+  database,
+  redisUrl,
+}) => {
+  await using network = await FakeNetwork.start()
+  const host = await network.addHost()
+  network.addAccount(likes(new TestRepo(DID), 0, 1), host)
+  await queryOnce(database, `insert into bsky.bulk_load (id, phase, "startedAt") values (1, 'loading', '')`)
+  const env = { REDIS_URL: redisUrl, DB_POSTGRES_URL: database, PLC_URL: network.plcUrl, ALLOW_PRIVATE_HOSTS: 'true', METRICS_PORT: '0' } // prettier-ignore
+  for (const which of [[DID], ['--sample', '5']]) {
+    const { code, stderr } = await runCli(['verify', ...which, '--repair'], env)
+    expect(stderr).toContain('a first load is under way: repair after `sluice bulk finish`')
+    expect(code).not.toBe(0)
+  }
+  expect([network.plcAsked, host.asked]).toEqual([0, []])
+  // To look is allowed: its record is missing.
+  expect((await runCli(['verify', DID], env)).stdout).toContain('1 missing')
+})
 
 test('with INGESTER_REPO_SOURCE=hosts a whole backfill lists every host anew, and leaves the cursors of others alone', async ({
   redisUrl,

@@ -11,6 +11,8 @@ export interface Subject {
   did?: string
   /** The record, if the entry is about one. */
   uri?: string
+  /** The rev of the commit that changed the record, if the entry is about one. */
+  rev?: string
 }
 
 export function subjectOf(fields: EntryFields): Subject {
@@ -26,7 +28,9 @@ export function subjectOf(fields: EntryFields): Subject {
   }
   const [did, collection, rkey] = [text('did'), text('collection'), text('rkey')]
   const subject = withDid({ verb: text('type') ?? 'unknown' }, did)
-  return did && collection && rkey ? { ...subject, uri: `at://${did}/${collection}/${rkey}` } : subject
+  if (!did || !collection || !rkey) return subject
+  const rev = text('rev')
+  return { ...subject, uri: `at://${did}/${collection}/${rkey}`, ...(rev !== undefined && { rev }) }
 }
 
 export function describeSubject({ verb, uri, did }: Subject): string {

@@ -14,7 +14,7 @@ import { linesOf, requestDids, requestHost, type QueueOptions } from '../backfil
 import { CannotError, EXIT, examples, type Add, type Cli } from '../cli.ts'
 import { busyHosts, showHosts } from '../host-table.ts'
 import { count, duration, oneLine } from '../output.ts'
-import { inspectHosts } from '../redis-state.ts'
+import { inspectHosts, inspectSetAside } from '../redis-state.ts'
 import type { Session } from '../session.ts'
 import { inspectSystem, type SystemState } from '../system-state.ts'
 
@@ -158,7 +158,10 @@ async function status(session: Session): Promise<number> {
   const state = await inspectSystem(session)
   if (!state.redis.state) throw new CannotError(state.redis.away ?? 'Redis is away')
   const { backfill, streams, sweep: sweepState } = state.redis.state
-  const hosts = await inspectHosts(redis, settings.backfilled)
+  const [hosts, setAside] = await Promise.all([
+    inspectHosts(redis, settings.backfilled),
+    inspectSetAside(redis, settings.backfilled),
+  ])
   const own = streams.filter(({ stream }) => stream.startsWith(backfill.stream))
   const underWay = own.flatMap(({ groups }) => groups).reduce((sum, { pending }) => sum + pending, 0)
   const dead = Object.entries(mergeCounts(own.map(({ deadLetters }) => deadLetters.reasons)))
@@ -167,6 +170,7 @@ async function status(session: Session): Promise<number> {
     ...backfill,
     underWay,
     dead: Object.fromEntries(dead),
+    setAside,
     sweep: sweepState,
     hosts,
     ...(progress && { progress }),
@@ -177,6 +181,7 @@ async function status(session: Session): Promise<number> {
     `for later   ${count(backfill.retries)}, the next in ${duration(backfill.nextRetrySeconds)}${backfill.overdue > 0 ? `, ${count(backfill.overdue)} are overdue` : ''}`,
   )
   out.line(`given up    ${dead.map(([reason, letters]) => `${count(letters)} ${reason}`).join(', ') || '0'}`)
+  tellSetAside(session, setAside)
   if (progress) {
     out.line(
       `done        ${count(progress.done)} by the backfillers that run, ${count(progress.givenUp)} given up; empty in ${duration(progress.etaSeconds)}`,
@@ -186,6 +191,19 @@ async function status(session: Session): Promise<number> {
   out.line()
   showHosts(out, busyHosts(hosts).slice(0, 20))
   return EXIT.done
+}
+
+const SET_ASIDE_SHOWN = 5
+
+/** One line, when there are any: repositories of owners that have too many dead letters. */
+function tellSetAside({ out }: Session, setAside: Readonly<Record<string, number>>): void {
+  const all = Object.entries(setAside).toSorted(([, a], [, b]) => b - a)
+  if (all.length === 0) return
+  const total = all.reduce((sum, [, repos]) => sum + repos, 0)
+  const shown = all.slice(0, SET_ASIDE_SHOWN).map(([name, repos]) => `${count(repos)} ${oneLine(name, 80)}`)
+  const more = all.length > shown.length ? ', …' : ''
+  out.line(`set aside   ${count(total)} without a dead letter, since their owner has many: ${shown.join(', ')}${more}`)
+  out.line('            when a host is mended: sluice backfill host <host>')
 }
 
 function mergeCounts(all: readonly Record<string, number>[]): Record<string, number> {

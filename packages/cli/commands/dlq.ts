@@ -119,7 +119,7 @@ async function show(session: Session, id: string, choice: Choice): Promise<void>
   const redis = await session.redis()
   const [[stream]] = [...(await locate(redis, session, [id], choice))] as [[string, string[]]]
   for await (const [letter] of selectDeadLetters(redis, stream, [id])) {
-    if (letter === undefined) throw new CannotError(`dead letter ${id} is gone`)
+    if (letter === undefined) throw new CannotError(`dead letter ${id} is gone: somebody retried or dropped it`)
     out.document(letter)
     for (const [name, value] of Object.entries(letter)) {
       if (typeof value !== 'object') out.line(`${name.padEnd(9)} ${oneLine(String(value), 2_000)}`)

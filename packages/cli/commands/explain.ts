@@ -8,7 +8,7 @@ import type { ChainRecord } from '@sluice/streams/chain-state.ts'
 import { wholeNumber } from '../arguments.ts'
 import { CannotError, EXIT, examples, type Add } from '../cli.ts'
 import { explainIndex, type IndexPlace } from '../explain-index.ts'
-import { explainStreams, type QueuePlace } from '../explain-streams.ts'
+import { explainStreams, type Letter, type QueuePlace } from '../explain-streams.ts'
 import { Network } from '../network.ts'
 import { count, duration, oneLine } from '../output.ts'
 import type { Session } from '../session.ts'
@@ -99,10 +99,33 @@ async function atPds(session: Session, did: string, path: string | undefined): P
   }
 }
 
-/** The first thing that holds up the record or account, looking from the index backwards. Pure. */
-function verdictOf({ pds, queued, index }: Explanation): string {
+/**
+ * Where the record stands. A dead letter may be of any version, so it is the verdict only where nothing else is known
+ * of the record; otherwise it is named beside it. Pure.
+ */
+function verdictOf(explanation: Explanation): string {
+  const { queued, index } = explanation
+  const letter = newestOf(queued.deadLetters)
+  if (letter === undefined) return standingOf(explanation)
+  const show = `sluice dlq show ${letter.id}`
+  const { record, tombstone } = index
+  if (!record && !tombstone && queued.entries.length === 0) return `it was given up: ${show}`
+  return `${standingOf(explanation)}; ${versionOf(letter, record?.rev ?? tombstone?.rev)} was given up: ${show}`
+}
+
+/** @param known the rev that the index has; undefined: it has none, or does not know it */
+function versionOf({ rev }: Letter, known: string | undefined): string {
+  if (rev === undefined || known === undefined) return 'an entry of it'
+  return rev > known ? 'a newer version' : 'an entry that brings nothing newer'
+}
+
+function newestOf(letters: readonly Letter[]): Letter | undefined {
+  return letters.toSorted(({ rev: a = '' }, { rev: b = '' }) => (a < b ? -1 : a > b ? 1 : 0)).at(-1)
+}
+
+/** The first thing that holds up the record, looking from the index backwards; dead letters aside. */
+function standingOf({ pds, queued, index }: Explanation): string {
   const [entry] = queued.entries
-  if (queued.deadLetters.length > 0) return `it was given up: sluice dlq show ${queued.deadLetters[0]!.id}`
   if (entry) {
     const holder = entry.consumer === undefined ? 'nobody has taken it yet' : `${entry.consumer} has it`
     return `it is on its way: entry ${entry.id} of ${entry.stream}, ${holder}`

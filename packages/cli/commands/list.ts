@@ -13,6 +13,7 @@ import { addMigrate } from './migrate.ts'
 import { addPending } from './pending.ts'
 import { addPrune } from './prune.ts'
 import { addRecount } from './recount.ts'
+import { addRefused } from './refused.ts'
 import { addStatus } from './status.ts'
 import { addVerify } from './verify.ts'
 
@@ -22,6 +23,7 @@ export const COMMANDS: readonly Add[] = [
   addExplain,
   addDlq,
   addPending,
+  addRefused,
   addGroup,
   addIncidents,
   addBackfill,

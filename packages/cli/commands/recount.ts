@@ -59,7 +59,7 @@ export const addRecount: Add = (cli, parent) => {
 async function recount(session: Session, { check = false, table, after, key }: Options): Promise<number> {
   const all = aggregatesOf(new CollectionSet(collections))
   const aggregates = all.filter((aggregate) => table === undefined || aggregate.table === table)
-  if (aggregates.length === 0) throw new CannotError(`there are counters in ${all.map((a) => a.table).join(' and ')}`)
+  if (aggregates.length === 0) throw new CannotError(`--table is ${all.map((a) => a.table).join(' or ')}`)
   if (after !== undefined && aggregates.length > 1) throw new CannotError('--after needs --table')
   const db = await session.db()
   if ((await bulkPhase(db)) !== undefined) {

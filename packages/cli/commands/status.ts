@@ -138,13 +138,13 @@ function showStreams(
 
 function showConsumers(out: Output, streams: readonly StreamState[]): void {
   const rows = streams.flatMap(({ stream, groups }) =>
-    groups.flatMap(({ group, oldestPending, consumers }) =>
-      consumers.map(({ consumer, pending, idleSeconds, holder }) => [
+    groups.flatMap(({ group, consumers }) =>
+      consumers.map(({ consumer, pending, oldestPending, idleSeconds, holder }) => [
         stream,
         group,
         consumer,
         count(pending),
-        oldestPending?.consumer === consumer ? duration(oldestPending.ageSeconds) : '-',
+        duration(oldestPending?.ageSeconds),
         duration(idleSeconds),
         holder ?? out.paint('warn', 'nobody alive'),
       ]),

@@ -1,23 +1,28 @@
 /**
- * `sluice verify`: compares what the index holds of an account with its repository. With --repair it makes the index
- * equal to the repository.
+ * `sluice verify`: compares what the index holds of an account, or of random ones, with their repositories. With
+ * --repair it makes the index equal to the repository.
  */
-import type { RepoExport } from '@sluice/atproto/repo-export.ts'
 import { isDid } from '@sluice/atproto/syntax.ts'
 import { collections } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
-import { streamEventCodec } from '@sluice/events/codec.ts'
 import { bulkPhase } from '@sluice/indexing/bulk/phase.ts'
-import { slices } from '@sluice/runtime/slices.ts'
-import { classified } from '@sluice/streams/connection.ts'
+import { wholeNumber } from '../arguments.ts'
 import { CannotError, EXIT, examples, type Add } from '../cli.ts'
+import { mendRepo } from '../mend-repo.ts'
 import { Network } from '../network.ts'
 import { count, oneLine } from '../output.ts'
 import type { Session } from '../session.ts'
 import { assertInShard } from '../shard.ts'
-import { compareRepo, DIFFERENCES, repairEvents, forgetAge, type Comparison } from '../verify-repo.ts'
+import { compareRepo, DIFFERENCES } from '../verify-repo.ts'
+import { verifySample } from './verify-sample.ts'
 
 const SHOWN = 20
+const SAMPLE_MAX = 10_000
+
+interface Options {
+  sample?: number
+  repair?: boolean
+}
 
 export const addVerify: Add = (cli, parent) => {
   parent
@@ -25,27 +30,41 @@ export const addVerify: Add = (cli, parent) => {
     .description(
       'fetch a repository, check it, and compare it record by record with the index; exit 1 when they differ',
     )
-    .argument('<did>')
+    .argument('[did]')
+    .option('--sample <accounts>', 'so many random accounts of the index instead', wholeNumber(1, SAMPLE_MAX))
     .option('--repair', 'have the indexer mend what differs')
     .addHelpText(
       'after',
       examples(
         ['sluice verify did:plc:…', 'what is missing, extra, stale or without its rows'],
         ['sluice verify did:plc:… --repair', 'mend it; verify again when the indexer is through'],
+        ['sluice verify --sample 200', 'random accounts: once a day, to see that the index is as it should be'],
         ['sluice recount', 'afterwards: rows that were lost may still be counted'],
       ),
     )
-    .action((did: string, options: { repair?: boolean }) => cli.run((session) => verify(session, did, options)))
+    .action((did: string | undefined, { sample, repair = false }: Options, command) => {
+      if ((did === undefined) === (sample === undefined)) command.error('error: name an account, or --sample')
+      return cli.run(async (session) => {
+        if (did !== undefined) return verify(session, did, { repair })
+        if (repair) await mayRepair(session)
+        return verifySample(session, sample!, { repair })
+      })
+    })
 }
 
-async function verify(session: Session, did: string, { repair = false }: { repair?: boolean }): Promise<number> {
+/** Fails before an hour of work, not after it. */
+async function mayRepair(session: Session): Promise<void> {
+  await session.redis()
+  if ((await bulkPhase(await session.db())) !== undefined) throw new CannotError('a first load is under way: repair after `sluice bulk finish`') // prettier-ignore
+}
+
+async function verify(session: Session, did: string, { repair }: { repair: boolean }): Promise<number> {
   const { out, settings } = session
   if (!isDid(did)) throw new CannotError(`${did} is no DID`)
   const db = await session.db()
   if (repair) {
     assertInShard(did, settings.shard)
-    await session.redis() // fails before an hour of work, not after it
-    if ((await bulkPhase(db)) !== undefined) throw new CannotError('a first load is under way: repair after `sluice bulk finish`') // prettier-ignore
+    await mayRepair(session)
   }
   await using network = new Network(settings, session.signal)
   const account = await network.account(did)
@@ -57,7 +76,7 @@ async function verify(session: Session, did: string, { repair = false }: { repai
   const counts = Object.fromEntries(
     DIFFERENCES.map((difference) => [difference, differing.filter((d) => d.difference === difference).length]),
   )
-  if (repair && differing.length > 0) await mend(session, repo, comparison, time)
+  if (repair && differing.length > 0) await mendRepo(session, repo, comparison, { time })
   out.document({
     ...comparison,
     pds: account.pds,
@@ -83,15 +102,4 @@ async function verify(session: Session, did: string, { repair = false }: { repai
     `  ${count(differing.length)} events are in ${settings.streams.backfill}: the indexer mends it. Then verify again, and: sluice recount`,
   )
   return EXIT.done
-}
-
-const APPENDED = 200
-
-async function mend(session: Session, repo: RepoExport, comparison: Comparison, time: string): Promise<void> {
-  const redis = await session.redis()
-  await forgetAge(await session.db(), comparison)
-  const { backfill } = session.settings.streams
-  for (const slice of slices(repairEvents(repo, comparison, time), APPENDED)) {
-    await classified(Promise.all(slice.map(async (event) => redis.xAdd(backfill, '*', streamEventCodec.encode(event)))))
-  }
 }

@@ -70,6 +70,18 @@ test.each<[FindingId, Parameters<typeof ids>[0]]>([
   expect(ids(given)).toEqual([id])
 })
 
+test.each(['INGESTER', 'BACKFILLER'])('%s_COLLECTIONS that leave out what is indexed are named with it', (role) => {
+  const found = (env: Record<string, string>) => diagnose(stateOf({ state: { settings: readSettings(env) } }))
+  const name = `${role}_COLLECTIONS`
+  expect(found({ [name]: 'app.bsky.feed.*' })).toMatchObject([
+    { id: 'config-collections', evidence: expect.stringContaining(`${name}=app.bsky.feed.*`) as string },
+  ])
+  const all = 'app.bsky.*,chat.bsky.*,com.germnetwork.*'
+  expect(found({ [name]: all })).toEqual([])
+  expect(found({ [name]: all, INDEXER_COLLECTIONS: 'com.example.*' })).toMatchObject([{ id: 'config-collections' }])
+  expect(found({ INDEXER_COLLECTIONS: 'com.example.*' })).toEqual([])
+})
+
 test('accounts that wait for a question are named when they wait for long, and not those whose hosts do not answer', () => {
   const overdue = (checks: number[], deletions: number[]): PostgresState['overdue'] => ({
     checks: { new: checks[0]!, failing: checks[1]! },

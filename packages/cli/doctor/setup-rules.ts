@@ -1,5 +1,5 @@
 /** What can be wrong with the set-up of the daemons taken together. */
-import { collections } from '@sluice/collections/collections.ts'
+import { wantedCollections } from '@sluice/collections/collections.ts'
 import { collectionFilter } from '@sluice/collections/patterns.ts'
 import type { Finding, Rule } from './finding.ts'
 import { oneLine } from '../output.ts'
@@ -36,21 +36,36 @@ export const streamsAgree: Rule = ({ settings }) => {
 }
 
 export const collectionsAgree: Rule = ({ settings }) => {
-  if (settings.ingested.length === 0) return []
-  const lets = collectionFilter(settings.ingested)
-  const indexed = [...collections.map(({ nsid }) => nsid), ...settings.collections]
-  const missing = indexed.filter((pattern) => !lets(pattern.replace(/\*$/, 'anything')))
-  if (missing.length === 0) return []
-  return [
-    {
-      id: 'config-collections',
-      severity: 'warning',
-      what: 'the ingester keeps out what the indexer would index',
-      evidence: `INGESTER_COLLECTIONS=${settings.ingested.join(',')} leaves out ${missing.slice(0, 5).join(', ')}${missing.length > 5 ? ` and ${missing.length - 5} more` : ''}`,
-      meaning: 'Live changes of these collections never arrive; only a resync of a repository brings them.',
-      mend: 'remove INGESTER_COLLECTIONS: without it everything that is indexed is let through',
-    },
+  const indexed = wantedCollections([], settings.collections)
+  const roles: [variable: string, chosen: readonly string[], role: string, meaning: string][] = [
+    [
+      'INGESTER_COLLECTIONS',
+      settings.ingested,
+      'ingester',
+      'Live changes of these collections never arrive; only a resync of a repository brings them.',
+    ],
+    [
+      'BACKFILLER_COLLECTIONS',
+      settings.exported,
+      'backfiller',
+      'Older records of these collections never arrive, and a resync does not mend what the live stream missed of them.',
+    ],
   ]
+  return roles.flatMap(([variable, chosen, role, meaning]): Finding[] => {
+    const lets = collectionFilter(chosen)
+    const missing = indexed.filter((pattern) => !lets(pattern.replace(/\*$/, 'anything')))
+    if (chosen.length === 0 || missing.length === 0) return []
+    return [
+      {
+        id: 'config-collections',
+        severity: 'warning',
+        what: `the ${role} keeps out what the indexer would index`,
+        evidence: `${variable}=${chosen.join(',')} leaves out ${missing.slice(0, 5).join(', ')}${missing.length > 5 ? ` and ${missing.length - 5} more` : ''}`,
+        meaning,
+        mend: `remove ${variable}: without it everything that is indexed is let through`,
+      },
+    ]
+  })
 }
 
 export const unknownVariables: Rule = ({ unknownVariables: problems }) =>

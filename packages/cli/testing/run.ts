@@ -18,7 +18,8 @@ export async function runCli(
   const cli = new Cli(
     {
       env,
-      stdout: (text) => void (stdout += text),
+      // Bytes as a text of as many characters.
+      stdout: (text) => void (stdout += typeof text === 'string' ? text : Buffer.from(text).toString('latin1')),
       stderr: (text) => void (stderr += text),
       colour: false,
       signal: signal ?? new AbortController().signal,
