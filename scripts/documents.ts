@@ -28,18 +28,20 @@ function configuration(configs: readonly Definition[]): string {
 
 # Configuration
 
-Every daemon is set up by environment variables. All of them are here; \`--help\` of a daemon prints its own.
+Every daemon is set up by environment variables. This page lists all of them; \`--help\` of a daemon prints its own.
 
-- One env file may serve all roles: a daemon ignores what belongs to another.
-- A variable that looks like ours and is not stops the start, and the answer names the nearest one that is. So does a value
-  that is not of its kind, and a required variable that is missing: all of it is told at once, and the exit code is 78.
-  So do two streams of one role that have the same name, or a name that is in use beside the other (\`_priority\`, \`_dlq\`).
-- An empty variable counts as not set. Aliases are read when the variable itself is not set, first one first.
-- Sizes take \`kb\`, \`mb\`, \`gb\` (powers of 1024); times take \`ms\`, \`s\`, \`m\`, \`h\`.
+- One env file may serve all roles: a daemon ignores the variables of the others.
+- A daemon does not start, and ends with exit code 78, when something here is wrong. It names all problems at once:
+  - a variable whose name looks like one of Sluice's but is none; it names the nearest one;
+  - a value that is not of its kind;
+  - a required variable that is missing;
+  - two streams of one role with the same name, or one whose name is in use beside another (such as \`<other>_priority\` or \`<other>_dlq\`).
+- An empty variable counts as not set. Where a row lists several names, the others are aliases: they are read, in this order, when the first is not set.
+- Sizes may have a unit, \`kb\`, \`mb\` or \`gb\` (powers of 1024); times may have \`ms\`, \`s\`, \`m\` or \`h\`.
 - Passwords in URLs never appear in logs, and \`sluice config\` shows the effective values without them.
 
-The command line, \`sluice\`, reads the variables of the daemons, so that it sees the system as they do, and its own at the end.
-\`SLUICE_BUILD_ID\` is set by the image build and names the build in logs, in \`/health\` and as a metric.
+The command line, \`sluice\`, reads the variables of the daemons, so that it sees the system as they do. It has one variable of its own, at the end of this page.
+The image build sets \`SLUICE_BUILD_ID\`. It names the build in logs, in \`/health\` and in a metric.
 
 ${sections.join('\n')}`
 }
@@ -54,11 +56,11 @@ function metricsDocument(roles: readonly RoleFacts[]): string {
 
 # Metrics
 
-Each daemon serves \`/metrics\` on its \`METRICS_PORT\`, in the text format of Prometheus. Label sets are closed, and every
-combination is exported from the start, at 0, so that an alert can be written before the first failure.
+Each daemon serves \`/metrics\` on its \`METRICS_PORT\`, in the text format of Prometheus. The values of each label are a fixed list. Every
+combination of them is exported from the start, at 0, so that an alert can be written before the first failure.
 
-The dashboard in \`infra/grafana\` and the alerts in \`infra/prometheus\` are built on these; a test holds them together.
-Beside them there are \`process_*\` and \`nodejs_*\`, as prom-client exports them for every Node process.
+The dashboard in \`infra/grafana\` and the alerts in \`infra/prometheus\` use these metrics; a test checks that they exist.
+Each daemon also exports \`process_*\` and \`nodejs_*\`, which prom-client has for every Node process.
 
 ## Every daemon
 

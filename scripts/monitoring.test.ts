@@ -158,6 +158,20 @@ test('a Redis that holds the backfiller is told, since what fills it may never d
   expect(full.map(({ annotations }) => annotations.runbook)).toEqual(['DATAPLANE_DEBUG.md#redis-near-limit'])
 })
 
+test('an incident of any kind raises an alert, counted by whichever role records it', () => {
+  for (const { config, metrics: own } of roles)
+    expect(
+      own.map(({ name }) => name),
+      config.name,
+    ).toContain('sluice_incidents_total')
+  const kinds = ['consumer-died', 'dead-letters']
+  // What has an alert of its own, or is mended by the next consumer, is left out by name: a new kind is told.
+  const told = rules.filter(({ expr }) => expr.includes(`sluice_incidents_total{kind!~"${kinds.join('|')}"}`))
+  expect(told.map(({ annotations }) => annotations.runbook)).toEqual(['DATAPLANE_DEBUG.md#incidents'])
+  // A relay tells of lost events as soon as it is connected: before the first scrape, after which the counter does not rise.
+  expect(told[0]!.expr).toContain('process_start_time_seconds')
+})
+
 test('every alert names a diagnosis of `sluice doctor`', async () => {
   const { href } = pathToFileURL(join(root, 'packages/cli/doctor/finding.ts'))
   const { FINDINGS } = (await import(href)) as { FINDINGS: readonly string[] }

@@ -34,6 +34,13 @@ export const cliMutants: readonly Mutant[] = [
     killedBy: unit('doctor/diagnose', 'only what can hold up the data'),
   },
   {
+    name: 'an old dead letter is all that is said of a record that is in the index',
+    file: 'packages/cli/commands/explain.ts',
+    find: 'if (!record && !tombstone && queued.entries.length === 0) return',
+    replace: 'if (queued.entries.length === 0) return',
+    killedBy: { file: 'packages/cli/repositories.e2e.test.ts', test: '100 damaged records' },
+  },
+  {
     name: 'seeds that end before they begin are a run of nothing that went well',
     file: 'packages/simulator/simulate.ts',
     find: 'return last >= first',

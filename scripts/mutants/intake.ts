@@ -274,15 +274,15 @@ const backfilling: readonly Mutant[] = [
   {
     name: 'whoever asks anew begins the patience anew',
     file: 'services/backfiller/lua/put-off.lua',
-    find: 'new.failure, new.attempts, new.failingSince = failure, old.attempts, old.failingSince',
-    replace: 'new.failure, new.attempts = failure, old.attempts',
+    find: 'if since and since < (tonumber(new.failingSince) or math.huge) then',
+    replace: 'if false then',
     killedBy: backfiller('retry-schedule.redis', 'since when'),
   },
   {
     name: 'failures of all classes add up',
     file: 'services/backfiller/failures.ts',
-    find: '(isAlike ? (entry.attempts ?? 0) : 0) + 1',
-    replace: '(entry.attempts ?? 0) + 1',
+    find: 'const attempts = before + 1',
+    replace: 'const attempts = (entry.attempts ?? 0) + 1',
     killedBy: backfiller('failures'),
   },
   {

@@ -1,4 +1,5 @@
 /** Every mutant, by the part of the house that it is in. */
+import { auditMutants } from './audit.ts'
 import { bulkMutants } from './bulk.ts'
 import { cliMutants } from './cli.ts'
 import { convergenceMutants } from './convergence.ts'
@@ -10,6 +11,7 @@ import { orderMutants } from './orders.ts'
 import { pluginMutants } from './plugins.ts'
 import { strangerMutants } from './strangers.ts'
 import { streamsMutants } from './streams.ts'
+import { trustMutants } from './trust.ts'
 import { walkMutants } from './walks.ts'
 
 export const MUTANTS: readonly Mutant[] = [
@@ -19,9 +21,11 @@ export const MUTANTS: readonly Mutant[] = [
   ...engineMutants,
   ...bulkMutants,
   ...cliMutants,
+  ...auditMutants,
   ...pluginMutants,
   ...streamsMutants,
   ...intakeMutants,
   ...strangerMutants,
+  ...trustMutants,
   ...machineMutants,
 ]

@@ -63,8 +63,8 @@ export const machineMutants: readonly Mutant[] = [
   {
     name: 'the backfiller may write into the priority stream of its own queue',
     file: 'packages/streams/stream-names.ts',
-    find: 'return [priority, deadLetterStream(stream), deadLetterStream(priority)]',
-    replace: 'return [deadLetterStream(stream), deadLetterStream(priority)]',
+    find: 'return [priority, deadLetterStream(stream), deadLetterStream(priority), refusedStream(stream)]',
+    replace: 'return [deadLetterStream(stream), deadLetterStream(priority), refusedStream(stream)]',
     killedBy: { file: 'services/backfiller/config.test.ts', test: 'BACKFILLER_FIREHOSE_STREAM=' },
   },
   {

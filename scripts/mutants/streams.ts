@@ -65,9 +65,23 @@ export const streamsMutants: readonly Mutant[] = [
   {
     name: 'phantoms are not counted',
     file: 'packages/streams/intake.ts',
-    find: 'if (phantoms.length > 0) observer.phantoms?.(phantoms.length)',
+    find: 'observer.phantoms?.(phantoms.length)\n',
+    replace: '\n',
+    killedBy: redis('phantoms'),
+  },
+  {
+    name: 'phantoms are no incident',
+    file: 'packages/streams/intake.ts',
+    find: 'onPhantoms(phantoms)\n',
+    replace: '\n',
+    killedBy: redis('phantoms'),
+  },
+  {
+    name: 'an incident is stored and not counted',
+    file: 'packages/streams/incidents.ts',
+    find: '  count?.(kind)\n',
     replace: '',
-    killedBy: redis('consumer', 'pending entries whose body was deleted'),
+    killedBy: redis('consumer', 'a flushed Redis'),
   },
   {
     name: 'a group begins at the end of its stream',
