@@ -14,6 +14,10 @@ end
 
 local id = redis.call('XADD', KEYS[1], '*', unpack(ARGV, 5))
 redis.call('HSET', KEYS[2], id, ARGV[2])
+-- Where somebody has deleted the stream, an id may come a second time.
+for i = #kept, 1, -1 do
+  if kept[i][1] == id then bytes = bytes - table.remove(kept, i)[2] end
+end
 kept[#kept + 1] = {id, #ARGV[2]}
 local first = 1
 while first < #kept and (#kept - first + 1 > tonumber(ARGV[3]) or bytes > tonumber(ARGV[4])) do
