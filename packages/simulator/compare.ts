@@ -21,6 +21,7 @@ export async function differences(db: DatabasePool, truth: Truth): Promise<strin
     ...PAIR_TABLES.map((pair) => pairs(db, truth, pair)),
     counters(db, truth),
     notifications(db, truth),
+    replies(db, truth),
     labels(db, truth),
     statuses(db, truth),
     wrongCounters(db, new CollectionSet(collections)),
@@ -87,6 +88,19 @@ async function notifications(db: DatabasePool, truth: Truth): Promise<string[]> 
     expected,
     rows.filter(({ did }) => lives(did)).map(({ line }) => line),
   )
+}
+
+/** Who is told of replies: the author of a post that lives for certain; nobody twice, and nobody of a reply that is gone. */
+async function replies(db: DatabasePool, truth: Truth): Promise<string[]> {
+  const { rows } = await db.query<{ line: string; uri: string }>(
+    `select did || ' ' || "recordUri" as line, "recordUri" as uri from notification where reason = 'reply'`,
+  )
+  const found = new Set(rows.map(({ line }) => line))
+  return [
+    ...[...truth.replies()].filter((line) => !found.has(line)).map((line) => `nobody was told of a reply: ${line}`),
+    ...rows.filter(({ uri }) => !truth.records.has(uri)).map(({ line }) => `told of a reply that is gone: ${line}`),
+    ...(found.size < rows.length ? [`${rows.length - found.size} notifications of replies are there twice`] : []),
+  ]
 }
 
 async function labels(db: DatabasePool, truth: Truth): Promise<string[]> {

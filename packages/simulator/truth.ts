@@ -66,7 +66,18 @@ export class Truth {
     }
   }
 
-  /** Lines `recipient reason author subject` of likes, reposts and follows, each once; of replies and mentions other tests speak. */
+  /** Lines `recipient uri` of replies to posts of others that live. Of other replies it depends on what the index has seen of the post who is told. */
+  replies(): Set<string> {
+    const lines = new Set<string>()
+    for (const [uri, { did, record }] of this.of('app.bsky.feed.post')) {
+      const { reply } = record as { reply?: { parent: { uri: string } } }
+      const parent = reply && this.records.get(reply.parent.uri)
+      if (parent && parent.did !== did) lines.add(`${parent.did} ${uri}`)
+    }
+    return lines
+  }
+
+  /** Lines `recipient reason author subject` of likes, reposts and follows, each once. */
   notifications(): Set<string> {
     const lines = new Set<string>()
     const tell = (collection: string, reason: string): void => {

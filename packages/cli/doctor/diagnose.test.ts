@@ -39,7 +39,7 @@ test.each<[FindingId, Parameters<typeof ids>[0]]>([
     'relay-disconnected',
     {
       state: {
-        daemons: [{ url: 'http://x', ready: true, metrics: readMetrics('sluice_ingester_connected{relay="r"} 0') }],
+        daemons: [{ url: 'http://x', ready: true, metrics: readMetrics('sluice_ingester_connected{host="r"} 0') }],
       },
     },
   ],

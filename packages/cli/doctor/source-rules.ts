@@ -41,7 +41,7 @@ export const relayDisconnected: Rule = ({ daemons, settings }) => {
     .map(({ labels, url }) => ({
       id: 'relay-disconnected',
       severity: 'broken',
-      what: `the relay ${labels.host ?? labels.relay ?? ''} is not connected`,
+      what: `the relay ${labels.host} is not connected`,
       evidence: `sluice_ingester_connected is 0 at ${url}`,
       meaning:
         'No live events come from it. The ingester tries again by itself; nothing is lost for as long as the relay keeps its events.',
