@@ -92,14 +92,14 @@ const DEFAULTS = {
 const SUBSCRIBE_REFUSALS = ['subscribe-not-public'] as const
 export type SubscribeRefusal = (typeof SUBSCRIBE_REFUSALS)[number]
 
-type Settled = Required<SubscriptionOptions>
+type Options = Required<SubscriptionOptions>
 
 /**
  * Subscribes until `signal` aborts or the iteration is left, which closes the socket. Ends without an error on abort.
  * @throws what `cursor` throws, since without a known position the stream must not continue; RefusedError<SubscribeRefusal>
  */
 export async function* subscribe(given: SubscriptionOptions): AsyncGenerator<SubscriptionItem[], void, undefined> {
-  const options: Settled = { ...DEFAULTS, ...given }
+  const options: Options = { ...DEFAULTS, ...given }
   if (options.publicOnly) assertPublic(new URL(options.host))
   const backoff = new Backoff(options.backoff)
   try {
@@ -135,7 +135,7 @@ interface CloseOf {
 /** One connection: gives its frames until it ends, and the reason of its end. */
 class Connection {
   closed: CloseOf | undefined
-  readonly #options: Settled
+  readonly #options: Options
   readonly #socket: WebSocket
   readonly #queue: ItemQueue<SubscriptionItem>
   readonly #timer: NodeJS.Timeout
@@ -149,7 +149,7 @@ class Connection {
   /** The buffer of which the last waiting item is a view. */
   #chunk: ArrayBufferLike | undefined
 
-  constructor(options: Settled, cursor: number | undefined) {
+  constructor(options: Options, cursor: number | undefined) {
     this.#options = options
     this.#socket = new WebSocket(urlOf(options, cursor), {
       handshakeTimeout: HANDSHAKE_MS,
@@ -275,7 +275,7 @@ function assertPublic(host: URL): void {
   throw new RefusedError<SubscribeRefusal>('subscribe-not-public', host.href)
 }
 
-function urlOf({ host, nsid }: Settled, cursor: number | undefined): string {
+function urlOf({ host, nsid }: Options, cursor: number | undefined): string {
   const url = new URL(`/xrpc/${nsid}`, host)
   if (cursor !== undefined) url.searchParams.set('cursor', String(cursor))
   return url.href

@@ -8,7 +8,7 @@ import {
   failAccountCheck,
   overdueAccountChecks,
   returnAccountCheck,
-  settleAccountCheck,
+  endAccountCheck,
   type AccountClaim,
   type AccountQueue,
 } from './account-checks.ts'
@@ -45,7 +45,7 @@ async function claim({ db }: Index, queue: AccountQueue = 'new'): Promise<Accoun
 
 async function answer({ db }: Index, taken: AccountClaim, status: Status, askedAtMs: number) {
   const words = { active: status === undefined, ...(status !== undefined && { status }) }
-  return await settleAccountCheck(db, taken, words, askedAtMs)
+  return await endAccountCheck(db, taken, words, askedAtMs)
 }
 
 async function held({ db }: Index): Promise<Status> {

@@ -91,7 +91,7 @@ export type CheckOutcome = 'as-held' | 'differs' | 'overtaken'
  * the held status, so that the held status is the older one when its event is redelivered.
  * @throws TransientError, FatalError; RefusedError when PostgreSQL does not take the status
  */
-export async function settleAccountCheck(
+export async function endAccountCheck(
   db: DatabasePool,
   { did, claim }: Pick<AccountClaim, 'did' | 'claim'>,
   said: Pick<AccountEvent, 'active' | 'status'>,

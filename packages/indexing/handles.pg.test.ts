@@ -6,7 +6,7 @@ import type { AccountEvent, IdentityEvent } from '@sluice/events/stream-event.ts
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { Random } from '@sluice/sandbox/random.ts'
 import { applyBatch, type Index } from './apply-batch.ts'
-import { claimChecks, settleChecks, type HandleCheck, type HandleClaim } from './handles.ts'
+import { claimChecks, endChecks, type HandleCheck, type HandleClaim } from './handles.ts'
 import { KnownActors } from './own.ts'
 
 const NOW = '9000'
@@ -72,18 +72,18 @@ test('two actors that swap handles have each other’s; a third that is verified
 }) => {
   await using index = await indexWith(database, 3)
   const [a, b, c] = await claimAll(index)
-  await settleChecks(index.db, [found(a!, 'a.test'), found(b!, 'b.test'), found(c!, null)])
+  await endChecks(index.db, [found(a!, 'a.test'), found(b!, 'b.test'), found(c!, null)])
   expect(await handles(index)).toEqual(['a.test', 'b.test', null])
 
   await applyBatch(index, [event(0, 2), event(1, 2)])
   const swap = await claimAll(index, '8001')
   expect(swap.map((claim) => claim.did)).toEqual([did(0), did(1)])
-  await settleChecks(index.db, [found(swap[0]!, 'b.test'), found(swap[1]!, 'a.test')])
+  await endChecks(index.db, [found(swap[0]!, 'b.test'), found(swap[1]!, 'a.test')])
   expect(await handles(index)).toEqual(['b.test', 'a.test', null])
 
   await applyBatch(index, [event(2, 3)])
   const [third] = await claimAll(index, '8002')
-  expect(await settleChecks(index.db, [found(third!, 'a.test')])).toEqual({ changed: 2, dispossessed: 1, void: 0 })
+  expect(await endChecks(index.db, [found(third!, 'a.test')])).toEqual({ changed: 2, dispossessed: 1, void: 0 })
   expect(await handles(index)).toEqual(['b.test', null, 'a.test'])
   // Who lost it is looked at again.
   const { rows } = await index.db.query('select did, tries from handle_check where queue = $1', ['failing'])
@@ -104,7 +104,7 @@ test('two that take one handle from each other, over and over, wait ever longer 
   const waits: number[] = []
   for (let turn = 0; turn < 10; turn++) {
     const [claim] = (await claimAll(index, `80${10 + turn}`)).filter((each) => each.did === did(turn % 2))
-    await settleChecks(index.db, [found(claim!, 'x.test')])
+    await endChecks(index.db, [found(claim!, 'x.test')])
     if (turn === 0) continue
     const { queue, seconds } = await waitOf(index, did((turn + 1) % 2))
     expect(queue).toBe('failing')
@@ -116,7 +116,7 @@ test('two that take one handle from each other, over and over, wait ever longer 
   await index.db.query(`update handle_check set "dueAt" = '1' where did = $1`, [did(1)])
   const [claim] = await claimChecks(index.db, { now: '2', until: '8050', shares: ALL })
   expect(claim!.tries).toBeGreaterThan(0)
-  await settleChecks(index.db, [found(claim!, 'x.test')])
+  await endChecks(index.db, [found(claim!, 'x.test')])
   const { rows } = await index.db.query('select queue, tries from handle_check where did = $1', [did(1)])
   expect(rows).toEqual([{ queue: 'again', tries: 0 }])
 })
@@ -131,7 +131,7 @@ test('two that are verified for one handle in one breath, over and over, wait ev
       found(claim, 'x.test', `2026-06-02T00:00:0${i}.000Z`),
     )
     expect(checks).toHaveLength(2)
-    await settleChecks(index.db, checks)
+    await endChecks(index.db, checks)
   }
   const { rows } = await index.db.query('select queue, tries from handle_check order by did')
   expect(rows).toEqual([{ queue: 'failing', tries: 5 }, { queue: 'again', tries: 0 }]) // prettier-ignore
@@ -140,7 +140,7 @@ test('two that are verified for one handle in one breath, over and over, wait ev
 test('of two that are verified for one handle in one breath the later check counts', async ({ database }) => {
   await using index = await indexWith(database, 2)
   const [a, b] = await claimAll(index)
-  await settleChecks(index.db, [
+  await endChecks(index.db, [
     found(a!, 'x.test', '2026-06-02T00:00:02.000Z'),
     found(b!, 'x.test', '2026-06-02T00:00:01.000Z'),
   ])
@@ -152,7 +152,7 @@ test('whoever is visible again is looked at at once, and what was found out befo
 }) => {
   await using index = await indexWith(database, 2)
   const [a, b] = await claimAll(index)
-  await settleChecks(index.db, [failed(a!), found(b!, 'b.test')])
+  await endChecks(index.db, [failed(a!), found(b!, 'b.test')])
   await applyBatch(
     index,
     [0, 1].map((n) => account(n, 2, 'takendown')),
@@ -172,19 +172,19 @@ test('whoever is visible again is looked at at once, and what was found out befo
   // While these are asked about: what a host says of who is away.
   await applyBatch(index, [account(0, 4, 'deactivated'), account(1, 4, 'deactivated')])
   await applyBatch(index, [account(0, 5), account(1, 5)])
-  expect(await settleChecks(index.db, [failed(again[0]!), found(again[1]!, null)])).toMatchObject({ void: 2 })
+  expect(await endChecks(index.db, [failed(again[0]!), found(again[1]!, null)])).toMatchObject({ void: 2 })
   const last = await claimAll(index, '8003')
-  await settleChecks(index.db, [found(last[0]!, 'a.test'), found(last[1]!, 'b.test')])
+  await endChecks(index.db, [found(last[0]!, 'a.test'), found(last[1]!, 'b.test')])
   expect(await handles(index)).toEqual(['a.test', 'b.test'])
 })
 
 test('what could not be checked keeps its handle; what has none loses it', async ({ database }) => {
   await using index = await indexWith(database, 2)
   const first = await claimAll(index)
-  await settleChecks(index.db, [found(first[0]!, 'a.test'), found(first[1]!, 'b.test')])
+  await endChecks(index.db, [found(first[0]!, 'a.test'), found(first[1]!, 'b.test')])
   await applyBatch(index, [event(0, 2), event(1, 2)])
   const second = await claimAll(index, '8001')
-  await settleChecks(index.db, [found(second[0]!, undefined), found(second[1]!, null)])
+  await endChecks(index.db, [found(second[0]!, undefined), found(second[1]!, null)])
   expect(await handles(index)).toEqual(['a.test', null])
 })
 
@@ -192,10 +192,10 @@ test('an identity event during a check makes it void; one that comes again asks 
   await using index = await indexWith(database, 1)
   const [before] = await claimAll(index)
   await applyBatch(index, [event(0, 2)])
-  expect(await settleChecks(index.db, [found(before!, 'old.test')])).toEqual({ changed: 0, dispossessed: 0, void: 1 })
+  expect(await endChecks(index.db, [found(before!, 'old.test')])).toEqual({ changed: 0, dispossessed: 0, void: 1 })
   const [after] = await claimAll(index, '8001')
   expect(after).toMatchObject({ did: did(0), queue: 'new', askedAt: event(0, 2).time })
-  await settleChecks(index.db, [found(after!, 'new.test')])
+  await endChecks(index.db, [found(after!, 'new.test')])
   await applyBatch(index, [event(0, 2), event(0, 1)])
   expect(await claimAll(index, '8002')).toEqual([])
   expect(await handles(index)).toEqual(['new.test'])
@@ -215,7 +215,7 @@ test('a claim whose holder died ends, and the account is due again; until then n
 test('failing accounts, however many and overdue, leave new ones their places', async ({ database }) => {
   await using index = await indexWith(database, 20)
   const claims = await claimAll(index)
-  await settleChecks(
+  await endChecks(
     index.db,
     claims.slice(0, 18).map((claim) => ({
       claim,
@@ -240,7 +240,7 @@ test('many writers, swaps and contentions at once neither deadlock nor leave a h
     const claims = random.shuffled(await claimAll(index, `800${round}`))
     await Promise.all(
       [0, 1, 2].map((lane) =>
-        settleChecks(
+        endChecks(
           index.db,
           claims.filter((_, i) => i % 3 === lane).map((claim) => found(claim, random.pick(names))),
         ),

@@ -98,7 +98,7 @@ const OLDEST = {
   text: oldestOf('handle_check', { new: `queue = 'new'`, again: `queue = 'again'`, failing: `queue = 'failing'` }),
 }
 
-export interface Settled {
+export interface EndedChecks {
   /** Actors whose handle changed. */
   changed: number
   /** Actors that lost their handle to another. */
@@ -111,7 +111,7 @@ export interface Settled {
  * Writes the results of checks, all or nothing.
  * @throws TransientError, RefusedError or FatalError
  */
-export async function settleChecks(db: DatabasePool, checks: readonly HandleCheck[]): Promise<Settled> {
+export async function endChecks(db: DatabasePool, checks: readonly HandleCheck[]): Promise<EndedChecks> {
   if (checks.length === 0) return { changed: 0, dispossessed: 0, void: 0 }
   return await transaction(db, { doing: 'writing handles' }, async (tx) => {
     void tx.query(ONE_WRITER)

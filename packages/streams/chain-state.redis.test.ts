@@ -2,7 +2,7 @@
 import { streamEventCodec } from '@sluice/events/codec.ts'
 import type { StreamEvent } from '@sluice/events/stream-event.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
-import { beginExport, moveChain, readChains, settleExport, UNKNOWN_CHAIN, type ChainRecord } from './chain-state.ts'
+import { beginExport, moveChain, readChains, completeExport, UNKNOWN_CHAIN, type ChainRecord } from './chain-state.ts'
 import { connectRedis, type Redis } from './connection.ts'
 import { HighWater } from './high-water.ts'
 import { Producer, StateConflictError, type AppendOptions } from './producer.ts'
@@ -116,7 +116,7 @@ test.for([
 ] as const)('an export %s', async ([, before, after, stale], { redisUrl }) => {
   await using w = await world(redisUrl)
   if (before) await w.append({ also: [moveChain(ALICE, undefined, before)] })
-  const result = await w.append({ also: [settleExport(ALICE, { rev: REVS[1]!, data: dataOf(REVS[1]!) })] })
+  const result = await w.append({ also: [completeExport(ALICE, { rev: REVS[1]!, data: dataOf(REVS[1]!) })] })
   expect(await w.record(ALICE)).toEqual(after)
   expect(result.stale).toBe(stale)
 })

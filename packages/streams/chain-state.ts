@@ -136,9 +136,9 @@ export function moveChains(
  * the export. It never moves the chain back, and keeps the hosting status. It ends the resync when the export is new
  * enough. When it is too old, `Appended.stale` counts it, and the repository must be fetched again.
  */
-export function settleExport(did: string, { rev, data }: { rev: string; data: string }): Step {
+export function completeExport(did: string, { rev, data }: { rev: string; data: string }): Step {
   const value = encodeChain({ ...UNKNOWN_CHAIN, rev, data }).subarray(0, HEAD_BYTES - 1)
-  return { step: 'settle', ...chainAddress(did), value }
+  return { step: 'complete', ...chainAddress(did), value }
 }
 
 /**

@@ -139,7 +139,7 @@ class ConnectionWatch {
     this.#isLooking = true
     const silence = setTimeout(() => this.#replace(`no answer for ${this.#silenceMs} ms`), this.#silenceMs)
     try {
-      if (this.#mayAskRole) this.#judge(await this.#client.sendCommand(['ROLE']))
+      if (this.#mayAskRole) this.#checkRole(await this.#client.sendCommand(['ROLE']))
       else await this.#client.ping()
     } catch (error) {
       // A user or a proxy that may not use ROLE is not asked for it again, since each refusal is a line in ACL LOG. A
@@ -154,7 +154,7 @@ class ConnectionWatch {
    * If REDIS_URL names a replica, every new connection leads to a replica again: so each time more checks pass before
    * the next replacement.
    */
-  #judge(role: unknown): void {
+  #checkRole(role: unknown): void {
     if (!isReplica(role)) {
       this.#looksLeft = 0
       this.#nextPause = 1

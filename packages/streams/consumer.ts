@@ -57,7 +57,7 @@ export interface ConsumerOptions<E extends object> {
   oneLetterPerKey?: boolean
   /**
    * False: entries that may be killing the process are handed out like any others. For a worker that has many entries
-   * under way at once, and judges by `Batch.deliveries` itself.
+   * under way at once, and goes by `Batch.deliveries` itself.
    */
   isolate?: boolean
 }

@@ -83,7 +83,7 @@ test('a key of another type fails the call before anything is stored', async ({ 
     { step: 'count', key: 'a-string', field: 'n', by: 1 },
     { step: 'swap', key: 'a-string', field, from: undefined, to: randomBytes(25) },
     { step: 'mark', key: 'a-string', field, flags: 1 },
-    { step: 'settle', key: 'a-string', field, value: randomBytes(24) },
+    { step: 'complete', key: 'a-string', field, value: randomBytes(24) },
   ]
   for (const step of wrong) {
     const cursor = { key: CURSOR, from: null, to: '5' }

@@ -52,7 +52,7 @@ export type Step =
   | { step: 'swap'; key: string; field: Buffer; from: Buffer | undefined; to: Buffer | undefined }
   /** Changes a chain record; see chain-state.ts. */
   | { step: 'mark'; key: string; field: Buffer; flags: number }
-  | { step: 'settle'; key: string; field: Buffer; value: Buffer }
+  | { step: 'complete'; key: string; field: Buffer; value: Buffer }
 
 export interface AppendOptions {
   /** Cursors that move (`from` differs from `to`), each of a different upstream. */
@@ -61,7 +61,7 @@ export interface AppendOptions {
 }
 
 export interface Appended {
-  /** How many exports were too old to end the resync of their repository (`settleExport`). */
+  /** How many exports were too old to end the resync of their repository (`completeExport`). */
   stale: number
 }
 
@@ -191,8 +191,8 @@ function encodeCall<E>(
       case 'mark':
         args.push('mark', key(step.key), step.field, String(step.flags))
         break
-      case 'settle':
-        args.push('settle', key(step.key), step.field, step.value)
+      case 'complete':
+        args.push('complete', key(step.key), step.field, step.value)
         break
     }
   }

@@ -66,7 +66,7 @@ export const auditMutants: readonly Mutant[] = [
   {
     name: 'of an op that was left out there is no sample',
     file: 'services/ingester/pipeline.ts',
-    find: 'this.#tellOfOps(taken, judgement)\n',
+    find: 'this.#tellOfOps(taken, verification)\n',
     replace: '',
     killedBy: ingester('refusal-samples', 'a refused frame is found'),
   },

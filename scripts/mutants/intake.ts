@@ -123,10 +123,10 @@ const verification: readonly Mutant[] = [
 const ingesting: readonly Mutant[] = [
   {
     name: 'the silent end of a thread that verifies is not noticed',
-    file: 'services/ingester/judge-pool.ts',
+    file: 'services/ingester/verifier-pool.ts',
     find: 'if (!this.#closing) this.#fail(',
     replace: 'if (this.#closing) this.#fail(',
-    killedBy: ingester('judge-pool'),
+    killedBy: ingester('verifier-pool'),
   },
   {
     name: 'the cursor passes frames that have not ended',

@@ -236,14 +236,14 @@ export const strangerMutants: readonly Mutant[] = [
     file: 'services/ingester/event-room.ts',
     find: '(again + 1) * blocks.length',
     replace: 'blocks.length',
-    killedBy: ingester('judge'),
+    killedBy: ingester('verifier'),
   },
   {
     name: 'an empty byte string is as long in JSON as a control character',
     file: 'services/ingester/event-room.ts',
     find: 'const TEXT_PER_BYTE = 14',
     replace: 'const TEXT_PER_BYTE = 6',
-    killedBy: ingester('judge'),
+    killedBy: ingester('verifier'),
   },
   {
     name: 'a did:web that was turned away here has failed',
@@ -269,8 +269,8 @@ export const strangerMutants: readonly Mutant[] = [
   {
     name: 'did:webs that a host makes up become dead letters as soon as they have documents',
     file: 'services/backfiller/unconfirmed.ts',
-    find: "if (verdict.act === 'bury') return true",
-    replace: "if (verdict.act === 'bury') return false",
+    find: "if (consequence.act === 'bury') return true",
+    replace: "if (consequence.act === 'bury') return false",
     killedBy: { file: 'services/backfiller/unconfirmed.e2e.test.ts', test: 'become no dead letters' },
   },
   {

@@ -32,7 +32,7 @@ import {
   markInactive,
   moveChain,
   readChains,
-  settleExport,
+  completeExport,
   type StoredChain,
 } from '@sluice/streams/chain-state.ts'
 import type { Redis } from '@sluice/streams/connection.ts'
@@ -205,7 +205,7 @@ export async function appendExport(
       const also = [
         ...progress.next(chunk),
         ...(untouched ? [stillUntouched(repo.did, untouched, isFirst)] : []),
-        settleExport(repo.did, repo),
+        completeExport(repo.did, repo),
       ]
       const { stale } = await producer.append(events, signal, { also }).catch(asOvertaken)
       if (stale > 0) throw refuse('export-overtaken', `${repo.rev} does not reach what is missing`)

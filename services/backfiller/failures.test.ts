@@ -3,22 +3,22 @@ import { NotXrpcError, RateLimitedError } from '@sluice/atproto/xrpc.ts'
 import { expect, test } from 'vitest'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
-import { failureOf, judge, NoDocumentError, type Verdict } from './failures.ts'
+import { consequenceOf, failureOf, NoDocumentError, type Consequence } from './failures.ts'
 import { isPassedOver } from './unconfirmed.ts'
 
 const LIMITS = { retryMs: 1_000, retryMaxMs: 60_000 }
 const ENTRY: BackfillEvent = { did: 'did:plc:a', host: 'pds.example', rev: '' }
 const HOUR_MS = 3_600_000
 
-function judged(error: unknown, entry: BackfillEvent = ENTRY, random = 0): Verdict {
-  return judge(entry, failureOf(error), LIMITS, { random: () => random })
+function consequence(error: unknown, entry: BackfillEvent = ENTRY, random = 0): Consequence {
+  return consequenceOf(entry, failureOf(error), LIMITS, { random: () => random })
 }
 
 /** Fails again and again; how often until it is given up. */
 function triesOf(error: unknown, most = 1_000): number {
   let entry = ENTRY
   for (let tries = 1; tries <= most; tries++) {
-    const verdict = judged(error, entry)
+    const verdict = consequence(error, entry)
     if (verdict.act === 'bury') return tries
     entry = verdict.entry
   }
@@ -44,7 +44,7 @@ test.each([
   const error = new RefusedError(reason, 'detail')
   expect(triesOf(error)).toBe(tries)
   const { class: failure } = failureOf(error)
-  expect(judged(error, { ...ENTRY, failure, attempts: tries - 1 })).toMatchObject({
+  expect(consequence(error, { ...ENTRY, failure, attempts: tries - 1 })).toMatchObject({
     act: 'bury',
     reason,
     attempts: tries,
@@ -57,24 +57,27 @@ test('what somebody says in place of a host is waited out for days, and not for 
   const daily = { retryMs: 30_000, retryMaxMs: 6 * HOUR_MS }
   let waitedMs = 0
   let entry = ENTRY
-  for (let verdict = judge(entry, failureOf(error), daily, { random: () => 0 }); verdict.act === 'retry';) {
+  for (let verdict = consequenceOf(entry, failureOf(error), daily, { random: () => 0 }); verdict.act === 'retry';) {
     waitedMs += verdict.delayMs
     entry = verdict.entry
-    verdict = judge(entry, failureOf(error), daily, { random: () => 0 })
+    verdict = consequenceOf(entry, failureOf(error), daily, { random: () => 0 })
   }
   expect(waitedMs).toBeGreaterThan(48 * HOUR_MS)
-  expect(judge(entry, failureOf(error), daily)).toMatchObject({ act: 'bury', reason: 'not-xrpc' })
+  expect(consequenceOf(entry, failureOf(error), daily)).toMatchObject({ act: 'bury', reason: 'not-xrpc' })
   // Its outage does not use up the tries of a repository that is broken by itself, and the other way round.
-  expect(judged(new RefusedError('car-wrong-hash', ''), entry)).toMatchObject({ act: 'retry', entry: { attempts: 1 } })
+  expect(consequence(new RefusedError('car-wrong-hash', ''), entry)).toMatchObject({
+    act: 'retry',
+    entry: { attempts: 1 },
+  })
 })
 
 test('and for four days where it is seldom asked for, as one of a thousand at its host; not for one failure before and one after', () => {
   const failure = failureOf(new NotXrpcError('getRepo at pds.example: 403'))
   let nowMs = 0
   let entry = ENTRY
-  const fail = (afterHours: number): Verdict['act'] => {
+  const fail = (afterHours: number): Consequence['act'] => {
     nowMs += afterHours * HOUR_MS
-    const verdict = judge(entry, failure, LIMITS, { now: () => nowMs })
+    const verdict = consequenceOf(entry, failure, LIMITS, { now: () => nowMs })
     if (verdict.act === 'retry') entry = verdict.entry
     return verdict.act
   }
@@ -83,7 +86,7 @@ test('and for four days where it is seldom asked for, as one of a thousand at it
   expect([0, 40, 40, 15].map(fail)).toEqual(['retry', 'retry', 'retry', 'retry'])
   // Failures of other kinds between them change nothing.
   for (const between of [new RefusedError('car-wrong-hash', ''), new TransientError('503')]) {
-    const other = judge(entry, failureOf(between), LIMITS)
+    const other = consequenceOf(entry, failureOf(between), LIMITS)
     expect(other).toMatchObject({ act: 'retry', entry: { attempts: 1 } })
     entry = (other as { entry: BackfillEvent }).entry
   }
@@ -93,8 +96,8 @@ test('and for four days where it is seldom asked for, as one of a thousand at it
 test('a 429 that counts is given up after three, with its own reason', () => {
   const error = new RateLimitedError('getRepo at pds.example: 429', { retryAfterMs: 60_000 })
   expect(triesOf(error)).toBe(3)
-  expect(judged(error)).toMatchObject({ act: 'retry', entry: { failure: 'limited', attempts: 1 } })
-  expect(judged(error, { ...ENTRY, failure: 'limited', attempts: 2 })).toMatchObject({ reason: 'rate-limited' })
+  expect(consequence(error)).toMatchObject({ act: 'retry', entry: { failure: 'limited', attempts: 1 } })
+  expect(consequence(error, { ...ENTRY, failure: 'limited', attempts: 2 })).toMatchObject({ reason: 'rate-limited' })
 })
 
 test('an error of ours is a bug, and is not tried for ever', () => {
@@ -102,7 +105,11 @@ test('an error of ours is a bug, and is not tried for ever', () => {
 })
 
 test('each class has a count of its own: an outage does not add up with other failures', () => {
-  const verdict = judged(new RefusedError('car-wrong-hash', ''), { ...ENTRY, attempts: 100, failure: 'unavailable' })
+  const verdict = consequence(new RefusedError('car-wrong-hash', ''), {
+    ...ENTRY,
+    attempts: 100,
+    failure: 'unavailable',
+  })
   expect(verdict).toMatchObject({ act: 'retry', entry: { attempts: 1, failure: 'invalid' } })
 })
 
@@ -110,7 +117,7 @@ test('each class has a count of its own: an outage does not add up with other fa
 function triesOfAll(errors: readonly unknown[], most = 1_000): number {
   let entry = ENTRY
   for (let tries = 1; tries <= most; tries++) {
-    const verdict = judged(errors[(tries - 1) % errors.length], entry)
+    const verdict = consequence(errors[(tries - 1) % errors.length], entry)
     if (verdict.act === 'bury') return tries
     entry = verdict.entry
   }
@@ -131,7 +138,7 @@ test('nor does its wait become short again by that', () => {
   let entry = ENTRY
   const waits: number[] = []
   for (const error of [new TransientError('503'), new NoDocumentError('503'), new TransientError('503')]) {
-    const verdict = judged(error, entry)
+    const verdict = consequence(error, entry)
     if (verdict.act === 'bury') throw new Error('given up')
     waits.push(verdict.delayMs)
     entry = verdict.entry
@@ -143,13 +150,13 @@ test('nor does its wait become short again by that', () => {
 test('what other programs write there stops nobody', () => {
   for (const earlier of [null, 7, 'x', { invalid: 'many' }, { invalid: -5 }, { invalid: 1e300 }, [1]]) {
     const strange = { ...ENTRY, attempts: 1, failure: 'unavailable', earlier } as unknown as BackfillEvent
-    expect(judged(new RefusedError('car-wrong-hash', ''), strange)).toMatchObject({ entry: { attempts: 1 } })
+    expect(consequence(new RefusedError('car-wrong-hash', ''), strange)).toMatchObject({ entry: { attempts: 1 } })
   }
 })
 
 test('waits double, are stretched by up to a half, and end at the longest', () => {
   const wait = (attempts: number, random: number): number => {
-    const verdict = judged(new TransientError('x'), { ...ENTRY, attempts, failure: 'unavailable' }, random)
+    const verdict = consequence(new TransientError('x'), { ...ENTRY, attempts, failure: 'unavailable' }, random)
     return verdict.act === 'retry' ? verdict.delayMs : Number.NaN
   }
   expect([0, 1, 2, 3].map((attempts) => wait(attempts, 0))).toEqual([1_000, 2_000, 4_000, 8_000])
@@ -159,14 +166,14 @@ test('waits double, are stretched by up to a half, and end at the longest', () =
 
 test('an export that live commits have overtaken is fetched again at once: what they wait for is not to wait for minutes', () => {
   const failure = failureOf(new RefusedError('export-overtaken', ''))
-  expect(judge(ENTRY, failure, { retryMs: 30_000, retryMaxMs: 3_600_000 }, { random: () => 0 })).toMatchObject({
+  expect(consequenceOf(ENTRY, failure, { retryMs: 30_000, retryMaxMs: 3_600_000 }, { random: () => 0 })).toMatchObject({
     delayMs: 1_000,
   })
 })
 
 test('what a host disabled for new repositories is asked again after 12 hours or more, and what it asks for is kept', () => {
-  expect(judged(new RefusedError('not-implemented', ''))).toMatchObject({ delayMs: 12 * HOUR_MS })
-  expect(judged(new TransientError('x', { retryAfterMs: 7 * HOUR_MS }))).toMatchObject({ delayMs: 7 * HOUR_MS })
+  expect(consequence(new RefusedError('not-implemented', ''))).toMatchObject({ delayMs: 12 * HOUR_MS })
+  expect(consequence(new TransientError('x', { retryAfterMs: 7 * HOUR_MS }))).toMatchObject({ delayMs: 7 * HOUR_MS })
 })
 
 /** What a throttle throws whose queue is full. */
@@ -184,8 +191,8 @@ test('who is turned away is asked again within seconds, however often, and keeps
     { ...ENTRY, attempts: 4, failure: 'identity' },
     { ...ENTRY, attempts: 100, failure: 'crowded' },
   ]) {
-    expect(judged(error, entry)).toEqual({ act: 'retry', delayMs: 10_000, entry })
-    expect(judged(error, entry, 1)).toMatchObject({ delayMs: 15_000 })
+    expect(consequence(error, entry)).toEqual({ act: 'retry', delayMs: 10_000, entry })
+    expect(consequence(error, entry, 1)).toMatchObject({ delayMs: 15_000 })
   }
 })
 
@@ -195,9 +202,9 @@ test('a did:web that only a host lists is passed over in the end, though it fail
   let tries = 0
   for (; tries < 1_000; tries++) {
     const failure = failures[tries % 2]!
-    const verdict = judge(entry, failure, LIMITS)
+    const verdict = consequenceOf(entry, failure, LIMITS)
     if (isPassedOver(entry, failure.class, verdict)) break
-    entry = (verdict as Extract<Verdict, { act: 'retry' }>).entry
+    entry = (verdict as Extract<Consequence, { act: 'retry' }>).entry
   }
   expect(tries).toBeLessThan(50)
 })

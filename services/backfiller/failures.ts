@@ -158,7 +158,7 @@ export interface Failure {
   retryAfterMs: number
 }
 
-export type Verdict =
+export type Consequence =
   | { act: 'retry'; delayMs: number; entry: BackfillEvent }
   | { act: 'bury'; reason: DeadReason; detail: string; attempts: number }
 
@@ -195,12 +195,12 @@ export function failureOf(error: unknown): Failure {
 }
 
 /** Decides what to do with an entry that failed. `entry.attempts` and `entry.earlier` count its failures by class. */
-export function judge(
+export function consequenceOf(
   entry: BackfillEvent,
   failure: Failure,
   limits: RetryLimits,
   { random = Math.random, now = Date.now } = {},
-): Verdict {
+): Consequence {
   const { [failure.class]: before = 0, ...earlier } = countsOf(entry)
   const attempts = before + 1
   const rule = RULES[failure.class]

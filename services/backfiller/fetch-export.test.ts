@@ -4,7 +4,7 @@ import { cidOf } from '@sluice/atproto/cid.ts'
 import { writeCar } from '@sluice/atproto/testing/car-write.ts'
 import { Budget } from '@sluice/runtime/budget.ts'
 import { TransientError } from '@sluice/runtime/errors.ts'
-import { failureOf, judge } from './failures.ts'
+import { consequenceOf, failureOf } from './failures.ts'
 import { reportOf } from './fetch-export.ts'
 import { RepoMemories, SHARE_BYTES } from './repo-memory.ts'
 
@@ -39,7 +39,7 @@ test.each([
   expect(reportOf(error)).toEqual({ verdict: 'nothing' })
   const entry = { did: 'did:plc:a', host: 'pds.example', rev: '', attempts: 1_000, failure: 'unavailable' }
   const limits = { retryMs: 1_000, retryMaxMs: 60_000 }
-  expect(judge(entry, failureOf(error), limits)).toMatchObject({ act: 'retry' })
+  expect(consequenceOf(entry, failureOf(error), limits)).toMatchObject({ act: 'retry' })
 })
 
 test('a host that cannot be reached is reported all the same', () => {

@@ -1,5 +1,5 @@
 /**
- * What follows when a step of a claim's way through the process fails. The claim is judged, and then given back for a
+ * What follows when a step of a claim's way through the process fails (`consequenceOf`): the claim is given back for a
  * later try, given up as a dead letter, set aside where its owner has too many of these, or passed over.
  *
  * Two errors concern all repositories: a FatalError (Redis refuses our commands, or we are wrong about something), and
@@ -13,7 +13,7 @@ import { recordIncident } from '@sluice/streams/incidents.ts'
 import type { BackfillContext } from './backfill-repo.ts'
 import type { Claim } from './claims.ts'
 import type { CrashSuspects } from './crash-suspects.ts'
-import { failureOf, judge, type DeadReason, type RetryLimits } from './failures.ts'
+import { consequenceOf, failureOf, type DeadReason, type RetryLimits } from './failures.ts'
 import { blamedFor, type LetterShares } from './letter-shares.ts'
 import { forgetMadeUp, isPassedOver, mayBeMadeUp } from './unconfirmed.ts'
 import type { Progress } from './progress.ts'
@@ -72,7 +72,7 @@ export class Settlement {
   }
 
   /**
-   * Runs a step of a claim's way. When the step fails, the claim is judged and settled. Never rejects.
+   * Runs a step of a claim's way. When the step fails, the claim is settled accordingly. Never rejects.
    * @param host the host that the step asks for the repository
    */
   async guard(claim: Claim, step: () => Promise<void>, host?: string): Promise<void> {
@@ -80,7 +80,7 @@ export class Settlement {
       try {
         await step()
       } catch (error) {
-        await this.#judge(claim, error, host)
+        await this.#settleFailed(claim, error, host)
       }
     } catch (error) {
       // The claim could not be settled. Its entry stays pending, and is delivered again.
@@ -126,7 +126,7 @@ export class Settlement {
     await Promise.all(this.#burials)
   }
 
-  async #judge(claim: Claim, error: unknown, host?: string): Promise<void> {
+  async #settleFailed(claim: Claim, error: unknown, host?: string): Promise<void> {
     if (isAbort(error) && this.#signal.aborted) return
     if (error instanceof FatalError) throw error
     const failure = failureOf(error)
@@ -137,12 +137,13 @@ export class Settlement {
       { did, host: host ?? listedAt, class: failure.class, ...(failure.class === 'bug' && { err: error }) },
       describeError(error),
     )
-    const verdict = judge(claim.entry, failure, this.#options)
-    if (isPassedOver(claim.entry, failure.class, verdict) && (await this.#forget(claim))) return this.#passedOver(claim)
-    if (verdict.act === 'bury') return this.bury(claim, { ...verdict, host })
+    const consequence = consequenceOf(claim.entry, failure, this.#options)
+    if (isPassedOver(claim.entry, failure.class, consequence) && (await this.#forget(claim)))
+      return this.#passedOver(claim)
+    if (consequence.act === 'bury') return this.bury(claim, { ...consequence, host })
     if (await this.passOverForRoom(claim)) return
-    if (failure.class !== 'crowded' || !(await this.#deferCrowded(claim, verdict.delayMs)))
-      await claim.retry(verdict.entry, verdict.delayMs)
+    if (failure.class !== 'crowded' || !(await this.#deferCrowded(claim, consequence.delayMs)))
+      await claim.retry(consequence.entry, consequence.delayMs)
     progress.retries.inc(1, { class: failure.class })
     progress.outcome('retry')
   }

@@ -6,7 +6,7 @@ import { forgetListed, readChains } from '@sluice/streams/chain-state.ts'
 import { classified, type Redis } from '@sluice/streams/connection.ts'
 import { fnv1a } from '@sluice/streams/fnv.ts'
 import { StateConflictError, type Producer } from '@sluice/streams/producer.ts'
-import type { FailureClass, Verdict } from './failures.ts'
+import type { FailureClass, Consequence } from './failures.ts'
 
 /**
  * Whether nothing but one host's listing says that the account exists. That host claims to be the account's PDS
@@ -46,10 +46,10 @@ const TRIES: Partial<Record<FailureClass, number>> = { 'no-document': 8, unavail
  * fill the room for all, which stops the queue. An account that does exist is asked for when it is listed again. A
  * `bug` is an error of ours, and must be seen: its entry is not passed over.
  */
-export function isPassedOver(entry: BackfillEvent, failed: FailureClass, verdict: Verdict): boolean {
+export function isPassedOver(entry: BackfillEvent, failed: FailureClass, consequence: Consequence): boolean {
   if (!mayBeMadeUp(entry) || failed === 'bug') return false
-  if (verdict.act === 'bury') return true
-  const { attempts = 0, failures = 0 } = verdict.entry
+  if (consequence.act === 'bury') return true
+  const { attempts = 0, failures = 0 } = consequence.entry
   return attempts >= (TRIES[failed] ?? Infinity) || failures >= FAILURES_MAX
 }
 

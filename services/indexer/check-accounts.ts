@@ -15,7 +15,7 @@ import {
   failAccountCheck,
   overdueAccountChecks,
   returnAccountCheck,
-  settleAccountCheck,
+  endAccountCheck,
   type AccountClaim,
   type AccountQueue,
 } from '@sluice/indexing/account-checks.ts'
@@ -124,7 +124,7 @@ export class AccountChecks implements Service {
       return await this.#unanswered.end(claim, claim.tries - 1, error, signal)
     }
     try {
-      const outcome = await settleAccountCheck(this.#options.db, claim, said, askedAtMs)
+      const outcome = await endAccountCheck(this.#options.db, claim, said, askedAtMs)
       this.#outcomes.inc(1, { outcome })
     } catch (error) {
       // The answer comes from a host that anybody may run. If the index refuses its contents, that counts as no answer;

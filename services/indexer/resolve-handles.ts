@@ -20,7 +20,7 @@ import {
   CHECK_QUEUES,
   claimChecks,
   overdueHandleChecks,
-  settleChecks,
+  endChecks,
   type HandleCheck,
   type HandleClaim,
   type Shares,
@@ -89,7 +89,7 @@ export class Handles implements Service {
         if (!signal.aborted || !(error instanceof TransientError)) throw error
       })
       this.#giveBack()
-      await this.#settle().catch((error: unknown) => {
+      await this.#endChecks().catch((error: unknown) => {
         if (!(error instanceof TransientError)) throw error
       })
     } finally {
@@ -99,7 +99,7 @@ export class Handles implements Service {
 
   async #work(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
-      await this.#settle()
+      await this.#endChecks()
       const begun = await this.#begin()
       if (this.#turnedAway >= TURNED_AWAY_ROUNDS * this.#options.concurrency) {
         // A check that is turned away ends at once. Without a pause such accounts would be claimed and written as fast
@@ -210,11 +210,11 @@ export class Handles implements Service {
   }
 
   /** Writes the finished checks. When that fails, they are kept for the next try. */
-  async #settle(): Promise<void> {
+  async #endChecks(): Promise<void> {
     if (this.#failure) throw this.#failure.error
     const checks = [...this.#done]
     if (checks.length === 0) return
-    const { dispossessed } = await settleChecks(this.#options.db, checks)
+    const { dispossessed } = await endChecks(this.#options.db, checks)
     this.#metrics.dispossessed.inc(dispossessed)
     this.#done = this.#done.slice(checks.length)
   }

@@ -6,7 +6,7 @@
  * Runs beside the data path and delays nothing. Each account is asked about once in a while, each host one question at a time, and hosts that never answer have
  * places of their own (`host-places.ts`): hundreds of accounts at such hosts would hold up all others.
  *
- * The host of a did:web is asked for its document, and then, when that names the same host, for the status. It is judged quick by the second answer only. Just its own
+ * The host of a did:web is asked for its document, and then, when that names the same host, for the status. It counts as quick by the second answer only. Just its own
  * time counts: not what it waits for its turn behind other did:webs, nor what it takes us to store what it said.
  */
 import type { AskingWatch } from '@sluice/atproto/flight.ts'

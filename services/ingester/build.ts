@@ -18,8 +18,8 @@ import { shardOfSetting, type Shard } from '@sluice/streams/spread.ts'
 import { AccountCheck } from './account-check.ts'
 import type { IngesterConfig } from './config.ts'
 import { Firehose } from './firehose.ts'
-import { JudgePool } from './judge-pool.ts'
-import { Judge } from './judge.ts'
+import { VerifierPool } from './verifier-pool.ts'
+import { Verifier } from './verifier.ts'
 import { Labeler, type LabelerOptions } from './labeler.ts'
 import { Labels } from './labels.ts'
 import { discoverLabelers, type Found } from './labeler-discovery.ts'
@@ -36,7 +36,7 @@ import {
   type FirehoseMetrics,
   type LabelMetrics,
 } from './metrics.ts'
-import type { Judging } from './pipeline.ts'
+import type { Verifying } from './pipeline.ts'
 import { checkRedis } from './redis-check.ts'
 import { RefusalSamples, type SampleOutcome } from './refusal-samples.ts'
 import { Refusals } from './refusals.ts'
@@ -159,7 +159,7 @@ class Parts {
       redis: this.#redis,
       producer: this.#events,
       keys: this.#keys,
-      judging: this.#judging(metrics),
+      verifying: this.#verifying(metrics),
       log,
       readiness,
       metrics,
@@ -253,23 +253,23 @@ class Parts {
     return { host: upstream.host, labeler }
   }
 
-  #judging({ verifySeconds }: FirehoseMetrics): Judging {
+  #verifying({ verifySeconds }: FirehoseMetrics): Verifying {
     const { verify: level, verifyThreads, collections: chosen, indexerCollections } = this.#context.config
     const options = { level, collections: wantedCollections(chosen, indexerCollections) }
     // Hashing alone is cheaper than handing a frame over.
     const threads = level === 'off' ? 0 : (verifyThreads ?? Math.min(4, availableParallelism() - 1))
     if (threads > 0) {
-      const pool = new JudgePool({ threads, judge: options, onSeconds: (seconds) => verifySeconds.inc(seconds) })
+      const pool = new VerifierPool({ threads, verifier: options, onSeconds: (seconds) => verifySeconds.inc(seconds) })
       this.#context.resources.defer(() => pool.close())
       return pool
     }
-    const judge = new Judge(options)
+    const verifier = new Verifier(options)
     return {
-      judge(frame, _bytes, key) {
+      verify(frame, _bytes, key) {
         const began = performance.now()
-        const judgement = judge.judge(frame, key)
+        const verification = verifier.verify(frame, key)
         verifySeconds.inc((performance.now() - began) / 1_000)
-        return judgement
+        return verification
       },
     }
   }

@@ -4,7 +4,7 @@ import { EMPTY_TREE } from '@sluice/atproto/mst-node.ts'
 import { tidFromMicros } from '@sluice/events/tid.ts'
 import { expect, test } from 'vitest'
 import { decide, type Decision, type Finding, type Limits } from './decide.ts'
-import type { TrueCommit } from './judge.ts'
+import type { TrueCommit } from './verifier.ts'
 
 const ALICE = 'did:plc:aaaaaaaaaaaaaaaaaaaaaaaa'
 const rev = (n: number): string => tidFromMicros(1.7e15 + n)

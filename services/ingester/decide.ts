@@ -19,7 +19,7 @@ import {
 import type { OpRefusal } from '@sluice/atproto/commit-events.ts'
 import type { BackfillEvent, BackfillReason } from '@sluice/events/backfill-event.ts'
 import { UNKNOWN_CHAIN, type ChainRecord } from '@sluice/streams/chain-state.ts'
-import type { TrueCommit, TrueSync } from './judge.ts'
+import type { TrueCommit, TrueSync } from './verifier.ts'
 import { refused, type Outcome } from './outcome.ts'
 
 /** A frame that has been looked at. */

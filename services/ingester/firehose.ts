@@ -17,7 +17,7 @@ import { Journal, type Entry, type JournalObserver } from './journal.ts'
 import type { Decision } from './decide.ts'
 import type { FirehoseMetrics } from './metrics.ts'
 import { refused } from './outcome.ts'
-import { Pipeline, type Judging } from './pipeline.ts'
+import { Pipeline, type Verifying } from './pipeline.ts'
 import type { RefusalSamples } from './refusal-samples.ts'
 import { Refusals } from './refusals.ts'
 import { Relay, type RelayObserver, type RelayOptions } from './relay.ts'
@@ -31,7 +31,7 @@ export interface FirehoseOptions {
   redis: Redis
   producer: Producer<string>
   keys: SigningKeys
-  judging: Judging
+  verifying: Verifying
   log: Logger
   readiness: Readiness
   metrics: FirehoseMetrics
@@ -148,7 +148,7 @@ export class Firehose implements Service {
 
   #build(signal: AbortSignal, onFailed: () => void, refusals: Refusals): { journal: Journal; pipeline: Pipeline } {
     const options = this.#options
-    const { redis, producer, keys, judging, needsKeys, memoryBytes, repoStream } = options
+    const { redis, producer, keys, verifying, needsKeys, memoryBytes, repoStream } = options
     const chains = new Chains(redis)
     const storm = new ResyncStorm(options, signal)
     const observer: JournalObserver = {
@@ -182,7 +182,7 @@ export class Firehose implements Service {
       journal,
       chains,
       keys,
-      judging,
+      verifying,
       needsKeys,
       memoryBytes,
       signal,

@@ -9,7 +9,7 @@ import { HighWater } from '@sluice/streams/high-water.ts'
 import { Producer } from '@sluice/streams/producer.ts'
 import { Chains } from './chains.ts'
 import { Journal, textBytes, type Entry } from './journal.ts'
-import { Judge, type Judgement, type TrueCommit } from './judge.ts'
+import { Verifier, type Verification, type TrueCommit } from './verifier.ts'
 import { Pipeline, type PipelineOptions } from './pipeline.ts'
 import { ResyncLimit } from './resync-limit.ts'
 import { SigningKeys } from './signing-keys.ts'
@@ -19,7 +19,7 @@ const STREAM = 'firehose_live'
 const CHARS = 500_000
 /** In JSON each of the characters is six. */
 const EVENT_CHARS = 6 * CHARS
-const judge = new Judge({ level: 'off', collections: ['*'] })
+const verifier = new Verifier({ level: 'off', collections: ['*'] })
 
 /** @param ops that all create the same record, of so many characters in all */
 function frameOf(seq: number, ops = 1): { frame: CommitFrame; bytes: Buffer } {
@@ -62,11 +62,11 @@ function journalOf(redis: Redis, onStored: (entries: readonly Entry[], chars: nu
 function pipelineOf(
   { journal, chains }: Pick<ReturnType<typeof journalOf>, 'journal' | 'chains'>,
   {
-    judging,
+    verifying,
     memoryBytes,
     signal,
     failed,
-  }: Pick<PipelineOptions, 'judging' | 'memoryBytes' | 'signal'> & { failed: string[] },
+  }: Pick<PipelineOptions, 'verifying' | 'memoryBytes' | 'signal'> & { failed: string[] },
 ): Pipeline {
   const keys = new SigningKeys({
     plcUrl: 'http://127.0.0.1:1',
@@ -77,7 +77,7 @@ function pipelineOf(
     journal,
     chains,
     keys,
-    judging,
+    verifying,
     needsKeys: false,
     memoryBytes,
     signal,
@@ -94,7 +94,7 @@ test('to Redis they go one after the other', async ({ redisUrl }) => {
     const { journal, source } = journalOf(redis, (_, chars) => void sent.push(chars))
     for (let seq = 1; seq <= 4; seq++) {
       const { frame, bytes } = frameOf(seq)
-      const finding = { host: 'relay', did: frame.did, what: judge.judge(frame, undefined) as TrueCommit }
+      const finding = { host: 'relay', did: frame.did, what: verifier.verify(frame, undefined) as TrueCommit }
       journal.add({ finding, source, slot: source.progress.take(seq), held: { frame: bytes.length, text: 0 } })
     }
     journal.close()
@@ -114,7 +114,7 @@ test.for([
   // Frames of 16 kB.
   ['a hundred ops each that create the same one', 100],
 ] as const)(
-  'before they are judged they wait until there is room for what they may become: %s',
+  'before they are verified they wait until there is room for what they may become: %s',
   async ([, ops], { redisUrl }) => {
     const redis = await connectRedis({ url: redisUrl, name: 'test' })
     const memoryBytes = 7_000_000
@@ -126,18 +126,18 @@ test.for([
         held -= chars
         pipeline.release(entries)
       })
-      const judging = {
-        judge(frame: CommitFrame | SyncFrame): Judgement {
-          const judgement = judge.judge(frame, undefined) as TrueCommit
-          const chars = textBytes(judgement)
+      const verifying = {
+        verify(frame: CommitFrame | SyncFrame): Verification {
+          const verification = verifier.verify(frame, undefined) as TrueCommit
+          const chars = textBytes(verification)
           held += chars
           all += chars
           most = Math.max(most, held)
-          return judgement
+          return verification
         },
       }
       const failed: string[] = []
-      const pipeline: Pipeline = pipelineOf({ journal, chains }, { judging, memoryBytes, signal, failed })
+      const pipeline: Pipeline = pipelineOf({ journal, chains }, { verifying, memoryBytes, signal, failed })
       const writing = journal.run(signal)
       for (const { frame, bytes } of frames) {
         await pipeline.push({ source, slot: source.progress.take(frame.seq), frame, bytes })
@@ -163,16 +163,16 @@ test('one that waits keeps its own bytes, not all that the socket brought with i
     const { journal, chains, source } = journalOf(redis, (entries) => pipeline.release(entries))
     const waiting: Buffer[] = []
     const all = Promise.withResolvers<void>()
-    const judging = {
-      async judge(frame: CommitFrame | SyncFrame, bytes: Buffer): Promise<Judgement> {
+    const verifying = {
+      async verify(frame: CommitFrame | SyncFrame, bytes: Buffer): Promise<Verification> {
         waiting.push(bytes)
         if (waiting.length === count) all.resolve()
         await all.promise
-        return judge.judge(frame, undefined)
+        return verifier.verify(frame, undefined)
       },
     }
     const failed: string[] = []
-    const pipeline: Pipeline = pipelineOf({ journal, chains }, { judging, memoryBytes, signal, failed })
+    const pipeline: Pipeline = pipelineOf({ journal, chains }, { verifying, memoryBytes, signal, failed })
     const writing = journal.run(signal)
     for (let seq = 1; seq <= count; seq++) {
       const record = { $type: 'app.bsky.feed.post', text: 'small', createdAt: '2026-01-01T00:00:00Z' }

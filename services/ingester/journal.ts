@@ -12,7 +12,7 @@ import { StateConflictError, type Producer, type Step } from '@sluice/streams/pr
 import { retry, type BackoffPolicy } from '@sluice/runtime/backoff.ts'
 import type { Chains } from './chains.ts'
 import { decide, type Decision, type Finding } from './decide.ts'
-import type { TrueCommit } from './judge.ts'
+import type { TrueCommit } from './verifier.ts'
 import type { Slot } from './progress.ts'
 import type { ResyncLimit } from './resync-limit.ts'
 import type { Source } from './source.ts'

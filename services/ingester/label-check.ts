@@ -37,10 +37,10 @@ export async function checkLabel(
 ): Promise<LabelOutcome> {
   if (!isDid(label.src) || declared?.dids.has(label.src) === false) return 'bad-author'
   const host = declared?.host
-  const outcome = judge(label, keys.peek(label.src) ?? (await keys.resolve(label.src, signal)), host)
+  const outcome = verify(label, keys.peek(label.src) ?? (await keys.resolve(label.src, signal)), host)
   if (outcome === 'appended') return outcome
   // What is cached may be older than the key.
-  return judge(label, await keys.refresh(label.src, signal), host)
+  return verify(label, await keys.refresh(label.src, signal), host)
 }
 
 /** Whether the document of a labeler names this host and a key, without which nobody could tell its labels from a stranger's. */
@@ -48,7 +48,7 @@ function declares({ labeler }: Account, host: string): boolean {
   return labeler?.signingKey !== undefined && parseUpstream(labeler.endpoint)?.host === host
 }
 
-function judge(label: Label, author: Account, host: string | undefined): LabelOutcome {
+function verify(label: Label, author: Account, host: string | undefined): LabelOutcome {
   if (host !== undefined && !declares(author, host)) return 'undeclared'
   const key = author.labeler?.signingKey
   if (key === undefined) return 'appended'

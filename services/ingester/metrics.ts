@@ -25,30 +25,9 @@ const RECONNECT_REASONS = [...CLOSE_REASONS, 'backpressure', 'future-cursor'] as
 
 /** Of the relays. Declares; call once per process. */
 export function firehoseMetrics(metrics: Metrics, hosts: readonly string[], gauges: FirehoseGauges) {
-  metrics.gauge({
-    name: 'sluice_ingester_under_way_bytes',
-    help: 'Bytes of frames on their way from the sockets to Redis. At INGESTER_MEMORY_BYTES the sockets are not read.',
-    collect: (gauge) => gauge.set(gauges.underWayBytes()),
-  })
-  metrics.gauge({
-    name: 'sluice_ingester_last_event_age_seconds',
-    help: 'Age of the newest event of the relay that is durable in Redis, also of one from before a restart; 0 before the first event ever. Rising on a busy relay: the ingester falls behind, or is paused.',
-    labels: { host: hosts },
-    configured: ['host'],
-    collect: (gauge) => {
-      for (const host of hosts) {
-        const timeMs = gauges.eventTimeMs(host)
-        if (timeMs !== undefined) gauge.set(Math.max(0, (Date.now() - timeMs) / 1_000), { host })
-      }
-    },
-  })
+  declareGauges(metrics, hosts, gauges)
   return {
-    frames: metrics.counter({
-      name: 'sluice_ingester_frames_total',
-      help: 'Frames read from relays. None for long: the relay is silent, or reading is paused (see sluice_ingester_backpressure).',
-      labels: { host: hosts, type: FRAME_TYPES },
-      configured: ['host'],
-    }),
+    ...relayMetrics(metrics, hosts),
     outcomes: metrics.counter({
       name: 'sluice_ingester_outcomes_total',
       help: 'What became of frames, counted when that is durable. Every frame ends in exactly one outcome. refused:<reason> tells why a frame was not taken.',
@@ -69,24 +48,6 @@ export function firehoseMetrics(metrics: Metrics, hosts: readonly string[], gaug
       name: 'sluice_ingester_chain_conflicts_total',
       help: 'Chain records that another process changed at the same time, so that the decision was made again. Some are normal while repositories are fetched.',
     }),
-    reconnects: metrics.counter({
-      name: 'sluice_ingester_reconnects_total',
-      help: 'Connections to relays that ended, by reason. The reason that rises says where to look: the network, the relay, or our own speed (backpressure).',
-      labels: { host: hosts, reason: RECONNECT_REASONS },
-      configured: ['host'],
-    }),
-    connected: metrics.gauge({
-      name: 'sluice_ingester_connected',
-      help: '1 while the relay is connected.',
-      labels: { host: hosts },
-      configured: ['host'],
-    }),
-    seq: metrics.gauge({
-      name: 'sluice_ingester_seq',
-      help: 'The durable cursor of the relay: everything up to it is in Redis, or was refused and counted by reason.',
-      labels: { host: hosts },
-      configured: ['host'],
-    }),
     delay: metrics.histogram({
       name: 'sluice_ingester_event_delay_seconds',
       help: 'Seconds from the time that an event names until it is durable in Redis.',
@@ -104,6 +65,56 @@ export function firehoseMetrics(metrics: Metrics, hosts: readonly string[], gaug
     identityWaits: metrics.counter({
       name: 'sluice_ingester_identity_waits_total',
       help: 'Tries to resolve an identity that failed and are made again: the directory, a host or the shared cache does not answer. Frames wait meanwhile.',
+    }),
+  }
+}
+
+function declareGauges(metrics: Metrics, hosts: readonly string[], gauges: FirehoseGauges): void {
+  metrics.gauge({
+    name: 'sluice_ingester_under_way_bytes',
+    help: 'Bytes of frames on their way from the sockets to Redis. At INGESTER_MEMORY_BYTES the sockets are not read.',
+    collect: (gauge) => gauge.set(gauges.underWayBytes()),
+  })
+  metrics.gauge({
+    name: 'sluice_ingester_last_event_age_seconds',
+    help: 'Age of the newest event of the relay that is durable in Redis, also of one from before a restart; 0 before the first event ever. Rising on a busy relay: the ingester falls behind, or is paused.',
+    labels: { host: hosts },
+    configured: ['host'],
+    collect: (gauge) => {
+      for (const host of hosts) {
+        const timeMs = gauges.eventTimeMs(host)
+        if (timeMs !== undefined) gauge.set(Math.max(0, (Date.now() - timeMs) / 1_000), { host })
+      }
+    },
+  })
+}
+
+/** What is counted for each relay. */
+function relayMetrics(metrics: Metrics, hosts: readonly string[]) {
+  return {
+    frames: metrics.counter({
+      name: 'sluice_ingester_frames_total',
+      help: 'Frames read from relays. None for long: the relay is silent, or reading is paused (see sluice_ingester_backpressure).',
+      labels: { host: hosts, type: FRAME_TYPES },
+      configured: ['host'],
+    }),
+    reconnects: metrics.counter({
+      name: 'sluice_ingester_reconnects_total',
+      help: 'Connections to relays that ended, by reason. The reason that rises says where to look: the network, the relay, or our own speed (backpressure).',
+      labels: { host: hosts, reason: RECONNECT_REASONS },
+      configured: ['host'],
+    }),
+    connected: metrics.gauge({
+      name: 'sluice_ingester_connected',
+      help: '1 while the relay is connected.',
+      labels: { host: hosts },
+      configured: ['host'],
+    }),
+    seq: metrics.gauge({
+      name: 'sluice_ingester_seq',
+      help: 'The durable cursor of the relay: everything up to it is in Redis, or was refused and counted by reason.',
+      labels: { host: hosts },
+      configured: ['host'],
     }),
   }
 }

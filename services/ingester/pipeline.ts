@@ -1,9 +1,9 @@
 /**
- * From a decoded frame to its finding: identity, judgement, journal. In order within an account, concurrently across accounts: an account whose
+ * From a decoded frame to its finding: identity, verification, journal. In order within an account, concurrently across accounts: an account whose
  * identity cannot be resolved at present holds up its own frames and the cursor, and nobody else.
  *
  * Bounded in bytes from the moment a frame is taken until its outcome is durable; an upstream without room waits, and does not read its socket. The events
- * that a frame becomes may be larger than the frame: they have a budget of their own, of the same size, taken before the frame is judged.
+ * that a frame becomes may be larger than the frame: they have a budget of their own, of the same size, taken before the frame is verified.
  */
 import type { AccountFrame, CommitFrame, IdentityFrame, RepoFrame, SyncFrame } from '@sluice/atproto/frame.ts'
 import { isDid } from '@sluice/atproto/syntax.ts'
@@ -19,7 +19,7 @@ import type { Finding } from './decide.ts'
 import { roomFor } from './event-room.ts'
 import { eventTime } from './event-time.ts'
 import { textBytes, type Entry, type Journal } from './journal.ts'
-import type { Judgement, TrueCommit } from './judge.ts'
+import type { Verification, TrueCommit } from './verifier.ts'
 import { refused, type Outcome, type Refusal } from './outcome.ts'
 import type { Slot } from './progress.ts'
 import { IdentityUnavailableError, type SigningKeys } from './signing-keys.ts'
@@ -34,18 +34,18 @@ export interface Taken {
   bytes: Buffer
 }
 
-type TakenToJudge = Taken & { frame: CommitFrame | SyncFrame }
+type TakenToVerify = Taken & { frame: CommitFrame | SyncFrame }
 
 /** Verifies frames, here or on other threads. */
-export interface Judging {
-  judge(frame: CommitFrame | SyncFrame, bytes: Buffer, key: string | undefined): Judgement | Promise<Judgement>
+export interface Verifying {
+  verify(frame: CommitFrame | SyncFrame, bytes: Buffer, key: string | undefined): Verification | Promise<Verification>
 }
 
 export interface PipelineOptions {
   journal: Journal
   chains: Chains
   keys: SigningKeys
-  judging: Judging
+  verifying: Verifying
   /** Whether signatures are checked. */
   needsKeys: boolean
   memoryBytes: number
@@ -70,7 +70,7 @@ const VIEWS_SHARE = 1 / 64
 export class Pipeline {
   readonly #options: PipelineOptions
   readonly #memory: Budget
-  /** For the events, from before a frame is judged until they are durable. What holds a part of it waits for nothing but threads and Redis, so it is always given back. */
+  /** For the events, from before a frame is verified until they are durable. What holds a part of it waits for nothing but threads and Redis, so it is always given back. */
   readonly #texts: Budget
   readonly #backlogs: AccountBacklogs
   readonly #queue: KeyedQueue
@@ -160,7 +160,7 @@ export class Pipeline {
         return this.#event(source, frame)
       case 'commit':
       case 'sync':
-        return this.#judge({ ...taken, frame })
+        return this.#verify({ ...taken, frame })
     }
   }
 
@@ -172,7 +172,7 @@ export class Pipeline {
     return frame.type === 'account' ? { kind: 'account', entry, active: frame.active } : { kind: 'event', entry }
   }
 
-  async #judge(taken: TakenToJudge): Promise<Finding['what']> {
+  async #verify(taken: TakenToVerify): Promise<Finding['what']> {
     const { chains, keys, needsKeys, signal } = this.#options
     const { frame, bytes } = taken
     const { did } = frame
@@ -181,14 +181,14 @@ export class Pipeline {
       return { kind: 'ended', outcome: 'duplicate' }
     }
     try {
-      if (!needsKeys) return this.#judged(taken, await this.#verdict(frame, bytes, undefined))
+      if (!needsKeys) return this.#findingOf(taken, await this.#verifyOnce(frame, bytes, undefined))
       const { key } = keys.peek(did) ?? (await this.#waiting(this.#backlogs.wait(did, () => keys.resolve(did, signal))))
-      const judgement = await this.#verdict(frame, bytes, key)
-      if (!isKeyProblem(judgement)) return this.#judged(taken, judgement)
+      const verification = await this.#verifyOnce(frame, bytes, key)
+      if (!isKeyProblem(verification)) return this.#findingOf(taken, verification)
       // The key may have changed, and the event that tells of it may be late, or lost.
       const fresh = await this.#waiting(this.#backlogs.wait(did, () => keys.refresh(did, signal)))
-      if (fresh.key === key) return this.#judged(taken, judgement)
-      return this.#judged(taken, await this.#verdict(frame, bytes, fresh.key))
+      if (fresh.key === key) return this.#findingOf(taken, verification)
+      return this.#findingOf(taken, await this.#verifyOnce(frame, bytes, fresh.key))
     } catch (error) {
       if (!(error instanceof IdentityUnavailableError)) throw error
       this.#options.onRefused(refusedFrame(taken, 'identity-unavailable', error.message))
@@ -196,26 +196,26 @@ export class Pipeline {
     }
   }
 
-  /** Judges a frame. Room for its events is taken before, and what they turn out not to need is given back after. */
-  async #verdict(frame: CommitFrame | SyncFrame, bytes: Buffer, key: string | undefined): Promise<Judgement> {
+  /** Verifies a frame. Room for its events is taken before, and what they turn out not to need is given back after. */
+  async #verifyOnce(frame: CommitFrame | SyncFrame, bytes: Buffer, key: string | undefined): Promise<Verification> {
     const room = roomFor(frame)
     if (!this.#texts.tryAcquire(room)) await this.#texts.acquire(room, this.#options.signal)
     let kept = 0
     try {
-      const judgement = await this.#options.judging.judge(frame, bytes, key)
-      if (judgement.kind === 'commit') kept = keptOf(judgement, frame)
-      return judgement
+      const verification = await this.#options.verifying.verify(frame, bytes, key)
+      if (verification.kind === 'commit') kept = keptOf(verification, frame)
+      return verification
     } finally {
       this.#texts.release(room - kept)
     }
   }
 
-  #judged(taken: TakenToJudge, judgement: Judgement): Finding['what'] {
-    if (judgement.kind === 'refused') return this.#refuse(taken, judgement.reason, judgement.detail)
-    if (judgement.kind !== 'commit' || judgement.refusedOps.length === 0) return judgement
-    this.#tellOfOps(taken, judgement)
+  #findingOf(taken: TakenToVerify, verification: Verification): Finding['what'] {
+    if (verification.kind === 'refused') return this.#refuse(taken, verification.reason, verification.detail)
+    if (verification.kind !== 'commit' || verification.refusedOps.length === 0) return verification
+    this.#tellOfOps(taken, verification)
     // No budget counts the paths, and nobody needs them any more.
-    return { ...judgement, refusedPaths: [] }
+    return { ...verification, refusedPaths: [] }
   }
 
   #tellOfOps(taken: Taken, { refusedOps, refusedPaths }: TrueCommit): void {
@@ -267,8 +267,11 @@ function keptOf(commit: TrueCommit, frame: CommitFrame | SyncFrame): number {
   return Math.min(textBytes(commit), roomFor(frame))
 }
 
-function isKeyProblem(judgement: Judgement): boolean {
-  return judgement.kind === 'refused' && (judgement.reason === 'bad-signature' || judgement.reason === 'no-signing-key')
+function isKeyProblem(verification: Verification): boolean {
+  return (
+    verification.kind === 'refused' &&
+    (verification.reason === 'bad-signature' || verification.reason === 'no-signing-key')
+  )
 }
 
 function eventOf(frame: IdentityFrame | AccountFrame, host: string): StreamEvent {

@@ -8,7 +8,7 @@ import { backfillEventCodec, streamEventCodec } from '@sluice/events/codec.ts'
 import { FakeRelay } from '@sluice/sandbox/fake-relay.ts'
 import { expect } from '@sluice/sandbox/fixtures.ts'
 import { sweepDemandKey, sweptKey } from '@sluice/streams/backfill-queue.ts'
-import { settleExport } from '@sluice/streams/chain-state.ts'
+import { completeExport } from '@sluice/streams/chain-state.ts'
 import { HighWater } from '@sluice/streams/high-water.ts'
 import { Producer } from '@sluice/streams/producer.ts'
 import { WHOLE } from '@sluice/streams/spread.ts'
@@ -37,7 +37,7 @@ function people(count: number, name = 'person'): TestRepo[] {
 async function exported({ redis }: Tools, repos: readonly TestRepo[]): Promise<void> {
   const highWater = new HighWater({ redis, stream: 'firehose_backfill', entriesMax: 1e6 })
   const producer = new Producer({ redis, stream: 'firehose_backfill', codec: streamEventCodec, highWater })
-  await producer.append([], new AbortController().signal, { also: repos.map((repo) => settleExport(repo.did, repo)) })
+  await producer.append([], new AbortController().signal, { also: repos.map((repo) => completeExport(repo.did, repo)) })
 }
 
 async function listed(tools: Tools, relay: FakeRelay): Promise<void> {

@@ -7,7 +7,7 @@ import { streamEventCodec } from '@sluice/events/codec.ts'
 import { FakeRelay } from '@sluice/sandbox/fake-relay.ts'
 import { expect } from '@sluice/sandbox/fixtures.ts'
 import { sweepDemandKey } from '@sluice/streams/backfill-queue.ts'
-import { settleExport } from '@sluice/streams/chain-state.ts'
+import { completeExport } from '@sluice/streams/chain-state.ts'
 import { HighWater } from '@sluice/streams/high-water.ts'
 import { Producer } from '@sluice/streams/producer.ts'
 import type { ReposOptions } from './repos.ts'
@@ -33,7 +33,7 @@ async function behind({ redis }: Tools, names: readonly string[], startMs = Date
   for (const repo of repos) write(repo)
   const highWater = new HighWater({ redis, stream: 'firehose_backfill', entriesMax: 1e6 })
   const producer = new Producer({ redis, stream: 'firehose_backfill', codec: streamEventCodec, highWater })
-  await producer.append([], new AbortController().signal, { also: repos.map((repo) => settleExport(repo.did, repo)) })
+  await producer.append([], new AbortController().signal, { also: repos.map((repo) => completeExport(repo.did, repo)) })
   for (const repo of repos) write(repo)
   relay.register(...repos)
   // All was listed before.

@@ -6,7 +6,7 @@
 import type { Network } from '@sluice/sandbox/network.ts'
 import type { Index } from '../apply-batch.ts'
 import { claimDeletions } from '../deletion-queue.ts'
-import { claimChecks, settleChecks } from '../handles.ts'
+import { claimChecks, endChecks } from '../handles.ts'
 import { purgeAccount } from '../purge.ts'
 
 /** By DID, the verified handles at one moment. */
@@ -34,7 +34,7 @@ export async function workBeside(index: Index, handles: Handles): Promise<void> 
   }
   const claims = await claimChecks(index.db, { now, until, shares: { new: 1_000, again: 1_000, failing: 1_000 } })
   const next = { queue: 'again' as const, dueAt: until, tries: 0 }
-  await settleChecks(
+  await endChecks(
     index.db,
     claims.map((claim) => ({ claim, handle: handles.get(claim.did) ?? null, checkedAt: now, next })),
   )

@@ -11,7 +11,7 @@ import {
   type StreamEvent,
 } from '@sluice/events/stream-event.ts'
 import { Random } from '@sluice/sandbox/random.ts'
-import { claimAccountChecks, failAccountCheck, returnAccountCheck, settleAccountCheck } from '../account-checks.ts'
+import { claimAccountChecks, failAccountCheck, returnAccountCheck, endAccountCheck } from '../account-checks.ts'
 import { applyBatch, type Index } from '../apply-batch.ts'
 import { applyLabels } from '../apply-labels.ts'
 import {
@@ -22,7 +22,7 @@ import {
   postponeDeletion,
   returnDeletion,
 } from '../deletion-queue.ts'
-import { claimChecks, overdueHandleChecks, settleChecks, type HandleClaim } from '../handles.ts'
+import { claimChecks, overdueHandleChecks, endChecks, type HandleClaim } from '../handles.ts'
 import { withdrawMuted } from '../mutes.ts'
 import { urisOf } from '../ranges.ts'
 import { KnownActors } from '../own.ts'
@@ -240,7 +240,7 @@ async function checkHandles(index: Index, dids: readonly string[]): Promise<void
   const verify = async (handleOf: (claim: HandleClaim) => string | null): Promise<void> => {
     const claims = await claimChecks(index.db, { now: MUCH_LATER, until: UNTIL, shares })
     const next = { queue: 'again', dueAt: LATER, tries: 0 } as const
-    await settleChecks(
+    await endChecks(
       index.db,
       claims.map((claim) => ({ claim, handle: handleOf(claim), checkedAt: LATER, next })),
     )
@@ -260,7 +260,7 @@ async function checkAccounts(index: Index, dids: readonly string[]): Promise<voi
     for (const [i, claim] of claims.entries()) {
       if (queue === 'new' && i === 0) await failAccountCheck(index.db, claim, UNTIL)
       else if (queue === 'new' && i === 1) await returnAccountCheck(index.db, claim, UNTIL)
-      else await settleAccountCheck(index.db, claim, { active: false, status: 'suspended' }, Date.parse(MUCH_LATER))
+      else await endAccountCheck(index.db, claim, { active: false, status: 'suspended' }, Date.parse(MUCH_LATER))
     }
   }
 }

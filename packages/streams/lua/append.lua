@@ -10,7 +10,7 @@
 --   put    k field value    HSET
 --   swap   k field from to  the field must hold from ('' = absent); otherwise the whole script changes nothing. Then HSET to ('' = HDEL)
 --   mark   k field flags    sets these flags of a chain record                         } the layout of a chain record
---   settle k field value    an export was stored completely; value: its rev and data   } is in chain-state.ts
+--   complete k field value  an export was stored completely; value: its rev and data   } is in chain-state.ts
 -- Returns one of:
 --   {1, XLEN of KEYS[1], n}        done. n exports were too old to end the resync of their account
 --   {0, key index, value found}    an expect failed
@@ -23,7 +23,7 @@ local function read(i)
   local step, k = ARGV[i], tonumber(ARGV[i + 1])
   if step == 'add' then return step, k, i + 4 + tonumber(ARGV[i + 3]) end
   if step == 'expect' or step == 'set' then return step, k, i + 3 end
-  if step == 'count' or step == 'put' or step == 'mark' or step == 'settle' then return step, k, i + 4 end
+  if step == 'count' or step == 'put' or step == 'mark' or step == 'complete' then return step, k, i + 4 end
   if step == 'swap' then return step, k, i + 5 end
   error('unknown step ' .. tostring(step))
 end
@@ -40,7 +40,7 @@ local EXPORTED, INACTIVE, RESYNC = 1, 2, 4
 local NO_HEAD = string.rep('\0', 24)
 
 -- The chain record after an export that was stored completely, and whether that export was too old to end the resync.
-local function settled(found, export)
+local function completed(found, export)
   if not found then return export .. string.char(EXPORTED), false end
   local flags = string.byte(found, 25)
   local head = lower(export, found) and string.sub(found, 1, 24) or export
@@ -67,7 +67,7 @@ while i <= #ARGV do
   elseif step == 'swap' then
     swaps = swaps + 1
     if (redis.call('HGET', KEYS[k], ARGV[i + 2]) or '') ~= ARGV[i + 3] then conflicts[#conflicts + 1] = swaps end
-  elseif step == 'count' or step == 'put' or step == 'mark' or step == 'settle' then
+  elseif step == 'count' or step == 'put' or step == 'mark' or step == 'complete' then
     redis.call('HLEN', KEYS[k])
   elseif step == 'add' then
     redis.call('XLEN', KEYS[k])
@@ -94,8 +94,8 @@ while i <= #ARGV do
     redis.call('HINCRBY', KEYS[k], ARGV[i + 2], ARGV[i + 3])
   elseif step == 'mark' then
     redis.call('HSET', KEYS[k], ARGV[i + 2], marked(redis.call('HGET', KEYS[k], ARGV[i + 2]), tonumber(ARGV[i + 3])))
-  elseif step == 'settle' then
-    local value, isTooOld = settled(redis.call('HGET', KEYS[k], ARGV[i + 2]), ARGV[i + 3])
+  elseif step == 'complete' then
+    local value, isTooOld = completed(redis.call('HGET', KEYS[k], ARGV[i + 2]), ARGV[i + 3])
     redis.call('HSET', KEYS[k], ARGV[i + 2], value)
     if isTooOld then tooOld = tooOld + 1 end
   end

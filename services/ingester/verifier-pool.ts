@@ -1,13 +1,13 @@
 /**
- * Judges frames on other threads, so that the main one only reads, decides and writes. Frames are sent in bundles, one bundle at a time to each
+ * Verifies frames on other threads, so that the main one only reads, decides and writes. Frames are sent in bundles, one bundle at a time to each
  * thread and the next one while it works: under load many frames share the cost of a message, and otherwise nothing waits.
  *
  * Measured (`ingester.bench.ts`, `full`, CPU from socket to Redis): the main thread takes 49 µs a frame with one thread beside it, and 190
  * without; the sum over all threads is the same.
  */
 import { Worker } from 'node:worker_threads'
-import type { Judgement, JudgeOptions } from './judge.ts'
-import type { Judging } from './pipeline.ts'
+import type { Verification, VerifierOptions } from './verifier.ts'
+import type { Verifying } from './pipeline.ts'
 
 /** Frames, one after the other in `bytes`. */
 export interface Bundle {
@@ -17,26 +17,26 @@ export interface Bundle {
   keys: (string | undefined)[]
 }
 
-export interface Verdicts {
-  judgements: Judgement[]
+export interface BundleResult {
+  verifications: Verification[]
   /** What they took. */
   seconds: number
 }
 
-export interface JudgePoolOptions {
+export interface VerifierPoolOptions {
   threads: number
-  judge: JudgeOptions
+  verifier: VerifierOptions
   onSeconds: (seconds: number) => void
   /** What a thread runs; tests have one that ends. */
   program?: URL
 }
 
-const PROGRAM = new URL('./judge-worker.ts', import.meta.url)
+const PROGRAM = new URL('./verifier-worker.ts', import.meta.url)
 
 interface Waiting {
   bytes: Buffer
   key: string | undefined
-  resolve: (judgement: Judgement) => void
+  resolve: (verification: Verification) => void
   reject: (error: unknown) => void
 }
 
@@ -44,7 +44,7 @@ const BUNDLE_FRAMES = 64
 /** Of which one is worked on, and one lies ready. */
 const BUNDLES_OUT = 2
 
-export class JudgePool implements Judging {
+export class VerifierPool implements Verifying {
   readonly #onSeconds: (seconds: number) => void
   readonly #threads: { worker: Worker; out: Waiting[][] }[]
   #waiting: Waiting[] = []
@@ -52,12 +52,12 @@ export class JudgePool implements Judging {
   #failure: { error: unknown } | undefined
   #closing = false
 
-  constructor({ threads, judge, onSeconds, program = PROGRAM }: JudgePoolOptions) {
+  constructor({ threads, verifier, onSeconds, program = PROGRAM }: VerifierPoolOptions) {
     this.#onSeconds = onSeconds
     this.#threads = Array.from({ length: threads }, () => {
-      const worker = new Worker(program, { workerData: judge })
+      const worker = new Worker(program, { workerData: verifier })
       const thread = { worker, out: [] as Waiting[][] }
-      worker.on('message', (verdicts: Verdicts) => this.#take(thread.out.shift()!, verdicts))
+      worker.on('message', (result: BundleResult) => this.#take(thread.out.shift()!, result))
       worker.on('error', (error) => this.#fail(error))
       // Without an error: nobody would answer what it had.
       worker.on('exit', (code) => {
@@ -67,7 +67,7 @@ export class JudgePool implements Judging {
     })
   }
 
-  judge(_frame: unknown, bytes: Buffer, key: string | undefined): Promise<Judgement> {
+  verify(_frame: unknown, bytes: Buffer, key: string | undefined): Promise<Verification> {
     return new Promise((resolve, reject) => {
       if (this.#failure) return reject(this.#failure.error)
       this.#waiting.push({ bytes, key, resolve, reject })
@@ -96,13 +96,13 @@ export class JudgePool implements Judging {
     }
   }
 
-  #take(frames: readonly Waiting[], { judgements, seconds }: Verdicts): void {
+  #take(frames: readonly Waiting[], { verifications, seconds }: BundleResult): void {
     this.#onSeconds(seconds)
-    for (const [i, { resolve }] of frames.entries()) resolve(judgements[i]!)
+    for (const [i, { resolve }] of frames.entries()) resolve(verifications[i]!)
     this.#flush()
   }
 
-  /** A thread that failed is a bug of ours, or out of memory: nothing can be judged any more. */
+  /** A thread that failed is a bug of ours, or out of memory: nothing can be verified any more. */
   #fail(error: unknown): void {
     this.#failure ??= { error }
     const left = [...this.#waiting, ...this.#threads.flatMap(({ out }) => out.flat())]

@@ -39,9 +39,9 @@ export interface Untrue {
   detail: string
 }
 
-export type Judgement = TrueCommit | TrueSync | Untrue
+export type Verification = TrueCommit | TrueSync | Untrue
 
-export interface JudgeOptions {
+export interface VerifierOptions {
   level: VerifyLevel
   /** Collections that are wanted, as `collectionFilter` takes them. */
   collections: readonly string[]
@@ -50,17 +50,17 @@ export interface JudgeOptions {
 /** What is no path may have megabytes. */
 const PATH_CHARS = 300
 
-export class Judge {
+export class Verifier {
   readonly #level: VerifyLevel
   readonly #wanted: CollectionFilter
 
-  constructor({ level, collections }: JudgeOptions) {
+  constructor({ level, collections }: VerifierOptions) {
     this.#level = level
     this.#wanted = collectionFilter(collections)
   }
 
   /** @param key the account's signing key, or undefined when it has none; only read with `full` */
-  judge(frame: CommitFrame | SyncFrame, key: string | undefined, nowMs = Date.now()): Judgement {
+  verify(frame: CommitFrame | SyncFrame, key: string | undefined, nowMs = Date.now()): Verification {
     const options = { level: this.#level, nowMs }
     if (frame.type === 'sync') {
       const check = checkSync(frame, key, options)
