@@ -37,3 +37,14 @@ export function patternProblem(patterns: readonly string[]): string | undefined 
     ? undefined
     : `is wrong: ${JSON.stringify(bad)} is neither an NSID nor a prefix such as com.example.*`
 }
+
+/**
+ * The option by which an operator names collections that the indexer stores beyond its own list. Ingester and backfiller
+ * read it too, so that they let these through.
+ */
+export const indexerCollectionsOption = {
+  env: 'INDEXER_COLLECTIONS',
+  type: 'list',
+  default: [],
+  check: patternProblem,
+} as const

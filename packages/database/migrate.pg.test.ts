@@ -1,7 +1,6 @@
 import { once } from 'node:events'
 import { createServer, type Socket } from 'node:net'
 import { Database } from '@atproto/bsky'
-import { Client } from 'pg'
 import { FatalError, TransientError } from '@sluice/runtime/errors.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { APPVIEW_MIGRATIONS } from './appview/migrator-state.ts'
@@ -12,26 +11,9 @@ import { assertMigrated, migrate, pendingMigrations } from './migrate.ts'
 import { MIGRATIONS } from './migrations/list.ts'
 import { DatabasePool } from './pool.ts'
 import { ADDITIONS, REMOVALS } from './testing/additions.ts'
+import { SCHEMA, failure, run, withClient } from './testing/statements.ts'
 
-const SCHEMA = 'bsky'
 const ALL = MIGRATIONS.map(({ name }) => name)
-
-async function withClient<T>(url: string, act: (client: Client) => Promise<T>): Promise<T> {
-  const client = new Client(url)
-  await client.connect()
-  try {
-    return await act(client)
-  } finally {
-    await client.end()
-  }
-}
-
-async function run(url: string, ...statements: string[]): Promise<void> {
-  await withClient(url, async (client) => {
-    await client.query(`set search_path to ${SCHEMA}, public`)
-    for (const statement of statements) await client.query(statement)
-  })
-}
 
 async function catalogOf(url: string, schema = SCHEMA): Promise<Catalog> {
   return await withClient(url, async (client) => {
@@ -49,13 +31,6 @@ async function officialMigrate(url: string, upTo?: string): Promise<string[]> {
   } finally {
     await db.close()
   }
-}
-
-async function failure(promise: Promise<unknown>): Promise<Error> {
-  return await promise.then(
-    () => expect.fail('it did not fail'),
-    (error: Error) => error,
-  )
 }
 
 /** What a made or an adopted schema has beyond the official one, by name; and that it lacks nothing but what we drop. */

@@ -5,16 +5,10 @@ import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { PoolStarvedError, reasonOf } from './errors.ts'
 import { DatabasePool } from './pool.ts'
 import type { PoolOptions, Session } from './pool.ts'
+import { failure } from './testing/statements.ts'
 
 function poolOf(url: string, options: Partial<PoolOptions> = {}): DatabasePool {
   return new DatabasePool({ url, schema: 'bsky', size: 2, role: 'indexer', consumer: 'one', ...options })
-}
-
-async function failure(promise: Promise<unknown>): Promise<Error> {
-  return await promise.then(
-    () => expect.fail('it did not fail'),
-    (error: Error) => error,
-  )
 }
 
 /** A role of the test's own, without any right but to connect. */

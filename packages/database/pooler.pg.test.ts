@@ -6,13 +6,7 @@ import { migrate } from './migrate.ts'
 import { DatabasePool } from './pool.ts'
 import { assertOwnSession, backendPid } from './pooler.ts'
 import { transactionPooler } from './testing/transaction-pooler.ts'
-
-async function failure(promise: Promise<unknown>): Promise<Error> {
-  return await promise.then(
-    () => expect.fail('it did not fail'),
-    (error: Error) => error,
-  )
-}
+import { failure } from './testing/statements.ts'
 
 const poolOf = (url: string, acquireMs?: number): DatabasePool =>
   new DatabasePool({ url, schema: 'bsky', size: 2, role: 'indexer', ...(acquireMs !== undefined && { acquireMs }) })

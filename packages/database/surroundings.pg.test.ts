@@ -1,37 +1,12 @@
 /** Migrations with the rights, the limits and the encodings that an operator may have given. */
-import { Client } from 'pg'
 import { FatalError } from '@sluice/runtime/errors.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { assertMigrated, migrate } from './migrate.ts'
 import { MIGRATIONS } from './migrations/list.ts'
 import { DatabasePool } from './pool.ts'
+import { SCHEMA, failure, run, withClient } from './testing/statements.ts'
 
-const SCHEMA = 'bsky'
 const ALL = MIGRATIONS.map(({ name }) => name)
-
-async function withClient<T>(url: string, act: (client: Client) => Promise<T>): Promise<T> {
-  const client = new Client(url)
-  await client.connect()
-  try {
-    return await act(client)
-  } finally {
-    await client.end()
-  }
-}
-
-async function run(url: string, ...statements: string[]): Promise<void> {
-  await withClient(url, async (client) => {
-    await client.query(`set search_path to ${SCHEMA}, public`)
-    for (const statement of statements) await client.query(statement)
-  })
-}
-
-async function failure(promise: Promise<unknown>): Promise<Error> {
-  return await promise.then(
-    () => expect.fail('it did not fail'),
-    (error: Error) => error,
-  )
-}
 
 test('a role that may only read and write is enough where nothing is pending', async ({ database }) => {
   const role = `role_${new URL(database).pathname.slice(1)}`

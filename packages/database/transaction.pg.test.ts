@@ -6,6 +6,7 @@ import type { RetriedReason } from './errors.ts'
 import { DatabasePool } from './pool.ts'
 import { cuttingProxy } from './testing/cutting-proxy.ts'
 import { transaction } from './transaction.ts'
+import { failure } from './testing/statements.ts'
 
 const test = base
   .extend('retried', (): RetriedReason[] => [])
@@ -27,13 +28,6 @@ const DOING = { doing: 'the test' }
 async function items(pool: DatabasePool): Promise<Record<number, number>> {
   const { rows } = await pool.query<{ id: number; n: number }>('select id, n from item order by id')
   return Object.fromEntries(rows.map(({ id, n }) => [id, n]))
-}
-
-async function failure(promise: Promise<unknown>): Promise<Error> {
-  return await promise.then(
-    () => expect.fail('it did not fail'),
-    (error: Error) => error,
-  )
 }
 
 test('after COMMIT every statement and COPY of the work is there', async ({ pool }) => {

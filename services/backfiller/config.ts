@@ -1,5 +1,5 @@
 /** The settings of the backfiller. docs/configuration.md says on which of their names others rely. */
-import { patternProblem } from '@sluice/collections/patterns.ts'
+import { indexerCollectionsOption, patternProblem } from '@sluice/collections/patterns.ts'
 import { defineConfig, type ConfigOf } from '@sluice/runtime/config.ts'
 import { hostNamesProblem, identityOptions, redisOptions, runtimeOptions } from '@sluice/runtime/shared-options.ts'
 import { shardOption } from '@sluice/streams/spread.ts'
@@ -98,12 +98,9 @@ export const backfillerConfig = defineConfig({
       check: patternProblem,
     },
     indexerCollections: {
-      env: 'INDEXER_COLLECTIONS',
-      type: 'list',
-      default: [],
+      ...indexerCollectionsOption,
       example: 'com.example.*',
       help: 'Collections that the indexer stores beyond its own list. Their records are appended too, unless BACKFILLER_COLLECTIONS is set.',
-      check: patternProblem,
     },
     fetchFrom: {
       env: 'BACKFILLER_FETCH_FROM',

@@ -7,16 +7,16 @@ import { testKey } from '@sluice/atproto/testing/keys.ts'
 import { TestRepo } from '@sluice/atproto/testing/repo.ts'
 import { httpServer } from '@sluice/atproto/testing/servers.ts'
 import { testDid } from '@sluice/atproto/testing/world.ts'
-import { startDaemon, type Daemon } from '@sluice/sandbox/daemon.ts'
+import type { Daemon } from '@sluice/sandbox/daemon.ts'
 import { expect, test as base } from '@sluice/sandbox/fixtures.ts'
 import { Random } from '@sluice/sandbox/random.ts'
 import { startRedis } from '@sluice/sandbox/redis.ts'
-import { FakeNetwork } from '@sluice/sandbox/testing/fake-network.ts'
 import type { FakeAccount } from '@sluice/sandbox/testing/fake-account.ts'
 import type { PdsManners } from '@sluice/sandbox/testing/fake-pds.ts'
 import { hostKey, priorityStream, retryKey } from '@sluice/streams/backfill-queue.ts'
 import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
 import { deadLetterStream } from '@sluice/streams/dead-letters.ts'
+import { daemonWorld, type DaemonWorld } from './testing/daemon-world.ts'
 import { IndexModel } from './testing/index-model.ts'
 import { deadOf, drainTo, enqueue, laterOf, OUTPUT, QUEUE } from './testing/queue-view.ts'
 import { records } from './testing/records.ts'
@@ -25,32 +25,21 @@ const DEAD = deadLetterStream(QUEUE)
 const RANDOM = new Random(5)
 const QUICK = { BACKFILLER_RETRY_MS: '10ms', BACKFILLER_RETRY_MAX_MS: '100ms' }
 
-interface World {
-  redis: Redis
-  network: FakeNetwork
-  start(env?: Record<string, string>): Promise<Daemon>
+interface World extends DaemonWorld {
   /** Accounts at one new host, each with so many records. */
   accounts(sizes: readonly number[], manners?: Partial<PdsManners>): Promise<FakeAccount[]>
 }
 
 const test = base.extend('world', async ({ redisUrl }, { onCleanup }): Promise<World> => {
-  const network = await FakeNetwork.start()
-  const redis = await connectRedis({ url: redisUrl, name: 'test' })
-  onCleanup(async () => {
-    redis.destroy()
-    await network[Symbol.asyncDispose]()
-  })
-  const env = { REDIS_URL: redisUrl, PLC_URL: network.plcUrl, BACKFILLER_CONSUMER: 'one', ALLOW_PRIVATE_HOSTS: 'true' }
+  const world = await daemonWorld(redisUrl, onCleanup)
   return {
-    redis,
-    network,
-    start: (more) => startDaemon({ role: 'backfiller', env: { ...env, ...more } }),
+    ...world,
     async accounts(sizes, manners) {
-      const host = await network.addHost(manners)
+      const host = await world.network.addHost(manners)
       return sizes.map((size, i) => {
         const repo = new TestRepo(testDid(`${host.url} ${i}`), { key: testKey('guards') })
         repo.write(records(RANDOM, size))
-        return network.addAccount(repo, host)
+        return world.network.addAccount(repo, host)
       })
     },
   }

@@ -2,14 +2,14 @@
 import { TestRepo } from '@sluice/atproto/testing/repo.ts'
 import { testKey } from '@sluice/atproto/testing/keys.ts'
 import { testDid } from '@sluice/atproto/testing/world.ts'
-import { startDaemon, type Daemon } from '@sluice/sandbox/daemon.ts'
 import { expect, test as base } from '@sluice/sandbox/fixtures.ts'
 import { Random } from '@sluice/sandbox/random.ts'
 import { startRedis } from '@sluice/sandbox/redis.ts'
 import type { FakeAccount } from '@sluice/sandbox/testing/fake-account.ts'
-import { FakeNetwork } from '@sluice/sandbox/testing/fake-network.ts'
+import type { FakeNetwork } from '@sluice/sandbox/testing/fake-network.ts'
 import { moveChain, UNKNOWN_CHAIN } from '@sluice/streams/chain-state.ts'
 import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
+import { daemonWorld } from './testing/daemon-world.ts'
 import { IndexModel } from './testing/index-model.ts'
 import { drainTo, enqueue, OUTPUT } from './testing/queue-view.ts'
 import { records } from './testing/records.ts'
@@ -17,22 +17,7 @@ import { records } from './testing/records.ts'
 const WAIT = { timeout: 60_000, interval: 25 }
 const POST = { $type: 'app.bsky.feed.post', text: 'soon gone', createdAt: '2026-01-01T00:00:00.000Z' }
 
-interface World {
-  redis: Redis
-  network: FakeNetwork
-  start(env?: Record<string, string>): Promise<Daemon>
-}
-
-const test = base.extend('world', async ({ redisUrl }, { onCleanup }): Promise<World> => {
-  const network = await FakeNetwork.start()
-  const redis = await connectRedis({ url: redisUrl, name: 'test' })
-  onCleanup(async () => {
-    redis.destroy()
-    await network[Symbol.asyncDispose]()
-  })
-  const env = { REDIS_URL: redisUrl, PLC_URL: network.plcUrl, BACKFILLER_CONSUMER: 'one', ALLOW_PRIVATE_HOSTS: 'true' }
-  return { redis, network, start: (more) => startDaemon({ role: 'backfiller', env: { ...env, ...more } }) }
-})
+const test = base.extend('world', async ({ redisUrl }, { onCleanup }) => daemonWorld(redisUrl, onCleanup))
 
 /** Accounts at one new host. */
 async function accountsOf(network: FakeNetwork, count: number): Promise<FakeAccount[]> {

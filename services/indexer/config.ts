@@ -1,6 +1,6 @@
 /** What an operator can set. Names that other programs rely on are listed in docs/configuration.md. */
 import { isIP } from 'node:net'
-import { patternProblem } from '@sluice/collections/patterns.ts'
+import { indexerCollectionsOption } from '@sluice/collections/patterns.ts'
 import { defineConfig, type ConfigOf } from '@sluice/runtime/config.ts'
 import { isSchemaName } from '@sluice/database/schema-name.ts'
 import { identityOptions, redisOptions, runtimeOptions } from '@sluice/runtime/shared-options.ts'
@@ -108,10 +108,7 @@ export const indexerConfig = defineConfig({
       help: 'Memory for the entries of each stream that were read and are not acked yet.',
     },
     collections: {
-      env: 'INDEXER_COLLECTIONS',
-      type: 'list',
-      default: [],
-      check: patternProblem,
+      ...indexerCollectionsOption,
       help: 'Further collections whose records are stored, without rows in tables of their own: NSIDs, or prefixes such as com.example.*',
     },
     handles: {

@@ -1,6 +1,6 @@
 /** What an operator can set. Names that others rely on are in docs/configuration.md; docs/ingester.md says when to change which. */
 import { isAtprotoDid } from '@sluice/atproto/syntax.ts'
-import { patternProblem } from '@sluice/collections/patterns.ts'
+import { indexerCollectionsOption, patternProblem } from '@sluice/collections/patterns.ts'
 import { defineConfig, type ConfigOf } from '@sluice/runtime/config.ts'
 import { hostNamesProblem, identityOptions, redisOptions, runtimeOptions } from '@sluice/runtime/shared-options.ts'
 import { shardOption } from '@sluice/streams/spread.ts'
@@ -124,12 +124,9 @@ export const ingesterConfig = defineConfig({
       check: patternProblem,
     },
     indexerCollections: {
-      env: 'INDEXER_COLLECTIONS',
-      type: 'list',
-      default: [],
+      ...indexerCollectionsOption,
       example: 'com.example.*',
       help: 'Collections that the indexer stores beyond its own list. They are let through too, unless INGESTER_COLLECTIONS is set.',
-      check: patternProblem,
     },
     initialCursor: {
       env: 'INGESTER_INITIAL_CURSOR',
