@@ -1,12 +1,13 @@
 /**
- * `npm run bench [-- --parts indexer,bulk,latency,streams,ingester,backfiller --events 240000 --peer-events 3000 --sizes 0,1000000 --consumers 1,2 --bulk-events 1000000
- * --warm 100000 --postgres-mb 1024]`
+ * `npm run bench [-- --parts indexer,bulk,latency,streams,ingester,backfiller,growth --events 240000 --peer-events 3000 --sizes 0,1000000 --consumers 1,2
+ * --bulk-events 1000000 --growth-events 6600000 --warm 100000 --postgres-mb 1024]`
  *
  * **Ours**: the indexer's process, from entries in Redis to committed rows and acks. **The peer**: the official indexer of npm
  * `@atproto/bsky` with the first of the same events. **The floor**: the rows that ours made, written by plain COPY. All on clones of one database, at each of
  * `sizes` records, and warm: after the last checkpoint the same process applied `--warm` events before the measurement. Production is always warm, except in its
  * first seconds. At size 0 everything is cold, with a process just started. With `--warm 0` every measurement is cold, and right after a checkpoint. Then come the bulk path,
- * latency at 1,000 events a second beside a backfill, and the benches of the other stages next to the official libraries.
+ * latency at 1,000 events a second beside a backfill, and the benches of the other stages next to the official libraries. The part `growth` runs only when it is named: it takes a quarter of
+ * an hour.
  *
  * Prints tables and writes `docs/benchmarks/<commit>.json`. Rates are noisy on a small machine: compare ratios of one run.
  */
@@ -20,17 +21,20 @@ import { type BulkCosts, measureBulk } from './bench/bulk.ts'
 import { type DiskUse, diskUse } from './bench/disk.ts'
 import { Exports } from './bench/exports.ts'
 import { measureFloor } from './bench/floor.ts'
+import { type GrowthWindow, measureGrowth } from './bench/growth.ts'
 import { type Latency, measureLatency } from './bench/latency.ts'
 import { encode, fill, measureOurs } from './bench/ours.ts'
 import { measurePeer } from './bench/peer.ts'
+import { perEvent, printResults, ratiosOf, type Row } from './bench/report.ts'
 import { readOptions, someOf, WHOLE_NUMBERS, wholeNumber } from './command-line.ts'
 import { Load } from './load.ts'
 import { redisVersion } from './redis.ts'
 import { TEMPLATE } from './template.ts'
 
 const USAGE = `npm run bench [-- --parts indexer,bulk,latency,streams,ingester,backfiller --events 240000 --peer-events 3000
-  --sizes 0,100000 --consumers 1,2 --bulk-events 1000000 --warm 100000 --seed 1 --postgres-mb N]`
-const ALL_PARTS = ['indexer', 'bulk', 'latency', 'streams', 'ingester', 'backfiller']
+  --sizes 0,100000 --consumers 1,2 --bulk-events 1000000 --growth-events 6600000 --warm 100000 --seed 1 --postgres-mb N]
+  another part: growth`
+const PARTS_BY_DEFAULT = ['indexer', 'bulk', 'latency', 'streams', 'ingester', 'backfiller']
 const values = readOptions(
   USAGE,
   {
@@ -38,8 +42,9 @@ const values = readOptions(
     'peer-events': { type: 'string', default: '3000' },
     sizes: { type: 'string', default: '0,100000' },
     consumers: { type: 'string', default: '1,2' },
-    parts: { type: 'string', default: ALL_PARTS.join(',') },
+    parts: { type: 'string', default: PARTS_BY_DEFAULT.join(',') },
     'bulk-events': { type: 'string', default: '1000000' },
+    'growth-events': { type: 'string', default: '6600000' },
     warm: { type: 'string', default: '100000' },
     seed: { type: 'string', default: '1' },
     'postgres-mb': { type: 'string' },
@@ -49,8 +54,9 @@ const values = readOptions(
     'peer-events': wholeNumber(1),
     sizes: WHOLE_NUMBERS,
     consumers: WHOLE_NUMBERS,
-    parts: someOf(ALL_PARTS),
+    parts: someOf([...PARTS_BY_DEFAULT, 'growth']),
     'bulk-events': wholeNumber(1),
+    'growth-events': wholeNumber(1),
     warm: wholeNumber(),
     seed: wholeNumber(),
     'postgres-mb': wholeNumber(1),
@@ -74,6 +80,8 @@ const COMMIT = execFileSync('git', ['describe', '--always', '--dirty'], { encodi
 /** The official indexer needs fewer events to be warm, and more would take minutes. */
 const PEER_WARM = 1_000
 const FILL_CHUNK = 20_000
+/** A window of the part `growth`. */
+const GROWTH_WINDOW = 300_000
 const RUN_IN = 150_000
 /** More events than are applied while the live events of the latency part arrive. */
 const LATENCY_BACKFILL = 150_000
@@ -85,19 +93,13 @@ const PROGRAMS: Record<string, string[]> = {
   backfiller: ['services/backfiller/backfill.bench.ts'],
 }
 
-interface Row {
-  size: number
-  who: string
-  events: number
-  costs: Costs
-}
-
 const load = new Load({ seed: Number(values.seed) })
 const rows: Row[] = []
 /** Whether PostgreSQL has huge pages: runs with and without them cannot be compared. */
 let hugePages: boolean | undefined
 let latency: Latency | undefined
 let bulk: BulkCosts | undefined
+let growth: GrowthWindow[] = []
 /** The disk use at the largest size. */
 let disk: DiskUse[] = []
 if (['indexer', 'bulk', 'latency'].some((part) => PARTS.has(part))) {
@@ -141,8 +143,19 @@ if (['indexer', 'bulk', 'latency'].some((part) => PARTS.has(part))) {
     latency = await measureLatency(bed, await bed.database(template), load.take(15_000), backfill, 1_000, warming)
   }
 }
+if (PARTS.has('growth')) {
+  await using bed = await Bed.make({ fromCheckpoint: false, postgresMb: POSTGRES_MB, checkpoints: true })
+  hugePages = await bed.hasHugePages()
+  say(`an index that grows; PostgreSQL's shared memory is in ${hugePages ? 'huge' : 'small'} pages`)
+  await bed.recycleWal()
+  const windows = chunksOf(Number(values['growth-events']), GROWTH_WINDOW)
+  growth = await measureGrowth(bed, await bed.database(), windows, ({ before, events, costs }) => {
+    measured({ size: before, who: 'growing', events, costs })
+  })
+}
 const texts = Object.entries(PROGRAMS).flatMap(([part, files]) => (PARTS.has(part) ? files.map(runProgram) : []))
-report()
+printResults({ rows, growth, bulk, latency, disk, diskAt: SIZES.at(-1)! })
+write()
 
 async function measureAt(bed: Bed, size: number, template: string, consumerCounts: readonly number[]): Promise<void> {
   const warming = [...chunksOf(Math.min(WARM, size))]
@@ -217,49 +230,11 @@ function runProgram(file: string): string {
   return stdout
 }
 
-function* chunksOf(count: number): Generator<EntryFields[]> {
-  for (let left = count; left > 0; left -= FILL_CHUNK) yield encode(load.take(Math.min(FILL_CHUNK, left)))
+function* chunksOf(count: number, size = FILL_CHUNK): Generator<EntryFields[]> {
+  for (let left = count; left > 0; left -= size) yield encode(load.take(Math.min(size, left)))
 }
 
-function report(): void {
-  const header = ['records', 'who', 'events/s', 'node µs', 'postgres µs', 'redis µs', 'WAL B', 'statements', 'tx']
-  const table = rows.map(({ size, who, events, costs }) => [
-    size.toLocaleString('en'),
-    who,
-    Math.round(events / costs.seconds).toLocaleString('en'),
-    perEvent(costs.node * 1e6, events),
-    perEvent(costs.postgres * 1e6, events),
-    perEvent(costs.redis * 1e6, events),
-    perEvent(costs.walBytes, events),
-    (costs.statements / events).toFixed(3),
-    (costs.transactions / events).toFixed(4),
-  ])
-  if (rows.length > 0) console.log(`\n${grid([header, ...table])}\n(µs, bytes, statements and transactions per event)`)
-  if (bulk) {
-    const { entries, live, load, finish } = bulk
-    const seconds = load.seconds + finish.seconds
-    console.log(
-      `bulk, load and finish: ${Math.round(entries / seconds).toLocaleString('en')} entries/s, ${(live.seconds / seconds).toFixed(2)} times the live path, ${bulk.megabytes.toLocaleString('en')} MB; steps in s: ${JSON.stringify(bulk.steps, (_, v: unknown) => (typeof v === 'number' ? Number(v.toFixed(2)) : v))}`,
-    )
-  }
-  const ratios = ratiosOf()
-  for (const line of ratios) console.log(line)
-  if (latency) {
-    const { p50Ms, p99Ms, maxMs, samples, backfilled } = latency
-    console.log(
-      `XADD → visible at 1,000 events/s: p50 ${p50Ms} ms, p99 ${p99Ms} ms, max ${maxMs} ms (${samples} samples; ${backfilled} backfill events meanwhile)`,
-    )
-  }
-  if (disk.length > 0) {
-    const use = disk.map(({ table, rows: n, tableMb, indexMb }) => [
-      n.toLocaleString('en'),
-      table,
-      `${tableMb}`,
-      `${indexMb}`,
-    ])
-    console.log(`\nMB on disk per million events, at ${SIZES.at(-1)!.toLocaleString('en')}`)
-    console.log(grid([['rows', 'table', 'heap', 'indexes'], ...use]))
-  }
+function write(): void {
   const dir = join(import.meta.dirname, '../../docs/benchmarks')
   mkdirSync(dir, { recursive: true })
   const machine = {
@@ -273,35 +248,9 @@ function report(): void {
   const file = join(dir, `${COMMIT}.json`)
   writeFileSync(
     file,
-    `${JSON.stringify({ commit: COMMIT, machine, warm: WARM, rows, ratios, disk, bulk, latency, texts }, null, 2)}\n`,
+    `${JSON.stringify({ commit: COMMIT, machine, warm: WARM, rows, ratios: ratiosOf(rows), disk, bulk, growth, latency, texts }, null, 2)}\n`,
   )
   console.log(`written to ${file}`)
-}
-
-function ratiosOf(): string[] {
-  const compared = rows.filter(({ who }) => who === 'ours × 1')
-  return compared.map(({ size }) => {
-    const rate = (who: string): number => {
-      const row = rows.find((r) => r.size === size && r.who === who)
-      return row ? row.events / row.costs.seconds : NaN
-    }
-    const ours = rate('ours × 1')
-    return (
-      `at ${size.toLocaleString('en')}: ours/official ${(ours / rate('official')).toFixed(1)}, ` +
-      `ours/COPY by key ${(ours / rate('COPY by key')).toFixed(2)}, by arrival ${(ours / rate('COPY by arrival')).toFixed(2)}`
-    )
-  })
-}
-
-function perEvent(total: number, events: number): string {
-  return (total / events).toFixed(1)
-}
-
-function grid(lines: readonly string[][]): string {
-  const widths = lines[0]!.map((_, i) => Math.max(...lines.map((line) => line[i]!.length)))
-  return lines
-    .map((line) => line.map((cell, i) => (i === 1 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!))).join('  '))
-    .join('\n')
 }
 
 function say(text: string): void {

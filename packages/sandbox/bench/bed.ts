@@ -10,7 +10,7 @@ import { createTemplate, SCHEMA, TEMPLATE } from '../template.ts'
 import { cpuSecondsOf, cpuSecondsOfTree } from './cpu.ts'
 import { limitMemory } from './memory-limit.ts'
 
-/** The settings of docs/operations.md for a machine of 24 GB, without timed checkpoints: such a checkpoint would fall into one measurement and not into the next. */
+/** The settings of docs/operations.md for a machine of 24 GB, without checkpoints: one would fall into one measurement and not into the next. */
 const SETTINGS = {
   // The indexes of five million events take 5.7 GB.
   shared_buffers: '9GB',
@@ -23,6 +23,9 @@ const SETTINGS = {
   shared_preload_libraries: 'pg_stat_statements',
   'pg_stat_statements.track': 'top',
 }
+
+/** As in infra/postgres. */
+const CHECKPOINTS = { max_wal_size: '16GB', checkpoint_timeout: '15min' }
 
 /** The settings of a server that has only so much memory, the kernel's cache of its files included. Without huge pages, since the limit would not count them. */
 function settingsFor(megabytes: number): Record<string, string> {
@@ -50,6 +53,8 @@ export interface Costs {
 export interface BedOptions {
   /** Whether each measurement begins right after a checkpoint. Then every page goes into the WAL whole when it is first changed. */
   fromCheckpoint: boolean
+  /** Whether PostgreSQL makes checkpoints by itself, as in production. Default: only those that are asked for. */
+  checkpoints?: boolean
   /** How much memory PostgreSQL may take, in MiB, the kernel's cache of its files included (memory-limit.ts). Default: no limit. */
   postgresMb?: number
 }
@@ -68,11 +73,15 @@ export class Bed implements AsyncDisposable {
     this.#started = started
   }
 
-  static async make({ fromCheckpoint, postgresMb }: BedOptions): Promise<Bed> {
+  static async make({ fromCheckpoint, postgresMb, checkpoints = false }: BedOptions): Promise<Bed> {
     await using started = new AsyncDisposableStack()
     let limit: Disposable | undefined
     started.defer(() => limit?.[Symbol.dispose]())
-    const settings = postgresMb === undefined ? SETTINGS : { ...SETTINGS, ...settingsFor(postgresMb) }
+    const settings = {
+      ...SETTINGS,
+      ...(checkpoints ? CHECKPOINTS : {}),
+      ...(postgresMb === undefined ? {} : settingsFor(postgresMb)),
+    }
     const postgres = started.use(await startPostgres({ settings }))
     // Before PostgreSQL touches its memory: pages that were touched earlier would not count.
     if (postgresMb !== undefined) limit = limitMemory(postgres.pid, postgresMb)
