@@ -7,6 +7,7 @@ import { CRASH_POINTS, type CrashPoint } from '@sluice/runtime/crash-points.ts'
 import { Random } from '@sluice/sandbox/random.ts'
 import { noProcessLeft } from '@sluice/sandbox/leftovers.ts'
 import { beginBulk, finishBulkThroughCrash } from './bulk-load.ts'
+import { censusOf } from './census.ts'
 import { crashAt, DAEMON_POINTS } from './crash.ts'
 import { FAULTS, possibleFaults, type FaultName } from './faults.ts'
 import { deadLetterDifferences } from './poison.ts'
@@ -34,6 +35,8 @@ export interface ChaosReport {
   fired: Map<string, number>
   points: Map<CrashPoint, number>
   poison: number
+  /** How much of each kind was compared (`census.ts`). */
+  census: Readonly<Record<string, number>>
   /** None: the run was well. */
   problems: string[]
 }
@@ -61,6 +64,7 @@ export async function chaosRun(options: ChaosOptions): Promise<ChaosReport> {
     fired: new Map(),
     points: new Map(),
     poison: 0,
+    census: {},
     problems: [],
   }
   try {
@@ -79,8 +83,14 @@ export async function chaosRun(options: ChaosOptions): Promise<ChaosReport> {
     const plan = planOf(scene.random, { possible, faults: options.faults ?? possible.length, points })
     await injected(scene, { plan, bulk, options, report, say })
     world.finish()
-    Object.assign(report, { operations: world.operations, done: world.done, poison: scene.poison.length })
-    say(`all faults were injected, ${world.operations} operations`)
+    const { operations, done, truth } = world
+    Object.assign(report, {
+      operations,
+      done,
+      poison: scene.poison.length,
+      census: Object.fromEntries(censusOf(truth)),
+    })
+    say(`all faults were injected, ${operations} operations`)
     report.problems.push(...(await settled(system, world, { withinMs: SETTLE_MS, say })))
     say('settled')
     if (report.problems.length === 0) {

@@ -65,5 +65,15 @@ async function runOf(seed: number, args: readonly string[]): Promise<ChaosReport
 
 function failed(seed: number, seconds: number, end: string): ChaosReport {
   const problems = [`the run ended (${end}) without a report`]
-  return { seed, seconds, operations: 0, done: {}, fired: new Map(), points: new Map(), poison: 0, problems }
+  return {
+    seed,
+    seconds,
+    operations: 0,
+    done: {},
+    fired: new Map(),
+    points: new Map(),
+    poison: 0,
+    census: {},
+    problems,
+  }
 }

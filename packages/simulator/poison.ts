@@ -1,6 +1,6 @@
 /** Entries that nobody can read, as a faulty or hostile writer would append them; each must become one dead letter, and nothing else. */
 import type { Random } from '@sluice/sandbox/random.ts'
-import { listDeadLetters } from '@sluice/streams/dead-letters.ts'
+import { listDeadLetters } from '@sluice/streams/testing/list-letters.ts'
 import { STREAMS, type StreamName, type System } from './system.ts'
 
 export interface Poison {

@@ -9,10 +9,10 @@ import type { CrashPoint } from '@sluice/runtime/crash-points.ts'
 import { type Daemon, type Role, startDaemon } from '@sluice/sandbox/daemon.ts'
 import { type Postgres, startPostgres } from '@sluice/sandbox/postgres.ts'
 import { type Redis, startRedis } from '@sluice/sandbox/redis.ts'
+import { SmallDisk } from '@sluice/sandbox/small-disk.ts'
 import { migrateAll, SCHEMA } from '@sluice/sandbox/template.ts'
 import { retryKey } from '@sluice/streams/backfill-queue.ts'
 import { connectRedis, type Redis as RedisClient } from '@sluice/streams/connection.ts'
-import { SmallDisk } from './small-disk.ts'
 
 export const DATABASE = 'simulated'
 export const STREAMS = ['firehose_live', 'firehose_backfill', 'label_live', 'repo_backfill'] as const

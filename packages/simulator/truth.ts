@@ -1,6 +1,7 @@
 /**
- * What must be true at the end: the simulator's own record of what it did, kept without a look at the index or at any code of ours that reads or
- * counts. Counters and notifications are counted anew from it.
+ * What happened in a simulated world: its own record of what was written, kept without a look at the index or at any code of ours that reads, judges or
+ * counts. What the index must hold follows from it: rows (`true-rows.ts`), verdicts on replies and quotes (`true-verdicts.ts`), notifications and counters
+ * (`true-counts.ts`).
  */
 
 export interface TrueRecord {
@@ -9,34 +10,74 @@ export interface TrueRecord {
   cid: string
   /** Lexicon JSON. */
   record: Record<string, unknown>
+  /** When the path was written for the first time, and when this version was: milliseconds by the world's clock. An edited record is known to the index as of some time between these. */
+  first: number
+  at: number
+}
+
+/** A version that is no longer there. Of its record only that is kept by which others are judged, or of which somebody was told. */
+export interface EndedRecord extends TrueRecord {
+  until: number
 }
 
 export interface TrueLabel {
-  cts: string
+  src: string
+  uri: string
+  cid: string
+  val: string
   neg: boolean
+  cts: string
+  exp: string | null
 }
 
-type Counts = Map<string, number>
+/** The head of a repository. */
+export interface TrueHead {
+  commit: string
+  rev: string
+}
+
+type Kept = (record: Record<string, unknown>) => Record<string, unknown>
+const whole: Kept = (record) => record
+
+/** What is kept of the versions that ended, by collection; of the others nothing is. */
+const KEPT: Readonly<Record<string, Kept>> = {
+  'app.bsky.feed.post': ({ reply, facets }) => ({ reply, facets }),
+  'app.bsky.feed.threadgate': whole,
+  'app.bsky.feed.postgate': whole,
+  'app.bsky.graph.follow': whole,
+  'app.bsky.graph.listitem': whole,
+  'app.bsky.graph.verification': whole,
+}
 
 export class Truth {
   /** By URI; living ones only. */
   readonly records = new Map<string, TrueRecord>()
-  /** By `src uri val`. */
+  /** By URI, the versions that ended, in order. */
+  readonly ended = new Map<string, EndedRecord[]>()
+  /** By `src uri cid val`. */
   readonly labels = new Map<string, TrueLabel>()
   /** By DID; undefined: active. */
   readonly statuses = new Map<string, string | undefined>()
+  /** By DID. */
+  readonly heads = new Map<string, TrueHead>()
+  /** Exports are read later than this (ISO 8601). */
+  readonly startedAt = new Date().toISOString()
 
-  write(uri: string, record: TrueRecord): void {
-    this.records.set(uri, record)
+  /** @param begun the beginning of its commit */
+  write(uri: string, { begun, ...version }: Omit<TrueRecord, 'first'> & { begun: number }): void {
+    const first = this.records.get(uri)?.first ?? this.ended.get(uri)?.[0]?.first ?? begun
+    this.#end(uri, version.at)
+    this.records.set(uri, { ...version, first })
   }
 
-  remove(uri: string): void {
+  remove(uri: string, at: number): void {
+    this.#end(uri, at)
     this.records.delete(uri)
   }
 
   /** The account is gone, with all it wrote. */
-  removeAccount(did: string): void {
-    for (const [uri, record] of this.records) if (record.did === did) this.records.delete(uri)
+  removeAccount(did: string, at: number): void {
+    for (const [uri, record] of this.records) if (record.did === did) this.remove(uri, at)
     this.statuses.set(did, 'deleted')
   }
 
@@ -44,65 +85,41 @@ export class Truth {
     return [...this.records].filter(([, record]) => record.collection === collection)
   }
 
-  /** Who says it of whom, once each, however often it was said: `creator subject`. */
-  pairs(collection: string): Set<string> {
-    return new Set(this.of(collection).map(([, { did, record }]) => `${did} ${subjectOf(record)}`))
-  }
-
-  /** `table.column` → key → count, zeros left out. */
-  counters(): Record<string, Counts> {
-    const posts = this.of('app.bsky.feed.post')
-    const parents = posts.flatMap(
-      ([, { record }]) => (record.reply as { parent: { uri: string } } | undefined)?.parent.uri ?? [],
+  /** Versions of a collection that ended, with their URIs. */
+  endedOf(collection: string): [uri: string, record: EndedRecord][] {
+    return [...this.ended].flatMap(([uri, versions]) =>
+      versions[0]!.collection === collection ? versions.map((one): [string, EndedRecord] => [uri, one]) : [],
     )
-    const second = (collection: string): Counts => tally([...this.pairs(collection)].map((pair) => pair.split(' ')[1]!))
-    return {
-      'post_agg.likeCount': second('app.bsky.feed.like'),
-      'post_agg.repostCount': second('app.bsky.feed.repost'),
-      'post_agg.replyCount': tally(parents),
-      'profile_agg.followersCount': second('app.bsky.graph.follow'),
-      'profile_agg.followsCount': tally([...this.pairs('app.bsky.graph.follow')].map((pair) => pair.split(' ')[0]!)),
-      'profile_agg.postsCount': tally(posts.map(([, { did }]) => did)),
-    }
   }
 
-  /** Lines `recipient uri` of replies to posts of others that live. Of other replies it depends on what the index has seen of the post who is told. */
-  replies(): Set<string> {
-    const lines = new Set<string>()
-    for (const [uri, { did, record }] of this.of('app.bsky.feed.post')) {
-      const { reply } = record as { reply?: { parent: { uri: string } } }
-      const parent = reply && this.records.get(reply.parent.uri)
-      if (parent && parent.did !== did) lines.add(`${parent.did} ${uri}`)
-    }
-    return lines
+  isDeleted(did: string): boolean {
+    return this.statuses.get(did) === 'deleted'
   }
 
-  /** Lines `recipient reason author subject` of likes, reposts and follows, each once. */
-  notifications(): Set<string> {
-    const lines = new Set<string>()
-    const tell = (collection: string, reason: string): void => {
-      for (const pair of this.pairs(collection)) {
-        const [author, subject] = pair.split(' ') as [string, string]
-        const recipient = subject.startsWith('at://') ? subject.split('/')[2]! : subject
-        // Who likes their own post tells nobody; who follows themselves does.
-        if (recipient !== author || reason === 'follow')
-          lines.add(`${recipient} ${reason} ${author} ${reason === 'follow' ? '' : subject}`)
-      }
-    }
-    tell('app.bsky.feed.like', 'like')
-    tell('app.bsky.feed.repost', 'repost')
-    tell('app.bsky.graph.follow', 'follow')
-    return lines
+  #end(uri: string, until: number): void {
+    const old = this.records.get(uri)
+    const kept = old && KEPT[old.collection]
+    if (!kept) return
+    const versions = this.ended.get(uri) ?? []
+    versions.push({ ...old, record: kept(old.record), until })
+    this.ended.set(uri, versions)
   }
 }
 
-export function subjectOf(record: Record<string, unknown>): string {
-  const subject = record.subject as string | { uri: string }
-  return typeof subject === 'string' ? subject : subject.uri
+/** The account of an AT URI, which names it by DID. */
+export function accountOf(uri: string): string {
+  return uri.split('/')[2]!
 }
 
-function tally(keys: readonly string[]): Counts {
-  const counts: Counts = new Map()
-  for (const key of keys) counts.set(key, (counts.get(key) ?? 0) + 1)
-  return counts
+export function keyOfUri(uri: string): string {
+  return uri.split('/')[4]!
+}
+
+/** A date in the form that the AppView sorts by. */
+export function normalDate(date: string): string {
+  return new Date(date).toISOString()
+}
+
+export function earlier(a: string, b: string): string {
+  return a < b ? a : b
 }

@@ -5,10 +5,12 @@
  * What happens is told to `truth` first, then to the network. Some commits never leave their host: the relays do not send
  * them, and the chain breaks there. `finish` makes up for them, so that in the end the index can know everything.
  */
-import { encodeCbor } from '@sluice/atproto/cbor-encode.ts'
+import { formatCid } from '@sluice/atproto/cid.ts'
 import { testKey } from '@sluice/atproto/testing/keys.ts'
 import { TestRepo, type Made, type Write } from '@sluice/atproto/testing/repo.ts'
 import { testDid } from '@sluice/atproto/testing/world.ts'
+import { uriOf, type JsonRecord, type RecordEvent } from '@sluice/events/stream-event.ts'
+import { tidMicros } from '@sluice/events/tid.ts'
 import { FakeRelay } from '@sluice/sandbox/fake-relay.ts'
 import { Random } from '@sluice/sandbox/random.ts'
 import type { FakeAccount } from '@sluice/sandbox/testing/fake-account.ts'
@@ -16,6 +18,8 @@ import { FakeNetwork } from '@sluice/sandbox/testing/fake-network.ts'
 import type { FakePds } from '@sluice/sandbox/testing/fake-pds.ts'
 import { People } from './people.ts'
 import { Truth } from './truth.ts'
+import { WorldClock } from './world-clock.ts'
+import { WorldLabeler } from './world-labeler.ts'
 
 export interface WorldOptions {
   seed: number
@@ -30,9 +34,13 @@ export interface WorldOptions {
   ops?: number
   /** Records that an account has; whoever has so many deletes first. Default: no limit. */
   keeps?: number
+  /** Is told of each commit, whether or not a relay sends it. */
+  onCommit?: (events: readonly RecordEvent[]) => void
 }
 
 const LARGE_RECORDS = 1_300
+/** Where the time of a repository begins. */
+const FIRST_MS = Date.UTC(2026, 0, 1)
 const DOINGS = { unsent: 2, sync: 2, status: 2, deleted: 0.3, identity: 2, label: 12 } as const
 type Doing = keyof typeof DOINGS | 'commit'
 const STATUSES = ['deactivated', 'takendown', 'suspended'] as const
@@ -52,21 +60,21 @@ export class World implements AsyncDisposable {
   /** Record operations so far, those before the beginning included. */
   operations = 0
   readonly #random: Random
+  readonly #clock = new WorldClock()
   readonly #people: People
   readonly #strange: number
   readonly #ops: number
-  readonly #labelerDid: string
-  readonly #labelerKey = testKey('simulated labeler')
+  readonly #onCommit: WorldOptions['onCommit']
+  readonly #labels: WorldLabeler
   /** Whose last commit no relay has sent. */
   readonly #unsent = new Set<FakeAccount>()
-  #labels = 0
   #lastMs = 0
 
   private constructor(
     network: FakeNetwork,
     relays: FakeRelay[],
     labeler: FakeRelay,
-    { seed, strange = 21, ops = 4, keeps }: WorldOptions,
+    { seed, strange = 21, ops = 4, keeps, onCommit }: WorldOptions,
   ) {
     this.seed = seed
     this.network = network
@@ -74,9 +82,10 @@ export class World implements AsyncDisposable {
     this.labeler = labeler
     this.#strange = strange
     this.#ops = ops
+    this.#onCommit = onCommit
     this.#random = new Random(seed)
-    this.#people = new People(this.#random, keeps)
-    this.#labelerDid = testDid(`labeler ${seed}`)
+    this.#people = new People({ random: this.#random, truth: this.truth, clock: this.#clock, keeps })
+    this.#labels = new WorldLabeler(testDid(`labeler ${seed}`), labeler)
   }
 
   static async start(options: WorldOptions): Promise<World> {
@@ -85,8 +94,10 @@ export class World implements AsyncDisposable {
     const started = await Promise.all(Array.from({ length: relays + 1 }, () => FakeRelay.start()))
     const world = new World(network, started.slice(1), started[0]!, options)
     for (let i = 0; i < hosts; i++) await network.addHost()
-    world.#declareLabeler()
+    world.#labels.declare(network)
     for (let i = 0; i < accounts + large; i++) world.#addAccount(i, i < large ? LARGE_RECORDS : 5)
+    // About each other.
+    for (let round = 0; round < 2; round++) for (const account of world.accounts) world.#write(account, 5)
     return world
   }
 
@@ -110,7 +121,7 @@ export class World implements AsyncDisposable {
 
   delete(account: FakeAccount): void {
     const { did, pds } = account
-    this.truth.removeAccount(did)
+    this.truth.removeAccount(did, this.#clock.next())
     this.#people.forget(did)
     this.accounts.splice(this.accounts.indexOf(account), 1)
     account.document = 'tombstoned'
@@ -195,24 +206,28 @@ export class World implements AsyncDisposable {
   ): Made {
     const { did, repo } = account
     const writes = new Map<string, Write>()
+    const begun = this.#clock.next()
     while (writes.size < count) {
       const write = this.#people.write(did, repo.records)
       writes.set(write.path, write)
     }
-    const made = repo.write([...writes.values()])
-    for (const { path, cid } of made.body.ops) {
-      const uri = `at://${did}/${path}`
-      const record = writes.get(path)!.record
-      this.operations++
-      if (record === null || cid === null) {
-        this.truth.remove(uri)
-        this.#people.removed(uri)
-      } else {
-        this.truth.write(uri, { did, collection: path.split('/')[0]!, cid: cid.$link, record })
-        this.#people.written(uri, cid.$link, record)
-      }
-    }
+    const at = this.#clock.next()
+    const made = repo.write([...writes.values()], { stepMs: at - lastMs(repo) })
+    this.truth.heads.set(did, { commit: formatCid(repo.commit!), rev: repo.rev })
+    const events = eventsOf(made, writes)
+    for (const event of events) this.#happens(event, { begun, at })
+    this.#onCommit?.(events)
     return made
+  }
+
+  /** Tells the truth, and the people. */
+  #happens(event: RecordEvent, { begun, at }: { begun: number; at: number }): void {
+    const uri = uriOf(event)
+    this.operations++
+    if (event.type === 'delete') return this.truth.remove(uri, at)
+    const { did, collection, cid, record } = event
+    this.truth.write(uri, { did, collection, cid, record, begun, at })
+    this.#people.written(uri, event)
   }
 
   /** Away, or back. */
@@ -240,32 +255,7 @@ export class World implements AsyncDisposable {
   }
 
   #label(): void {
-    const uri = this.#people.subject()?.uri ?? this.accounts[0]!.did
-    const val = this.#random.pick(['spam', 'rude', 'porn', '!hide'])
-    const key = `${this.#labelerDid} ${uri} ${val}`
-    const neg = this.truth.labels.get(key)?.neg === false
-    const cts = new Date(Date.UTC(2026, 1, 1) + ++this.#labels * 1_000).toISOString()
-    this.truth.labels.set(key, { cts, neg })
-    const unsigned = { ver: 1, src: this.#labelerDid, uri, val, cts, ...(neg && { neg }) }
-    const sig = this.#labelerKey.sign(encodeCbor(unsigned))
-    this.labeler.message('#labels', { labels: [{ ...unsigned, sig }] })
-  }
-
-  #declareLabeler(): void {
-    const account = this.network.addAccount(new TestRepo(this.#labelerDid), this.network.hosts[0]!)
-    const { did } = account
-    account.didDocument = () => ({
-      id: did,
-      verificationMethod: [
-        {
-          id: `${did}#atproto_label`,
-          type: 'Multikey',
-          controller: did,
-          publicKeyMultibase: this.#labelerKey.multibase,
-        },
-      ],
-      service: [{ id: '#atproto_labeler', type: 'AtprotoLabeler', serviceEndpoint: this.labeler.url }],
-    })
+    this.#labels.label(this.#people.subject() ?? { uri: this.accounts[0]!.did }, this.truth, this.#random)
   }
 
   #tell(t: string, body: object): void {
@@ -278,4 +268,21 @@ export class World implements AsyncDisposable {
     const skewMs = host ? SKEWS_MS[this.network.hosts.indexOf(host) % SKEWS_MS.length]! : 0
     return new Date(this.#lastMs + skewMs).toISOString()
   }
+}
+
+/** The time of the last commit; of a new repository that of its making. */
+function lastMs({ rev }: TestRepo): number {
+  return rev === '' ? FIRST_MS : tidMicros(rev) / 1_000
+}
+
+/** What a commit says, as the indexer would be told of it. */
+function eventsOf({ body }: Made, writes: ReadonlyMap<string, Write>): RecordEvent[] {
+  const { seq, time, repo: did, commit, rev } = body
+  return body.ops.map(({ action, path, cid }): RecordEvent => {
+    const [collection, rkey] = path.split('/') as [string, string]
+    const common = { seq, time, did, commit: commit.$link, rev, collection, rkey }
+    if (action === 'delete') return { type: 'delete', ...common }
+    const record = writes.get(path)!.record as JsonRecord
+    return { type: action as 'create' | 'update', ...common, cid: cid!.$link, record }
+  })
 }

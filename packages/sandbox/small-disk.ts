@@ -1,12 +1,13 @@
 /**
- * A disk that can be full: a tmpfs for PostgreSQL's tables, which is shrunk to what it holds. The log of the server lies elsewhere, as on a
- * server that was set up with care: without room for that it would end. Only root may mount; without it there is no such disk.
+ * A disk that can be full: a tmpfs, which is shrunk to what it holds. It is for the append-only file of Redis, or for
+ * PostgreSQL's tables, whose user owns it. The log of that server lies elsewhere, as on one that was set up with care:
+ * without room for it the server would end. Only root may mount; without it there is no such disk.
  */
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, readFileSync, rmdirSync, statfsSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { postgresHome } from '@sluice/sandbox/postgres-home.ts'
+import { postgresHome } from './postgres-home.ts'
 
 const NAME = 'sluice-small-disk-'
 const SIZE = '1g'
