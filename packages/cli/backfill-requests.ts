@@ -1,12 +1,14 @@
 /**
- * Makes the requests of `sluice backfill did`, `file` and `host`: for accounts named by their DIDs, or for all that a
- * host lists.
+ * Makes the requests of `sluice backfill did`, `file`, `host` and `since`: for accounts named by their DIDs, for all that
+ * a host lists, or for all that have committed since a time.
  */
 import { readFileSync } from 'node:fs'
 import { HttpClient } from '@sluice/atproto/http.ts'
 import { isDid } from '@sluice/atproto/syntax.ts'
 import { XrpcClient, type ListedRepo } from '@sluice/atproto/xrpc.ts'
+import { tidFromMicros } from '@sluice/events/tid.ts'
 import { priorityStream } from '@sluice/streams/backfill-queue.ts'
+import { accountsSince } from '@sluice/streams/chain-state.ts'
 import { CannotError } from './cli.ts'
 import { count } from './output.ts'
 import { QueueRoom, requestRepos, type Request } from './requests.ts'
@@ -56,6 +58,29 @@ export function linesOf(path: string): string[] {
     throw new CannotError(`cannot read ${path}: ${(error as Error).message}`, { cause: error })
   }
   return text.split('\n').flatMap((line) => line.replace(/#.*/, '').trim() || [])
+}
+
+/**
+ * Queues a fetch of every account whose newest commit, by what the ingester has read, is not older than `since`: those
+ * of which an index that lacks what came after that time may lack something.
+ */
+export async function requestSince(session: Session, since: string, options: QueueOptions): Promise<void> {
+  const { out, settings, signal } = session
+  const redis = await session.redis()
+  const stream = streamOf(session, options)
+  const room = new QueueRoom({ redis, stream, session })
+  const rev = tidFromMicros(Date.parse(since) * 1_000)
+  let queued = 0
+  for await (const dids of accountsSince(redis, rev)) {
+    const { own } = requestsOfShard(dids.map((did) => ({ did })), settings.shard) // prettier-ignore
+    queued += await requestRepos(redis, stream, own, room)
+    if (signal.aborted) break
+  }
+  out.document({ since, queued, stream, complete: !signal.aborted })
+  out.line(
+    `${count(queued)} repositories queued${options.normal ? '' : ' before all others'}; sluice backfill status shows how far it is`,
+  )
+  if (signal.aborted) out.line('stopped before all accounts were looked at: repeat it')
 }
 
 /** Queues a fetch of every account that the host lists as active, as fast as there is room for the requests. */

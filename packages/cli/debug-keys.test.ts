@@ -38,6 +38,7 @@ test('every key is in the table of where each thing lives', () => {
     suspectsKey(at),
     // Their names are made where this package may not look.
     'firehose_live:shard',
+    'sluice:postgres:timeline',
     'label_live:labelers:<host>',
     '<stream>_dlq:latest',
     'sluice:chain:<bucket>',

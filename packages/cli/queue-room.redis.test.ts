@@ -7,9 +7,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { HttpClient } from '@sluice/atproto/http.ts'
 import { XrpcClient } from '@sluice/atproto/xrpc.ts'
+import { tidFromMicros } from '@sluice/events/tid.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { startRedis } from '@sluice/sandbox/redis.ts'
 import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
+import { moveChain, UNKNOWN_CHAIN } from '@sluice/streams/chain-state.ts'
 import { ensureGroup } from '@sluice/streams/entries.ts'
 import { HighWater, memoryUse } from '@sluice/streams/high-water.ts'
 import { listHost } from './backfill-requests.ts'
@@ -141,5 +143,37 @@ test('a host whose listing has no end is given up', async () => {
   } finally {
     await http.close()
     server.close()
+  }
+})
+
+test('every account that has committed since a time is queued, and no other; a wrong time is told before anything is done', async ({
+  redisUrl,
+}) => {
+  const redis = await connectRedis({ url: redisUrl, name: 'test' })
+  try {
+    const chains = ['2026-11-01T09:29:59.999Z', '2026-11-01T09:30:00.000Z', '2026-11-02T00:00:00.000Z'].map((at, i) => {
+      const record = {
+        ...UNKNOWN_CHAIN,
+        rev: tidFromMicros(Date.parse(at) * 1_000),
+        data: `\x01\x71\x12\x20${'x'.repeat(16)}`,
+      }
+      return moveChain(`did:plc:${String.fromCharCode(97 + i).repeat(24)}`, undefined, record)
+    })
+    for (const { key, field, to } of chains) await redis.hSet(key, field, to)
+    const queued = async () =>
+      ((await redis.xRange(QUEUE, '-', '+')) ?? []).map(
+        ({ message }) => (JSON.parse(message.repo!) as { did: string }).did,
+      )
+    expect((await runCli(['backfill', 'since', 'yesterday'], { REDIS_URL: redisUrl })).code).toBe(2)
+    expect(await queued()).toEqual([])
+    const said = await runCli(['backfill', 'since', '2026-11-01T09:30:00Z'], { REDIS_URL: redisUrl })
+    expect(said).toMatchObject({
+      code: 0,
+      stderr: '',
+      stdout: expect.stringContaining('2 repositories queued') as string,
+    })
+    expect((await queued()).toSorted()).toEqual(['b', 'c'].map((letter) => `did:plc:${letter.repeat(24)}`))
+  } finally {
+    redis.destroy()
   }
 })

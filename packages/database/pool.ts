@@ -43,6 +43,8 @@ export interface PoolOptions {
   byKey?: boolean
   /** Called when a connection broke while nobody used it. The pool has replaced it already. */
   onIdleError?: (error: Error) => void
+  /** Called for each new connection, before it is lent: it may lead to another server than those before it. */
+  onSession?: () => void
   /** Called for each transaction that `transaction` tries again at once. */
   onRetry?: (reason: RetriedReason) => void
 }
@@ -91,7 +93,7 @@ export class DatabasePool implements AsyncDisposable {
   #ownSessions: Promise<boolean> | undefined
 
   constructor(options: PoolOptions) {
-    const { acquireMs = 10_000, statementMs = 120_000, onIdleError } = options
+    const { acquireMs = 10_000, statementMs = 120_000, onIdleError, onSession } = options
     assertSchemaName(options.schema)
     this.name = `sluice-${options.role}${options.consumer === undefined ? '' : `/${options.consumer}`}`.slice(
       0,
@@ -123,7 +125,10 @@ export class DatabasePool implements AsyncDisposable {
       onIdleError?.(error)
     })
     // The pool has no error listener on a lent connection. Without one, a broken socket would be an uncaught exception.
-    this.#pool.on('connect', (client) => client.on('error', () => {}))
+    this.#pool.on('connect', (client) => {
+      client.on('error', () => {})
+      onSession?.()
+    })
   }
 
   /**

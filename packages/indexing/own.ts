@@ -86,6 +86,9 @@ const WATERMARKS = {
 /**
  * Accounts that are known to have an `actor` row. Saves one index probe for each account and batch. The number
  * remembered is limited; an account that was forgotten costs the probe again.
+ *
+ * Another session may lead to another server: after a failover to a standby that lacked the last transactions, what was
+ * known is not true any more. So whoever owns the pool calls `forgetAll` for each new session.
  */
 export class KnownActors {
   readonly #max: number
@@ -114,5 +117,10 @@ export class KnownActors {
   forget(did: string): void {
     this.#recent.delete(did)
     this.#older.delete(did)
+  }
+
+  forgetAll(): void {
+    this.#recent = new Set()
+    this.#older = new Set()
   }
 }

@@ -68,7 +68,10 @@ async function run(): Promise<Comparison> {
   await using daemons = await startDaemons(stores, env)
   using beside = new Beside(stores, daemons, env)
   say(`beside it, from another terminal: ${beside.command} status`)
-  return await Promise.race([watch({ stores, daemons }, network, population), daemons.failure()])
+  const ended = Promise.race([daemons.ended(), stores.ended()]).then((what): never => {
+    throw new Error(what)
+  })
+  return await Promise.race([watch({ stores, daemons }, network, population), ended])
 }
 
 async function watch(

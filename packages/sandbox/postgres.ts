@@ -80,7 +80,8 @@ const IMMEDIATE_SHUTDOWN = 'SIGQUIT'
 /** The messages of a server that finds a predecessor on its directory: after a SIGKILL the backends hold the shared memory for some milliseconds, or a guard is still stopping the last run's server. */
 const PREDECESSOR = /pre-existing shared memory block .* is still in use|lock file "postmaster.pid" already exists/
 
-interface Layout {
+/** What a server is made of. */
+export interface Layout {
   home: PostgresHome
   base: string
   data: string
@@ -102,6 +103,10 @@ export class Postgres implements AsyncDisposable {
     this.#password = readFileSync(passwordFile(layout.base), 'utf8').trim()
   }
 
+  get layout(): Readonly<Layout> {
+    return this.#layout
+  }
+
   /** The server's major version, such as 18. */
   get major(): number {
     return this.#layout.home.major
@@ -110,6 +115,11 @@ export class Postgres implements AsyncDisposable {
   /** The postmaster's process id. */
   get pid(): number {
     return this.#running.pid
+  }
+
+  /** Resolves when the server that runs now ends, by itself or not. */
+  get exited(): Promise<Exit> {
+    return this.#running.exited
   }
 
   /** The server's last lines. */

@@ -8,7 +8,7 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createClient } from 'redis'
-import { Child, describeExit } from './children.ts'
+import { Child, describeExit, type Exit } from './children.ts'
 import { guardDirectory, unguardDirectory } from './guard.ts'
 import { freePort, releasePort } from './ports.ts'
 import { redisServer } from './redis-server.ts'
@@ -79,6 +79,11 @@ export class Redis implements AsyncDisposable {
 
   get pid(): number {
     return this.#running.pid
+  }
+
+  /** Resolves when the server that runs now ends, by itself or not. */
+  get exited(): Promise<Exit> {
+    return this.#running.exited
   }
 
   get log(): string {

@@ -1,11 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, readdirSync } from 'node:fs'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Client } from 'pg'
+import { createClient } from 'redis'
 import { expect, test } from 'vitest'
 import { startNetwork } from './network.ts'
 import { DATABASE, Stores } from './demo/stack.ts'
@@ -36,6 +37,21 @@ async function stop(program: ChildProcess): Promise<number | null> {
   const ended = once(program, 'close') as Promise<[number | null]>
   program.kill('SIGTERM')
   return (await ended)[0]
+}
+
+/** The process of a store, as the store itself says. */
+async function pidOf(store: 'PostgreSQL' | 'Redis', dir: string, said: string): Promise<number> {
+  if (store === 'PostgreSQL') {
+    const data = join(dataDirectory(join(dir, 'postgres'), postgresHome().user), 'data')
+    return Number((await readFile(join(data, 'postmaster.pid'), 'utf8')).split('\n', 1)[0])
+  }
+  const redis = createClient({ url: /redis:\/\/\S+/.exec(said)![0] })
+  await redis.connect()
+  try {
+    return Number(/process_id:(\d+)/.exec(await redis.info('server'))![1])
+  } finally {
+    redis.destroy()
+  }
 }
 
 /** Data that are kept where PostgreSQL's user can reach them; the binaries there are for the next run. */
@@ -78,3 +94,28 @@ test('npm start indexes the relay it is told, keeps its data, and goes on with t
   }
   expect(standIns()).toEqual(before)
 })
+
+test.for(['PostgreSQL', 'Redis'] as const)(
+  'O2: when %s ends by itself, npm start says so, stops the rest and ends with 1; nothing waits for what nobody starts again',
+  async (store) => {
+    const dir = await mkdtemp(join(tmpdir(), 'sluice-start-'))
+    // No relay answers there, and none has to.
+    const program = start(dir, { RELAY_HOSTS: 'http://127.0.0.1:9', LABELER_HOSTS: '', ALLOW_PRIVATE_HOSTS: 'true' })
+    const ended = once(program, 'close') as Promise<[number | null]>
+    let said = ''
+    for (const stream of [program.stdout!, program.stderr!]) stream.on('data', (chunk) => (said += String(chunk)))
+    try {
+      await expect.poll(() => said, { timeout: 120_000 }).toContain('rows: record 0')
+      process.kill(await pidOf(store, dir, said), 'SIGKILL')
+      const [code] = await ended
+      expect({ code, said }).toMatchObject({ code: 1 })
+      expect(said).toContain(`${store} ended by itself (signal SIGKILL); its last lines:\n`)
+      expect(said).toContain(`The data are kept in ${dir}`)
+      expect(said, 'no stack').not.toMatch(/\n {4}at /)
+    } finally {
+      if (program.kill('SIGTERM')) await ended
+      await rm(dataDirectory(join(dir, 'postgres'), postgresHome().user), { recursive: true, force: true })
+      await rm(dir, { recursive: true, force: true })
+    }
+  },
+)

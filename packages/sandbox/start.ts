@@ -3,6 +3,7 @@
  *
  * `RELAY_HOSTS` (default: the public relay), `LABELER_HOSTS` (default: Bluesky's moderation service) and every other variable of the
  * daemons are passed on. The data stay in `.sandbox/start`, or `--dir`, so the next start goes on where this one stopped. Ctrl-C drains and stops.
+ * When a store or a daemon ends by itself, it says which, stops the others, and ends with 1: nothing here starts one again.
  */
 import { join, resolve } from 'node:path'
 import { VARIABLES } from '@sluice/runtime/variables.ts'
@@ -43,7 +44,15 @@ for (const { role, port } of daemons.all) console.log(`· ${role}: http://127.0.
 
 await using reader = await FigureReader.open(stores, daemons)
 const headline = (): string => `${env.RELAY_HOSTS} → ${dir} (Ctrl-C to stop)`
-await Promise.race([showLive({ reader, headline, signal: stopping.signal }), daemons.failure()])
+const table = showLive({ reader, headline, signal: stopping.signal })
+const ended = await Promise.race([table, daemons.ended(), stores.ended()])
+stopping.abort()
+// Its last lines must not be drawn over.
+await table
+if (ended !== undefined) {
+  console.error(`${ended}\n\nStopping. The data are kept in ${dir}: mend the cause, and npm start goes on with them.`)
+  process.exitCode = 1
+}
 
 /** The daemons' variables that the caller set, except those that name the stores, which this program starts itself. */
 function ofTheShell(): Record<string, string> {

@@ -2,7 +2,7 @@
 import { streamEventCodec } from '@sluice/events/codec.ts'
 import type { StreamEvent } from '@sluice/events/stream-event.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
-import { beginExport, moveChain, readChains, completeExport, UNKNOWN_CHAIN, type ChainRecord } from './chain-state.ts'
+import { accountsSince, beginExport, moveChain, readChains, completeExport, UNKNOWN_CHAIN, type ChainRecord } from './chain-state.ts' // prettier-ignore
 import { connectRedis, type Redis } from './connection.ts'
 import { HighWater } from './high-water.ts'
 import { Producer, StateConflictError, type AppendOptions } from './producer.ts'
@@ -129,4 +129,22 @@ test('once a part of an export was sent, a repetition is no first time', async (
   await w.append({ also: [moveChain(ALICE, undefined, held)] })
   await w.append({ also: [beginExport(ALICE)] })
   expect(await w.record(ALICE)).toEqual({ ...held, exported: true })
+})
+
+test('accounts are found by the rev of their newest commit, whatever their bucket and the form of their DID', async ({
+  redisUrl,
+}) => {
+  await using w = await world(redisUrl)
+  const plc = [
+    'did:plc:z72i7hdynmk6r22z27h6tvur',
+    'did:plc:2222222222222222222222zz',
+    'did:plc:777777777777777777777777',
+  ]
+  const older = [...plc.slice(0, 1), 'did:web:old.example']
+  const newer = [...plc.slice(1), ALICE, BOB, 'did:web:a.b', 'did:web:a-very-long-name.of-a-host.example']
+  const at1 = older.map((did) => moveChain(did, undefined, at(REVS[0]!)))
+  const at2 = newer.map((did, i) => moveChain(did, undefined, at(REVS[1 + (i % 2)]!, { inactive: i === 0 })))
+  await w.append({ also: [...at1, ...at2, moveChain('did:web:listed.example', undefined, UNKNOWN_CHAIN)] })
+  const found = await Array.fromAsync(accountsSince(w.redis, REVS[1]!))
+  expect(found.flat().toSorted()).toEqual(newer.toSorted())
 })

@@ -26,11 +26,12 @@
  * 128 bits of the digest are enough: somebody who finds a second tree with the same 128 bits can deceive us only about
  * their own repository.
  */
+import { RESP_TYPES } from 'redis'
 import { tidNumber, tidOfNumber } from '@sluice/events/tid.ts'
 import { classified, type Redis } from './connection.ts'
 import { fnv1a } from './fnv.ts'
 import type { Step } from './producer.ts'
-import { runBinaryScript, scripts } from './scripts.ts'
+import { BINARY, runBinaryScript, scripts } from './scripts.ts'
 
 export interface ChainRecord {
   /** The rev of the newest commit that the live stream has reached; '' when none is known. */
@@ -41,7 +42,9 @@ export interface ChainRecord {
   exported: boolean
   /** The last account event said that the account is not active. */
   inactive: boolean
-  /** Commits are missing: an export of at least `need` is required, asked for at `askedAt` (unix seconds; 0: not yet). */
+  /**
+   * Commits are missing: an export of at least `need` is required, asked for at `askedAt` (unix seconds; 0: not yet).
+   */
   resync?: { need: string; askedAt: number }
 }
 
@@ -64,11 +67,12 @@ const HEAD_BYTES = 25
 const FULL_BYTES = HEAD_BYTES + 12
 const CID_PREFIX = '\x01\x71\x12\x20'
 const PLC = /^did:plc:[a-z2-7]{24}$/
+const PLC_BYTES = 15
 
 /** The key and field under which a DID's record is stored. */
 export function chainAddress(did: string): { key: string; field: Buffer } {
   const field = PLC.test(did) ? plcBytes(did) : Buffer.from(did.padEnd(16))
-  return { key: `sluice:chain:${bucketOf(field)}`, field }
+  return { key: keyOf(bucketOf(field)), field }
 }
 
 /** A record as 25 bytes, or 37 with a resync; layout above. */
@@ -111,6 +115,28 @@ export async function readChains(redis: Redis, dids: readonly string[]): Promise
   const reply = (await classified(runBinaryScript(redis, scripts.readHashes, keys, fields))) as (Buffer | null)[]
   return reply.map((bytes) => (bytes ? { record: decodeChain(bytes), bytes } : undefined))
 }
+
+/**
+ * The accounts whose newest commit has a rev of at least `rev`, in parts of any size, also empty ones. Every record is
+ * read. One that is new or moves meanwhile may be left out, and any may come twice.
+ * @throws TransientError
+ */
+export async function* accountsSince(redis: Redis, rev: string): AsyncGenerator<string[]> {
+  const binary = redis.withTypeMapping({ ...BINARY, [RESP_TYPES.MAP]: Array })
+  let cursor = '0'
+  do {
+    const page = await classified(redis.scan(cursor, { MATCH: keyOf('*'), COUNT: KEYS_SCANNED }))
+    const read = page.keys.map(async (key) => binary.sendCommand<Buffer[]>(['HGETALL', key]))
+    const hashes = await classified(Promise.all(read))
+    yield hashes.flatMap((pairs) =>
+      pairs.flatMap((field, i) => (i % 2 === 0 && decodeChain(pairs[i + 1]!).rev >= rev ? didOf(field) : [])),
+    )
+    cursor = page.cursor
+  } while (cursor !== '0')
+}
+
+/** Keys that Redis looks at in one step. Of 42 million accounts as many buckets are 14 MB. */
+const KEYS_SCANNED = 1_000
 
 /** A move that leaves a record behind: it never removes one. */
 export type ChainMove = Step & { step: 'swap'; to: Buffer }
@@ -169,14 +195,16 @@ export function forgetListed(did: string, { record, bytes }: StoredChain): Step 
   return { step: 'swap', ...chainAddress(did), from: bytes, to: undefined }
 }
 
+const keyOf = (bucket: number | '*'): string => `sluice:chain:${bucket}`
+
 function bucketOf(field: Buffer): number {
   // A did:plc is a hash already. The text of other DIDs is hashed (FNV-1a).
-  if (field.length === 15) return field.readUIntBE(0, 3) % BUCKETS
+  if (field.length === PLC_BYTES) return field.readUIntBE(0, 3) % BUCKETS
   return fnv1a(field) % BUCKETS
 }
 
 function plcBytes(did: string): Buffer {
-  const bytes = Buffer.allocUnsafe(15)
+  const bytes = Buffer.allocUnsafe(PLC_BYTES)
   for (let group = 0; group < 3; group++) {
     let high = 0
     let low = 0
@@ -188,6 +216,19 @@ function plcBytes(did: string): Buffer {
   }
   return bytes
 }
+
+/** The DID that is stored under a field. */
+function didOf(field: Buffer): string {
+  if (field.length !== PLC_BYTES) return field.toString().trimEnd()
+  let did = 'did:plc:'
+  for (let group = 0; group < 3; group++) {
+    const bits = field.readUIntBE(group * 5, 5)
+    for (let digit = 7; digit >= 0; digit--) did += DIGITS[Math.floor(bits / 32 ** digit) % 32]!
+  }
+  return did
+}
+
+const DIGITS = 'abcdefghijklmnopqrstuvwxyz234567'
 
 /** The value of a base32 digit (RFC 4648: letters before digits). */
 function base32Digit(code: number): number {

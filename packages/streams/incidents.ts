@@ -1,7 +1,7 @@
 /**
  * Incidents: everything that may have lost or delayed data, kept durably until an operator has seen it. They are in one
- * capped Redis stream: each daemon can write there, and no other data of Sluice expires silently. Each daemon also counts
- * those that it stored, for alerts.
+ * capped Redis stream: each daemon can write there, and no other data of Sluice expires silently. Each daemon also
+ * counts those that it stored, for alerts.
  */
 import type { Metrics } from '@sluice/runtime/metrics.ts'
 import { classified, type Redis } from './connection.ts'
@@ -13,7 +13,7 @@ const INCIDENTS_MAX = 10_000
 /**
  * `outdated-cursor`: the relay no longer had events that we had not read yet. `future-cursor`: a relay says that our
  * cursor lies ahead of it. `group-lost`: a stream or group vanished. `cursor-behind`: Redis came back older than it
- * was. `dead-letters`: entries were given up. `phantom-entries`: somebody deleted entries that were not acked.
+ * was. `database-promoted`: PostgreSQL may have come back older than it was. `dead-letters`: entries were given up. `phantom-entries`: somebody deleted entries that were not acked.
  * `resync-storm`: the limit turned most of very many resyncs away. `redis-settings`: with its settings Redis may lose
  * data. `consumer-died`: entries of a dead consumer were taken over.
  */
@@ -22,6 +22,7 @@ const INCIDENT_KINDS = [
   'future-cursor',
   'group-lost',
   'cursor-behind',
+  'database-promoted',
   'dead-letters',
   'phantom-entries',
   'resync-storm',

@@ -27,6 +27,8 @@ export interface ProducerOptions<E> {
   backoff?: BackoffPolicy
   /** Called before each wait for a Redis that fails. */
   onRetry?: (retry: Retry) => void
+  /** Called when an append that had to wait was stored, or was answered in another way. Others may still wait. */
+  onRecovered?: () => void
 }
 
 /** A cursor that moves with the entries. Before the move it must hold `from`, or be absent if `from` is null. */
@@ -112,7 +114,7 @@ export class Producer<E> {
   ): Promise<Appended> {
     const cursors = cursor === undefined ? [] : 'key' in cursor ? [cursor] : cursor
     const call = encodeCall(this.#options.stream, this.#options.codec, events, cursors, also)
-    const { backoff = REDIS_BACKOFF, highWater, onRetry } = this.#options
+    const { backoff = REDIS_BACKOFF, highWater, onRetry, onRecovered } = this.#options
     let unanswered = false
     const attempt = async (): Promise<Appended> => {
       if (events.length > 0) await highWater.room(signal)
@@ -130,7 +132,15 @@ export class Producer<E> {
       highWater.observe({ entries, bytes: call.bytes })
       return { stale }
     }
-    return retry(signal, backoff, attempt, (wait) => onRetry?.(wait))
+    let hasWaited = false
+    try {
+      return await retry(signal, backoff, attempt, (wait) => {
+        hasWaited = true
+        onRetry?.(wait)
+      })
+    } finally {
+      if (hasWaited && !signal.aborted) onRecovered?.()
+    }
   }
 
   async #run(call: { keys: string[]; args: (string | Buffer)[] }, onUnanswered: () => void): Promise<unknown> {

@@ -43,7 +43,7 @@ export const scripts = {
 } as const
 
 /** Makes strings of the reply arrive as Buffers. */
-const BINARY = { [RESP_TYPES.BLOB_STRING]: Buffer }
+export const BINARY = { [RESP_TYPES.BLOB_STRING]: Buffer }
 
 /** Like `runScript`, for replies that contain bytes. */
 export async function runBinaryScript(

@@ -2,15 +2,37 @@
 import { killersIn, type Mutant } from './mutant.ts'
 
 const pg = killersIn('packages/cli', 'pg')
+const redis = killersIn('packages/cli', 'redis')
 const unit = killersIn('packages/cli')
 
 export const cliMutants: readonly Mutant[] = [
+  {
+    name: 'who has committed since a time is not told from who has not',
+    file: 'packages/streams/chain-state.ts',
+    find: '.rev >= rev ? ',
+    replace: ".rev !== '' ? ",
+    killedBy: redis('queue-room', 'every account that has committed since a time'),
+  },
   {
     name: 'a command works on a PostgreSQL that is too old',
     file: 'packages/cli/session.ts',
     find: 'await assertServerVersion(db)',
     replace: "await db.query('select 1')",
     killedBy: pg('reach', 'a server that is too old'),
+  },
+  {
+    name: 'a Redis that is too old looks like one that lacks a permission',
+    file: 'packages/cli/system-state.ts',
+    find: '  await assertRedisVersion(redis)\n',
+    replace: '',
+    killedBy: { file: 'packages/cli/doctor-servers.e2e.test.ts', test: 'a Redis that is too old' },
+  },
+  {
+    name: 'connections that PostgreSQL reserves count as free',
+    file: 'packages/cli/postgres-state.ts',
+    find: "\n           - coalesce(current_setting('reserved_connections', true)::int, 0)",
+    replace: '',
+    killedBy: { file: 'packages/cli/doctor-servers.e2e.test.ts', test: 'connections that it does not reserve' },
   },
   {
     name: 'what goes through a table reads it anew for each page',

@@ -5,6 +5,34 @@ const unit = killersIn('scripts')
 
 export const machineMutants: readonly Mutant[] = [
   {
+    name: 'what the former primary held is believed of its standby',
+    file: 'services/indexer/build.ts',
+    find: 'actors.forgetAll()',
+    replace: 'undefined',
+    killedBy: { file: 'services/indexer/failover.e2e.test.ts', test: 'gets its actor with the next one' },
+  },
+  {
+    name: 'npm start waits for a store that has ended',
+    file: 'packages/sandbox/start.ts',
+    find: ', stores.ended()',
+    replace: '',
+    killedBy: { file: 'packages/sandbox/start.e2e.test.ts', test: 'ends by itself, npm start says so' },
+  },
+  {
+    name: 'a Redis that takes no writes is not seen in /ready of the ingester',
+    file: 'services/ingester/build.ts',
+    find: 'readiness.block(what, error.message)',
+    replace: '',
+    killedBy: { file: 'services/ingester/durability.redis.test.ts', test: 'while Redis takes no writes' },
+  },
+  {
+    name: 'a standby that was promoted is no news',
+    file: 'services/indexer/failover-watch.ts',
+    find: 'owed.push({ before, timeline })',
+    replace: '{}',
+    killedBy: { file: 'services/indexer/failover.e2e.test.ts', test: 'the failover is an incident' },
+  },
+  {
     name: "a binding is built by the node-gyp of Debian's npm",
     file: 'scripts/run.mjs',
     find: '  npm_config_node_gyp: undefined,\n',
@@ -38,6 +66,13 @@ export const machineMutants: readonly Mutant[] = [
     find: 'LABELER_HOSTS: ${LABELER_HOSTS-$',
     replace: 'LABELER_HOSTS: ${LABELER_HOSTS:-$',
     killedBy: unit('deployments', 'reads the labels of the network unless'),
+  },
+  {
+    name: 'a lost group is told twice, by a page and by a ticket',
+    file: 'infra/prometheus/alerts.yml',
+    find: '|group-lost|phantom-entries"}[1h]',
+    replace: '"}[1h]',
+    killedBy: unit('monitoring', 'an incident of any kind'),
   },
   {
     name: 'the drain of a node waits for a store that is away',

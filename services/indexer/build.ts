@@ -16,11 +16,13 @@ import type { Service } from '@sluice/runtime/service.ts'
 import { consumerClientName } from '@sluice/streams/client-names.ts'
 import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
 import { Consumer, type ConsumerObserver, type ConsumerOptions } from '@sluice/streams/consumer.ts'
+import { countIncidents } from '@sluice/streams/incidents.ts'
 import { Turns } from '@sluice/streams/turns.ts'
 import { buildIdentity } from './build-identity.ts'
 import type { IndexerConfig } from './config.ts'
 import { observeConsumers } from './consumer-observer.ts'
 import { indexStream } from './index-stream.ts'
+import { watchFailovers } from './failover-watch.ts'
 import { LabelIndex } from './label-index.ts'
 import { Precedence } from './precedence.ts'
 import { RecordIndex } from './record-index.ts'
@@ -39,16 +41,18 @@ const SMALL_SHARE = 1 / 16
 export async function buildIndexer(context: RoleContext<IndexerConfig>): Promise<Service[]> {
   const { config, metrics } = context
   const lanes = Math.min(config.concurrency, availableParallelism())
-  const { forBatches, forOthers } = await openDatabase(context, lanes)
+  const actors = new KnownActors()
+  const { forBatches, forOthers } = await openDatabase(context, lanes, () => actors.forgetAll())
   const redis = await connect(context, 'commands')
   const streams = [...config.streams, config.labelStream]
   const refusals = context.resources.use(new RefusalLog(context.log))
-  const observe = observeConsumers(streams, { ...context, refusals })
+  const countIncident = countIncidents(context.metrics)
+  const observe = observeConsumers(streams, { ...context, refusals, countIncident })
   const outages = declareOutages(context)
   const index = {
     db: forBatches,
     collections: new CollectionSet(collections, config.collections),
-    actors: new KnownActors(),
+    actors,
   }
   const records = new RecordIndex(index, outages, refusals, metrics)
   const labels = new LabelIndex(forOthers, outages, metrics)
@@ -73,6 +77,7 @@ export async function buildIndexer(context: RoleContext<IndexerConfig>): Promise
     ...consumers.map((consumer) => indexStream(consumer, records, lanes)),
     indexStream(labelConsumer, labels, 1),
     watchStreams({ ...context, redis, streams }),
+    watchFailovers({ db: forOthers, redis, log: context.log, consumer: context.config.consumer, countIncident }),
     new LaterSettling({ ...context, index: { ...index, db: forOthers } }),
     ...buildIdentity(context, { ...index, db: forOthers }, redis),
   ]
@@ -122,8 +127,13 @@ interface Pools {
  * Waits until PostgreSQL can be reached. Then brings its schema to the state that this version needs, or says what is
  * missing.
  * @param batches how many batches may be under way at the same time
+ * @param onSession called for each new session of batches
  */
-async function openDatabase(context: RoleContext<IndexerConfig>, batches: number): Promise<Pools> {
+async function openDatabase(
+  context: RoleContext<IndexerConfig>,
+  batches: number,
+  onSession: () => void,
+): Promise<Pools> {
   const { config, log, metrics, readiness, resources, signal } = context
   const { postgresUrl: url, postgresSchema: schema, poolSize, consumer } = config
   const onIdleError = (error: Error): void =>
@@ -137,10 +147,12 @@ async function openDatabase(context: RoleContext<IndexerConfig>, batches: number
     labels: { reason: RETRIED_REASONS },
   })
   const onRetry = (reason: RetriedReason): void => retries.inc(1, { reason })
-  const open = (size: number): DatabasePool =>
-    resources.use(new DatabasePool({ url, schema, size, role: 'indexer', consumer, byKey: true, onIdleError, onRetry }))
+  const shared = { url, schema, role: 'indexer', consumer, byKey: true, onIdleError, onRetry }
   const size = Math.max(1, Math.min(batches, poolSize - OTHERS_MIN))
-  const pools = { forBatches: open(size), forOthers: open(poolSize - size) }
+  const pools = {
+    forBatches: resources.use(new DatabasePool({ ...shared, size, onSession })),
+    forOthers: resources.use(new DatabasePool({ ...shared, size: poolSize - size })),
+  }
   const prepare = async (): Promise<void> => {
     if (!config.migrateAtStart) return assertMigrated(pools.forOthers, tableScripts())
     const { applied } = await migrate(url, schema, tableScripts())

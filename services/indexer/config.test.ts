@@ -34,6 +34,8 @@ test.each([
   ['INDEXER_HANDLE_NAMESERVERS', 'foo', /names foo, which is no address/],
   ['INDEXER_HANDLE_NAMESERVERS', '1.1.1.1:99999', /names 1\.1\.1\.1:99999, which is no address/],
   ['DB_POSTGRES_SCHEMA', 'My-Schema', /is no name of letters, digits and underscores/],
+  ['DB_POSTGRES_URL', 'postgres://u:hunter2@a,b/x?target_session_attrs=read-write', /names several hosts/],
+  ['DB_POSTGRES_URL', 'postgres:///x?host=a,b', /names several hosts/],
   ['REDIS_URL', 'redis://u:hunter2@h/abc', /names its database by something else than a number/],
 ])('%s=%s stops the start, and the operator reads why', (name, text, why) => {
   const start = () => loadConfig(indexerConfig, { ...required, [name]: text }, { known: [] })

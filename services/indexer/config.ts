@@ -22,7 +22,8 @@ export const indexerConfig = defineConfig({
       schemes: ['postgres', 'postgresql'],
       secret: true,
       example: 'postgres://bsky:password@localhost:5432/bsky',
-      help: 'The database that the AppView reads.',
+      help: 'The database that the AppView reads. It names one host, which has to lead to the primary.',
+      check: hostsProblem,
     },
     postgresSchema: {
       env: 'DB_POSTGRES_SCHEMA',
@@ -183,4 +184,11 @@ function isNameserver(text: string): boolean {
   return (
     isIP(text) !== 0 || ((isIP(six ?? '') === 6 || isIP(four ?? '') === 4) && Number(port) > 0 && Number(port) < 65_536)
   )
+}
+
+/** The driver connects to one host. It would look several up as one name, which does not exist, for ever. */
+function hostsProblem(url: string): string | undefined {
+  const { hostname, searchParams } = new URL(url)
+  if (!(searchParams.get('host') ?? hostname).includes(',')) return undefined
+  return 'names several hosts, and one is connected to: name an address that leads to the primary (docs/operations.md, "When a store fails over")'
 }

@@ -9,7 +9,7 @@ import type { Metrics } from '@sluice/runtime/metrics.ts'
 import type { Readiness } from '@sluice/runtime/readiness.ts'
 import { countLostGroups } from '@sluice/streams/consumer-metrics.ts'
 import { CONSUMER_REASONS, type ConsumerObserver } from '@sluice/streams/consumer.ts'
-import { countIncidents } from '@sluice/streams/incidents.ts'
+import type { CountIncident } from '@sluice/streams/incidents.ts'
 import type { RefusalLog } from './refusal-log.ts'
 
 const BURIAL_REASONS = [...CONSUMER_REASONS, ...REFUSED_REASONS, DEFECT] as const
@@ -20,6 +20,7 @@ export interface Surroundings {
   metrics: Metrics
   readiness: Readiness
   refusals: RefusalLog
+  countIncident: CountIncident
 }
 
 /** Returns a function that makes the observer of one stream. */
@@ -51,7 +52,7 @@ function observer(
       counters.buried.inc(1, { stream, reason: reason as BurialReason })
       refusals.letter(stream, reason, entry)
     },
-    incident: counters.incident,
+    incident: around.countIncident,
     groupLost() {
       counters.groupLost(stream)
       log.error(
@@ -101,6 +102,5 @@ function declareCounters(metrics: Metrics, streams: readonly string[]) {
       configured: ['stream'],
     }),
     groupLost: countLostGroups(metrics, streams),
-    incident: countIncidents(metrics),
   }
 }

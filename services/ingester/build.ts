@@ -49,7 +49,10 @@ import { parseUpstream, type Upstream } from './upstream.ts'
 
 type Context = RoleContext<IngesterConfig>
 
-/** Returns when Redis can be reached, and holds no other shard. @throws FatalError; AbortError on the signal */
+/**
+ * Returns when Redis can be reached and holds no other shard.
+ * @throws FatalError; AbortError on the signal
+ */
 export async function buildIngester(context: Context): Promise<Service[]> {
   const redis = await connect(context)
   const countIncident = countIncidents(context.metrics)
@@ -88,7 +91,7 @@ async function connect({ config, log, readiness, resources, signal }: Context): 
   return redis
 }
 
-/** Entries of the firehose are made where frames are verified, and come here as the JSON that they will be. */
+/** The events of the firehose are encoded where frames are verified, so they come here as JSON. */
 const JSON_EVENTS: EntryEncoder<string> = { encode: (event) => ({ event }) }
 
 class Parts {
@@ -114,7 +117,7 @@ class Parts {
     this.#relays = config.relayHosts.map((host) => parseUpstream(host)!)
     this.#skipDids = new Set(config.skipDids)
     this.#shard = shardOfSetting(config.shard)
-    // What the operator names may be anywhere; what strangers name, only at public addresses.
+    // Hosts that the operator names may have any address; hosts that strangers name only public ones.
     const allowOrigins = [config.plcUrl, ...this.#relays.map(({ webUrl }) => webUrl)]
     const http = new HttpClient({ allowPrivate: config.allowPrivate, allowOrigins, connectionsPerHost: 64 })
     resources.defer(() => http.close())
@@ -226,7 +229,7 @@ class Parts {
     return new Labels({ log, labelers, discover })
   }
 
-  /** @param did set for one that nobody configured */
+  /** @param did the labeler's account, if it declared itself; undefined for a labeler that was configured */
   #labeler(
     upstream: Upstream,
     did: string | undefined,
@@ -241,7 +244,7 @@ class Parts {
       did,
       redis: this.#redis,
       ...shared,
-      // What strangers say of themselves has to be signed by them.
+      // Labels of a labeler that nobody configured must be signed, whatever the level of verification.
       keys: config.verify === 'full' || !isConfigured ? this.#keys : undefined,
       log,
       observer: labelObserver(metrics, host),
@@ -256,7 +259,7 @@ class Parts {
   #verifying({ verifySeconds }: FirehoseMetrics): Verifying {
     const { verify: level, verifyThreads, collections: chosen, indexerCollections } = this.#context.config
     const options = { level, collections: wantedCollections(chosen, indexerCollections) }
-    // Hashing alone is cheaper than handing a frame over.
+    // With `off` only hashes are checked, which is cheaper than handing the frame to another thread.
     const threads = level === 'off' ? 0 : (verifyThreads ?? Math.min(4, availableParallelism() - 1))
     if (threads > 0) {
       const pool = new VerifierPool({ threads, verifier: options, onSeconds: (seconds) => verifySeconds.inc(seconds) })
@@ -279,7 +282,8 @@ class Parts {
   }
 
   #producer<E>(stream: string, codec: EntryEncoder<E>, entriesMax: number): Producer<E> {
-    const { config, log } = this.#context
+    const { config, log, readiness } = this.#context
+    const what = `append ${stream}`
     const highWater = new HighWater({
       redis: this.#redis,
       stream,
@@ -296,12 +300,15 @@ class Parts {
       stream,
       codec,
       highWater,
-      onRetry: ({ error, delayMs, attempt }) =>
-        logRetry(log, delayMs, `appending to ${stream} failed`, error, { attempt }),
+      onRetry({ error, delayMs, attempt }) {
+        readiness.block(what, error.message)
+        logRetry(log, delayMs, `appending to ${stream} failed`, error, { attempt })
+      },
+      onRecovered: () => readiness.clear(what),
     })
   }
 
-  /** Something may be missing: kept for the operator, and looked for when events are lost. */
+  /** Records an incident for the operator. When events are lost, also requests a sweep. */
   async #incident({ isLoss, ...incident }: SourceIncident): Promise<void> {
     const { config } = this.#context
     await recordIncident(this.#redis, { ...incident, role: `ingester ${config.mode}` }, this.#countIncident)

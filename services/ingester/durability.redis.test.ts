@@ -1,4 +1,7 @@
-/** A Redis that forgets, or that somebody else writes to: we go on where we are, say what may be missing, and never move what is not ours. */
+/**
+ * A Redis that forgets, or that somebody else writes to: we go on where we are, say what may be missing, and never move
+ * what is not ours.
+ */
 import { TestRepo, type Write } from '@sluice/atproto/testing/repo.ts'
 import { testDid } from '@sluice/atproto/testing/world.ts'
 import { FakeRelay } from '@sluice/sandbox/fake-relay.ts'
@@ -121,3 +124,30 @@ test('Redis killed in the middle: what was appended and what is said to be agree
   redis.destroy()
   await ingester.stop()
 })
+
+test.for([
+  ['READONLY', ['REPLICAOF', '127.0.0.1', '9'], ['REPLICAOF', 'NO', 'ONE']],
+  ['NOREPLICAS', ['CONFIG', 'SET', 'min-replicas-to-write', '1'], ['CONFIG', 'SET', 'min-replicas-to-write', '0']],
+] as const)(
+  'O3: while Redis takes no writes (%s) it is not ready and says why; then it goes on',
+  async ([code, begin, end]) => {
+    await using at = await stage(1)
+    const { relay, alice } = at
+    await using server = await startRedis()
+    const redis = await connectRedis({ url: server.url(), name: 'test' })
+    const ingester = await TestIngester.start(envOf(relay, server.url()))
+    try {
+      await expect.poll(() => redis.xLen('firehose_live'), WAIT).toBe(1)
+      await expect.poll(() => ingester.readiness.reasons, WAIT).toEqual([])
+      await redis.sendCommand([...begin])
+      relay.commit(alice, [post()])
+      await expect.poll(() => ingester.readiness.reasons.join(), WAIT).toMatch(`firehose_live: Redis: ${code}`)
+      await redis.sendCommand([...end])
+      await expect.poll(() => redis.xLen('firehose_live'), WAIT).toBe(2)
+      await expect.poll(() => ingester.readiness.reasons, WAIT).toEqual([])
+    } finally {
+      await ingester.stop()
+      redis.destroy()
+    }
+  },
+)

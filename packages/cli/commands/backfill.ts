@@ -9,8 +9,9 @@ import { ingesterClientName } from '@sluice/streams/client-names.ts'
 import { classified, type Redis } from '@sluice/streams/connection.ts'
 import { cursorKey } from '@sluice/streams/cursors.ts'
 import type { CursorState } from '@sluice/streams/inspect.ts'
+import { time } from '../arguments.ts'
 import { backfillProgress } from '../backfill-progress.ts'
-import { linesOf, requestDids, requestHost, type QueueOptions } from '../backfill-requests.ts'
+import { linesOf, requestDids, requestHost, requestSince, type QueueOptions } from '../backfill-requests.ts'
 import { CannotError, EXIT, examples, type Add, type Cli } from '../cli.ts'
 import { busyHosts, showHosts } from '../host-table.ts'
 import { count, duration, oneLine } from '../output.ts'
@@ -26,6 +27,10 @@ export const addBackfill: Add = (cli, parent) => {
       ['sluice backfill did did:plc:… did:plc:…', 'these accounts, before all others'],
       ['sluice backfill file dids.txt --normal', 'one DID a line, behind what waits already'],
       ['sluice backfill host pds.example.com', 'every account of a host'],
+      [
+        'sluice backfill since 2026-11-01T09:30:00Z',
+        'every account that has committed since, for an index that may lack it',
+      ],
       ['sluice backfill all --yes', 'enumerate the relays, or their hosts, anew from the first page'],
       ['sluice backfill status', 'what waits, where it is held up'],
     ),
@@ -49,6 +54,16 @@ export const addBackfill: Add = (cli, parent) => {
     .argument('<host>', 'a PDS, e.g. pds.example.com')
     .option(...normal)
     .action((host: string, options: QueueOptions) => cli.run((session) => requestHost(session, host, options)))
+  backfill
+    .command('since')
+    .description('fetch every account anew that has committed since this time, as far as the ingester has read')
+    .argument(
+      '<time>',
+      'such as 2026-11-01T09:30:00Z; take a margin, since commits have the clocks of their hosts',
+      time,
+    )
+    .option(...normal)
+    .action((since: string, options: QueueOptions) => cli.run((session) => requestSince(session, since, options)))
   addWhole(cli, backfill)
 }
 

@@ -5,6 +5,7 @@
  */
 import { totalmem } from 'node:os'
 import { join } from 'node:path'
+import { describeExit, type Exit } from '../children.ts'
 import { type Daemon, type Role, startDaemon } from '../daemon.ts'
 import { type Postgres, startPostgres } from '../postgres.ts'
 import { type Redis, startRedis } from '../redis.ts'
@@ -45,6 +46,15 @@ export class Stores implements AsyncDisposable {
     return this.postgres.url(DATABASE)
   }
 
+  /** Resolves when one of them ends by itself, with what it was and its last lines. Nothing here starts it again. */
+  async ended(): Promise<string> {
+    const { postgres, redis } = this
+    return await Promise.race([
+      postgres.exited.then((exit) => howItEnded('PostgreSQL', exit, postgres.log.split('\n'))),
+      redis.exited.then((exit) => howItEnded('Redis', exit, redis.log.split('\n'))),
+    ])
+  }
+
   /** One statement in the AppView's database, over a connection of its own. */
   async query<Row extends object>(text: string): Promise<Row[]> {
     return await this.postgres.query<Row & Record<string, unknown>>(text, [], DATABASE)
@@ -83,11 +93,10 @@ export class Daemons implements AsyncDisposable {
     this.#stack = stack
   }
 
-  /** Rejects, with its last lines, when one of them ends by itself. */
-  async failure(): Promise<never> {
-    const [daemon, exit] = await Promise.race(this.all.map(async (daemon) => [daemon, await daemon.exited] as const))
-    throw new Error(
-      `the ${daemon.role} ended (code ${exit.code}, signal ${exit.signal}); its last lines:\n${daemon.logLines.slice(-20).join('\n')}`,
+  /** Resolves when one of them ends by itself, with what it was and its last lines. */
+  async ended(): Promise<string> {
+    return await Promise.race(
+      this.all.map(async (daemon) => howItEnded(`the ${daemon.role}`, await daemon.exited, daemon.logLines)),
     )
   }
 
@@ -95,4 +104,10 @@ export class Daemons implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#stack.disposeAsync()
   }
+}
+
+const LINES = 20
+
+function howItEnded(name: string, exit: Exit, lines: readonly string[]): string {
+  return `${name} ended by itself (${describeExit(exit)}); its last lines:\n${lines.slice(-LINES).join('\n')}`
 }

@@ -1,4 +1,6 @@
-/** An ingester inside the test: the same parts as `main.ts` runs, without a process, so that many short tests are cheap. */
+/**
+ * An ingester inside the test: the same parts as `main.ts` runs, without a process, so that many short tests are cheap.
+ */
 import { backfillEventCodec, streamEventCodec } from '@sluice/events/codec.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import type { StreamEvent } from '@sluice/events/stream-event.ts'
@@ -24,10 +26,16 @@ export class TestIngester {
   readonly #shutdown: Shutdown
   readonly #ended: Promise<number>
   readonly log: string[]
+  readonly readiness: Readiness
 
-  private constructor(metrics: Metrics, shutdown: Shutdown, ended: Promise<number>, log: string[]) {
+  private constructor(
+    { metrics, shutdown, readiness }: { metrics: Metrics; shutdown: Shutdown; readiness: Readiness },
+    ended: Promise<number>,
+    log: string[],
+  ) {
     this.#metrics = metrics
     this.#shutdown = shutdown
+    this.readiness = readiness
     this.#ended = ended
     this.log = log
   }
@@ -52,7 +60,7 @@ export class TestIngester {
       await runServices(services, { log, metrics, readiness, shutdown })
       await resources.disposeAsync()
     }
-    return new TestIngester(metrics, shutdown, shutdown.exitCodeOf(run()), lines)
+    return new TestIngester({ metrics, shutdown, readiness }, shutdown.exitCodeOf(run()), lines)
   }
 
   /** The sum over the series of a metric that carry `labels`. */
