@@ -3,13 +3,7 @@ import { startDaemon } from '@sluice/sandbox/daemon.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { startRedis } from '@sluice/sandbox/redis.ts'
 import { connectRedis } from '@sluice/streams/connection.ts'
-import type { FindingId } from './doctor/finding.ts'
-import { runCli } from './testing/run.ts'
-
-async function idsOf(env: Record<string, string>): Promise<FindingId[]> {
-  const { stdout } = await runCli(['doctor', '--json'], env)
-  return (JSON.parse(stdout) as { findings: { id: FindingId }[] }).findings.map(({ id }) => id)
-}
+import { idsOf } from './testing/doctor.ts'
 
 test('a Redis that became a replica is named, and nothing more is once it is a primary again', async ({ database }) => {
   await using primary = await startRedis()

@@ -11,7 +11,8 @@ import { startRedis } from '@sluice/sandbox/redis.ts'
 import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
 import { ensureGroup } from '@sluice/streams/entries.ts'
 import { recordIncident } from '@sluice/streams/incidents.ts'
-import type { Finding, FindingId } from './doctor/finding.ts'
+import type { FindingId } from './doctor/finding.ts'
+import { findingsOf, idsOf } from './testing/doctor.ts'
 import { applyMend } from './testing/mend.ts'
 import { runCli } from './testing/run.ts'
 
@@ -246,7 +247,7 @@ test('doctor names each of the troubles, and sees health after the mend', async 
 async function goThrough(trouble: Trouble, scene: Scene): Promise<void> {
   const { id, induce, mend, env = {}, args = [], leavesIncidents } = trouble
   const undo = await induce(scene)
-  const seen = await findings({ ...scene.env, ...env }, args)
+  const seen = await findingsOf({ ...scene.env, ...env }, args)
   const found = seen.find((finding) => finding.id === id)
   expect(found, `${id} among ${seen.map((finding) => finding.id).join(', ') || 'none'}`).toBeDefined()
   const mended = { ...scene.env, ...(id === 'migrations-pending' ? env : {}) }
@@ -287,18 +288,6 @@ async function stopAndStart(indexer: Daemon, scene: Scene): Promise<void> {
   })
   expect(await idsOf({ ...env, SLUICE_DAEMONS: address(waiting) })).toContain('daemon-not-ready')
   await waiting.kill()
-}
-
-async function findings(env: Record<string, string>, args: readonly string[] = []): Promise<Finding[]> {
-  const { code, stdout, stderr } = await runCli(['doctor', '--json', ...args], env)
-  expect(stderr).toBe('')
-  const found = (JSON.parse(stdout) as { findings: Finding[] }).findings
-  expect(code).toBe(found.length > 0 ? 1 : 0)
-  return found
-}
-
-async function idsOf(env: Record<string, string>): Promise<string[]> {
-  return (await findings(env)).map(({ id }) => id)
 }
 
 /** Holds the lock that every batch needs, and gives the indexer something to do. */

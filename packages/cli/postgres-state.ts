@@ -13,6 +13,7 @@ import { transaction } from '@sluice/database/transaction.ts'
 import { bulkPhase } from '@sluice/indexing/bulk/phase.ts'
 import { TransientError } from '@sluice/runtime/errors.ts'
 import { readOverdue, type OverdueState } from './overdue-state.ts'
+import { measureRoundTrip, type RoundTrip } from './round-trip.ts'
 
 export interface TableState {
   name: string
@@ -62,22 +63,18 @@ export interface MissingIndex {
   builtBy: number | undefined
 }
 
-export interface PostgresState {
+export interface PostgresState extends RoundTrip {
   version: string
   schema: string
   database: string
   bytes: number
-  /** The round trip of one statement. */
-  latencyMs: number
-  /** How far the server's clock is ahead of ours. */
-  clockAheadMs: number
   isReadOnly: boolean
   /**
    * The shared memory of the server. `hugePages`: how many huge pages would hold it; -1: huge pages cannot be used, or
    * the number is not known (before version 15). `inHugePages`: whether it is in huge pages; undefined: not known
-   * (before version 17).
+   * (before version 17). `asksForHugePages`: false when its settings turn them off.
    */
-  sharedMemory: { bytes: number; hugePages: number; inHugePages: boolean | undefined }
+  sharedMemory: { bytes: number; hugePages: number; inHugePages: boolean | undefined; asksForHugePages: boolean }
   connections: { used: number; max: number; ours: { name: string; connections: number }[] }
   /**
    * False: the activity of sessions of other roles is hidden from our role, so their long transactions and waits are
@@ -127,11 +124,9 @@ export async function inspectPostgres(
   { longSeconds = LONG_SECONDS, blockedSeconds = BLOCKED_SECONDS } = {},
 ): Promise<PostgresState> {
   const { schema } = db
-  const started = performance.now()
+  const roundTrip = await measureRoundTrip(async () => (await db.query<{ ms: number }>(CLOCK)).rows[0]!.ms)
   const { rows } = await db.query<Server>(SERVER)
-  const latencyMs = performance.now() - started
-  const { nowMs, used, max, sharedBytes, hugePages, hugePagesStatus, ...server } = rows[0]!
-  const clockAheadMs = nowMs - (Date.now() - latencyMs / 2)
+  const { used, max, sharedBytes, hugePages, hugePagesStatus, hugePagesSetting, ...server } = rows[0]!
   const ours = await db.query<{ name: string; connections: number }>(OURS)
   const longTransactions = (await db.query<SessionState>(SESSIONS, [longSeconds])).rows
   const blocked = (await db.query<BlockedState>(BLOCKED, [blockedSeconds])).rows
@@ -145,12 +140,12 @@ export async function inspectPostgres(
   return {
     ...server,
     schema,
-    latencyMs,
-    clockAheadMs,
+    ...roundTrip,
     sharedMemory: {
       bytes: sharedBytes,
       hugePages,
       inHugePages: hugePagesStatus === 'on' ? true : hugePagesStatus === 'off' ? false : undefined,
+      asksForHugePages: hugePagesSetting !== 'off',
     },
     connections: { used, max, ours: ours.rows },
     pendingMigrations: pending,
@@ -169,13 +164,13 @@ interface Server {
   version: string
   database: string
   bytes: number
-  nowMs: number
   isReadOnly: boolean
   seesAllSessions: boolean
   role: string
   sharedBytes: number
   hugePages: number
   hugePagesStatus: string | null
+  hugePagesSetting: string
   used: number
   max: number
 }
@@ -187,6 +182,12 @@ interface IndexState {
 }
 
 /**
+ * A statement of its own, by which the round trip and the clock are measured: the size of a database takes the server
+ * long, since it asks for the size of each of its files.
+ */
+const CLOCK = 'select (extract(epoch from clock_timestamp()) * 1000)::float8 as ms'
+
+/**
  * Without pg_read_all_stats the `backend_type` of another role's session is hidden, but its database and user are not:
  * so sessions are counted by these. `numbackends` of pg_stat_database would count autovacuum and parallel workers too,
  * which take none of max_connections.
@@ -194,15 +195,16 @@ interface IndexState {
 const SERVER = `
   select current_setting('server_version') as version, current_database() as database,
          pg_database_size(current_database()) as bytes,
-         (extract(epoch from clock_timestamp()) * 1000)::float8 as "nowMs",
          pg_is_in_recovery() or current_setting('default_transaction_read_only')::bool as "isReadOnly",
          pg_has_role(current_user, 'pg_read_all_stats', 'usage') as "seesAllSessions", current_user::text as role,
          coalesce(pg_size_bytes(current_setting('shared_memory_size', true)), 0)::float8 as "sharedBytes",
          coalesce(current_setting('shared_memory_size_in_huge_pages', true)::int, -1) as "hugePages",
          current_setting('huge_pages_status', true) as "hugePagesStatus",
+         current_setting('huge_pages') as "hugePagesSetting",
          (select count(*)::int from pg_stat_activity
            where backend_type = 'client backend' or (backend_type is null and usesysid is not null and datid is not null)) as used,
-         current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int as max`
+         current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+           - coalesce(current_setting('reserved_connections', true)::int, 0) as max`
 
 /** How long to wait for the exact size of a table. To read it needs a lock, which a migration may hold. */
 const SIZE_LOCK_MS = 300

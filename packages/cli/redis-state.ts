@@ -4,6 +4,7 @@
  */
 import { hostKey, priorityStream, setAsideKey, slotsKey } from '@sluice/streams/backfill-queue.ts'
 import { classified, classifyRedisError, redisTimeMs, type Redis } from '@sluice/streams/connection.ts'
+import { measureRoundTrip, type RoundTrip } from './round-trip.ts'
 
 export interface ClientState {
   /** `sluice-indexer-one-firehose_live`, `sluice-backfiller-one-main`, `sluice-ingester-all`. */
@@ -12,11 +13,7 @@ export interface ClientState {
   ageSeconds: number
 }
 
-export interface RedisConnection {
-  /** The round trip of one command. */
-  latencyMs: number
-  /** How far the server's clock is ahead of ours. */
-  clockAheadMs: number
+export interface RedisConnection extends RoundTrip {
   /** Connections of our daemons; undefined: the server does not tell (CLIENT LIST is forbidden). */
   clients: ClientState[] | undefined
 }
@@ -24,15 +21,11 @@ export interface RedisConnection {
 /** @throws TransientError, FatalError */
 export async function inspectConnection(redis: Redis): Promise<RedisConnection> {
   try {
-    const started = performance.now()
-    const sentMs = Date.now()
-    const serverMs = await redisTimeMs(redis)
-    const latencyMs = performance.now() - started
+    const roundTrip = await measureRoundTrip(() => redisTimeMs(redis))
     const list = await redis.sendCommand<string>(['CLIENT', 'LIST']).catch(() => undefined)
     const ownId = await redis.clientId()
     return {
-      latencyMs,
-      clockAheadMs: serverMs - (sentMs + latencyMs / 2),
+      ...roundTrip,
       clients: list === undefined ? undefined : readClients(list, ownId),
     }
   } catch (error) {

@@ -9,6 +9,7 @@ import { VARIABLES } from '@sluice/runtime/variables.ts'
 import { priorityStream, sweepDemandKey, sweptKey } from '@sluice/streams/backfill-queue.ts'
 import { classified, WrongTypeError, type Redis } from '@sluice/streams/connection.ts'
 import { inspect, type Inspection } from '@sluice/streams/inspect.ts'
+import { checkRedisSettings } from '@sluice/streams/redis-settings.ts'
 import type { StreamState } from '@sluice/streams/stream-state.ts'
 import { readingsOf, type Settings } from './config.ts'
 import { inspectDaemons, type DaemonState } from './daemon-state.ts'
@@ -18,9 +19,10 @@ import type { Session } from './session.ts'
 
 /**
  * The state of a server, or why there is none (`away`). `refuses`: the server answers, but refuses us everything until
- * an operator changes something.
+ * an operator changes something. `tooOld`: and that is its version.
  */
-export type Look<T> = { state: T; away?: undefined } | { state?: undefined; away: string; refuses?: boolean }
+export type Look<T> =
+  { state: T; away?: undefined } | { state?: undefined; away: string; refuses?: boolean; tooOld?: boolean }
 
 export interface SystemState {
   /** When the system was looked at (ISO 8601). */
@@ -75,6 +77,7 @@ async function inspectRedis(session: Session) {
   const { settings } = session
   const { repo } = settings.streams
   const redis = await session.redis()
+  await assertRedisVersion(redis)
   const [inspection, connection, [demand, ended]] = await Promise.all([
     inspectQueues(redis, settings),
     inspectConnection(redis),
@@ -82,6 +85,20 @@ async function inspectRedis(session: Session) {
   ])
   const sweep = { demand: demand ?? null, ended: ended ?? null }
   return { ...inspection, connection, living: livingConsumers(inspection.streams, settings), sweep }
+}
+
+/** This Redis cannot run our scripts. */
+class RedisTooOldError extends FatalError {
+  override name = 'RedisTooOldError'
+}
+
+/**
+ * Asks for the version before anything else: the first script that an old server refuses would look like a bug of ours.
+ * @throws RedisTooOldError
+ */
+async function assertRedisVersion(redis: Redis): Promise<void> {
+  const tooOld = (await checkRedisSettings(redis)).find(({ setting }) => setting === 'version')
+  if (tooOld) throw new RedisTooOldError(tooOld.detail)
 }
 
 /** The living consumers of our own groups. */
@@ -116,6 +133,10 @@ async function look<T>(inspectIt: () => Promise<T>): Promise<Look<T>> {
     return { state: await inspectIt() }
   } catch (error) {
     if (!(error instanceof TransientError || error instanceof FatalError)) throw error
-    return { away: redact(error.message), ...(error instanceof FatalError && { refuses: true }) }
+    return {
+      away: redact(error.message),
+      ...(error instanceof FatalError && { refuses: true }),
+      ...(error instanceof RedisTooOldError && { tooOld: true }),
+    }
   }
 }

@@ -130,3 +130,18 @@ test('a user who may not ask for the role of the server is served as ever, and a
   expect(await asked(admin, 'role')).toBe(1)
   expect([lost, await redis.ping()]).toEqual([[], 'PONG'])
 })
+
+test('a user who may not give a command within a script is told that it is refused, and not that Redis is too old', async ({
+  tools,
+}) => {
+  await using server = await startRedis()
+  const admin = await tools.connect(server.url())
+  await admin.sendCommand(['ACL', 'SETUSER', 'sluice', 'on', '>pw', '~ours*', '+@all', '-xlen'])
+  const redis = await tools.connect(server.url().replace('redis://', 'redis://sluice:pw@'))
+  const calls = [`redis.call('xlen', KEYS[1])`, `redis.call('get', 'theirs')`]
+  for (const call of calls) {
+    const error = await redis.eval(`#!lua\nreturn ${call}`, { keys: ['ours'] }).catch(classifyRedisError)
+    expect(error, call).toBeInstanceOf(FatalError)
+    expect((error as Error).message, call).toMatch(/^Redis refuses us: .*permission/)
+  }
+})

@@ -213,6 +213,8 @@ export class WrongTypeError extends FatalError {
 
 /** Error codes by which a server refuses us, whatever the command and however long we wait. */
 const REFUSALS = ['NOAUTH', 'WRONGPASS', 'NOPERM', 'DENIED', 'NOPROTO']
+/** Refusals whose code is only `ERR`. The last begins what Redis 7.0 says of a command within a script. */
+const REFUSED = /without any password configured|DB index is out of range|^ERR The user executing the script/
 /** `ERR` means that a command is wrong, except for these messages. */
 const PASSING = /max number of clients|loading|not allowed during|background/i
 
@@ -266,8 +268,11 @@ function classifyReply(cause: ErrorReply): Error {
       { cause },
     )
   }
-  if (REFUSALS.includes(code) || /without any password configured|DB index is out of range/.test(message)) {
-    return new FatalError(`Redis refuses us: ${message}. Check the user, password and database of REDIS_URL`, { cause })
+  if (REFUSALS.includes(code) || REFUSED.test(message)) {
+    return new FatalError(
+      `Redis refuses us: ${message}. Check the user, its permissions, the password and the database of REDIS_URL`,
+      { cause },
+    )
   }
   if (code === 'WRONGTYPE') {
     return new WrongTypeError(`${message}: another program uses the same keys. Give Sluice a database of its own`, {

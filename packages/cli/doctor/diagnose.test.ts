@@ -1,4 +1,7 @@
-/** The rules, over states that nobody wants to bring about for real, and the silence of a healthy one. */
+/**
+ * The rules, over states that are made up, and the silence of a healthy one. The tests `doctor*.e2e` bring nearly all of
+ * them about for real.
+ */
 import { expect, test } from 'vitest'
 import { readSettings } from '../config.ts'
 import { readMetrics } from '../daemon-state.ts'
@@ -21,15 +24,19 @@ test.each<[FindingId, Parameters<typeof ids>[0]]>([
   ['clock-skew', { postgres: { clockAheadMs: 7_000 } }],
   ['redis-slow', { redis: { connection: { ...REDIS.connection, latencyMs: 400 } } }],
   ['redis-disk', { redis: { server: { ...SERVER, persistence: { ...SERVER.persistence, lastWriteOk: false } } } }],
+  ['redis-disk', { redis: { server: { ...SERVER, persistence: { ...SERVER.persistence, lastRewriteOk: false } } } }],
   ['redis-evicted', { redis: { server: { ...SERVER, memory: { ...SERVER.memory, evictedKeys: 3 } } } }],
   [
     'redis-replica',
     { redis: { server: { ...SERVER, role: 'slave', problems: [{ setting: 'role', detail: '', losesData: false }] } } },
   ],
-  ['redis-old', { redis: { server: { ...SERVER, problems: [{ setting: 'version', detail: '', losesData: false }] } } }],
+  ['redis-old', { state: { redis: { away: 'Redis 6.2.14 is too old', refuses: true, tooOld: true } } }],
   ['backfill-stalled', { redis: { backfill: { ...REDIS.backfill, overdue: 50 } } }],
   ['postgres-slow', { postgres: { latencyMs: 400 } }],
-  ['postgres-small-pages', { postgres: { sharedMemory: { bytes: 9e9, hugePages: 4_700, inHugePages: false } } }],
+  [
+    'postgres-small-pages',
+    { postgres: { sharedMemory: { bytes: 9e9, hugePages: 4_700, inHugePages: false, asksForHugePages: true } } },
+  ],
   ['postgres-connections', { postgres: { connections: { used: 95, max: 97, ours: [] } } }],
   [
     'long-transaction',

@@ -2,7 +2,7 @@
 import { accountsBehind } from './account-rules.ts'
 import { LIMITS, type Finding, type Limits, type Rule } from './finding.ts'
 import { poolStarved, postgres, postgresAway } from './postgres-rules.ts'
-import { clocks, redisAway, redisSettings, redisSpeed } from './redis-rules.ts'
+import { clocks, redisAway, redisOld, redisSettings, redisSpeed } from './redis-rules.ts'
 import { settlingBehind } from './settling-rules.ts'
 import { collectionsAgree, daemons, streamsAgree, unknownVariables, versions } from './setup-rules.ts'
 import {
@@ -28,6 +28,7 @@ import type { SystemState } from '../system-state.ts'
 
 const RULES: readonly Rule[] = [
   redisAway,
+  redisOld,
   postgresAway,
   unknownVariables,
   streamsAgree,

@@ -53,7 +53,7 @@ const slow: Check = ({ latencyMs }, { roundTripMs }) =>
 /** From this size of shared memory on, its page table takes 4 MB in each process. Measured at 9 GB. */
 const LARGE_MEMORY = 2 * 1024 ** 3
 
-const smallPages: Check = ({ sharedMemory: { bytes: size, hugePages, inHugePages } }) =>
+const smallPages: Check = ({ sharedMemory: { bytes: size, hugePages, inHugePages, asksForHugePages } }) =>
   size < LARGE_MEMORY || hugePages <= 0 || inHugePages !== false
     ? []
     : [
@@ -64,7 +64,7 @@ const smallPages: Check = ({ sharedMemory: { bytes: size, hugePages, inHugePages
           evidence: `huge_pages_status is off, and shared memory ${bytes(size)}`,
           meaning:
             'Whatever it looks up in its memory costs it more: with a large index, half as much CPU again and more.',
-          mend: `on its machine: sysctl -w vm.nr_hugepages=${hugePages} (and in /etc/sysctl.d), then restart PostgreSQL`,
+          mend: `on its machine: sysctl -w vm.nr_hugepages=${hugePages} (and in /etc/sysctl.d)${asksForHugePages ? '' : '; in postgresql.conf: huge_pages = try, which is off'}; then restart PostgreSQL`,
         },
       ]
 

@@ -6,7 +6,7 @@ import { placeOf } from '../session.ts'
 import type { Finding, Rule } from './finding.ts'
 
 export const redisAway: Rule = ({ redis, settings }) =>
-  redis.away === undefined
+  redis.away === undefined || redis.tooOld
     ? []
     : [
         {
@@ -17,9 +17,24 @@ export const redisAway: Rule = ({ redis, settings }) =>
           meaning: redis.refuses
             ? 'A daemon that is refused the same stops. What is in Redis stays there, and upstream keeps what is not read for some days.'
             : 'Nothing moves: the ingester does not read, the indexer gets nothing. All of them go on by themselves when it is back.',
-          mend: `${redis.refuses ? 'give its user what it lacks (ACL SETUSER)' : 'start Redis'}, or correct REDIS_URL (now ${placeOf(settings.redisUrl)})`,
+          mend: `${redis.refuses ? 'do what the message says (a permission that is lacking: ACL SETUSER)' : 'start Redis'}, or correct REDIS_URL (now ${placeOf(settings.redisUrl)})`,
         },
       ]
+
+/** A Redis that is too old refuses our scripts, also those by which it is looked at: nothing else is known of it. */
+export const redisOld: Rule = ({ redis }) =>
+  redis.away !== undefined && redis.tooOld
+    ? [
+        {
+          id: 'redis-old',
+          severity: 'broken',
+          what: 'this Redis is too old',
+          evidence: oneLine(redis.away, 500),
+          meaning: 'None of our scripts runs there: they need flags (#!lua), which came with 7.0. The daemons stop.',
+          mend: 'upgrade it to Redis 7.0, Valkey 7.2 or newer, or name another one in REDIS_URL; then start the daemons',
+        },
+      ]
+    : []
 
 /** Returns what is wrong with the server, or undefined. */
 type Check = (server: ServerState, settings: Settings) => Finding | undefined
@@ -92,17 +107,28 @@ const evicted: Check = ({ memory: { evictedKeys } }) =>
       }
     : undefined
 
-const disk: Check = ({ persistence: { lastWriteOk, lastRewriteOk } }) =>
-  lastWriteOk && lastRewriteOk
-    ? undefined
-    : {
-        id: 'redis-disk',
-        severity: 'broken',
-        what: 'Redis cannot write to its disk',
-        evidence: `the last ${lastWriteOk ? 'rewrite' : 'write'} of the append-only file failed`,
-        meaning: 'It refuses writes until it can store them, so the pipeline stands still.',
-        mend: 'make room on the disk of Redis; it goes on by itself',
-      }
+const disk: Check = ({ persistence: { lastWriteOk, lastRewriteOk } }) => {
+  if (!lastWriteOk) {
+    return {
+      id: 'redis-disk',
+      severity: 'broken',
+      what: 'Redis cannot write to its disk',
+      evidence: 'the last write of the append-only file failed',
+      meaning: 'It refuses writes until it can store them, so the pipeline stands still.',
+      mend: 'make room on the disk of Redis; it goes on by itself',
+    }
+  }
+  if (lastRewriteOk) return undefined
+  return {
+    id: 'redis-disk',
+    severity: 'warning',
+    what: 'Redis could not rewrite its append-only file',
+    evidence: 'the last rewrite failed; its log says why',
+    meaning:
+      'It still takes writes. But the file keeps what was acked and deleted long ago: it grows until the disk is full, and then everything stands still.',
+    mend: `make room on its disk, as much as Redis has in memory (if its log says "fork": vm.overcommit_memory = 1); then ${CLI} BGREWRITEAOF`,
+  }
+}
 
 const replica: Check = (server) =>
   has(server, 'role')
@@ -116,19 +142,7 @@ const replica: Check = (server) =>
       }
     : undefined
 
-const tooOld: Check = (server) =>
-  has(server, 'version')
-    ? {
-        id: 'redis-old',
-        severity: 'broken',
-        what: 'this Redis is too old',
-        evidence: server.version,
-        meaning: 'None of our scripts runs there: they need flags (#!lua), which came with 7.0.',
-        mend: 'Redis 7.0, Valkey 7.2 or newer',
-      }
-    : undefined
-
-const CHECKS: readonly Check[] = [eviction, persistence, noLimit, nearLimit, evicted, disk, replica, tooOld]
+const CHECKS: readonly Check[] = [eviction, persistence, noLimit, nearLimit, evicted, disk, replica]
 
 export const redisSettings: Rule = ({ redis, settings }) => {
   const server = redis.state?.server

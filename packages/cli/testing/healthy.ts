@@ -51,7 +51,7 @@ export const POSTGRES: PostgresState = {
   latencyMs: 1,
   clockAheadMs: 0,
   isReadOnly: false,
-  sharedMemory: { bytes: 1e8, hugePages: 60, inHugePages: false },
+  sharedMemory: { bytes: 1e8, hugePages: 60, inHugePages: false, asksForHugePages: true },
   connections: { used: 20, max: 100, ours: [] },
   seesAllSessions: true,
   role: 'bsky',
