@@ -24,6 +24,7 @@
  */
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import { remember } from '@sluice/runtime/remember.ts'
+import { webHostOf } from './did-web.ts'
 import { Flight, type AskingWatch } from './flight.ts'
 import { ownerOf } from './host-owner.ts'
 import type { HttpClient, HttpResponse } from './http.ts'
@@ -308,7 +309,7 @@ function outage(did: string, response: HttpResponse): TransientError {
 /** The URL of a did:web's document; undefined when the DID can have none (`isAtprotoDid`). Plain http for localhost. */
 function webUrl(did: string): URL | undefined {
   if (!isAtprotoDid(did)) return undefined
-  const name = did.slice('did:web:'.length).replace(/%3a/i, ':')
+  const name = webHostOf(did)!
   const isLocal = name === 'localhost' || name.startsWith('localhost:')
   const url = `${isLocal ? 'http' : 'https'}://${name}/.well-known/did.json`
   return URL.canParse(url) ? new URL(url) : undefined

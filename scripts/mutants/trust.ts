@@ -1,4 +1,6 @@
-/** Faults of whom a few words make us purge, believe or ask, and of options on which an operator relies after a loss. */
+/**
+ * Faults of whom a few words make us purge, believe or ask, and of options on which an operator relies after a loss.
+ */
 import { killersIn, type Mutant } from './mutant.ts'
 
 const atproto = killersIn('packages/atproto')
@@ -87,6 +89,13 @@ const believed: readonly Mutant[] = [
     find: 'if (fresh === undefined || fresh === signingKey) throw error',
     replace: 'if (fresh !== signingKey || fresh === signingKey) throw error',
     killedBy: backfiller('options.e2e', 'changed its key'),
+  },
+  {
+    name: 'who writes a domain in another case is another owner',
+    file: 'packages/atproto/did-web.ts',
+    find: '.toLowerCase()',
+    replace: '',
+    killedBy: backfiller('letter-shares', 'one owner'),
   },
 ]
 

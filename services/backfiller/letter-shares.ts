@@ -10,6 +10,7 @@
  * The counts are in Redis, for all backfillers together. They are only as exact as they need to be: letters that an
  * operator retries or drops are noticed a few at a time.
  */
+import { webHostOf } from '@sluice/atproto/did-web.ts'
 import { ownerOf } from '@sluice/atproto/host-owner.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { lettersOfKey, setAsideKey, SET_ASIDE_OTHERS } from '@sluice/streams/backfill-queue.ts'
@@ -41,8 +42,8 @@ export interface Blamed {
  */
 export function blamedFor({ did, host: listedAt }: BackfillEvent, host?: string): Blamed {
   if (host !== undefined) return { host, owner: ownerOf(host) }
-  const [, web] = /^did:web:(.*)$/s.exec(did) ?? []
-  if (web !== undefined) return blamedFor({ did, host: '', rev: '' }, web.replace(/%3a/i, ':').slice(0, HOST_CHARS))
+  const web = webHostOf(did)?.slice(0, HOST_CHARS)
+  if (web !== undefined) return { host: web, owner: ownerOf(web) }
   const name = listedAt.slice(0, HOST_CHARS)
   return { host: name, owner: `lists ${name}` }
 }

@@ -1,4 +1,5 @@
 /** Accounts that only the listing of one host speaks for. A host can make up any number of them. */
+import { webHostOf } from '@sluice/atproto/did-web.ts'
 import { ownerOf } from '@sluice/atproto/host-owner.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { madeUpKey } from '@sluice/streams/backfill-queue.ts'
@@ -88,10 +89,10 @@ export function ownerPart(owner: string): string {
 }
 
 /**
- * Notes that the status of an account is to be kept, if the account may be made up. A status costs its host nothing, and
- * leaves 60 bytes in Redis and a row in the index for ever. So one owner has a bounded number of them. The status of a
- * further account is not kept, and the account is passed over: it has no repository, and is asked for again when it is
- * listed again.
+ * Notes that the status of an account is to be kept, if the account may be made up. A status costs its host nothing,
+ * and leaves 60 bytes in Redis and a row in the index for ever. So one owner has a bounded number of them. The status
+ * of a further account is not kept, and the account is passed over: it has no repository, and is asked for again when
+ * it is listed again.
  * @returns false for an account whose status is not to be kept. An account of which more is known is never such a one
  * @throws TransientError
  */
@@ -102,6 +103,7 @@ export async function mayKeepStatus(
   if (!mayBeMadeUp(entry)) return true
   const [stored] = await readChains(redis, [entry.did])
   if (stored !== undefined && forgetListed(entry.did, stored) === undefined) return true
-  const host = entry.did.slice('did:web:'.length).replace(/%3a/i, ':')
-  return (await classified(redis.hIncrBy(madeUpKey(queue), ownerPart(ownerOf(host)), 1))) <= STATUSES_MAX
+  return (
+    (await classified(redis.hIncrBy(madeUpKey(queue), ownerPart(ownerOf(webHostOf(entry.did)!)), 1))) <= STATUSES_MAX
+  )
 }

@@ -3,6 +3,7 @@
  * that is asked is the one that the account's identity names now. What was reported before may come from a host that
  * the account has left, or from an event of long ago.
  */
+import { webHostOf } from '@sluice/atproto/did-web.ts'
 import type { AskingWatch } from '@sluice/atproto/flight.ts'
 import type { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
 import type { Resolution } from '@sluice/atproto/identity.ts'
@@ -52,7 +53,7 @@ export async function askHostingStatus(
 ): Promise<HostingStatus> {
   // A directory may have asked for minutes of quiet. A stop must not wait for them.
   const resolve = async (watch?: AskingWatch) => (await orAbort(signal, identities.refresh(did, watch))).resolution
-  const web = webHost(did)
+  const web = webHostOf(did)
   // Many accounts of one owner may be claimed again each second until it is their turn. The cached identity names the
   // host well enough to see that the owner is busy, and costs the directory no question.
   if (!inHaste && web === undefined) pace.assertFree(hostIn(await orAbort(signal, identities.resolve(did))))
@@ -76,11 +77,6 @@ export async function askHostingStatus(
 function hostIn(resolution: Resolution): string | undefined {
   const pds = resolution.status === 'found' ? resolution.identity.pds : undefined
   return pds === undefined ? undefined : new URL(pds).host
-}
-
-/** The host that serves the document of a did:web, as `URL.host` writes it; undefined for other methods. */
-function webHost(did: string): string | undefined {
-  return /^did:web:(.*)$/s.exec(did)?.[1]?.replace(/%3a/gi, ':').toLowerCase()
 }
 
 interface Question extends Pick<StatusSources, 'xrpc'> {

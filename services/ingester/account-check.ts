@@ -1,14 +1,18 @@
 /**
- * Asks an account's own host whether the account is active, when what we hold and what we see differ: it commits although it is said to be inactive (late news from a host
- * that it has left, or an event that was lost), or it is listed with another status. If the host disagrees with what we hold, its answer goes to the stream as an account event,
- * dated just before the question, and changes the chain record as a relay's event does.
+ * Asks an account's own host whether the account is active, when what we hold and what we see differ. Either the
+ * account commits although it is said to be inactive (the news of a host that it has left came late, or an event was
+ * lost), or it is listed with another status. If the host disagrees with what we hold, its answer goes to the stream as
+ * an account event, dated just before the question, and changes the chain record as a relay's event does.
  *
- * Runs beside the data path and delays nothing. Each account is asked about once in a while, each host one question at a time, and hosts that never answer have
- * places of their own (`host-places.ts`): hundreds of accounts at such hosts would hold up all others.
+ * Runs beside the data path and delays nothing. Each account is asked about at most once in a while, and each host one
+ * question at a time. Hosts that never answer have places of their own (`host-places.ts`): hundreds of accounts at such
+ * hosts would otherwise hold up all others.
  *
- * The host of a did:web is asked for its document, and then, when that names the same host, for the status. It counts as quick by the second answer only. Just its own
- * time counts: not what it waits for its turn behind other did:webs, nor what it takes us to store what it said.
+ * The host of a did:web is asked for its document, and then for the status if the document names the same host. Whether
+ * the host is quick is decided by the second answer only. Only the host's own time counts: not the wait behind other
+ * did:webs, and not the time that we take to store the answer.
  */
+import { webHostOf } from '@sluice/atproto/did-web.ts'
 import type { AskingWatch } from '@sluice/atproto/flight.ts'
 import { CrowdedError } from '@sluice/atproto/throttle.ts'
 import type { RepoStatus, XrpcClient } from '@sluice/atproto/xrpc.ts'
@@ -38,25 +42,33 @@ export interface AccountCheckOptions {
   everyMs?: number
 }
 
-/** What came of asking; fit for a metric label. */
+/** What an answer said; a metric label. */
 export const ACCOUNT_ANSWERS = ['as-held', 'differs', 'no-answer'] as const
 export type AccountAnswer = (typeof ACCOUNT_ANSWERS)[number]
 
+/** What a host says of an account, and when it was asked (ISO 8601). */
+interface Answer {
+  did: string
+  host: string
+  time: string
+  status: RepoStatus
+}
+
 const EVERY_MS = 3_600_000
-/** Accounts that the directory is asked for at once. */
+/** How many accounts the directory is asked for at once. */
 const CONCURRENCY = 8
 const WAITING = 10_000
 const ANSWER_MS = 10_000
-/** How long a did:web may wait for its turn until its host is asked: meanwhile it holds a place that others wait for. */
+/** How long a did:web may wait before its host is asked. While it waits it holds a place that others need. */
 const TURN_MS = 3_000
-/** The answer is a line. */
+/** The answer is one short line. */
 const LIMITS = { headersMs: ANSWER_MS, totalMs: ANSWER_MS, bytes: 64 * 1024 }
 const REMEMBERED = 100_000
 
 export class AccountCheck implements Service {
   readonly name = 'accounts'
   readonly #options: Required<AccountCheckOptions>
-  /** When each account was asked about, oldest first. */
+  /** When each account was last asked about, oldest first. */
   readonly #asked = new Map<string, number>()
   #waiting = new Set<string>()
   #fault: { error: unknown } | undefined
@@ -68,7 +80,7 @@ export class AccountCheck implements Service {
     this.#options = { everyMs: EVERY_MS, ...options }
   }
 
-  /** These accounts are to be asked about. What is too much at once is left for the next time that they are suspected. */
+  /** Asks about these accounts. Accounts that find no room are left for the next time that they are suspected. */
   suspect(dids: readonly string[]): void {
     const now = performance.now()
     for (const did of dids) {
@@ -104,7 +116,7 @@ export class AccountCheck implements Service {
   }
 
   async #check(did: string, signal: AbortSignal): Promise<void> {
-    const host = webHost(did)
+    const host = webHostOf(did)
     if (host === undefined) await this.#resolving.push(did, () => this.#resolve(did, signal), signal)
     else this.#add(did, host, { ask: (watch) => this.#resolve(did, signal, watch), isFirst: true })
   }
@@ -125,8 +137,9 @@ export class AccountCheck implements Service {
   }
 
   /**
-   * Resolves a did:web, in less time than the minute that its commits wait for its document: the place is wanted by others.
-   * @throws CrowdedError when its turn did not come, and its host was not asked; TransientError when the host gave no answer
+   * Resolves a did:web. It has less time than the minute that its commits wait for its document, because others need
+   * the place.
+   * @throws CrowdedError when its host was not asked in time; TransientError when the host gave no answer
    */
   async #inTime(did: string, signal: AbortSignal, watch: AskingWatch): Promise<Account> {
     const stop = new AbortController()
@@ -134,7 +147,8 @@ export class AccountCheck implements Service {
     let isAsked = false
     const asking: AskingWatch = {
       asked: () => ((isAsked = true), watch.asked()),
-      // A failure is followed by another question: all that is its host's time. What comes after an answer is not: Redis, where it is stored, may be slow.
+      // After a failure the host is asked again, and all of that is the host's time. After an answer the host's time is
+      // over: Redis, where the answer is stored, may be slow.
       answered(isAnswer = true) {
         if (isAnswer) watch.answered()
       },
@@ -161,20 +175,21 @@ export class AccountCheck implements Service {
       const time = new Date().toISOString()
       watch.asked()
       const status = await xrpc.getRepoStatus(pds, did, { signal, limits: LIMITS }).finally(() => watch.answered())
-      onAnswer((await this.#settle(did, host, time, status, signal)) ? 'differs' : 'as-held')
+      onAnswer((await this.#note({ did, host, time, status }, signal)) ? 'differs' : 'as-held')
     })
   }
 
-  /** Asks; what goes wrong counts as no answer, unless the fault is ours. */
+  /** Asks, and counts a failure as no answer, unless the fault is ours. */
   async #answering(did: string, signal: AbortSignal, ask: () => Promise<void>): Promise<void> {
     const { log, onAnswer } = this.#options
     try {
       await ask()
     } catch (error) {
       if (isAbort(error) && signal.aborted) return
-      // Nobody was asked: it may be asked about when it is next suspected.
+      // The host was not asked, so this does not count as a question.
       if (error instanceof CrowdedError) return void this.#asked.delete(did)
-      // A refusal may be the host's answer or what our client makes of it: a redirect to nowhere, a private address, too many bytes.
+      // A refusal may be the host's answer, or our client's verdict on it: a redirect to nowhere, a private address,
+      // too many bytes.
       const isTheirs =
         error instanceof TransientError || error instanceof RefusedError || error instanceof IdentityUnavailableError
       if (!isTheirs) throw this.#end(error)
@@ -183,15 +198,21 @@ export class AccountCheck implements Service {
     }
   }
 
-  /** A fault of ours ends the run now, and not when the next account is suspected. @returns it */
+  /**
+   * Ends the run with a fault of ours now, and not when the next account is suspected.
+   * @returns the fault
+   */
   #end(error: unknown): unknown {
     this.#fault ??= { error }
     this.#wake?.()
     return error
   }
 
-  /** @returns whether the host's word is another than what we held */
-  async #settle(did: string, host: string, time: string, status: RepoStatus, signal: AbortSignal): Promise<boolean> {
+  /**
+   * Notes what a host says of its account: an account event, and the chain record, if it is news.
+   * @returns whether the host says something else than we held
+   */
+  async #note({ did, host, time, status }: Answer, signal: AbortSignal): Promise<boolean> {
     const { redis, producer, repoStream } = this.#options
     const { active } = status
     const event: AccountEvent = {
@@ -212,7 +233,7 @@ export class AccountCheck implements Service {
       const { entries, records, requests } = decide([finding], known, {
         nowSeconds: Math.floor(Date.now() / 1_000),
         asks: 1,
-        // Each account is asked about once in `everyMs`.
+        // Questions about one account are limited by `everyMs` already.
         mayAsk: () => true,
       })
       const also: Step[] = [...records].map(([did, record]) => moveChain(did, stored, record))
@@ -226,9 +247,4 @@ export class AccountCheck implements Service {
       }
     }
   }
-}
-
-/** Who keeps the document of a did:web, as `URL.host` writes it; undefined for other methods. */
-function webHost(did: string): string | undefined {
-  return /^did:web:(.*)$/s.exec(did)?.[1]?.replace(/%3a/gi, ':').toLowerCase()
 }
