@@ -113,6 +113,13 @@ test('a row that is larger than the buffer arrives whole', async ({ client }) =>
   expect(rows.map(({ text }, i) => text === texts[i])).toEqual(sizes.map(() => true))
 })
 
+test('text of which every character takes three bytes arrives whole', async ({ client }) => {
+  const text = '東'.repeat(100_000)
+  expect(await copyRows(client, TARGET, [row(1, text), row(2)])).toBe(2)
+  const { rows } = await client.query<{ Text: string }>('select "Text" from "odd ""name""" order by id')
+  expect(rows.map((one) => one.Text === text)).toEqual([true, false])
+})
+
 test('no rows is no error', async ({ client }) => {
   expect(await copyRows(client, TARGET, [])).toBe(0)
 })

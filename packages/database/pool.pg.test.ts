@@ -2,9 +2,11 @@ import { Client } from 'pg'
 import { FatalError, TransientError } from '@sluice/runtime/errors.ts'
 import { createLogger } from '@sluice/runtime/log.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
-import { PoolStarvedError, reasonOf } from './errors.ts'
+import { PoolStarvedError } from './errors.ts'
 import { DatabasePool } from './pool.ts'
 import type { PoolOptions, Session } from './pool.ts'
+import { reasonOf } from './testing/reason-of.ts'
+import { cuttingProxy } from './testing/cutting-proxy.ts'
 import { failure } from './testing/statements.ts'
 
 function poolOf(url: string, options: Partial<PoolOptions> = {}): DatabasePool {
@@ -312,4 +314,24 @@ test('statements of a session share one connection, each stands for itself, and 
   })
   expect(pool.gauges().total).toBe(0)
   expect(await pid(pool)).not.toBe(pids[0])
+})
+
+test('an answer that never comes is waited for little longer than a statement may take, and is transient', async ({
+  emptyDatabase,
+}) => {
+  await using proxy = await cuttingProxy(emptyDatabase)
+  await using pool = poolOf(proxy.url, { statementMs: 500 })
+  await pool.query('select 1')
+  const swallowed = proxy.swallow()
+  const error = await failure(pool.query('select 2'))
+  expect([error.constructor, reasonOf(error)]).toEqual([TransientError, 'connection'])
+  expect(swallowed()).toBeGreaterThan(0)
+})
+
+test('a pool that is closed twice is closed', async ({ emptyDatabase }) => {
+  const pool = poolOf(emptyDatabase)
+  await pool.query('select 1')
+  await pool.close()
+  await pool.close()
+  expect(pool.gauges().total).toBe(0)
 })

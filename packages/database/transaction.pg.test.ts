@@ -1,7 +1,7 @@
 import { Client } from 'pg'
 import { FatalError, RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import { expect, test as base } from '@sluice/sandbox/fixtures.ts'
-import { reasonOf } from './errors.ts'
+import { reasonOf } from './testing/reason-of.ts'
 import type { RetriedReason } from './errors.ts'
 import { DatabasePool } from './pool.ts'
 import { cuttingProxy } from './testing/cutting-proxy.ts'
@@ -135,6 +135,34 @@ test('the sides of a deadlock are both applied in the end', async ({ pool, retri
   await Promise.all([addTo(1, 2), addTo(2, 1)])
   expect(retried).toEqual(['deadlock'])
   expect(await items(pool)).toEqual({ 1: 2, 2: 2 })
+})
+
+test('a session that takes no writes is not lent again: a server that was promoted is found by a new one', async ({
+  pool,
+}) => {
+  // As a session of a primary that has become a standby since.
+  await pool.query('set default_transaction_read_only to on')
+  const insert = () => transaction(pool, DOING, (tx) => tx.query('insert into item values (1, 1)'))
+  expect(reasonOf(await failure(insert()))).toBe('read-only')
+  await insert()
+  expect(await items(pool)).toEqual({ 1: 1 })
+})
+
+test('what is called behind a COPY that could not be sent fails with it, and does not wait for its last row', async ({
+  pool,
+}) => {
+  const error = await failure(
+    transaction(pool, DOING, async (tx) => {
+      await failure(tx.query('select pg_terminate_backend(pg_backend_pid())'))
+      // Until the client knows that its connection is gone it would still write to the socket.
+      while (!/not queryable/.test((await failure(tx.query('select 1'))).message));
+      const copied = tx.copy({ table: 'item', columns: ['id', 'n'] }, [[1, 1]])
+      const behind = tx.query('insert into item values (2, 2)')
+      await Promise.all([failure(copied), failure(behind)])
+    }),
+  )
+  expect(error).toBeInstanceOf(TransientError)
+  expect(await items(pool)).toEqual({})
 })
 
 test('what fails at every try ends as a transient error, after the tries it was given', async ({ pool }) => {

@@ -125,6 +125,16 @@ describe('retry', () => {
     expect(delays).toEqual([70, 0, 3_600_000])
   })
 
+  test('clients that were asked for the same wait do not come back together: each adds its own', async () => {
+    const delays: number[] = []
+    const { attempt } = failing(20, new TransientError('busy', { retryAfterMs: 70 }))
+    const policy = { baseMs: 100, capMs: 100, healthyAfterMs: 0 }
+    const wait = async () => {}
+    await retry(alive(), policy, attempt, ({ delayMs }) => delays.push(delayMs), wait)
+    expect(delays.filter((ms) => ms < 70 || ms > 170)).toEqual([])
+    expect(new Set(delays).size).toBeGreaterThan(10)
+  })
+
   test('a failure after the abort is no reason to wait', async () => {
     const abort = new AbortController()
     const retries: Retry[] = []

@@ -1,3 +1,4 @@
+import { getEventListeners } from 'node:events'
 import { expect, test } from 'vitest'
 import { Budget } from './budget.ts'
 import { FatalError, isAbort } from './errors.ts'
@@ -127,3 +128,14 @@ function generator(seed: number): () => number {
     return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
   }
 }
+
+test('who was let through leaves nothing at a signal that lives on', async () => {
+  const budget = new Budget(1)
+  const { signal } = new AbortController()
+  await budget.acquire(1, signal)
+  const waiting = budget.acquire(1, signal)
+  expect(getEventListeners(signal, 'abort').length).toBe(1)
+  budget.release(1)
+  await waiting
+  expect(getEventListeners(signal, 'abort')).toEqual([])
+})

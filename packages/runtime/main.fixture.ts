@@ -10,15 +10,16 @@ import { redisOptions, runtimeOptions } from './shared-options.ts'
 const scenarios = [
   'drains',
   'hangs',
-  'one-shot',
   'rejects',
   'throws',
   'blocked',
   'cannot-start',
   'broken-start',
+  'aborted-start',
   'slow-start',
   'interrupted-start',
   'hung-close',
+  'hung-close-when-done',
   'broken-close',
 ] as const
 
@@ -32,8 +33,16 @@ const fixtureConfig = defineConfig({
   },
 })
 
-function service(name: string, run: (signal: AbortSignal) => Promise<void>, oneShot = false): Service {
-  return { name, run, oneShot }
+function service(name: string, run: (signal: AbortSignal) => Promise<void>): Service {
+  return { name, run }
+}
+
+/** Runs until the signal, after something that nobody awaits. */
+function careless(begin: () => void): Service {
+  return service('careless', async (signal) => {
+    begin()
+    await once(signal, 'abort')
+  })
 }
 
 /** Runs for ever, deaf to any signal. */
@@ -55,16 +64,10 @@ await runMain({
         return [steady]
       case 'hangs':
         return [steady, service('deaf', hang)]
-      case 'one-shot':
-        return [service('quick', async () => {}, true)]
       case 'rejects':
-        return [
-          steady,
-          service('deaf', hang),
-          service('quick', async () => void Promise.reject(new Error('nobody caught me')), true),
-        ]
+        return [steady, service('deaf', hang), careless(() => void Promise.reject(new Error('nobody caught me')))]
       case 'throws':
-        return [steady, service('quick', async () => void setImmediate(() => JSON.parse('{')), true)]
+        return [steady, careless(() => void setImmediate(() => JSON.parse('{')))]
       case 'blocked':
         readiness.block('redis', `refuses ${new URL(config.redisUrl).password}`)
         return [steady]
@@ -72,6 +75,8 @@ await runMain({
         throw new FatalError(`${config.redisUrl} refuses ${new URL(config.redisUrl).password}: set another`)
       case 'broken-start':
         throw new TypeError('a bug')
+      case 'aborted-start':
+        throw new DOMException('a request was aborted', 'AbortError')
       case 'slow-start':
         log.info('waiting')
         await once(signal, 'abort')
@@ -84,6 +89,9 @@ await runMain({
       case 'hung-close':
         resources.defer(hang)
         return [steady]
+      case 'hung-close-when-done':
+        resources.defer(hang)
+        return []
       case 'broken-close':
         resources.defer(() => Promise.reject(new Error('lost the socket')))
         return [steady]

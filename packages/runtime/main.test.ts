@@ -127,8 +127,10 @@ describe('signals', () => {
 })
 
 describe('ends', () => {
-  test('when all is done it exits 0', async () => {
-    expect(await daemon('one-shot').exit).toEqual({ code: 0, signal: null })
+  test('what is closed when there is nothing more to run is closed in bounded time, too', async () => {
+    const { exit, line } = bound(daemon('hung-close-when-done', { SLUICE_DRAIN_MS: '300' }))
+    expect((await exit).code).toBe(1)
+    expect(await line('the drain took too long')).toMatchObject({ hanging: ['close'] })
   })
 
   test.each(['rejects', 'throws'])(
@@ -150,6 +152,12 @@ describe('ends', () => {
     const bug = bound(daemon('broken-start'))
     expect((await bug.exit).code).toBe(1)
     expect(JSON.stringify(await bug.line('cannot start'))).toMatch(/a bug.*main\.fixture\.ts:\d+/)
+  })
+
+  test('an AbortError while starting is a failure when nobody asked for a stop', async () => {
+    const { exit, line } = bound(daemon('aborted-start'))
+    expect((await exit).code).toBe(1)
+    expect(JSON.stringify(await line('cannot start'))).toContain('a request was aborted')
   })
 })
 
@@ -200,6 +208,13 @@ describe('/ready', () => {
     await line('draining')
     const reasons = ['drain: received SIGTERM']
     expect(await ready(metricsPort)).toEqual([503, { ready: false, reasons, ...identity }])
+  })
+
+  test('is 503 for as long as the start takes', async () => {
+    const { line } = bound(daemon('slow-start'))
+    const { metricsPort } = await line('starting')
+    await line('waiting')
+    expect(await ready(metricsPort)).toMatchObject([503, { ready: false, reasons: ['start: starting'] }])
   })
 
   test('names what blocks, without secrets', async () => {

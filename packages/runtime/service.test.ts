@@ -7,11 +7,19 @@ import { Readiness } from './readiness.ts'
 import { runServices, type Service } from './service.ts'
 import { Shutdown } from './shutdown.ts'
 
+/** A service that says when it has done what it was to do. */
+interface Scripted extends Service {
+  isThrough: PromiseWithResolvers<void>
+}
+
 type Line = { level: string; msg: string; [key: string]: unknown }
 
-/** Runs services to their end, and tells what a person would have seen. */
+/**
+ * Runs services, and tells what a person would have seen. They are told to stop when each `Scripted` one has done what
+ * it was to do.
+ */
 async function run(
-  services: readonly Service[],
+  services: readonly (Service | Scripted)[],
   { drainMs = 60_000, healthyAfterMs = 60_000, baseMs = 0, readiness = new Readiness() } = {},
 ) {
   const lines: Line[] = []
@@ -21,6 +29,8 @@ async function run(
   const log = createLogger({ ...identity, destination })
   using shutdown = new Shutdown({ log, readiness, drainMs })
   const restart = { baseMs, capMs: 60_000, healthyAfterMs }
+  const scripted = services.flatMap((service) => ('isThrough' in service ? service.isThrough.promise : []))
+  void Promise.all(scripted).then(() => shutdown.begin('the test has seen enough'))
   const code = await shutdown.exitCodeOf(runServices(services, { log, metrics, readiness, shutdown, restart }))
   return { code, lines, scrape: await metrics.render() }
 }
@@ -36,22 +46,24 @@ function steady(log: string[], name = 'steady'): Service {
   }
 }
 
-/** Throws each of the errors in turn, then returns. */
-function failing(errors: unknown[], { oneShot = true, name = 'failing' } = {}): Service & { runs: number } {
+/** Throws each of the errors in turn, then runs until it is told to stop. */
+function failing(errors: unknown[], name = 'failing'): Scripted & { runs: number } {
   return {
     name,
-    oneShot,
     runs: 0,
-    async run() {
+    isThrough: Promise.withResolvers(),
+    async run(signal) {
       this.runs += 1
       const error = errors.shift()
       if (error !== undefined) throw error
+      this.isThrough.resolve()
+      await sleep(3_600_000, signal).catch(() => {})
     },
   }
 }
 
-test('when all services are one-shot and done, the process is done', async () => {
-  expect((await run([failing([]), failing([], { name: 'second' })])).code).toBe(0)
+test('when all services have drained, the process is done', async () => {
+  expect((await run([failing([]), failing([], 'second')])).code).toBe(0)
   expect((await run([])).code).toBe(0)
 })
 
@@ -61,7 +73,7 @@ test('a TransientError restarts the service, says so, counts it, and leaves the 
     () => new TransientError('Redis is away', { cause: new Error('ECONNREFUSED') }),
   )
   const service = failing(errors)
-  const other = failing([], { name: 'other' })
+  const other = failing([], 'other')
   const { code, lines, scrape } = await run([service, other])
   expect([code, service.runs, other.runs]).toEqual([0, 4, 1])
   const retries = lines.filter(({ msg }) => msg.startsWith('failing failed, next try in'))
@@ -75,9 +87,9 @@ test('while a service waits for its restart the process is not ready, and it is 
   const readiness = new Readiness()
   const seen: string[][] = []
   let runs = 0
-  const service: Service = {
+  const service: Scripted = {
     name: 'flaky',
-    oneShot: true,
+    isThrough: Promise.withResolvers(),
     async run(signal) {
       runs += 1
       seen.push(readiness.reasons)
@@ -85,11 +97,38 @@ test('while a service waits for its restart the process is not ready, and it is 
       if (runs < 3) throw new TransientError('away', { retryAfterMs: 120 })
       while (!readiness.ready) await sleep(1, signal)
       seen.push(readiness.reasons)
+      this.isThrough.resolve()
+      await sleep(3_600_000, signal).catch(() => {})
     },
   }
   await run([service], { readiness, healthyAfterMs: 50 })
   const waiting = ['service flaky: starts again after: TransientError: away']
   expect(seen).toEqual([[], waiting, waiting, []])
+})
+
+test('the wait before a restart is as long as the other side asked for, and a stop ends it', async () => {
+  const service = failing([new TransientError('busy', { retryAfterMs: 3_600_000 })])
+  const fatal: Service = {
+    name: 'fatal',
+    async run(signal) {
+      while (service.runs === 0) await sleep(1, signal)
+      // Whoever does not wait has run again by now.
+      await sleep(20, signal)
+      throw new FatalError('x')
+    },
+  }
+  const { code, lines } = await run([service, fatal])
+  expect([code, service.runs]).toEqual([1, 1])
+  expect(lines.find(({ msg }) => msg.startsWith('failing failed'))).toMatchObject({ delayMs: 3_600_000 })
+})
+
+test('an AbortError is how a service ends when it is told to, and a failure like others when nobody told it', async () => {
+  const log: string[] = []
+  const aborted: Service = { name: 'aborted', run: (signal) => sleep(3_600_000, signal) }
+  const stopped = await run([aborted, failing([new FatalError('x')])])
+  expect(stopped.lines.filter(({ level }) => level === 'fatal').map(({ msg }) => msg)).toEqual(['failing failed'])
+  const alone = await run([steady(log), failing([new DOMException('a request was aborted', 'AbortError')])])
+  expect([alone.code, log]).toEqual([1, ['steady drained']])
 })
 
 test('a failure after a good while waits as if it were the first', async () => {
@@ -112,22 +151,12 @@ test.each([
   expect(fatal).toMatchObject({ msg: 'failing failed', [field]: expect.anything() as unknown })
 })
 
-test('a service that ends without being asked to is a failure; a one-shot one leaves the process running', async () => {
+test('a service that ends without being asked to is a failure', async () => {
   const log: string[] = []
-  const ended = failing([], { oneShot: false, name: 'ended' })
-  const oneShot = failing([], { name: 'one-shot' })
-  const { code, lines } = await run([steady(log), ended, oneShot])
+  const ended: Scripted = { name: 'ended', run: async () => {}, isThrough: Promise.withResolvers() }
+  const { code, lines } = await run([steady(log), ended])
   expect([code, log]).toEqual([1, ['steady drained']])
   expect(lines.find(({ level }) => level === 'fatal')!.error).toContain('ended without being asked to')
-
-  let stop = () => {}
-  const waits: Service = { name: 'waits', oneShot: true, run: () => new Promise((resolve) => (stop = resolve)) }
-  let over = false
-  const running = run([waits, failing([])]).finally(() => (over = true))
-  await new Promise((resolve) => setTimeout(resolve, 20))
-  expect(over).toBe(false)
-  stop()
-  expect((await running).code).toBe(0)
 })
 
 test('a drain that takes too long ends with 1 and names who hung', async () => {

@@ -61,3 +61,15 @@ test('work that throws is a failure', async () => {
   using _ = shutdown
   expect(await shutdown.exitCodeOf(Promise.reject(new Error('x')))).toBe(1)
 })
+
+test('a drain begins once: what fails during it changes the exit code, and neither its reason nor its end', async () => {
+  const { shutdown, readiness, signal, work } = standing()
+  using _ = shutdown
+  const timers = () => process.getActiveResourcesInfo().filter((type) => type === 'Timeout').length
+  await signal('SIGTERM')
+  const before = timers()
+  shutdown.fail('redis', new Error('x'))
+  expect([readiness.reasons, timers()]).toEqual([['drain: received SIGTERM'], before])
+  work.resolve()
+  expect(await shutdown.exitCodeOf(work.promise)).toBe(1)
+})

@@ -129,6 +129,23 @@ test('the same consumer may run again after a failure', async ({ redisUrl, tools
   await second
 })
 
+test('a batch says how often its first entry was handed out, to whomever', async ({ redisUrl, tools }) => {
+  const redis = await tools.connect(redisUrl)
+  const reader = await tools.connect(redisUrl)
+  await tools.producer(redis).append(eventsFrom(0, 1), never)
+  const deliveries: number[] = []
+  for (const consumer of ['one', 'one', 'two']) {
+    const failing = tools.consume({ redis, reader, address: { ...address, consumer } }, async (batches) => {
+      for await (const batch of batches) {
+        deliveries.push(batch.deliveries)
+        throw new TransientError('not now')
+      }
+    })
+    await expect(failing.ended).rejects.toThrow('not now')
+  }
+  expect(deliveries).toEqual([1, 2, 3])
+})
+
 test('a worker that ends before its lane fails the run instead of starving the lane', async ({ redisUrl, tools }) => {
   const redis = await tools.connect(redisUrl)
   const running = tools.consume({ redis, reader: await tools.connect(redisUrl) }, async () => {})
@@ -314,11 +331,14 @@ test('what is held is bounded in bytes, although Redis counts entries', async ({
   const producer = tools.producer(redis)
   for (let i = 0; i < large.length; i += 20) await producer.append(large.slice(i, i + 20), never)
   const goOn = new AbortController()
+  // Whatever fails here: a consumer that waits would not end.
+  using _ = { [Symbol.dispose]: () => goOn.abort() }
   const wait = async () => {
     if (!goOn.signal.aborted) await once(goOn.signal, 'abort')
   }
   const acked: number[] = []
-  const limits = { heldBytes: 2_000_000, readEntries: 10, batchBytes: 300_000 }
+  // No whole number of reads is as large as the limit: whoever goes by the number of entries oversteps it.
+  const limits = { heldBytes: 2_000_000, readEntries: 7, batchBytes: 300_000 }
   const { consumer } = tools.consume({ redis, reader: await tools.connect(redisUrl), limits }, ackAll(acked, wait))
   await expect.poll(() => consumer.heldBytes).toBeGreaterThan(1_900_000)
   await new Promise((resolve) => setTimeout(resolve, 300))

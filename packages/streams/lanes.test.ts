@@ -88,3 +88,33 @@ test('a lane waits for its turn before it takes a batch, keeps it until that is 
   expect(lanes.heldEntries).toBe(3)
   ;(await lane.enter('exclusive'))[Symbol.dispose]()
 })
+
+test('an entry that may be what ends the process gets a batch of its own, wherever it stands', async () => {
+  const lanes = new Lanes<object>(2, LIMITS)
+  for (const isolated of [false, true, false, true]) lanes.add({ ...held(KEYS[0]), isolated })
+  const sizes = watch(lanes, 0)
+  await turns()
+  expect(sizes).toEqual([1, 1, 1, 1])
+  lanes.close()
+})
+
+test('a batch has no more bytes than it may, but for a single entry that is larger', async () => {
+  const lanes = new Lanes<object>(2, { ...LIMITS, batchEvents: 10 })
+  for (const bytes of [600, 400, 1, 2_000]) lanes.add(held(KEYS[0], bytes))
+  const sizes = watch(lanes, 0)
+  await turns()
+  expect(sizes).toEqual([2, 1, 1])
+  lanes.close()
+})
+
+test('the bytes of what was handed out do not make the next batch full', async () => {
+  const lanes = new Lanes<object>(2, LIMITS)
+  const sizes = watch(lanes, 0)
+  lanes.moreToCome = true
+  lanes.add(held(KEYS[0], 1_000))
+  await turns()
+  lanes.add(held(KEYS[0]))
+  await turns()
+  expect(sizes).toEqual([1])
+  lanes.close()
+})

@@ -4,6 +4,7 @@ import { bulkMutants } from './bulk.ts'
 import { cliMutants } from './cli.ts'
 import { convergenceMutants } from './convergence.ts'
 import { engineMutants } from './engine.ts'
+import { frameMutants } from './frame.ts'
 import { intakeMutants } from './intake.ts'
 import { machineMutants } from './machines.ts'
 import type { Mutant } from './mutant.ts'
@@ -28,4 +29,5 @@ export const MUTANTS: readonly Mutant[] = [
   ...strangerMutants,
   ...trustMutants,
   ...machineMutants,
+  ...frameMutants,
 ]

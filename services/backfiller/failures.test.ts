@@ -208,3 +208,38 @@ test('a did:web that only a host lists is passed over in the end, though it fail
   }
   expect(tries).toBeLessThan(50)
 })
+
+test.each([
+  ['no-document', 7, false],
+  ['no-document', 8, true],
+  ['unavailable', 15, false],
+  ['unavailable', 16, true],
+] as const)(
+  'a did:web that only a host lists and that failed as %s %i times in a row is passed over: %s',
+  (failed, attempts, isOver) => {
+    const entry: BackfillEvent = { ...ENTRY, did: 'did:web:a.example', reason: 'listed' }
+    const again = { act: 'retry', delayMs: 1, entry: { ...entry, failure: failed, attempts } } as const
+    expect(isPassedOver(entry, failed, again)).toBe(isOver)
+    expect(isPassedOver({ ...entry, rev: '3kabcdefghijk' }, failed, again)).toBe(false)
+    expect(isPassedOver({ ...entry, reason: 'requested' }, failed, again)).toBe(false)
+    expect(isPassedOver({ ...entry, did: 'did:plc:a' }, failed, again)).toBe(false)
+  },
+)
+
+test.each([
+  [39, false],
+  [40, true],
+])('one that failed %i times in all, in another way each time, is passed over: %s', (failures, isOver) => {
+  const entry: BackfillEvent = { ...ENTRY, did: 'did:web:a.example', reason: 'listed' }
+  const again = { act: 'retry', delayMs: 1, entry: { ...entry, failure: 'limited', attempts: 1, failures } } as const
+  expect(isPassedOver(entry, 'limited', again)).toBe(isOver)
+})
+
+test('a fault of ours is seen, whoever made the account up', () => {
+  const entry: BackfillEvent = { ...ENTRY, did: 'did:web:a.example', reason: 'listed' }
+  const failure = failureOf(new TypeError('x is undefined'))
+  expect(failure.class).toBe('bug')
+  const bury = { act: 'bury', reason: 'bug', detail: 'x', attempts: 3 } as const
+  expect(isPassedOver(entry, failure.class, bury)).toBe(false)
+  expect(isPassedOver(entry, 'identity', bury)).toBe(true)
+})

@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import { setImmediate as turn } from 'node:timers/promises'
 import { HostQueues } from './host-queues.ts'
 import type { Asked, Permit } from './pds-limits.ts'
@@ -14,8 +14,9 @@ function queues({
   const order: string[] = []
   const under = new Map<string, () => void>()
   const asked: string[] = []
+  const released: string[] = []
   let free = shares
-  const permit = (host: string): Permit => ({ host, release: () => Promise.resolve() })
+  const permit = (host: string): Permit => ({ host, release: async () => void released.push(host) })
   const queue = new HostQueues<string, Disposable>({
     concurrency,
     heldMax,
@@ -42,7 +43,7 @@ function queues({
     await turn()
     await turn()
   }
-  return { queue, order, under, asked, finish, closed }
+  return { queue, order, under, asked, released, finish, closed }
 }
 
 async function close(queue: HostQueues<string, Disposable>, under: Map<string, () => void>): Promise<void> {
@@ -171,4 +172,91 @@ test('what is closed begins nothing more, and knows when all has ended', async (
   await close(queue, under)
   expect(order).toEqual(['a'])
   expect(queue.running).toBe(0)
+})
+
+test('B2: never is more work under way than there are places, however quick the hosts are', async () => {
+  const { queue, under, order, finish } = queues({ concurrency: 4 })
+  const hosts = Array.from({ length: 12 }, (_, i) => `host ${i}`)
+  for (const host of hosts) {
+    queue.add(host, `first of ${host}`, { urgent: false })
+    await turn()
+    await finish(`first of ${host}`)
+  }
+  for (const host of hosts) for (let i = 0; i < 3; i++) queue.add(host, `${i} of ${host}`, { urgent: false })
+  for (await turn(); under.size > 0; await finish([...under.keys()][0]!)) {
+    expect(queue.running).toBeLessThanOrEqual(4)
+    expect(under.size).toBeLessThanOrEqual(4)
+  }
+  expect(order).toHaveLength(4 * hosts.length)
+  await close(queue, under)
+})
+
+test('B2: a host that was quick and is slow now has no claim to the last places', async () => {
+  vi.useFakeTimers({ toFake: ['performance'] })
+  onTestFinished(() => void vi.useRealTimers())
+  const { queue, under, finish } = queues({ concurrency: 16 })
+  for (const tookMs of [100, 20_000]) {
+    queue.add('host', `took ${tookMs}`, { urgent: false })
+    await turn()
+    vi.advanceTimersByTime(tookMs)
+    await finish(`took ${tookMs}`)
+  }
+  for (let i = 0; i < 15; i++) queue.add(`other ${i}`, `of other ${i}`, { urgent: false })
+  await turn()
+  expect(under.size, 'one of sixteen is for the quick').toBe(15)
+  queue.add('host', 'again', { urgent: false })
+  await turn()
+  expect([...under.keys()]).not.toContain('again')
+  await close(queue, under)
+})
+
+test('what was taken out while its host was asked leaves its permit to others, and what was reserved for it', async () => {
+  const { queue, under, order, released } = queues({ shares: 1 })
+  queue.add('host', 'taken out', { urgent: false })
+  expect(queue.drain('host')).toEqual(['taken out'])
+  await turn()
+  expect([released, queue.running]).toEqual([['host'], 0])
+  queue.add('other', 'next', { urgent: false })
+  await turn()
+  expect(order).toEqual(['next'])
+  await close(queue, under)
+})
+
+test('a host that may not be asked keeps nothing of what its work would have needed', async () => {
+  const { queue, under, order } = queues({ shares: 1, closed: new Map([['closed', 60_000]]) })
+  queue.add('closed', 'waits', { urgent: false })
+  await turn()
+  queue.add('open', 'goes on', { urgent: false })
+  await turn()
+  expect(order).toEqual(['goes on'])
+  await close(queue, under)
+})
+
+test('what is added while its host is asked does not have it asked again before its time', async () => {
+  const { queue, under, asked } = queues({ hostConcurrency: 1, closed: new Map([['closed', 60_000]]) })
+  queue.add('closed', 'a', { urgent: false })
+  queue.add('closed', 'b', { urgent: false })
+  await turn()
+  queue.wake()
+  await turn()
+  expect(asked).toEqual(['closed'])
+  expect(queue.waiting).toBe(2)
+  await close(queue, under)
+})
+
+test('nothing is left running of what is closed, whether its hosts were closed before or are asked just then', async () => {
+  const timers = () => process.getActiveResourcesInfo().filter((type) => type === 'Timeout').length
+  const before = timers()
+  const { queue, under } = queues({
+    closed: new Map([
+      ['closed', 60_000],
+      ['asked', 60_000],
+    ]),
+  })
+  queue.add('closed', 'a', { urgent: false })
+  await turn()
+  expect(timers()).toBe(before + 1)
+  queue.add('asked', 'b', { urgent: false })
+  await close(queue, under)
+  expect(timers()).toBe(before)
 })

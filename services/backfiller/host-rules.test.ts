@@ -14,6 +14,12 @@ test('the first rule that fits counts, and a domain does not fit itself or its n
   expect(limitsOf('a.host.test').perSecond).toBeLessThan(1)
 })
 
+test('a rule names its host in any case: hosts are told apart in lower case', () => {
+  const { rules } = parseHostRules(['PDS.Example=3', '*.Host.Test=4'])
+  const limitsOf = hostLimits(rules, FALLBACK)
+  expect([limitsOf('pds.example'), limitsOf('a.host.test')].map(({ concurrency }) => concurrency)).toEqual([3, 4])
+})
+
 test.each([10, 100, 2_700, 30_000])('burst and flow of %i requests never exceed them in any window', (requests) => {
   const { burst, perSecond } = hostLimits([], { concurrency: 1, requests })('any')
   expect(burst + perSecond * WINDOW_SECONDS).toBeLessThanOrEqual(requests)

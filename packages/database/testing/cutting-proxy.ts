@@ -10,12 +10,16 @@ export interface CuttingProxy extends AsyncDisposable {
   cuts: number
   /** `before`: the statement never reaches the server. `after`: the server runs it, its answer is lost. */
   cutAt(statement: string, when: 'before' | 'after', times: number): void
+  /** From now on no answer comes through, and no connection ends: the server's machine is gone. Returns how many bytes were held back so far. */
+  swallow(): () => number
 }
 
 export async function cuttingProxy(target: string): Promise<CuttingProxy> {
   const { hostname, port } = new URL(target)
   const sockets = new Set<Socket>()
   let armed = { statement: '', when: 'before', times: 0 }
+  let isSilent = false
+  let swallowed = 0
 
   const server = createServer((client) => {
     const upstream = connect(Number(port), hostname)
@@ -41,6 +45,7 @@ export async function cuttingProxy(target: string): Promise<CuttingProxy> {
     })
     upstream.on('data', (bytes) => {
       if (cutting) client.destroy()
+      else if (isSilent) swallowed += bytes.length
       else client.write(bytes)
     })
   })
@@ -55,6 +60,10 @@ export async function cuttingProxy(target: string): Promise<CuttingProxy> {
     cuts: 0,
     cutAt(statement, when, times) {
       armed = { statement, when, times }
+    },
+    swallow() {
+      isSilent = true
+      return () => swallowed
     },
     async [Symbol.asyncDispose]() {
       for (const socket of sockets) socket.destroy()
