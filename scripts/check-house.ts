@@ -1,9 +1,14 @@
-/** `node scripts/check-house.ts [root]`: prints every broken rule of the house (`house-rules.ts`), exits 1 when there is one. */
+/**
+ * `node scripts/check-house.ts [root]`: prints every broken rule of the house (`house-rules.ts`), exits 1 when there is
+ * one.
+ */
 import { globSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
+import { readWords } from '@sluice/sandbox/command-line.ts'
 import { houseViolations } from './house-rules.ts'
 
-const root = resolve(process.argv[2] ?? join(import.meta.dirname, '..'))
+const [folder = join(import.meta.dirname, '..')] = readWords('node scripts/check-house.ts [root]')
+const root = resolve(folder)
 const paths = globSync(
   ['{packages,services,scripts}/**/*.ts', '*.ts', '{packages,services}/*/package.json', 'package.json'],
   {

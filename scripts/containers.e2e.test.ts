@@ -1,6 +1,6 @@
 /**
- * What `docker build` and `docker run` would do with the Dockerfile of the indexer (the others have the same layers), without Docker: the
- * context in an empty folder, the stages' own commands, and the programs started in what comes out.
+ * What `docker build` and `docker run` would do with the Dockerfile of the indexer (the others have the same layers),
+ * without Docker: the context in an empty folder, the stages' own commands, and the programs started in what comes out.
  */
 import { execFile } from 'node:child_process'
 import {

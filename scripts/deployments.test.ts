@@ -24,7 +24,10 @@ interface ComposeService {
 
 const read = (path: string): string => readFileSync(join(root, path), 'utf8')
 
-/** What compose makes of an environment, the innermost braces first. @param given what stands in `.env`, or in the shell: nothing else */
+/**
+ * What compose makes of an environment, the innermost braces first.
+ * @param given what stands in `.env`, or in the shell: nothing else
+ */
 function interpolate(env: Env, given: Record<string, string> = {}): Record<string, string> {
   const fill = (text: string): string => {
     const filled = text.replaceAll(/\$\{(\w+)(:?-)([^${}]*)\}/g, (_, name: string, kind: string, otherwise: string) =>
@@ -236,7 +239,10 @@ describe('the memory of Redis', () => {
     expect(resources!.requests!.memory).toBe(resources!.limits!.memory)
   })
 
-  /** A base as large as the memory, as much again of what came after it, and the next base, which is written beside them. */
+  /**
+   * A base as large as the memory, as much again of what came after it, and the next base, which is written beside
+   * them.
+   */
   test('fits three times on its disk: the AOF is rewritten when it has doubled', () => {
     expect(read('infra/redis/redis.conf')).toMatch(/^auto-aof-rewrite-percentage 100$/m)
     const [claim] = find('StatefulSet', 'redis').spec!.volumeClaimTemplates!

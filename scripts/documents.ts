@@ -10,7 +10,10 @@ export interface RoleFacts {
 
 const NOTICE = '<!-- Written by `npm run docs` from the sources; change those. -->'
 
-/** Unformatted: the caller knows the formatter. @param cli the literal of the command line, which reads the roles' variables too */
+/**
+ * Unformatted: the caller knows the formatter.
+ * @param cli the literal of the command line, which reads the roles' variables too
+ */
 export function renderDocuments(roles: readonly RoleFacts[], cli: Definition): Map<string, string> {
   const configs = [...roles.map(({ config }) => config), cli]
   return new Map([
@@ -36,6 +39,7 @@ Every daemon is set up by environment variables. This page lists all of them; \`
   - a value that is not of its kind;
   - a required variable that is missing;
   - two streams of one role with the same name, or one whose name is in use beside another (such as \`<other>_priority\` or \`<other>_dlq\`).
+- What a server says of a value (a password that it refuses, a database that it does not have) is another matter: [when a daemon ends](operations.md#when-a-daemon-ends).
 - An empty variable counts as not set. Where a row lists several names, the others are aliases: they are read, in this order, when the first is not set.
 - Sizes may have a unit, \`kb\`, \`mb\` or \`gb\` (powers of 1024); times may have \`ms\`, \`s\`, \`m\` or \`h\`.
 - Passwords in URLs never appear in logs, and \`sluice config\` shows the effective values without them.

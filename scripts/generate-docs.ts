@@ -1,20 +1,21 @@
 /**
  * `npm run docs`: writes docs/configuration.md, docs/metrics.md and packages/runtime/variables.ts from the sources.
  *
- * With `--check` it writes nothing, names what is out of date, and exits 1. It also exits 1, and writes nothing, when a metric is
- * declared in a way that cannot be read.
+ * With `--check` it writes nothing, names what is out of date, and exits 1. It also exits 1, and writes nothing, when a
+ * metric is declared in a way that cannot be read.
  */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { readOptions } from '@sluice/sandbox/command-line.ts'
 import { format, resolveConfig } from 'prettier'
 import { renderDocuments } from './documents.ts'
 import { configOf, readRoles, root } from './roles.ts'
 
+const { check: isCheck } = readOptions('npm run docs [-- --check]', { check: { type: 'boolean', default: false } })
 const { roles, problems } = await readRoles()
 for (const problem of problems) console.log(problem)
 if (problems.length > 0) process.exit(1)
 
-const isCheck = process.argv.includes('--check')
 const stale: string[] = []
 for (const [path, text] of renderDocuments(roles, await configOf('cli'))) {
   const filepath = join(root, path)

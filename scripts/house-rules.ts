@@ -1,8 +1,8 @@
 /**
  * The rules of the house, as a pure function from files to violations.
  *
- * Everything is read from the syntax tree, so that a type import, a dynamic import or a re-export counts like any other and a
- * comment does not. `docs/conventions.md` says what the rules are for.
+ * Everything is read from the syntax tree, so that a type import, a dynamic import or a re-export counts like any other
+ * and a comment does not. `docs/conventions.md` says what the rules are for.
  */
 import { builtinModules, stripTypeScriptTypes } from 'node:module'
 import { parseSync, Visitor } from 'oxc-parser'
@@ -36,7 +36,10 @@ const LEVEL_1 = ['events', 'runtime']
 const LEVEL_2 = ['collections', 'database', 'streams', 'atproto']
 const BELOW_SERVICES = [...LEVEL_1, ...LEVEL_2, 'indexing']
 
-/** What production code of a room may import of ours. The indexing engine writes to the database, so it counts as database. */
+/**
+ * What production code of a room may import of ours. The indexing engine writes to the database, so it counts as
+ * database.
+ */
 const MAY_IMPORT: Record<string, readonly string[]> = {
   'packages/events': [],
   'packages/runtime': [],
@@ -56,7 +59,10 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
 const TEST_ROOMS = new Set(['packages/sandbox', 'packages/simulator'])
 
 const SERVICES = ['ingester', 'backfiller', 'indexer']
-/** The command line shows the daemons' configuration, so it reads the literals that define it, and nothing else of theirs. */
+/**
+ * The command line shows the daemons' configuration, so it reads the literals that define it, and nothing else of
+ * theirs.
+ */
 const CONFIG_OF_SERVICE = /^@sluice\/(ingester|backfiller|indexer)\/config\.ts$/
 
 interface Manifest {

@@ -1,4 +1,6 @@
-/** What `kubectl apply -k infra/k8s` would start, held against the configuration, the images and the settings of Redis. */
+/**
+ * What `kubectl apply -k infra/k8s` would start, held against the configuration, the images and the settings of Redis.
+ */
 import { spawnSync } from 'node:child_process'
 import { globSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'

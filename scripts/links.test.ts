@@ -1,7 +1,7 @@
 import { existsSync, globSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { expect, test } from 'vitest'
-import { anchorsOf } from './anchors.ts'
+import { anchorsOf } from './testing/anchors.ts'
 
 const root = join(import.meta.dirname, '..')
 // Not asked of git: the sources may have come without it.

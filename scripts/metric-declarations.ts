@@ -1,9 +1,11 @@
 /**
- * Reads from the sources which metrics a role exports: name, type, labels, help. A pure function from files to declarations.
+ * Reads from the sources which metrics a role exports: name, type, labels, help. A pure function from files to
+ * declarations.
  *
- * A metric is a call of `counter`, `gauge` or `histogram` with a literal, in a file that the role's main.ts reaches by imports.
- * The sources are read, and not a running daemon, because some metrics are declared only once Redis and Postgres were reached.
- * What cannot be read is a problem, never left out: every text that looks like a metric's name has to end up as a declaration.
+ * A metric is a call of `counter`, `gauge` or `histogram` with a literal, in a file that the role's main.ts reaches by
+ * imports. The sources are read, and not a running daemon, because some metrics are declared only once Redis and
+ * Postgres were reached. What cannot be read is a problem, never left out: every text that looks like a metric's name
+ * has to end up as a declaration.
  */
 import {
   parseSync,
@@ -49,7 +51,10 @@ export function declaredMetrics(sources: Sources, entry: string): Declared {
   return { metrics, problems }
 }
 
-/** Every source that `entry` loads, itself included; type imports load nothing, and what is no program (a lexicon, as JSON) is none. */
+/**
+ * Every source that `entry` loads, itself included; type imports load nothing, and what is no program (a lexicon, as
+ * JSON) is none.
+ */
 export function reachable(sources: Sources, entry: string): string[] {
   const seen = new Set([entry])
   for (const path of seen) {

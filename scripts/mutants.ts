@@ -1,9 +1,10 @@
 /**
- * `npm run mutants [-- <part of a name or file>…]`: puts each fault of the list into a copy of the tree and asserts that the test named for it fails.
+ * `npm run mutants [-- <part of a name or file>…]`: puts each fault of the list into a copy of the tree and asserts
+ * that the test named for it fails.
  *
- * Before that each of those tests runs once without a fault, and must pass: otherwise its failing says nothing. Prints a line per mutant, then the
- * survivors; exits 1 when there are any, and 2 when a part names no mutant. All of them take half an hour on two cores that have other things to do; name a folder
- * to run fewer.
+ * Before that each of those tests runs once without a fault, and must pass: otherwise its failing says nothing. Prints
+ * a line per mutant, then the survivors; exits 1 when there are any, and 2 when a part names no mutant. All of them
+ * take half an hour on two cores that have other things to do; name a folder to run fewer.
  */
 import { join } from 'node:path'
 import { readWords, usageError } from '@sluice/sandbox/command-line.ts'
@@ -35,7 +36,7 @@ for (const [signal, exitCode] of [
 const unfit = await unfitKillers(chosen)
 const survivors: string[] = []
 for (const mutant of chosen) {
-  const verdict = unfit.get(keyOf(mutant.killedBy)) ?? (await judge(mutant))
+  const verdict = unfit.get(keyOf(mutant.killedBy)) ?? (await plant(mutant))
   const died = verdict.startsWith('killed')
   if (!died) survivors.push(`${mutant.name} (${mutant.file})\n    ${verdict}`)
   console.log(`${died ? 'killed  ' : 'SURVIVED'}  ${mutant.name}  ·  ${verdict}`)
@@ -44,19 +45,20 @@ for (const survivor of survivors) console.log(`\nnot killed: ${survivor}`)
 console.log(`\n${chosen.length - survivors.length} killed, ${survivors.length} not, of ${chosen.length}`)
 process.exitCode = survivors.length > 0 ? 1 : 0
 
-/** Tests that do not pass as the code stands, and why: they can judge no mutant. */
+/** Tests that do not pass as the code stands, and why: their failing would say nothing of a mutant. */
 async function unfitKillers(mutants: readonly Mutant[]): Promise<Map<string, string>> {
   const killers = new Map(mutants.map(({ killedBy }) => [keyOf(killedBy), killedBy]))
   const found = new Map<string, string>()
   for (const [key, killer] of killers) {
     const { passed, failed, timedOut, output } = await runKiller(scratch.root, killer)
     if (passed > 0 && failed.length === 0 && !timedOut) continue
-    found.set(key, `not judged: ${key} does not pass without it (${failed[0] ?? output.trim()})`)
+    found.set(key, `not tried: ${key} does not pass without it (${failed[0] ?? output.trim()})`)
   }
   return found
 }
 
-async function judge(mutant: Mutant): Promise<string> {
+/** Runs the mutant's test with the fault in place, and tells what came of it. */
+async function plant(mutant: Mutant): Promise<string> {
   using _fault = scratch.with(mutant)
   const { passed, failed, timedOut, output } = await runKiller(scratch.root, mutant.killedBy)
   if (failed.length > 0) return `killed by "${failed[0]}"${failed.length > 1 ? ` and ${failed.length - 1} more` : ''}`

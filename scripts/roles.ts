@@ -1,4 +1,7 @@
-/** The three roles as their sources describe them: configuration and metrics. Read by the documents, and by the tests of `infra/`. */
+/**
+ * The three roles as their sources describe them: configuration and metrics. Read by the documents, and by the tests of
+ * `infra/`.
+ */
 import { globSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'

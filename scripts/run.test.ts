@@ -1,4 +1,7 @@
-/** How the programs are started on a machine that has not much: a copy of run.mjs in a folder of its own, with a PATH of its own. */
+/**
+ * How the programs are started on a machine that has not much: a copy of run.mjs in a folder of its own, with a PATH of
+ * its own.
+ */
 import { spawnSync } from 'node:child_process'
 import {
   copyFileSync,
@@ -131,7 +134,10 @@ test("a binding is built by pnpm's own node-gyp: Debian's, which its npm names, 
   expect(given.npm_config_nodedir).toBe(join(checkout, '.toolchain/node_modules', platform))
 })
 
-/** A PATH with a shell and these programs, of which only the names count. There is no apt on it, so root is treated like anyone. */
+/**
+ * A PATH with a shell and these programs, of which only the names count. There is no apt on it, so root is treated like
+ * anyone.
+ */
 function machineWith(programs: readonly string[]): string {
   const bin = mkdtempSync(join(checkout, 'bin-'))
   symlinkSync('/bin/sh', join(bin, 'sh'))

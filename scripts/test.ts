@@ -1,16 +1,24 @@
 /**
- * `npm test [-- vitest arguments]`: every check, then every test; `--checks-only` (`npm run check`) leaves the tests out.
+ * `npm test [-- vitest arguments]`: every check, then every test; `--checks-only` (`npm run check`) leaves the tests
+ * out.
  *
- * Ends with the line `N passed, N failed`: each check counts as one, each test as one, and so does each error outside a test (a
- * file that does not load, a failing `afterAll`, an unhandled rejection, a process left behind). Exits 1 when anything failed.
+ * Ends with the line `N passed, N failed`: each check counts as one, each test as one, and so does each error outside a
+ * test (a file that does not load, a failing `afterAll`, an unhandled rejection, a process left behind). Exits 1 when
+ * anything failed.
  */
 import { join } from 'node:path'
 import { noProcessLeft } from '@sluice/sandbox/leftovers.ts'
 import { type Check, runCheck } from './checks.ts'
 import { describeModules, runTests, type TestRun } from './test-run.ts'
 
+const USAGE = 'usage: npm test [-- <arguments of vitest>], or without any test: npm run check'
+
 const root = join(import.meta.dirname, '..')
 const args = process.argv.slice(2)
+if (args.includes('--help')) {
+  console.log(USAGE)
+  process.exit(0)
+}
 const checksOnly = args.includes('--checks-only')
 
 const tool = (path: string): string => join(root, 'node_modules', path)

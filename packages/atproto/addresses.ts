@@ -1,8 +1,10 @@
 /**
- * Which network addresses we may connect to for strangers. DID documents, handles and redirects name hosts, and anybody can write these. Without
- * this check they could make us connect to our own database, cloud metadata services and neighbours (SSRF).
+ * Which network addresses we may connect to for strangers. DID documents, handles and redirects name hosts, and anybody
+ * can write these. Without this check they could make us connect to our own database, cloud metadata services and
+ * neighbours (SSRF).
  *
- * Two checks are needed: a literal address in a URL is never looked up (`mayBePublic`), and a name may resolve to any address (`publicLookupBy`).
+ * Two checks are needed: a literal address in a URL is never looked up (`mayBePublic`), and a name may resolve to any
+ * address (`publicLookupBy`).
  */
 import type { LookupAddress, LookupOptions } from 'node:dns'
 import { BlockList, isIP, isIPv4 } from 'node:net'
@@ -58,7 +60,10 @@ export class PrivateAddressError extends Error {
   override name = 'PrivateAddressError'
 }
 
-/** Whether a URL's host may be public: it is a name (checked by `publicLookupBy` when it is resolved), or a literal public address. */
+/**
+ * Whether a URL's host may be public: it is a name (checked by `publicLookupBy` when it is resolved), or a literal
+ * public address.
+ */
 export function mayBePublic({ hostname }: URL): boolean {
   const literal = literalAddress(hostname)
   return literal === undefined || isPublicAddress(literal)
@@ -66,7 +71,10 @@ export function mayBePublic({ hostname }: URL): boolean {
 
 type LookupCallback = (error: Error | null, address: string | LookupAddress[], family?: number) => void
 
-/** A function like `dns.lookup` that resolves with `names`, and fails when any of the name's addresses is not public. The connection uses the addresses that were checked, so there is no second lookup. */
+/**
+ * A function like `dns.lookup` that resolves with `names`, and fails when any of the name's addresses is not public.
+ * The connection uses the addresses that were checked, so there is no second lookup.
+ */
 export function publicLookupBy(names: HostNames) {
   return (hostname: string, options: LookupOptions, callback: LookupCallback): void =>
     lookUp(names, hostname, (error, addresses) => {

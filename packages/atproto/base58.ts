@@ -1,4 +1,7 @@
-/** Base58 (the Bitcoin alphabet), the encoding of public keys. For short inputs only: the cost grows with the square of the length. */
+/**
+ * Base58 (the Bitcoin alphabet), the encoding of public keys. For short inputs only: the cost grows with the square of
+ * the length.
+ */
 
 const ALPHABET = '123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz'
 const MAX_CHARS = 128

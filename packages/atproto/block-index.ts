@@ -1,9 +1,10 @@
 /**
- * Maps the CID of a block to the block's place in the slabs: a hash table with open addressing, in typed arrays. It takes 22 to 36
- * bytes a block; a `Map` from CID to view took 190.
+ * Maps the CID of a block to the block's place in the slabs: a hash table with open addressing, in typed arrays. It
+ * takes 22 to 36 bytes a block; a `Map` from CID to view took 190.
  *
- * The hash is the start of the CID's digest, mixed with a secret random number. Without that number, an attacker could search for blocks whose
- * digests begin alike: with 100,000 such blocks, linear probing takes a minute. The caller must not add the same block twice.
+ * The hash is the start of the CID's digest, mixed with a secret random number. Without that number, an attacker could
+ * search for blocks whose digests begin alike: with 100,000 such blocks, linear probing takes a minute. The caller must
+ * not add the same block twice.
  */
 import { randomBytes } from 'node:crypto'
 

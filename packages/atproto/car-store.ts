@@ -1,8 +1,9 @@
 /**
  * Stores the blocks of a CAR that arrives in pieces: a few large slabs with a compact index. For repository exports.
  *
- * Each block's hash is checked as soon as the block is complete, so hashing overlaps with the download. The memory needed is the size of
- * the CAR or the spool's budget, whichever is less, and 22 to 36 bytes a block. A block that arrives a second time is skipped.
+ * Each block's hash is checked as soon as the block is complete, so hashing overlaps with the download. The memory
+ * needed is the size of the CAR or the spool's budget, whichever is less, and 22 to 36 bytes a block. A block that
+ * arrives a second time is skipped.
  */
 import { BlockIndex } from './block-index.ts'
 import { readHeader, readVarint, refuseCar, type CarLimits } from './car.ts'
@@ -16,14 +17,20 @@ export interface StoreLimits extends CarLimits {
 
 const FIRST_SLAB_BYTES = 64 * 1024
 const SLAB_BYTES = 4 * 1024 * 1024
-/** A slab of at least this size is reused after its content went to the file. A smaller slab is replaced by a larger one. */
+/**
+ * A slab of at least this size is reused after its content went to the file. A smaller slab is replaced by a larger
+ * one.
+ */
 const AGAIN_BYTES = 256 * 1024
 /** The most slabs: the index holds slab numbers in 16 bits. */
 const MAX_SLABS = 0xffff
 /** The shortest section of a CAR: a length, a CID, and an empty block. */
 const LEAST_SECTION_BYTES = 1 + CID_BYTES
 
-/** The blocks of a CAR, numbered in the order of their arrival. Use: `push` all chunks, call `end`, look blocks up, dispose. */
+/**
+ * The blocks of a CAR, numbered in the order of their arrival. Use: `push` all chunks, call `end`, look blocks up,
+ * dispose.
+ */
 export class CarStore implements Disposable {
   #root: Cid | undefined
   #bytes = 0
@@ -65,7 +72,10 @@ export class CarStore implements Disposable {
     return this.#index.memoryBytes
   }
 
-  /** The most memory that the index can take after `bytes` more were pushed. Ask before pushing: the index is large, and doubles when it grows. */
+  /**
+   * The most memory that the index can take after `bytes` more were pushed. Ask before pushing: the index is large, and
+   * doubles when it grows.
+   */
   indexBytesAfter(bytes: number): number {
     const blocks = Math.min(1 + Math.floor(bytes / LEAST_SECTION_BYTES), this.#limits.blocks - this.#index.count)
     return this.#index.memoryBytesWith(blocks)
@@ -134,7 +144,10 @@ export class CarStore implements Disposable {
     this.#slabs[Symbol.dispose]()
   }
 
-  /** A block with its CID in front. The last section read is cached, because callers first find a block and then read it. */
+  /**
+   * A block with its CID in front. The last section read is cached, because callers first find a block and then read
+   * it.
+   */
   #section(number: number): Buffer {
     if (number !== this.#lastRead) {
       const index = this.#index
@@ -173,7 +186,10 @@ export class CarStore implements Disposable {
     index.add(fingerprint, this.#slabs.count - 1, start, end)
   }
 
-  /** Whether the block has this CID. Must not use `#section`: the cached view of a slab is wrong once the slab's memory was reused. */
+  /**
+   * Whether the block has this CID. Must not use `#section`: the cached view of a slab is wrong once the slab's memory
+   * was reused.
+   */
   #isOf(number: number, bytes: Uint8Array, at: number): boolean {
     const start = this.#index.startOf(number)
     return startsWithCid(this.#slabs.read(this.#index.slabOf(number), start, start + CID_BYTES), bytes, at)

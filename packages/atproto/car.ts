@@ -1,5 +1,6 @@
 /**
- * Reads the blocks of a CAR (version 1) that is whole in memory. Synchronous and strict: checks lengths, root, every block's hash.
+ * Reads the blocks of a CAR (version 1) that is whole in memory. Synchronous and strict: checks lengths, root, every
+ * block's hash.
  *
  * Blocks may come in any order and more than once, and may belong to nothing: a relay may send more than is needed.
  * https://atproto.com/specs/repository#car-file-serialization. For exports, which are large, see `car-store.ts`.

@@ -1,8 +1,10 @@
 /**
- * Encodes lexicon JSON as canonical DAG-CBOR. Not on a hot path: used for signatures of labels, fidelity checks, and the builders of tests.
+ * Encodes lexicon JSON as canonical DAG-CBOR. Not on a hot path: used for signatures of labels, fidelity checks, and
+ * the builders of tests.
  *
- * Takes the output of `decodeRecord` (`{"$link"}`, `{"$bytes"}`), and also `Uint8Array` for bytes. `undefined` properties are left
- * out. A value that the data model does not have (a float, a lone surrogate, a function) throws a TypeError, since the input is our own data.
+ * Takes the output of `decodeRecord` (`{"$link"}`, `{"$bytes"}`), and also `Uint8Array` for bytes. `undefined`
+ * properties are left out. A value that the data model does not have (a float, a lone surrogate, a function) throws a
+ * TypeError, since the input is our own data.
  */
 import { parseBase32 } from './cid.ts'
 

@@ -1,18 +1,20 @@
 /**
  * Strict decoder of DAG-CBOR. Synchronous, and decodes directly to the form that each caller needs.
  *
- * - `decodeRecord`: decodes a record block to lexicon JSON (`{"$link"}`, `{"$bytes"}`), which events carry. Strict as the atproto
- *   data model is: shortest lengths, sorted unique text keys, no floats, integers within 53 bits, tag 42 only, valid
- *   UTF-8, nothing after the value; `$type` is text, and a blob has its parts. Re-encoding the result (`cbor-encode.ts`)
- *   gives the same bytes, and so the same CID.
- * - `decodeItem`: decodes one item of an envelope to values with links and byte views. Equally strict, except that keys may be in
- *   any order: an envelope is not content-addressed, and a relay in another language may write its keys in another order.
+ * - `decodeRecord`: decodes a record block to lexicon JSON (`{"$link"}`, `{"$bytes"}`), which events carry. Strict as
+ *   the atproto data model is: shortest lengths, sorted unique text keys, no floats, integers within 53 bits, tag 42
+ *   only, valid UTF-8, nothing after the value; `$type` is text, and a blob has its parts. Re-encoding the result
+ *   (`cbor-encode.ts`) gives the same bytes, and so the same CID.
+ * - `decodeItem`: decodes one item of an envelope to values with links and byte views. Equally strict, except that keys
+ *   may be in any order: an envelope is not content-addressed, and a relay in another language may write its keys in
+ *   another order.
  *
  * A refusal is a `RefusedError` with a `CborRefusal`.
  *
- * Measured on likes, posts and follows (`cbor.bench.ts`; µs a record to lexicon JSON): this decoder 0.70, `@atcute/cbor` 0.87 (which
- * has neither our refusals nor views), `@atproto/lex-cbor` and `lex-json` 2.5. What makes it fast: keys come from a table of strings
- * seen before, ASCII text is decoded as latin-1, links become text without an object in between.
+ * Measured on likes, posts and follows (`cbor.bench.ts`; µs a record to lexicon JSON): this decoder 0.70,
+ * `@atcute/cbor` 0.87 (which has neither our refusals nor views), `@atproto/lex-cbor` and `lex-json` 2.5. What makes it
+ * fast: keys come from a table of strings seen before, ASCII text is decoded as latin-1, links become text without an
+ * object in between.
  */
 import { isUtf8 } from 'node:buffer'
 import { RefusedError } from '@sluice/runtime/errors.ts'
@@ -94,7 +96,10 @@ export function decodeJsonItem(bytes: Buffer, at: number): { value: Json; end: n
   return { value, end: reader.position }
 }
 
-/** A table of map keys seen before, as interned strings. Records have few distinct keys, and V8 finds an interned key in an object by identity. */
+/**
+ * A table of map keys seen before, as interned strings. Records have few distinct keys, and V8 finds an interned key in
+ * an object by identity.
+ */
 const KEY_SLOTS = 1024
 const KEY_BYTES = 32
 const keys: string[] = Array.from({ length: KEY_SLOTS }, () => '')
@@ -270,8 +275,8 @@ class Reader {
 }
 
 /**
- * Accepts a blob with the size -1, and one with additional keys: some of the first clients wrote these, and the AppView reads both.
- * https://atproto.com/specs/data-model#type-field, https://atproto.com/specs/data-model#blob-type
+ * Accepts a blob with the size -1, and one with additional keys: some of the first clients wrote these, and the AppView
+ * reads both. https://atproto.com/specs/data-model#type-field, https://atproto.com/specs/data-model#blob-type
  */
 function checkType({ $type, ref, mimeType, size }: Record<string, unknown>): void {
   if (typeof $type !== 'string' || $type === '') throw refuse('cbor-bad-type', '$type is no text, or empty')
@@ -301,7 +306,10 @@ function base64(bytes: Buffer, start: number, end: number): string {
   return spare === 0 ? text : text.slice(0, spare - 3)
 }
 
-/** Whether the bytes are a CID of version 1 with any codec and hash, whose lengths are consistent. A record may link to data that is no part of a repository. */
+/**
+ * Whether the bytes are a CID of version 1 with any codec and hash, whose lengths are consistent. A record may link to
+ * data that is no part of a repository.
+ */
 function isOtherCid(bytes: Uint8Array): boolean {
   let at = 0
   const varint = (): number => {

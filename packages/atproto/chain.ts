@@ -1,7 +1,7 @@
 /**
- * The chain of a repository's commits: decides whether a verified commit follows the state that we have. The input is small (no blocks), so
- * the caller can keep it and ask again when the state has changed meanwhile. The caller must have dropped replays (`rev` not newer).
- * https://atproto.com/specs/sync
+ * The chain of a repository's commits: decides whether a verified commit follows the state that we have. The input is
+ * small (no blocks), so the caller can keep it and ask again when the state has changed meanwhile. The caller must have
+ * dropped replays (`rev` not newer). https://atproto.com/specs/sync
  */
 import type { Cid } from './cid.ts'
 import type { CommitFrame } from './frame.ts'
@@ -14,13 +14,18 @@ export interface ChainState {
   data: Cid
 }
 
-/** A stored state, shortened to save memory: `data` may be only the beginning of the root's CID, 20 characters or more. */
+/**
+ * A stored state, shortened to save memory: `data` may be only the beginning of the root's CID, 20 characters or more.
+ */
 export interface KnownState {
   rev: string
   data: string
 }
 
-/** The result of checking a commit's proof. `legacy`: the commit has no `prevData`, so the ops were only looked up in the new tree. */
+/**
+ * The result of checking a commit's proof. `legacy`: the commit has no `prevData`, so the ops were only looked up in
+ * the new tree.
+ */
 export type Proof = 'complete' | 'incomplete' | 'legacy' | 'unchecked'
 
 /** Why a commit does not follow the state that we have. Used as a metric label. */
@@ -72,7 +77,10 @@ export function followSync(next: ChainState, state: KnownState | null): SyncStep
   return { kind: 'duplicate' }
 }
 
-/** Whether the commit claims to be the first: it has no `since`, and its `prevData` is null or the empty tree. The proof shows whether the claim is true. */
+/**
+ * Whether the commit claims to be the first: it has no `since`, and its `prevData` is null or the empty tree. The proof
+ * shows whether the claim is true.
+ */
 export function isFirst({ since, prevData }: Pick<ChainLinks, 'since' | 'prevData'>): boolean {
   return since === null && (prevData === null || prevData === EMPTY_TREE)
 }

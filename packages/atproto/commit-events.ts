@@ -1,8 +1,9 @@
 /**
- * Makes `StreamEvent`s of a commit's ops, in the order of the ops. A bad op is refused alone; the other ops still become events.
+ * Makes `StreamEvent`s of a commit's ops, in the order of the ops. A bad op is refused alone; the other ops still
+ * become events.
  *
- * `checkCommit` verifies the ops. Here each record is checked: it is the block that the op's CID names, and it can be carried (path, presence, size,
- * data model).
+ * `checkCommit` verifies the ops. Here each record is checked: it is the block that the op's CID names, and it can be
+ * carried (path, presence, size, data model).
  */
 import type { RecordEvent } from '@sluice/events/stream-event.ts'
 import { RefusedError } from '@sluice/runtime/errors.ts'
@@ -35,7 +36,8 @@ export interface CommitEvents {
 /**
  * The events of a commit whose blocks are `blocks`.
  *
- * `now` (ISO 8601) replaces the frame's time when that is no valid time. The time is not signed, so a wrong one must not lose a record.
+ * `now` (ISO 8601) replaces the frame's time when that is no valid time. The time is not signed, so a wrong one must
+ * not lose a record.
  */
 export function eventsOfCommit(
   frame: CommitFrame,

@@ -191,7 +191,10 @@ function writesOneThrice({ repo, state }: Scene): CommitBody {
   return repo.write(['a', 'b', 'c'].map((rkey) => ({ path: `app.bsky.feed.post/${rkey}`, record }))).body
 }
 
-/** A delete of a record that is still in the tree. All nodes are present, so the refusal cannot be for an incomplete proof. */
+/**
+ * A delete of a record that is still in the tree. All nodes are present, so the refusal cannot be for an incomplete
+ * proof.
+ */
 function deletesWhatStays(s: Scene): CommitBody {
   const path = [...s.repo.records.keys()].find((other) => other !== s.made.body.ops[0]!.path)!
   const body = withBlocks(s, (blocks) => s.repo.tree.nodes.forEach((node, cid) => blocks.set(cid, node)))

@@ -1,4 +1,7 @@
-/** Measures the way from frames to events, at each level of verification, next to the official libraries on the same frames. `node commit.bench.ts` */
+/**
+ * Measures the way from frames to events, at each level of verification, next to the official libraries on the same
+ * frames. `node commit.bench.ts`
+ */
 import { verifySignature as libraryVerifySignature } from '@atproto/crypto'
 import { MemoryBlockstore, MST, readCarWithRoot, verifyProofs } from '@atproto/repo'
 import { Frame } from '@atproto/xrpc-server'
@@ -9,9 +12,11 @@ import type { ChainState } from './chain.ts'
 import type { VerifyLevel } from './commit.ts'
 import { decodeFrame, type CommitFrame } from './frame.ts'
 import { PartialTree } from './mst.ts'
-import { k256Library, verifySignature, verifyByNode } from './signature.ts'
+import { LIBRARIES } from './signature-checker.ts'
+import { verifySignature } from './signature.ts'
 import { parseSignedCommit, type SignedCommit } from './signed-commit.ts'
 import { measure, table, type Measure } from './testing/measure.ts'
+import { verifyByNode } from './testing/verify-by-node.ts'
 import { verifyCommit } from './testing/verify.ts'
 import { populatedRepo, traffic } from './testing/world.ts'
 
@@ -76,7 +81,10 @@ interface Bare {
   key: string
 }
 
-/** From frame to events at each level, the bare signature check, and the same work by the official libraries. Factors are relative to the first row. */
+/**
+ * From frame to events at each level, the bare signature check, and the same work by the official libraries. Factors
+ * are relative to the first row.
+ */
 export async function benchVerification(): Promise<Measure[]> {
   const samples = allSamples()
   return [
@@ -138,7 +146,7 @@ if (import.meta.main) {
   const samples = allSamples()
   const blocks = mean(samples.map(({ frame }) => readCar(frame.blocks).blocks.size))
   console.log(
-    `${samples.length} frames, ${blocks} blocks and ${mean(samples.map((s) => s.bytes.length))} bytes each; k256 by ${k256Library}`,
+    `${samples.length} frames, ${blocks} blocks and ${mean(samples.map((s) => s.bytes.length))} bytes each; k256 by ${LIBRARIES.k256}`,
   )
   console.log(table('Frame → events', await benchVerification()))
   console.log(table('Parts', await benchVerificationParts()))

@@ -1,18 +1,20 @@
 /**
- * Verifies a commit by itself, without the state of its repository. Pure and synchronous: the caller gives the key and the time, so the check may run on any thread.
+ * Verifies a commit by itself, without the state of its repository. Pure and synchronous: the caller gives the key and
+ * the time, so the check may run on any thread.
  *
- * The order of the checks matters. Cheap checks go first, and the caller must have dropped replays before. Whether a verified commit follows the state that we have
- * (`chain.ts`) is asked last: a chain counts as broken only by a commit with a verified signature. Otherwise a forger could make us fetch repositories at will. The order:
+ * The order of the checks matters. Cheap checks go first, and the caller must have dropped replays before. Whether a
+ * verified commit follows the state that we have (`chain.ts`) is asked last: a chain counts as broken only by a commit
+ * with a verified signature. Otherwise a forger could make us fetch repositories at will. The order:
  *
  *   identifiers → future rev → sizes → duplicate paths → CAR and hashes → envelope = signed commit → signature →
  *   size of the ops' records → tree canonical, ops undone = prevData
  *
- * https://atproto.com/specs/sync#message-validation. A verdict is a value. A commit that cannot be checked (no key, because a
- * directory is down) never comes here: the code that fetches the key throws a TransientError.
+ * https://atproto.com/specs/sync#message-validation. A verdict is a value. A commit that cannot be checked (no key,
+ * because a directory is down) never comes here: the code that fetches the key throws a TransientError.
  *
- * Measured on 148 commits of the real network (all k256; frame → events, µs of CPU): `full` 132, `proof` 64, `off` 16, where
- * the bare signature check by `node:crypto` took 452 in the same minute, and the official libraries (`commit.bench.ts`) 28
- * times as long as `full`.
+ * Measured on 148 commits of the real network (all k256; frame → events, µs of CPU): `full` 132, `proof` 64, `off` 16,
+ * where the bare signature check by `node:crypto` took 452 in the same minute, and the official libraries
+ * (`commit.bench.ts`) 28 times as long as `full`.
  */
 import { isTid, tidMicros } from '@sluice/events/tid.ts'
 import { RefusedError } from '@sluice/runtime/errors.ts'
@@ -54,8 +56,8 @@ export const COMMIT_REFUSALS = [
 export type CommitRefusal = (typeof COMMIT_REFUSALS)[number]
 
 /**
- * How much is verified. `full`: everything. `proof`: everything but the signature. `off`: only identifiers, sizes and block hashes; the
- * chain then relies on `since` and `prevData` as the envelope states them.
+ * How much is verified. `full`: everything. `proof`: everything but the signature. `off`: only identifiers, sizes and
+ * block hashes; the chain then relies on `since` and `prevData` as the envelope states them.
  */
 export type VerifyLevel = 'full' | 'proof' | 'off'
 
@@ -79,7 +81,10 @@ export const COMMIT_LIMITS = {
   syncBlocksBytes: 10_000,
   ops: 200,
 } as const
-/** How far a rev may be ahead of our clock. The highest rev wins, so a rev of the far future would make all later changes look old. */
+/**
+ * How far a rev may be ahead of our clock. The highest rev wins, so a rev of the far future would make all later
+ * changes look old.
+ */
 export const FUTURE_MS = 5 * 60_000
 
 export type CommitCheck =
@@ -136,13 +141,19 @@ function checkEnvelope(frame: CommitFrame, { nowMs }: VerifyOptions): void {
   if (bad !== undefined) throw refuse('bad-op', `${bad.action} of ${bad.path}`.slice(0, 200))
 }
 
-/** Bounds the total size of the records of all ops. Many ops may name the same block as their record, and each op becomes an event: 200 ops with one block of 990 kB gave 1.2 GB of JSON, from a frame of 1 MB. */
+/**
+ * Bounds the total size of the records of all ops. Many ops may name the same block as their record, and each op
+ * becomes an event: 200 ops with one block of 990 kB gave 1.2 GB of JSON, from a frame of 1 MB.
+ */
 function checkRecords({ ops }: CommitFrame, blocks: Car['blocks']): void {
   const bytes = ops.reduce((sum, { cid }) => sum + (cid === null ? 0 : (blocks.get(cid)?.length ?? 0)), 0)
   if (bytes > COMMIT_LIMITS.blocksBytes) throw refuse('records-too-large', `${bytes} bytes in ${ops.length} ops`)
 }
 
-/** Whether an op's action and its CIDs agree. Both say what the op does; events are made by the action, the proof uses the CIDs. */
+/**
+ * Whether an op's action and its CIDs agree. Both say what the op does; events are made by the action, the proof uses
+ * the CIDs.
+ */
 function isOp({ action, cid, prev }: RepoOp): boolean {
   switch (action) {
     case 'create':
@@ -156,7 +167,9 @@ function isOp({ action, cid, prev }: RepoOp): boolean {
   }
 }
 
-/** Reads the blocks, checks their hashes, and checks that the signed commit among them states the same as the envelope. */
+/**
+ * Reads the blocks, checks their hashes, and checks that the signed commit among them states the same as the envelope.
+ */
 function openCommit(
   carBytes: Uint8Array,
   envelope: { did: string; rev: string; commit?: Cid },
@@ -198,7 +211,10 @@ function lacksPrev({ action, prev }: RepoOp): boolean {
   return action !== 'create' && prev === null
 }
 
-/** For a host from before Sync 1.1, which sends no `prevData`: created and updated records must be in the tree, deleted ones must not. */
+/**
+ * For a host from before Sync 1.1, which sends no `prevData`: created and updated records must be in the tree, deleted
+ * ones must not.
+ */
 function proveLegacy({ ops }: CommitFrame, tree: PartialTree): Proof {
   for (const { path, cid } of ops) {
     if (tree.get(path) !== cid) throw refuse('mst-op-mismatch', `${path.slice(0, 100)} in the tree is another`)

@@ -1,7 +1,8 @@
 /**
- * Hosts that asked for a pause (429). When several hosts below one domain ask for a pause and none below it answers meanwhile, the whole domain is paused: millions of handles may be
- * names of one host. A pause of a single host applies to that host alone. Otherwise anybody's host below `co.uk` could pause all of `co.uk`; and four such hosts could, if answers of the other
- * hosts below it did not count.
+ * Hosts that asked for a pause (429). When several hosts below one domain ask for a pause and none below it answers
+ * meanwhile, the whole domain is paused: millions of handles may be names of one host. A pause of a single host applies
+ * to that host alone. Otherwise anybody's host below `co.uk` could pause all of `co.uk`; and four such hosts could, if
+ * answers of the other hosts below it did not count.
  */
 import { remember } from '@sluice/runtime/remember.ts'
 
@@ -15,7 +16,10 @@ export interface DomainPausesOptions {
 
 interface Pause {
   untilMs: number
-  /** Of a domain: the hosts below it that asked for a pause since the domain's last pause began, or since a host below it answered. */
+  /**
+   * Of a domain: the hosts below it that asked for a pause since the domain's last pause began, or since a host below
+   * it answered.
+   */
   hosts: Set<string>
 }
 
@@ -28,7 +32,10 @@ export class DomainPauses {
     this.#options = { hostsOfDomain: 4, remembered: 10_000, now: Date.now, ...options }
   }
 
-  /** `host` has asked for a pause of `ms`. It is never made shorter: this may be the answer to a request that was under way when the host asked for a longer one. */
+  /**
+   * `host` has asked for a pause of `ms`. It is never made shorter: this may be the answer to a request that was under
+   * way when the host asked for a longer one.
+   */
   add(host: string, ms: number): void {
     const untilMs = this.#options.now() + ms
     this.#put(host, { untilMs: Math.max(untilMs, this.#pauses.get(host)?.untilMs ?? 0), hosts: new Set() })

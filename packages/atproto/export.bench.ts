@@ -1,6 +1,6 @@
 /**
- * Measures the way from a CAR to records as JSON, next to the official library on the same CAR; and the peak memory for a large CAR.
- * `node export.bench.ts` · `node export.bench.ts --rss [megabytes]`
+ * Measures the way from a CAR to records as JSON, next to the official library on the same CAR; and the peak memory for
+ * a large CAR. `node export.bench.ts` · `node export.bench.ts --rss [megabytes]`
  */
 import { spawnSync } from 'node:child_process'
 import { createReadStream, createWriteStream, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'

@@ -1,9 +1,13 @@
 /**
- * One request that several callers share because they ask the same question. Tells its watchers when the other side is asked and when it has answered. The rest of the request's time is ours: it waits
- * for a free place before, and its answer is stored afterwards.
+ * One request that several callers share because they ask the same question. Tells its watchers when the other side is
+ * asked and when it has answered. The rest of the request's time is ours: it waits for a free place before, and its
+ * answer is stored afterwards.
  */
 
-/** Is called when the other side is asked, and when it has answered or failed. Neither call happens when the other side is never asked. */
+/**
+ * Is called when the other side is asked, and when it has answered or failed. Neither call happens when the other side
+ * is never asked.
+ */
 export interface AskingWatch {
   asked: () => void
   /** @param isAnswer false: the request failed. Default: it was answered. */
@@ -33,7 +37,10 @@ export class Flight<T> {
     this.#hurry()
   }
 
-  /** Adds a watcher. When the other side is being asked already, `asked` is called at once. When it has answered, nothing is called. */
+  /**
+   * Adds a watcher. When the other side is being asked already, `asked` is called at once. When it has answered,
+   * nothing is called.
+   */
   watch(watch: AskingWatch): void {
     if (this.#isAnswered) return
     this.#watches.add(watch)

@@ -1,9 +1,11 @@
 /**
- * Decodes one websocket frame to a typed value: frames of `com.atproto.sync.subscribeRepos` and `com.atproto.label.subscribeLabels`.
+ * Decodes one websocket frame to a typed value: frames of `com.atproto.sync.subscribeRepos` and
+ * `com.atproto.label.subscribeLabels`.
  *
- * A frame is two DAG-CBOR items, a header `{op, t}` and a body. https://atproto.com/specs/event-stream. Checks the framing, and the
- * presence and type of each field that later code reads. Unknown fields are ignored. A frame with an unknown `t` or `op` gives a value of
- * kind `unknown` and no error: it must be counted, and must not end the connection.
+ * A frame is two DAG-CBOR items, a header `{op, t}` and a body. https://atproto.com/specs/event-stream. Checks the
+ * framing, and the presence and type of each field that later code reads. Unknown fields are ignored. A frame with an
+ * unknown `t` or `op` gives a value of kind `unknown` and no error: it must be counted, and must not end the
+ * connection.
  */
 import type { Label } from '@sluice/events/label-event.ts'
 import { RefusedError } from '@sluice/runtime/errors.ts'
@@ -66,7 +68,10 @@ export interface IdentityFrame {
   seq: number
   time: string
   did: string
-  /** Absent also when the frame's value is no valid handle. It may be a text of megabytes, which must not get into an event. */
+  /**
+   * Absent also when the frame's value is no valid handle. It may be a text of megabytes, which must not get into an
+   * event.
+   */
   handle?: string
 }
 
@@ -87,14 +92,19 @@ export interface LabelsFrame {
   refused: number
 }
 
-/** An `#info` frame. `OutdatedCursor` means: events between our cursor and the oldest event that the host still has are lost. Its texts are shortened, since they are logged. */
+/**
+ * An `#info` frame. `OutdatedCursor` means: events between our cursor and the oldest event that the host still has are
+ * lost. Its texts are shortened, since they are logged.
+ */
 export interface InfoFrame {
   type: 'info'
   name: string
   text?: string
 }
 
-/** An error frame (`FutureCursor`, `ConsumerTooSlow`, …), the last frame of a connection. Its texts are shortened too. */
+/**
+ * An error frame (`FutureCursor`, `ConsumerTooSlow`, …), the last frame of a connection. Its texts are shortened too.
+ */
 export interface ErrorFrame {
   type: 'error'
   error: string
@@ -109,7 +119,10 @@ export interface UnknownFrame {
 
 const BRIEF_CHARS = 200
 
-/** The results of `decodeHeader` for the kinds of frames that we read. The body of any other frame is not decoded: it may contain anything. */
+/**
+ * The results of `decodeHeader` for the kinds of frames that we read. The body of any other frame is not decoded: it
+ * may contain anything.
+ */
 const KNOWN: ReadonlySet<string> = new Set(['#commit', '#sync', '#identity', '#account', '#labels', '#info', 'error'])
 
 /**

@@ -1,4 +1,7 @@
-/** Whoever has a wildcard domain has any number of handles: those that nobody answers for hold few places, and keep nobody else's waiting, however many these are. */
+/**
+ * Whoever has a wildcard domain has any number of handles: those that nobody answers for hold few places, and keep
+ * nobody else's waiting, however many these are.
+ */
 import type { ServerResponse } from 'node:http'
 import { afterAll, expect, test } from 'vitest'
 import { HandleResolver } from './handle-resolver.ts'

@@ -1,12 +1,13 @@
 /**
  * Resolves host names that strangers choose. Anybody can name a host whose name server never answers.
  *
- * `dns.lookup` calls getaddrinfo on the thread pool. At most half of the threads (two of four) look up names, and a silent name server
- * holds a thread for 10 s. So a good name behind eight bad ones was found after 40 s, and lookups for the PLC directory and Redis wait behind them too. c-ares uses
- * sockets of the event loop, where no name waits for another: the good name took 0.1 s.
+ * `dns.lookup` calls getaddrinfo on the thread pool. At most half of the threads (two of four) look up names, and a
+ * silent name server holds a thread for 10 s. So a good name behind eight bad ones was found after 40 s, and lookups
+ * for the PLC directory and Redis wait behind them too. c-ares uses sockets of the event loop, where no name waits for
+ * another: the good name took 0.1 s.
  *
- * As getaddrinfo does, this reads /etc/hosts before it asks DNS, and asks only for kinds of addresses (IPv4, IPv6) that the machine has. Search domains, mDNS and the like are
- * not used: they know no host of the public network.
+ * As getaddrinfo does, this reads /etc/hosts before it asks DNS, and asks only for kinds of addresses (IPv4, IPv6) that
+ * the machine has. Search domains, mDNS and the like are not used: they know no host of the public network.
  */
 import { promises as dns, type LookupAddress } from 'node:dns'
 import { readFileSync, statSync } from 'node:fs'
@@ -21,8 +22,10 @@ export interface DnsOptions {
 }
 
 /**
- * A resolver for the questions about one name: two tries, the second with twice the timeout. Do not reuse it for other names, for two reasons. c-ares (1.34) applies `timeout` only until its first answer;
- * later it measures the server, and gives up after 2 s with a server that is usually quick. And a resolver keeps name servers that resolv.conf no longer names.
+ * A resolver for the questions about one name: two tries, the second with twice the timeout. Do not reuse it for other
+ * names, for two reasons. c-ares (1.34) applies `timeout` only until its first answer; later it measures the server,
+ * and gives up after 2 s with a server that is usually quick. And a resolver keeps name servers that resolv.conf no
+ * longer names.
  */
 export function resolverOf({ timeoutMs, nameservers }: DnsOptions): dns.Resolver {
   const resolver = new dns.Resolver({ timeout: timeoutMs, tries: 2 })
@@ -30,21 +33,30 @@ export function resolverOf({ timeoutMs, nameservers }: DnsOptions): dns.Resolver
   return resolver
 }
 
-/** Whether the error is an answer of DNS: there is no such name, or the name has no record of the kind asked for. False for a failure. */
+/**
+ * Whether the error is an answer of DNS: there is no such name, or the name has no record of the kind asked for. False
+ * for a failure.
+ */
 export function isNotThere(error: unknown): boolean {
   return error instanceof Error && NOT_THERE.has((error as NodeJS.ErrnoException).code ?? '')
 }
 
 const NOT_THERE = new Set(['ENOTFOUND', 'ENODATA'])
 
-/** Whether the error is one of DNS, an answer or a failure: of a name server, of the way to it, or for a name that cannot be asked for. False for faults of ours. */
+/**
+ * Whether the error is one of DNS, an answer or a failure: of a name server, of the way to it, or for a name that
+ * cannot be asked for. False for faults of ours.
+ */
 export function isOfDns(error: unknown): boolean {
   return error instanceof Error && OF_DNS.has((error as NodeJS.ErrnoException).code)
 }
 
 /** `dns.SERVFAIL` and the like. */
 const OF_DNS: ReadonlySet<unknown> = new Set(Object.values(dns).filter((value) => typeof value === 'string'))
-/** The timeout of the first try. The second try ends after 6 s in all, when the connection that needs the address is given up (`connectMs` of http.ts). */
+/**
+ * The timeout of the first try. The second try ends after 6 s in all, when the connection that needs the address is
+ * given up (`connectMs` of http.ts).
+ */
 export const DNS_MS = 2_000
 const HOSTS_FILE = '/etc/hosts'
 
@@ -98,8 +110,9 @@ export class HostNames {
 }
 
 /**
- * The kinds of addresses that the machine has, as getaddrinfo with AI_ADDRCONFIG, but a private IPv6 address does not count. `net` tries the addresses in turn and gives each but the last 250 ms (Happy Eyeballs). With an
- * unreachable address last, a reachable one before it that takes longer than 250 ms would be given up.
+ * The kinds of addresses that the machine has, as getaddrinfo with AI_ADDRCONFIG, but a private IPv6 address does not
+ * count. `net` tries the addresses in turn and gives each but the last 250 ms (Happy Eyeballs). With an unreachable
+ * address last, a reachable one before it that takes longer than 250 ms would be given up.
  */
 function familiesHere(): readonly Family[] {
   const own = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? [])
@@ -108,7 +121,10 @@ function familiesHere(): readonly Family[] {
   return families.length > 0 ? families : [6, 4]
 }
 
-/** /etc/hosts. The file is small and local, so it is read synchronously; and read again when it has changed (Docker and Kubernetes write it after the start). */
+/**
+ * /etc/hosts. The file is small and local, so it is read synchronously; and read again when it has changed (Docker and
+ * Kubernetes write it after the start).
+ */
 class HostsFile {
   readonly #path: string
   #modifiedMs = Number.NaN

@@ -13,7 +13,8 @@ export interface Pace {
 }
 
 /**
- * Passes the chunks of `source` on, and checks size, speed and deadline. Only the time that we wait for the host counts for its speed.
+ * Passes the chunks of `source` on, and checks size, speed and deadline. Only the time that we wait for the host counts
+ * for its speed.
  * @throws RefusedError 'http-too-large', TransientError, or the reason of `signal`
  */
 export async function* paced(source: AsyncIterable<Uint8Array>, pace: Pace): AsyncGenerator<Uint8Array> {

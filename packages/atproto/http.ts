@@ -1,14 +1,16 @@
 /**
  * HTTP GET to hosts that strangers name. Every address is checked, and every wait and every size is bounded.
  *
- * - SSRF: only https to public addresses, checked again at each redirect. Exempt are the origins in `allowOrigins`; with
- *   `allowPrivate` all are. See `addresses.ts`, and `wayTo`.
- * - Time: limits for connecting, for the response headers, for silence within the body, for the speed of the body, and for the whole request.
- * - Size: counted after decompression, so that a compression bomb counts with its full size. The part of a body that waits for us to read it is limited too.
+ * - SSRF: only https to public addresses, checked again at each redirect. Exempt are the origins in `allowOrigins`;
+ *   with `allowPrivate` all are. See `addresses.ts`, and `wayTo`.
+ * - Time: limits for connecting, for the response headers, for silence within the body, for the speed of the body, and
+ *   for the whole request.
+ * - Size: counted after decompression, so that a compression bomb counts with its full size. The part of a body that
+ *   waits for us to read it is limited too.
  * - Connections: an idle connection is closed soon, also when the host asks to keep it longer.
  *
- * Hazards: Brotli is neither requested nor accepted, since a body can make its decoder hold a window of 16 MB (gzip's is 32 kB). zstd is not either: its decoder
- * in Node (24.18) ends without an error when its input is cut short.
+ * Hazards: Brotli is neither requested nor accepted, since a body can make its decoder hold a window of 16 MB (gzip's
+ * is 32 kB). zstd is not either: its decoder in Node (24.18) ends without an error when its input is cut short.
  *
  * A failure of the network is a TransientError. A failure that would happen again in the same way is a RefusedError.
  */
@@ -30,7 +32,10 @@ export const HTTP_REFUSALS = [
 export type HttpRefusal = (typeof HTTP_REFUSALS)[number]
 
 export interface HttpLimits {
-  /** From the request to the response headers. On a new connection, the time to connect comes on top (`connectMs` of the client). */
+  /**
+   * From the request to the response headers. On a new connection, the time to connect comes on top (`connectMs` of the
+   * client).
+   */
   headersMs: number
   /** The longest silence within a body. */
   idleMs: number
@@ -55,7 +60,10 @@ const HTTP_LIMITS: HttpLimits = {
 export interface HttpOptions {
   /** Allows any address, and plain http: for test networks. */
   allowPrivate?: boolean
-  /** Origins (`https://host`, `http://host:port`) that may have any address and use plain http. Counts only for requests that begin at such an origin. */
+  /**
+   * Origins (`https://host`, `http://host:port`) that may have any address and use plain http. Counts only for requests
+   * that begin at such an origin.
+   */
   allowOrigins?: readonly string[]
   connectionsPerHost?: number
   connectMs?: number
@@ -72,7 +80,10 @@ export interface HttpResponse {
   body: AsyncIterable<Uint8Array>
   /** The whole body. With `maxBytes`, only the first `maxBytes` bytes; the rest is not read. */
   bytes(maxBytes?: number): Promise<Buffer>
-  /** Reads the body to its end, so that its connection can be used again. Gives up after 128 KiB or at a time limit. Never rejects. */
+  /**
+   * Reads the body to its end, so that its connection can be used again. Gives up after 128 KiB or at a time limit.
+   * Never rejects.
+   */
   discard(): Promise<void>
 }
 
@@ -80,16 +91,23 @@ export interface GetOptions {
   limits?: Partial<HttpLimits>
   signal?: AbortSignal
   headers?: Record<string, string>
-  /** Awaited before a redirect is followed, since the other host may have limits of its own. An error that it throws ends the request. */
+  /**
+   * Awaited before a redirect is followed, since the other host may have limits of its own. An error that it throws
+   * ends the request.
+   */
   onRedirect?: (to: URL) => Promise<void>
 }
 
 const CONNECT_MS = 5_000
-/** How long an idle connection is kept. A host may ask for more (`Keep-Alive: timeout=600`), and the owner of a wildcard domain has any number of hosts. */
+/**
+ * How long an idle connection is kept. A host may ask for more (`Keep-Alive: timeout=600`), and the owner of a wildcard
+ * domain has any number of hosts.
+ */
 const IDLE_MS = 4_000
 /**
- * How many bytes of a body may wait for us to read them. A host may send each byte as a piece of its own, and each piece takes 125 bytes of memory beside its content. With 64 KiB here, and as much
- * again before the decoder, 100 kB from a host held 16 MB. A smaller limit makes honest bodies slower.
+ * How many bytes of a body may wait for us to read them. A host may send each byte as a piece of its own, and each
+ * piece takes 125 bytes of memory beside its content. With 64 KiB here, and as much again before the decoder, 100 kB
+ * from a host held 16 MB. A smaller limit makes honest bodies slower.
  */
 const WAITING_BYTES = 8 * 1024
 const REDIRECTS = new Set([301, 302, 303, 307, 308])
@@ -110,7 +128,8 @@ export class HttpClient {
       maxHeaderSize: 32 * 1024,
       keepAliveTimeout: IDLE_MS,
       keepAliveMaxTimeout: IDLE_MS,
-      // By HTTP/2, which is undici's default, a body in pieces of one byte takes 17 MB here before it is read (HTTP/1.1: 1 MB), and `maxHeaderSize` does not count.
+      // By HTTP/2, which is undici's default, a body in pieces of one byte takes 17 MB here before it is read
+      // (HTTP/1.1: 1 MB), and `maxHeaderSize` does not count.
       allowH2: false,
     }
     this.#guarded = new Agent({ ...shared, connect: { timeout, lookup } })
@@ -183,8 +202,9 @@ export interface Exempt {
 }
 
 /**
- * How the last URL of `hops` may be reached. `hops`: the request's URL, and each URL to which a redirect has led. `open`: at any address. `guarded`: only at public addresses, by https.
- * An exempt origin counts only if all hops before it are exempt too: a stranger's redirect must not reach an address that the operator exempted.
+ * How the last URL of `hops` may be reached. `hops`: the request's URL, and each URL to which a redirect has led.
+ * `open`: at any address. `guarded`: only at public addresses, by https. An exempt origin counts only if all hops
+ * before it are exempt too: a stranger's redirect must not reach an address that the operator exempted.
  * @throws RefusedError<HttpRefusal> when the URL may not be requested at all
  */
 export function wayTo(hops: readonly URL[], { all, origins }: Exempt): 'open' | 'guarded' {
@@ -245,12 +265,18 @@ async function* decoded(body: Readable, createDecoder: () => Transform): AsyncGe
   }
 }
 
-/** Joins all waiting pieces to one, as the iterator of a Readable does. The decoder would otherwise decode the pieces one by one, each on another thread. */
+/**
+ * Joins all waiting pieces to one, as the iterator of a Readable does. The decoder would otherwise decode the pieces
+ * one by one, each on another thread.
+ */
 async function* joined(body: Readable): AsyncGenerator<Uint8Array> {
   yield* body as AsyncIterable<Uint8Array>
 }
 
-/** Ends a body that nobody reads. Without a deadline, the host could otherwise keep the connection open as long as it likes. */
+/**
+ * Ends a body that nobody reads. Without a deadline, the host could otherwise keep the connection open as long as it
+ * likes.
+ */
 function letGo(body: Readable): void {
   body.on('error', () => undefined).destroy()
 }

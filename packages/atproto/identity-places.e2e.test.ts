@@ -1,4 +1,7 @@
-/** Whoever has a wildcard domain has any number of hosts: their did:webs hold few places, and keep nobody else's waiting. */
+/**
+ * Whoever has a wildcard domain has any number of hosts: their did:webs hold few places, and keep nobody else's
+ * waiting.
+ */
 import type { ServerResponse } from 'node:http'
 import { afterAll, expect, test } from 'vitest'
 import { HttpClient } from './http.ts'

@@ -8,7 +8,10 @@ import { testKey } from './testing/keys.ts'
 import { drip, httpServer, json, type Handler } from './testing/servers.ts'
 
 const DID = 'did:plc:z72i7hdynmk6r22z27h6tvur'
-/** The two things that a directory says of a DID without a document: https://web.plc.directory/api/redoc#operation/ResolveDid */
+/**
+ * The two things that a directory says of a DID without a document:
+ * https://web.plc.directory/api/redoc#operation/ResolveDid
+ */
 const NOT_REGISTERED = { message: `DID not registered: ${DID}` }
 const NOT_AVAILABLE = { message: `DID not available: ${DID}` }
 const http = new HttpClient({ allowPrivate: true })

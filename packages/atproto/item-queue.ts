@@ -1,8 +1,10 @@
 /**
- * A queue, bounded in bytes, between a source that can be paused and one consumer. The consumer takes all items at once.
+ * A queue, bounded in bytes, between a source that can be paused and one consumer. The consumer takes all items at
+ * once.
  *
- * When the queue reaches its budget, the source is paused. It resumes when the consumer takes the items. So the consumer works on one full queue
- * while the next one fills. The item that reaches the budget is still accepted, since it has already been read from the source.
+ * When the queue reaches its budget, the source is paused. It resumes when the consumer takes the items. So the
+ * consumer works on one full queue while the next one fills. The item that reaches the budget is still accepted, since
+ * it has already been read from the source.
  */
 export class ItemQueue<T> {
   readonly #budgetBytes: number
@@ -42,7 +44,9 @@ export class ItemQueue<T> {
     this.#wake?.()
   }
 
-  /** Takes all items, and waits for the first one. Resolves to no items once the queue has ended. For one consumer only. */
+  /**
+   * Takes all items, and waits for the first one. Resolves to no items once the queue has ended. For one consumer only.
+   */
   async take(): Promise<T[]> {
     while (this.#items.length === 0 && !this.#ended) {
       await new Promise<void>((resolve) => (this.#wake = resolve))

@@ -1,5 +1,6 @@
 /**
- * Checks labels: whether a value is a label, and whether its signature is valid. The labeler signs with its key `#atproto_label`; the signature is over the canonical encoding of the label without `sig`.
+ * Checks labels: whether a value is a label, and whether its signature is valid. The labeler signs with its key
+ * `#atproto_label`; the signature is over the canonical encoding of the label without `sig`.
  * https://atproto.com/specs/label#signatures
  */
 import type { Label } from '@sluice/events/label-event.ts'
@@ -11,12 +12,16 @@ export type LabelSignature = 'good' | 'bad' | 'absent'
 
 /** The lexicon's limit for `val`. */
 const VAL_BYTES = 128
-/** The limit of `src`, `uri`, `cid` and `val` together. They are one key in PostgreSQL, and an index row has at most 2,704 bytes, some of which PostgreSQL uses itself. */
+/**
+ * The limit of `src`, `uri`, `cid` and `val` together. They are one key in PostgreSQL, and an index row has at most
+ * 2,704 bytes, some of which PostgreSQL uses itself.
+ */
 const KEY_BYTES = 2_600
 
 /**
- * Whether the value is a label that PostgreSQL can store. Anybody may be a labeler, and may sign hundreds of thousands of labels that cannot be stored. Without this check each of these would become
- * a dead letter, until all labels wait for an operator.
+ * Whether the value is a label that PostgreSQL can store. Anybody may be a labeler, and may sign hundreds of thousands
+ * of labels that cannot be stored. Without this check each of these would become a dead letter, until all labels wait
+ * for an operator.
  */
 export function isLabel(value: Json): value is Json & Label {
   return hasItsFields(value) && canBeKept(value)

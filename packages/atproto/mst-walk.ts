@@ -1,9 +1,10 @@
 /**
  * Walks a whole Merkle search tree in key order, over the blocks of an export.
  *
- * With `check`, the walk verifies everything: nodes canonical, each key on its layer, order across nodes, no empty
- * node below the root, and every node and leaf present. A tree with any missing block is `mst-incomplete`, wherever it was cut.
- * The walk holds the nodes on the path from the root. Their memory is bounded, since anybody can make a node that takes 18 times its block when decoded.
+ * With `check`, the walk verifies everything: nodes canonical, each key on its layer, order across nodes, no empty node
+ * below the root, and every node and leaf present. A tree with any missing block is `mst-incomplete`, wherever it was
+ * cut. The walk holds the nodes on the path from the root. Their memory is bounded, since anybody can make a node that
+ * takes 18 times its block when decoded.
  */
 import type { CarStore } from './car-store.ts'
 import { heightOf, parseNode, refuseMst, type NodeView } from './mst-node.ts'
@@ -15,7 +16,10 @@ interface Step extends NodeView {
   next: number
 }
 
-/** The memory that the nodes from the root to a key may take. Normal nodes have four entries on average: a path of ten nodes takes 10 kB. */
+/**
+ * The memory that the nodes from the root to a key may take. Normal nodes have four entries on average: a path of ten
+ * nodes takes 10 kB.
+ */
 const PATH_BYTES = 16 * 1024 * 1024
 
 interface WalkOptions {

@@ -1,22 +1,25 @@
 /**
- * A partial Merkle search tree: the nodes that a commit's blocks contain; other nodes may be missing. It can look up, change, and give the root.
+ * A partial Merkle search tree: the nodes that a commit's blocks contain; other nodes may be missing. It can look up,
+ * change, and give the root.
  *
- * Its only purpose is op inversion: a commit is accepted when undoing its ops in the tree that it carries gives the previous root
- * (`prevData`). https://atproto.com/specs/sync#validation-and-inversion. Synchronous. Nodes are parsed once and changed in
- * place, and only changed nodes are encoded and hashed again.
+ * Its only purpose is op inversion: a commit is accepted when undoing its ops in the tree that it carries gives the
+ * previous root (`prevData`). https://atproto.com/specs/sync#validation-and-inversion. Synchronous. Nodes are parsed
+ * once and changed in place, and only changed nodes are encoded and hashed again.
  *
- * When the tree is loaded, every node that is present and reachable is checked: canonical, on its layer, in order, not empty. A
- * change that needs a missing node throws `mst-incomplete` and leaves the tree unusable. The memory of all nodes together is limited (`mst-too-large`).
+ * When the tree is loaded, every node that is present and reachable is checked: canonical, on its layer, in order, not
+ * empty. A change that needs a missing node throws `mst-incomplete` and leaves the tree unusable. The memory of all
+ * nodes together is limited (`mst-too-large`).
  *
- * Measured on commits to a repository of 2,000 records (`commit.bench.ts`; load, undo, root): 45 µs, a third of it for hashing
- * keys, against 880 µs by `@atproto/repo`, the oracle of the tests.
+ * Measured on commits to a repository of 2,000 records (`commit.bench.ts`; load, undo, root): 45 µs, a third of it for
+ * hashing keys, against 880 µs by `@atproto/repo`, the oracle of the tests.
  */
 import { readCid, cidOf, type Cid } from './cid.ts'
 import { encodeNode, heightOf, keyOf, parseNode, refuseMst, type NodeView } from './mst-node.ts'
 
 /**
- * The memory that the nodes of a tree may take. A commit may have 2 MB of blocks. Even if these are all nodes, they take less than this limit with keys of 100 bytes. With keys of 1,000 bytes that
- * differ in their last bytes only, they take 37 MB. A chain of nodes without keys counts once for each path that leads to it.
+ * The memory that the nodes of a tree may take. A commit may have 2 MB of blocks. Even if these are all nodes, they
+ * take less than this limit with keys of 100 bytes. With keys of 1,000 bytes that differ in their last bytes only, they
+ * take 37 MB. A chain of nodes without keys counts once for each path that leads to it.
  */
 const TREE_BYTES = 8 * 1024 * 1024
 
@@ -45,7 +48,10 @@ class Node {
   }
 }
 
-/** The change of one record as a commit states it: `prev` is its CID before the commit, `cid` after it. Null where there is no record. */
+/**
+ * The change of one record as a commit states it: `prev` is its CID before the commit, `cid` after it. Null where there
+ * is no record.
+ */
 export interface TreeChange {
   path: string
   cid: Cid | null
@@ -163,7 +169,10 @@ class Loader {
   }
 }
 
-/** How many keys of the node sort before `key`. That is the index of the key itself, or of the subtree in which it belongs. */
+/**
+ * How many keys of the node sort before `key`. That is the index of the key itself, or of the subtree in which it
+ * belongs.
+ */
 function position(keys: string[], key: string): number {
   let low = 0
   let high = keys.length

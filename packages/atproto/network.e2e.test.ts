@@ -1,4 +1,7 @@
-/** Everything of this package against a real PDS and PLC directory: what they send is found true, and read as they meant it. */
+/**
+ * Everything of this package against a real PDS and PLC directory: what they send is found true, and read as they meant
+ * it.
+ */
 import { createHash } from 'node:crypto'
 import type { StreamEvent } from '@sluice/events/stream-event.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'

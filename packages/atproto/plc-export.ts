@@ -1,6 +1,6 @@
 /**
- * Reads the export of a PLC directory: one operation in a line of JSON, oldest first. The source is a file, the URL of such a file (both may be gzipped), or the
- * directory's own `/export`, which is read page by page.
+ * Reads the export of a PLC directory: one operation in a line of JSON, oldest first. The source is a file, the URL of
+ * such a file (both may be gzipped), or the directory's own `/export`, which is read page by page.
  * https://web.plc.directory/api/redoc#operation/Export
  *
  * The signatures of operations are not verified: an operator who imports an export trusts its source.
@@ -110,7 +110,10 @@ export async function* plcExportLines(source: string, options: ExportOptions): A
   }
 }
 
-/** Yields the lines. Not with `readline`: when its input fails, it ends without an error, or waits for ever if its reader is busy at that moment. */
+/**
+ * Yields the lines. Not with `readline`: when its input fails, it ends without an error, or waits for ever if its
+ * reader is busy at that moment.
+ */
 async function* linesOf(bytes: Readable, name: string, signal: AbortSignal): AsyncGenerator<string> {
   const isZipped = new URL(name, 'file:///').pathname.endsWith('.gz')
   // The reader of `text` gets an error of either stream. `pipeline` requires the callback.
@@ -134,8 +137,9 @@ async function* linesOf(bytes: Readable, name: string, signal: AbortSignal): Asy
 const PAGE_LIMITS: Partial<HttpLimits> = { totalMs: 120_000, bytes: 64 * 1024 ** 2 }
 
 /**
- * Yields the lines of a directory's `/export`, page by page. A page has the operations after a given time. Several operations may have the same time, and a page may end between two of them. So each page is
- * requested from just before the last time of the previous page, and operations that the previous page had are left out.
+ * Yields the lines of a directory's `/export`, page by page. A page has the operations after a given time. Several
+ * operations may have the same time, and a page may end between two of them. So each page is requested from just before
+ * the last time of the previous page, and operations that the previous page had are left out.
  */
 async function* pagesOf(source: string, { http, signal, after }: ExportOptions): AsyncGenerator<string> {
   let edge = new Set<string>()

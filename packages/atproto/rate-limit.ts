@@ -1,4 +1,7 @@
-/** Reads a host's rate limits, and the time after which it may be asked again, from its response headers. The results are bounded, whatever the headers contain. Pure. */
+/**
+ * Reads a host's rate limits, and the time after which it may be asked again, from its response headers. The results
+ * are bounded, whatever the headers contain. Pure.
+ */
 import type { HttpResponse } from './http.ts'
 
 export interface RateLimit {
@@ -8,10 +11,16 @@ export interface RateLimit {
   resetMs: number | undefined
 }
 
-/** The longest time for which a host can keep us away. A header may say a day, or have milliseconds where seconds are meant. The windows of real hosts are 300 s. */
+/**
+ * The longest time for which a host can keep us away. A header may say a day, or have milliseconds where seconds are
+ * meant. The windows of real hosts are 300 s.
+ */
 const MAX_RETRY_MS = 330_000
 
-/** The host's limits from the `RateLimit-*` headers. The reset may be a number of seconds or a time; the result is never more than `MAX_RETRY_MS` away. */
+/**
+ * The host's limits from the `RateLimit-*` headers. The reset may be a number of seconds or a time; the result is never
+ * more than `MAX_RETRY_MS` away.
+ */
 export function rateLimitOf(headers: HttpResponse['headers'], nowMs: number): RateLimit | undefined {
   const limit = numberOf(headers['ratelimit-limit'])
   const remaining = numberOf(headers['ratelimit-remaining'])

@@ -1,15 +1,17 @@
 /**
  * Verifies a repository export (`com.atproto.sync.getRepo`, a CAR) and yields its records in key order.
  *
- * No record is yielded before everything is verified: every block's hash while it arrives, then the commit (version, DID,
- * signature by the given key), then the whole tree (canonical, in order, every node and every leaf present). A CAR that was
- * cut off, even between two blocks, is refused. So a truncated export can never look as if records had been deleted.
+ * No record is yielded before everything is verified: every block's hash while it arrives, then the commit (version,
+ * DID, signature by the given key), then the whole tree (canonical, in order, every node and every leaf present). A CAR
+ * that was cut off, even between two blocks, is refused. So a truncated export can never look as if records had been
+ * deleted.
  *
- * Memory: the size of the CAR or the spool's budget, whichever is less, and 22 to 36 bytes a block (see `car-store.ts`). Records are
- * decoded one by one. Many keys may lead to one block, so the total size of the records is bounded too, in proportion to the CAR.
+ * Memory: the size of the CAR or the spool's budget, whichever is less, and 22 to 36 bytes a block (see
+ * `car-store.ts`). Records are decoded one by one. Many keys may lead to one block, so the total size of the records is
+ * bounded too, in proportion to the CAR.
  *
- * Measured (`export.bench.ts`; records a second from bytes to JSON text): 247,000, against 11,700 by `readCarWithRoot` +
- * `verifyRepo`. A process that reads 300 MB (900,000 records) peaks at 412 MiB, of which 80 are Node's own, and takes
+ * Measured (`export.bench.ts`; records a second from bytes to JSON text): 247,000, against 11,700 by `readCarWithRoot`
+ * + `verifyRepo`. A process that reads 300 MB (900,000 records) peaks at 412 MiB, of which 80 are Node's own, and takes
  * 5.3 s; with 64 MB in memory and the rest in a file it peaks at 209 MiB and takes 10 s.
  */
 import { setImmediate } from 'node:timers/promises'
@@ -42,12 +44,15 @@ export const EXPORT_REFUSALS = [
 export type ExportRefusal = (typeof EXPORT_REFUSALS)[number]
 
 /**
- * An export of 307 MB had 1.2 million blocks of 250 bytes. So 2^23 blocks are the whole 2 GiB of such a repository. Their index takes 185 MB, and would double with the
- * next block.
+ * An export of 307 MB had 1.2 million blocks of 250 bytes. So 2^23 blocks are the whole 2 GiB of such a repository.
+ * Their index takes 185 MB, and would double with the next block.
  */
 export const EXPORT_LIMITS: StoreLimits = { bytes: 2 ** 31, blocks: 2 ** 23, blockBytes: 2_000_000 }
 
-/** A record of an export: its value, or why its value cannot be carried. `bytes`: the size of its block, if the block was read. */
+/**
+ * A record of an export: its value, or why its value cannot be carried. `bytes`: the size of its block, if the block
+ * was read.
+ */
 export type ExportedRecord =
   | { path: string; collection: string; rkey: string; cid: string; record: JsonObject; bytes: number }
   | { path: string; cid: string; refused: OpRefusal; bytes: number }
@@ -143,13 +148,18 @@ export async function verifyExport(store: CarStore, expected: ExpectedRepo, sign
 }
 
 /**
- * The total size of keys and records may be UNFOLDED_FREE_BYTES plus so many times the size of the CAR. Without repeated records the total is less than the CAR. In a repository that has one record of
- * 300 bytes under any number of keys, it is four times as much. The limit is for cases like this: 300 keys of one record of 990 kB gave 297 MB of events, from a CAR of 1 MB.
+ * The total size of keys and records may be UNFOLDED_FREE_BYTES plus so many times the size of the CAR. Without
+ * repeated records the total is less than the CAR. In a repository that has one record of 300 bytes under any number of
+ * keys, it is four times as much. The limit is for cases like this: 300 keys of one record of 990 kB gave 297 MB of
+ * events, from a CAR of 1 MB.
  */
 const UNFOLDED_PER_BYTE = 8
 const UNFOLDED_FREE_BYTES = 32 * 1024 * 1024
 
-/** Walks the whole tree, which verifies it, and counts its keys. Yields the thread every 20 ms, since a large repository has a million keys. */
+/**
+ * Walks the whole tree, which verifies it, and counts its keys. Yields the thread every 20 ms, since a large repository
+ * has a million keys.
+ */
 async function countVerified(store: CarStore, walk: TreeWalk, signal: AbortSignal | undefined): Promise<number> {
   const bytes = Math.min(store.limits.bytes, UNFOLDED_FREE_BYTES + UNFOLDED_PER_BYTE * store.bytes)
   let count = 0

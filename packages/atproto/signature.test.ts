@@ -1,9 +1,11 @@
 import { verifySignature as officialVerify } from '@atproto/crypto'
 import { describe, expect, test } from 'vitest'
-import { isLowS, k256Library, parseDidKey, verifyByNode, verifySignature, type Curve } from './signature.ts'
+import { LIBRARIES } from './signature-checker.ts'
+import { isLowS, parseDidKey, verifySignature, type Curve } from './signature.ts'
 import { hasInterop, interopJson } from './testing/interop.ts'
 import { highS, testKey } from './testing/keys.ts'
 import { random } from './testing/random.ts'
+import { verifyByNode } from './testing/verify-by-node.ts'
 
 const CURVES: Curve[] = ['k256', 'p256']
 const ORDER: Record<Curve, string> = {
@@ -97,5 +99,5 @@ test.each([
 })
 
 test('on the platforms that have the addon, it is the one that checks', () => {
-  if (process.platform === 'linux' && process.arch === 'x64') expect(k256Library).toBe('libsecp256k1')
+  if (process.platform === 'linux' && process.arch === 'x64') expect(LIBRARIES.k256).toBe('libsecp256k1')
 })

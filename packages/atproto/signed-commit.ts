@@ -1,8 +1,9 @@
 /**
  * The signed commit: the root block of a repository. https://atproto.com/specs/repository#commit-objects
  *
- * The signature is over the same map without `sig`. The encoding is canonical, so the signed bytes are the block's bytes without that
- * pair: to parse and cut takes 0.9 µs. To encode the map again would take 3.7 µs more with the official encoder.
+ * The signature is over the same map without `sig`. The encoding is canonical, so the signed bytes are the block's
+ * bytes without that pair: to parse and cut takes 0.9 µs. To encode the map again would take 3.7 µs more with the
+ * official encoder.
  */
 import { RefusedError } from '@sluice/runtime/errors.ts'
 import { decodeItem, Link, type ItemMap } from './cbor.ts'
@@ -52,7 +53,10 @@ export function isSignedBy(commit: SignedCommit, didKey: string): boolean {
   return verifySignature(didKey, commit.unsigned, commit.signature)
 }
 
-/** The encoded map without the pair `sig`: the count in the map's head is one less, and the bytes of the pair are left out. */
+/**
+ * The encoded map without the pair `sig`: the count in the map's head is one less, and the bytes of the pair are left
+ * out.
+ */
 function withoutSig(block: Buffer, sig: Buffer): Uint8Array {
   const end = sig.byteOffset - block.byteOffset + sig.length
   const start = end - sig.length - headBytes(sig.length) - SIG_KEY.length

@@ -1,8 +1,9 @@
 /**
- * Large byte arrays (slabs) that are written once and read at any position. They stay in memory; beyond a budget they go to a file.
+ * Large byte arrays (slabs) that are written once and read at any position. They stay in memory; beyond a budget they
+ * go to a file.
  *
- * The file is removed as soon as it is open, so nothing is left of it when the process dies. A read is a system call of about 2 µs out of the
- * page cache, which is negligible against the time of the download.
+ * The file is removed as soon as it is open, so nothing is left of it when the process dies. A read is a system call of
+ * about 2 µs out of the page cache, which is negligible against the time of the download.
  */
 import { closeSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -22,13 +23,17 @@ export interface Spool {
   folder?: string
   /** The disk space that all spool files share. One file may take at most `fileBytesMax` of it. */
   disk?: Budget
-  /** Called before more is kept in memory within `memoryBytes`; `bytes` is the total with the next slab. False: the last slab goes to the file. Default: always true. */
+  /**
+   * Called before more is kept in memory within `memoryBytes`; `bytes` is the total with the next slab. False: the last
+   * slab goes to the file. Default: always true.
+   */
   mayKeep?: (bytes: number) => boolean
 }
 
 /**
- * The largest size of one file, when all files together may take `diskBytes` and the other files leave `left` bytes of that. Half when there are no others; the more the others take, the smaller is the
- * part of the rest. The data of slow hosts stay for hours, and must not use up all of the space.
+ * The largest size of one file, when all files together may take `diskBytes` and the other files leave `left` bytes of
+ * that. Half when there are no others; the more the others take, the smaller is the part of the rest. The data of slow
+ * hosts stay for hours, and must not use up all of the space.
  */
 export function fileBytesMax(diskBytes: number, left = diskBytes): number {
   return Math.floor(((left / diskBytes) * left) / 2)
@@ -83,7 +88,8 @@ export class Slabs implements Disposable {
   }
 
   /**
-   * Seals the last slab, whose first `used` bytes are valid; a slab of `nextBytes` will follow. If the slab goes to the file, returns its memory for reuse; otherwise undefined.
+   * Seals the last slab, whose first `used` bytes are valid; a slab of `nextBytes` will follow. If the slab goes to the
+   * file, returns its memory for reuse; otherwise undefined.
    * @throws NoRoomError when the file cannot be written, or may not grow
    */
   seal(used: number, nextBytes: number): Buffer | undefined {

@@ -1,4 +1,6 @@
-/** Frames in pieces, and what a host may put between them: all that came with a piece is held until the frame is whole. */
+/**
+ * Frames in pieces, and what a host may put between them: all that came with a piece is held until the frame is whole.
+ */
 import type { Socket } from 'node:net'
 import { setImmediate } from 'node:timers/promises'
 import { expect, test } from 'vitest'

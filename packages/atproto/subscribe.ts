@@ -1,16 +1,21 @@
 /**
- * A subscription to an event stream (`subscribeRepos`, `subscribeLabels`) that reconnects after every failure, until it is closed.
+ * A subscription to an event stream (`subscribeRepos`, `subscribeLabels`) that reconnects after every failure, until it
+ * is closed.
  *
- * Iterating gives batches of items in the order in which they happened: `open`, `frame`, `close`, `open`, … Frames are raw bytes; the consumer
- * decodes and checks them.
+ * Iterating gives batches of items in the order in which they happened: `open`, `frame`, `close`, `open`, … Frames are
+ * raw bytes; the consumer decodes and checks them.
  *
- * - Backpressure: while the consumer is busy, frames collect up to `bufferBytes`; then the socket is not read. `bufferBytes` counts all memory that the frames keep.
- * - `cursor` is called at every connect. So a reconnect continues after the last durable event, not after the last event that was read.
- * - A connection without data for `idleMs` is replaced. Time while we do not read the socket does not count as silence. On a quiet
- *   stream (`idleMs` off), pings find a dead peer.
- * - A piece of a frame keeps the whole buffer in memory with which it came from the socket, until the frame is complete. So the number of pieces is limited, and so are the bytes of pings and pongs between them.
- * - Reconnects back off with full jitter. The backoff starts from its base again only after the stream has been healthy. After a
- *   `FutureCursor` the wait is long: only an operator can help, and to reconnect at once would be a hot loop.
+ * - Backpressure: while the consumer is busy, frames collect up to `bufferBytes`; then the socket is not read.
+ *   `bufferBytes` counts all memory that the frames keep.
+ * - `cursor` is called at every connect. So a reconnect continues after the last durable event, not after the last
+ *   event that was read.
+ * - A connection without data for `idleMs` is replaced. Time while we do not read the socket does not count as silence.
+ *   On a quiet stream (`idleMs` off), pings find a dead peer.
+ * - A piece of a frame keeps the whole buffer in memory with which it came from the socket, until the frame is
+ *   complete. So the number of pieces is limited, and so are the bytes of pings and pongs between them.
+ * - Reconnects back off with full jitter. The backoff starts from its base again only after the stream has been
+ *   healthy. After a `FutureCursor` the wait is long: only an operator can help, and to reconnect at once would be a
+ *   hot loop.
  */
 import { Backoff, sleep, type BackoffPolicy } from '@sluice/runtime/backoff.ts'
 import { describeError, isAbort, RefusedError } from '@sluice/runtime/errors.ts'
@@ -49,7 +54,10 @@ export interface SubscriptionOptions {
   signal: AbortSignal
   /** The memory that frames waiting for the consumer may keep before the socket is paused. */
   bufferBytes?: number
-  /** The largest frame that is read from the socket. It is larger than any valid frame, so that a frame somewhat too large can be refused by the consumer without losing the connection. */
+  /**
+   * The largest frame that is read from the socket. It is larger than any valid frame, so that a frame somewhat too
+   * large can be refused by the consumer without losing the connection.
+   */
   frameBytes?: number
   /** A connection without data for so long is replaced. 0: never, for streams that are often silent. */
   idleMs?: number
@@ -65,14 +73,21 @@ export interface SubscriptionOptions {
 export const FUTURE_CURSOR_MS = 30_000
 
 const HANDSHAKE_MS = 10_000
-/** The least average size of a frame's fragments. A normal server fragments a frame when its buffer is full, and such buffers have 4 kB or more. */
+/**
+ * The least average size of a frame's fragments. A normal server fragments a frame when its buffer is full, and such
+ * buffers have 4 kB or more.
+ */
 const FRAGMENT_BYTES = 1024
 const FRAGMENTS = 64
-/** The least average size of the chunks in which the network delivers a frame. Each chunk is an object of its own, even with one byte in it. */
+/**
+ * The least average size of the chunks in which the network delivers a frame. Each chunk is an object of its own, even
+ * with one byte in it.
+ */
 const CHUNK_BYTES = 64
 const CHUNKS = 1024
 /**
- * How many bytes of pings and pongs may come without a frame: days of them. Without the limit, a frame of 2 kB in 2,000 pieces of one byte, each followed by 64 KiB of pongs, held 131 MB.
+ * How many bytes of pings and pongs may come without a frame: days of them. Without the limit, a frame of 2 kB in 2,000
+ * pieces of one byte, each followed by 64 KiB of pongs, held 131 MB.
  */
 const CONTROL_BYTES = 128 * 1024
 const CONTROL_HEAD_BYTES = 2
@@ -96,7 +111,8 @@ type Options = Required<SubscriptionOptions>
 
 /**
  * Subscribes until `signal` aborts or the iteration is left, which closes the socket. Ends without an error on abort.
- * @throws what `cursor` throws, since without a known position the stream must not continue; RefusedError<SubscribeRefusal>
+ * @throws what `cursor` throws, since without a known position the stream must not continue;
+ * RefusedError<SubscribeRefusal>
  */
 export async function* subscribe(given: SubscriptionOptions): AsyncGenerator<SubscriptionItem[], void, undefined> {
   const options: Options = { ...DEFAULTS, ...given }
@@ -192,7 +208,10 @@ class Connection {
     if (options.signal.aborted) this.end()
   }
 
-  /** Takes all items that wait; waits for at least one. Empty when the connection has ended and all its items were taken. */
+  /**
+   * Takes all items that wait; waits for at least one. Empty when the connection has ended and all its items were
+   * taken.
+   */
   async take(): Promise<SubscriptionItem[]> {
     const items = await this.#queue.take()
     this.#chunk = undefined
@@ -207,12 +226,14 @@ class Connection {
   }
 
   #receive(bytes: Buffer): void {
-    // After an error frame, or after we closed the connection, further frames are ignored. `ws` still delivers frames that came in the same buffer, and a host could send any number of these.
+    // After an error frame, or after we closed the connection, further frames are ignored. `ws` still delivers frames
+    // that came in the same buffer, and a host could send any number of these.
     if (this.#cause.why !== undefined) return
     this.#lastDataAt = performance.now()
     this.#controlBytes = 0
     const item = itemOf(bytes)
-    // The item keeps the whole buffer of the socket in memory, 64 KiB. That counts once, for the first waiting item of the buffer.
+    // The item keeps the whole buffer of the socket in memory, 64 KiB. That counts once, for the first waiting item of
+    // the buffer.
     this.#queue.push(item, bytes.buffer === this.#chunk ? 0 : bytes.buffer.byteLength)
     this.#chunk = bytes.buffer
     if (item.type !== 'error') return

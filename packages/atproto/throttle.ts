@@ -1,24 +1,30 @@
 /**
- * Limits how much work runs at once and how often work begins: a concurrency limit (its units are called places), a token bucket, and a bounded queue in front, first come first served.
+ * Limits how much work runs at once and how often work begins: a concurrency limit (its units are called places), a
+ * token bucket, and a bounded queue in front, first come first served.
  *
- * The work can be divided by its owner (`whose` of `run`): the domain or the address of the host that is asked. Owners with waiting work take turns. So the work of one owner waits for some work of
- * others, but never for all the waiting work of another.
+ * The work can be divided by its owner (`whose` of `run`): the domain or the address of the host that is asked. Owners
+ * with waiting work take turns. So the work of one owner waits for some work of others, but never for all the waiting
+ * work of another.
  *
  * With `concurrencyOfOne`, one owner has at most so many places, and at most a sixteenth of the free room in the queue.
  *
- * With `concurrencyOfSlow`, the limit of an owner depends on how long its work takes. Most work may be of one owner that is quick (the handles of a large host):
+ * With `concurrencyOfSlow`, the limit of an owner depends on how long its work takes. Most work may be of one owner
+ * that is quick (the handles of a large host):
  * - An owner that is not slow may have half of the places that the others leave free.
- * - Work is late when it runs for longer than `lateMs`. An owner becomes slow when `concurrencyOfSlow` of its running work is late. But not when sixteen times as much of its work ended in time meanwhile: the
- *   owner of most work always has a few late ones in a thousand.
- * - An owner stays slow until a minute after its last late work has ended. Until then it has at most `concurrencyOfSlow` places. Its work that finds no free place is turned away at once, also work that was
- *   waiting when the owner became slow.
- * - A slow owner whose work is late again is silent. It has no place for a minute, and then one. Each time that the work in this place is late as well, it is without a place for twice as long, up to four
- *   minutes. Each work that ends in time makes up for one such time, and lets the next one begin at once; an owner that has made up for all of them is only slow.
+ * - Work is late when it runs for longer than `lateMs`. An owner becomes slow when `concurrencyOfSlow` of its running
+ *   work is late. But not when sixteen times as much of its work ended in time meanwhile: the owner of most work always
+ *   has a few late ones in a thousand.
+ * - An owner stays slow until a minute after its last late work has ended. Until then it has at most
+ *   `concurrencyOfSlow` places. Its work that finds no free place is turned away at once, also work that was waiting
+ *   when the owner became slow.
+ * - A slow owner whose work is late again is silent: it has no place for a minute or more, and then one
+ *   (`slow-owners.ts`).
  *
- * So a slow owner holds half of the places once, then few, and then one for some seconds in four minutes. All slow owners together hold at most half of the places.
+ * So a slow owner holds half of the places once, then few, and then one for some seconds in four minutes. All slow
+ * owners together hold at most half of the places.
  */
 import { TransientError } from '@sluice/runtime/errors.ts'
-import { remember } from '@sluice/runtime/remember.ts'
+import { SlowOwners } from './slow-owners.ts'
 
 export interface ThrottleOptions {
   /** The name of the limit in messages. */
@@ -29,7 +35,10 @@ export interface ThrottleOptions {
   waiting: number
   /** The most places of one owner (`whose` of `run`). Default: no limit. */
   concurrencyOfOne?: number
-  /** The most places of a slow owner, and how much of an owner's running work must be late to make it slow. Not together with `concurrencyOfOne`. */
+  /**
+   * The most places of a slow owner, and how much of an owner's running work must be late to make it slow. Not together
+   * with `concurrencyOfOne`.
+   */
   concurrencyOfSlow?: number
   /** Work that runs for longer is late. */
   lateMs?: number
@@ -44,16 +53,6 @@ export class CrowdedError extends TransientError {
 const PART_OF_ROOM = 16
 /** The default of `lateMs`: longer than an answer takes on a bad day of the other side. */
 const LATE_MS = 3_000
-/** For so long an owner stays slow after its last late work has ended. */
-const SLOW_MS = 60_000
-/**
- * The longest time for which a silent owner has no place. It is also how long a large domain may wait after an outage
- * of our own network.
- */
-const SILENT_MS_MAX = 240_000
-const NOT_SLOW: Slow = { untilMs: -Infinity, silent: 0 }
-/** How many slow owners are remembered; about 100 bytes each. */
-const REMEMBERED = 10_000
 /** An owner is not slow when so much work ended in time for each that is late. */
 const IN_TIME = 16
 
@@ -69,14 +68,6 @@ interface Place {
   share: Share
   /** The owner is slow now, and the place counts among those of slow owners. */
   asSlow: boolean
-}
-
-/** An owner that is slow, or was of late. */
-interface Slow {
-  /** Until when it is slow; with `silent`, until when it has no place (ms, monotonic clock). */
-  untilMs: number
-  /** How often its work was late again while it was slow, less what it has made up for. More than 0: it is silent. */
-  silent: number
 }
 
 /** The state of one owner. Exists while any of its work waits or runs. */
@@ -96,8 +87,7 @@ export class Throttle {
   readonly #shares = new Map<string, Share>()
   /** Owners with waiting work; the one whose turn is next comes first. */
   readonly #ready = new Set<Share>()
-  /** The latest at the end. */
-  readonly #slow = new Map<string, Slow>()
+  readonly #slow: SlowOwners
   #waiting = 0
   #running = 0
   /** How much of the running work was begun while its owner was slow. */
@@ -110,6 +100,7 @@ export class Throttle {
   constructor(options: ThrottleOptions, { now = () => performance.now() } = {}) {
     this.#options = options
     this.#now = now
+    this.#slow = new SlowOwners(now)
     this.#tokens = this.#burst
     this.#refilledAt = now()
   }
@@ -197,21 +188,14 @@ export class Throttle {
     if (concurrencyOfSlow === undefined) return concurrencyOfOne
     if (this.#isSlow(share)) {
       const left = Math.max(1, Math.floor(concurrency / 2)) - this.#ofSlow
-      return Math.min(this.#placesOfSlow(share, concurrencyOfSlow), share.running + Math.max(0, left))
+      return Math.min(this.#slow.placesOf(share.whose, concurrencyOfSlow), share.running + Math.max(0, left))
     }
     return Math.max(concurrencyOfSlow, (concurrency - (this.#running - share.running)) / 2)
   }
 
-  #placesOfSlow({ whose }: Share, concurrencyOfSlow: number): number {
-    const { silent, untilMs } = this.#slow.get(whose) ?? NOT_SLOW
-    if (silent === 0) return concurrencyOfSlow
-    return untilMs > this.#now() ? 0 : 1
-  }
-
   #isSlow(share: Share): boolean {
     if (this.#options.concurrencyOfSlow === undefined) return false
-    const { silent, untilMs } = this.#slow.get(share.whose) ?? NOT_SLOW
-    return silent > 0 || untilMs > this.#now() || this.#isLate(share)
+    return this.#slow.has(share.whose) || this.#isLate(share)
   }
 
   #isLate(share: Share): boolean {
@@ -222,7 +206,7 @@ export class Throttle {
   #timed({ share, asSlow }: Place): () => void {
     const { concurrencyOfSlow, lateMs = LATE_MS } = this.#options
     if (concurrencyOfSlow === undefined) return () => undefined
-    const silentBefore = asSlow ? (this.#slow.get(share.whose) ?? NOT_SLOW).silent : undefined
+    const silentBefore = asSlow ? this.#slow.silentOf(share.whose) : undefined
     let isLate = false
     const timer = setTimeout(() => {
       isLate = true
@@ -232,38 +216,15 @@ export class Throttle {
     return () => {
       clearTimeout(timer)
       if (isLate) {
-        if (this.#isSlow(share) && isMostlyLate(share)) this.#lateOf(share, silentBefore)
+        // Work that waits would wait for minutes, and nothing would tell it.
+        if (this.#isSlow(share) && isMostlyLate(share) && this.#slow.late(share.whose, silentBefore))
+          this.#turnAway(share)
         share.late--
       } else {
         share.inTime++
-        this.#inTimeOf(share)
+        this.#slow.inTime(share.whose)
       }
     }
-  }
-
-  /**
-   * Late work of a slow owner has ended.
-   * @param silentBefore `Slow.silent` when the work began; undefined when the owner was not slow then. Of all late work
-   * that was under way at the same time one counts
-   */
-  #lateOf(share: Share, silentBefore: number | undefined): void {
-    const { whose } = share
-    const { silent, untilMs } = this.#slow.get(whose) ?? NOT_SLOW
-    const isAgain = silent === silentBefore
-    if (silent > 0 && !isAgain) return
-    const rounds = isAgain ? silent + 1 : 0
-    const waitMs = Math.min(SILENT_MS_MAX, SLOW_MS * 2 ** Math.max(0, rounds - 1))
-    const slow = { untilMs: Math.max(untilMs, this.#now() + waitMs), silent: rounds }
-    remember(this.#slow, whose, slow, REMEMBERED)
-    // It would wait for minutes, and nothing would tell it.
-    if (rounds > 0) this.#turnAway(share)
-  }
-
-  #inTimeOf({ whose }: Share): void {
-    const { silent } = this.#slow.get(whose) ?? NOT_SLOW
-    if (silent === 0) return
-    const untilMs = this.#now() + (silent === 1 ? SLOW_MS : 0)
-    remember(this.#slow, whose, { untilMs, silent: silent - 1 }, REMEMBERED)
   }
 
   /** Turns away all work of an owner that waits. */
@@ -278,13 +239,7 @@ export class Throttle {
     const { name } = this.#options
     const { whose, waiting, running } = share
     const what = `${name}: ${this.#waiting} requests wait already, ${waiting.length} of them of the same (${whose}), which has ${running} under way`
-    return new CrowdedError(what, { retryAfterMs: this.#isSlow(share) ? this.#closedMs(share) : 1_000 })
-  }
-
-  /** After how long it is worth while to ask again for a place of a slow owner: a minute, or when it has one again. */
-  #closedMs({ whose }: Share): number {
-    const { silent, untilMs } = this.#slow.get(whose) ?? NOT_SLOW
-    return silent === 0 ? SLOW_MS : Math.max(SLOW_MS, Math.ceil(untilMs - this.#now()))
+    return new CrowdedError(what, { retryAfterMs: this.#isSlow(share) ? this.#slow.closedMs(whose) : 1_000 })
   }
 
   #pump(): void {
@@ -297,7 +252,9 @@ export class Throttle {
     }
   }
 
-  /** The owner whose turn it is. The loop skips owners that are at their limit; there are no more of these than places. */
+  /**
+   * The owner whose turn it is. The loop skips owners that are at their limit; there are no more of these than places.
+   */
   #next(): Share | undefined {
     if (this.#running >= this.#options.concurrency) return undefined
     for (const share of this.#ready) if (share.running < this.#placesOf(share)) return share

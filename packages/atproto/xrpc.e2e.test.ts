@@ -136,7 +136,7 @@ describe('answers', () => {
       )
       expect(answer).toEqual({ did: DID, active: false })
       const hosts = await call(
-        (_, response) => json(response, { hosts: [{ hostname: 'a.test', status, seq: '1', accountCount: null }] }),
+        (_, response) => json(response, { hosts: [{ hostname: 'a.test', status }] }),
         (client, url) => client.listHosts(url),
       )
       expect(hosts.items).toEqual([{ hostname: 'a.test' }])

@@ -1,13 +1,15 @@
 /**
- * The sync endpoints of hosts: `com.atproto.sync.{listRepos, listReposByCollection, listHosts, getRepo, getRepoStatus, getLatestCommit}`.
+ * The sync endpoints of hosts: `com.atproto.sync.{listRepos, listReposByCollection, listHosts, getRepo, getRepoStatus,
+ * getLatestCommit}`.
  *
- * The type of an error says what to do. `RateLimitedError` (a TransientError): leave the host alone for `retryAfterMs`. Other TransientError: try
- * again. `XrpcRefusedError`: the host's definite answer, with a reason from a closed list.
+ * The type of an error says what to do. `RateLimitedError` (a TransientError): leave the host alone for `retryAfterMs`.
+ * Other TransientError: try again. `XrpcRefusedError`: the host's definite answer, with a reason from a closed list.
  *
- * An error of XRPC is JSON with its name in `error`, a constant in ASCII without whitespace. A 4xx without that, or a 200 that is no JSON where that was asked for, is no word of the
- * host: a proxy or a CDN in front of it speaks, a portal, or whoever has its domain by now. So do web frameworks of paths that they do not know (`{"error":"Not Found"}`). It is a
- * `NotXrpcError`, which is a TransientError: an outage, of which nothing follows for what was asked. But a host may always answer so, so whoever counts tries counts these.
- * https://atproto.com/specs/xrpc#error-responses
+ * An error of XRPC is JSON with its name in `error`, a constant in ASCII without whitespace. A 4xx without that, or a
+ * 200 that is no JSON where that was asked for, is no word of the host: a proxy or a CDN in front of it speaks, a
+ * portal, or whoever has its domain by now. So do web frameworks of paths that they do not know (`{"error":"Not
+ * Found"}`). It is a `NotXrpcError`, which is a TransientError: an outage, of which nothing follows for what was asked.
+ * But a host may always answer so, so whoever counts tries counts these. https://atproto.com/specs/xrpc#error-responses
  */
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import { accountStatus } from './account-status.ts'
@@ -70,8 +72,6 @@ export interface ListedRepo {
 export interface ListedHost {
   hostname: string
   status?: string
-  seq?: number
-  accountCount?: number
 }
 
 export interface Page<T> {
@@ -96,7 +96,10 @@ export interface CallOptions {
 }
 
 export interface XrpcOptions {
-  /** Called with the limits that a host (an origin) states with each answer. After a redirect, `host` is the host that answered. */
+  /**
+   * Called with the limits that a host (an origin) states with each answer. After a redirect, `host` is the host that
+   * answered.
+   */
   onRateLimit?: (host: string, rateLimit: RateLimit) => void
 }
 
@@ -105,7 +108,10 @@ const REPO_LIMITS = { totalMs: 300_000, bytes: 2 ** 31, bytesPerSecond: 2_000 } 
 
 /** How long to leave a host alone that answers 429 without a time. */
 const DEFAULT_RETRY_MS = 60_000
-/** The shortest wait after a 429. A host may say 0, or a time in the past: without this it would be asked again at once, for ever. */
+/**
+ * The shortest wait after a 429. A host may say 0, or a time in the past: without this it would be asked again at once,
+ * for ever.
+ */
 const LEAST_RETRY_MS = 1_000
 /** How much of an error's body is read. */
 const ERROR_BYTES = 64 * 1024
@@ -262,14 +268,13 @@ function listedDid({ did }: Record<string, unknown>): { did: string } | undefine
   return typeof did === 'string' ? { did } : undefined
 }
 
-function listedHost({ hostname, status, seq, accountCount }: Record<string, unknown>): ListedHost | undefined {
+function listedHost({ hostname, status }: Record<string, unknown>): ListedHost | undefined {
   if (typeof hostname !== 'string' || hostname.length > HOST_CHARS) return undefined
-  return { hostname, ...only({ status }, 'string'), ...only({ seq, accountCount }, 'number') }
+  return { hostname, ...only({ status }, 'string') }
 }
 
 interface Types {
   string: string
-  number: number
   boolean: boolean
 }
 

@@ -8,9 +8,9 @@ import {
   RETRIED_REASONS,
   TRANSIENT_REASONS,
   classify,
-  reasonOf,
   verdictOf,
 } from './errors.ts'
+import { reasonOf } from './testing/reason-of.ts'
 
 function sqlError(code: string, message = 'it failed', severity = 'ERROR'): DatabaseError {
   return Object.assign(new DatabaseError(message, 0, 'error'), { code, severity })

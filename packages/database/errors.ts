@@ -165,15 +165,6 @@ export function classify(error: unknown, doing: string): unknown {
   return reason === 'statement' ? new DefectError(text, { cause: error }) : new FatalError(text, { cause: error })
 }
 
-/**
- * The reason of an error, raw or classified, by which tests tell errors apart; undefined when the error is not the
- * database's.
- */
-export function reasonOf(error: unknown): DatabaseReason | undefined {
-  if (error instanceof PoolStarvedError) return 'pool-starved'
-  return verdictOf(error)?.reason ?? (error instanceof Error ? verdictOf(error.cause)?.reason : undefined)
-}
-
 /** No connection of the pool became free in time. */
 export class PoolStarvedError extends TransientError {
   override name = 'PoolStarvedError'

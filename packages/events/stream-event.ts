@@ -93,7 +93,7 @@ export function pathOf(event: { collection: string; rkey: string }): string {
 
 /** The AT URI of the record that an event is about. */
 export function uriOf(event: { did: string; collection: string; rkey: string }): string {
-  return `at://${event.did}/${event.collection}/${event.rkey}`
+  return `at://${event.did}/${pathOf(event)}`
 }
 
 /** The DID of an AT URI whose authority is a DID; `at://did:plc:a/b/c` → `did:plc:a`. */

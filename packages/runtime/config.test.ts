@@ -5,7 +5,9 @@ import { renderHelp, renderTable } from './config-render.ts'
 import { FatalError } from './errors.ts'
 import { identityOptions, redisOptions, runtimeOptions } from './shared-options.ts'
 
-/** The convention: one literal, shared groups spread first, keys in camelCase with the unit last, one line of help each. */
+/**
+ * The convention: one literal, shared groups spread first, keys in camelCase with the unit last, one line of help each.
+ */
 const brewerConfig = defineConfig({
   name: 'brewer',
   summary: 'brews',

@@ -12,8 +12,9 @@
  *     type IngesterConfig = ConfigOf<typeof ingesterConfig>            // { batchEvents: number, … }
  *     const config = loadConfig(ingesterConfig, process.env, { known })
  *
- * Reading is strict and total: every problem is told at once, and a variable that looks like ours but is not stops the start,
- * because a misspelt setting that is silently ignored costs days. An empty variable counts as not set, as compose passes it.
+ * Reading is strict and total: every problem is told at once, and a variable that looks like ours but is not stops the
+ * start, because a misspelt setting that is silently ignored costs days. An empty variable counts as not set, as
+ * compose passes it.
  */
 import { unknownNames } from './config-names.ts'
 import { expectationOf, formatValue, parseValue, type Option, type OptionValue } from './config-kinds.ts'
@@ -71,7 +72,8 @@ export class ConfigError extends FatalError {
 
 /**
  * Declares a service's configuration.
- * @throws FatalError for a literal that contradicts itself: a default or example that its own kind refuses, a name used twice
+ * @throws FatalError for a literal that contradicts itself: a default or example that its own kind refuses, a name used
+ * twice
  */
 export function defineConfig<const O extends Options>(
   definition: Definition<O> & { readonly distinct?: Distinct<NoInfer<keyof O & string>> },
@@ -92,7 +94,8 @@ export function defineConfig<const O extends Options>(
 /**
  * Reads the environment.
  * @param options.known variables of the other services: one env file may serve all roles
- * @throws ConfigError with all problems, each with the variable, what is wrong and an example; values of secrets stay unsaid
+ * @throws ConfigError with all problems, each with the variable, what is wrong and an example; values of secrets stay
+ * unsaid
  */
 export function loadConfig<O extends Options>(
   definition: Definition<O>,

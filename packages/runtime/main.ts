@@ -8,7 +8,7 @@
  *       start: ({ config, log, resources }) => [new Firehose(…), new Repos(…)],
  *     })
  *
- * Exit codes: 0 drained or done · 1 failed · 78 the environment is wrong (EX_CONFIG; a restart will not help) · 130,
+ * Exit codes: 0 drained · 1 failed · 78 the environment is wrong (EX_CONFIG; a restart will not help) · 130,
  * 143 a second signal.
  */
 import { buildId } from './build-id.ts'

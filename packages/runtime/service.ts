@@ -8,8 +8,7 @@
  * |---------------------------------------|---------------------------------------------------------------------|
  * | `TransientError`                      | it is run again after a backoff; meanwhile the process is not ready |
  * | `FatalError`, or an error of no class | the other services are drained; exit code 1                         |
- * | return, `oneShot`                     | the process stays, unless all services were one-shot: exit code 0   |
- * | return, not `oneShot`                 | a bug, like an error of no class                                    |
+ * | return                                | a bug, like an error of no class                                    |
  */
 import { Backoff, DEFAULT_BACKOFF, retryAfterMs, sleep, type BackoffPolicy } from './backoff.ts'
 import { describeError, FatalError, isAbort, TransientError } from './errors.ts'
@@ -21,8 +20,6 @@ import type { Shutdown } from './shutdown.ts'
 export interface Service {
   /** Unique within the process, fit for a metric label. */
   readonly name: string
-  /** True: it ends by itself when its work is done. */
-  readonly oneShot?: boolean
   /** May be called again after it threw a TransientError; never called twice at the same time. */
   run(signal: AbortSignal): Promise<void>
 }
@@ -96,9 +93,8 @@ async function runOnce(service: Service, signal: AbortSignal, wellAfterMs: numbe
   }
 }
 
-function end({ name, oneShot }: Service, { log, shutdown }: Supervision): void {
+function end({ name }: Service, { log, shutdown }: Supervision): void {
   if (shutdown.signal.aborted) log.info({ service: name }, 'drained')
-  else if (oneShot) log.info({ service: name }, 'done')
   else
     shutdown.fail(
       `${name} failed`,

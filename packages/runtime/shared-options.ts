@@ -75,8 +75,9 @@ function directoryProblem(url: string): string | undefined {
 }
 
 /**
- * What is wrong with a list of hosts, if anything. A host is named as the daemons tell hosts apart: in lower case, without a scheme, and with its port unless that is the one of HTTPS. Any other
- * name would match no host, and the setting would silently have no effect.
+ * What is wrong with a list of hosts, if anything. A host is named as the daemons tell hosts apart: in lower case,
+ * without a scheme, and with its port unless that is the one of HTTPS. Any other name would match no host, and the
+ * setting would silently have no effect.
  */
 export function hostNamesProblem(hosts: readonly string[]): string | undefined {
   const bad = hosts.find((host) => !HOST_NAME.test(host))

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { shared, sideBySide } from './side-by-side.ts'
 
-test('as many at a time as there are jobs, results in the order of the items', async () => {
+test('as many at a time as may be, results in the order of the items', async () => {
   let running = 0
   let most = 0
   const results = await sideBySide([5, 1, 3, 0, 2], 2, async (n) => {

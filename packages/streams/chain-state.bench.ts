@@ -1,4 +1,7 @@
-/** What a chain record costs in Redis, keys and all, and what reading costs. `DIDS=1000000 node packages/streams/chain-state.bench.ts` */
+/**
+ * What a chain record costs in Redis, keys and all, and what reading costs. `DIDS=1000000 node
+ * packages/streams/chain-state.bench.ts`
+ */
 import { randomBytes } from 'node:crypto'
 import { startRedis } from '@sluice/sandbox/redis.ts'
 import { moveChain, readChains, type ChainRecord } from './chain-state.ts'

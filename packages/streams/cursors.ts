@@ -13,7 +13,9 @@ export function cursorKey(stream: string, host: string): string {
   return `${stream}:cursor:${hostOf(host)}`
 }
 
-/** `<stream>:time:<host>`: when the event at the cursor happened (ISO 8601), as its host says. Moves with the cursor. */
+/**
+ * `<stream>:time:<host>`: when the event at the cursor happened (ISO 8601), as its host says. Moves with the cursor.
+ */
 export function timeKey(stream: string, host: string): string {
   return `${stream}:time:${hostOf(host)}`
 }

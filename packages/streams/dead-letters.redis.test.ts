@@ -9,7 +9,6 @@ import {
   deadLetterStream,
   DeadLettersFullError,
   dropDeadLetters,
-  listDeadLetters,
   retryDeadLetters,
   selectDeadLetters,
 } from './dead-letters.ts'
@@ -17,6 +16,7 @@ import { listIncidents } from './incidents.ts'
 import { scripts } from './scripts.ts'
 import { eventsFrom, numbers, sorted, testCodec, type TestEvent } from './testing/events.ts'
 import { address, never, test } from './testing/fixtures.ts'
+import { listDeadLetters } from './testing/list-letters.ts'
 import { FaultyProxy } from './testing/proxy.ts'
 
 const { stream, group } = address

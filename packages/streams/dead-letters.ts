@@ -144,21 +144,6 @@ export async function countDeadLetters(redis: Redis, stream: string): Promise<De
 }
 
 /**
- * Lists dead letters in the order in which they were stored, at most `count`, after `afterId`.
- * @throws TransientError
- */
-export async function listDeadLetters(
-  redis: Redis,
-  stream: string,
-  count: number,
-  afterId = '-',
-): Promise<DeadLetter[]> {
-  const start = afterId === '-' ? '-' : `(${afterId}`
-  const entries = await classified(redis.xRange(deadLetterStream(stream), start, '+', { COUNT: count }))
-  return (entries ?? []).map(({ id, message }) => toDeadLetter(stream, id, message))
-}
-
-/**
  * Yields the selected letters page by page, in the order in which they were stored. For ids: those that exist, in the
  * order given.
  * @throws TransientError

@@ -3,7 +3,7 @@
  * cursors, the backfill queue, incidents, and the settings and health of the server. It only reads, and touches nothing
  * that a daemon waits for.
  *
- * It does not judge: the caller decides what is too old or too much.
+ * It has no opinion: the caller decides what is too old or too much.
  */
 import { hostsKey, priorityStream, retryKey } from './backfill-queue.ts'
 import { classifyRedisError, redisTimeMs, type Redis } from './connection.ts'

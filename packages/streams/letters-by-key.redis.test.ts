@@ -1,7 +1,8 @@
 /** What is given up again and again, each time that somebody asks for it anew, is one dead letter: the latest. */
 import { expect } from '@sluice/sandbox/fixtures.ts'
 import type { Redis } from './connection.ts'
-import { bury, deadLetterStream, DeadLettersFullError, listDeadLetters, retryDeadLetters } from './dead-letters.ts'
+import { bury, deadLetterStream, DeadLettersFullError, retryDeadLetters } from './dead-letters.ts'
+import { listDeadLetters } from './testing/list-letters.ts'
 import { eventsFrom } from './testing/events.ts'
 import { address, never, test } from './testing/fixtures.ts'
 

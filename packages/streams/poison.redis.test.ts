@@ -1,6 +1,6 @@
 import { DefectError, FatalError } from '@sluice/runtime/errors.ts'
 import { expect } from '@sluice/sandbox/fixtures.ts'
-import { listDeadLetters } from './dead-letters.ts'
+import { listDeadLetters } from './testing/list-letters.ts'
 import { Suspects } from './suspects.ts'
 import { eventsFrom, numbers, sorted, type TestEvent } from './testing/events.ts'
 import { address, never, suspect, test } from './testing/fixtures.ts'

@@ -1,4 +1,7 @@
-/** Samples of what was refused are bounded in number and bytes, reason by reason, and are the first to go without when Redis is full. */
+/**
+ * Samples of what was refused are bounded in number and bytes, reason by reason, and are the first to go without when
+ * Redis is full.
+ */
 import { expect } from '@sluice/sandbox/fixtures.ts'
 import { startRedis } from '@sluice/sandbox/redis.ts'
 import {

@@ -20,8 +20,10 @@ test('a consumer that goes through load, cuts and neighbours keeps nothing of th
   const last = rounds.at(-1)!
   const detail = rounds.map(({ keptBytes }) => `${(keptBytes / 1e6).toFixed(1)} MB`).join(' → ')
   expect(last.listeners, 'listeners of the signal').toBe(early!.listeners)
-  // Of the last two rounds the smaller: what a cut has left in the air when a round ends is gone after the next, and a leak is not.
+  // Of the last two rounds the smaller: what a cut has left in the air when a round ends is gone after the next, and a
+  // leak is not.
   const late = Math.min(...rounds.slice(-2).map(({ keptBytes }) => keptBytes))
-  // At the end of a round up to 2 MB of the last large answers may or may not be held, as long as the connections live. 80 bytes an entry would be more, or 4 in a real soak.
+  // At the end of a round up to 2 MB of the last large answers may or may not be held, as long as the connections live.
+  // 80 bytes an entry would be more, or 4 in a real soak.
   expect(late - early!.keptBytes, detail).toBeLessThan(3_000_000)
 })

@@ -79,8 +79,8 @@ export interface Looking {
    */
   leases: readonly string[]
   /**
-   * False: dead letters are only counted, and no consumer is asked for its oldest entry. The reasons would cost a script
-   * that reads all letters. Default true.
+   * False: dead letters are only counted, and no consumer is asked for its oldest entry. The reasons would cost a
+   * script that reads all letters. Default true.
    */
   reasons?: boolean
 }

@@ -1,10 +1,10 @@
 /**
- * Events through Redis with nothing behind it: how many a second one producer appends and one consumer reads, decodes and acks, and what that
- * costs on either side. `node throughput.bench.ts`.
+ * Events through Redis with nothing behind it: how many a second one producer appends and one consumer reads, decodes
+ * and acks, and what that costs on either side. `node throughput.bench.ts`.
  *
- * Redis 7.0 with AOF, the network's mix of events, two busy cores for all of it: 26,600 entries/s appended (6.0 µs of node and 6.8 of Redis
- * each), 20,700 consumed (7.0 and 4.9), 15,000 at once (10.9 and 9.7); 628 bytes of Redis memory an entry. The CPU is what to compare:
- * seconds depend on who else is at work.
+ * Redis 7.0 with AOF, the network's mix of events, two busy cores for all of it: 26,600 entries/s appended (6.0 µs of
+ * node and 6.8 of Redis each), 20,700 consumed (7.0 and 4.9), 15,000 at once (10.9 and 9.7); 628 bytes of Redis memory
+ * an entry. The CPU is what to compare: seconds depend on who else is at work.
  */
 import { streamEventCodec } from '@sluice/events/codec.ts'
 import type { StreamEvent } from '@sluice/events/stream-event.ts'

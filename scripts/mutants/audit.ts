@@ -1,4 +1,7 @@
-/** Faults of what an operator sees of single frames and accounts, and of what is refused or late: samples, spot audits, lines, lists. */
+/**
+ * Faults of what an operator sees of single frames and accounts, and of what is refused or late: samples, spot audits,
+ * lines, lists.
+ */
 import { killersIn, type Mutant } from './mutant.ts'
 
 const streams = killersIn('packages/streams', 'redis')
@@ -139,5 +142,19 @@ export const auditMutants: readonly Mutant[] = [
     find: 'if (this.#isTold || this.#count < STORM_RESYNCS) return',
     replace: 'if (this.#count < STORM_RESYNCS) return',
     killedBy: killersIn('services/ingester')('resync-storm'),
+  },
+  {
+    name: 'a list that a gate names lets nobody in',
+    file: 'packages/collections/threads/judge.ts',
+    find: 'return facts.inList(rule.list, did, at)',
+    replace: 'return false',
+    killedBy: killersIn('packages/simulator', 'pg')('compare', 'world of seed'),
+  },
+  {
+    name: 'verdicts are not compared with the truth',
+    file: 'packages/simulator/compare.ts',
+    find: "verdicts(truth, counts, read('post'))",
+    replace: '[]',
+    killedBy: killersIn('packages/simulator', 'pg')('compare', 'a wrong column'),
   },
 ]

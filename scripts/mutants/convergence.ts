@@ -1,4 +1,7 @@
-/** Faults of convergence: which version counts, what a resync does, what is settled after the commit (docs/convergence.md). */
+/**
+ * Faults of convergence: which version counts, what a resync does, what is settled after the commit
+ * (docs/convergence.md).
+ */
 import { killersIn, type Mutant } from './mutant.ts'
 
 const unit = killersIn('packages/indexing')
@@ -36,8 +39,8 @@ export const convergenceMutants: readonly Mutant[] = [
   {
     name: 'a deletion of what was never seen leaves no tombstone',
     file: 'packages/indexing/decide.ts',
-    find: "    if (known?.state === 'living') removed.push(version)\n    tombstoned.push(version)",
-    replace: "    if (known?.state === 'living') removed.push(version)\n    if (known) tombstoned.push(version)",
+    find: '\n    tombstoned.push(version)',
+    replace: '\n    if (known) tombstoned.push(version)',
     killedBy: unit('decide'),
   },
   {
@@ -162,8 +165,8 @@ export const convergenceMutants: readonly Mutant[] = [
   {
     name: 'what comes again ends at the export that had repeated it',
     file: 'packages/indexing/facts.ts',
-    find: 'then "supersededAt" else until end',
-    replace: 'then until else until end',
+    find: 'same.since = ended.since) then "supersededAt"',
+    replace: 'same.since = ended.since) then until',
     killedBy: pg('redelivered-exports', 'something comes again'),
   },
   {

@@ -19,7 +19,10 @@ export interface Killer {
   test?: string
 }
 
-/** Names the tests of a directory as killers: `killersIn('packages/indexing', 'pg')('engine', 'some test')`. @param kind as the file's suffix says; default: unit tests */
+/**
+ * Names the tests of a directory as killers: `killersIn('packages/indexing', 'pg')('engine', 'some test')`.
+ * @param kind as the file's suffix says; default: unit tests
+ */
 export function killersIn(directory: string, kind?: 'pg' | 'redis'): (name: string, test?: string) => Killer {
   const suffix = kind === undefined ? '' : `.${kind}`
   return (name, test) => ({

@@ -1,9 +1,13 @@
-/** Faults that show only in certain orders of arrival, or certain splits into batches: what the random worlds found (packages/indexing/worlds.pg.test.ts), each by its own scene. */
+/**
+ * Faults that show only in certain orders of arrival, or certain splits into batches: what the random worlds found
+ * (packages/indexing/worlds.pg.test.ts), each by its own scene.
+ */
 import { killersIn, type Mutant } from './mutant.ts'
 
 const pg = killersIn('packages/indexing', 'pg')
 const orders = (test: string) => pg('orders', test)
-const ownCommits = pg('own-commits', 'lets in by its own commits')
+const ownCommits = pg('own-commits', 'lets in by its own commits while it is there')
+const ended = pg('own-commits', 'lets in by its own commits, though it has ended')
 
 export const orderMutants: readonly Mutant[] = [
   {
@@ -88,7 +92,7 @@ export const orderMutants: readonly Mutant[] = [
     file: 'packages/indexing/cut-facts.ts',
     find: ') next where "isSame" and claims',
     replace: ') next where false',
-    killedBy: ownCommits,
+    killedBy: ended,
   },
   {
     name: 'who was let in by what a follow says is not looked for when its own commit comes',
@@ -105,17 +109,59 @@ export const orderMutants: readonly Mutant[] = [
     killedBy: ownCommits,
   },
   {
+    name: 'a follow whose own commit was dropped before an export brought it counts from when it says',
+    file: 'packages/indexing/own-commits.ts',
+    find: 'if (exported.size === 0) return []\n',
+    replace: 'if (exported.size >= 0) return []\n',
+    killedBy: ownCommits,
+  },
+  {
+    name: 'an ended follow whose own commit was dropped before an export brought it counts from when it says',
+    file: 'packages/indexing/facts.ts',
+    find: "coalesce(case when head <> '' and",
+    replace: 'coalesce(case when false and',
+    killedBy: ended,
+  },
+  {
+    name: 'a late version of a follow ends at the head of an export, though the export only repeated the path',
+    file: 'packages/indexing/facts.ts',
+    find: 'when until < "supersededAt" and',
+    replace: 'when false and',
+    killedBy: ended,
+  },
+  {
+    name: 'a follow that the index held until now, by an older commit, was not there since the version between',
+    file: 'packages/indexing/facts.ts',
+    find: 'where last.until < ended.until and',
+    replace: 'where false and',
+    killedBy: ended,
+  },
+  {
+    name: 'a gap in a follow that an export repeated says that nothing was there after it',
+    file: 'packages/indexing/remember.ts',
+    find: "where ${isGap('before')} or ${isVersion('before')}",
+    replace: 'where false',
+    killedBy: ended,
+  },
+  {
+    name: 'of two deletions without what was between them the first one is forgotten',
+    file: 'packages/indexing/decide.ts',
+    find: "if (known?.state === 'deleted') decisions.past.push",
+    replace: "if (known?.state === 'deleted' && known.rev === '') decisions.past.push",
+    killedBy: ended,
+  },
+  {
     name: 'who was told of a like before their reply in a muted thread came stays told',
     file: 'packages/indexing/mutes.ts',
-    find: 'if (places.length > 0) await',
-    replace: 'if (places.length < 0) await',
+    find: 'if (places.length === 0) return',
+    replace: 'if (places.length >= 0) return',
     killedBy: pg('muted-threads', 'hears nothing of their reply'),
   },
   {
     name: 'who is told of a like beside which their reply in a muted thread comes stays told',
     file: 'packages/indexing/mutes.ts',
-    find: "const isBeside = unseen !== 'nothing' && unknown.length > 0",
-    replace: 'const isBeside = false as boolean',
+    find: 'await lockPosts(tx, {',
+    replace: 'void (lockPosts, {',
     killedBy: pg('muted-threads', 'of a like beside which their reply comes'),
   },
   {

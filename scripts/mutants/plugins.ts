@@ -219,7 +219,7 @@ export const pluginMutants: readonly Mutant[] = [
     killedBy: deep('above five that are gone'),
   },
   {
-    name: 'what a gate judges for the first time is taken for judged by all',
+    name: 'a reply that comes under a gate for the first time is taken for judged by all',
     file: at('threads/overtaken'),
     find: 'return [...others!, ...gated.map(({ uri }) => uri)]',
     replace: 'return others!.slice(0, others!.length + gated.length)',

@@ -1,7 +1,8 @@
 /**
  * A copy of the working tree to break things in, so that the tree itself is never touched.
  *
- * Sources are copied as they are, committed or not. Dependencies are linked; our own packages are linked among the copies, so that what is broken in one is seen by all.
+ * Sources are copied as they are, committed or not. Dependencies are linked; our own packages are linked among the
+ * copies, so that what is broken in one is seen by all.
  */
 import { execFileSync } from 'node:child_process'
 import {
@@ -53,7 +54,10 @@ export class Scratch implements Disposable {
   }
 }
 
-/** Of the root: a link for each dependency, but not for the folder, since our own packages must be those of the copy. Caches are not shared. */
+/**
+ * Of the root: a link for each dependency, but not for the folder, since our own packages must be those of the copy.
+ * Caches are not shared.
+ */
 function linkDependencies(from: string, to: string): void {
   const source = join(from, 'node_modules')
   mkdirSync(join(to, 'node_modules'))

@@ -58,15 +58,15 @@ export const strangerMutants: readonly Mutant[] = [
   },
   {
     name: 'eight silent domains hold half of the places for handles for ever',
-    file: 'packages/atproto/throttle.ts',
+    file: 'packages/atproto/slow-owners.ts',
     find: 'return untilMs > this.#now() ? 0 : 1',
-    replace: 'return concurrencyOfSlow',
+    replace: 'return placesOfSlow',
     killedBy: atproto('throttle', 'eight who are silent'),
   },
   {
     name: 'a silent domain that answers again stays silent',
     file: 'packages/atproto/throttle.ts',
-    find: '        this.#inTimeOf(share)\n',
+    find: '        this.#slow.inTime(share.whose)\n',
     replace: '',
     killedBy: atproto('throttle', 'answers again'),
   },
@@ -261,7 +261,7 @@ export const strangerMutants: readonly Mutant[] = [
   },
   {
     name: 'what a host makes up stays in Redis',
-    file: 'services/backfiller/settlement.ts',
+    file: 'services/backfiller/consequences.ts',
     find: '    await this.#forget(claim)\n',
     replace: '',
     killedBy: { file: 'services/backfiller/account-status.e2e.test.ts', test: 'makes up' },
@@ -296,7 +296,7 @@ export const strangerMutants: readonly Mutant[] = [
   },
   {
     name: 'what a host makes up fills the schedule',
-    file: 'services/backfiller/settlement.ts',
+    file: 'services/backfiller/consequences.ts',
     find: '    if (await this.passOverForRoom(claim)) return\n',
     replace: '',
     killedBy: { file: 'services/backfiller/unconfirmed.e2e.test.ts', test: 'half of the room' },
@@ -317,7 +317,7 @@ export const strangerMutants: readonly Mutant[] = [
   },
   {
     name: 'did:webs that are turned away come back all at once',
-    file: 'services/backfiller/settlement.ts',
+    file: 'services/backfiller/consequences.ts',
     find: "failure.class !== 'crowded' || !",
     replace: "failure.class === 'crowded' || !",
     killedBy: { file: 'services/backfiller/unconfirmed.e2e.test.ts', test: 'one after the other' },

@@ -1,4 +1,7 @@
-/** Faults of walks down a thread: where they end, and what becomes of what they leave (packages/indexing/derive-onward.ts). */
+/**
+ * Faults of walks down a thread: where they end, and what becomes of what they leave
+ * (packages/indexing/derive-onward.ts).
+ */
 import { killersIn, type Mutant } from './mutant.ts'
 
 const pg = killersIn('packages/indexing', 'pg')

@@ -1,4 +1,7 @@
-/** Reads a Dockerfile and the build context as Docker does, as far as ours go. For the tests: there is no Docker engine where they run. */
+/**
+ * Reads a Dockerfile and the build context as Docker does, as far as ours go. For the tests: there is no Docker engine
+ * where they run.
+ */
 import { globSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { root } from '../roles.ts'

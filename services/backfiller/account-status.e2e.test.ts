@@ -1,4 +1,7 @@
-/** A1: what a host says of an account was true when it was asked. Found by chaos seed 139: a status that was noted late won over the reactivation after it. */
+/**
+ * A1: what a host says of an account was true when it was asked. Found by chaos seed 139: a status that was noted late
+ * won over the reactivation after it.
+ */
 import { populatedRepo, testDid } from '@sluice/atproto/testing/world.ts'
 import { streamEventCodec } from '@sluice/events/codec.ts'
 import { startDaemon } from '@sluice/sandbox/daemon.ts'

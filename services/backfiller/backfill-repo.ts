@@ -12,7 +12,6 @@
  * - A bad signature may mean that the account has a new key. The identity is refreshed once, and the same export is
  *   verified again.
  */
-import { setImmediate } from 'node:timers/promises'
 import { FUTURE_MS } from '@sluice/atproto/commit.ts'
 import { verifyExport, type RepoExport } from '@sluice/atproto/repo-export.ts'
 import type { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
@@ -20,45 +19,26 @@ import type { Identity } from '@sluice/atproto/identity.ts'
 import { CrowdedError } from '@sluice/atproto/throttle.ts'
 import { tidMicros } from '@sluice/events/tid.ts'
 import { XrpcRefusedError, type RepoStatus } from '@sluice/atproto/xrpc.ts'
-import type { CollectionFilter } from '@sluice/collections/patterns.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { SEQ_BACKFILL, type AccountEvent } from '@sluice/events/stream-event.ts'
 import type { Budget } from '@sluice/runtime/budget.ts'
-import { crashPoint } from '@sluice/runtime/crash-points.ts'
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
-import {
-  beginExport,
-  encodeChain,
-  markInactive,
-  moveChain,
-  readChains,
-  completeExport,
-  type StoredChain,
-} from '@sluice/streams/chain-state.ts'
-import type { Redis } from '@sluice/streams/connection.ts'
-import { ExportProgress } from '@sluice/streams/export-progress.ts'
-import { StateConflictError, type Producer, type Step } from '@sluice/streams/producer.ts'
+import { markInactive } from '@sluice/streams/chain-state.ts'
 import { hostOf } from '@sluice/streams/cursors.ts'
 import { identityOf } from './account.ts'
-import { chunksOf, eventsOf, headOf, type ExportChunk, type ExportEvent } from './export-events.ts'
+import { appendExport, type AppendContext, type AppendedExport } from './append-export.ts'
 import { refuse } from './failures.ts'
 import { fetchExport, reportOf, type FetchContext, type FetchedExport } from './fetch-export.ts'
 import type { Permit } from './pds-limits.ts'
 import type { RepoMemory } from './repo-memory.ts'
 import { mayKeepStatus } from './unconfirmed.ts'
 
-export interface BackfillContext extends FetchContext {
-  redis: Redis
+export interface BackfillContext extends FetchContext, AppendContext {
   /** The stream of the queue; its name is part of the keys beside it. */
   queue: string
   identities: IdentityResolver
-  producer: Producer<ExportEvent>
-  wanted: CollectionFilter
   /** Limits how many exports are verified and appended at the same time. */
   parsers: Budget
-  /** Every export, also a first one, removes what the repository no longer has (`BACKFILLER_EXPORTS=resync`). */
-  alwaysResync: boolean
-  onChunk: (chunk: ExportChunk) => void
 }
 
 /** One try for a repository, at the time when its host has a turn for it. */
@@ -77,7 +57,7 @@ export interface Visit {
 }
 
 export type Outcome =
-  | { kind: 'exported'; resync: boolean; records: number }
+  | AppendedExport
   | { kind: 'account'; status: string }
   /** A host may have made the account up, and its status is not to be kept. */
   | { kind: 'no-account' }
@@ -163,99 +143,6 @@ function afterFetch(error: unknown): never {
 function checkRev({ rev }: RepoExport, entry: BackfillEvent): void {
   if (tidMicros(rev) / 1000 > Date.now() + FUTURE_MS) throw refuse('export-future-rev', rev)
   if (rev < entry.rev) throw refuse('export-stale', `the host has ${rev}, and ${entry.rev} was listed`)
-}
-
-export type AppendContext = Pick<BackfillContext, 'redis' | 'producer' | 'wanted' | 'alwaysResync' | 'onChunk'>
-
-/**
- * Appends all chunks of a verified export. The chain state moves with the last chunk. While one chunk is on its way to
- * Redis, the next one is made.
- * @throws RefusedError `export-overtaken` when the export is older than what the index misses by now, when live commits
- * were sent on during a first export, or when Redis has lost a chunk meanwhile; FatalError, AbortError
- */
-export async function appendExport(
-  context: AppendContext,
-  repo: RepoExport,
-  entry: BackfillEvent,
-  time: string,
-  signal: AbortSignal,
-): Promise<Outcome> {
-  const { producer, wanted, onChunk } = context
-  const untouched = await untouchedChain(context, entry)
-  const resync = untouched === undefined
-  const progress = new ExportProgress(producer.stream, repo.did)
-  let records = 0
-  let isFirst = true
-  let appending: Promise<unknown> = Promise.resolve()
-  for (const chunk of chunksOf(repo, { time, resync, wanted })) {
-    await appending
-    if (!isFirst) crashPoint('chunk.between')
-    onChunk(chunk)
-    records += chunk.creates.length
-    const events = eventsOf(chunk)
-    if (events.length === 0 && !chunk.isLast) {
-      // A chunk without events: up to 5,000 keys whose records are not carried. No append is awaited here, so the other
-      // exports get the thread in this way.
-      await setImmediate()
-      signal.throwIfAborted()
-      continue
-    }
-    if (chunk.isLast) {
-      events.push(headOf(repo, time))
-      const also = [
-        ...progress.next(chunk),
-        ...(untouched ? [stillUntouched(repo.did, untouched, isFirst)] : []),
-        completeExport(repo.did, repo),
-      ]
-      const { stale } = await producer.append(events, signal, { also }).catch(asOvertaken)
-      if (stale > 0) throw refuse('export-overtaken', `${repo.rev} does not reach what is missing`)
-    } else {
-      const also = [...progress.next(chunk), ...(isFirst ? [beginExport(repo.did)] : [])]
-      appending = producer.append(events, signal, { also }).catch(asOvertaken)
-      // The next round awaits `appending`. When making the next chunk fails, nobody does: without a handler, a failure
-      // of the append would then end the process as an unhandled rejection.
-      appending.catch(() => undefined)
-    }
-    isFirst = false
-  }
-  return { kind: 'exported', resync, records }
-}
-
-/**
- * The chain record of an account of which the index holds nothing yet: neither an export nor live commits. The first
- * export of such an account need not remove anything.
- *
- * Undefined for any other account, when nothing is known of the account, and when the entry or the configuration asks
- * for removals. A first export without removals is wrong once a live commit was sent on. For example: live commit 1
- * creates a post and is sent on. Commit 2 deletes the post, and then the export is read, which does not have the post.
- * When commit 2 arrives after the export, the ingester takes it as already known, since the export is newer. Nothing
- * would ever remove the post.
- */
-async function untouchedChain(
-  { redis, alwaysResync }: AppendContext,
-  { did, reason }: BackfillEvent,
-): Promise<StoredChain | undefined> {
-  if (alwaysResync || (reason !== undefined && reason !== 'listed')) return undefined
-  const [chain] = await readChains(redis, [did])
-  return chain && !chain.record.exported && chain.record.rev === '' ? chain : undefined
-}
-
-/**
- * A step that goes with the last chunk. When a live commit of the account was sent on since `chain` was read, the step
- * fails, and the chunk is not appended. If there are several chunks, the first has set `exported` (`beginExport`).
- */
-function stillUntouched(did: string, chain: StoredChain, isOnlyChunk: boolean): Step {
-  const record = { ...chain.record, exported: chain.record.exported || !isOnlyChunk }
-  const from = isOnlyChunk ? chain : { record, bytes: encodeChain(record) }
-  return moveChain(did, from, record)
-}
-
-function asOvertaken(error: unknown): never {
-  if (!(error instanceof StateConflictError)) throw error
-  throw refuse(
-    'export-overtaken',
-    'live commits of the account were sent on meanwhile, or Redis has lost a part of the export: it comes again, as a resync',
-  )
 }
 
 async function accountOutcome(

@@ -17,7 +17,7 @@ import { chainAddress, encodeChain, UNKNOWN_CHAIN } from '@sluice/streams/chain-
 import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
 import { HighWater } from '@sluice/streams/high-water.ts'
 import { Producer } from '@sluice/streams/producer.ts'
-import { appendExport, type AppendContext } from './backfill-repo.ts'
+import { appendExport, type AppendContext } from './append-export.ts'
 import { CHUNK_LIMITS, exportEventEncoder } from './export-events.ts'
 
 const STREAM = 'firehose_backfill'

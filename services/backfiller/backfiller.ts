@@ -138,7 +138,7 @@ export class Backfiller implements Service {
       observer: this.#observe(stream),
       onRetry: (retry: Retry) => this.#logRetry('giving an entry back failed', retry),
     }
-    await takeClaims(options, { take: (claim) => dispatcher.take(claim), settled: () => dispatcher.close() }, signal)
+    await takeClaims(options, { take: (claim) => dispatcher.take(claim), close: () => dispatcher.close() }, signal)
   }
 
   async #context(redis: Redis, signal: AbortSignal, resources: AsyncDisposableStack): Promise<BackfillContext> {

@@ -1,6 +1,7 @@
 /**
- * B2: repositories that fail by themselves do not close their host, and one that answers with web pages, as those who answer in place of a host do, is down.
- * Counted each time, the two below were held up for 15 s by each other's failures.
+ * B2: repositories that fail by themselves do not close their host, and one that answers with web pages, as those who
+ * answer in place of a host do, is down. Counted each time, the two below were held up for 15 s by each other's
+ * failures.
  */
 import { populatedRepo } from '@sluice/atproto/testing/world.ts'
 import { startDaemon } from '@sluice/sandbox/daemon.ts'

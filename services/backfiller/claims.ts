@@ -68,7 +68,7 @@ export class Claim {
     return this.#decided.promise
   }
 
-  /** The entry is settled: acks it. */
+  /** The work on the entry is done: acks it. */
   async done(): Promise<void> {
     this.#decided.resolve()
     await this.#batch.ack()
@@ -112,10 +112,10 @@ export class Claim {
   }
 }
 
-/** Hands the entries of one stream to `take`, one after the other, until `signal`. Then waits for `settled`. */
+/** Hands the entries of one stream to `take`, one after the other, until `signal`. Then waits for `close`. */
 export async function takeClaims(
   options: ClaimsOptions,
-  { take, settled }: { take: (claim: Claim) => Promise<void>; settled: () => Promise<void> },
+  { take, close }: { take: (claim: Claim) => Promise<void>; close: () => Promise<void> },
   signal: AbortSignal,
 ): Promise<void> {
   const { redis, redisUrl, address, reclaimIdleMs, observer } = options
@@ -138,7 +138,7 @@ export async function takeClaims(
     })
     await consumer.run(signal, 1, async (batches) => {
       for await (const batch of batches) await take(new Claim(batch, options))
-      await settled()
+      await close()
     })
   } finally {
     reader.destroy()

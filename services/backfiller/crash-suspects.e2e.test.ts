@@ -10,7 +10,10 @@ import { deadOf, drainTo, enqueue, QUEUE } from './testing/queue-view.ts'
 const GROUP = 'repo_backfill_group'
 const CONSUMER = 'one'
 
-/** Leaves all that is queued as processes do that were killed: each entry was delivered often, and under way at so many deaths. */
+/**
+ * Leaves all that is queued as processes do that were killed: each entry was delivered often, and under way at so many
+ * deaths.
+ */
 async function leaveUnderWay(redis: Redis, deathsOf: (did: string) => number): Promise<void> {
   await redis.xGroupCreate(QUEUE, GROUP, '0')
   await redis.xReadGroup(GROUP, CONSUMER, { key: QUEUE, id: '>' }, { COUNT: 1_000 })

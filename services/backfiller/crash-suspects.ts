@@ -63,7 +63,7 @@ export class CrashSuspects {
       await this.forget(claim)
     } catch (error) {
       // The process is alive here, so this is no death. After a stop the entry stays pending, and keeps the count of
-      // its earlier deaths. After any other error the entry is settled, and its count is deleted.
+      // its earlier deaths. After any other error the entry is given back, and its count is deleted.
       if (signal.aborted) await this.#count(claim, -1)
       else await this.forget(claim)
       throw error

@@ -1,6 +1,6 @@
 /**
- * D3, D4: backfillers that are killed again and again end in the same events as if they had not been. Two in one group; in
- * the end one of them stays dead, and the other inherits.
+ * D3, D4: backfillers that are killed again and again end in the same events as if they had not been. Two in one group;
+ * in the end one of them stays dead, and the other inherits.
  *
  * `REPOS=1000 KILLS=60` is the long run; `SEED` repeats who is killed where.
  */
@@ -105,7 +105,9 @@ async function killed(daemon: Daemon): Promise<void> {
   await daemon[Symbol.asyncDispose]()
 }
 
-/** Mostly small repositories, some of several chunks, at hosts that take a moment: so that kills find work under way. */
+/**
+ * Mostly small repositories, some of several chunks, at hosts that take a moment: so that kills find work under way.
+ */
 async function populate(network: FakeNetwork, random: Random): Promise<FakeAccount[]> {
   for (let i = 0; i < 10; i++) await network.addHost({ latencyMs: 20 + random.below(200), bytesPerSecond: 1_000_000 })
   const keys = Array.from({ length: 10 }, (_, i) => testKey(`crash ${i}`))

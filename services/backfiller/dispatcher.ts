@@ -18,6 +18,7 @@ import { markInactive } from '@sluice/streams/chain-state.ts'
 import { identityOf, repoOrigin, resolvePatiently } from './account.ts'
 import { backfillRepo, movedFrom, type BackfillContext, type Outcome } from './backfill-repo.ts'
 import { HELD_ENTRIES, type Claim } from './claims.ts'
+import { Consequences } from './consequences.ts'
 import { DEATHS_MAX, type CrashSuspects } from './crash-suspects.ts'
 import { LIMITED_MS, type RetryLimits } from './failures.ts'
 import { isUnconfirmed, mayBeMadeUp, mayKeepStatus } from './unconfirmed.ts'
@@ -27,7 +28,6 @@ import type { LetterShares } from './letter-shares.ts'
 import { STRANGER_KEPT_MS, type Asked, type Permit } from './pds-limits.ts'
 import type { Progress } from './progress.ts'
 import type { RepoMemories, RepoMemory } from './repo-memory.ts'
-import { Settlement } from './settlement.ts'
 
 export interface DispatcherOptions extends RetryLimits {
   context: BackfillContext
@@ -69,18 +69,18 @@ const MOVES_MAX = 2
 export class Dispatcher {
   readonly #options: DispatcherOptions
   readonly #queues: HostQueues<Placed, RepoMemory>
-  readonly #settlement: Settlement
+  readonly #consequences: Consequences
   readonly #resolving = new Budget(RESOLVING)
   readonly #signal: AbortSignal
   readonly #moves = new WeakMap<Claim, number>()
   readonly #skipped: ReadonlySet<string>
   #closed: Promise<void> | undefined
 
-  /** @param signal ends the work that is under way. Entries that are not settled by then stay pending */
+  /** @param signal ends the work that is under way. Entries that are not given back by then stay pending */
   constructor(options: DispatcherOptions, signal: AbortSignal) {
     this.#options = options
     this.#signal = signal
-    this.#settlement = new Settlement(options, signal)
+    this.#consequences = new Consequences(options, signal)
     this.#skipped = new Set(options.skipHosts.map((host) => host.toLowerCase()))
     const { context, concurrency, memories, mayBegin, progress } = options
     this.#queues = new HostQueues({
@@ -99,7 +99,7 @@ export class Dispatcher {
 
   /** Rejects with the first error that concerns all repositories. Never resolves. */
   get failed(): Promise<never> {
-    return this.#settlement.failed
+    return this.#consequences.failed
   }
 
   get running(): number {
@@ -126,7 +126,7 @@ export class Dispatcher {
     if (deaths === 0) return this.#letIn(claim)
     if (deaths >= DEATHS_MAX) {
       const detail = `it was under way at ${deaths} deaths of a process`
-      return this.#settlement.bury(claim, { reason: 'crash-loop', detail, attempts: deaths })
+      return this.#consequences.bury(claim, { reason: 'crash-loop', detail, attempts: deaths })
     }
     void suspects.alone(claim, () => this.#letIn(claim), this.#signal)
   }
@@ -138,7 +138,7 @@ export class Dispatcher {
     } catch {
       return // the process stops, and the entry stays pending
     }
-    void this.#settlement.guard(claim, () => this.#place(claim)).finally(() => this.#resolving.release(1))
+    void this.#consequences.guard(claim, () => this.#place(claim)).finally(() => this.#resolving.release(1))
   }
 
   /** Resolves when no work is under way any more. To be called only after the signal. */
@@ -149,7 +149,7 @@ export class Dispatcher {
 
   async #toEnd(): Promise<void> {
     await Promise.all([this.#queues.close(), this.#resolving.acquire(RESOLVING, NEVER)])
-    await this.#settlement.end()
+    await this.#consequences.end()
   }
 
   /** As `limits.ask`, but never rejects, as `HostQueues` requires: an error is reported by `failed`. */
@@ -157,7 +157,7 @@ export class Dispatcher {
     try {
       return await this.#options.context.limits.ask(host)
     } catch (error) {
-      this.#settlement.fail(error)
+      this.#consequences.fail(error)
       return { why: 'redis', waitMs: PUT_OFF_MS }
     }
   }
@@ -170,15 +170,15 @@ export class Dispatcher {
       logRetry(log, delayMs, 'looking up an identity failed', error),
     )
     if (resolution.status === 'tombstoned') {
-      if (!(await mayKeepStatus(context, claim.entry))) return this.#settlement.passOver(claim)
+      if (!(await mayKeepStatus(context, claim.entry))) return this.#consequences.passOver(claim)
       const time = new Date().toISOString()
       const event = { type: 'account', seq: SEQ_BACKFILL, time, did, active: false, status: 'deleted' } as const
       await context.producer.append([event], this.#signal, { also: [markInactive(did)] })
-      return this.#settle(claim, { kind: 'account', status: 'deleted' })
+      return this.#conclude(claim, { kind: 'account', status: 'deleted' })
     }
     // Passed over instead of given up: one host can list any number of DIDs that do not exist. As dead letters they
     // would fill the room for all, which stops the queue. If the account comes to exist, a sweep finds it.
-    if (resolution.status === 'missing' && isUnconfirmed(claim.entry)) return this.#settlement.passOver(claim)
+    if (resolution.status === 'missing' && isUnconfirmed(claim.entry)) return this.#consequences.passOver(claim)
     const identity = identityOf(did, resolution)
     await this.#enqueue({ claim, identity, url: repoOrigin(claim.entry, identity, this.#options) }, false)
   }
@@ -207,7 +207,7 @@ export class Dispatcher {
    */
   async #putOff(claim: Claim, host: string, delayMs: number): Promise<boolean> {
     const { context, progress } = this.#options
-    if (await this.#settlement.passOverForRoom(claim)) return true
+    if (await this.#consequences.passOverForRoom(claim)) return true
     const turn = { host, delayMs, intervalMs: 1000 / context.limits.limitsOf(host).perSecond }
     // Each made-up account may name another host. So Redis remembers such a host for a shorter time.
     if (!(await claim.defer({ ...turn, ...(mayBeMadeUp(claim.entry) && { keptMs: STRANGER_KEPT_MS }) }))) return false
@@ -222,7 +222,7 @@ export class Dispatcher {
   #putOffAll(host: string, delayMs: number): void {
     for (const placed of this.#queues.drain(host)) {
       const { claim } = placed
-      void this.#settlement.guard(claim, async () => {
+      void this.#consequences.guard(claim, async () => {
         if (!(await this.#putOff(claim, host, delayMs))) this.#queues.add(host, placed, { urgent: claim.urgent })
       })
     }
@@ -232,7 +232,7 @@ export class Dispatcher {
     using _ = memory
     const { claim } = placed
     const { suspects } = this.#options
-    await this.#settlement.guard(
+    await this.#consequences.guard(
       claim,
       () => suspects.watch(claim, () => this.#work(placed, permit, memory), this.#signal),
       new URL(placed.url).host,
@@ -260,7 +260,7 @@ export class Dispatcher {
       if (!(error instanceof NoRoomError) && !mayBeMadeUp(entry)) tally.count(host, 'failed')
       outcome = await this.#movedMeanwhile(claim, identity, error)
     }
-    await this.#settle(claim, outcome)
+    await this.#conclude(claim, outcome)
   }
 
   /**
@@ -275,7 +275,8 @@ export class Dispatcher {
     return moved
   }
 
-  async #settle(claim: Claim, outcome: Outcome): Promise<void> {
+  /** Gives a claim back as its outcome asks, or sends it on to the host that the account has moved to. */
+  async #conclude(claim: Claim, outcome: Outcome): Promise<void> {
     const { progress } = this.#options
     switch (outcome.kind) {
       case 'moved':
@@ -286,7 +287,7 @@ export class Dispatcher {
         await claim.done()
         return progress.outcome('account')
       case 'no-account':
-        return this.#settlement.passOver(claim)
+        return this.#consequences.passOver(claim)
       case 'exported':
         await claim.done()
         return progress.outcome(outcome.resync ? 'resynced' : 'exported')

@@ -109,7 +109,7 @@ const RULES: Record<FailureClass, Rule> = {
 }
 
 /** Refusals of this service, beside those of the atproto package. */
-export const REPO_REFUSALS = [
+const REPO_REFUSALS = [
   'identity-missing',
   'identity-invalid',
   'identity-no-pds',

@@ -54,7 +54,7 @@ export interface FetchedExport extends Disposable {
 }
 
 /** The host answered 200 with a web page. */
-export class WebPageError extends TransientError {
+class WebPageError extends TransientError {
   override name = 'WebPageError'
 }
 

@@ -1,4 +1,7 @@
-/** C6 of a first export: what was seen live and is gone by the export must not stay, and what Redis lost on the way is not taken for exported. */
+/**
+ * C6 of a first export: what was seen live and is gone by the export must not stay, and what Redis lost on the way is
+ * not taken for exported.
+ */
 import { readRepoExport } from '@sluice/atproto/repo-export.ts'
 import { populatedRepo } from '@sluice/atproto/testing/world.ts'
 import { streamEventCodec } from '@sluice/events/codec.ts'
@@ -8,7 +11,7 @@ import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
 import { exportsKey } from '@sluice/streams/export-progress.ts'
 import { HighWater } from '@sluice/streams/high-water.ts'
 import { Producer } from '@sluice/streams/producer.ts'
-import { appendExport, type AppendContext, type Outcome } from './backfill-repo.ts'
+import { appendExport, type AppendContext, type AppendedExport } from './append-export.ts'
 import { exportEventEncoder } from './export-events.ts'
 import { describe } from 'vitest'
 
@@ -40,7 +43,10 @@ async function note({ redis, producer }: Bed, change: Partial<ChainRecord>): Pro
   await producer.append([], never, { also: [moveChain(repo.did, found, record)] })
 }
 
-async function exportOnce({ redis, producer }: Bed, onChunk: AppendContext['onChunk'] = () => {}): Promise<Outcome> {
+async function exportOnce(
+  { redis, producer }: Bed,
+  onChunk: AppendContext['onChunk'] = () => {},
+): Promise<AppendedExport> {
   using verified = await readRepoExport([car], { did: repo.did, signingKey: repo.key.did })
   const context = { redis, producer, wanted: () => true, alwaysResync: false, onChunk }
   const entry = { did: repo.did, host: 'test', rev: '', reason: 'listed' as const }
@@ -123,8 +129,10 @@ describe('Redis comes back older in the middle of an export, which then is not t
     ['untouched', UNKNOWN_CHAIN],
   ]
 
-  /** @param lose called when a chunk is made; what it sends is carried out after the chunks before, and before that one */
-  async function exportLarge({ redis, producer }: Bed, lose: Loss): Promise<Outcome> {
+  /**
+   * @param lose called when a chunk is made; what it sends is carried out after the chunks before, and before that one
+   */
+  async function exportLarge({ redis, producer }: Bed, lose: Loss): Promise<AppendedExport> {
     using verified = await readRepoExport([large.export()], { did: large.did, signingKey: large.key.did })
     const lost: Promise<unknown>[] = []
     const onChunk = (): unknown => lost.push(lose(redis, lost.length + 1))

@@ -1,6 +1,6 @@
 /**
- * What a backfiller does not do, as a process: ask private addresses, outrun the indexer, let some hosts hold up others, hold on when
- * it is told to stop.
+ * What a backfiller does not do, as a process: ask private addresses, outrun the indexer, let some hosts hold up
+ * others, hold on when it is told to stop.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { testKey } from '@sluice/atproto/testing/keys.ts'
@@ -103,7 +103,8 @@ test('D7: held back by a full Redis, it says so, and not that the indexer is beh
   const redis = await connectRedis({ url: server.url(), name: 'test' })
   await using _ = { [Symbol.asyncDispose]: async () => redis.destroy() }
   const accounts = await world.accounts([20, 20, 20])
-  // What never drains, as the chain records of a network. Made by the server: what a client sends counts twice for a while.
+  // What never drains, as the chain records of a network. Made by the server: what a client sends counts twice for a
+  // while.
   await redis.setRange('chains', 9 * 1024 ** 2, ' ')
   await redis.configSet('maxmemory', '14mb')
   await enqueue(redis, entriesOf(accounts))

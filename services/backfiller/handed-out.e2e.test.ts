@@ -1,4 +1,7 @@
-/** Entries that a backfiller had when it died come again, and those that somebody deleted meanwhile do not: both are counted. */
+/**
+ * Entries that a backfiller had when it died come again, and those that somebody deleted meanwhile do not: both are
+ * counted.
+ */
 import { populatedRepo } from '@sluice/atproto/testing/world.ts'
 import { startDaemon } from '@sluice/sandbox/daemon.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'

@@ -1,6 +1,6 @@
 /**
- * D8: a repository of 40 MB goes through in memory that is bounded, whatever its size. One of `REPO_MB=300` takes minutes, and 2 GB to be made.
- * Prints the peak.
+ * D8: a repository of 40 MB goes through in memory that is bounded, whatever its size. One of `REPO_MB=300` takes
+ * minutes, and 2 GB to be made. Prints the peak.
  */
 import { readFileSync } from 'node:fs'
 import { populatedRepo } from '@sluice/atproto/testing/world.ts'
@@ -12,9 +12,15 @@ import { enqueue, OUTPUT, QUEUE } from './testing/queue-view.ts'
 
 const REPO_MB = Number(process.env.REPO_MB ?? 40)
 const RECORDS_PER_MB = 3_000
-/** What an idle backfiller has grown by at the peak: 33 to 46 MiB with 40 MB, 106 with 300. One that keeps what it has sent grows by 84 with 40. */
+/**
+ * What an idle backfiller has grown by at the peak: 33 to 46 MiB with 40 MB, 106 with 300. One that keeps what it has
+ * sent grows by 84 with 40.
+ */
 const GROWTH_MIB_MAX = 50 + 0.45 * REPO_MB
-/** On a large machine Node lets the young generation grow to 128 MB and more, whatever is alive in it: about 110 MB more. */
+/**
+ * On a large machine Node lets the young generation grow to 128 MB and more, whatever is alive in it: about 110 MB
+ * more.
+ */
 const NODE_FLAGS = ['--max-semi-space-size=8']
 
 test('D8: a large repository stays within the memory', { timeout: 1_200_000 }, async ({ redisUrl }) => {

@@ -1,6 +1,6 @@
 /**
- * A network of hosts in which everything goes wrong that can: what is good arrives exactly, what is bad has its named outcome,
- * and no host is asked beyond its limits. Two backfillers share the work.
+ * A network of hosts in which everything goes wrong that can: what is good arrives exactly, what is bad has its named
+ * outcome, and no host is asked beyond its limits. Two backfillers share the work.
  *
  * 60 hosts and 600 repositories by default; `HOSTS=300 REPOS=5000` is the whole one. `SEED` repeats a run.
  */

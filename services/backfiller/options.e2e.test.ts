@@ -8,10 +8,11 @@ import { startRedis } from '@sluice/sandbox/redis.ts'
 import type { FakeAccount } from '@sluice/sandbox/testing/fake-account.ts'
 import type { FakeNetwork } from '@sluice/sandbox/testing/fake-network.ts'
 import { moveChain, UNKNOWN_CHAIN } from '@sluice/streams/chain-state.ts'
+import { priorityStream } from '@sluice/streams/backfill-queue.ts'
 import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
 import { daemonWorld } from './testing/daemon-world.ts'
 import { IndexModel } from './testing/index-model.ts'
-import { drainTo, enqueue, OUTPUT } from './testing/queue-view.ts'
+import { drainTo, enqueue, OUTPUT, QUEUE } from './testing/queue-view.ts'
 import { records } from './testing/records.ts'
 
 const WAIT = { timeout: 60_000, interval: 25 }
@@ -122,4 +123,49 @@ test('D7: BACKFILLER_REDIS_MEMORY_PERCENT says how full Redis may be', async ({ 
   expect(await redis.xLen(OUTPUT)).toBe(0)
   await redis.configSet('maxmemory', '256mb')
   await exported(redis, accounts)
+})
+
+/** What the group has handed out and nobody has acked; undefined: there is no such group. */
+async function pendingOf(redis: Redis, group: string): Promise<number | undefined> {
+  const groups = await redis.xInfoGroups(QUEUE).catch(() => [])
+  return groups.find(({ name }) => name === group)?.pending
+}
+
+test('BACKFILLER_GROUP is what backfillers share: one takes over what another of its group has left', async ({
+  world,
+}) => {
+  const { redis, network } = world
+  const accounts = await accountsOf(network, 6)
+  const held = Promise.withResolvers<void>()
+  accounts[0]!.pds.manners.hold = held.promise
+  const group = { BACKFILLER_GROUP: 'ours', BACKFILLER_RECLAIM_IDLE_MS: '1s' }
+  const first = await world.start(group)
+  await enqueue(redis, accounts.map(entryOf))
+  await expect.poll(() => pendingOf(redis, 'ours'), WAIT).toBe(accounts.length)
+  await first.kill()
+  held.resolve()
+  await using _ = await world.start({ ...group, BACKFILLER_CONSUMER: 'two' })
+  await exported(redis, accounts)
+  for (const stream of [QUEUE, priorityStream(QUEUE)])
+    expect((await redis.xInfoGroups(stream)).map(({ name }) => name)).toEqual(['ours'])
+  await expect.poll(() => redis.xLen(QUEUE), WAIT).toBe(0)
+  expect(await pendingOf(redis, 'ours')).toBe(0)
+})
+
+test('another BACKFILLER_GROUP begins at the beginning: what was taken under the old name and not done is done under the new one', async ({
+  world,
+}) => {
+  const { redis, network } = world
+  const accounts = await accountsOf(network, 6)
+  const held = Promise.withResolvers<void>()
+  accounts[0]!.pds.manners.hold = held.promise
+  const before = await world.start({ BACKFILLER_GROUP: 'before' })
+  await enqueue(redis, accounts.map(entryOf))
+  await expect.poll(() => pendingOf(redis, 'before'), WAIT).toBe(accounts.length)
+  await before.kill()
+  held.resolve()
+  await using _ = await world.start({ BACKFILLER_GROUP: 'after' })
+  await exported(redis, accounts)
+  await expect.poll(() => redis.xLen(QUEUE), WAIT).toBe(0)
+  expect(await pendingOf(redis, 'after')).toBe(0)
 })

@@ -79,8 +79,9 @@ export const HOST_KEPT_MS = 30 * 86_400_000
 /** See `HOST_KEPT_MS`. Longer than a host may be closed. */
 export const STRANGER_KEPT_MS = 3_600_000
 /**
- * Each answer other than 429 makes up for so much of the time for which a host has answered 429. So sixteen of them make
- * up for all of it (`LIMITED_MS`), and a host that gives one every few days counts as limited again after six hours.
+ * Each answer other than 429 makes up for so much of the time for which a host has answered 429. So sixteen of them
+ * make up for all of it (`LIMITED_MS`), and a host that gives one every few days counts as limited again after six
+ * hours.
  */
 const FORGIVEN_MS = 6 * 3_600_000
 /** The longest wait for a permit in the middle of a fetch. */
@@ -145,8 +146,8 @@ export class PdsLimits {
   }
 
   /**
-   * For how many ms the host has given no other answer than 429, less `FORGIVEN_MS` for each other one. 0 while Redis is
-   * away.
+   * For how many ms the host has given no other answer than 429, less `FORGIVEN_MS` for each other one. 0 while Redis
+   * is away.
    * @throws FatalError as `ask`
    */
   async limitedMs(host: string): Promise<number> {

@@ -174,7 +174,7 @@ async function entriesLeft(redis: Redis, stream: string) {
   return { normal, priority, later: later + laterFirst }
 }
 
-/** Measures how many repositories a second are settled, over the last one to ten minutes. */
+/** Measures how many repositories a second leave the queue, over the last one to ten minutes. */
 class Rate {
   static readonly #SLOT_MS = 60_000
   static readonly #SLOTS = 10

@@ -6,7 +6,7 @@ import { watchQueue } from './queue-lag.ts'
 
 const minutesAgo = (minutes: number): string => `${Date.now() - minutes * 60_000}-1`
 
-test('the age of the oldest repository that is not settled is told in /ready, of both streams the worst, through outages', async () => {
+test('the age of the oldest repository that is not acked is told in /ready, of both streams the worst, through outages', async () => {
   await using server = await startRedis()
   const redis = await connectRedis({ url: server.url(), name: 'watch' })
   const stop = new AbortController()

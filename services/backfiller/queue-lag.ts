@@ -1,5 +1,5 @@
 /**
- * How far behind the queue of repositories is, for /ready: the age of the oldest entry that is not settled, in the
+ * How far behind the queue of repositories is, for /ready: the age of the oldest entry that is not acked, in the
  * worse of its two streams. Redis is asked, and not this process, so a backfiller that is stuck or dead cannot hide it.
  * What waits in the schedule of later tries does not count: it is not due.
  */

@@ -1,4 +1,7 @@
-/** B2: a host that answers 429 for ever: its repositories do not take turns for ever, and what it puts off for a while costs them nothing. */
+/**
+ * B2: a host that answers 429 for ever: its repositories do not take turns for ever, and what it puts off for a while
+ * costs them nothing.
+ */
 import { populatedRepo } from '@sluice/atproto/testing/world.ts'
 import { startDaemon } from '@sluice/sandbox/daemon.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'

@@ -1,8 +1,9 @@
 /**
- * C6: after a resync the index equals the repository. Backfiller and indexer as they run, on a real Redis and a real Postgres.
+ * C6: after a resync the index equals the repository. Backfiller and indexer as they run, on a real Redis and a real
+ * Postgres.
  *
- * The fetch is held at its last byte while live events happen, so "during the fetch" does not depend on a clock. Half of the live
- * events are indexed before the export is, half after it.
+ * The fetch is held at its last byte while live events happen, so "during the fetch" does not depend on a clock. Half
+ * of the live events are indexed before the export is, half after it.
  */
 import { formatCid } from '@sluice/atproto/cid.ts'
 import { testKey } from '@sluice/atproto/testing/keys.ts'

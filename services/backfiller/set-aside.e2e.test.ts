@@ -1,4 +1,7 @@
-/** B2: one owner whose hosts answer garbage for any number of accounts does not fill the room for dead letters, which would stop the queue. */
+/**
+ * B2: one owner whose hosts answer garbage for any number of accounts does not fill the room for dead letters, which
+ * would stop the queue.
+ */
 import { ownerOf } from '@sluice/atproto/host-owner.ts'
 import { populatedRepo } from '@sluice/atproto/testing/world.ts'
 import { startDaemon } from '@sluice/sandbox/daemon.ts'

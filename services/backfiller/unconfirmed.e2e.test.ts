@@ -6,7 +6,7 @@ import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { hostKey, hostsKey, madeUpKey, priorityStream, retryKey } from '@sluice/streams/backfill-queue.ts'
 import { chainAddress, encodeChain, readChains, UNKNOWN_CHAIN } from '@sluice/streams/chain-state.ts'
 import { connectRedis } from '@sluice/streams/connection.ts'
-import { listDeadLetters } from '@sluice/streams/dead-letters.ts'
+import { listDeadLetters } from '@sluice/streams/testing/list-letters.ts'
 import { ownerPart } from './unconfirmed.ts'
 import { deadOf, enqueue, laterOf, OUTPUT, QUEUE } from './testing/queue-view.ts'
 

@@ -1,22 +1,26 @@
 /**
- * Bounds the memory that frames hold while their account's identity is being resolved, and says which accounts are no longer waited for.
+ * Bounds the memory that frames hold while their account's identity is being resolved, and says which accounts are not
+ * waited for any longer.
  *
- * The network's directory answers for all accounts or for none. A did:web is its own directory: its owner decides how long the answer takes, and
- * how many frames wait for it meanwhile. So no did:web account may hold more than a sixteenth of the memory while it waits, and all of them together no
- * more than a quarter. An account over either limit counts as unavailable until its answer arrives; its repository is requested instead.
+ * The network's directory answers for all accounts or for none. A did:web is its own directory: its owner decides how
+ * long the answer takes, and how many frames wait for it meanwhile. So one did:web may hold no more than a sixteenth of
+ * the memory while it waits, and all of them together no more than a quarter. An account over either limit counts as
+ * unavailable until its answer arrives, and its repository is requested instead.
  */
 import { IdentityUnavailableError } from './signing-keys.ts'
 
 interface Backlog {
-  /** Of its frames that are queued or under way. */
+  /** The bytes of its frames that are queued or under way. */
   bytes: number
-  /** Rejects what its frame waits for; undefined while none waits. */
+  /** Rejects the promise that its frame awaits; undefined while none waits. */
   giveUp: ((error: IdentityUnavailableError) => void) | undefined
-  /** Its identity is asked for, though perhaps nobody waits for the answer any more. */
+  /** Its identity is being asked for, though perhaps nobody waits for the answer any more. */
   isAsked: boolean
   /** Why it is not waited for. */
   unavailable: IdentityUnavailableError | undefined
-  /** A frame of it was given up without a finding: those that follow must be too, or the chain would move past it. */
+  /**
+   * A frame of it was left without a finding. The frames that follow must be left too, or the chain would move past it.
+   */
   isLeft: boolean
 }
 
@@ -26,7 +30,7 @@ const SHARE_OF_ALL = 1 / 4
 export class AccountBacklogs {
   readonly #memoryBytes: number
   readonly #backlogs = new Map<string, Backlog>()
-  /** Of the accounts that wait. */
+  /** The bytes of all accounts that wait. */
   #waitingBytes = 0
 
   constructor(memoryBytes: number) {

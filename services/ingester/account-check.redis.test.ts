@@ -21,7 +21,10 @@ const TIME = '2026-01-01T00:00:00.000Z'
 const CHECKS = 'sluice_ingester_account_checks_total'
 const SILENT = 200
 
-/** Hosts that are asked how an account stands, and say nothing. @param says what they say to anything else; default: nothing */
+/**
+ * Hosts that are asked how an account stands, and say nothing.
+ * @param says what they say to anything else; default: nothing
+ */
 async function silentHosts(says?: (host: Stranger) => object) {
   const hosts: Stranger[] = []
   for (let i = 0; i < SILENT; i++) {

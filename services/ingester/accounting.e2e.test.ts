@@ -1,6 +1,7 @@
 /**
- * Every frame that was sent is appended, filtered or refused by a named reason, once, whatever dies in between: connections in the middle of
- * a frame, the ingester before and after an append and anywhere. What must come out is known from what was sent.
+ * Every frame that was sent is appended, filtered or refused by a named reason, once, whatever dies in between:
+ * connections in the middle of a frame, the ingester before and after an append and anywhere. What must come out is
+ * known from what was sent.
  */
 import { pathOf } from '@sluice/events/stream-event.ts'
 import { startDaemon } from '@sluice/sandbox/daemon.ts'

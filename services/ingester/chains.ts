@@ -1,9 +1,15 @@
-/** The chain records of the accounts at hand: read from Redis in one go, the latest remembered, since an account that has just written will soon write again. */
+/**
+ * The chain records of accounts, read from Redis for a whole batch at once. The latest are remembered here, because an
+ * account that has just written will soon write again.
+ */
 import { remember } from '@sluice/runtime/remember.ts'
 import { decodeChain, readChains, type StoredChain } from '@sluice/streams/chain-state.ts'
 import type { Redis } from '@sluice/streams/connection.ts'
 
-/** About 400 bytes each. A record that somebody else moved meanwhile fails the append, and is forgotten then. */
+/**
+ * How many records are remembered, of about 400 bytes each. When another process has moved one meanwhile, the append
+ * fails, and the record is forgotten.
+ */
 const REMEMBERED = 20_000
 
 export class Chains {
@@ -15,7 +21,10 @@ export class Chains {
     this.#redis = redis
   }
 
-  /** The records of these accounts; those that are not in it are unknown. @throws TransientError */
+  /**
+   * The records of these accounts. Accounts without a record are unknown.
+   * @throws TransientError
+   */
   async read(dids: Iterable<string>): Promise<Map<string, StoredChain>> {
     const found = new Map<string, StoredChain>()
     const missing: string[] = []
@@ -29,12 +38,12 @@ export class Chains {
     return found
   }
 
-  /** The newest rev of an account that is known to be durable, if it is remembered: what is not newer is a replay. */
+  /** The newest durable rev of an account, if it is remembered. A commit that is not newer is a replay. */
   durableRev(did: string): string | undefined {
     return this.#records.get(did)?.record.rev
   }
 
-  /** These bytes are in Redis now. */
+  /** Notes that Redis holds these bytes now. */
   stored(did: string, bytes: Buffer): void {
     remember(this.#records, did, { record: decodeChain(bytes), bytes }, REMEMBERED)
   }

@@ -1,4 +1,7 @@
-/** What an operator can set. Names that others rely on are in docs/configuration.md; docs/ingester.md says when to change which. */
+/**
+ * The settings of the ingester. docs/configuration.md says on which of their names others rely, docs/ingester.md when
+ * to change which.
+ */
 import { isAtprotoDid } from '@sluice/atproto/syntax.ts'
 import { indexerCollectionsOption, patternProblem } from '@sluice/collections/patterns.ts'
 import { defineConfig, type ConfigOf } from '@sluice/runtime/config.ts'

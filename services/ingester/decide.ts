@@ -1,11 +1,15 @@
 /**
- * What verified frames mean, in the order given: which events to append, how each account's chain moves, which repositories to
- * fetch again. Pure: when somebody else moved a chain meanwhile, it is called again with what is in Redis now.
+ * What verified frames mean, in the order given: which events to append, how each account's chain moves, which
+ * repositories to request. Pure: when another process has moved a chain meanwhile, it is called again with what is in
+ * Redis now.
  *
- * - Commits of a broken chain are appended anyway (the index converges by rev), unless their ops could not be proven; a resync brings
- *   what is missing. It is requested once: while one is pending, a further break only raises the rev that the export must have.
- * - A commit that lacks the block of a record counts as a broken chain: its other records are appended, and the resync brings that one.
- * - Commits of an account that is not active are left out, as the specification says; its reactivation requests a resync.
+ * - Commits of a broken chain are appended anyway (the index converges by rev), unless their ops could not be proven. A
+ *   resync brings what is missing. It is requested once: while one is pending, a further break only raises the rev that
+ *   the export must have.
+ * - A commit that lacks the block of a record counts as a broken chain: its other records are appended, and the resync
+ *   brings that one.
+ * - Commits of an account that is not active are left out, as the specification says. Its reactivation requests a
+ *   resync.
  */
 import {
   followChain,
@@ -42,7 +46,10 @@ export interface AccountChange {
   active: boolean
 }
 
-/** A commit or sync that is not waited for any longer, because it could not be checked for so long. What it says is not known to be true, so nothing of it counts. */
+/**
+ * A commit or sync that could not be checked for so long that it is given up. What it says is not known to be true, so
+ * nothing of it counts.
+ */
 export interface Unresolved {
   kind: 'unresolved'
 }
@@ -57,7 +64,7 @@ export interface Limits {
   nowSeconds: number
   /** How many repositories may be asked for. */
   asks: number
-  /** Whether this account's may be: it was perhaps asked for often lately. */
+  /** Whether the repository of this account may be asked for. It may have been asked for too often lately. */
   mayAsk: (did: string) => boolean
 }
 
@@ -65,18 +72,21 @@ export interface Decision {
   /** One for each finding. */
   outcomes: Outcome[]
   entries: string[]
-  /** The records that changed. */
+  /** The chain records that changed. */
   records: Map<string, ChainRecord>
   requests: BackfillEvent[]
   resyncs: Resync[]
-  /** How many resyncs of accounts that were complete the limit of all accounts turned away. */
+  /** How many resyncs the limit of all accounts turned away, of accounts that were complete before. */
   turnedAway: number
-  /** Accounts that are said to be inactive since now, or that commit all the same. */
+  /** Accounts that have just been said to be inactive, and accounts that commit although they are. */
   suspects: string[]
 }
 
 export type ResyncAnswer = (typeof RESYNC_ANSWERS)[number]
-/** `asked`; `pending`: asked for before, and not done yet; `deferred`: too many were asked for, in all or of this account; its next commit or the sweep asks again. */
+/**
+ * `asked`. `pending`: asked for before, and not done yet. `deferred`: too many were asked for, in all or of this
+ * account; the account's next commit or the sweep asks again.
+ */
 export const RESYNC_ANSWERS = ['asked', 'pending', 'deferred'] as const
 
 export type ResyncCause = GapCause | (typeof OTHER_CAUSES)[number]
@@ -91,7 +101,7 @@ export interface Resync {
 /** A resync that was asked for so long ago and has not come is asked for again. */
 const PENDING_SECONDS = 3 * 86_400
 
-/** @param records what is known of the accounts; those not in it are unknown */
+/** @param records what is known of the accounts; other accounts are unknown */
 export function decide(
   findings: readonly Finding[],
   records: ReadonlyMap<string, ChainRecord>,
@@ -110,7 +120,7 @@ class Batch {
   readonly resyncs: Resync[] = []
   turnedAway = 0
   readonly suspects = new Set<string>()
-  /** Whose repository this batch asks for: its entry is not even queued yet. */
+  /** Accounts whose repositories this batch asks for. Their entries are not even queued yet. */
   readonly #asked = new Set<string>()
   readonly #known: ReadonlyMap<string, ChainRecord>
   readonly #limits: Limits
@@ -193,11 +203,11 @@ class Batch {
     this.entries.push(entry)
     if (!active && !record.inactive) {
       this.changed.set(did, { ...record, inactive: true })
-      // It may be the late word of a host that the account has left.
+      // A host that the account has left may say so, late.
       this.suspects.add(did)
     }
     if (active && record.inactive) {
-      // What was asked for before this batch may have ended in "not active", so it does not count as pending.
+      // What was asked for before this batch may have ended in "not active". So it does not count as pending.
       const { resync, ...rest } = record
       const need = resync?.need ?? record.rev
       this.changed.set(did, this.#wantResync(finding, { ...rest, inactive: false }, need, 'reactivated'))
@@ -205,7 +215,10 @@ class Batch {
     return 'appended'
   }
 
-  /** The commit is not lost: whenever the account is active again, an export of at least its rev is needed. */
+  /**
+   * Refuses a commit of an inactive account. The commit is not lost: when the account is active again, an export of at
+   * least its rev is needed.
+   */
   #inactive(did: string, record: ChainRecord, rev: string): Outcome {
     this.suspects.add(did)
     this.changed.set(did, { ...record, resync: { need: rev, askedAt: record.resync?.askedAt ?? 0 } })
@@ -216,7 +229,7 @@ class Batch {
     return this.changed.get(did) ?? this.#known.get(did) ?? UNKNOWN_CHAIN
   }
 
-  /** The record, with a resync that is wanted and not pending asked for. */
+  /** Asks for a resync that is wanted and not pending; returns the record with it. */
   #remind(finding: Finding, record: ChainRecord): ChainRecord {
     if (record.resync === undefined || this.#isPending(record)) return record
     return this.#wantResync(finding, record, record.resync.need, 'again')
@@ -249,7 +262,7 @@ export function isPending(resync: ChainRecord['resync'], nowSeconds: number): bo
   return resync !== undefined && resync.askedAt > 0 && nowSeconds - resync.askedAt < PENDING_SECONDS
 }
 
-/** A block that is not there is brought by no later commit: the chain counts as broken, though its tree is proven. */
+/** No later commit brings a block that is missing. So the chain counts as broken, though its tree is proven. */
 function stepOf(links: ChainLinks, refusedOps: readonly OpRefusal[], record: ChainRecord): ChainStep {
   const step = followChain(links, stateOf(record))
   return step.kind !== 'gap' && refusedOps.includes('op-missing-block')

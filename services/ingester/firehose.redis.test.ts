@@ -1,4 +1,7 @@
-/** What the live stream tells of itself, and what its relay tells of it: at its start, before anything has come, and too often. */
+/**
+ * What the live stream tells of itself, and what its relay tells of it: at its start, before anything has come, and too
+ * often.
+ */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { encodeFrame } from '@sluice/atproto/testing/frames.ts'
 import { TestRepo, type Write } from '@sluice/atproto/testing/repo.ts'

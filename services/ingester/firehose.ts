@@ -1,8 +1,8 @@
 /**
  * The live stream: relays → pipeline → journal → `firehose_live`.
  *
- * All relays share one pipeline and one journal, so that the frames of one account keep one order, and what two relays both send is
- * recognized as a duplicate. On a stop it takes no more, finishes what was taken, and stores it.
+ * All relays share one pipeline and one journal. So the frames of one account keep one order, and an event that two
+ * relays send is recognized as a duplicate. On a stop nothing more is read; what was taken is finished and stored.
  */
 import { TransientError, FatalError, isAbort } from '@sluice/runtime/errors.ts'
 import type { Logger } from '@sluice/runtime/log.ts'
@@ -47,7 +47,7 @@ export interface FirehoseOptions {
   resyncsPerSecond: number
   relay: Pick<RelayOptions, 'initialCursor' | 'futureCursorReset' | 'idleMs' | 'pauseMs' | 'skipDids' | 'shard'>
   recordIncident: RelayOptions['recordIncident']
-  /** Told of accounts that are said to be inactive and commit all the same. */
+  /** Called with accounts that commit although they are said to be inactive. */
   onSuspects: (dids: readonly string[]) => void
 }
 
@@ -58,7 +58,9 @@ const LAST_APPENDS_MS = 10_000
 export class Firehose implements Service {
   readonly name = 'firehose'
   readonly #options: FirehoseOptions
-  /** The last durable cursor of each relay that this process knows of, for a Redis that forgets. */
+  /**
+   * The last durable cursor of each relay, as this process knows it: Redis may come back with an older one, or none.
+   */
   readonly #cursors = new Map<string, number>()
   /** When the event at that cursor happened, Unix ms. */
   readonly #times = new Map<string, number>()
@@ -83,12 +85,12 @@ export class Firehose implements Service {
     const stop = new AbortController()
     const stopped = AbortSignal.any([signal, stop.signal])
     using refusals = new Refusals(this.#options.log)
-    // Before the first wait, so that nobody sees us ready in between.
+    // Before the first `await`: otherwise /ready would say yes in between.
     for (const { host } of this.#options.upstreams) this.#options.readiness.block(`relay ${host}`, 'connecting')
     this.#sources = await Promise.all(this.#options.upstreams.map(async ({ host }) => this.#open(host)))
     const { journal, pipeline } = this.#build(stopped, () => stop.abort(), refusals)
     this.#pipeline = pipeline
-    // Whatever fails stops all: nothing more is read.
+    // When one part fails, all stop: nothing more is read.
     const orStop = async (part: Promise<void>): Promise<void> => {
       try {
         await part
@@ -99,7 +101,7 @@ export class Firehose implements Service {
     }
     const hard = new AbortController()
     const writing = orStop(journal.run(hard.signal))
-    // Its failure is looked at when all has been read.
+    // A failure is looked at below, when nothing is read any more.
     writing.catch(() => {})
     const reading = this.#options.upstreams.map((upstream, i) =>
       orStop(this.#relay(upstream, this.#sources[i]!, pipeline, refusals).run(stopped)),
@@ -108,7 +110,7 @@ export class Firehose implements Service {
     const deadline = setTimeout(() => hard.abort(), LAST_APPENDS_MS)
     const [drained] = await Promise.allSettled([pipeline.drained()])
     try {
-      // What has a finding is stored, whatever became of the rest.
+      // Whatever has a finding is stored, also when another part has failed.
       journal.close()
       await writing.catch((error: unknown) => this.#explain(error, hard.signal))
     } finally {
@@ -133,13 +135,17 @@ export class Firehose implements Service {
     }
     if (stored !== undefined) await this.#recall(host)
     if (stored !== undefined || last === undefined) return new Source(producer.stream, host, stored)
-    // Absent in Redis, and known to us: the first append must find it absent, and reading goes on where we were.
+    // Redis has lost the cursor, and we know it. The first append must find none there, and reading goes on where we
+    // were.
     const source = new Source(producer.stream, host, undefined)
     source.progress.restartAt(last)
     return source
   }
 
-  /** Reads how far behind we are from Redis, so that it is told before the first event is durable: there may never be one. */
+  /**
+   * Reads from Redis when the event at the cursor happened. So the lag is known before the first event of this process
+   * is durable: there may never be one.
+   */
   async #recall(host: string): Promise<void> {
     const { redis, producer } = this.#options
     const timeMs = Date.parse((await readCursor(redis, timeKey(producer.stream, host))) ?? '')
@@ -217,7 +223,7 @@ export class Firehose implements Service {
     this.#options.samples.note(frame)
   }
 
-  /** A commit that was good in itself, and is refused for what is known of its account. Its frame is not held any longer. */
+  /** Samples commits that are valid, and refused because of their accounts. Their frames are not held any longer. */
   #sampleInactive(entries: readonly Entry[], { outcomes }: Decision): void {
     for (const [i, { finding, slot }] of entries.entries()) {
       if (outcomes[i] !== INACTIVE) continue
@@ -254,7 +260,10 @@ export class Firehose implements Service {
     }
   }
 
-  /** @throws what the journal's failure means */
+  /**
+   * Turns a failure of the journal into the error that `run` throws, or into none.
+   * @throws TransientError when Redis has gone back in time; otherwise `error`
+   */
   #explain(error: unknown, hard: AbortSignal): void {
     const { log } = this.#options
     if (isAbort(error) && hard.aborted) {
@@ -269,7 +278,10 @@ export class Firehose implements Service {
     throw error
   }
 
-  /** Another ingester moves a cursor on; a Redis that lost something has it lower, or not at all. */
+  /**
+   * Whether Redis has lost something: then the cursor there is lower than ours, or absent. Another ingester would have
+   * moved it on.
+   */
   #isRewind({ key, found }: CursorConflictError): boolean {
     if (found === null) return true
     const source = this.#sources.find(({ host }) => cursorKey(this.#options.producer.stream, host) === key)

@@ -1,4 +1,7 @@
-/** A host that fails on the cursor where its listing was to go on: what tells that it has forgotten it from an outage, which is waited for. */
+/**
+ * A host that fails on the cursor where its listing was to go on: what tells that it has forgotten it from an outage,
+ * which is waited for.
+ */
 import { formatCid } from '@sluice/atproto/cid.ts'
 import { HttpClient } from '@sluice/atproto/http.ts'
 import { TestRepo } from '@sluice/atproto/testing/repo.ts'

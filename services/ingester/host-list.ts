@@ -1,8 +1,10 @@
 /**
- * The hosts that a relay knows, page by page from the start: the list is short, so its cursor is kept nowhere.
+ * The hosts that a relay knows, page by page. Always listed from the start: the list is short, so its cursor is kept
+ * nowhere.
  *
- * A relay that fails is waited for. When it fails on one cursor again and again, it may have forgotten that cursor (its software was exchanged, say), and would be asked for it
- * for ever: then the list begins at the start again. That costs a request for each page. The caller leaves out hosts that are named a second time.
+ * A relay that fails is waited for. When it fails on one cursor again and again, it may have forgotten that cursor (its
+ * software was exchanged, for example), and would be asked for it for ever. Then the list begins at the start again,
+ * which costs a request for each page. The caller leaves out hosts that are named a second time.
  */
 import type { ListedHost, Page, XrpcClient } from '@sluice/atproto/xrpc.ts'
 import { retry, type BackoffPolicy, type Retry } from '@sluice/runtime/backoff.ts'
@@ -15,17 +17,20 @@ export interface HostListOptions {
   relay: Upstream
   backoff: BackoffPolicy
   onWait: (retry: Retry) => void
-  /** It has failed on a cursor so often that the list begins anew. */
+  /** The relay has failed on a cursor so often that the list begins anew. */
   onAnew: (error: TransientError) => void
 }
 
 const PAGE = 1_000
 /** A million hosts. */
 const PAGES = 1_000
-/** In a row, on one cursor: minutes. */
+/** Failures in a row on one cursor. They take minutes. */
 const TRIES = 10
 
-/** @throws RefusedError, GivenUpError: see `isHostFault`; AbortError on the signal */
+/**
+ * Lists the hosts; a host may come twice.
+ * @throws RefusedError, GivenUpError: see `isHostFault`; AbortError on the signal
+ */
 export async function* listHosts(options: HostListOptions, signal: AbortSignal): AsyncGenerator<ListedHost> {
   let cursor: string | undefined
   for (let pages = 0; pages < PAGES; pages++) {
@@ -37,7 +42,7 @@ export async function* listHosts(options: HostListOptions, signal: AbortSignal):
   throw new GivenUpError(`${options.relay.host}: its list of hosts has no end after ${PAGES} pages`)
 }
 
-/** @returns nothing when it has failed on this cursor too often */
+/** One page; undefined when the relay has failed on this cursor too often. */
 async function pageAt(
   cursor: string | undefined,
   { xrpc, relay, backoff, onWait, onAnew }: HostListOptions,

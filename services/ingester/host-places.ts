@@ -1,23 +1,29 @@
 /**
- * Questions to strangers' hosts: one at a time to each host, and few in all. Anybody may run hosts that never answer, and as many as they like; these must not keep the
- * others waiting.
+ * Questions to strangers' hosts: one at a time to each host, and few in all. Anybody may run any number of hosts that
+ * never answer, and these must not keep the others waiting.
  *
- * - **Kinds.** A host is quick or slow, by how soon its last answer came, or unknown while it has given none. Each kind has places of its own, so that a host that
- *   was quick waits for no silent one. Only the answer to the question that all this is for shows that a host is quick: one that tells who it is, and then says nothing more, stays of the
- *   kind that it was.
- * - **Owners** (`host-owner.ts`) take turns, and so do the hosts of each. An owner has a part of the places of a kind, because below one wildcard domain there is always one more unknown
- *   host. Yet most accounts are at hosts of a single owner: so an owner may go beyond its part while no other owner waits for its own. It then leaves one place free for whoever comes, and the
- *   others have their part back as its questions end, within seconds.
- * - **Bounds.** What waits is bounded for each kind, host and owner, so that slow hosts do not take the room of the others; and so is the number of hosts that are remembered.
+ * - **Kinds.** A host is quick or slow, by how soon its last answer came, or unknown while it has given none. Each kind
+ *   has places of its own, so that a quick host waits for no silent one. A host is shown to be quick only by an answer
+ *   to the actual question. A host that answers who it is and then says nothing more stays of the kind that it was.
+ * - **Owners** (`host-owner.ts`) take turns, and so do the hosts of each. An owner has a part of the places of a kind,
+ *   because below one wildcard domain there is always one more unknown host. Yet most accounts are at hosts of a single
+ *   owner. So an owner may have more than its part while no other owner waits for its own. It then leaves one place
+ *   free for whoever comes, and the others get their part as its questions end, within seconds.
+ * - **Bounds.** What waits is bounded for each kind, host and owner, so that slow hosts do not take the room of the
+ *   others. The number of hosts that are remembered is bounded too.
  */
 import type { AskingWatch } from '@sluice/atproto/flight.ts'
 import { ownerOf } from '@sluice/atproto/host-owner.ts'
 import { remember } from '@sluice/runtime/remember.ts'
 
 export interface Question {
-  /** Must not reject for a fault of the host. @param watch to be told when the host is asked, and when it has answered or failed: what is before and after is ours */
+  /**
+   * Must not reject for a fault of the host.
+   * @param watch to be told when the host is asked, and when it has answered or failed: the time before and after is
+   * ours
+   */
   ask: (watch: AskingWatch) => Promise<void>
-  /** It asks only who the host is, and the question that this is for follows from the answer. Default: it is that question. */
+  /** It asks only who the host is; the actual question follows from the answer. Default: it is the actual question. */
   isFirst?: boolean
   /** Called instead of `ask` when there is no room for it. */
   drop: () => void
@@ -26,16 +32,22 @@ export interface Question {
 type Kind = 'quick' | 'unknown' | 'slow'
 
 const PLACES: Record<Kind, number> = { quick: 4, unknown: 8, slow: 3 }
-/** Of these, what the hosts of one owner may have even while others wait. */
+/** How many of these the hosts of one owner may have, even while others wait. */
 const PLACES_PER_OWNER: Record<Kind, number> = { quick: 3, unknown: 4, slow: 1 }
-/** When so much waits in all, nothing more is taken of the kind. Slow hosts work off some 1,000 questions in an hour. */
+/**
+ * When so many questions of all kinds wait, none is taken for a host of this kind. Slow hosts work off some 1,000
+ * questions in an hour.
+ */
 const WAITING: Record<Kind, number> = { quick: 10_000, unknown: 5_000, slow: 2_500 }
 const WAITING_PER_HOST: Record<Kind, number> = { quick: 1_000, unknown: 1_000, slow: 100 }
-/** Of the questions that may wait, those to the hosts of one owner. */
+/** The part of the questions that may wait which the hosts of one owner may have. */
 const PART_PER_OWNER = 1 / 2
-/** An answer that took longer is slow, whatever it was: less than a connection that comes to nothing takes (5 s). A host that refuses at once holds no place. */
+/**
+ * An answer that took longer is slow, whatever it says. This is less than a connection that comes to nothing takes (5
+ * s). A host that refuses at once holds no place.
+ */
 const QUICK_MS = 3_000
-/** Hosts; about 100 bytes each. */
+/** How many hosts are remembered, of about 100 bytes each. */
 const REMEMBERED = 10_000
 
 /** Kept for as long as a question to one of its hosts waits or is under way. */
@@ -49,7 +61,7 @@ interface Owner {
 
 export class HostPlaces {
   readonly #now: () => number
-  /** What waits, by host; a host is here while one of its questions waits or is under way. */
+  /** The questions that wait, by host. A host is here while one of its questions waits or is under way. */
   readonly #waiting = new Map<string, Question[]>()
   /** Owners with hosts that are ready; the next one comes first. */
   readonly #ready = { quick: new Set<Owner>(), unknown: new Set<Owner>(), slow: new Set<Owner>() }
@@ -86,7 +98,10 @@ export class HostPlaces {
     }
   }
 
-  /** Resolves when nothing waits and nothing is under way. @throws what a question threw */
+  /**
+   * Resolves when nothing waits and nothing is under way.
+   * @throws what a question threw
+   */
   async drained(): Promise<void> {
     if (this.#size > 0) await new Promise<void>((resolve) => this.#onIdle.push(resolve))
     if (this.#failure) throw this.#failure.error
@@ -114,7 +129,10 @@ export class HostPlaces {
     }
   }
 
-  /** Whose turn it is. The walk is short: an owner that is passed has all of its part, and so there are no more of them than places. */
+  /**
+   * The owner whose turn it is. The walk is short: an owner that is passed over has all of its part, so there are no
+   * more of these than places.
+   */
   #next(kind: Kind): Owner | undefined {
     const free = PLACES[kind] - this.#running[kind]
     if (free <= 0) return undefined
@@ -151,7 +169,7 @@ export class HostPlaces {
     return askedAt === undefined ? undefined : (answeredAt ?? this.#now()) - askedAt
   }
 
-  /** The place is free again; the host's next question waits among those of its kind, which may be another by now. */
+  /** Gives a place back. The host's next question waits among those of its kind, which may be another by now. */
   #giveBack(kind: Kind, host: string, waiting: readonly Question[]): void {
     const kindNow = this.#kindOf(host)
     this.#running[kind]--
@@ -181,7 +199,7 @@ export class HostPlaces {
     for (const { drop } of dropped) drop()
   }
 
-  /** A fault of ours: nothing more is begun. */
+  /** A fault of ours: nothing more begins. */
   #fail(error: unknown): void {
     if (this.#failure) return
     this.#failure = { error }

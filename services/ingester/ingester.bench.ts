@@ -1,6 +1,7 @@
 /**
- * Frames a second of a whole ingester, as a process: from the socket to Redis, at each level of verification, and of frames that belong to other shards. The relay runs here and the
- * ingester's own CPU is counted, so that one row says what one core can do. `node services/ingester/ingester.bench.ts`
+ * Frames a second of a whole ingester, as a process: from the socket to Redis, at each level of verification, and of
+ * frames that belong to other shards. The relay runs here and the ingester's own CPU is counted, so that one row says
+ * what one core can do. `node services/ingester/ingester.bench.ts`
  */
 import type { TestRepo } from '@sluice/atproto/testing/repo.ts'
 import { table, type Measure } from '@sluice/atproto/testing/measure.ts'
@@ -20,7 +21,9 @@ const REPOS = 60
 const SHARDS = 1_000
 const FRAMES = Number(process.env.EVENTS ?? 24_000)
 
-/** One row for each level, and one for frames that are not looked at: CPU of the ingester a frame, everything included. */
+/**
+ * One row for each level, and one for frames that are not looked at: CPU of the ingester a frame, everything included.
+ */
 export async function benchIngester(frames = FRAMES): Promise<Measure[]> {
   const repos = Array.from({ length: REPOS }, (_, i) => populatedRepo(`ingester bench ${i}`, 200))
   const bodies = interleaved(repos, frames)

@@ -1,4 +1,7 @@
-/** What is held of frames, and what Redis is given at once, is bounded by what they became, and by what keeping them takes. */
+/**
+ * What is held of frames, and what Redis is given at once, is bounded by what they became, and by what keeping them
+ * takes.
+ */
 import { decodeFrame, type CommitFrame, type SyncFrame } from '@sluice/atproto/frame.ts'
 import { MemoryIdentityCache } from '@sluice/atproto/identity-cache.ts'
 import { TestRepo } from '@sluice/atproto/testing/repo.ts'

@@ -1,8 +1,10 @@
 /**
- * Makes findings durable, in the order given: their events, the chain records, the resync requests, the cursors and the ledger move in
- * one atomic step. Findings of one account come in order; those of different accounts, and of different upstreams, in any.
+ * Makes findings durable, in the order given. Their events, the chain records, the resync requests, the cursors and the
+ * ledger move in one atomic step. Findings of one account come in order, those of different accounts or upstreams in
+ * any.
  *
- * One append is under way at a time, and the next one takes all that has come meanwhile: one finding when there is little to do, `batchEvents` when there is much.
+ * One append is under way at a time, and the next one takes everything that has come meanwhile: one finding when there
+ * is little to do, `batchEvents` when there is much.
  */
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { backfillEventCodec } from '@sluice/events/codec.ts'
@@ -22,20 +24,20 @@ export interface Entry {
   finding: Finding
   source: Source
   slot: Slot
-  /** In bytes, on the account of the memory budgets: for the frame, and for the events that it became. */
+  /** The bytes taken from the memory budgets: for the frame, and for the events that it became. */
   held: { frame: number; text: number }
 }
 
 export interface JournalOptions {
   redis: Redis
-  /** Of entries that are JSON already. */
+  /** Its entries are JSON already. */
   producer: Producer<string>
   chains: Chains
   resyncLimit: ResyncLimit
   repoStream: string
   batchEvents: number
   batchMs: number
-  /** Whether nothing more is just being looked at: then there is nothing to wait for. */
+  /** Whether no frame is being worked on: then there is nothing to wait for. */
   isQuiet: () => boolean
   observer: JournalObserver
 }
@@ -45,12 +47,12 @@ export interface JournalObserver {
   stored(entries: readonly Entry[], decision: Decision): void
   /** An append took so long. */
   appended(seconds: number): void
-  /** Somebody else moved so many records at the same time. */
+  /** Another process has moved so many chain records at the same time. */
   conflict(records: number): void
   trouble(error: Error, delayMs: number): void
 }
 
-/** Of one append: with what a commit may become, this bounds what Redis is given at once. */
+/** The size of one append. Together with the largest commit, this bounds what Redis is given at once. */
 const BATCH_BYTES = 4 << 20
 const READ_BACKOFF: BackoffPolicy = { baseMs: 100, capMs: 5_000, healthyAfterMs: 1_000 }
 
@@ -58,7 +60,10 @@ export class Journal {
   readonly #options: JournalOptions
   #queue: Entry[] = []
   #oldestAt = 0
-  /** Something waits that is of our shard. What is of another only moves the cursor, and waits until its batch is full or `batchMs` have passed. */
+  /**
+   * A finding of our shard waits. Those of other shards only move the cursor: they wait until their batch is full, or
+   * `batchMs` have passed.
+   */
   #isPressing = false
   #closed = false
   #wake: (() => void) | undefined
@@ -74,18 +79,21 @@ export class Journal {
     if (this.#queue.length === 1 || this.#queue.length >= this.#options.batchEvents) this.#wake?.()
   }
 
-  /** Nothing more is being looked at: what is there need not wait. */
+  /** No frame is being worked on any more: the findings need not wait. */
   quiet(): void {
     this.#wake?.()
   }
 
-  /** Nothing more comes: `run` returns when what is there is durable. */
+  /** Nothing more will be added: `run` returns when all findings are durable. */
   close(): void {
     this.#closed = true
     this.#wake?.()
   }
 
-  /** Stores what comes, until `close`. @throws FatalError; AbortError on the signal (what was not stored is read again) */
+  /**
+   * Stores findings until `close`.
+   * @throws FatalError; AbortError on the signal (what was not stored is read again)
+   */
   async run(signal: AbortSignal): Promise<void> {
     for (let batch = await this.#take(); batch.length > 0; batch = await this.#take()) await this.#store(batch, signal)
   }
@@ -116,7 +124,7 @@ export class Journal {
     )
   }
 
-  /** How many of what waits fit into one append; at least one. */
+  /** How many of the waiting findings fit into one append; at least one. */
   #fitting(): number {
     let events = 0
     let bytes = 0
@@ -143,13 +151,13 @@ export class Journal {
       } catch (error) {
         if (!(error instanceof StateConflictError)) throw error
         observer.conflict(error.swaps.length)
-        // All of them are read again, not only those that failed: Redis may have gone back in time.
+        // All records are read again, not only those that failed: Redis may have gone back in time.
         chains.forget(accounts)
       }
     }
   }
 
-  /** What the batch means, by what is `known` of its accounts. Each slot gets its outcome. */
+  /** Decides what the batch means, by what is `known` of its accounts. Each slot gets its outcome. */
   async #decide(batch: readonly Entry[], known: ReadonlyMap<string, StoredChain>): Promise<Decision> {
     const findings = batch.map(({ finding }) => finding)
     const records = new Map([...known].map(([did, { record }]) => [did, record]))
@@ -160,7 +168,7 @@ export class Journal {
 
   /**
    * Stores a decision with the cursors that it moves, and notes what is durable now.
-   * @throws StateConflictError when somebody else moved a chain record meanwhile: then nothing is stored
+   * @throws StateConflictError when another process has moved a chain record meanwhile: then nothing is stored
    */
   async #append(
     batch: readonly Entry[],
@@ -199,7 +207,7 @@ export class Journal {
   }
 }
 
-/** How long the events of a commit are as JSON. */
+/** The length of a commit's events as JSON. */
 export function textBytes({ entries }: TrueCommit): number {
   return entries.reduce((sum, { length }) => sum + length, 0)
 }

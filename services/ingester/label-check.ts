@@ -1,5 +1,6 @@
 /**
- * Whether a label may be believed: by its author's signature. An author without a declared key is trusted only where an operator named the labeler.
+ * Whether a label may be believed: its author's signature decides. A label of an author without a declared key is
+ * believed only from a labeler that an operator has named.
  */
 import { labelSignature } from '@sluice/atproto/label.ts'
 import { isDid } from '@sluice/atproto/syntax.ts'
@@ -19,15 +20,16 @@ export const LABEL_OUTCOMES = [
 ] as const
 export type LabelOutcome = (typeof LABEL_OUTCOMES)[number]
 
-/** A host that nobody configured, and the labelers that were found to send their labels from there. */
+/** A host that nobody configured, and the labelers that were found to send their labels from it. */
 export interface Declared {
   host: string
   dids: ReadonlySet<string>
 }
 
 /**
- * @param declared who may have made it; undefined when the labeler was configured, and is trusted to pass on labels of others
- * @throws IdentityUnavailableError when the author cannot be resolved at present, AbortError on the signal
+ * @param declared who may have made the label; undefined when the labeler was configured, and is trusted to pass on
+ * labels of others
+ * @throws IdentityUnavailableError when the author cannot be resolved at present; AbortError on the signal
  */
 export async function checkLabel(
   label: Label,
@@ -39,11 +41,14 @@ export async function checkLabel(
   const host = declared?.host
   const outcome = verify(label, keys.peek(label.src) ?? (await keys.resolve(label.src, signal)), host)
   if (outcome === 'appended') return outcome
-  // What is cached may be older than the key.
+  // The cached identity may be older than the key.
   return verify(label, await keys.refresh(label.src, signal), host)
 }
 
-/** Whether the document of a labeler names this host and a key, without which nobody could tell its labels from a stranger's. */
+/**
+ * Whether the document of a labeler names this host and a key. Without a key nobody could tell its labels from a
+ * stranger's.
+ */
 function declares({ labeler }: Account, host: string): boolean {
   return labeler?.signingKey !== undefined && parseUpstream(labeler.endpoint)?.host === host
 }

@@ -1,4 +1,7 @@
-/** Labelers that nobody configured: all that a host sends for, once each, each with its key, whenever they are found, within little memory. */
+/**
+ * Labelers that nobody configured: all that a host sends for, once each, each with its key, whenever they are found,
+ * within little memory.
+ */
 import { encodeCbor } from '@sluice/atproto/cbor-encode.ts'
 import type { CachedResolution } from '@sluice/atproto/identity-cache.ts'
 import { HttpClient } from '@sluice/atproto/http.ts'

@@ -1,10 +1,10 @@
 /**
- * Labelers that nobody configured: accounts that declare themselves by a record (`app.bsky.labeler.service`), as relays list them, and whose
- * DID document names the host of their labels and the key that signs them. They are looked for at the start and every hour. Each host is followed once,
- * for all labelers that name it.
+ * Labelers that nobody configured: accounts that declare themselves by a record (`app.bsky.labeler.service`), as relays
+ * list them, and whose DID document names the host of their labels and the key that signs them. They are looked for at
+ * the start and every hour. Each host is followed once, for all labelers that name it.
  *
- * Hosts and labelers are limited in number, and so are those of one owner (`host-owner.ts`): anybody can declare as many labelers as are followed in all, and those that
- * come later would find no room.
+ * Hosts and labelers are limited in number, and so are those of one owner (`host-owner.ts`). Otherwise anybody could
+ * declare as many labelers as are followed in all, and later ones would find no room.
  */
 import { ownerOf } from '@sluice/atproto/host-owner.ts'
 import type { XrpcClient } from '@sluice/atproto/xrpc.ts'
@@ -20,12 +20,12 @@ export interface DiscoveryOptions {
   xrpc: Pick<XrpcClient, 'listReposByCollection'>
   keys: Pick<SigningKeys, 'resolve'>
   relays: readonly Upstream[]
-  /** Hosts that are followed already. */
+  /** Hosts that the operator has named. They are followed already. */
   known: readonly string[]
   max: number
   log: Logger
   labelerAt: (found: { upstream: Upstream; did: string }) => Found
-  /** Begins to follow it. */
+  /** Begins to follow a labeler. */
   follow: (found: Found) => void
   everyMs?: number
 }
@@ -41,12 +41,18 @@ const PAGE = 1_000
 /** One owner may have the eighth part of all labelers, and of all hosts, or sixteen where that is more. */
 const PART_OF_OWNER = 8
 const LEAST_OF_OWNER = 16
-/** Limits that are told of, at most. */
+/** Of how many limits the log tells at most. */
 const TOLD = 100
-/** Accounts that are resolved at once. A did:web whose host does not answer takes a minute, and the accounts of live frames go through the same queue, 32 at a time. */
+/**
+ * How many accounts are resolved at once. A did:web whose host does not answer takes a minute, and the accounts of live
+ * frames go through the same queue, 32 at a time.
+ */
 const RESOLVING = 16
 
-/** Follows each host that is to be followed, once; what is found for one later is included in its labeler. Ends with the signal. */
+/**
+ * Follows each host once. A labeler that is found later at the same host is included in its `Labeler`. Ends with the
+ * signal.
+ */
 export async function discoverLabelers(options: DiscoveryOptions, signal: AbortSignal): Promise<void> {
   await new Discovery(options, signal).run()
 }
@@ -56,9 +62,9 @@ class Discovery {
   readonly #signal: AbortSignal
   /** By host. */
   readonly #labelers = new Map<string, Labeler>()
-  /** By DID, the owner of the host where each labeler is followed. */
+  /** The owner of the host where each labeler is followed, by the labeler's DID. */
   readonly #followed = new Map<string, string>()
-  /** Limits that were told of: by owner, '' for that of all together. */
+  /** Limits of which the log has told, by owner; '' is the limit of all together. */
   readonly #told = new Set<string>()
 
   constructor(options: DiscoveryOptions, signal: AbortSignal) {
@@ -72,7 +78,7 @@ class Discovery {
       for (const relay of relays) {
         for await (const dids of declared(this.#options, relay, this.#signal)) {
           await sideBySide(dids, RESOLVING, (did) => this.#look(did))
-          // Once for all of a page: anybody can name a host, and have us connect to it.
+          // Once for a whole page: anybody can name a host, and make us connect to it.
           for (const labeler of this.#labelers.values()) labeler.renew()
         }
       }
@@ -83,11 +89,14 @@ class Discovery {
   async #look(did: string): Promise<void> {
     if (this.#isFull(did)) return
     const upstream = await labelerOf(this.#options, did, this.#signal)
-    // There may have been room when it was begun.
+    // Looked at again: the room may have been taken meanwhile.
     if (upstream !== undefined && !this.#isFull(did)) this.#place(upstream, did)
   }
 
-  /** A labeler that is followed is looked at again all the same: it may have moved, or left and come back. */
+  /**
+   * Whether there is no room for one more labeler. One that is followed is looked at again all the same: it may have
+   * moved, or left and come back.
+   */
   #isFull(did: string): boolean {
     if (this.#followed.has(did) || this.#followed.size < this.#options.max) return false
     this.#tell(
@@ -97,7 +106,9 @@ class Discovery {
     return true
   }
 
-  /** Follows the labeler at its host, unless the operator does already, or its owner has as many as it may. */
+  /**
+   * Follows a labeler at its host, unless the operator has named that host, or the owner has as many as it may have.
+   */
   #place(upstream: Upstream, did: string): void {
     const { host } = upstream
     if (this.#options.known.includes(host)) return
@@ -112,7 +123,7 @@ class Discovery {
     this.#followed.set(did, owner)
   }
 
-  /** Whether the owner has all the labelers or hosts that it may have, without this labeler and its host. */
+  /** Whether the owner has all the labelers or hosts that it may have, not counting this labeler and its host. */
   #hasItsPart(owner: string, { host, did }: { host: string; did: string }): boolean {
     const { max } = this.#options
     const mostOfOwner = Math.max(LEAST_OF_OWNER, Math.floor(max / PART_OF_OWNER))
@@ -126,10 +137,13 @@ class Discovery {
     return isFull
   }
 
-  /** Begins to follow a host. @returns whether it does */
+  /**
+   * Begins to follow a host.
+   * @returns whether it does
+   */
   #begin(upstream: Upstream, did: string): boolean {
     const { max, log, labelerAt, follow } = this.#options
-    // As many hosts as labelers, or those that move would lead to ever more.
+    // No more hosts than labelers: otherwise labelers that move would lead to ever more hosts.
     if (this.#labelers.size >= max) return false
     const found = labelerAt({ upstream, did })
     if (!found.labeler.mayBeAsked) return false
@@ -139,7 +153,7 @@ class Discovery {
     return true
   }
 
-  /** Tells of a limit that was reached, once. */
+  /** Logs a limit that was reached, once. */
   #tell(about: string, what: string): void {
     if (this.#told.has(about) || this.#told.size >= TOLD) return
     this.#told.add(about)
@@ -151,7 +165,7 @@ function countOf(owners: readonly string[], owner: string): number {
   return owners.filter((one) => one === owner).length
 }
 
-/** What one relay lists, page by page; nothing when it cannot, until the next time. */
+/** The accounts that one relay lists, page by page. None when it fails; it is asked again the next time. */
 async function* declared(
   { xrpc, log }: DiscoveryOptions,
   relay: Upstream,
@@ -173,13 +187,15 @@ async function* declared(
   }
 }
 
-/** Nothing without a key: no label of it could be believed. */
+/**
+ * The host of an account's labels. Undefined when the account has no key for labels: none of them could be believed.
+ */
 async function labelerOf({ keys }: DiscoveryOptions, did: string, signal: AbortSignal): Promise<Upstream | undefined> {
   try {
     const { labeler } = await keys.resolve(did, signal)
     return labeler?.signingKey === undefined ? undefined : parseUpstream(labeler.endpoint)
   } catch (error) {
-    // Asked for again in an hour, as all that is not followed.
+    // It is looked for again in an hour.
     if (error instanceof IdentityUnavailableError || signal.aborted) return undefined
     throw error
   }

@@ -1,11 +1,12 @@
 /**
- * One labeler: its stream of labels, from the oldest on, into `label_live`. Labels and cursor move in one step; a label that cannot be believed is
- * left out and counted. What goes wrong with this labeler affects no other.
+ * One labeler: its stream of labels, from the oldest on, into `label_live`. Labels and cursor move in one step. A label
+ * that cannot be believed is left out and counted. Trouble with one labeler affects no other.
  *
- * The host of labelers that declared themselves may send for several of them, and they are found one after the other. Only their labels count. So the cursor means
- * something only together with the list of them, which is kept beside it (`<stream>:labelers:<host>`) and moves with it: up to the cursor, no label of those on the list was
- * skipped. When a labeler joins the list the cursor begins at 0 again; labels that come twice change nothing. A labeler that no longer declares itself leaves the list in the step
- * that skips the first of its labels.
+ * A host may send the labels of several labelers that declared themselves, and these are found one after the other.
+ * Only their labels count. So the cursor means something only together with the list of these labelers. The list is
+ * kept beside the cursor (`<stream>:labelers:<host>`) and moves with it: up to the cursor, no label of a labeler on the
+ * list was skipped. When a labeler joins the list, the cursor begins at 0 again; labels that come twice change nothing.
+ * A labeler that no longer declares itself leaves the list in the step that skips the first of its labels.
  */
 import { mayBePublic } from '@sluice/atproto/addresses.ts'
 import { decodeFrame, type LabelsFrame } from '@sluice/atproto/frame.ts'
@@ -26,14 +27,17 @@ import type { Upstream } from './upstream.ts'
 
 export interface LabelerOptions {
   upstream: Upstream
-  /** Set for a labeler that declared itself: only its labels count, and those of whoever is included, and only at a public address. */
+  /**
+   * The account of a labeler that declared itself. Then only its labels count, and those of labelers that are included
+   * later, and it is asked at public addresses only. Undefined for a labeler that was configured.
+   */
   did: string | undefined
   redis: Redis
   producer: Producer<LabelStreamEvent>
   /** Undefined: signatures are not checked. */
   keys: SigningKeys | undefined
   log: Logger
-  /** Told of what is refused and of what the host says, which a stranger may do as often as it likes. */
+  /** Logs what is refused and what the host says. A stranger may cause any amount of both. */
   refusals: Pick<Refusals, 'note' | 'hear'>
   /** Keeps some of what is refused for the operator. */
   samples: Pick<RefusalSamples, 'note'>
@@ -46,7 +50,7 @@ export interface LabelerOptions {
 
 interface Received {
   frame: LabelsFrame
-  /** The whole frame; a view of memory that is read for as long as it is worked on. */
+  /** The whole frame. A view of memory that keeps its content only while the frame is being worked on. */
   bytes: Uint8Array
 }
 
@@ -59,15 +63,16 @@ export interface LabelerObserver {
 const NSID = 'com.atproto.label.subscribeLabels'
 const WAITS_FOR_OPERATOR =
   'waits; if the labeler was set up anew, set INGESTER_FUTURE_CURSOR_RESET=true or delete its cursor'
-/** A Map, since the name is whatever a host writes: an object would have something for `constructor`. */
+/** A Map, because the host chooses the name: an object would have a value for `constructor`. */
 const INCIDENTS: ReadonlyMap<string, 'outdated-cursor' | 'future-cursor'> = new Map([
   ['OutdatedCursor', 'outdated-cursor'],
   ['FutureCursor', 'future-cursor'],
 ])
 
 /**
- * Nobody knows the labelers that declared themselves, and there may be INGESTER_LABELERS_MAX of them: what one of them has us hold is half a
- * megabyte at most (what waits, what is worked on, and a frame that is not whole, with what came between its pieces). A label has some hundred bytes, and comes alone.
+ * Limits for labelers that declared themselves. Anybody may be one, and there may be INGESTER_LABELERS_MAX of them. So
+ * one of them makes us hold half a megabyte at most: what waits, what is worked on, and a frame of which only a part
+ * has arrived. A label has some hundred bytes, and comes alone.
  */
 const STRANGERS_LIMITS = { bufferBytes: 64 * 1024, frameBytes: 64 * 1024 }
 
@@ -75,16 +80,19 @@ export class Labeler {
   readonly #options: LabelerOptions
   readonly #key: string
   readonly #listKey: string
-  /** Who was found to send labels from here; none for a labeler that was configured. */
+  /** The labelers that were found to send labels from this host; empty for one that was configured. */
   readonly #found = new Set<string>()
-  /** Whose labels count on this connection: the list as it is in Redis, without those who left it since the cursor last moved. */
+  /**
+   * The labelers whose labels count on this connection: the list as it is in Redis, less those that have left it since
+   * the cursor last moved.
+   */
   #list = new Set<string>()
   #isListStale = false
   #connection = new AbortController()
-  /** As it is in Redis. */
+  /** The cursor as it is in Redis. */
   #stored: string | null = null
   #cursor = 0
-  /** A labeler that lost its numbers says so at every connect; the operator is told once. */
+  /** Incidents that were recorded: a labeler that has lost its numbers says so at every connection. */
   readonly #told = new Set<string>()
 
   constructor(options: LabelerOptions) {
@@ -95,7 +103,7 @@ export class Labeler {
     if (did !== undefined) this.#found.add(did)
   }
 
-  /** Whether it is at an address that `run` would ask at all. */
+  /** Whether the labeler has an address that `run` would ask. */
   get mayBeAsked(): boolean {
     const { upstream, publicOnly } = this.#options
     const url = new URL(upstream.socketUrl)
@@ -103,8 +111,9 @@ export class Labeler {
   }
 
   /**
-   * One more labeler sends from this host: from the next connection on its labels count, from the oldest on, those too that were passed by until
-   * then. Returns whether that is news.
+   * Includes one more labeler that sends from this host. From the next connection on all of its labels count, also
+   * those that were skipped before.
+   * @returns whether it is new
    */
   include(did: string): boolean {
     if (this.#found.has(did)) return false
@@ -112,12 +121,12 @@ export class Labeler {
     return true
   }
 
-  /** Connects anew when somebody was included whose labels are passed by on this connection. */
+  /** Connects anew when a labeler was included whose labels are skipped on this connection. */
   renew(): void {
     if ([...this.#found].some((did) => !this.#list.has(did))) this.#connection.abort()
   }
 
-  /** @throws TransientError, to be run again; RefusedError when the host may not be asked; FatalError */
+  /** @throws TransientError: to be run again; RefusedError when the host may not be asked; FatalError */
   async run(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       this.#connection = new AbortController()
@@ -135,7 +144,8 @@ export class Labeler {
     const { redis, did } = this.#options
     this.#stored = await readCursor(redis, this.#key)
     const listed = await readList(redis, this.#listKey)
-    // A labeler that was configured has everybody's labels count: with a list, others were passed by before it was.
+    // On a host that was configured the labels of all count, so there is no list. If Redis has one, the host was found
+    // before, and labels of others were skipped.
     this.#list = new Set(did === undefined ? [] : [...listed, ...this.#found])
     this.#isListStale = this.#list.size !== listed.length
     if (this.#isListStale) await this.#move([], '0', signal)
@@ -217,7 +227,7 @@ export class Labeler {
     let events: LabelStreamEvent[] = []
     for (const received of frames) {
       const { seq } = received.frame
-      // Sent again after a reconnect.
+      // The host sends it again after a reconnect.
       if (seq <= this.#cursor) continue
       events.push(...(await this.#believed(received, signal)))
       this.#cursor = seq
@@ -247,7 +257,7 @@ export class Labeler {
     this.#sample(received, outcome, `${val} on ${uri}`, src)
   }
 
-  /** Should it declare itself again, it is found again. */
+  /** Takes a labeler from the list. If it declares itself again, it is found again. */
   #exclude(did: string): void {
     this.#found.delete(did)
     this.#list.delete(did)
@@ -256,7 +266,7 @@ export class Labeler {
 
   async #append(events: readonly LabelStreamEvent[], signal: AbortSignal): Promise<void> {
     const to = String(this.#cursor)
-    // A labeler that was set up anew may come to the very number that it had before.
+    // The list is compared too: a labeler that was set up anew may reach the number that it had before.
     if (to === this.#stored && events.length === 0 && !this.#isListStale) return
     await this.#move(events, to, signal)
     if (events.length > 0) this.#options.observer.labels('appended', events.length)
@@ -270,7 +280,7 @@ export class Labeler {
       await producer.append(events, signal, { cursor: { key: this.#key, from: this.#stored, to }, also })
     } catch (error) {
       if (!(error instanceof CursorConflictError)) throw error
-      // Lower, or gone: Redis has gone back in time, and the labels since then are read again.
+      // The cursor is lower or absent: Redis has gone back in time, and the labels since then are read again.
       if (Number(error.found ?? 0) > Number(this.#stored ?? 0)) throw error
       throw new TransientError(`${this.#key} has gone back to ${error.found ?? 'nothing'}`, { cause: error })
     }
@@ -296,7 +306,10 @@ export class Labeler {
   }
 }
 
-/** An author whose key cannot be had for long holds up a stream no longer than that; what is waited for comes again with the connection. */
+/**
+ * An author who cannot be resolved does not hold up the stream for longer than that: the connection ends, and with the
+ * next one the label comes again.
+ */
 function unavailable(error: unknown): never {
   if (error instanceof IdentityUnavailableError) {
     throw new TransientError(`the author of a label cannot be resolved: ${error.message}`, { cause: error })
@@ -304,7 +317,10 @@ function unavailable(error: unknown): never {
   throw error
 }
 
-/** Tolerant: without a list that can be read, all is read again. @throws TransientError, FatalError */
+/**
+ * The list in Redis. Empty when there is none that can be read: then all labels are read again.
+ * @throws TransientError, FatalError
+ */
 async function readList(redis: Redis, key: string): Promise<string[]> {
   try {
     const list: unknown = JSON.parse((await redis.get(key)) ?? '[]')

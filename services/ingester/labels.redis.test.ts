@@ -1,4 +1,7 @@
-/** Labels come from the oldest on, each believed only with its author's signature, and a labeler that fails holds up no other. */
+/**
+ * Labels come from the oldest on, each believed only with its author's signature, and a labeler that fails holds up no
+ * other.
+ */
 import { encodeCbor } from '@sluice/atproto/cbor-encode.ts'
 import { encodeFrame } from '@sluice/atproto/testing/frames.ts'
 import { testKey } from '@sluice/atproto/testing/keys.ts'

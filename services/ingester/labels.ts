@@ -1,4 +1,7 @@
-/** All labelers, each by itself: one that fails is retried with growing waits, and holds up no other. Having none is fine. */
+/**
+ * Follows all labelers, each by itself: one that fails is retried with growing waits, and holds up no other. There may
+ * be none.
+ */
 import { Backoff, sleep, type BackoffPolicy } from '@sluice/runtime/backoff.ts'
 import { describeError, isAbort, RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import { logRetry, type Logger } from '@sluice/runtime/log.ts'
@@ -8,7 +11,7 @@ import type { Found } from './labeler-discovery.ts'
 export interface LabelsOptions {
   log: Logger
   labelers: readonly Found[]
-  /** Gives labelers that are found later; ends with the signal. */
+  /** Calls `follow` for labelers that are found later. Ends with the signal. */
   discover?: (follow: (found: Found) => void, signal: AbortSignal) => Promise<void>
   backoff?: BackoffPolicy
 }
@@ -30,13 +33,13 @@ export class Labels implements Service {
     const failed = Promise.withResolvers<never>()
     failed.promise.catch(() => {})
     const start = ({ host, labeler }: Found): void => {
-      const task = this.#follow(host, labeler, stopped)
+      const following = this.#follow(host, labeler, stopped)
         .catch((error: unknown) => {
           failed.reject(error)
           stop.abort()
         })
-        .finally(() => running.delete(task))
-      running.add(task)
+        .finally(() => running.delete(following))
+      running.add(following)
     }
     for (const each of this.#options.labelers) start(each)
     try {
@@ -49,7 +52,10 @@ export class Labels implements Service {
     if (!signal.aborted) await failed.promise
   }
 
-  /** Until the signal, or for good when the host may not be asked. @throws FatalError */
+  /**
+   * Follows one labeler until the signal. Returns earlier when its host may not be asked.
+   * @throws FatalError
+   */
   async #follow(host: string, labeler: Found['labeler'], signal: AbortSignal): Promise<void> {
     const { log, backoff: policy = BACKOFF } = this.#options
     const backoff = new Backoff(policy)

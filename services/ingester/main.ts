@@ -1,4 +1,4 @@
-/** The ingester: brings firehose, repositories and labels from upstream to Redis, verified. */
+/** The ingester: brings the firehose, repositories and labels from upstream to Redis, verified. */
 import { runMain } from '@sluice/runtime/main.ts'
 import { VARIABLES } from '@sluice/runtime/variables.ts'
 import { buildIngester } from './build.ts'

@@ -1,4 +1,4 @@
-/** What the ingester reports about itself. docs/ingester.md says what to make of it. */
+/** The metrics of the ingester. docs/ingester.md says what to make of them. */
 import { CLOSE_REASONS } from '@sluice/atproto/subscribe.ts'
 import type { Metrics } from '@sluice/runtime/metrics.ts'
 import { HOLD_CAUSES } from '@sluice/streams/high-water.ts'
@@ -14,7 +14,7 @@ import { PHASES, type ReposObserver } from './repos.ts'
 
 export type FirehoseMetrics = ReturnType<typeof firehoseMetrics>
 
-/** What gauges are read from at a scrape. */
+/** Where gauges are read from at a scrape. */
 export interface FirehoseGauges {
   underWayBytes(): number
   /** Undefined: nothing is durable yet. */
@@ -23,7 +23,7 @@ export interface FirehoseGauges {
 
 const RECONNECT_REASONS = [...CLOSE_REASONS, 'backpressure', 'future-cursor'] as const
 
-/** Of the relays. Declares; call once per process. */
+/** Declares the metrics of the firehose; call once per process. */
 export function firehoseMetrics(metrics: Metrics, hosts: readonly string[], gauges: FirehoseGauges) {
   declareGauges(metrics, hosts, gauges)
   return {
@@ -89,7 +89,7 @@ function declareGauges(metrics: Metrics, hosts: readonly string[], gauges: Fireh
   })
 }
 
-/** What is counted for each relay. */
+/** The metrics that each relay has. */
 function relayMetrics(metrics: Metrics, hosts: readonly string[]) {
   return {
     frames: metrics.counter({
@@ -119,7 +119,10 @@ function relayMetrics(metrics: Metrics, hosts: readonly string[]) {
   }
 }
 
-/** Of each stream that is written to. @param heldBy why appending to the stream waits now */
+/**
+ * Declares the gauge of backpressure, for each stream that is written to; call once per process.
+ * @param heldBy why appending to the stream waits now
+ */
 export function backpressureMetrics(
   metrics: Metrics,
   streams: readonly string[],
@@ -138,7 +141,7 @@ export function backpressureMetrics(
   })
 }
 
-/** Counts what becomes of samples of refused frames and labels. Declares; call once per process. */
+/** Declares the counter of samples of refused frames and labels; call once per process. */
 export function sampleMetrics(metrics: Metrics): (outcome: SampleOutcome) => void {
   const samples = metrics.counter({
     name: 'sluice_ingester_refusal_samples_total',
@@ -148,7 +151,7 @@ export function sampleMetrics(metrics: Metrics): (outcome: SampleOutcome) => voi
   return (outcome) => samples.inc(1, { outcome })
 }
 
-/** Counts the answers of the accounts' hosts. */
+/** Declares the counter of the answers of accounts' hosts; call once per process. */
 export function accountMetrics(metrics: Metrics): (answer: AccountAnswer) => void {
   const answers = metrics.counter({
     name: 'sluice_ingester_account_checks_total',
@@ -158,7 +161,7 @@ export function accountMetrics(metrics: Metrics): (answer: AccountAnswer) => voi
   return (answer) => answers.inc(1, { answer })
 }
 
-/** Of the enumeration. Declares; call once per process. */
+/** Declares the metrics of listing repositories; call once per process. */
 export function repoMetrics(metrics: Metrics): ReposObserver {
   const listed = metrics.counter({
     name: 'sluice_ingester_listed_repos_total',
@@ -190,12 +193,15 @@ export function repoMetrics(metrics: Metrics): ReposObserver {
   }
 }
 
-/** Labelers that were not configured share this one, since their number is not known. */
+/** The host label that all labelers share which nobody configured, since their number is not known. */
 export const DISCOVERED = 'discovered'
 
 export type LabelMetrics = ReturnType<typeof labelMetrics>
 
-/** Of the labelers, `hosts` by name. Declares; call once per process. */
+/**
+ * Declares the metrics of labelers; call once per process.
+ * @param hosts of the labelers that were configured
+ */
 export function labelMetrics(metrics: Metrics, hosts: readonly string[]) {
   const host = [...hosts, DISCOVERED]
   const connections = new Map<string, number>()
@@ -226,7 +232,10 @@ export function labelMetrics(metrics: Metrics, hosts: readonly string[]) {
   }
 }
 
-/** What one labeler tells. @param host as the metrics know it */
+/**
+ * The observer of one labeler.
+ * @param host its label in the metrics
+ */
 export function labelObserver(metrics: LabelMetrics, host: string): LabelerObserver {
   let isConnected = false
   return {

@@ -1,6 +1,7 @@
 /**
- * Relays and accounts that misbehave, one way a test: what becomes of it is named, nothing else is harmed, every frame is in the ledger, and there is a sample of each that was refused.
- * What follows each time is a good commit of somebody else, which must arrive.
+ * Relays and accounts that misbehave, one way a test: what becomes of it is named, nothing else is harmed, every frame
+ * is in the ledger, and there is a sample of each that was refused. What follows each time is a good commit of somebody
+ * else, which must arrive.
  */
 import { TestRepo } from '@sluice/atproto/testing/repo.ts'
 import { testDid } from '@sluice/atproto/testing/world.ts'

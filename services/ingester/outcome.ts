@@ -1,9 +1,10 @@
 /**
- * What became of a frame. Every frame that a relay sends ends in exactly one of these; the ledger in Redis counts them, in the step
- * that moves the cursor past the frame, so that nothing is counted twice and nothing is missing, whatever dies in between.
+ * What became of a frame. Every frame that a relay sends ends in exactly one of these outcomes. The ledger in Redis
+ * counts them in the step that moves the cursor past the frame. So no frame is counted twice or left out, whatever dies
+ * in between.
  *
- * Frames of other accounts may end before the one that the cursor waits for. If the process dies then, they are read again, and are counted
- * as what they are by then: duplicates.
+ * Frames may end before an earlier one for which the cursor waits. If the process dies then, they are read again, and
+ * counted as what they are by then: duplicates.
  */
 import { COMMIT_REFUSALS } from '@sluice/atproto/commit.ts'
 import { OP_REFUSALS } from '@sluice/atproto/commit-events.ts'

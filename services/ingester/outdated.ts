@@ -1,11 +1,13 @@
 /**
- * Whether an `OutdatedCursor` is news. A relay says by it that it no longer has all that followed our cursor: that is an incident, and asks for a sweep, but only when more is
- * lost than when it last said so. Nothing more is lost while it repeats itself on one connection, nor while the next connections begin where that one did.
+ * Whether an `OutdatedCursor` is news. With it a relay says that it no longer has everything after our cursor. That is
+ * an incident and requests a sweep, but only when more is lost than at the last time. Nothing more is lost while the
+ * relay repeats itself on one connection, or while the next connections begin at the same cursor.
  */
 
 /**
- * A PDS keeps its events for a day, and relays for longer. So what is lost within a day of the last news was made before that, and the sweep that was asked for then finds it. What is
- * lost later may be younger than that sweep.
+ * A PDS keeps its events for a day, relays for longer. So events that are lost within a day of the last news were made
+ * before it, and the sweep that was requested then finds them. Events that are lost later may be younger than that
+ * sweep.
  */
 const KEPT_MS = 24 * 3_600_000
 
@@ -18,7 +20,11 @@ export class Outdated {
     this.#isTold = false
   }
 
-  /** It has said so. @param position the highest that was taken; undefined: none ever @returns whether more is lost than before */
+  /**
+   * The relay has said so.
+   * @param position the highest that was taken; undefined: none ever
+   * @returns whether more is lost than before
+   */
   isNews(position: number | undefined, nowMs: number): boolean {
     if (this.#isTold) return false
     this.#isTold = true

@@ -1,9 +1,11 @@
 /**
- * From a decoded frame to its finding: identity, verification, journal. In order within an account, concurrently across accounts: an account whose
- * identity cannot be resolved at present holds up its own frames and the cursor, and nobody else.
+ * From a decoded frame to its finding: identity, verification, journal. Frames of one account are processed in order,
+ * those of different accounts concurrently. An account whose identity cannot be resolved at present holds up its own
+ * frames and the cursor, and nobody else.
  *
- * Bounded in bytes from the moment a frame is taken until its outcome is durable; an upstream without room waits, and does not read its socket. The events
- * that a frame becomes may be larger than the frame: they have a budget of their own, of the same size, taken before the frame is verified.
+ * The memory is bounded in bytes, from the moment a frame is taken until its outcome is durable. When there is no room,
+ * the upstream waits and does not read its socket. The events of a frame may be larger than the frame: they have a
+ * budget of their own of the same size, from which room is taken before the frame is verified.
  */
 import type { AccountFrame, CommitFrame, IdentityFrame, RepoFrame, SyncFrame } from '@sluice/atproto/frame.ts'
 import { isDid } from '@sluice/atproto/syntax.ts'
@@ -49,32 +51,39 @@ export interface PipelineOptions {
   /** Whether signatures are checked. */
   needsKeys: boolean
   memoryBytes: number
-  /** When it aborts, what waits for an identity, or for room for its events, is left: it is read again after the restart. */
+  /** When it aborts, frames that wait for an identity or for room are left: they are read again after the restart. */
   signal: AbortSignal
-  /** Something of ours is broken: `push` and `drained` throw it from now on, but nobody may be calling them. */
+  /**
+   * Called when something of ours is broken. `push` and `drained` throw the error from now on, but perhaps nobody calls
+   * them.
+   */
   onFailed: () => void
-  /** Told of each frame that is refused. */
+  /** Called with each frame that is refused. */
   onRefused: (frame: RefusedFrame) => void
-  /** Told of each commit of which ops are left out, once for each reason. */
+  /** Called with each commit of which ops are left out, once for each reason. */
   onOpsRefused: (frame: RefusedFrame) => void
 }
 
-/** What a frame costs beside its bytes. */
+/** The memory that a frame takes beside its bytes. */
 const FRAME_OVERHEAD_BYTES = 1_024
 /**
- * The share of the memory that frames may have as they came. Such a frame is a view of all that the socket brought at once, and keeps those 64 KiB alive: at worst 50 times what it
- * counts for. Beyond this share a frame is copied into memory of its own, which takes 3 µs and would be for nothing while none waits.
+ * The share of the memory up to which frames stay as they came. Such a frame is a view of everything that came from the
+ * socket at once, and keeps these 64 KiB alive: at worst 50 times what it counts for. Beyond this share a frame is
+ * copied into memory of its own. That takes 3 µs, which would be wasted while no frame waits.
  */
 const VIEWS_SHARE = 1 / 64
 
 export class Pipeline {
   readonly #options: PipelineOptions
   readonly #memory: Budget
-  /** For the events, from before a frame is verified until they are durable. What holds a part of it waits for nothing but threads and Redis, so it is always given back. */
+  /**
+   * For the events, from before a frame is verified until they are durable. Whoever holds a part of it waits only for
+   * threads and Redis, so it is always given back.
+   */
   readonly #texts: Budget
   readonly #backlogs: AccountBacklogs
   readonly #queue: KeyedQueue
-  /** Frames that are being looked at, and do not wait for an identity. */
+  /** How many frames are being worked on and do not wait for an identity. */
   #busy = 0
 
   constructor(options: PipelineOptions) {
@@ -90,12 +99,15 @@ export class Pipeline {
     return this.#busy === 0
   }
 
-  /** Bytes under way. */
+  /** The bytes of the frames under way. */
   get usedBytes(): number {
     return this.#memory.used
   }
 
-  /** Takes a frame, as soon as there is room for it. @throws AbortError on the signal */
+  /**
+   * Takes a frame as soon as there is room for it.
+   * @throws AbortError on the signal
+   */
   async push(taken: Taken): Promise<void> {
     const { signal } = this.#options
     const amount = costOf(taken.bytes)
@@ -106,7 +118,10 @@ export class Pipeline {
     await this.#queue.push(own.frame.did, () => this.#work(own), signal)
   }
 
-  /** Takes a frame whose outcome is known without a look at it. @throws AbortError on the signal */
+  /**
+   * Takes a frame whose outcome is already known.
+   * @throws AbortError on the signal
+   */
   async end(source: Source, slot: Slot, outcome: Outcome): Promise<void> {
     const { signal, journal } = this.#options
     if (!this.#memory.tryAcquire(FRAME_OVERHEAD_BYTES)) await this.#memory.acquire(FRAME_OVERHEAD_BYTES, signal)
@@ -115,13 +130,13 @@ export class Pipeline {
     if (this.isQuiet) journal.quiet()
   }
 
-  /** These are durable: their room is free again. */
+  /** Gives back the room of frames that are durable. */
   release(entries: readonly Entry[]): void {
     this.#memory.release(entries.reduce((sum, { held }) => sum + held.frame, 0))
     this.#texts.release(entries.reduce((sum, { held }) => sum + held.text, 0))
   }
 
-  /** Resolves when everything that was pushed has a finding, or was left because of the signal. */
+  /** Resolves when each frame that was pushed has a finding, or was left because of the signal. */
   async drained(): Promise<void> {
     await this.#queue.drained()
   }
@@ -130,7 +145,7 @@ export class Pipeline {
     const { journal, onFailed } = this.#options
     const { source, slot, frame, bytes } = taken
     const { did } = frame
-    // What was left stays open: the cursor does not pass it.
+    // A frame that was left stays open: the cursor does not pass it. So the account's later frames must be left too.
     let isLeft = this.#backlogs.isLeft(did)
     try {
       if (isLeft) return
@@ -152,7 +167,7 @@ export class Pipeline {
 
   async #look(taken: Taken): Promise<Finding['what']> {
     const { source, frame } = taken
-    // Before anything else is asked or remembered under this text, which may have megabytes.
+    // Checked before anything is looked up or remembered by this text, which may have megabytes.
     if (!isDid(frame.did)) return this.#refuse(taken, 'bad-did', frame.type)
     switch (frame.type) {
       case 'identity':
@@ -164,7 +179,7 @@ export class Pipeline {
     }
   }
 
-  /** What is cached of the account may be wrong from here on: forgotten before its next commit is looked at. */
+  /** What is cached of the account may be wrong now: it is forgotten before the account's next commit is looked at. */
   async #event({ host }: Source, frame: IdentityFrame | AccountFrame): Promise<Finding['what']> {
     const { keys, signal } = this.#options
     await this.#waiting(keys.purge(frame.did, signal))
@@ -176,7 +191,7 @@ export class Pipeline {
     const { chains, keys, needsKeys, signal } = this.#options
     const { frame, bytes } = taken
     const { did } = frame
-    // A replay ends here, before the work: what is durable only grows.
+    // A replay ends here, before the expensive part: the durable rev only grows.
     if (frame.type === 'commit' && frame.rev <= (chains.durableRev(frame.did) ?? '')) {
       return { kind: 'ended', outcome: 'duplicate' }
     }
@@ -185,7 +200,7 @@ export class Pipeline {
       const { key } = keys.peek(did) ?? (await this.#waiting(this.#backlogs.wait(did, () => keys.resolve(did, signal))))
       const verification = await this.#verifyOnce(frame, bytes, key)
       if (!isKeyProblem(verification)) return this.#findingOf(taken, verification)
-      // The key may have changed, and the event that tells of it may be late, or lost.
+      // The key may have changed, and the event that tells of this may be late or lost.
       const fresh = await this.#waiting(this.#backlogs.wait(did, () => keys.refresh(did, signal)))
       if (fresh.key === key) return this.#findingOf(taken, verification)
       return this.#findingOf(taken, await this.#verifyOnce(frame, bytes, fresh.key))
@@ -196,7 +211,7 @@ export class Pipeline {
     }
   }
 
-  /** Verifies a frame. Room for its events is taken before, and what they turn out not to need is given back after. */
+  /** Verifies a frame. Room for its events is taken before, and what they do not need is given back after. */
   async #verifyOnce(frame: CommitFrame | SyncFrame, bytes: Buffer, key: string | undefined): Promise<Verification> {
     const room = roomFor(frame)
     if (!this.#texts.tryAcquire(room)) await this.#texts.acquire(room, this.#options.signal)
@@ -214,7 +229,7 @@ export class Pipeline {
     if (verification.kind === 'refused') return this.#refuse(taken, verification.reason, verification.detail)
     if (verification.kind !== 'commit' || verification.refusedOps.length === 0) return verification
     this.#tellOfOps(taken, verification)
-    // No budget counts the paths, and nobody needs them any more.
+    // Nobody needs the paths any more, and no budget counts them.
     return { ...verification, refusedPaths: [] }
   }
 
@@ -231,7 +246,7 @@ export class Pipeline {
     return { kind: 'ended', outcome: refused(reason) }
   }
 
-  /** Awaits the network. A frame that does is not busy meanwhile: the journal does not wait for it. */
+  /** Awaits the network. Meanwhile the frame does not count as busy: the journal does not wait for it. */
   async #waiting<T>(promise: Promise<T>): Promise<T> {
     this.#busy--
     if (this.#busy === 0) this.#options.journal.quiet()
@@ -248,7 +263,7 @@ function refusedFrame({ source, frame, bytes }: Taken, reason: Refusal, detail: 
   return { reason, detail, host: source.host, seq, did, type, bytes }
 }
 
-/** The frame in memory of its own. */
+/** A copy of the frame in memory of its own, unless it has most of its buffer to itself. */
 function apart(taken: Taken): Taken {
   const { frame, bytes: view } = taken
   if (view.buffer.byteLength <= 2 * view.length) return taken

@@ -1,32 +1,32 @@
 /**
- * How far one upstream has been processed. Frames end in any order; the cursor is the last position all of whose predecessors
- * have ended, and moves only with the append that makes their outcomes durable.
+ * How far one upstream has been processed. Frames end in any order. The cursor is the last position before which all
+ * frames have ended, and moves only with the append that makes their outcomes durable.
  */
 import type { Outcome } from './outcome.ts'
 
 /** One frame's place in the order of its upstream. */
 export interface Slot {
-  /** Undefined for frames that have none: broken ones, and types that we do not know. */
+  /** Undefined for frames without a position: broken ones, and types that we do not know. */
   readonly seq: number | undefined
-  /** When it happened, as its host says (ISO 8601). */
+  /** When the event happened, as its host says (ISO 8601). */
   readonly time: string | undefined
-  /** Set when it has ended. */
+  /** Set when the frame has ended. */
   outcome?: Outcome
-  /** How the frames ended that stood directly before it and were folded into it. */
+  /** The outcomes of frames directly before this one that were folded into it. */
   folded?: Map<Outcome, number>
 }
 
-/** What an append is to store: the new cursor, and how many frames ended how. */
+/** What an append is to store: the new cursor, and how many frames ended with which outcome. */
 export interface Advance {
   readonly cursor: number
   /** When the event at the cursor happened. */
   readonly time: string | undefined
   readonly counts: ReadonlyMap<Outcome, number>
-  /** How many slots it passes. */
+  /** How many slots the cursor passes. */
   readonly slots: number
 }
 
-/** From so many slots on, those that have ended are folded. */
+/** From this number of slots on, those that have ended are folded. */
 const FOLD_SLOTS = 1_024
 
 export class Progress {
@@ -52,12 +52,12 @@ export class Progress {
     return this.#highest
   }
 
-  /** How many slots have not been passed by the cursor. */
+  /** How many slots the cursor has not passed. */
   get open(): number {
     return this.#slots.length - this.#head
   }
 
-  /** Takes a frame in. `seq` must be higher than all before. */
+  /** Takes a frame in. Its `seq` must be higher than all before. */
   take(seq: number | undefined, time?: string): Slot {
     const slot: Slot = { seq, time }
     this.#slots.push(slot)
@@ -65,19 +65,23 @@ export class Progress {
     return slot
   }
 
-  /** A new connection goes on behind `highest`: frames without a position that followed it come again, and are counted then. */
+  /**
+   * A new connection goes on after `highest`. Frames without a position that followed it come again and are counted
+   * then.
+   */
   reconnect(): void {
     while (this.open > 0 && this.#slots.at(-1)!.seq === undefined) this.#slots.pop()
   }
 
-  /** Begins anew at `position`: the upstream was set up anew. What is under way still ends, and counts. */
+  /** Begins anew at `position`, because the upstream was set up anew. Frames under way still end, and count. */
   restartAt(position: number): void {
     this.#highest = position
   }
 
   /**
-   * How far everything has ended, as an append would store it; undefined when that is no further than the cursor. Frames without a position are
-   * passed together with the next one that has one, since a reconnect would bring them again.
+   * How far all frames have ended, as an append would store it; undefined when that is no further than the cursor.
+   * Frames without a position are passed together with the next one that has a position, since a reconnect would bring
+   * them again.
    */
   advance(): Advance | undefined {
     const counts = new Map<Outcome, number>()
@@ -101,9 +105,10 @@ export class Progress {
   }
 
   /**
-   * Folds neighbouring slots that have ended into one, once their outcomes are durable and will not change. Otherwise everything that ends behind one open
-   * frame would be kept for as long as a directory is down; and frames without a position, which `advance` walks each time, until one comes that has a position.
-   * Not to be called between `advance` and `moved`.
+   * Folds neighbouring slots that have ended into one, once their outcomes are durable and will not change. Otherwise
+   * everything that ends behind one open frame would be kept for as long as a directory is down. So would frames
+   * without a position, which `advance` walks each time, until a frame with a position comes. Must not be called
+   * between `advance` and `moved`.
    */
   fold(): void {
     if (this.open < this.#foldAt) return
@@ -117,7 +122,7 @@ export class Progress {
     this.#foldAt = Math.max(FOLD_SLOTS, 2 * kept.length)
   }
 
-  /** What `advance` told is durable now. */
+  /** What `advance` returned is durable now. */
   moved({ cursor, slots }: Advance): void {
     this.#cursor = cursor
     this.#head += slots
@@ -128,13 +133,13 @@ export class Progress {
   }
 }
 
-/** A frame without a position stays apart from one with a position before it: a reconnect brings it again. */
+/** A frame without a position is not folded with one before it that has a position: a reconnect brings it again. */
 function mayFold(before: Slot | undefined, slot: Slot): boolean {
   if (before?.outcome === undefined || slot.outcome === undefined) return false
   return slot.seq !== undefined || before.seq === undefined
 }
 
-/** Adds what the slot stands for; it has ended. */
+/** Counts the outcomes that a slot stands for. It must have ended. */
 function count({ folded, outcome }: Slot, counts: Map<Outcome, number>): void {
   if (folded) for (const [each, by] of folded) counts.set(each, (counts.get(each) ?? 0) + by)
   counts.set(outcome!, (counts.get(outcome!) ?? 0) + 1)

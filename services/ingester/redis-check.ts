@@ -1,4 +1,4 @@
-/** Checks whether this Redis can lose what we entrust to it, and says so, or refuses it. */
+/** Checks whether the settings of this Redis may lose data; reports that, or refuses to start. */
 import { retry } from '@sluice/runtime/backoff.ts'
 import { FatalError } from '@sluice/runtime/errors.ts'
 import { logRetry, type Logger } from '@sluice/runtime/log.ts'

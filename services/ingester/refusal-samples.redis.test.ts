@@ -1,4 +1,7 @@
-/** Samples of what was refused: which frame it was, byte for byte; bounded, whatever strangers send; and of no concern to the frames that are taken. */
+/**
+ * Samples of what was refused: which frame it was, byte for byte; bounded, whatever strangers send; and of no concern
+ * to the frames that are taken.
+ */
 import { encodeCbor } from '@sluice/atproto/cbor-encode.ts'
 import { encodeFrame } from '@sluice/atproto/testing/frames.ts'
 import { testKey } from '@sluice/atproto/testing/keys.ts'

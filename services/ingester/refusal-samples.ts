@@ -1,10 +1,12 @@
 /**
- * Keeps samples of refused frames for the operator (`sluice refused`), beside the path of the frames: `note` returns at once, whatever Redis does, and nothing waits for what
- * becomes of it. What was refused is counted elsewhere; here anything may be left out.
+ * Keeps samples of refused frames for the operator (`sluice refused`), beside the path of the frames. `note` returns at
+ * once, whatever Redis does, and nothing waits for a sample. What was refused is counted elsewhere, so any sample may
+ * be left out.
  *
- * Strangers say how much is refused, and must not turn that into load. Of each reason `OF_REASON` are stored at once, and then one in ten seconds, so that a flood of one reason
- * leaves room for others; of all, `OF_ALL` at once and four a second. One write is under way at a time, and at most `WAITING_MAX` wait, with 64 kB of their frame each: half a megabyte, while Redis
- * is slow or away.
+ * Strangers decide how much is refused, and must not turn that into load. Of each reason `OF_REASON` samples are stored
+ * at once, and then one in ten seconds, so that a flood of one reason leaves room for others. Of all reasons together
+ * `OF_ALL` are stored at once, and then four a second. One write is under way at a time, and at most `WAITING_MAX`
+ * wait, each with 64 kB of its frame: half a megabyte, while Redis is slow or away.
  */
 import { beginningOf, storeSample, type RefusedFrame } from '@sluice/streams/refused-frames.ts'
 import type { Redis } from '@sluice/streams/connection.ts'
@@ -15,10 +17,10 @@ export type SampleOutcome = (typeof SAMPLE_OUTCOMES)[number]
 
 export interface RefusalSamplesOptions {
   redis: Redis
-  /** The stream to which the frame would have gone. */
+  /** The stream to which the frame's events would have gone. */
   stream: string
   onOutcome: (outcome: SampleOutcome) => void
-  /** In ms; need not be the time of day. */
+  /** A clock in ms; it need not tell the time of day. */
   now?: () => number
 }
 
@@ -34,7 +36,7 @@ const WAITING_MAX = 8
 export class RefusalSamples {
   readonly #options: RefusalSamplesOptions
   readonly #now: () => number
-  /** By reason, of which there are as many as code has names for. */
+  /** By reason. The reasons are a closed list. */
   readonly #rates = new Map<string, Bucket>()
   readonly #all: Bucket
   readonly #waiting: RefusedFrame[] = []
@@ -46,7 +48,7 @@ export class RefusalSamples {
     this.#all = new Bucket(OF_ALL, this.#now())
   }
 
-  /** The frame's bytes are read before it returns, and not after. */
+  /** Samples a frame, or leaves it out. The frame's bytes are read before this returns, and not after. */
   note(frame: RefusedFrame): void {
     if (!this.#mayStore(frame.reason)) return this.#options.onOutcome('left-out')
     this.#waiting.push(beginningOf(frame))
@@ -67,7 +69,7 @@ export class RefusalSamples {
     const { redis, stream, onOutcome } = this.#options
     this.#isStoring = true
     for (let frame = this.#waiting.shift(); frame !== undefined; frame = this.#waiting.shift()) {
-      // Redis is full or away, or something else has the key, which `sluice refused` tells.
+      // A failure: Redis is full or away, or the key holds something else, which `sluice refused` tells.
       const isStored = await storeSample(redis, stream, frame).then(
         () => true,
         () => false,

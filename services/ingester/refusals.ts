@@ -1,12 +1,13 @@
 /**
- * Logs what was refused, and what hosts tell us: now and then one line of each, with counts and a sample of each kind. A stream of bad frames must not become a
- * stream of lines: writing a line is synchronous, and how many there are would be for strangers to say.
+ * Logs what was refused, and what hosts tell us: one line of each now and then, with a count and a sample of each kind.
+ * A stream of bad frames must not become a stream of lines: writing a line is synchronous, and strangers would decide
+ * how many there are.
  */
 import type { Logger } from '@sluice/runtime/log.ts'
 
 const EVERY_MS = 10_000
 const SAMPLE_CHARS = 200
-/** What hosts are known to tell; whatever else they call it counts as one. */
+/** The names that hosts are known to use. All other names count as one. */
 const NEWS: ReadonlySet<string> = new Set(['OutdatedCursor', 'FutureCursor', 'ConsumerTooSlow'])
 
 type Seen = Record<string, { count: number; sample: string }>
@@ -22,12 +23,15 @@ export class Refusals implements Disposable {
     this.#timer = setInterval(() => this.flush(), everyMs).unref()
   }
 
-  /** @param who account or host @param reason from a closed list */
+  /**
+   * @param who account or host
+   * @param reason from a closed list
+   */
   note(who: string, reason: string, detail: string): void {
     count(this.#refused, reason, `${who} ${detail}`)
   }
 
-  /** What a host says of itself or of our connection. */
+  /** A host has said something about itself or our connection. */
   hear(host: string, name: string, text = ''): void {
     count(this.#told, NEWS.has(name) ? name : 'other', `${host} ${name} ${text}`)
   }

@@ -1,4 +1,7 @@
-/** What an ingester does when its relay, its directory or its Redis is not as it should be: it waits, says so, and loses nothing. */
+/**
+ * What an ingester does when its relay, its directory or its Redis is not as it should be: it waits, says so, and loses
+ * nothing.
+ */
 import { TestRepo, type Write } from '@sluice/atproto/testing/repo.ts'
 import { testKey } from '@sluice/atproto/testing/keys.ts'
 import { testDid } from '@sluice/atproto/testing/world.ts'

@@ -1,12 +1,14 @@
 /**
- * One relay (or PDS): its connection, kept alive, and its frames, in order, into the pipeline.
+ * One relay (or PDS): keeps the connection alive, and hands its frames to the pipeline in order.
  *
  * - The first connection of a process resumes after what is durable, every later one after what was taken.
- * - A frame that cannot be read is refused and counted, and stops nothing. One whose seq does not rise is left out: the chain shows
- *   whether anything is missing.
- * - While there is no room the socket is not read; if that lasts, the connection is closed, and resumed when there is room.
- * - Events that the relay no longer has (`OutdatedCursor`) are an incident, and ask for a sweep, unless it only repeats that. A cursor ahead of the relay (`FutureCursor`)
- *   waits for an operator, unless they have allowed starting over.
+ * - A frame that cannot be read is refused and counted, and stops nothing. A frame whose seq does not rise is refused
+ *   too: the chain shows whether anything is missing.
+ * - While there is no room, the socket is not read. If that lasts, the connection is closed, and opened again when
+ *   there is room.
+ * - When the relay no longer has the events after our cursor (`OutdatedCursor`), that is an incident, and a sweep is
+ *   requested, unless the relay only repeats itself. When our cursor is ahead of the relay (`FutureCursor`), we wait
+ *   for an operator, unless the configuration allows starting over.
  */
 import { COMMIT_LIMITS } from '@sluice/atproto/commit.ts'
 import { decodeFrame, type Frame, type FrameRefusal, type RepoFrame } from '@sluice/atproto/frame.ts'
@@ -38,13 +40,16 @@ export interface RelayOptions {
   pauseMs: number
   skipDids: ReadonlySet<string>
   shard: Shard
-  /** Stores an incident, and asks for a sweep when events are lost. @throws TransientError */
+  /**
+   * Stores an incident, and asks for a sweep when events are lost.
+   * @throws TransientError
+   */
   recordIncident: (incident: SourceIncident) => Promise<void>
 }
 
 /** An incident of what we read from. */
 export type SourceIncident = Omit<Incident, 'role'> & {
-  /** Events are lost, or may be: a sweep has to find what is missing. */
+  /** Events are lost, or may be lost: a sweep has to find what is missing. */
   isLoss: boolean
 }
 
@@ -53,7 +58,7 @@ export type ReconnectReason = CloseReason | 'backpressure' | 'future-cursor'
 export interface RelayObserver {
   frame(host: string, type: FrameType): void
   refused(frame: RefusedFrame): void
-  /** What the relay says in an `#info`. */
+  /** The relay has sent an `#info`. */
   told(host: string, name: string, text: string | undefined): void
   connected(host: string): void
   disconnected(host: string, reason: ReconnectReason, detail: string): void
@@ -64,9 +69,9 @@ interface Refused {
   reason: Refusal
   detail: string
   bytes: Buffer
-  /** Undefined: it could not be read. */
+  /** Absent when the frame could not be read. */
   frame?: RepoFrame
-  /** Default: that of a frame without a position. */
+  /** Default: the slot of a frame without a position. */
   slot?: Slot
 }
 
@@ -81,7 +86,7 @@ export type FrameType = (typeof FRAME_TYPES)[number]
 export const FRAME_TYPES = ['commit', 'sync', 'identity', 'account', 'info', 'error', 'unknown', 'unreadable'] as const
 
 const NSID = 'com.atproto.sync.subscribeRepos'
-/** After so long the event loop gets a turn: timers, pings, answers of Redis. */
+/** After working for so long, the event loop gets a turn: for timers, pings and answers of Redis. */
 const TURN_MS = 5
 const NOT_RISING_MAX = 1_000
 const INCIDENT_BACKOFF: BackoffPolicy = { baseMs: 250, capMs: 10_000, healthyAfterMs: 1_000 }
@@ -90,7 +95,7 @@ export class Relay {
   readonly #options: RelayOptions
   #connection = new AbortController()
   #turnAt = performance.now()
-  /** When the item that is being taken was begun; undefined between two. */
+  /** Since when the present item is being taken; undefined between two items. */
   #takingSince: number | undefined
   /** Frames in a row whose seq was not above the highest. */
   #notRising = 0
@@ -143,7 +148,8 @@ export class Relay {
         this.#takingSince = performance.now()
         await this.#take(item, signal)
         this.#takingSince = undefined
-        // What was read beyond it comes again, or, when we begin anew, lies behind what is to be read first.
+        // The rest of `items` comes again with the next connection. When we begin anew, it lies behind what is read
+        // first.
         if (signal.aborted || this.#connection.signal.aborted) return
       }
     }
@@ -214,10 +220,10 @@ export class Relay {
     if (seq <= highest) return this.#notRisen({ frame, bytes, highest }, signal)
     this.#notRising = 0
     this.#isAhead = false
-    // The time is made anew: as text it may have megabytes, and it may lie ahead.
+    // The text of the time is not kept: it may have megabytes, and lie in the future.
     const slot = source.progress.take(seq, eventTime(time, Date.now()))
     if (!isInShard(did, shard)) return pipeline.end(source, slot, 'other-shard')
-    // Whatever its type: how much a frame may become is bounded by its size.
+    // For every type of frame: the size of a frame bounds how much its events may take.
     if (bytes.length > COMMIT_LIMITS.frameBytes)
       return this.#refuse({ reason: 'frame-too-large', detail: `${bytes.length} bytes`, bytes, frame, slot })
     if (skipDids.has(did)) return pipeline.end(source, slot, refused('skipped-account'))
@@ -232,8 +238,8 @@ export class Relay {
   }
 
   /**
-   * A relay that was set up anew, and does not say so, sends nothing but what lies behind our cursor. While that waits for the operator nothing of it
-   * is of use: it is not read.
+   * Refuses a frame whose seq does not rise. A relay that was set up anew and does not say so sends nothing but frames
+   * behind our cursor. Then its frames are of no use until the operator has decided, and are not read.
    */
   async #notRisen({ frame, bytes, highest }: NotRisen, signal: AbortSignal): Promise<void> {
     const { seq } = frame

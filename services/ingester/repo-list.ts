@@ -1,9 +1,10 @@
 /**
- * Lists the repositories of one host, page by page, and requests those that are wanted. A page's requests, the chain records that remember them
- * and the cursor move in one step; the cursor is the host's own and never made up. After the last page it is `!ingester-done`.
+ * Lists the repositories of one host, page by page, and requests those that are wanted. A page's requests, the chain
+ * records that remember them, and the cursor move in one step. The cursor is the host's own and never made up. After
+ * the last page it is `!ingester-done`.
  *
- * When its host does not know the cursor any more, a listing begins at the start again: at once when the host refuses the cursor, after hours when it only fails on it
- * (`stuck-cursor.ts`).
+ * When the host does not know the cursor any more, the listing begins at the start again: at once when the host refuses
+ * the cursor, after hours when the host only fails on it (`stuck-cursor.ts`).
  */
 import { NotXrpcError, RateLimitedError, type ListedRepo, type Page, type XrpcClient } from '@sluice/atproto/xrpc.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
@@ -28,29 +29,44 @@ export interface RepoListOptions {
   stuckKey: string
   /** Asked anew for each page. */
   listing: () => Omit<ListingOptions, 'nowMs'>
-  /** After so many failures in a row the host is given up for now; default: never. */
+  /** After so many failures in a row the host is given up for now. Default: never. */
   triesMax?: number
-  /** A host that has not come to an end after so many pages is given up for now, and goes on at its cursor the next time; default: never. */
+  /**
+   * A host that has not come to its end after so many pages is given up for now; the next time it goes on at its
+   * cursor. Default: never.
+   */
   pagesMax?: number
-  /** So too one whose answers took so long in all. What we wait for ourselves does not count; default: never. */
+  /**
+   * The same for a host whose answers took so long in all. What we wait for ourselves does not count. Default: never.
+   */
   answersMs?: number
   backoff?: BackoffPolicy
   onPage: (decision: ListingDecision) => void | Promise<void>
   onWait: (retry: Retry) => void
-  /** The host has failed on a cursor for hours, and lists from the start: done so, for the `times`th time since it last came to an end. */
+  /**
+   * The host has failed on a cursor for hours, but lists from the start, so its listing begins anew: for the `times`th
+   * time since it last came to its end.
+   */
   onAnew: (times: number, error: TransientError) => void
 }
 
 const PAGE = 1_000
-/** Cursors that are remembered. A Redis that has gone back in time has lost seconds, by a failover perhaps minutes. */
+/**
+ * How many cursors are remembered. A Redis that has gone back in time has lost seconds, after a failover perhaps
+ * minutes.
+ */
 const PASSED = 1_000
 const BACKOFF: BackoffPolicy = { baseMs: 1_000, capMs: 60_000, healthyAfterMs: 0 }
-/** Answers in a row that are no XRPC: the relay has no such method, or a web page is in front of it. They take seconds, so that a proxy's page while its host starts is waited out. */
+/**
+ * How many answers in a row may be no XRPC. The relay may have no such method, or a web page is in front of it. These
+ * tries take seconds, so that the page of a proxy whose host is starting is waited out.
+ */
 const NOT_XRPC_TRIES = 4
 
 /**
- * Lists from the stored cursor, or from the start when that is done or absent, or is refused by the host. When Redis has gone back in time, it goes on from what that holds.
- * @throws RefusedError when the host will not list, or not so that we take it; GivenUpError when it was given up; AbortError on the signal
+ * Lists from the stored cursor. Lists from the start when there is none, when the last listing came to its end, or when
+ * the host refuses the cursor. When Redis has gone back in time, goes on from the cursor that it holds.
+ * @throws RefusedError when the host will not list, or not so that we accept it; GivenUpError; AbortError on the signal
  */
 export async function listRepos(options: RepoListOptions, signal: AbortSignal): Promise<void> {
   const { redis, cursorKey: key, url, pagesMax = Infinity, answersMs = Infinity } = options
@@ -71,7 +87,8 @@ export async function listRepos(options: RepoListOptions, signal: AbortSignal): 
     try {
       await options.onPage(await store(options, page.items, { key, from: stored, to: next }, signal))
     } catch (error) {
-      // Redis has gone back to where we have been: we go on from there. Another ingester would have moved the cursor to where we have not.
+      // Redis has gone back to a cursor where we have been: we go on from there. Another ingester would have moved the
+      // cursor to one where we have not been.
       const isRewind = error instanceof CursorConflictError && (error.found === null || passed.has(error.found))
       if (!isRewind) throw error
       stored = error.found
@@ -85,8 +102,8 @@ export async function listRepos(options: RepoListOptions, signal: AbortSignal): 
 }
 
 /**
- * The page at the stored cursor, or, where its host does not take that cursor, the first of all: the host's software may be another by now, and would refuse a cursor of
- * the former one in every pass to come.
+ * The page at the stored cursor, or the first page when the host does not take that cursor. The host's software may be
+ * another by now, which would refuse a cursor of the former one in every pass to come.
  */
 async function firstPage(
   options: RepoListOptions,
@@ -99,7 +116,8 @@ async function firstPage(
   } catch (error) {
     if (cursor === undefined) throw error
     if (error instanceof RefusedError) return await fetchPage(options, stuck, undefined, signal)
-    // Relays in Go refuse a cursor in JSON that is no XRPC error. If it is a page in front of them instead, the start is answered with it, too.
+    // Relays in Go refuse a cursor with JSON that is no XRPC error. If a page in front of the relay has answered
+    // instead, it answers the request for the first page too.
     if (isNotXrpc(error)) return await fetchPage({ ...options, triesMax: 1 }, stuck, undefined, signal)
     throw error
   }
@@ -126,7 +144,7 @@ async function fetchPage(
   })
 }
 
-/** After so many failures in a row of which this is the last, nobody who lists is to be asked for now. */
+/** After so many failures in a row, of which this is the last, the host or relay is given up for now. */
 export function triesOf(error: TransientError): number {
   return error instanceof NotXrpcError ? NOT_XRPC_TRIES : Infinity
 }
@@ -146,15 +164,18 @@ async function askPage(
 ): Promise<Page<ListedRepo>> {
   const query = { limit: PAGE, ...(cursor !== undefined && { cursor }) }
   const page = await xrpc.listRepos(url, query, { signal })
-  // All of a page goes to Redis in one script, for which everybody waits.
+  // A whole page goes to Redis in one script, during which Redis does nothing else.
   const count = page.items.length + page.refused
   if (count > PAGE) throw new RefusedError('page-too-large', `${url}: ${count} repositories, asked for ${PAGE}`)
-  // A host that hands out the cursor it was given would be asked for ever.
+  // Otherwise a host that returns the cursor that it was given would be asked for ever.
   if (page.cursor !== undefined && page.cursor === cursor) throw new TransientError(`${url}: the cursor does not move`)
   return page
 }
 
-/** The first page instead of the one at a cursor that the host has forgotten. @throws `error` when it has not, or it is too early to tell */
+/**
+ * The first page, instead of the page at a cursor that the host has forgotten.
+ * @throws `error` when the host has not forgotten it, or when it is too early to tell
+ */
 async function askInstead(
   options: RepoListOptions,
   stuck: StuckCursor,
@@ -165,7 +186,7 @@ async function askInstead(
   const first = await askPage(options, undefined, signal).catch(() => undefined)
   if (first === undefined) throw error
   try {
-    // It may have come back between the two.
+    // The host may have recovered between the two requests.
     return await askPage(options, cursor, signal)
   } catch (again) {
     if (!isOfCursor(again)) throw again
@@ -174,17 +195,24 @@ async function askInstead(
   }
 }
 
-/** Whether the cursor may be what the host fails on. It is not when the host limits requests, or refuses with a reason. */
+/**
+ * Whether the cursor may be what the host fails on. It is not when the host limits requests, or refuses with a reason.
+ */
 export function isOfCursor(error: unknown): error is TransientError {
   return error instanceof TransientError && !(error instanceof RateLimitedError)
 }
 
-/** A host that failed too often for now, or does not come to an end. Not a TransientError, which would be tried again without end. */
+/**
+ * A host failed too often for now, or does not come to its end. No TransientError, which would be retried without end.
+ */
 export class GivenUpError extends Error {
   override name = 'GivenUpError'
 }
 
-/** Whether listing a host is pointless for now: it refuses, answers what we do not take (a redirect to nowhere, too many bytes), or was given up. */
+/**
+ * Whether listing a host is pointless for now: it refuses, it answers what we do not accept (a redirect to nowhere, too
+ * many bytes), or it was given up.
+ */
 export function isHostFault(error: unknown): boolean {
   return error instanceof RefusedError || error instanceof GivenUpError
 }

@@ -269,7 +269,7 @@ test('at its high-water mark nothing more is listed, until there is room', async
   await listed(tools, relay)
 })
 
-test('a host that says otherwise settles a status that differs', async ({ tools }) => {
+test('a host that says otherwise decides a status that differs', async ({ tools }) => {
   await using relay = await FakeRelay.start()
   const [repo] = people(1)
   relay.register(repo!)

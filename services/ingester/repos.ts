@@ -1,9 +1,11 @@
 /**
- * Finds the repositories that the index should hold. The first listing requests all of them, a sweep only those that are missing or behind. Sweeps run at an interval, and
- * on demand: when a relay has lost events, or when an operator asks (`SET repo_backfill:sweep now`).
+ * Finds the repositories that the index should hold. The first listing requests all of them, a sweep only those that
+ * are missing or behind. Sweeps run at an interval and on demand: when a relay has lost events, or when an operator
+ * asks (`SET repo_backfill:sweep now`).
  *
- * A sweep leaves out what the live stream may still bring. When the live stream is so far behind that this includes what was made before the demand, that sweep does not meet the
- * demand, and another follows.
+ * A sweep leaves out what the live stream may still bring. When the live stream is far behind, that may include
+ * repositories that were missing at the time of the demand. Then the sweep does not meet the demand, and another
+ * follows.
  *
  * Never ends by itself: after the last page it waits for the next sweep.
  */
@@ -38,7 +40,7 @@ export interface ReposOptions {
   skipDids: ReadonlySet<string>
   shard: Shard
   allowPrivate: boolean
-  /** How far the live stream of a relay is behind, in ms; what it may still bring is not missing. */
+  /** How far the live stream of a relay is behind, in ms. What it may still bring is not missing. */
   liveLagMs: (relay: string) => Promise<number>
   onSuspects: (dids: readonly string[]) => void
   observer: ReposObserver
@@ -61,9 +63,15 @@ export type Phase = (typeof PHASES)[number]
 
 const HOST_CONCURRENCY = 16
 const HOST_TRIES = 5
-/** Pages of one host in a pass: five million accounts. A host that makes up cursors would hold the pass up for ever. */
+/**
+ * The most pages of one host in a pass: five million accounts. A host that makes up cursors would otherwise never end
+ * the pass.
+ */
 const HOST_PAGES = 5_000
-/** What the answers of one host may take in a pass. Slow ones would hold one of the `HOST_CONCURRENCY` places for days; the next pass goes on at the host's cursor. */
+/**
+ * The most time that the answers of one host may take in a pass. A slow host would otherwise hold one of the
+ * `HOST_CONCURRENCY` places for days. The next pass goes on at the host's cursor.
+ */
 const HOST_ANSWERS_MS = 3_600_000
 const BACKOFF: BackoffPolicy = { baseMs: 1_000, capMs: 60_000, healthyAfterMs: 0 }
 /** Hosts that a relay has given up. */
@@ -77,19 +85,19 @@ interface PassKind {
 
 /** One pass over all repositories. */
 interface Pass extends PassKind {
-  /** Hosts that are listed or were: two relays name the same ones, and a cursor has one reader. */
+  /** Hosts whose listing has begun. Two relays may name the same host, and a cursor must have one reader. */
   begun: Set<string>
   /**
-   * When the oldest of what was left out as too young was made (Unix ms): Infinity when nothing was, -Infinity when this pass goes on with one that was begun before
-   * the start, which may have left out anything.
+   * When the oldest revision that was left out as too young was made (Unix ms). Infinity: none was left out. -Infinity:
+   * this pass continues one from before the start, which may have left out anything.
    */
   leftOutSinceMs: number
 }
 
-/** What is listed at once: a relay itself, or one of the hosts that it knows. */
+/** What is listed: a relay itself, or one of the hosts that it knows. */
 interface Lister {
   upstream: Upstream
-  /** Whose live stream brings what is new there. */
+  /** The relay whose live stream brings what is new there. */
   relay: Upstream
   cursorKey: string
 }
@@ -146,7 +154,7 @@ export class Repos implements Service {
         stop.abort()
       }),
     )
-    // All of them: whoever runs us again after a failure must not meet the cursor of another upstream moving.
+    // Waits for all of them, also after a failure: when we are run again, no cursor may be moving any more.
     await Promise.all(passing)
     if (failure !== undefined) throw failure as Error
     return pass
@@ -161,7 +169,7 @@ export class Repos implements Service {
       return
     }
     if (stored !== null && stored !== INGESTER_DONE) pass.leftOutSinceMs = -Infinity
-    // A relay that refuses to list may be mended by its operator, or by ours: nothing else can be done meanwhile.
+    // The operator of the relay, or ours, may mend this. Nothing else can be done meanwhile.
     for (;;) {
       try {
         if (source === 'hosts') await this.#passHosts(upstream, pass, signal)
@@ -180,7 +188,7 @@ export class Repos implements Service {
     }
   }
 
-  /** Each host that the relay knows, many at a time; a host that fails is left for the next sweep. */
+  /** Lists each host that the relay knows, many at a time. A host that fails is left for the next sweep. */
   async #passHosts(relay: Upstream, pass: Pass, signal: AbortSignal): Promise<void> {
     const { redis, skipHosts, producer } = this.#options
     const hosts = new PQueue({ concurrency: HOST_CONCURRENCY })
@@ -196,7 +204,7 @@ export class Repos implements Service {
         hosts.add(() => this.#passHost(host, relay, pass, signal)).catch((error: unknown) => (failure ??= error))
       }
     } finally {
-      // When the relay's list breaks off too: whoever tries again must not meet a host's cursor moving.
+      // Also when the relay's list breaks off: when it is tried again, no host's cursor may be moving any more.
       await hosts.onIdle()
     }
     signal.throwIfAborted()
@@ -264,7 +272,7 @@ export class Repos implements Service {
     )
   }
 
-  /** What is older than this and not here will not come by the live stream. */
+  /** The time (Unix ms) before which a revision that we do not have will not come by the live stream any more. */
   async #horizonMs({ host }: Upstream): Promise<number> {
     const { sweepGraceMs, liveLagMs } = this.#options
     return Date.now() - sweepGraceMs - (await liveLagMs(host))
@@ -276,7 +284,7 @@ export class Repos implements Service {
     logRetry(log, delayMs, `listing ${host} failed`, error)
   }
 
-  /** A host whose listing begins at the start again and again never comes to its end: what lies behind is not found. */
+  /** A host whose listing begins again and again never comes to its end. The repositories at the end are not found. */
   #onAnew(host: string, times: number, error: TransientError): void {
     const { log, observer } = this.#options
     observer.hostFailed()
@@ -292,7 +300,7 @@ export class Repos implements Service {
   }
 }
 
-/** @param name what the keys of a kind of pass begin with */
+/** @param name the beginning of the keys of a kind of pass */
 function keysOf(name: string): Omit<PassKind, 'isSweep'> {
   return { cursorKey: (host) => cursorKey(name, host), stuckKey: (host) => stuckKey(name, host) }
 }

@@ -1,4 +1,7 @@
-/** The number of shards can change, as docs/operations.md says: by copies without fetching anything anew, otherwise by what the chain asks for. */
+/**
+ * The number of shards can change, as docs/operations.md says: by copies without fetching anything anew, otherwise by
+ * what the chain asks for.
+ */
 import { cpSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

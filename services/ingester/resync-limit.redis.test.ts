@@ -66,7 +66,7 @@ test('an account that comes and goes all the time is asked for a few times, and 
   await using relay = await FakeRelay.start()
   const alice = new TestRepo(testDid('alice'))
   relay.register(alice)
-  // Its own host settles nothing meanwhile.
+  // Its own host decides nothing meanwhile.
   relay.directory.pds = 'http://127.0.0.1:1'
   relay.commit(alice, [{ path: 'app.bsky.feed.post/3kaaaaaaaaa22', record: { $type: 'app.bsky.feed.post', text: '' } }])
   const turns = 2 * ACCOUNT_ASKS

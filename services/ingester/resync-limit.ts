@@ -1,10 +1,12 @@
 /**
- * How many repositories the live stream may request at present. A relay that lost something breaks many chains at once, and a first start knows
- * no chains: without a limit `repo_backfill` would take the memory that live events need. What is turned away is remembered in the chain record, and
- * requested by the account's next commit or the sweep.
+ * How many repositories the live stream may request at present. A relay that lost something breaks many chains at once,
+ * and a first start knows no chains. Without a limit `repo_backfill` would take the memory that live events need. A
+ * request that is turned away is remembered in the chain record, and made with the account's next commit or by the
+ * sweep.
  *
- * Nor may a single account use that limit up: each has a limit of its own, which recovers slowly. To switch an account off and on, or to break its chain on purpose
- * as soon as it was repaired, costs its host nothing, and us the whole repository each time.
+ * A single account must not use this limit up either. So each has a limit of its own, which recovers slowly. Switching
+ * an account off and on, or breaking its chain as soon as it was repaired, costs its host nothing, and us the whole
+ * repository each time.
  */
 import { remember } from '@sluice/runtime/remember.ts'
 import type { Redis } from '@sluice/streams/connection.ts'
@@ -14,21 +16,25 @@ export interface ResyncLimitOptions {
   redis: Redis
   repoStream: string
   perSecond: number
-  /** Entries in the repo stream beyond which nothing more is asked for. */
+  /** With so many entries in the repo stream nothing more is asked for. */
   entriesMax: number
-  /** A clock in ms that nobody sets: when it was set back, nothing would be asked for until it had caught up. */
+  /** A monotonic clock in ms. If it could be set back, nothing would be asked for until it had caught up. */
   now?: () => number
 }
 
 const LOOK_MS = 1_000
 /**
- * What one account may ask for at once. Enough for an account that comes and goes, or whose commits a bad relay loses: what is turned away may have to wait a day, for the sweep.
- * With a single ask, an account whose chain broke twice within minutes would stay incomplete until then.
+ * How often one account may be asked for at once. Enough for an account that comes and goes, or whose commits a bad
+ * relay loses. A request that is turned away may have to wait a day, for the sweep: with a limit of one, an account
+ * whose chain broke twice within minutes would stay incomplete until then.
  */
 export const ACCOUNT_ASKS = 20
 /** An account regains one ask in this time. */
 export const ACCOUNT_ASK_MS = 300_000
-/** Accounts; about 100 bytes each. With 200 asks a second those of the last 8 minutes at the least. */
+/**
+ * How many accounts are remembered, of about 100 bytes each: with 200 requests a second at least those of the last 8
+ * minutes.
+ */
 const REMEMBERED = 100_000
 
 export class ResyncLimit {
@@ -37,7 +43,7 @@ export class ResyncLimit {
   #filledAt: number
   #depth = Infinity
   #lookedAt = -Infinity
-  /** When each account will have all of its asks again. */
+  /** When each account will have regained all of its asks. */
   readonly #wholeAt = new Map<string, number>()
 
   constructor(options: ResyncLimitOptions) {
@@ -59,7 +65,7 @@ export class ResyncLimit {
     }
   }
 
-  /** These accounts were asked for. */
+  /** Counts requests for these accounts. */
   spend(dids: readonly string[]): void {
     this.#tokens -= dids.length
     this.#depth += dids.length
@@ -70,7 +76,7 @@ export class ResyncLimit {
     }
   }
 
-  /** Without an answer the last one counts: it is about seconds, not about entries. */
+  /** If Redis does not answer, the last depth counts: the limit is about seconds, not about single entries. */
   async #look(nowMs: number): Promise<void> {
     this.#lookedAt = nowMs
     const { redis, repoStream } = this.#options

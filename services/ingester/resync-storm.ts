@@ -1,8 +1,8 @@
 /**
  * A storm of resyncs: within a minute very many repositories that were complete may lack something, and are not
  * requested, because the limit turns them away (resync-limit.ts). The relay, or Redis, has lost something, and what is
- * missing waits for the accounts' next commits or for the sweep. One incident for each storm, at its beginning: it lasts
- * until a minute brings fewer.
+ * missing waits for the accounts' next commits or for the sweep. One incident for each storm, at its beginning: it
+ * lasts until a minute brings fewer.
  */
 import { DEFAULT_BACKOFF, retry } from '@sluice/runtime/backoff.ts'
 import { describeError, isAbort } from '@sluice/runtime/errors.ts'

@@ -1,4 +1,7 @@
-/** V1: a key that its account has revoked signs nothing more, from the account's `#identity` on, wherever the key was remembered. */
+/**
+ * V1: a key that its account has revoked signs nothing more, from the account's `#identity` on, wherever the key was
+ * remembered.
+ */
 import { TestRepo, type Write } from '@sluice/atproto/testing/repo.ts'
 import { testKey } from '@sluice/atproto/testing/keys.ts'
 import { testDid } from '@sluice/atproto/testing/world.ts'

@@ -1,7 +1,8 @@
 /**
- * Which shard of the accounts a Redis holds is remembered there: `<stream>:shard` is `i/n`, and `0/1` for everything. An ingester of another shard does not
- * start on it: it would leave out accounts whose events belong there, and move the cursor past them, which nobody would notice until their next commit.
- * To change the number of shards on purpose, the operator removes the keys (docs/operations.md).
+ * Redis remembers which shard of the accounts a stream holds: `<stream>:shard` is `i/n`, and `0/1` for everything. An
+ * ingester of another shard does not start on it. It would leave out accounts whose events belong there, and move the
+ * cursor past them, which nobody would notice until their next commit. To change the number of shards on purpose, the
+ * operator removes the keys (docs/operations.md).
  */
 import { retry } from '@sluice/runtime/backoff.ts'
 import { FatalError } from '@sluice/runtime/errors.ts'
@@ -11,7 +12,7 @@ import { formatShard, type Shard } from '@sluice/streams/spread.ts'
 
 export interface ShardClaim {
   redis: Redis
-  /** Each holds one shard. */
+  /** Streams that each hold one shard. */
   streams: readonly string[]
   shard: Shard
   log: Logger
@@ -19,7 +20,10 @@ export interface ShardClaim {
 
 export const shardKey = (stream: string): string => `${stream}:shard`
 
-/** @throws FatalError when a stream holds another shard; AbortError on the signal */
+/**
+ * Claims the streams for a shard, if nobody has before.
+ * @throws FatalError when a stream holds another shard; AbortError on the signal
+ */
 export async function claimShard({ redis, streams, shard, log }: ShardClaim, signal: AbortSignal): Promise<void> {
   const own = formatShard(shard)
   const claim = async (): Promise<void> => {

@@ -1,4 +1,7 @@
-/** Shards share the accounts among them: each event is appended once, in the shard of its account, and every frame is accounted for in each. */
+/**
+ * Shards share the accounts among them: each event is appended once, in the shard of its account, and every frame is
+ * accounted for in each.
+ */
 import { TestRepo, type Write } from '@sluice/atproto/testing/repo.ts'
 import { testDid } from '@sluice/atproto/testing/world.ts'
 import { backfillEventCodec, streamEventCodec } from '@sluice/events/codec.ts'

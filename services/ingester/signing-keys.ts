@@ -1,9 +1,12 @@
 /**
- * The keys that accounts sign with: a small cache in this process, before the cache that all daemons share, before the directory.
+ * The keys that accounts sign with: from a small cache in this process, else from the cache that all daemons share,
+ * else from the directory.
  *
- * What cannot be resolved is waited for and tried again, since nothing may be dropped because a directory is down. One exception keeps a single dead account from
- * holding up everything behind it: when a DID fails for `giveUpMs` while its directory answers for others, it is unavailable, and the caller requests a resync instead. A did:web is
- * its own directory, and has `giveUpMs` in all. A web page, whatever its status, is no answer of a directory: a wrong PLC_URL holds up the cursor, and no account is given up for it.
+ * An account that cannot be resolved is waited for and tried again, since nothing may be dropped because a directory is
+ * down. There is one exception, so that a single dead account does not hold up everything behind it: when a DID fails
+ * for `giveUpMs` while its directory answers for others, it is unavailable, and the caller requests a resync instead. A
+ * did:web is its own directory, and has `giveUpMs` in all. A web page, whatever its status, is no answer of a
+ * directory: a wrong PLC_URL holds up the cursor, and no account is given up for it.
  */
 import type { AskingWatch } from '@sluice/atproto/flight.ts'
 import type { HttpClient } from '@sluice/atproto/http.ts'
@@ -28,16 +31,16 @@ export interface SigningKeysOptions {
   onWait?: (error: TransientError) => void
 }
 
-/** What of an identity is needed here. */
+/** The parts of an identity that are needed here. */
 export interface Account {
-  /** Undefined: it has none, or does not exist. */
+  /** Undefined when the account has none, or does not exist. */
   key: string | undefined
   pds: string | undefined
-  /** Set when it says that it is a labeler. */
+  /** Set when the account declares itself a labeler. */
   labeler: { endpoint: string; signingKey?: string } | undefined
 }
 
-/** The DID cannot be resolved at present, and others can. */
+/** The DID cannot be resolved at present, while others can. */
 export class IdentityUnavailableError extends Error {
   override name = 'IdentityUnavailableError'
 }
@@ -71,7 +74,7 @@ export class SigningKeys {
     this.#resolver = new IdentityResolver({ plcUrl, http, cache: tolerant(cache), now })
   }
 
-  /** The account as remembered here; undefined when it must be resolved. */
+  /** The account as it is remembered here; undefined when it must be resolved. */
   peek(did: string): Account | undefined {
     const found = this.#accounts.get(did)
     if (found === undefined || found.untilMs < this.#options.now()) return undefined
@@ -89,14 +92,18 @@ export class SigningKeys {
   }
 
   /**
-   * The account as its directory has it now, for a signature that was not right; asked for at most once a minute for each account.
+   * The account as its directory has it now, after a signature that did not match. The directory is asked at most once
+   * a minute for each account.
    * @throws IdentityUnavailableError; AbortError on the signal
    */
   async refresh(did: string, signal: AbortSignal): Promise<Account> {
     return this.#patiently(did, signal, async () => (await this.#resolver.refresh(did)).resolution)
   }
 
-  /** Forgets the account here and in the shared cache; waits until that is done. @throws AbortError on the signal */
+  /**
+   * Forgets the account here and in the shared cache; resolves when that is done.
+   * @throws AbortError on the signal
+   */
   async purge(did: string, signal: AbortSignal): Promise<void> {
     this.#accounts.delete(did)
     this.#unavailable.delete(did)
@@ -119,7 +126,10 @@ export class SigningKeys {
     }
   }
 
-  /** For a did:web. Its time also runs while it waits in our queue, which other slow hosts may fill, and while its host asks us to wait. */
+  /**
+   * For a did:web. Its time runs also while it waits in our queue, which other slow hosts may fill, and while its host
+   * asks us to wait.
+   */
   async #inTime(did: string, signal: AbortSignal, ask: () => Promise<Resolution>): Promise<Account> {
     const { giveUpMs } = this.#options
     const over = Promise.withResolvers<never>()
@@ -140,7 +150,8 @@ export class SigningKeys {
   async #untilAnswered(did: string, signal: AbortSignal, ask: () => Promise<Resolution>): Promise<Account> {
     const { backoff: policy, giveUpMs, now, onWait } = this.#options
     const backoff = new Backoff(policy)
-    // Counted from the first request that failed: before it our own queue may have taken minutes, as after a start with an empty cache.
+    // Counted from the first request that failed. Before that, our own queue may have taken minutes, for example after
+    // a start with an empty cache.
     let failing: { since: number; plcAnswers: number } | undefined
     for (;;) {
       signal.throwIfAborted()
@@ -162,13 +173,13 @@ export class SigningKeys {
     const { remembered, now } = this.#options
     const identity = resolution.status === 'found' ? resolution.identity : undefined
     const account = { key: identity?.signingKey, pds: identity?.pds, labeler: identity?.labeler }
-    // Not remembered: a stranger's text, which may have megabytes.
+    // The text of a stranger may have megabytes, so it is not remembered.
     if (!isDid(did)) return account
     remember(this.#accounts, did, { account, untilMs: now() + (identity ? FOUND_MS : NEGATIVE_MS) }, remembered)
     return account
   }
 
-  /** For a while its next frames do not wait at all. */
+  /** Gives the account up for a while: its next frames do not wait at all. */
   #giveUp(did: string): void {
     const { remembered, giveUpMs, now } = this.#options
     remember(this.#unavailable, did, now() + 5 * giveUpMs, remembered)

@@ -1,15 +1,15 @@
-/** One upstream as the journal sees it: a cursor, and a ledger of what became of its frames, both durable. */
+/** One upstream as the journal sees it: its cursor, and the ledger of its frames' outcomes, both durable. */
 import type { CursorMove, Step } from '@sluice/streams/producer.ts'
 import { cursorKey, timeKey } from '@sluice/streams/cursors.ts'
 import { ledgerKey } from '@sluice/streams/ledger.ts'
 import { Progress } from './progress.ts'
 
-/** What one append stores of a source. */
+/** What one append stores for a source. */
 export interface SourceAdvance {
   /** Undefined when the cursor stays where it is. */
   move: CursorMove | undefined
   steps: Step[]
-  /** To be called when it is durable. */
+  /** To be called when the append is durable. */
   stored(): void
 }
 
@@ -24,7 +24,7 @@ export class Source {
     this.progress = new Progress(cursor)
   }
 
-  /** What has ended and is not stored yet; undefined when nothing. */
+  /** The frames that have ended and are not stored yet; undefined when there are none. */
   advance(): SourceAdvance | undefined {
     const advance = this.progress.advance()
     if (advance === undefined) return undefined

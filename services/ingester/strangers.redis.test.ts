@@ -1,4 +1,7 @@
-/** What hosts answer that nobody can trust is counted and passed over: it ends no process, and holds up no pass over the repositories. */
+/**
+ * What hosts answer that nobody can trust is counted and passed over: it ends no process, and holds up no pass over the
+ * repositories.
+ */
 import type { ServerResponse } from 'node:http'
 import { formatCid } from '@sluice/atproto/cid.ts'
 import { HttpClient } from '@sluice/atproto/http.ts'

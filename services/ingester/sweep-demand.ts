@@ -1,4 +1,7 @@
-/** When sweeps are due: at an interval, and when a process or an operator finds that something may be missing, by a key that says why. */
+/**
+ * When sweeps are due: at an interval, and on demand. A process or an operator that finds that something may be missing
+ * sets a key in Redis that says why.
+ */
 import { sleep } from '@sluice/runtime/backoff.ts'
 import { sweepDemandKey, sweptKey } from '@sluice/streams/backfill-queue.ts'
 import { classified, type Redis } from '@sluice/streams/connection.ts'
@@ -9,20 +12,23 @@ export interface SweepScheduleOptions {
   /** 0: on demand only. */
   sweepIntervalMs: number
   pollMs?: number
-  /** Between the sweeps for a demand that was not met. */
+  /** The time between two sweeps for a demand that was not met. */
   againMs?: number
 }
 
 const POLL_MS = 1_000
 const AGAIN_MS = 600_000
 
-/** Asks for a sweep. @throws TransientError */
+/**
+ * Demands a sweep.
+ * @throws TransientError
+ */
 export async function demandSweep(redis: Redis, repoStream: string, why: string): Promise<void> {
-  // The time makes it another demand than one that is just being met.
+  // The time distinguishes the demand from one that is being met at this moment.
   await classified(redis.set(sweepDemandKey(repoStream), `${why} (${new Date().toISOString()})`))
 }
 
-/** When a demand was made, Unix ms; NaN when it does not say. */
+/** When a demand was made (Unix ms); NaN when it does not say. */
 export function demandedAt(demand: string): number {
   return Date.parse(/\(([^()]+)\)$/.exec(demand)?.[1] ?? '')
 }
@@ -36,7 +42,11 @@ export class SweepSchedule {
     this.#options = options
   }
 
-  /** @returns why it is due. @throws TransientError, AbortError on the signal */
+  /**
+   * Waits until a sweep is due.
+   * @returns why it is due
+   * @throws TransientError, AbortError on the signal
+   */
   async untilDue(signal: AbortSignal): Promise<string> {
     const { redis, repoStream, sweepIntervalMs, pollMs = POLL_MS, againMs = AGAIN_MS } = this.#options
     for (;;) {
@@ -50,7 +60,11 @@ export class SweepSchedule {
     }
   }
 
-  /** A sweep has ended that met the demand for which it was due. A demand that came meanwhile stays. @param why as `untilDue` said. @throws TransientError */
+  /**
+   * The sweep has ended and met its demand. A demand that came meanwhile stays.
+   * @param why as `untilDue` returned it
+   * @throws TransientError
+   */
   async met(why: string): Promise<void> {
     const { redis, repoStream } = this.#options
     const key = sweepDemandKey(repoStream)
@@ -58,13 +72,17 @@ export class SweepSchedule {
     if ((await classified(redis.get(key))) === why) await classified(redis.del(key))
   }
 
-  /** A sweep has ended, and another one is to follow for the same demand. @param why as `untilDue` said. @throws TransientError */
+  /**
+   * The sweep has ended, and another one is to follow for the same demand.
+   * @param why as `untilDue` returned it
+   * @throws TransientError
+   */
   async unmet(why: string): Promise<void> {
     this.#unmet = why
     await this.#note()
   }
 
-  /** A sweep has ended now. */
+  /** Notes that a sweep has ended now. */
   async #note(): Promise<void> {
     const { redis, repoStream } = this.#options
     await classified(redis.set(sweptKey(repoStream), new Date().toISOString()))

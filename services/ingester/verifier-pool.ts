@@ -1,9 +1,10 @@
 /**
- * Verifies frames on other threads, so that the main one only reads, decides and writes. Frames are sent in bundles, one bundle at a time to each
- * thread and the next one while it works: under load many frames share the cost of a message, and otherwise nothing waits.
+ * Verifies frames on other threads, so that the main thread only reads, decides and writes. Frames are sent in bundles:
+ * one bundle at a time to each thread, and the next one while it works. So under load many frames share the cost of a
+ * message, and otherwise none waits.
  *
- * Measured (`ingester.bench.ts`, `full`, CPU from socket to Redis): the main thread takes 49 µs a frame with one thread beside it, and 190
- * without; the sum over all threads is the same.
+ * Measured (`ingester.bench.ts`, `full`, CPU from socket to Redis): the main thread takes 49 µs a frame with one thread
+ * beside it, and 190 without. The sum over all threads is the same.
  */
 import { Worker } from 'node:worker_threads'
 import type { Verification, VerifierOptions } from './verifier.ts'
@@ -12,14 +13,14 @@ import type { Verifying } from './pipeline.ts'
 /** Frames, one after the other in `bytes`. */
 export interface Bundle {
   bytes: Uint8Array<ArrayBuffer>
-  /** Where each ends. */
+  /** Where each frame ends. */
   ends: number[]
   keys: (string | undefined)[]
 }
 
 export interface BundleResult {
   verifications: Verification[]
-  /** What they took. */
+  /** How long they took. */
   seconds: number
 }
 
@@ -27,7 +28,7 @@ export interface VerifierPoolOptions {
   threads: number
   verifier: VerifierOptions
   onSeconds: (seconds: number) => void
-  /** What a thread runs; tests have one that ends. */
+  /** The program of a thread; tests have one that ends. */
   program?: URL
 }
 
@@ -41,7 +42,7 @@ interface Waiting {
 }
 
 const BUNDLE_FRAMES = 64
-/** Of which one is worked on, and one lies ready. */
+/** Bundles that one thread may have: one is worked on, and one lies ready. */
 const BUNDLES_OUT = 2
 
 export class VerifierPool implements Verifying {
@@ -59,7 +60,7 @@ export class VerifierPool implements Verifying {
       const thread = { worker, out: [] as Waiting[][] }
       worker.on('message', (result: BundleResult) => this.#take(thread.out.shift()!, result))
       worker.on('error', (error) => this.#fail(error))
-      // Without an error: nobody would answer what it had.
+      // A thread that ends without an error would leave its frames unanswered.
       worker.on('exit', (code) => {
         if (!this.#closing) this.#fail(new Error(`a thread that verifies ended with code ${code}`))
       })
@@ -73,12 +74,12 @@ export class VerifierPool implements Verifying {
       this.#waiting.push({ bytes, key, resolve, reject })
       if (this.#flushing) return
       this.#flushing = true
-      // Whatever else this turn reads goes along.
+      // Frames that are read in the same turn of the event loop go into the same bundle.
       setImmediate(() => this.#flush())
     })
   }
 
-  /** Ends the threads. What they were at is lost: to be called when nothing is. */
+  /** Ends the threads. To be called when no frame is under way: it would be lost. */
   async close(): Promise<void> {
     this.#closing = true
     await Promise.all(this.#threads.map(({ worker }) => worker.terminate()))
@@ -102,7 +103,7 @@ export class VerifierPool implements Verifying {
     this.#flush()
   }
 
-  /** A thread that failed is a bug of ours, or out of memory: nothing can be verified any more. */
+  /** A thread has failed, by a bug of ours or for want of memory. Nothing can be verified any more. */
   #fail(error: unknown): void {
     this.#failure ??= { error }
     const left = [...this.#waiting, ...this.#threads.flatMap(({ out }) => out.flat())]

@@ -1,4 +1,4 @@
-/** A thread of the verifier pool: bundles in, verifications out, in order. */
+/** A thread of the verifier pool: bundles in, verifications out, in the same order. */
 import { parentPort, workerData } from 'node:worker_threads'
 import { decodeFrame } from '@sluice/atproto/frame.ts'
 import type { Bundle, BundleResult } from './verifier-pool.ts'
@@ -10,7 +10,7 @@ parentPort!.on('message', ({ bytes, ends, keys }: Bundle) => {
   const began = performance.now()
   const verifications = ends.map((end, i): Verification => {
     const frame = decodeFrame(bytes.subarray(ends[i - 1] ?? 0, end))
-    // The main thread read it before, and sends no other.
+    // The main thread has decoded it before, and sends no other types.
     if (frame.type !== 'commit' && frame.type !== 'sync') throw new Error(`a ${frame.type} frame cannot be verified`)
     return verifier.verify(frame, keys[i])
   })

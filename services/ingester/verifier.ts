@@ -1,8 +1,9 @@
 /**
- * Is this frame valid in itself, and what events does it contain? Pure: the key and the clock are passed in, the chain is checked later
- * (`decide.ts`), so that this, the expensive part, may run for many frames at once, in any order, and on other threads.
+ * Decides whether a frame is valid in itself, and which events it contains. Pure: the key and the clock are passed in.
+ * The chain is checked later (`decide.ts`). So this, the expensive part, may run for many frames at once, in any order,
+ * and on other threads.
  *
- * Events leave as the JSON that Redis will hold.
+ * The events are returned as the JSON that Redis will hold.
  */
 import { linksOf, type ChainLinks } from '@sluice/atproto/chain.ts'
 import type { Cid } from '@sluice/atproto/cid.ts'
@@ -15,9 +16,9 @@ import { streamEventCodec } from '@sluice/events/codec.ts'
 export interface TrueCommit {
   kind: 'commit'
   links: ChainLinks
-  /** The root of the tree after it. */
+  /** The root of the tree after the commit. */
   data: Cid
-  /** Its wanted events, as JSON. */
+  /** The wanted events of the commit, as JSON. */
   entries: string[]
   /** How many ops are of collections that nobody wants. */
   filtered: number
@@ -47,7 +48,7 @@ export interface VerifierOptions {
   collections: readonly string[]
 }
 
-/** What is no path may have megabytes. */
+/** Paths are shortened to this, since the text of an invalid path may have megabytes. */
 const PATH_CHARS = 300
 
 export class Verifier {

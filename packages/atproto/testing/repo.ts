@@ -1,6 +1,7 @@
 /**
- * A deterministic repository for tests, with real records, tree and signatures. It makes the frames that its host would send
- * (with the blocks that inversion needs), its export, and, with `Tampering`, frames that are wrong in one named way.
+ * A deterministic repository for tests, with real records, tree and signatures. It makes the frames that its host would
+ * send (with the blocks that inversion needs), its export, and, with `Tampering`, frames that are wrong in one named
+ * way.
  */
 import { tidFromMicros } from '@sluice/events/tid.ts'
 import { encodeCbor } from '../cbor-encode.ts'
@@ -139,7 +140,8 @@ export class TestRepo {
       this.records.delete(path)
       return { action: 'delete', path, cid: null, ...before }
     }
-    // Copied to memory of its own. A slice of Node's buffer pool would keep its 8 kB alive: 7 kB a record over a long run.
+    // Copied to memory of its own. A slice of Node's buffer pool would keep its 8 kB alive: 7 kB a record over a long
+    // run.
     const block = Buffer.from(Uint8Array.from(encodeCbor(record)).buffer)
     const cid = cidOf(block)
     this.records.set(path, { cid, block })
@@ -159,7 +161,10 @@ export class TestRepo {
     this.commit = cidOf(this.#commitBlock)
   }
 
-  /** The blocks that a commit carries: the commit, the new records, and the nodes on the paths to each key and to its neighbours. */
+  /**
+   * The blocks that a commit carries: the commit, the new records, and the nodes on the paths to each key and to its
+   * neighbours.
+   */
   #slice(ops: Op[]): Map<Cid, Buffer> {
     const blocks = new Map<Cid, Buffer>([[this.commit!, this.#commitBlock]])
     const sorted = [...this.records.keys()].sort()

@@ -1,6 +1,6 @@
 /**
- * Builds a whole Merkle search tree from its keys, layer by layer from the top. This is deliberately the simplest algorithm, and another
- * one than that of `mst.ts`, which changes trees in place: so each checks the other.
+ * Builds a whole Merkle search tree from its keys, layer by layer from the top. This is deliberately the simplest
+ * algorithm, and another one than that of `mst.ts`, which changes trees in place: so each checks the other.
  */
 import { asBuffer } from '../bytes.ts'
 import { cidOf, type Cid } from '../cid.ts'

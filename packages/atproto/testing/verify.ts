@@ -1,6 +1,6 @@
 /**
- * Verifies a frame, and then decides whether it follows the state that we have. The ingester does these two steps in different places; this does one after the other. A replay
- * is recognised before anything is parsed.
+ * Verifies a frame, and then decides whether it follows the state that we have. The ingester does these two steps in
+ * different places; this does one after the other. A replay is recognised before anything is parsed.
  */
 import { followChain, followSync, linksOf, type GapCause, type KnownState, type SyncStep } from '../chain.ts'
 import { checkCommit, checkSync, type CommitRefusal, type VerifiedCommit, type VerifyOptions } from '../commit.ts'
@@ -40,7 +40,10 @@ export function verifyCommit(
   return { ...check, ...followChain({ ...linksOf(frame), proof: check.proof }, state) }
 }
 
-/** The verdict on a `#sync`. A replay is recognised only after the signature is checked: to do it earlier would save nothing. */
+/**
+ * The verdict on a `#sync`. A replay is recognised only after the signature is checked: to do it earlier would save
+ * nothing.
+ */
 export function verifySync(
   frame: SyncFrame,
   state: KnownState | null,

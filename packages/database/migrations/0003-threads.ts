@@ -16,7 +16,7 @@ export const threads: Migration = {
 
 /**
  * `record.fromExport`: its rev is that of an export's head, which does not tell when the record was written. `past_fact`: something about a record that was true from `since` until before `until` (TIDs), and is no more: a deleted post's place in
- * its thread, an earlier gate, an ended follow. Never the content. `gated_reply`: replies that a gate judged, by who may be looked for; `at` (TID) is the moment by which one is judged. `actor_sync.accountAt`: when the
+ * its thread, an earlier gate, an ended follow. Never the content. `gated_reply`: replies that were judged by a gate's rules, by who may be looked for; `at` (TID) is the moment by which one is judged. `actor_sync.accountAt`: when the
  * account event in force happened, by the clock of who said it.
  * `past_fact_list_owner_idx` is for older builds only, which looked for ended list items by the list's owner: one that is rolled back to would read all of `past_fact` without it.
  */

@@ -1,4 +1,4 @@
-/** Replies that a gate judged, by their author in the order of their times: of whoever is put on a list, what was written since is looked at, and not all that was ever. */
+/** Replies that were judged by a gate's rules, by their author in the order of their times: of whoever is put on a list, what was written since is looked at, and not all that was ever. */
 import type { ClientBase } from 'pg'
 import type { Migration } from './migration.ts'
 

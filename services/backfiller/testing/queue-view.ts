@@ -3,7 +3,7 @@ import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { streamEventCodec } from '@sluice/events/codec.ts'
 import { retryKey } from '@sluice/streams/backfill-queue.ts'
 import type { Redis } from '@sluice/streams/connection.ts'
-import { listDeadLetters } from '@sluice/streams/dead-letters.ts'
+import { listDeadLetters } from '@sluice/streams/testing/list-letters.ts'
 import type { IndexModel } from './index-model.ts'
 
 export const QUEUE = 'repo_backfill'

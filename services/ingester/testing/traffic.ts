@@ -1,4 +1,7 @@
-/** A seeded mix of what relays send, good and bad, and what must become of each frame: the ledger and the events that a run must end with. */
+/**
+ * A seeded mix of what relays send, good and bad, and what must become of each frame: the ledger and the events that a
+ * run must end with.
+ */
 import { encodeFrame } from '@sluice/atproto/testing/frames.ts'
 import { testKey } from '@sluice/atproto/testing/keys.ts'
 import { random, type Random } from '@sluice/atproto/testing/random.ts'

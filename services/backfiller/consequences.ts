@@ -5,6 +5,7 @@
  * Two errors concern all repositories: a FatalError (Redis refuses our commands, or we are wrong about something), and
  * a failure to give a claim back.
  */
+import { webHostOf } from '@sluice/atproto/did-web.ts'
 import { ownerOf } from '@sluice/atproto/host-owner.ts'
 import { DEFAULT_BACKOFF, retry } from '@sluice/runtime/backoff.ts'
 import { describeError, FatalError, isAbort, TransientError } from '@sluice/runtime/errors.ts'
@@ -29,7 +30,7 @@ const MADE_UP_PART = 1 / 2
  */
 const CROWDED_INTERVAL_MS = 500
 
-export interface SettlementOptions extends RetryLimits {
+export interface ConsequencesOptions extends RetryLimits {
   context: Pick<BackfillContext, 'redis' | 'producer'>
   suspects: CrashSuspects
   shares: LetterShares
@@ -48,15 +49,15 @@ export interface Death {
   host?: string | undefined
 }
 
-export class Settlement {
-  readonly #options: SettlementOptions
+export class Consequences {
+  readonly #options: ConsequencesOptions
   readonly #signal: AbortSignal
   readonly #failed = Promise.withResolvers<never>()
   /** Claims that are being given up. At most as many as the process may hold. */
   readonly #burials = new Set<Promise<void>>()
 
-  /** @param signal ends the work that is under way. Entries that are not settled by then stay pending */
-  constructor(options: SettlementOptions, signal: AbortSignal) {
+  /** @param signal ends the work that is under way. Entries that are not given back by then stay pending */
+  constructor(options: ConsequencesOptions, signal: AbortSignal) {
     this.#options = options
     this.#signal = signal
     this.#failed.promise.catch(() => undefined)
@@ -72,7 +73,7 @@ export class Settlement {
   }
 
   /**
-   * Runs a step of a claim's way. When the step fails, the claim is settled accordingly. Never rejects.
+   * Runs a step of a claim's way. When the step fails, carries out what follows from that. Never rejects.
    * @param host the host that the step asks for the repository
    */
   async guard(claim: Claim, step: () => Promise<void>, host?: string): Promise<void> {
@@ -80,10 +81,10 @@ export class Settlement {
       try {
         await step()
       } catch (error) {
-        await this.#settleFailed(claim, error, host)
+        await this.#follow(claim, error, host)
       }
     } catch (error) {
-      // The claim could not be settled. Its entry stays pending, and is delivered again.
+      // The claim could not be given back. Its entry stays pending, and is delivered again.
       this.fail(error)
     }
   }
@@ -126,7 +127,7 @@ export class Settlement {
     await Promise.all(this.#burials)
   }
 
-  async #settleFailed(claim: Claim, error: unknown, host?: string): Promise<void> {
+  async #follow(claim: Claim, error: unknown, host?: string): Promise<void> {
     if (isAbort(error) && this.#signal.aborted) return
     if (error instanceof FatalError) throw error
     const failure = failureOf(error)
@@ -174,11 +175,11 @@ export class Settlement {
    * @returns false for another kind of DID, or when the schedule is full and has no entry of this account
    */
   async #deferCrowded(claim: Claim, delayMs: number): Promise<boolean> {
-    const [, web] = /^did:web:(.*)$/s.exec(claim.entry.did) ?? []
+    const web = webHostOf(claim.entry.did)
     if (web === undefined) return false
     // Redis forgets the owner with its last turn: any number of domains can be made up, too.
     const turn = { delayMs, intervalMs: CROWDED_INTERVAL_MS, keptMs: 0 }
-    return await claim.defer({ ...turn, host: `did:web:${ownerOf(web.replace(/%3a/i, ':'))}` })
+    return await claim.defer({ ...turn, host: `did:web:${ownerOf(web)}` })
   }
 
   async #bury(claim: Claim, { reason, detail, attempts, host }: Death): Promise<void> {
