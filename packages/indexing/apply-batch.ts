@@ -8,9 +8,10 @@
  * the rows that were really removed and inserted. So applying a batch twice changes nothing, and the same events end in
  * the same rows in any order and any split.
  *
- * Locks are taken in one order: accounts by DID, then rows of these accounts, then counters by key. Records of
- * different accounts can affect each other (a parent affects its reply, a gate affects the replies that it judges).
- * These effects are settled after the commit, when everything that ran concurrently is visible.
+ * Locks are taken in one order: accounts by DID, then rows of these accounts, then posts that may be in muted threads,
+ * then counters by key. Records of different accounts can affect each other (a parent affects its reply, a gate affects
+ * the replies that it judges). These effects are settled after the commit, when everything that ran concurrently is
+ * visible.
  */
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import type { Collection, Notification } from '@sluice/collections/define.ts'
@@ -28,9 +29,9 @@ import { Deltas } from './deltas.ts'
 import { applyIdentities } from './handles.ts'
 import { insertRows, writeRecords } from './insert.ts'
 import { lookUp } from './look-up.ts'
-import { placesOf, type Muted } from './mutes.ts'
+import { placesOf, type Place } from './mutes.ts'
 import { NotificationBatch } from './notify.ts'
-import { dateByOwnCommits, findOwnCommits } from './own-commits.ts'
+import { dateByOwnCommits, findExported, findOwnCommits } from './own-commits.ts'
 import { ownAccounts, type KnownActors } from './own.ts'
 import { prepare, prepareRanges, type Prepared, type Range, type Refused } from './prepare.ts'
 import { findVanished, inParts, REMOVED_MAX } from './ranges.ts'
@@ -137,16 +138,16 @@ async function applyPrepared(
     const ended = past.filter((each) => !isInForce(each, known.get(each.version.uri)))
     const ownCommits = findOwnCommits(newest, known, decided, ended)
     const loading = (await phase) === 'loading'
-    const looksAgain = loading
+    const muted = loading
       ? await writeLoading(tx, collections, decided, ended)
       : await writeAll(tx, collections, decided, ended, clearLeftovers)
-    await dateByOwnCommits(tx, collections, ownCommits)
+    await dateByOwnCommits(tx, collections, ownCommits, findExported(decided, resyncRevs))
     applyAccounts(tx, prepared)
     applyIdentities(tx, prepared.identities)
     crashPoint('commit.before')
     return {
       decisions: decided,
-      open: loading ? undefined : unsettled(decided, past, (await began).rows[0]!, { known, muted: looksAgain }),
+      open: loading ? undefined : unsettled(decided, past, (await began).rows[0]!, { known, muted }),
     }
   })
   actors.add(prepared.heads.map(({ did }) => did))
@@ -161,7 +162,7 @@ async function writeAll(
   decided: Decisions,
   folded: readonly Past[],
   clearLeftovers: boolean,
-): Promise<Muted> {
+): Promise<Place[]> {
   const deltas = new Deltas()
   const ended = await rememberFacts(tx, collections, decided, folded)
   const leftovers = clearLeftovers ? decided.fresh : []

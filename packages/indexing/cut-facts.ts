@@ -96,8 +96,8 @@ export const isVersion = (row: string): string =>
   `left(${row}.fact::text, 7) in ('"${KNOWN_FROM}"', '{"${CLAIMED_FROM}"')`
 
 /**
- * Each of these versions ends the last version before it, unless a gap ended that one already. All earlier versions
- * were cut at their successors, when either was written.
+ * Each of these versions ends the last version before it, unless a gap ended that one already, and a gap that goes on
+ * (`remember.ts`). All earlier versions were cut at their successors, when either was written.
  *
  * A version with its own commit also tells since when the exports right after it had it: their facts no longer count
  * from what the record claims. Of the facts after it a few are looked at. There are more only where more exports than
@@ -116,7 +116,7 @@ const CUT_AT_VERSIONS = {
         where past.uri = news.uri and past.since < news.since and (${isGap('past')} or ${isVersion('past')})
         order by since desc limit 1
       ) before
-      where ${isVersion('before')} and before.until > news.since
+      where before.until > news.since
     ), exported as materialized (
       select next.uri, next.since, next.until, true as "isKnown"
       from (select uri, since, own from news where own is not null) news

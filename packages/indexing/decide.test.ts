@@ -69,7 +69,7 @@ describe('one path', () => {
     ['the deletion of what another indexer wrote', version('1', null), living(null), ['removed', 'tombstoned']],
     ['the deletion of what was never seen', version('2', null), undefined, ['tombstoned']],
     ['a deletion older than what lives', version('1', null), living('2'), ['past', 'stale']],
-    ['a second, later deletion', version('3', null), deleted('2'), ['tombstoned']],
+    ['a second, later deletion', version('3', null), deleted('2'), ['tombstoned', 'past']],
     ['a deletion again', version('2', null), deleted('2'), ['repeated', 'stale']],
     ['a create older than the deletion', version('1', 'x'), deleted('2'), ['past', 'stale']],
     ['a create of the deletion’s own commit', version('2', 'x'), deleted('2'), ['repeated', 'stale']],

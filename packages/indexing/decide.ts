@@ -130,6 +130,8 @@ function decideOne(
   if (known?.state === 'living' && known.doubt) decisions.past.push(past(deletionOf(version, known.doubt), version))
   if (!version.content) {
     if (known?.state === 'living') removed.push(version)
+    // Between the two the path was written anew, as a rule by a commit that is still to come. The first one leaves a gap.
+    if (known?.state === 'deleted') decisions.past.push(past(deletionOf(version, known), version))
     tombstoned.push(version)
     return
   }

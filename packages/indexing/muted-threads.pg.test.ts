@@ -1,5 +1,7 @@
 /** C1, C5: who has muted a thread is not told of what is done to their posts in it, whatever comes first. */
 import { uriOf, type CreateEvent, type StreamEvent } from '@sluice/events/stream-event.ts'
+import { DatabasePool } from '@sluice/database/pool.ts'
+import { TransientError } from '@sluice/runtime/errors.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { applyBatch, type Index } from './apply-batch.ts'
 import { indexOn } from './testing/index-on.ts'
@@ -54,28 +56,79 @@ test.for(['after', 'in one batch with', 'after, and gone, after'] as const)(
   },
 )
 
+/** Bob's reply in a thread that he has muted, and what Cat does to it. What is counted of both is in the index. */
+async function besideEachOther(index: Index): Promise<{ reply: CreateEvent; like: CreateEvent }> {
+  const { root, reply, about, other } = inMutedThread()
+  const like = about[0]!
+  await mute(index, root, reply.did)
+  const counted = { ...like, record: { ...like.record, subject: { uri: uriOf(reply), cid: reply.cid } } }
+  await apply(index, [[root, other[0]!], [{ ...counted, did: other[0]!.did.replace('bob', 'eve') }]])
+  return { reply, like }
+}
+
+/** Counters are written last: who waits for this has looked for muted threads. */
+const COUNTER_OF = {
+  like: ({ reply }: { reply: CreateEvent }): [string, string] => [
+    'select from post_agg where uri = $1 for update',
+    uriOf(reply),
+  ],
+  reply: ({ reply }: { reply: CreateEvent }): [string, string] => [
+    'select from profile_agg where did = $1 for update',
+    reply.did,
+  ],
+}
+
+async function toldOf({ db }: Index, { did }: CreateEvent): Promise<unknown[]> {
+  return (await db.query('select author from notification where did = $1', [did])).rows
+}
+
+/** The batch with this one looks for muted threads first, and is committed when the other one has ended or waits for it. */
+async function meet(
+  index: Index,
+  which: 'reply' | 'like',
+  both: { reply: CreateEvent; like: CreateEvent },
+  applyFirst: (events: StreamEvent[]) => Promise<unknown>,
+): Promise<void> {
+  await whileHeld(index, COUNTER_OF[which](both), async (waiting) => {
+    const first = applyFirst([both[which]])
+    await waiting(1)
+    const second = applyBatch(index, [which === 'like' ? both.reply : both.like])
+    await Promise.race([second, waiting(2)])
+    return [first, second]
+  })
+}
+
 test.for(['reply', 'like'] as const)(
-  'C1, C5 who has muted a thread hears nothing of a like beside which their reply comes: the %s is committed last',
+  'C1, C5 who has muted a thread hears nothing of a like beside which their reply comes: the %s looks first',
   async (which, { database }) => {
-    const { root, reply, about, other } = inMutedThread()
-    const like = about[0]!
-    const events = { reply: [reply], like: [like] }
-    const first = which === 'reply' ? 'like' : 'reply'
     await using index = indexOn(database)
-    await mute(index, root, reply.did)
-    const counted = { ...like, record: { ...like.record, subject: { uri: uriOf(reply), cid: reply.cid } } }
-    await apply(index, [[root, other[0]!], [{ ...counted, did: other[0]!.did.replace('bob', 'eve') }]])
-    const locked =
-      which === 'like'
-        ? { statement: 'select from post_agg where uri = $1 for update', value: uriOf(reply) }
-        : { statement: 'select from profile_agg where did = $1 for update', value: reply.did }
-    await whileHeld(index, [locked.statement, locked.value], async (waiting) => {
-      const last = applyBatch(index, events[which])
-      await waiting(1)
-      await applyBatch(index, events[first])
-      return [last]
-    })
-    const { rows } = await index.db.query(`select author from notification where did = $1`, [reply.did])
-    expect(rows).toEqual([])
+    const both = await besideEachOther(index)
+    await meet(index, which, both, (events) => applyBatch(index, events))
+    expect(await toldOf(index, both.reply)).toEqual([])
+  },
+)
+
+/** The process dies when its batch is durable and before that is settled. */
+class DyingPool extends DatabasePool {
+  died = false
+
+  override session(): Promise<never> {
+    this.died = true
+    throw new TransientError('died before it settled')
+  }
+}
+
+test.for(['reply', 'like'] as const)(
+  'D3 who has muted a thread hears nothing of a like beside which their reply comes, though the process that brings the %s dies before it settles',
+  async (which, { database }) => {
+    await using index = indexOn(database)
+    const both = await besideEachOther(index)
+    await using db = new DyingPool({ url: database, schema: 'bsky', size: 1, role: 'dying', byKey: true })
+    await meet(index, which, both, (events) =>
+      expect(applyBatch({ ...index, db }, events)).rejects.toThrow('died before it settled'),
+    )
+    expect(db.died).toBe(true)
+    await applyBatch(index, [both[which]])
+    expect(await toldOf(index, both.reply)).toEqual([])
   },
 )

@@ -3,11 +3,13 @@
  * a post arrives after the like, repost or quote of it: until then nobody knows in which thread the post is, so its
  * author is told, and the notification is withdrawn when the post arrives.
  *
- * A transaction that tells and one that brings the post may run beside each other and not see each other. So both look
- * again after their commit, and whichever looks last sees both.
+ * A transaction that tells and one that brings the post may run beside each other. So each takes a lock of the post, and
+ * holds it until its commit: if the one that tells comes second, it sees the post; if the one that brings it comes
+ * second, it finds what was told after its commit. Nothing is left to the one that tells, which may die before it
+ * settles and never tells again.
  */
 import { keyed, oneOfKey } from '@sluice/collections/by-key.ts'
-import { collectionOfUri, type Unseen } from '@sluice/collections/define.ts'
+import { collectionOfUri } from '@sluice/collections/define.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import { transaction, type Transaction } from '@sluice/database/transaction.ts'
 import type { Version } from './version.ts'
@@ -28,12 +30,11 @@ export interface Place {
   root: string
 }
 
-/** What is looked at again after the commit. Nearly always nothing. */
 export interface Muted {
-  /** Replies whose authors have muted their threads. */
+  /** Notifications, by their index, that are about a thread that their receiver has muted. */
+  muted: ReadonlySet<number>
+  /** Replies whose authors have muted their threads: what was told about these is withdrawn after the commit. */
   places: Place[]
-  /** Notifications of receivers who have muted something, about posts that the index does not know. */
-  unknown: About[]
 }
 
 /** The places of the replies among these versions. */
@@ -48,62 +49,88 @@ export function placesOf(versions: Iterable<Version>): Place[] {
 }
 
 /**
- * Finds the notifications, by their index, that are about a thread that their receiver has muted, and what must be
- * looked at again after the commit. Few accounts have muted anything, so the first statement finds those that have. A
- * subject that is deleted still counts as part of its thread.
+ * Finds what is muted. Few accounts have muted anything, so the first statement finds those that have. A subject that is
+ * deleted still counts as part of its thread.
+ *
+ * Must run before the transaction changes counters: whoever holds one of these never waits for a lock of a post.
  */
-export async function findMuted(
-  tx: Transaction,
-  rows: readonly About[],
-  places: readonly Place[],
-): Promise<Muted & { muted: Set<number> }> {
+export async function findMuted(tx: Transaction, rows: readonly About[], places: readonly Place[]): Promise<Muted> {
   const receivers = [...new Set(rows.map(({ did }) => did))].sort()
   const { rows: found } = await tx.query<{ did: string; n: number | null }>(MUTING, [receivers, ...columnsOf(places)])
   const mutes = new Set(found.flatMap(({ did, n }) => (n === null ? [did] : [])))
-  const about = rows.flatMap(({ did, reasonSubject }, i) =>
-    reasonSubject !== null && mutes.has(did) ? [{ did, reasonSubject, i }] : [],
-  )
   const mutedPlaces = found.flatMap(({ n }) => (n === null ? [] : [places[n - 1]!]))
-  if (about.length === 0) return { muted: new Set(), places: mutedPlaces, unknown: [] }
+  const about = [...rows.keys()].filter((i) => rows[i]!.reasonSubject !== null && mutes.has(rows[i]!.did))
+  const { muted, unknown } = await look(tx, rows, about)
+  if (unknown.length + mutedPlaces.length === 0) return { muted, places: [] }
+  await lockPosts(tx, { told: unknown.map((i) => rows[i]!.reasonSubject!), brought: mutedPlaces.map(({ uri }) => uri) })
+  const again = await look(tx, rows, unknown)
+  return { muted: new Set([...muted, ...again.muted]), places: mutedPlaces }
+}
+
+/** Of these notifications, by their index, those that are muted, and those about posts that the index does not know. */
+async function look(
+  tx: Transaction,
+  rows: readonly About[],
+  about: readonly number[],
+): Promise<{ muted: Set<number>; unknown: number[] }> {
+  if (about.length === 0) return { muted: new Set(), unknown: [] }
   const { rows: looked } = await tx.query<{ index: number; isMuted: boolean }>(MUTED, [
-    about.map((a) => a.i),
-    about.map((a) => a.did),
-    about.map((a) => a.reasonSubject),
+    about,
+    about.map((i) => rows[i]!.did),
+    about.map((i) => rows[i]!.reasonSubject),
   ])
   return {
     muted: new Set(looked.flatMap(({ index, isMuted }) => (isMuted ? [index] : []))),
-    places: mutedPlaces,
     unknown: looked.flatMap(({ index, isMuted }) =>
-      isMuted || collectionOfUri(rows[index]!.reasonSubject!) !== POST ? [] : [rows[index]!],
+      isMuted || collectionOfUri(rows[index]!.reasonSubject!) !== POST ? [] : [index],
     ),
   }
 }
 
 /**
- * Withdraws notifications that should not have been made. Called after the commit.
- * @param unseen what the batch's transaction may not have seen
+ * Withdraws what was told about these replies. Called after the commit that brought them.
  * @throws TransientError, FatalError
  */
-export async function withdrawMuted(db: DatabasePool, { places, unknown }: Muted, unseen: Unseen): Promise<void> {
-  const isBeside = unseen !== 'nothing' && unknown.length > 0
-  if (places.length === 0 && !isBeside) return
-  await transaction(db, { doing: 'withdrawing notifications' }, async (tx) => {
-    if (places.length > 0) await tx.query(WITHDRAW_BELOW, [places.map(({ uri }) => uri), places.map(({ did }) => did)])
-    if (!isBeside) return
-    const { muted } = await findMuted(tx, unknown, [])
-    const gone = unknown.filter((_, i) => muted.has(i))
-    if (gone.length > 0) {
-      await tx.query(WITHDRAW_TOLD, [
-        gone.map(({ recordUri }) => recordUri),
-        gone.map(({ did }) => did),
-        gone.map(({ reasonSubject }) => reasonSubject),
-      ])
-    }
-  })
+export async function withdrawMuted(db: DatabasePool, places: readonly Place[]): Promise<void> {
+  if (places.length === 0) return
+  await transaction(db, { doing: 'withdrawing notifications' }, (tx) =>
+    tx.query(WITHDRAW_BELOW, [places.map(({ uri }) => uri), places.map(({ did }) => did)]),
+  )
+}
+
+/** The class of these advisory locks in this database. */
+const LOCK_CLASS = 0x51_00_cf
+
+/**
+ * How many locks there are, a power of two. Posts share them: PostgreSQL has room for some thousands of locks in all, and a batch of a
+ * backfill may tell of thousands of posts that it does not know.
+ */
+const LOCKS = 64
+
+/** Locks posts until the end of the transaction. Any number of transactions may tell of a post at once. */
+async function lockPosts(
+  tx: Transaction,
+  { told, brought }: { told: readonly string[]; brought: readonly string[] },
+): Promise<void> {
+  await tx.query(LOCK_POSTS, [
+    [...told, ...brought],
+    [...told.map(() => false), ...brought.map(() => true)],
+  ])
 }
 
 function columnsOf(places: readonly Place[]): string[][] {
   return [places.map(({ did }) => did), places.map(({ root }) => root)]
+}
+
+/** Each lock once, in the order in which all transactions take them. */
+const LOCK_POSTS = {
+  name: 'lock-posts',
+  text: `
+    select case when "isBrought" then pg_advisory_xact_lock(${LOCK_CLASS}, lock) else pg_advisory_xact_lock_shared(${LOCK_CLASS}, lock) end
+    from (
+      select hashtext(uri) & ${LOCKS - 1} as lock, bool_or("isBrought") as "isBrought"
+      from unnest($1::text[], $2::boolean[]) as post (uri, "isBrought") group by lock order by lock offset 0
+    ) post`,
 }
 
 /** Receivers who have muted anything (`n` is null), and the replies in threads that their authors have muted (`n`, from 1 on). */
@@ -166,18 +193,6 @@ const WITHDRAW_BELOW = {
       ) about
       cross join lateral (
         select id from notification where "recordUri" = about.uri and did || '' = muted.did and "reasonSubject" = muted.uri offset 0
-      ) notification
-    )
-    delete from notification using told where ${keyed('notification.id', 'told.id')}`,
-}
-
-const WITHDRAW_TOLD = {
-  name: 'withdraw-told',
-  text: `
-    with told as materialized (
-      select notification.id from unnest($1::text[], $2::text[], $3::text[]) as told (uri, did, subject)
-      cross join lateral (
-        select id from notification where "recordUri" = told.uri and did || '' = told.did and "reasonSubject" = told.subject offset 0
       ) notification
     )
     delete from notification using told where ${keyed('notification.id', 'told.id')}`,

@@ -5,7 +5,7 @@
 import type { CopyRow } from '@sluice/database/copy.ts'
 import type { Transaction } from '@sluice/database/transaction.ts'
 import type { Collection, Entry, Notification } from '@sluice/collections/define.ts'
-import { findMuted, type Muted, type Place } from './mutes.ts'
+import { findMuted, type Place } from './mutes.ts'
 
 export interface NotificationRow {
   did: string
@@ -34,16 +34,16 @@ export class NotificationBatch {
   }
 
   /**
-   * Writes them.
+   * Writes them. Must run before the transaction changes counters (`findMuted`).
    * @param places of replies that the batch brings
-   * @returns what is to be looked at again after the commit
+   * @returns those of these replies whose authors have muted their threads
    */
-  async flush(tx: Transaction, places: readonly Place[] = []): Promise<Muted> {
-    if (this.#rows.length + places.length === 0) return { places: [], unknown: [] }
-    const { muted, ...again } = await findMuted(tx, this.#rows, places)
+  async flush(tx: Transaction, places: readonly Place[] = []): Promise<Place[]> {
+    if (this.#rows.length + places.length === 0) return []
+    const { muted, places: mutedPlaces } = await findMuted(tx, this.#rows, places)
     const rows = this.#rows.filter((_, i) => !muted.has(i))
     if (rows.length > 0) void tx.copy(NOTIFICATION, copyRows(rows))
-    return again
+    return mutedPlaces
   }
 }
 

@@ -7,12 +7,15 @@
  * commit. Until that commit arrives, Bob passes for followed since the follow of Cat was made. After it, the record has
  * the commit's rev, and Bob is followed since then.
  *
+ * The commit may also have come before the record, and have been dropped as older than a watermark. Then its fact dates
+ * the record at once.
+ *
  * Versions that have ended are treated likewise where their facts are written (`cut-facts.ts`). The replies that are to
  * be judged again are found by what the record claims (`Touched.claims`).
  */
 import { keyed } from '@sluice/collections/by-key.ts'
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
-import { collectionOfUri, isOfRev } from '@sluice/collections/define.ts'
+import { collectionOfUri, isOfRev, KNOWN_FROM } from '@sluice/collections/define.ts'
 import type { Transaction } from '@sluice/database/transaction.ts'
 import type { Decisions, Known } from './decide.ts'
 import type { Past, Version } from './version.ts'
@@ -44,7 +47,7 @@ export function findOwnCommits(
   const uris = new Set(late.map(({ uri }) => uri))
   const newestOf = new Map(newest.flatMap((version) => (uris.has(version.uri) ? [[version.uri, version]] : [])))
   const written = new Set(replaced)
-  const latest = new Map<string, OwnCommit>()
+  const commits: OwnCommit[] = []
   for (const version of late) {
     const { uri, rev, content } = version
     const { cid, indexed } = content!
@@ -54,18 +57,66 @@ export function findOwnCommits(
       (other?.fromExport === true && other.content?.cid === cid) ||
       (before?.state === 'living' && before.exported === true && before.cid === cid) ||
       written.has(version)
-    if (!isExported || (latest.get(uri)?.rev ?? '') >= rev) continue
-    latest.set(uri, { uri, cid, rev, key: indexed!.plugin.remembers!(indexed!.entry).key })
+    if (isExported) commits.push({ uri, cid, rev, key: indexed!.plugin.remembers!(indexed!.entry).key })
   }
-  return [...latest.values()]
+  return commits
 }
 
 /** Whether the version came with its own commit, and others are judged by when it began. */
-function isDated({ fromExport, content }: Version): boolean {
-  const indexed = fromExport ? undefined : content?.indexed
-  if (!indexed || indexed.plugin.derive) return false
+function isDated(version: Version): boolean {
+  return !version.fromExport && keyOf(version) !== undefined
+}
+
+/** The key of the fact of a relation. */
+function keyOf({ content }: Version): string | undefined {
+  const indexed = content?.indexed
+  if (!indexed || indexed.plugin.derive) return undefined
   const fact = indexed.plugin.remembers?.(indexed.entry)
-  return fact !== undefined && isOfRev(fact)
+  return fact && isOfRev(fact) ? fact.key : undefined
+}
+
+/**
+ * Finds the relations that a resync has brought and that are news: their own commits may have come before them. These
+ * were dropped then, as older than the watermark, and left their facts. Without a watermark none is dropped.
+ */
+export function findExported(
+  { fresh, replaced }: Decisions,
+  resyncRevs: ReadonlyMap<string, string>,
+): ReadonlyMap<string, ExportedRelation> {
+  const exported = new Map<string, ExportedRelation>()
+  if (resyncRevs.size === 0) return exported
+  for (const version of [...fresh, ...replaced]) {
+    const key = version.fromExport && resyncRevs.has(version.did) ? keyOf(version) : undefined
+    if (key !== undefined) exported.set(version.uri, { cid: version.content!.cid, key })
+  }
+  return exported
+}
+
+interface ExportedRelation {
+  cid: string
+  key: string
+}
+
+/**
+ * Finds the own commits of these relations that came before them: the last fact of the path, if it says the same and
+ * its beginning is known. Facts of earlier exports are passed over. A fact has no CID. If it is of another version that
+ * said the same, the record's own commit is still to come, and dates the record then.
+ */
+async function findRemembered(tx: Transaction, exported: ReadonlyMap<string, ExportedRelation>): Promise<OwnCommit[]> {
+  if (exported.size === 0) return []
+  const { rows } = await tx.query<LastFact>(LAST_FACTS, [[...exported.keys()]])
+  return [...Map.groupBy(rows, ({ uri }) => uri)].flatMap(([uri, facts]) => {
+    const { cid, key } = exported.get(uri)!
+    const last = facts.toSorted((a, b) => (a.since < b.since ? 1 : -1)).find((fact) => fact.isKnown || fact.key !== key)
+    return last?.isKnown && last.key === key ? [{ uri, cid, rev: last.since, key }] : []
+  })
+}
+
+interface LastFact {
+  uri: string
+  key: string
+  since: string
+  isKnown: boolean
 }
 
 /**
@@ -77,8 +128,10 @@ function isDated({ fromExport, content }: Version): boolean {
 export async function dateByOwnCommits(
   tx: Transaction,
   collections: CollectionSet,
-  commits: readonly OwnCommit[],
+  late: readonly OwnCommit[],
+  exported: ReadonlyMap<string, ExportedRelation>,
 ): Promise<void> {
+  const commits = latestOf([...late, ...(await findRemembered(tx, exported))])
   if (commits.length === 0) return
   const { rows } = await tx.query<{ uri: string }>(DATE, [
     commits.map(({ uri }) => uri),
@@ -94,6 +147,25 @@ export async function dateByOwnCommits(
     void tx.query({ name: `touch-${name}`, text: touch(name) }, [dated])
     void tx.query({ name: 'touch-duplicates', text: touch('duplicate_record') }, [dated])
   }
+}
+
+/** Of each path the last one. */
+function latestOf(commits: readonly OwnCommit[]): OwnCommit[] {
+  const latest = new Map<string, OwnCommit>()
+  for (const commit of commits) if ((latest.get(commit.uri)?.rev ?? '') < commit.rev) latest.set(commit.uri, commit)
+  return [...latest.values()]
+}
+
+/** How many facts are looked at for the last one that is not of an earlier export. */
+const LAST_MAX = 8
+
+const LAST_FACTS = {
+  name: 'last-facts',
+  text: `
+    select asked.uri, last.key, last.since, last.fact = '"${KNOWN_FROM}"' as "isKnown" from unnest($1::text[]) as asked (uri)
+    cross join lateral (
+      select key, since, fact from past_fact past where past.uri = asked.uri order by since desc limit ${LAST_MAX}
+    ) last`,
 }
 
 /** How many facts between a commit and an export are looked at. Anybody can make any number of versions. */

@@ -14,7 +14,7 @@ import {
   type Table,
 } from '@sluice/collections/define.ts'
 import type { Transaction } from '@sluice/database/transaction.ts'
-import { cutFacts, isGap, type Gap } from './cut-facts.ts'
+import { cutFacts, isGap, isVersion, type Gap } from './cut-facts.ts'
 import type { Decisions } from './decide.ts'
 import { eachEntry, type Loaded } from './entry.ts'
 import { Facts } from './facts.ts'
@@ -151,12 +151,20 @@ function columnsOf(gaps: readonly Gap[]): string[][] {
   return [gaps.map(({ uri }) => uri), gaps.map(({ did }) => did), gaps.map(({ rev }) => rev)]
 }
 
-/** A gap is a fact without content and without duration. */
+/**
+ * A gap is a fact without content. It has no duration either, unless it shows that a relation ended earlier than was thought. Then it
+ * goes on until that relation was thought to have ended: something was there by then, whose own commit is still to come, and which
+ * goes on as long (`facts.ts`).
+ */
 const REMEMBER_GAPS = {
   name: 'remember-gaps',
   text: `
     insert into past_fact (uri, did, key, since, until, fact)
-    select distinct uri, did, 'gap', rev, rev, 'null'::jsonb from unnest($1::text[], $2::text[], $3::text[]) as gap (uri, did, rev)
+    select distinct uri, did, 'gap', rev, greatest(rev, (
+      select before.until from (
+        select until, key, fact from past_fact past where past.uri = gap.uri and past.since < gap.rev order by since desc limit 1
+      ) before where ${isGap('before')} or ${isVersion('before')}
+    )), 'null'::jsonb from unnest($1::text[], $2::text[], $3::text[]) as gap (uri, did, rev)
     on conflict (uri, since) do nothing`,
 }
 

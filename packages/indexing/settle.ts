@@ -23,7 +23,7 @@ import type { DatabasePool } from '@sluice/database/pool.ts'
 import type { Decisions, Known } from './decide.ts'
 import { deriveOnward } from './derive-onward.ts'
 import { findAffected } from './find-affected.ts'
-import { withdrawMuted, type Muted } from './mutes.ts'
+import { withdrawMuted, type Place } from './mutes.ts'
 import { putOff } from './settle-later.ts'
 import { touchedBy, type TouchedOptions } from './touched.ts'
 import { findUnseen, type Began } from './unseen.ts'
@@ -46,15 +46,15 @@ export interface Unsettled {
   first: ReadonlySet<Version>
   /** Those versions that an export may have brought before them. */
   claimed: ReadonlySet<Version>
-  /** What may have been told although its thread is muted. */
-  muted: Muted | undefined
+  /** Replies in threads that their authors have muted: what was told about them before is withdrawn. */
+  muted: readonly Place[]
 }
 
 export function unsettled(
   decisions: Decisions,
   folded: readonly Past[],
   began: Began,
-  { known, muted }: { known: ReadonlyMap<string, Known>; muted: Muted | undefined },
+  { known, muted }: { known: ReadonlyMap<string, Known>; muted: readonly Place[] },
 ): Unsettled {
   const { fresh, resurrected, replaced, confirmed, tombstoned, repeated, past, held } = decisions
   const late = [...folded, ...past].map(({ version }) => version)
@@ -124,7 +124,7 @@ export async function settle(
 ): Promise<number> {
   const touch = (versions: readonly Version[], options: TouchedOptions = {}): Touched[] =>
     touchedBy(collections, versions, options)
-  const { unseen, news, again } = await db.session(async (session) => {
+  const { news, again } = await db.session(async (session) => {
     const unseen = await findUnseen(session, began)
     const look = (touched: Touched[], since: Unseen): ReturnType<typeof findAffected> =>
       findAffected(session, collections, touched, since, (versions) => {
@@ -133,7 +133,6 @@ export async function settle(
       })
     const now = [...touch(derived, { derived: true, held, first }), ...touch(ended, { newest: true })]
     return {
-      unseen,
       news: await look(now, unseen),
       again: [
         await look(touch(late, { held, claimed }), unseen),
@@ -154,7 +153,7 @@ export async function settle(
     beyond.push(...onward.beyond)
   }
   await putOff(db, beyond)
-  if (muted) await withdrawMuted(db, muted, unseen)
+  await withdrawMuted(db, muted)
   return changes
 }
 

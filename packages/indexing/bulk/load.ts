@@ -8,6 +8,7 @@ import type { Transaction } from '@sluice/database/transaction.ts'
 import type { Decisions } from '../decide.ts'
 import { Deltas } from '../deltas.ts'
 import { insertRows, writeRecords } from '../insert.ts'
+import type { Place } from '../mutes.ts'
 import { NotificationBatch } from '../notify.ts'
 import { rememberEnded, rememberFacts } from '../remember.ts'
 import { goingOf, removeRows } from '../remove.ts'
@@ -22,7 +23,7 @@ export async function writeLoading(
   collections: CollectionSet,
   decided: Decisions,
   folded: readonly Past[],
-): Promise<undefined> {
+): Promise<Place[]> {
   const ended = await rememberFacts(tx, collections, decided, folded)
   // Nothing has been counted yet, so the changes of counters are dropped.
   await removeRows(tx, collections, goingOf([...decided.removed, ...decided.replaced], folded), new Deltas())
@@ -39,5 +40,5 @@ export async function writeLoading(
     for (const [table, ofTable] of rows) insertRows(tx, table, ofTable)
     if (!plugin.derive) for (const { entry } of ofPlugin) notices.add(plugin, entry, plugin.notifications(entry))
   }
-  await notices.flush(tx)
+  return await notices.flush(tx)
 }

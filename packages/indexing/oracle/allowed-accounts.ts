@@ -9,7 +9,7 @@ export const accountAllowances: readonly Allowance[] = [
     id: 'rows of a deleted account',
     tables: ['feed_item', 'quote', 'starter_pack', 'verification', 'duplicate_record'],
     theirs: 'Feed items, quotes, starter packs, verifications and duplicates of a deleted account stay.',
-    ours: 'Everything of a deleted account goes: who deletes an account must find nothing of it.',
+    ours: 'Everything of a deleted account goes: whoever deletes an account must find nothing of it.',
     explains(difference, both) {
       return difference.kind === 'only official' && both.accountDeleted(difference.key)
     },
@@ -18,7 +18,7 @@ export const accountAllowances: readonly Allowance[] = [
     id: "a deleted account's places in its threads",
     tables: ['op_thread_reply'],
     theirs: "A deleted account's replies in its own threads look as though they were there.",
-    ours: 'They are marked as deleted, as after the deletion of each of them: the walk through the thread still passes over them.',
+    ours: 'They are marked as deleted, as if each of them had been deleted. The walk through the thread still passes over them.',
     explains(difference, both) {
       const found = changed(difference, 'deletedAt')
       return found?.table === 'op_thread_reply' && both.accountDeleted(found.ours.uri) && found.ours.deletedAt !== null
@@ -27,8 +27,8 @@ export const accountAllowances: readonly Allowance[] = [
   {
     id: 'what a deleted account would be told',
     tables: ['notification'],
-    theirs: 'What others do after an account was deleted is told to it all the same; what was told before is deleted.',
-    ours: 'Likewise, but a purge is carried out some time after the deletion, and takes everything along that was told until then.',
+    theirs: 'What an account was told is deleted with it. What others do after that is still told to it.',
+    ours: 'The same, but a purge is carried out some time after the deletion, and deletes everything that was told until then.',
     explains(difference, both) {
       if (difference.table !== 'notification' || difference.kind === 'column') return false
       const row: Row = difference.kind === 'only ours' ? difference.ours : difference.official
@@ -39,7 +39,7 @@ export const accountAllowances: readonly Allowance[] = [
     id: 'what others were told by a deleted account',
     tables: ['notification'],
     theirs: 'Everything that came from a deleted account is deleted.',
-    ours: 'Likewise, save that who was verified by it hears of the end of the verification.',
+    ours: 'The same, except that those whom it verified are told that the verification ended.',
     explains(difference, both) {
       if (difference.table !== 'notification' || difference.kind !== 'only ours') return false
       const { author, reason } = difference.ours
@@ -50,8 +50,8 @@ export const accountAllowances: readonly Allowance[] = [
     id: 'counters after a deletion',
     tables: ['post_agg', 'profile_agg'],
     theirs:
-      "The likes, reposts, replies and follows of a deleted account are still counted in other accounts' counters, until the next of the same kind.",
-    ours: 'Counters equal the rows, always.',
+      'The likes, reposts, replies and follows of a deleted account stay in the counters of other accounts until the next one of the same kind.',
+    ours: 'Counters always equal the rows.',
     explains: (difference, both) => isStaleCount(difference, both),
   },
 ]

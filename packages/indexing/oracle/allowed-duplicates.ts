@@ -42,7 +42,7 @@ export const duplicateAllowances: readonly Allowance[] = [
     tables: ['duplicate_record', ...PAIR_TABLES],
     theirs:
       'When an edit makes a record say something else, its duplicates go on waiting for it: none of them takes over before it is deleted.',
-    ours: 'One of them takes over, as after a deletion: what the account still says is not to be missed.',
+    ours: 'One of them takes over, as after a deletion, because the account still says it.',
     explains: (difference, both) => isForsaken(difference, both),
   },
   {

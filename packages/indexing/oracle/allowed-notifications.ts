@@ -8,8 +8,8 @@ export const notificationAllowances: readonly Allowance[] = [
     id: 'the notification of an edited record',
     tables: ['notification'],
     theirs:
-      'Of an edited like, repost, follow or profile the notification stays as the first version made it; one that the edit gives reason for is not made, and one of a thread that was muted meanwhile stays. That of a profile stays even when the profile is deleted.',
-    ours: 'Notifications are those of the version that stands, with its CID and date, and go with the record.',
+      'The notification of an edited like, repost, follow or profile stays as the first version made it, also if the thread was muted meanwhile. One that only the edit gives reason for is not made. That of a profile stays even when the profile is deleted.',
+    ours: 'A record has the notifications of its current version, with its CID and date. They go with the record.',
     explains(difference, both) {
       if (difference.table !== 'notification') return false
       const row = difference.kind === 'only official' ? difference.official : difference.ours
@@ -44,8 +44,8 @@ export const notificationAllowances: readonly Allowance[] = [
     id: 'a second verification that ended',
     tables: ['notification'],
     theirs:
-      'Who is verified twice by the same account hears of the first verification, and of the end of those that had the row when they were deleted.',
-    ours: 'Of every verification that was deleted, its subject hears twice: that it was made, and that it ended. Which one had the row at which moment depends on the order of arrival.',
+      'When one account verifies another twice, the other is told of the first verification, and of the end of those that had the row when they were deleted.',
+    ours: 'Of every deleted verification, its subject is told that it was made and that it ended. Which one had the row at which moment depends on the order of arrival.',
     explains(difference, both) {
       if (difference.table !== 'notification' || difference.kind !== 'only ours') return false
       const { reason, did, author, recordUri } = difference.ours
@@ -58,15 +58,15 @@ export const notificationAllowances: readonly Allowance[] = [
     id: 'an edited verification',
     tables: ['notification'],
     theirs:
-      'When a verification is edited, whoever was verified by it is told that it ended, even if they are verified still; whom it verifies now is told nothing. The notification of the first version stays.',
-    ours: 'Its notifications are those of the version that stands, as of any edited record: of versions in between an export tells nothing, so nobody may depend on them.',
+      'When a verification is edited, its former subject is told that it ended, even if the subject is still the same. The new subject is told nothing. The notification of the first version stays.',
+    ours: 'It has the notifications of its current version, like any edited record. An export does not contain earlier versions, so nothing may depend on them.',
     explains: (difference, both) => isOfEditedVerification(difference, both),
   },
   {
     id: 'told of a reply that came first',
     tables: ['notification'],
-    theirs: 'The author of a post that is indexed after replies to it is not told of them; those further up are.',
-    ours: 'All are told, as though the order had been right.',
+    theirs: 'When a post is indexed after replies to it, its author is not told of them. The authors further up are.',
+    ours: 'All are told, as if the order had been right.',
     explains(difference, both) {
       if (difference.table !== 'notification' || difference.kind !== 'only ours') return false
       const { reason, recordUri } = difference.ours
@@ -76,8 +76,8 @@ export const notificationAllowances: readonly Allowance[] = [
   {
     id: 'a muted thread whose post is gone',
     tables: ['notification'],
-    theirs: 'Who has muted a thread is told all the same of what is done to its deleted posts.',
-    ours: 'A deleted post was in its thread, so its author is not told.',
+    theirs: 'Somebody who has muted a thread is still told of what is done to their deleted posts in it.',
+    ours: 'A deleted post still counts as part of its thread, so its author is not told.',
     explains(difference, both) {
       if (difference.table !== 'notification' || difference.kind !== 'only official') return false
       const { did, reasonSubject } = difference.official
@@ -89,8 +89,8 @@ export const notificationAllowances: readonly Allowance[] = [
     id: 'told once',
     tables: ['notification'],
     theirs:
-      'When a post is edited or written anew, those above it whom it does not tell itself, because a reply between them is hidden, are told of the replies below it; some a second time.',
-    ours: 'Each is told once, and nobody above a hidden reply of what is below it.',
+      'When a post is edited or written anew, some authors above it are told of the replies below it: those whom the post itself does not tell, because a reply between them is hidden. Some of them are told a second time.',
+    ours: 'Each is told once. Nobody above a hidden reply is told of what is below it.',
     explains(difference, { official, ours, happened }) {
       const { kind, key } = difference
       if (difference.table !== 'notification' || kind !== 'only official' || difference.official.reason !== 'reply')
@@ -104,8 +104,8 @@ export const notificationAllowances: readonly Allowance[] = [
     id: 'the notification of a promoted duplicate',
     tables: ['notification'],
     theirs:
-      'When a duplicate takes over, the notification of the deleted record stays (readers leave it out, since its record is gone), and there is none of the one that took over.',
-    ours: 'The deleted record has no notification, the one that took over has its own.',
+      'When a duplicate takes over, the notification of the deleted record stays (readers leave it out, since its record is gone). The record that took over has none.',
+    ours: 'The deleted record has no notification. The one that took over has its own.',
     explains(difference, both) {
       if (difference.table !== 'notification') return false
       if (difference.kind === 'only official') {
@@ -122,7 +122,7 @@ export const notificationAllowances: readonly Allowance[] = [
     id: 'the notification of another duplicate',
     tables: ['notification'],
     theirs: 'The record that has the row makes the notification.',
-    ours: 'Likewise; where another record has the row, for one of the reasons above, it is that one.',
+    ours: 'The same. Where another record has the row, for one of the reasons above, it is that one.',
     explains(difference, { official, ours }) {
       if (difference.table !== 'notification' || difference.kind === 'column') return false
       const [side, other, row]: [Tables, Tables, Row] =

@@ -57,7 +57,7 @@ export const rowAllowances: readonly Allowance[] = [
     id: 'written again without a change',
     tables: ['record', ...WITH_TIMES],
     theirs: 'A record that is written again as it was is indexed again: `indexedAt` moves.',
-    ours: 'Nothing has changed, so nothing is written but the rev; posts excepted, whose replies are judged by the time. So too where it was changed in between, and both came in one batch.',
+    ours: 'Nothing has changed, so only the rev is written, also if the record was changed in between and both versions came in one batch. Posts are indexed again, because their replies are judged by the time.',
     explains(difference, both) {
       const found = changed(difference, 'indexedAt', 'sortAt', 'sortedAt')
       return both.happened.lastOf(found?.key)?.rewritten === true && found?.official.cid === found?.ours.cid
@@ -91,7 +91,7 @@ export const rowAllowances: readonly Allowance[] = [
     id: 'quotes are counted by post',
     tables: ['post_agg'],
     theirs:
-      '`quoteCount` counts the quotes of that version (CID) of the post which the last quote named, and stays as it is when the quotes go with an edit or a deletion of the post.',
+      '`quoteCount` counts the quotes of one version (CID) of the post: the one that the last quote named. It stays as it is when the quotes go with an edit or a deletion of the post.',
     ours: '`quoteCount` is the number of rows in `quote` with this subject, whichever version they name.',
     explains(difference, both) {
       if (countersOf(difference).join() !== 'quoteCount' || !areRight(difference, both.ours, ['quoteCount']))
@@ -103,8 +103,8 @@ export const rowAllowances: readonly Allowance[] = [
     id: 'a count of zero',
     tables: ['post_agg', 'profile_agg'],
     theirs:
-      'After the last like, reply, follow, … is gone, a row of zeros stays. An account of which nothing was ever counted has none, and with it no lists, feed generators and starter packs: readers (`getCountsForUsers`) count these beside the row.',
-    ours: 'Likewise, or there is no row: readers take none for zeros. Whoever has had a list, a feed generator or a starter pack has a row of `profile_agg`, so that these count, whatever came in which batch.',
+      'After the last like, reply, follow, … is gone, a row of zeros stays. An account of which nothing was ever counted has no row. Then readers (`getCountsForUsers`) do not count its lists, feed generators and starter packs either.',
+    ours: 'There is a row of zeros, or none: readers take none for zeros. Whoever has had a list, a feed generator or a starter pack has a row in `profile_agg`, so these are counted, whatever came in which batch.',
     explains(difference) {
       const row = difference.table.endsWith('_agg') ? lone(difference) : undefined
       return row !== undefined && Object.values(row).every((value) => typeof value !== 'number' || value === 0)
@@ -114,7 +114,7 @@ export const rowAllowances: readonly Allowance[] = [
     id: 'a count of other rows',
     tables: ['post_agg', 'profile_agg'],
     theirs: 'Counters are recounted from the rows.',
-    ours: 'Counters equal the rows too. Where the rows differ, for one of the other reasons here, so do the counts of them.',
+    ours: 'Counters equal the rows too. Where the rows differ for another reason on this page, so do their counts.',
     explains(difference, both) {
       const columns = countersOf(difference)
       return columns.length > 0 && [both.ours, both.official].every((side) => areRight(difference, side, columns))
@@ -123,8 +123,8 @@ export const rowAllowances: readonly Allowance[] = [
   {
     id: "an edited reply's place in its author's thread",
     tables: ['op_thread_reply'],
-    theirs: '`parentUri` is the parent that the first version named, for ever.',
-    ours: 'It is the one that the newest version names, of a deleted reply too.',
+    theirs: '`parentUri` is always the parent that the first version named.',
+    ours: 'It is the parent that the newest version names, also of a deleted reply.',
     explains(difference, both) {
       const found = changed(difference, 'parentUri')
       if (found?.table !== 'op_thread_reply') return false

@@ -16,21 +16,22 @@ export const allowances: readonly Allowance[] = [
   ...accountAllowances,
 ]
 
-export interface Judged {
+export interface Explanation {
   unexplained: Difference[]
   /** How many differences each allowance explained. */
   used: Map<string, number>
 }
 
-/** Judges differences. The first allowance that explains a difference counts. */
-export function judge(differences: readonly Difference[], both: Both): Judged {
-  const judged: Judged = { unexplained: [], used: new Map() }
+/** Explains each difference by the first allowance that can. */
+export function explain(differences: readonly Difference[], both: Both): Explanation {
+  const unexplained: Difference[] = []
+  const used = new Map<string, number>()
   for (const difference of differences) {
     const found = allowances.find(
       (allowance) => allowance.tables.includes(difference.table) && allowance.explains(difference, both),
     )
-    if (found) judged.used.set(found.id, (judged.used.get(found.id) ?? 0) + 1)
-    else judged.unexplained.push(difference)
+    if (found) used.set(found.id, (used.get(found.id) ?? 0) + 1)
+    else unexplained.push(difference)
   }
-  return judged
+  return { unexplained, used }
 }

@@ -4,7 +4,7 @@ import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { applyBatch } from '../apply-batch.ts'
 import { KnownActors } from '../own.ts'
-import { judge } from './allowed.ts'
+import { explain } from './allowed.ts'
 import { compare, describeDifference } from './compare.ts'
 import { Comparison } from './comparison.ts'
 
@@ -37,7 +37,7 @@ test('a like in a muted thread, a post with a NUL and one with pictures that has
     { uri: beside.uri, reason: 'empty insert' },
   ])
   const last = stages.at(-1)!
-  expect(judge(compare(last.official, last.ours), last).unexplained.map(describeDifference)).toEqual([])
+  expect(explain(compare(last.official, last.ours), last).unexplained.map(describeDifference)).toEqual([])
 
   const index = { db: comparison.ours, collections: new CollectionSet(collections), actors: new KnownActors() }
   const applied = await applyBatch(index, left)
@@ -73,5 +73,5 @@ test('a reply that names its thread by handle is refused by both', async ({ empt
   expect(refused).toMatchObject([{ uri: reply.uri, reason: 'invalid-record' }])
   expect(left).toEqual([])
   const last = stages.at(-1)!
-  expect(judge(compare(last.official, last.ours), last).unexplained.map(describeDifference)).toEqual([])
+  expect(explain(compare(last.official, last.ours), last).unexplained.map(describeDifference)).toEqual([])
 })

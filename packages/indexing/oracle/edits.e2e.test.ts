@@ -5,7 +5,7 @@ import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import type { Account } from '@sluice/sandbox/pds.ts'
 import { applyBatch } from '../apply-batch.ts'
 import { KnownActors } from '../own.ts'
-import { judge } from './allowed.ts'
+import { explain } from './allowed.ts'
 import { compare, describeDifference } from './compare.ts'
 import { Comparison, type Compared } from './comparison.ts'
 
@@ -23,7 +23,7 @@ const verified = ({ did }: Account): object => ({ subject: did, handle: 'someone
 /** What explains the differences; nothing may be left over. */
 function explained({ stages }: Compared): string[] {
   const last = stages.at(-1)!
-  const { unexplained, used } = judge(compare(last.official, last.ours), last)
+  const { unexplained, used } = explain(compare(last.official, last.ours), last)
   expect(unexplained.map(describeDifference)).toEqual([])
   return [...used.keys()].sort()
 }

@@ -3,7 +3,7 @@
  * how much a comparison without differences is worth.
  */
 import { Both } from './allowance.ts'
-import { judge } from './allowed.ts'
+import { explain } from './allowed.ts'
 import { compare } from './compare.ts'
 import { KEYS, TABLE_NAMES, type Row, type TableName } from './tables.ts'
 
@@ -32,7 +32,7 @@ export function plantFaults({ official, happened }: Both): Noticed {
     for (const [what, faults] of faultsOf(table, tried)) {
       const seen = faults.filter(([row, spoilt]) => {
         const both = new Both(official, official.with(table, row, spoilt), happened)
-        return judge(compare(both.official, both.ours, [table]), both).unexplained.length > 0
+        return explain(compare(both.official, both.ours, [table]), both).unexplained.length > 0
       })
       noticed.planted += faults.length
       noticed.missed += faults.length - seen.length

@@ -6,7 +6,7 @@
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { startOfficialReader } from '@sluice/sandbox/official-appview-reader.ts'
 import { OFFICIAL_SEEDS, OfficialSeedClient } from '@sluice/sandbox/official-appview-seeds.ts'
-import { judge } from './allowed.ts'
+import { explain } from './allowed.ts'
 import { ask, questions } from './answers.ts'
 import { compare, describeDifference } from './compare.ts'
 import { Comparison } from './comparison.ts'
@@ -31,15 +31,15 @@ test.for(CHOSEN)('the seed "%s"', { timeout: 600_000 }, async (name, { emptyData
   expect(events.length).toBeGreaterThan(Object.keys(client.dids).length)
 
   const last = stages.at(-1)!
-  const judged = judge(compare(last.official, last.ours), last)
-  expect(judged.unexplained.map(describeDifference)).toEqual([])
+  const { unexplained, used } = explain(compare(last.official, last.ours), last)
+  expect(unexplained.map(describeDifference)).toEqual([])
   await using reader = await startOfficialReader({ network, model: appview, postgresUrl: database })
   const viewers = Object.values(client.dids).slice(0, 2)
   const asked = await ask([appview.url, reader.url], questions(last.official, viewers), network.labeler.did)
   expect(asked.different).toEqual([])
   const answers = [...asked.answered.values()].reduce((sum, count) => sum + count, 0)
   expect(answers).toBeGreaterThanOrEqual(30)
-  const allowed = [...judged.used].map(([id, count]) => `${count} × ${id}`).join(' · ')
+  const allowed = [...used].map(([id, count]) => `${count} × ${id}`).join(' · ')
   console.log(
     `${name}: ${events.length} events, ${last.official.size} rows, ${answers} answers; allowed: ${allowed || 'nothing'}`,
   )

@@ -6,7 +6,7 @@
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { startOfficialReader } from '@sluice/sandbox/official-appview-reader.ts'
 import { describe } from 'vitest'
-import { allowances, judge } from './allowed.ts'
+import { allowances, explain } from './allowed.ts'
 import { ask, questions } from './answers.ts'
 import { compare, describeDifference } from './compare.ts'
 import { Comparison, type Compared } from './comparison.ts'
@@ -38,9 +38,9 @@ describe.each(SEEDS)('seed %i', (seed) => {
 
       expect(compared.stages).toHaveLength(2)
       for (const both of compared.stages) {
-        const judged = judge(compare(both.official, both.ours), both)
-        for (const [id, count] of judged.used) used.set(id, (used.get(id) ?? 0) + count)
-        expect(judged.unexplained.map(describeDifference)).toEqual([])
+        const explanation = explain(compare(both.official, both.ours), both)
+        for (const [id, count] of explanation.used) used.set(id, (used.get(id) ?? 0) + count)
+        expect(explanation.unexplained.map(describeDifference)).toEqual([])
       }
 
       // A comparison that explains everything would find nothing either.

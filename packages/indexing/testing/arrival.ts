@@ -13,7 +13,7 @@ import {
 } from '@sluice/events/stream-event.ts'
 import type { Random } from '@sluice/sandbox/random.ts'
 import { exportOf, repositoryOf } from './exports.ts'
-import { hasExports, JUDGED_BY, type World } from './world.ts'
+import { DATED_BY_CLAIM, hasExports, JUDGED_BY, type World } from './world.ts'
 
 export type Batches = readonly (readonly StreamEvent[])[]
 
@@ -175,7 +175,8 @@ interface Export {
  * At most two exports of an account, each at the end of a commit that edits nothing: a version that comes by its own commit and by an export of that counts from either. Of two with different versions of
  * one of these which one counts depends on the order; so too where an export comes before the commit that it repeats and the path was emptied before that.
  */
-function exportsOf({ kind, events }: World, did: string, random: Random): Export[] {
+function exportsOf(world: World, did: string, random: Random): Export[] {
+  const { kind, events } = world
   const own = events.flatMap((event, i) => (event.did === did ? [{ event, i }] : []))
   const edits = new Set(own.flatMap(({ event: { type, rev } }) => (type === 'update' ? [rev] : [])))
   const ends = own.flatMap(({ event, i }, nth) =>
@@ -185,7 +186,7 @@ function exportsOf({ kind, events }: World, did: string, random: Random): Export
   if (heads.length === 0 || random.chance(0.15)) return []
   const first = random.chance(0.5) ? random.pickRecent(heads) : random.pick(heads)
   const later = ends
-    .filter(({ i, rev }) => i > first && !edits.has(rev) && isClear(events, did, first, i))
+    .filter(({ i, rev }) => i > first && !edits.has(rev) && isClear(world, did, first, i))
     .map(({ i }) => i)
   const chunk = random.pick([1, 3, 40, 40])
   return [first, ...(later.length > 0 && random.chance(0.5) ? [random.pick(later)] : [])].map((head) => {
@@ -195,12 +196,16 @@ function exportsOf({ kind, events }: World, did: string, random: Random): Export
   })
 }
 
-/** Whether what the two exports say of what others are judged by is the same in any order: what the second one has was written once, or before the first one. */
-function isClear(events: readonly RecordEvent[], did: string, first: number, second: number): boolean {
+/**
+ * Whether what the two exports say of what others are judged by is the same in any order: what the second one has was written once, or before the first one. Where own commits come too, these date follows
+ * and list items.
+ */
+function isClear({ kind, events }: World, did: string, first: number, second: number): boolean {
+  const judgedBy = kind === 'exported' ? DATED_BY_CLAIM : JUDGED_BY
   const before = repositoryOf(events.slice(0, first + 1), did)
   const versions = Map.groupBy(events.slice(0, second + 1), uriOf)
   return [...repositoryOf(events.slice(0, second + 1), did)].every(
     ([path, event]) =>
-      !JUDGED_BY.has(event.collection) || before.get(path) === event || versions.get(uriOf(event))!.length === 1,
+      !judgedBy.has(event.collection) || before.get(path) === event || versions.get(uriOf(event))!.length === 1,
   )
 }

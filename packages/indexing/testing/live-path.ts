@@ -23,7 +23,6 @@ import {
   returnDeletion,
 } from '../deletion-queue.ts'
 import { claimChecks, overdueHandleChecks, endChecks, type HandleClaim } from '../handles.ts'
-import { withdrawMuted } from '../mutes.ts'
 import { urisOf } from '../ranges.ts'
 import { KnownActors } from '../own.ts'
 import { purgeAccount, reopenAccount } from '../purge.ts'
@@ -38,7 +37,7 @@ import {
 } from '../settle-later.ts'
 import { mention } from './embeds.ts'
 import { exportOf } from './exports.ts'
-import { Story } from './story.ts'
+import { cidOfText, Story } from './story.ts'
 
 /** Later than all times in the events. */
 const LATER = '2026-09-01T00:00:00.000Z'
@@ -104,12 +103,11 @@ export async function liveThrough(lived: Lived): Promise<void> {
   await tellOfMuted(index)
 }
 
-/** As though a post in a muted thread had been written beside a like of it. */
-async function tellOfMuted({ db }: Index): Promise<void> {
-  const { rows } = await db.query<{ did: string; reasonSubject: string }>(
-    `select "mutedByDid" as did, "rootUri" as "reasonSubject" from thread_mute limit 1`,
-  )
-  await withdrawMuted(db, { places: [], unknown: [{ ...rows[0]!, recordUri: 'at://nobody' }] }, { since: null })
+/** Somebody who has muted a thread is told of a like of a post that nobody knows. */
+async function tellOfMuted(index: Index): Promise<void> {
+  const { rows } = await index.db.query<{ did: string }>('select "mutedByDid" as did from thread_mute limit 1')
+  const subject = { uri: `at://${rows[0]!.did}/app.bsky.feed.post/3aaaaaaaaaaaa`, cid: cidOfText('nobody knows it') }
+  await applyBatch(index, [new Story().put('eve', 'app.bsky.feed.like', { subject })])
 }
 
 /** Runs the statements that the end of a bulk load runs page by page. Here one account is a page. */

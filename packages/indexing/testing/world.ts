@@ -18,9 +18,9 @@ import { themeOf, type Act, type Theme } from './themes.ts'
 /**
  * - `shuffled`: for any order of arrival.
  * - `in-order`: for orders in which each account's events keep theirs.
- * - `exported`: for any order, with exports of records that also come by their own commits. No post, follow or list
- *   item is edited, no record by which replies are judged is written anew after a deletion, and clocks and keys are
- *   right: of what only an export brings it is not known when it was written.
+ * - `exported`: for any order, with exports of records that also come by their own commits. No post is edited, no post or
+ *   gate is written anew after a deletion, and clocks and keys are right: of what only an export brings it is not known
+ *   when it was written.
  * - `backfilled`: for any order. What an account wrote before its export comes with that export alone. Clocks and keys
  *   are right.
  *
@@ -67,8 +67,8 @@ export const JUDGED_BY: ReadonlySet<string> = new Set([
   'app.bsky.graph.listitem',
 ])
 
-/** What an export has of these counts from the time of their keys, which is that of their first version. */
-const UNEDITED: ReadonlySet<string> = new Set([POST, 'app.bsky.graph.follow', 'app.bsky.graph.listitem'])
+/** What an export has of these counts from when they say, also when their own commits have come. */
+export const DATED_BY_CLAIM: ReadonlySet<string> = new Set([POST, 'app.bsky.feed.threadgate', 'app.bsky.feed.postgate'])
 
 /** One write of a commit. Without a record the path is deleted. */
 interface Write {
@@ -180,7 +180,7 @@ class Course {
     if (
       this.#kind === 'exported' &&
       record &&
-      JUDGED_BY.has(collection) &&
+      DATED_BY_CLAIM.has(collection) &&
       this.#isAnew(`at://${did}/${collection}/${rkey}`)
     )
       return true
@@ -236,7 +236,7 @@ class Course {
 
   #edited(old: Living): Write | undefined {
     const { collection, rkey } = old
-    if (this.#kind === 'exported' && UNEDITED.has(collection)) return undefined
+    if (this.#kind === 'exported' && collection === POST) return undefined
     const record = this.#maker.edited(old)
     return record && { collection, rkey, record }
   }
