@@ -1,4 +1,6 @@
+import { availableParallelism } from 'node:os'
 import { defineConfig } from 'vitest/config'
+import { BaseSequencer, type TestSpecification } from 'vitest/node'
 
 /** The suffix of a file says what it needs; what it needs is started once for the run (`packages/sandbox/global-*.ts`). */
 const POSTGRES = 'packages/sandbox/global-postgres.ts'
@@ -12,6 +14,21 @@ const common = { setupFiles: ['packages/sandbox/setup-file.ts'], expect: { poll:
  * it. Never the database tests: what fails there once is a race.
  */
 const WITH_PROCESSES = { retry: 1 }
+
+/** How many files run at once. Tests with processes of their own wait for most of their time: for a daemon to start, a host to be silent, a store to come back. */
+const WORKERS = { computing: availableParallelism(), waiting: Math.min(2 * availableParallelism(), 8) }
+
+/** The files that take longest. Begun last, as small files are, they would run alone at the end. */
+const LONGEST =
+  /\/(network-soak|chaos|known-failures|start|live-table|crash|unconfirmed|guards|indexer)\.e2e\.test\.ts$/
+
+class LongestFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const isLongest = ({ moduleId }: TestSpecification): boolean => LONGEST.test(moduleId)
+    const sorted = await super.sort(files)
+    return [...sorted.filter(isLongest), ...sorted.filter((file) => !isLongest(file))]
+  }
+}
 
 /**
  * The official AppView runs inside the tests of the oracle, and observes none of the answers to what it asks of a new connection (`pool.on('connect')` in `db.js` of
@@ -27,7 +44,8 @@ const anyTest = '{packages,services,scripts}/**/*'
 export default defineConfig({
   test: {
     pool: 'forks',
-    maxWorkers: 2,
+    maxWorkers: WORKERS.computing,
+    sequence: { sequencer: LongestFirst },
     onUnhandledError: (error) => (isOfOfficialAppView(error) ? false : undefined),
     projects: [
       {
@@ -47,6 +65,7 @@ export default defineConfig({
           name: 'redis',
           include: [`${anyTest}.redis.test.ts`],
           globalSetup: [REDIS],
+          maxWorkers: WORKERS.waiting,
           testTimeout: 60_000,
           sequence: { groupOrder: 1 },
         },
@@ -69,6 +88,7 @@ export default defineConfig({
           name: 'e2e',
           include: [`${anyTest}.e2e.test.ts`],
           globalSetup: [POSTGRES, REDIS],
+          maxWorkers: WORKERS.waiting,
           testTimeout: 300_000,
           hookTimeout: 120_000,
           sequence: { groupOrder: 3 },
