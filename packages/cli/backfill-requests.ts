@@ -72,7 +72,8 @@ export async function requestSince(session: Session, since: string, options: Que
   const rev = tidFromMicros(Date.parse(since) * 1_000)
   let queued = 0
   for await (const dids of accountsSince(redis, rev)) {
-    const { own } = requestsOfShard(dids.map((did) => ({ did })), settings.shard) // prettier-ignore
+    const requests = dids.map((did) => ({ did }))
+    const { own } = requestsOfShard(requests, settings.shard)
     queued += await requestRepos(redis, stream, own, room)
     if (signal.aborted) break
   }

@@ -60,7 +60,7 @@ test('a bench of a part that there is not measures nothing', () => {
   const { status, stdout, stderr } = run('packages/sandbox/bench.ts', '--parts', 'index')
   expect({ status, stdout }).toEqual({ status: 2, stdout: '' })
   expect(stderr).toMatch(
-    "--parts is some of indexer, bulk, latency, streams, ingester, backfiller, not 'index'\nusage: npm run bench ",
+    "--parts is some of indexer, bulk, latency, streams, ingester, backfiller, growth, not 'index'\nusage: npm run bench ",
   )
 })
 

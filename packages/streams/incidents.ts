@@ -13,9 +13,10 @@ const INCIDENTS_MAX = 10_000
 /**
  * `outdated-cursor`: the relay no longer had events that we had not read yet. `future-cursor`: a relay says that our
  * cursor lies ahead of it. `group-lost`: a stream or group vanished. `cursor-behind`: Redis came back older than it
- * was. `database-promoted`: PostgreSQL may have come back older than it was. `dead-letters`: entries were given up. `phantom-entries`: somebody deleted entries that were not acked.
- * `resync-storm`: the limit turned most of very many resyncs away. `redis-settings`: with its settings Redis may lose
- * data. `consumer-died`: entries of a dead consumer were taken over.
+ * was. `database-promoted`: PostgreSQL may have come back older than it was. `dead-letters`: entries were given up.
+ * `phantom-entries`: somebody deleted entries that were not acked. `resync-storm`: the limit turned most of very many
+ * resyncs away. `redis-settings`: with its settings Redis may lose data. `consumer-died`: entries of a dead consumer
+ * were taken over.
  */
 const INCIDENT_KINDS = [
   'outdated-cursor',
