@@ -41,6 +41,21 @@ export interface ChaosReport {
   problems: string[]
 }
 
+/** The report of a run that has done nothing yet. */
+export function blankReport(seed: number): ChaosReport {
+  return {
+    seed,
+    seconds: 0,
+    operations: 0,
+    done: {},
+    fired: new Map(),
+    points: new Map(),
+    poison: 0,
+    census: {},
+    problems: [],
+  }
+}
+
 /** So many faults at the same time, of those that can be. */
 const WIDTH = 3
 const SETTLE_MS = 300_000
@@ -56,17 +71,7 @@ export async function chaosRun(options: ChaosOptions): Promise<ChaosReport> {
   const say = (line: string): void =>
     options.say?.(`${((performance.now() - begin) / 1000).toFixed(1).padStart(6)} s  ${line}`)
   const nobodyLeft = noProcessLeft(`seed ${seed}`)
-  const report: ChaosReport = {
-    seed,
-    seconds: 0,
-    operations: 0,
-    done: {},
-    fired: new Map(),
-    points: new Map(),
-    poison: 0,
-    census: {},
-    problems: [],
-  }
+  const report = blankReport(seed)
   try {
     await using world = await World.start({ seed })
     await using system = await System.start({

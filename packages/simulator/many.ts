@@ -5,7 +5,7 @@
 import { fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import type { CrashPoint } from '@sluice/runtime/crash-points.ts'
-import type { ChaosReport } from './chaos.ts'
+import { blankReport, type ChaosReport } from './chaos.ts'
 
 export interface ManyOptions {
   seeds: readonly number[]
@@ -64,16 +64,5 @@ async function runOf(seed: number, args: readonly string[]): Promise<ChaosReport
 }
 
 function failed(seed: number, seconds: number, end: string): ChaosReport {
-  const problems = [`the run ended (${end}) without a report`]
-  return {
-    seed,
-    seconds,
-    operations: 0,
-    done: {},
-    fired: new Map(),
-    points: new Map(),
-    poison: 0,
-    census: {},
-    problems,
-  }
+  return { ...blankReport(seed), seconds, problems: [`the run ended (${end}) without a report`] }
 }

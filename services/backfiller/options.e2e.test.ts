@@ -10,7 +10,7 @@ import type { FakeNetwork } from '@sluice/sandbox/testing/fake-network.ts'
 import { moveChain, UNKNOWN_CHAIN } from '@sluice/streams/chain-state.ts'
 import { priorityStream } from '@sluice/streams/backfill-queue.ts'
 import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
-import { daemonWorld } from './testing/daemon-world.ts'
+import { daemonWorld, type DaemonWorld } from './testing/daemon-world.ts'
 import { IndexModel } from './testing/index-model.ts'
 import { drainTo, enqueue, OUTPUT, QUEUE } from './testing/queue-view.ts'
 import { records } from './testing/records.ts'
@@ -131,19 +131,29 @@ async function pendingOf(redis: Redis, group: string): Promise<number | undefine
   return groups.find(({ name }) => name === group)?.pending
 }
 
-test('BACKFILLER_GROUP is what backfillers share: one takes over what another of its group has left', async ({
-  world,
-}) => {
+/** A backfiller of this group dies with six repositories in hand. Returns their accounts. */
+async function dieWithWork(
+  world: DaemonWorld,
+  env: Record<string, string> & { BACKFILLER_GROUP: string },
+): Promise<FakeAccount[]> {
   const { redis, network } = world
   const accounts = await accountsOf(network, 6)
   const held = Promise.withResolvers<void>()
   accounts[0]!.pds.manners.hold = held.promise
-  const group = { BACKFILLER_GROUP: 'ours', BACKFILLER_RECLAIM_IDLE_MS: '1s' }
-  const first = await world.start(group)
+  const backfiller = await world.start(env)
   await enqueue(redis, accounts.map(entryOf))
-  await expect.poll(() => pendingOf(redis, 'ours'), WAIT).toBe(accounts.length)
-  await first.kill()
+  await expect.poll(() => pendingOf(redis, env.BACKFILLER_GROUP), WAIT).toBe(accounts.length)
+  await backfiller.kill()
   held.resolve()
+  return accounts
+}
+
+test('BACKFILLER_GROUP is what backfillers share: one takes over what another of its group has left', async ({
+  world,
+}) => {
+  const { redis } = world
+  const group = { BACKFILLER_GROUP: 'ours', BACKFILLER_RECLAIM_IDLE_MS: '1s' }
+  const accounts = await dieWithWork(world, group)
   await using _ = await world.start({ ...group, BACKFILLER_CONSUMER: 'two' })
   await exported(redis, accounts)
   for (const stream of [QUEUE, priorityStream(QUEUE)])
@@ -155,15 +165,8 @@ test('BACKFILLER_GROUP is what backfillers share: one takes over what another of
 test('another BACKFILLER_GROUP begins at the beginning: what was taken under the old name and not done is done under the new one', async ({
   world,
 }) => {
-  const { redis, network } = world
-  const accounts = await accountsOf(network, 6)
-  const held = Promise.withResolvers<void>()
-  accounts[0]!.pds.manners.hold = held.promise
-  const before = await world.start({ BACKFILLER_GROUP: 'before' })
-  await enqueue(redis, accounts.map(entryOf))
-  await expect.poll(() => pendingOf(redis, 'before'), WAIT).toBe(accounts.length)
-  await before.kill()
-  held.resolve()
+  const { redis } = world
+  const accounts = await dieWithWork(world, { BACKFILLER_GROUP: 'before' })
   await using _ = await world.start({ BACKFILLER_GROUP: 'after' })
   await exported(redis, accounts)
   await expect.poll(() => redis.xLen(QUEUE), WAIT).toBe(0)
