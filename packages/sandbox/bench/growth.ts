@@ -5,7 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { EntryFields } from '@sluice/events/codec.ts'
 import type { Bed, Costs } from './bed.ts'
-import { append, openRedis, startIndexer, STREAM } from './ours.ts'
+import { append, openRedis, rewriteLog, startIndexer, STREAM } from './ours.ts'
 
 export interface GrowthWindow {
   /** Events that were applied before this window. */
@@ -32,6 +32,7 @@ export async function measureGrowth(
   for (const events of chunks) {
     indexer.pause()
     await append(redis, STREAM, events)
+    await rewriteLog(redis)
     const checkpoints = await checkpointsOf(bed)
     const apply = async (): Promise<void> => {
       indexer.resume()
