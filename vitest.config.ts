@@ -76,7 +76,7 @@ export default defineConfig({
           name: 'pg',
           include: [`${anyTest}.pg.test.ts`],
           globalSetup: [POSTGRES],
-          testTimeout: 60_000,
+          testTimeout: 300_000,
           hookTimeout: 60_000,
           sequence: { groupOrder: 2 },
         },

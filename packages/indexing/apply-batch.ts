@@ -179,7 +179,8 @@ async function writeAll(
   for (const [plugin, contest] of contests) await insertAll(tx, plugin, contest, deltas, notices)
   const { fresh, replaced, repeated, past } = decided
   const late = [...folded, ...past].map(({ version }) => version)
-  const muted = await notices.flush(tx, placesOf([...fresh, ...replaced, ...repeated, ...late]))
+  const places = [...placesOf([...fresh, ...repeated], false), ...placesOf([...replaced, ...late], true)]
+  const muted = await notices.flush(tx, places)
   // Counters come last. Likes of many accounts change the counters of the same few posts, and a counter row stays
   // locked until the commit: every other batch that needs the row waits.
   deltas.flush(tx)

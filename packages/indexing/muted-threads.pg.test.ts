@@ -56,55 +56,71 @@ test.for(['after', 'in one batch with', 'after, and gone, after'] as const)(
   },
 )
 
-/** Bob's reply in a thread that he has muted, and what Cat does to it. What is counted of both is in the index. */
-async function besideEachOther(index: Index): Promise<{ reply: CreateEvent; like: CreateEvent }> {
-  const { root, reply, about, other } = inMutedThread()
-  const like = about[0]!
-  await mute(index, root, reply.did)
-  const counted = { ...like, record: { ...like.record, subject: { uri: uriOf(reply), cid: reply.cid } } }
-  await apply(index, [[root, other[0]!], [{ ...counted, did: other[0]!.did.replace('bob', 'eve') }]])
-  return { reply, like }
+/** How Bob's reply gets into a thread that he has muted: first it is nowhere, in another thread, or gone from another. */
+const WAYS = ['comes', 'is moved there by an edit', 'is moved there, and gone', 'is written anew'] as const
+type Way = (typeof WAYS)[number]
+
+interface Beside {
+  reply: StreamEvent[]
+  like: StreamEvent[]
+  /** Who has muted the thread. */
+  did: string
+  /** Posts whose counters change. */
+  counted: Record<'reply' | 'like', string[]>
 }
 
-/** Counters are written last: who waits for this has looked for muted threads. */
-const COUNTER_OF = {
-  like: ({ reply }: { reply: CreateEvent }): [string, string] => [
-    'select from post_agg where uri = $1 for update',
-    uriOf(reply),
-  ],
-  reply: ({ reply }: { reply: CreateEvent }): [string, string] => [
-    'select from profile_agg where did = $1 for update',
-    reply.did,
-  ],
+/** Bob's reply, and Cat's like of it. What is counted of both has rows. */
+async function besideEachOther(index: Index, way: Way): Promise<Beside> {
+  const story = new Story()
+  const [root, other] = [story.post('ann', 'root'), story.post('ann', 'another thread')]
+  const before = story.reply('bob', other)
+  const gone = story.delete(before)
+  const reply = story.reply('bob', root, {}, before.rkey)
+  const { did } = reply
+  await mute(index, root, did)
+  if (way !== 'comes') await apply(index, [[other], [before], way === 'is written anew' ? [gone] : []])
+  await apply(index, [[root, other], [story.reply('eve', root), story.like('eve', reply)]])
+  return {
+    reply: [reply, ...(way === 'is moved there, and gone' ? [story.delete(reply)] : [])],
+    like: [story.like('cat', reply)],
+    did,
+    counted: { reply: [uriOf(root), uriOf(other)], like: [uriOf(reply)] },
+  }
 }
 
-async function toldOf({ db }: Index, { did }: CreateEvent): Promise<unknown[]> {
+async function toldOf({ db }: Index, { did }: Beside): Promise<unknown[]> {
   return (await db.query('select author from notification where did = $1', [did])).rows
 }
 
-/** The batch with this one looks for muted threads first, and is committed when the other one has ended or waits for it. */
+/**
+ * The batch with this one looks for muted threads first, and is committed when the other one has ended or waits for it.
+ * Counters are written last: who waits for one of these has looked.
+ */
 async function meet(
   index: Index,
   which: 'reply' | 'like',
-  both: { reply: CreateEvent; like: CreateEvent },
+  both: Beside,
   applyFirst: (events: StreamEvent[]) => Promise<unknown>,
 ): Promise<void> {
-  await whileHeld(index, COUNTER_OF[which](both), async (waiting) => {
-    const first = applyFirst([both[which]])
+  const counters = 'select from post_agg where uri = any($1) order by uri for update'
+  await whileHeld(index, [counters, both.counted[which]], async (waiting) => {
+    const first = applyFirst(both[which])
     await waiting(1)
-    const second = applyBatch(index, [which === 'like' ? both.reply : both.like])
+    const second = applyBatch(index, both[which === 'like' ? 'reply' : 'like'])
     await Promise.race([second, waiting(2)])
     return [first, second]
   })
 }
 
-test.for(['reply', 'like'] as const)(
-  'C1, C5 who has muted a thread hears nothing of a like beside which their reply comes: the %s looks first',
-  async (which, { database }) => {
+const BESIDE = WAYS.flatMap((way) => (['reply', 'like'] as const).map((which) => [way, which] as const))
+
+test.for(BESIDE)(
+  'C1, C5 who has muted a thread hears nothing of a like beside which their reply %s: the %s looks first',
+  async ([way, which], { database }) => {
     await using index = indexOn(database)
-    const both = await besideEachOther(index)
+    const both = await besideEachOther(index, way)
     await meet(index, which, both, (events) => applyBatch(index, events))
-    expect(await toldOf(index, both.reply)).toEqual([])
+    expect(await toldOf(index, both)).toEqual([])
   },
 )
 
@@ -118,17 +134,17 @@ class DyingPool extends DatabasePool {
   }
 }
 
-test.for(['reply', 'like'] as const)(
-  'D3 who has muted a thread hears nothing of a like beside which their reply comes, though the process that brings the %s dies before it settles',
-  async (which, { database }) => {
+test.for(BESIDE)(
+  'D3 who has muted a thread hears nothing of a like beside which their reply %s, though the process that brings the %s dies before it settles',
+  async ([way, which], { database }) => {
     await using index = indexOn(database)
-    const both = await besideEachOther(index)
+    const both = await besideEachOther(index, way)
     await using db = new DyingPool({ url: database, schema: 'bsky', size: 1, role: 'dying', byKey: true })
     await meet(index, which, both, (events) =>
       expect(applyBatch({ ...index, db }, events)).rejects.toThrow('died before it settled'),
     )
     expect(db.died).toBe(true)
-    await applyBatch(index, [both[which]])
-    expect(await toldOf(index, both.reply)).toEqual([])
+    await applyBatch(index, both[which])
+    expect(await toldOf(index, both)).toEqual([])
   },
 )

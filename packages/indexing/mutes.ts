@@ -1,12 +1,16 @@
 /**
  * Muted threads: nobody is told of what is done to their posts in a thread that they have muted. That holds also where
  * a post arrives after the like, repost or quote of it: until then nobody knows in which thread the post is, so its
- * author is told, and the notification is withdrawn when the post arrives.
+ * author is told, and the notification is withdrawn when the post arrives. Likewise where an edit moves the post into
+ * such a thread.
  *
  * A transaction that tells and one that brings the post may run beside each other. So each takes a lock of the post, and
  * holds it until its commit: if the one that tells comes second, it sees the post; if the one that brings it comes
  * second, it finds what was told after its commit. Nothing is left to the one that tells, which may die before it
  * settles and never tells again.
+ *
+ * All posts that the index knows share one lock. Whoever tells takes it in the statement that is needed anyhow, and only
+ * an edit in a muted thread waits for all who tell.
  */
 import { keyed, oneOfKey } from '@sluice/collections/by-key.ts'
 import { collectionOfUri } from '@sluice/collections/define.ts'
@@ -28,6 +32,8 @@ export interface Place {
   uri: string
   did: string
   root: string
+  /** The index may have known the reply in another thread. */
+  moves: boolean
 }
 
 export interface Muted {
@@ -37,13 +43,16 @@ export interface Muted {
   places: Place[]
 }
 
-/** The places of the replies among these versions. */
-export function placesOf(versions: Iterable<Version>): Place[] {
+/**
+ * The places of the replies among these versions.
+ * @param moves whether the index may have known them in another thread
+ */
+export function placesOf(versions: Iterable<Version>, moves: boolean): Place[] {
   const places: Place[] = []
   for (const { uri, did, collection, content } of versions) {
     if (collection !== POST || !content?.indexed) continue
     const { reply } = content.indexed.entry.record as { reply?: { root: { uri: string } } }
-    if (reply) places.push({ uri, did, root: reply.root.uri })
+    if (reply) places.push({ uri, did, root: reply.root.uri, moves })
   }
   return places
 }
@@ -67,7 +76,7 @@ export async function findMuted(tx: Transaction, rows: readonly About[], places:
   return { muted: new Set([...muted, ...again.muted]), places: mutedPlaces }
 }
 
-/** Of these notifications, by their index, those that are muted, and those about posts that the index does not know. */
+/** Of these notifications, by their index, those that are muted, and those about posts that the index does not have. */
 async function look(
   tx: Transaction,
   rows: readonly About[],
@@ -102,10 +111,12 @@ export async function withdrawMuted(db: DatabasePool, places: readonly Place[]):
 const LOCK_CLASS = 0x51_00_cf
 
 /**
- * How many locks there are, a power of two. Posts share them: PostgreSQL has room for some thousands of locks in all, and a batch of a
- * backfill may tell of thousands of posts that it does not know.
+ * How many locks there are of posts that the index does not have, a power of two. Posts share them: PostgreSQL has room
+ * for some thousands of locks in all, and a batch of a backfill may tell of thousands of posts that it does not know.
  */
 const LOCKS = 64
+/** The lock of all posts that the index has. It is taken before the others. */
+const LOCK_OF_KNOWN = LOCKS
 
 /** Locks posts until the end of the transaction. Any number of transactions may tell of a post at once. */
 async function lockPosts(
@@ -118,8 +129,8 @@ async function lockPosts(
   ])
 }
 
-function columnsOf(places: readonly Place[]): string[][] {
-  return [places.map(({ did }) => did), places.map(({ root }) => root)]
+function columnsOf(places: readonly Place[]): unknown[][] {
+  return [places.map(({ did }) => did), places.map(({ root }) => root), places.map(({ moves }) => moves)]
 }
 
 /** Each lock once, in the order in which all transactions take them. */
@@ -133,42 +144,47 @@ const LOCK_POSTS = {
     ) post`,
 }
 
-/** Receivers who have muted anything (`n` is null), and the replies in threads that their authors have muted (`n`, from 1 on). */
+/**
+ * The replies in threads that their authors have muted (`n`, from 1 on), and receivers who have muted anything (`n` is
+ * null). Locks the posts that the index has: alone if one of these replies moves, together with others if somebody is
+ * told. In this order: two transactions that hold the lock together and both want it alone would wait for each other.
+ */
 const MUTING = {
   name: 'muting-accounts',
   text: `
-    select did, null::int as n from unnest($1::text[]) as receiver (did)
-    where (select true from thread_mute mute where mute."mutedByDid" = receiver.did limit 1)
+    select did, n::int, case when moves then pg_advisory_xact_lock(${LOCK_CLASS}, ${LOCK_OF_KNOWN})::text end as lock
+    from unnest($2::text[], $3::text[], $4::boolean[]) with ordinality as place (did, root, moves, n)
+    where (select true from thread_mute mute ${oneOfKey({ 'mute."rootUri"': 'place.root', 'mute."mutedByDid"': 'place.did' })})
     union all
-    select did, n::int from unnest($2::text[], $3::text[]) with ordinality as place (did, root, n)
-    where (select true from thread_mute mute ${oneOfKey({ 'mute."rootUri"': 'place.root', 'mute."mutedByDid"': 'place.did' })})`,
+    select did, null, pg_advisory_xact_lock_shared(${LOCK_CLASS}, ${LOCK_OF_KNOWN})::text from unnest($1::text[]) as receiver (did)
+    where (select true from thread_mute mute where mute."mutedByDid" = receiver.did limit 1)`,
 }
 
 /**
  * For a subject that is gone, the last fact is read by its primary key, however often the subject was edited. A planner
  * that expects few matching facts would sort them all. A mute is looked up by thread and account together: an account
- * may have muted thousands of threads. Also returns the notifications whose subject is not known.
+ * may have muted thousands of threads. Also returns the notifications whose subject is not there.
  */
 const MUTED = {
   name: 'muted-notifications',
   text: `
     select index, "isMuted" from (
-      select about.index, about."isKnown", (
+      select about.index, about."isThere", (
         select true from thread_mute mute ${oneOfKey({ 'mute."rootUri"': 'about.root', 'mute."mutedByDid"': 'about.did' })}
       ) is true as "isMuted"
       from (
         select notice.index, notice.did, coalesce(post."replyRoot", past.root, notice.subject) as root,
-          post.uri is not null or past.uri is not null as "isKnown"
+          post.uri is not null as "isThere"
         from unnest($1::int[], $2::text[], $3::text[]) as notice (index, did, subject)
         left join lateral (select uri, "replyRoot" from post where uri = notice.subject offset 0) post on true
         left join lateral (
-          select uri, fact ->> 'root' as root from past_fact
+          select fact ->> 'root' as root from past_fact
           where post.uri is null and uri = notice.subject and key <> 'gap' order by since desc limit 1
         ) past on true
         offset 0
       ) about
       offset 0
-    ) looked where "isMuted" or not "isKnown"`,
+    ) looked where "isMuted" or not "isThere"`,
 }
 
 /** How many likes, reposts and quotes of one post are looked at, each. Strangers can make any number of them. */

@@ -162,7 +162,14 @@ export const orderMutants: readonly Mutant[] = [
     file: 'packages/indexing/mutes.ts',
     find: 'await lockPosts(tx, {',
     replace: 'void (lockPosts, {',
-    killedBy: pg('muted-threads', 'of a like beside which their reply comes'),
+    killedBy: pg('muted-threads', 'of a like beside which their reply'),
+  },
+  {
+    name: 'who is told of a like beside which an edit moves their reply into a muted thread stays told',
+    file: 'packages/indexing/apply-batch.ts',
+    find: 'placesOf([...replaced, ...late], true)',
+    replace: 'placesOf([...replaced, ...late], false)',
+    killedBy: pg('muted-threads', 'is moved there by an edit'),
   },
   {
     name: 'of a verification whose last version comes after its end the first one that was told stays told',

@@ -65,8 +65,8 @@ Without exports:
 - **Replies in a circle**, which only programs of strangers make. Their \`invalidReplyRoot\` depends on where judging meets the circle; nothing outside the circle does.
 - **More than a hundred records by which one account follows another, or a list names one**: a gate asks a hundred of them.
 - **A reply in a thread that its author has muted, when a like, repost or quote of the reply arrives first.** The author is told of it, and that is withdrawn when the reply arrives. It is not withdrawn while a first load is under
-  way (\`sluice bulk begin\`). Of the likes, reposts and quotes of one reply, 10,000 each are withdrawn. Nor is it
-  withdrawn if an edit moves the reply from another thread into that one at the very moment of the like, repost or quote.
+  way (\`sluice bulk begin\`). Of the likes, reposts and quotes of one reply, 10,000 each are withdrawn.
+- **A reply that an edit moves out of a thread that its author has muted.** The author is told of the likes, reposts and quotes of it that arrive after the edit. Those that arrived before it stay untold.
 
 With exports, which do not tell when a record was written:
 
