@@ -79,7 +79,10 @@ async function besideEachOther(index: Index, way: Way): Promise<Beside> {
   const { did } = reply
   await mute(index, root, did)
   if (way !== 'comes') await apply(index, [[other], [before], way === 'is written anew' ? [gone] : []])
-  await apply(index, [[root, other], [story.reply('eve', root), story.like('eve', reply)]])
+  await apply(index, [
+    [root, other],
+    [story.reply('eve', root), story.like('eve', reply)],
+  ])
   return {
     reply: [reply, ...(way === 'is moved there, and gone' ? [story.delete(reply)] : [])],
     like: [story.like('cat', reply)],
