@@ -41,6 +41,7 @@ Every daemon is set up by environment variables. This page lists all of them; \`
   - two streams of one role with the same name, or one whose name is in use beside another (such as \`<other>_priority\` or \`<other>_dlq\`).
 - What a server says of a value (a password that it refuses, a database that it does not have) is another matter: [when a daemon ends](operations.md#when-a-daemon-ends).
 - An empty variable counts as not set. Where a row lists several names, the others are aliases: they are read, in this order, when the first is not set.
+- A URL may be written without its scheme. It gets the first one that its row names: \`REDIS_URL=localhost\` is \`redis://localhost\`, at Redis' own port, and \`DB_POSTGRES_URL=localhost\` is \`postgres://localhost\`.
 - Sizes may have a unit, \`kb\`, \`mb\` or \`gb\` (powers of 1024); times may have \`ms\`, \`s\`, \`m\` or \`h\`.
 - Passwords in URLs never appear in logs, and \`sluice config\` shows the effective values without them.
 

@@ -32,6 +32,17 @@ test('a pause is not made shorter by the answer to a request that was under way 
   expect([pauses.leftMs('a.bsky.social'), pauses.leftMs('z.bsky.social')]).toEqual([300_000, 300_000])
 })
 
+test('by itself it takes four hosts, by the clock', async () => {
+  const pauses = new DomainPauses()
+  for (const name of ['a', 'b', 'c']) pauses.add(`${name}.bsky.social`, 600_000)
+  expect(pauses.leftMs('z.bsky.social')).toBe(0)
+  pauses.add('d.bsky.social', 600_000)
+  expect(pauses.leftMs('z.bsky.social')).toBeGreaterThan(0)
+  expect(pauses.leftMs('z.bsky.social')).toBeLessThanOrEqual(600_000)
+  pauses.add('a.example.com', 1)
+  await expect.poll(() => pauses.leftMs('a.example.com')).toBe(0)
+})
+
 test('several do not while another one answers between them', () => {
   const { pauses } = clock()
   for (const name of ['a', 'b', 'c', 'd', 'e', 'f']) {

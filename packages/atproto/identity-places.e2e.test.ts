@@ -98,6 +98,22 @@ test('what waits for them does not take the room of others', async () => {
   expect(it.silent.size).toBe(4)
 })
 
+test('eight silent domains that fill all places and all room for waiting have a few of them from then on, if they are turned away: others are asked', async () => {
+  await using it = await world({ webConcurrency: 16, webWaiting: 8, webSlowTurnedAway: true, timeoutMs: 4_000 })
+  const asked = async (): Promise<string> => {
+    for (let i = 0; i < 8; i++) it.ask(`evil${i}.example`, 10)
+    return await it.resolver.resolve('did:web:alice.example').then(
+      ({ status }) => status,
+      (error: Error) => error.name,
+    )
+  }
+  expect(await asked()).toBe('CrowdedError')
+  await expect.poll(() => it.silent.size).toBe(16)
+  await expect.poll(asked, { timeout: 20_000 }).toBe('found')
+  // It is told when to come again.
+  expect(it.refusals).toContainEqual(expect.objectContaining({ name: 'CrowdedError', retryAfterMs: 60_000 }))
+})
+
 test('what is urgent waits for nothing else of its owner', async () => {
   await using it = await world({ webConcurrency: 16, webWaiting: 16 })
   it.ask('evil.example', 300)

@@ -55,6 +55,12 @@ export interface IdentityResolverOptions {
    * holds a place that others need.
    */
   webWaiting?: number
+  /**
+   * Whether lookups of owners whose hosts do not answer are turned away at once, for minutes (`throttle.ts`). Otherwise
+   * they wait for their turn; then as many of such owners as may wait keep all others from waiting. For callers whose
+   * lookups may as well be made later. Default: false.
+   */
+  webSlowTurnedAway?: boolean
   now?: () => number
 }
 
@@ -67,6 +73,7 @@ const DEFAULTS = {
   plcPerSecond: 200,
   webConcurrency: 32,
   webWaiting: 20_000,
+  webSlowTurnedAway: false,
   now: Date.now,
 }
 
@@ -116,10 +123,12 @@ export class IdentityResolver {
       perSecond: options.plcPerSecond,
       waiting: PLC_WAITING,
     })
+    const webOfOne = Math.max(1, Math.floor(options.webConcurrency / PART_OF_WEB))
     this.#web = new Throttle({
       name: 'did:web',
       concurrency: options.webConcurrency,
-      concurrencyOfOne: Math.max(1, Math.floor(options.webConcurrency / PART_OF_WEB)),
+      concurrencyOfOne: webOfOne,
+      ...(options.webSlowTurnedAway && { concurrencyOfSlow: webOfOne }),
       perSecond: 1_000,
       waiting: options.webWaiting,
     })

@@ -38,9 +38,21 @@ describe('what is a label', () => {
     [false, 'with U+0000 in its value', { val: 'a\u0000b' }],
     [false, 'without a subject', { uri: undefined }],
     [false, 'with a cid that is a number', { cid: 1 }],
+    [true, 'with all that it may have', { cid: 'x', exp: '2027-01-01T00:00:00.000Z', neg: false, sig: { $bytes: '' } }],
+    [true, 'without a version', { ver: undefined }],
+    [false, 'with a version that is a text', { ver: '1' }],
+    [false, 'with an end that is a number', { exp: 1 }],
+    [false, 'negated by a text', { neg: 'true' }],
+    [false, 'with a signature that is a text', { sig: '$bytes' }],
+    [false, 'with none in its place', { sig: null }],
+    [false, 'with a signature that is a link', { sig: { $link: 'x' } }],
   ])('%s: %s', (expected, _, change) => {
     expect(isLabel({ ...unsigned, ...change })).toBe(expected)
   })
+})
+
+test.each([null, 'a label', 1, [unsigned]])('no label at all: %j', (value) => {
+  expect(isLabel(value)).toBe(false)
 })
 
 describe('the signature of a label', () => {

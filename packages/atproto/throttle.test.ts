@@ -258,6 +258,27 @@ describe('a throttle', () => {
     expect(answered).toBe(15 * 100)
   })
 
+  test('with both limits, eight who are silent hold all places and all room only until they are late: then there is room for others, and half of the places', async () => {
+    const throttle = new Throttle({ ...OF_SLOW, concurrencyOfOne: 2, waiting: 8 }, { now: () => 0 })
+    const owners = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h']
+    const silent: Awaited<ReturnType<typeof begin>>[] = []
+    for (const whose of owners) for (let i = 0; i < 3; i++) silent.push(await begin(throttle, whose))
+    const inState = (state: string): number => silent.filter((work) => work.state === state).length
+    expect([inState('begun'), inState('waits')]).toEqual([16, 8])
+    expect((await begin(throttle, 'honest')).state).toBe('CrowdedError')
+    await untilLate()
+    expect([inState('begun'), inState('CrowdedError')]).toEqual([16, 8])
+    const honest = await begin(throttle, 'honest')
+    expect(honest.state).toBe('waits')
+    for (const { end } of silent.splice(0)) end()
+    await new Promise(setImmediate)
+    expect(honest.state).toBe('begun')
+    for (const whose of owners) for (let i = 0; i < 3; i++) silent.push(await begin(throttle, whose))
+    expect([inState('begun'), inState('CrowdedError')]).toEqual([8, 16])
+    const others = [await begin(throttle, 'other'), await begin(throttle, 'other'), await begin(throttle, 'other')]
+    expect(others.map(({ state }) => state)).toEqual(['begun', 'begun', 'waits'])
+  })
+
   test('one who is silent, and answers again, has soon as many places as before', async () => {
     let now = 0
     const throttle = new Throttle(OF_SLOW, { now: () => now })

@@ -22,6 +22,8 @@
  *
  * So a slow owner holds half of the places once, then few, and then one for some seconds in four minutes. All slow
  * owners together hold at most half of the places.
+ *
+ * With both, an owner that is not slow has no more than `concurrencyOfOne`.
  */
 import { TransientError } from '@sluice/runtime/errors.ts'
 import { SlowOwners } from './slow-owners.ts'
@@ -36,8 +38,8 @@ export interface ThrottleOptions {
   /** The most places of one owner (`whose` of `run`). Default: no limit. */
   concurrencyOfOne?: number
   /**
-   * The most places of a slow owner, and how much of an owner's running work must be late to make it slow. Not together
-   * with `concurrencyOfOne`.
+   * The most places of a slow owner, and how much of an owner's running work must be late to make it slow. No more than
+   * `concurrencyOfOne`.
    */
   concurrencyOfSlow?: number
   /** Work that runs for longer is late. */
@@ -190,7 +192,7 @@ export class Throttle {
       const left = Math.max(1, Math.floor(concurrency / 2)) - this.#ofSlow
       return Math.min(this.#slow.placesOf(share.whose, concurrencyOfSlow), share.running + Math.max(0, left))
     }
-    return Math.max(concurrencyOfSlow, (concurrency - (this.#running - share.running)) / 2)
+    return Math.min(concurrencyOfOne, Math.max(concurrencyOfSlow, (concurrency - (this.#running - share.running)) / 2))
   }
 
   #isSlow(share: Share): boolean {

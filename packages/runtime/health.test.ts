@@ -20,7 +20,8 @@ async function serve(port = 0) {
   open.push(server)
   const get = async (path: string, init?: RequestInit) => {
     const response = await fetch(`http://127.0.0.1:${server.port}${path}`, init)
-    return { status: response.status, type: response.headers.get('content-type'), text: await response.text() }
+    const [type, cache] = ['content-type', 'cache-control'].map((name) => response.headers.get(name))
+    return { status: response.status, type, cache, text: await response.text() }
   }
   return { server, readiness, metrics, get }
 }
@@ -71,11 +72,21 @@ test('/ready is 503 while anybody blocks, with every reason, and 200 after the l
 test('/metrics is what Prometheus reads', async () => {
   const { get, metrics } = await serve()
   metrics.counter({ name: 'sluice_frames_total', help: 'Frames taken in.' }).inc(3)
-  const { status, type, text } = await get('/metrics')
+  const { status, type, text, cache } = await get('/metrics')
+  expect(cache).toBe('no-store')
   expect([status, type]).toEqual([200, 'text/plain; version=0.0.4; charset=utf-8'])
   expect(text).toContain(
     '# HELP sluice_frames_total Frames taken in.\n# TYPE sluice_frames_total counter\nsluice_frames_total 3\n',
   )
+})
+
+test('/metrics says why when it cannot be rendered, and the rest is answered as ever', async () => {
+  const { get, metrics } = await serve()
+  metrics.render = () => Promise.reject(new Error('no memory'))
+  const { status, type, text } = await get('/metrics')
+  expect([status, type]).toEqual([500, 'application/json'])
+  expect(JSON.parse(text)).toEqual({ error: 'Error: no memory' })
+  expect((await get('/health')).status).toBe(200)
 })
 
 test('anything else is refused with a hint', async () => {

@@ -122,6 +122,8 @@ describe('secrets are never logged', () => {
     const json = JSON.stringify({ a: JSON.stringify({ b: PASSWORD }) })
     const text = `${PASSWORD} | ${encodeURIComponent(PASSWORD)} | ${json}`
     expect(createRedactor([PASSWORD])(text)).toBe(String.raw`*** | *** | {"a":"{\"b\":\"***\"}"}`)
+    const deep = JSON.stringify({ c: json })
+    expect(createRedactor([PASSWORD])(deep)).toBe(JSON.stringify({ c: JSON.stringify({ a: '{"b":"***"}' }) }))
   })
 
   test('a secret that contains another leaves nothing behind', () => {

@@ -11,7 +11,7 @@
  * | `<stream>_dlq`               | for both streams: repositories that were given up                                                   |
  * | `<stream>:letters:<owner>`   | set, for both streams: accounts whose repositories on hosts of one owner were given up              |
  * | `<stream>:set-aside`         | hash, for both streams: host and reason → repositories that were given up without a dead letter     |
- * | `<stream>:made-up`           | hash: part of all owners → did:webs that only a host lists, and whose status was noted              |
+ * | `<stream>:made-up`           | hash: part of all owners → did:webs that only a host lists, and whose status was noted; `salt`      |
  * | `<stream>:host:<host>`       | hash: the present limits of the host, and the results of its fetches so far                         |
  * | `<stream>:slots:<host>`      | sorted set: requests to the host that are under way                                                 |
  * | `<stream>:hosts`             | sorted set: the hosts of 30 days, score = when a try for a repository of theirs last ended (Unix ms) |

@@ -6,7 +6,7 @@ import { killersIn, type Mutant } from './mutant.ts'
 
 const streams = killersIn('packages/streams', 'redis')
 const ingester = killersIn('services/ingester', 'redis')
-const settled = killersIn('packages/cli', 'redis')
+const standing = killersIn('packages/cli', 'redis')
 const audit = (test: string) => ({ file: 'packages/cli/audit.e2e.test.ts', test })
 
 export const auditMutants: readonly Mutant[] = [
@@ -83,7 +83,7 @@ export const auditMutants: readonly Mutant[] = [
   {
     name: 'to a spot audit what is under way is wrong',
     file: 'packages/cli/audit.ts',
-    find: "if (standing !== 'settled') return { did, reason: standing, detail: `at ${repo.rev}` }",
+    find: "if (standing !== 'indexed') return { did, reason: standing, detail: `at ${repo.rev}` }",
     replace: '',
     killedBy: audit('of accounts of a real PDS'),
   },
@@ -102,18 +102,18 @@ export const auditMutants: readonly Mutant[] = [
     killedBy: audit('a host that asks for a pause'),
   },
   {
-    name: 'nothing that waits in a stream keeps an account from being settled',
-    file: 'packages/cli/settled.ts',
+    name: 'nothing that waits in a stream keeps an account from counting as indexed',
+    file: 'packages/cli/standing.ts',
     find: 'if (left && left.length > 0) return false',
     replace: '',
-    killedBy: settled('settled', 'what has arrived is settled'),
+    killedBy: standing('standing', 'what has arrived is indexed'),
   },
   {
-    name: 'a rev that has not arrived is settled at once',
-    file: 'packages/cli/settled.ts',
+    name: 'a rev that has not arrived counts as indexed at once',
+    file: 'packages/cli/standing.ts',
     find: "return isYoung || isAhead ? 'on-its-way' : 'arrived'",
     replace: "return isAhead ? 'on-its-way' : 'arrived'",
-    killedBy: settled('settled', 'is on its way while it is young'),
+    killedBy: standing('standing', 'is on its way while it is young'),
   },
   {
     name: 'a random account is looked for in the whole table',

@@ -9,6 +9,7 @@ import { intakeMutants } from './intake.ts'
 import { machineMutants } from './machines.ts'
 import type { Mutant } from './mutant.ts'
 import { orderMutants } from './orders.ts'
+import { placeMutants } from './places.ts'
 import { pluginMutants } from './plugins.ts'
 import { strangerMutants } from './strangers.ts'
 import { streamsMutants } from './streams.ts'
@@ -27,6 +28,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...streamsMutants,
   ...intakeMutants,
   ...strangerMutants,
+  ...placeMutants,
   ...trustMutants,
   ...machineMutants,
   ...frameMutants,

@@ -56,7 +56,8 @@ const PARSERS = 4
 /**
  * How many hosts of did:webs are asked at once, and how many lookups may wait for that. Each of these lookups holds one
  * of the dispatcher's 64 places for identities. 16 + 16 = 32 leave half of the places to did:plc, however many hosts
- * are silent. A lookup that is turned away is tried again within seconds (`crowded` in failures.ts).
+ * are silent. A lookup that is turned away is tried again within seconds (`crowded` in failures.ts), or minutes when the
+ * hosts of its owner do not answer.
  */
 const WEB_CONCURRENCY = 16
 const WEB_WAITING = 16
@@ -159,6 +160,7 @@ export class Backfiller implements Service {
       cache: new RedisIdentityCache<CachedResolution>({ redis }),
       webConcurrency: WEB_CONCURRENCY,
       webWaiting: WEB_WAITING,
+      webSlowTurnedAway: true,
     })
     return {
       redis,

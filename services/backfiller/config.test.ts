@@ -20,16 +20,26 @@ describe.each(['BACKFILLER_COLLECTIONS', 'INDEXER_COLLECTIONS'])('%s', (name) =>
 })
 
 test.each([
-  ['BACKFILLER_HEADERS_MS', 's'],
-  ['BACKFILLER_IDLE_MS', 's'],
-  ['BACKFILLER_FETCH_MS', 's'],
-  ['BACKFILLER_RECLAIM_IDLE_MS', 's'],
-  ['BACKFILLER_RETRY_MS', 'ms'],
-  ['BACKFILLER_RETRY_MAX_MS', 'ms'],
-  ['BACKFILLER_REPO_BYTES', 'mb'],
-])('%s=0 stops the start, and says what is the least', (name, unit) => {
-  const start = () => loadConfig(backfillerConfig, { ...required, [name]: '0' }, { known: [] })
-  expect(start).toThrow(`of at least 1${unit} ("0")`)
+  ['BACKFILLER_HEADERS_MS', '30000s', 'from 1s to 1h'],
+  ['BACKFILLER_IDLE_MS', '30000s', 'from 1s to 1h'],
+  ['BACKFILLER_FETCH_MS', '300000s', 'from 1s to 2h'],
+  ['BACKFILLER_RECLAIM_IDLE_MS', '60000s', 'from 1s to 1h'],
+  ['BACKFILLER_RETRY_MS', '30000m', 'from 1ms to 24h'],
+  ['BACKFILLER_RETRY_MAX_MS', '21600000s', 'from 1ms to 720h'],
+])('%s=0 and %s stop the start, and say what is allowed', (name, tooMuch, range) => {
+  for (const text of ['0', tooMuch]) {
+    const start = () => loadConfig(backfillerConfig, { ...required, [name]: text }, { known: [] })
+    expect(start).toThrow(`${range} ("${text}")`)
+  }
+})
+
+test.each([
+  ['BACKFILLER_REPO_BYTES', '0', 'of at least 1mb'],
+  // Meant as the most that a host may send. As the least, no host is quick enough.
+  ['BACKFILLER_BYTES_PER_SECOND', '100mb', 'of at most 1mb'],
+])('%s=%s stops the start, and says what is allowed', (name, text, range) => {
+  const start = () => loadConfig(backfillerConfig, { ...required, [name]: text }, { known: [] })
+  expect(start).toThrow(`${range} ("${text}")`)
 })
 
 test('BACKFILLER_SKIP_HOSTS takes hosts as they are called in the metrics, and no addresses', () => {

@@ -1,4 +1,5 @@
 /** B2: did:webs that a host makes up, below its own domain, neither stay for ever nor come back all at once. */
+import { createHash } from 'node:crypto'
 import { httpServer, type Handler } from '@sluice/atproto/testing/servers.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { startDaemon } from '@sluice/sandbox/daemon.ts'
@@ -7,7 +8,6 @@ import { hostKey, hostsKey, madeUpKey, priorityStream, retryKey } from '@sluice/
 import { chainAddress, encodeChain, readChains, UNKNOWN_CHAIN } from '@sluice/streams/chain-state.ts'
 import { connectRedis } from '@sluice/streams/connection.ts'
 import { listDeadLetters } from '@sluice/streams/testing/list-letters.ts'
-import { ownerPart } from './unconfirmed.ts'
 import { deadOf, enqueue, laterOf, OUTPUT, QUEUE } from './testing/queue-view.ts'
 
 /** Its document, of which it is the PDS as well. */
@@ -185,8 +185,8 @@ test('the status of one is kept, like that of any account, until its owner has m
   const inactive = async (...all: string[]) => (await readChains(redis, all)).map((chain) => chain?.record.inactive)
   const daemon = stack.use(await startDaemon({ role: 'backfiller', env: env(redisUrl) }))
   const count = (outcome: string) => daemon.metric('sluice_backfill_repos_total', { outcome })
-  const part = ownerPart('localhost')
-  await redis.hSet(madeUpKey(QUEUE), part, 999)
+  const part = createHash('sha1').update('grains localhost').digest('hex').slice(0, 3)
+  await redis.hSet(madeUpKey(QUEUE), { salt: 'grains ', [part]: 999 })
   await list([first])
   await expect.poll(() => count('account'), WAIT).toBe(1)
   expect(await inactive(first)).toEqual([true])
@@ -196,7 +196,7 @@ test('the status of one is kept, like that of any account, until its owner has m
   expect(await inactive(known, ...others, ...ended)).toEqual([true, undefined, undefined, undefined])
   const told = ((await redis.xRange(OUTPUT, '-', '+')) ?? []).map(({ message }) => (JSON.parse(message.event!) as { did: string }).did) // prettier-ignore
   expect(new Set(told)).toEqual(new Set([first, known]))
-  expect(await redis.hGetAll(madeUpKey(QUEUE))).toEqual({ [part]: '1003' })
+  expect(await redis.hGetAll(madeUpKey(QUEUE))).toEqual({ salt: 'grains ', [part]: '1003' })
   // Nor are their hosts remembered for a month.
   expect(await redis.zRange(hostsKey(QUEUE), 0, -1)).toEqual([])
 })
@@ -225,7 +225,25 @@ test('those of one owner that are turned away come back one after the other', as
     for (const answer of open.splice(0)) answer()
     return await daemon.metric('sluice_backfill_repos_total', { outcome: 'no-account' })
   }
-  await expect.poll(done, { ...WAIT, timeout: 60_000 }).toBe(12)
+  await expect.poll(done, { ...WAIT, timeout: 120_000 }).toBe(12)
+})
+
+test('those of one owner whose hosts do not answer are not looked up for a minute', async ({ redisUrl }) => {
+  await using stack = new AsyncDisposableStack()
+  let asked = 0
+  const all = await dids(stack, 12, () => void asked++)
+  const redis = stack.adopt(await connectRedis({ url: redisUrl, name: 'test' }), (client) => client.destroy())
+  await enqueue(
+    redis,
+    all.map((did) => ({ did, host: 'pds.example', rev: '', reason: 'listed' })),
+  )
+  const daemon = stack.use(await startDaemon({ role: 'backfiller', env: env(redisUrl) }))
+  // The one that waits is turned away when the two that are asked are late.
+  const turnedAway = () => daemon.metric('sluice_backfill_retries_total', { class: 'crowded' })
+  await expect.poll(turnedAway, WAIT).toBeGreaterThanOrEqual(10)
+  expect(asked).toBeGreaterThanOrEqual(2)
+  const lastDue = Math.max(...(await redis.zRangeWithScores(retryKey(QUEUE), 0, -1)).map(({ score }) => score))
+  expect(lastDue - Date.now()).toBeGreaterThan(45_000)
 })
 
 const deactivated = atItself((_, response) => response.writeHead(400).end('{"error":"RepoDeactivated"}'))

@@ -1,13 +1,16 @@
 /** Accounts that only the listing of one host speaks for. A host can make up any number of them. */
+import { randomBytes } from 'node:crypto'
 import { webHostOf } from '@sluice/atproto/did-web.ts'
 import { ownerOf } from '@sluice/atproto/host-owner.ts'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { madeUpKey } from '@sluice/streams/backfill-queue.ts'
 import { forgetListed, readChains } from '@sluice/streams/chain-state.ts'
 import { classified, type Redis } from '@sluice/streams/connection.ts'
-import { fnv1a } from '@sluice/streams/fnv.ts'
 import { StateConflictError, type Producer } from '@sluice/streams/producer.ts'
+import { loadScript, runScript } from '@sluice/streams/scripts.ts'
 import type { FailureClass, Consequence } from './failures.ts'
+
+const countMadeUp = loadScript(new URL('lua/made-up.lua', import.meta.url))
 
 /**
  * Whether nothing but one host's listing says that the account exists. That host claims to be the account's PDS
@@ -78,15 +81,11 @@ export async function forgetMadeUp(
   }
 }
 
-/** Owners share so many counts, so that the memory for them is bounded too: any number of domains can be registered. */
-const OWNER_PARTS = 4_096
-/** Of one part of all owners, so many did:webs that may be made up leave a chain record for their status. */
+/**
+ * Of one part of all owners, so many did:webs that may be made up leave a chain record for their status. There are 4,096
+ * parts (`lua/made-up.lua`), so that the memory for the counts is bounded too: any number of domains can be registered.
+ */
 const STATUSES_MAX = 1_000
-
-/** The field under which did:webs of an owner are counted. */
-export function ownerPart(owner: string): string {
-  return String(fnv1a(owner) % OWNER_PARTS)
-}
 
 /**
  * Notes that the status of an account is to be kept, if the account may be made up. A status costs its host nothing,
@@ -103,7 +102,6 @@ export async function mayKeepStatus(
   if (!mayBeMadeUp(entry)) return true
   const [stored] = await readChains(redis, [entry.did])
   if (stored !== undefined && forgetListed(entry.did, stored) === undefined) return true
-  return (
-    (await classified(redis.hIncrBy(madeUpKey(queue), ownerPart(ownerOf(webHostOf(entry.did)!)), 1))) <= STATUSES_MAX
-  )
+  const args = [ownerOf(webHostOf(entry.did)!), randomBytes(16).toString('hex')]
+  return Number(await classified(runScript(redis, countMadeUp, [madeUpKey(queue)], args))) <= STATUSES_MAX
 }

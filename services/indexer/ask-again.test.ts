@@ -1,6 +1,8 @@
+import { CrowdedError } from '@sluice/atproto/throttle.ts'
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
+import { createLogger } from '@sluice/runtime/log.ts'
 import { expect, test } from 'vitest'
-import { busyMs, turnedAwayMs, waitToAskAgainMs } from './ask-again.ts'
+import { busyMs, turnedAwayMs, Unanswered, waitToAskAgainMs } from './ask-again.ts'
 import { BusyOwnerError } from './host-pace.ts'
 
 const HOUR_MS = 3_600_000
@@ -28,4 +30,21 @@ test('who was turned away since a host of its owner is being asked comes back so
   const waits = (error: BusyOwnerError) => [0, 1].map((random) => busyMs(error, () => random))
   expect(waits(new BusyOwnerError('busy'))).toEqual([1_000, 1_500])
   expect(waits(new BusyOwnerError('silent', { retryAfterMs: 200_000 }))).toEqual([200_000, 300_000])
+})
+
+test('an account that was turned away for minutes is given back, and due after them', async () => {
+  const dues: number[] = []
+  const unanswered = new Unanswered<{ did: string }>({
+    fail: () => Promise.reject(new Error('nothing was tried')),
+    giveBack: async (_, dueAt) => void dues.push(Date.parse(dueAt)),
+    count: () => {},
+    log: createLogger({ role: 'test', build: 'test', level: 'fatal', secrets: [] }),
+    retryMs: 1,
+    pollMs: 1,
+  })
+  const from = Date.now()
+  const silent = new CrowdedError('its owner is silent', { retryAfterMs: 240_000 })
+  await unanswered.end({ did: 'did:web:a.example' }, 0, silent, new AbortController().signal)
+  expect(dues.length).toBe(1)
+  expect(dues[0]).toBeGreaterThanOrEqual(from + 240_000)
 })

@@ -94,7 +94,7 @@ export class Unanswered<Claim extends { did: string }> {
     const isBusy = error instanceof BusyOwnerError
     if (isBusy || error instanceof CrowdedError) {
       count('turned-away')
-      await giveBack(claim, inMs(isBusy ? busyMs(error, Math.random) : turnedAwayMs(Math.random)))
+      await giveBack(claim, inMs(isBusy ? busyMs(error, Math.random) : turnedAwayMs(Math.random, retryAfterMs(error))))
       if (isBusy) await sleep(pollMs * PART_OF_POLL, signal)
       return
     }

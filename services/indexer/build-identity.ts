@@ -7,6 +7,7 @@ import { HttpClient } from '@sluice/atproto/http.ts'
 import { tolerant, type CachedResolution } from '@sluice/atproto/identity-cache.ts'
 import { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
 import { XrpcClient } from '@sluice/atproto/xrpc.ts'
+import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { backfillEventCodec } from '@sluice/events/codec.ts'
 import type { Index } from '@sluice/indexing/apply-batch.ts'
 import { logRetry } from '@sluice/runtime/log.ts'
@@ -45,12 +46,37 @@ export function buildIdentity(context: RoleContext<IndexerConfig>, index: Index,
     plcPerSecond: perSecond,
     // A question about a did:web holds a place of the handle queue while it is asked, and while it waits for its turn.
     // Together these may hold three in eight of the places, so that many domains with silent hosts leave places to
-    // did:plc. An account that is turned away for that is asked about again soon.
+    // did:plc. An account that is turned away for that is asked about again soon, or within minutes when the hosts of
+    // its owner do not answer.
     webConcurrency: Math.max(1, concurrency >> 2),
     webWaiting: Math.max(1, concurrency >> 3),
+    webSlowTurnedAway: true,
   })
+  const shard = shardOfSetting(config.shard)
+  const shared = { identities, xrpc: new XrpcClient(http), pace: new HostPace(), log, metrics, shard }
+  const deletions = new Deletions({ ...shared, index, redis, producer: repoRequests(context, redis) })
+  const checks = new AccountChecks({ ...shared, db: index.db })
+  if (!config.handles) return [deletions, checks]
+  const handles = new HandleResolver({
+    http,
+    concurrency,
+    perSecond,
+    ...(config.allowPrivate && { askPdsFor: TEST_ENDINGS }),
+    ...(config.handleNameservers.length > 0 && { nameservers: config.handleNameservers }),
+  })
+  const refreshMs = config.handleRefreshMs
+  const schedule = { refreshMs, retryMs: RETRY_MS, noneMs: NONE_MS, capMs: refreshMs }
+  return [
+    deletions,
+    checks,
+    new Handles({ db: index.db, identities, handles, log, metrics, concurrency, schedule, shard }),
+  ]
+}
+
+/** The producer of the stream in which the repositories of accounts that came back are requested. */
+function repoRequests({ config, log }: RoleContext<IndexerConfig>, redis: Redis): Producer<BackfillEvent> {
   const stream = config.repoStream
-  const producer = new Producer({
+  return new Producer({
     redis,
     stream,
     codec: backfillEventCodec,
@@ -71,23 +97,4 @@ export function buildIdentity(context: RoleContext<IndexerConfig>, index: Index,
     }),
     onRetry: ({ error, delayMs }) => logRetry(log, delayMs, `requesting a repository in ${stream} failed`, error),
   })
-  const shard = shardOfSetting(config.shard)
-  const asking = { identities, xrpc: new XrpcClient(http), pace: new HostPace() }
-  const deletions = new Deletions({ index, redis, producer, ...asking, log, metrics, shard })
-  const checks = new AccountChecks({ db: index.db, ...asking, log, metrics, shard })
-  if (!config.handles) return [deletions, checks]
-  const handles = new HandleResolver({
-    http,
-    concurrency,
-    perSecond,
-    ...(config.allowPrivate && { askPdsFor: TEST_ENDINGS }),
-    ...(config.handleNameservers.length > 0 && { nameservers: config.handleNameservers }),
-  })
-  const refreshMs = config.handleRefreshMs
-  const schedule = { refreshMs, retryMs: RETRY_MS, noneMs: NONE_MS, capMs: refreshMs }
-  return [
-    deletions,
-    checks,
-    new Handles({ db: index.db, identities, handles, log, metrics, concurrency, schedule, shard }),
-  ]
 }

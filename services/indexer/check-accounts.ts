@@ -67,7 +67,7 @@ export class AccountChecks implements Service {
     this.#options = { pollMs: 1_000, retryMs: 10_000, claimMs: 120_000, shard: WHOLE, pace: new HostPace(), ...options }
     this.#outcomes = options.metrics.counter({
       name: 'sluice_account_checks_total',
-      help: 'Checks of accounts about which different sources say different things: the host is asked for the status. as-held: the index was right. differs: the index was wrong, and is corrected. overtaken: something new was said meanwhile; the host is asked again. put-off: the host was slow lately; the check moves to the queue of hosts that do not answer. turned-away: nobody was asked, because too many questions wait for the hosts of did:webs, or because of slow or silent hosts of the same owner; due again within 15 s, or within 13 min if these stay silent. unknown: nobody answered; asked again.',
+      help: 'Checks of accounts about which different sources say different things: the host is asked for the status. as-held: the index was right. differs: the index was wrong, and is corrected. overtaken: something new was said meanwhile; the host is asked again. put-off: the host was slow lately; the check moves to the queue of hosts that do not answer. turned-away: nobody was asked, because too many questions wait for the hosts of did:webs, or because of slow or silent hosts of the same owner, or of other owners that are slow too; due again within 15 s, or within 13 min if these stay silent. unknown: nobody answered; asked again.',
       labels: { outcome: OUTCOMES },
     })
     const { db, log, identities } = options
@@ -101,14 +101,13 @@ export class AccountChecks implements Service {
   }
 
   async run(signal: AbortSignal): Promise<void> {
-    const { pollMs, claimMs } = this.#options
+    const { db, pollMs, claimMs } = this.#options
     await runWorkers(
       {
         workers: WORKERS,
         pollMs,
         claimMs,
-        claim: async (queue, now, until) =>
-          (await claimAccountChecks(this.#options.db, { now, until, limit: 1, queue }))[0],
+        claim: (wanted) => claimAccountChecks(db, wanted),
         work: (claim, queue, ends) => this.#work(claim, queue, ends),
       },
       signal,

@@ -20,9 +20,16 @@ test.each(['app.foo*', 'app.foo.', 'com.example'])(
 )
 
 test.each([
-  ['INDEXER_HANDLE_REFRESH_MS', '0', /is not a time in milliseconds, or such as 30s, 5m or 2h, of at least 1h \("0"\)/],
-  ['INDEXER_HANDLE_REFRESH_MS', '5m', /of at least 1h/],
-  ['INDEXER_RECLAIM_IDLE_MS', '0', /of at least 1s/],
+  [
+    'INDEXER_HANDLE_REFRESH_MS',
+    '0',
+    /is not a time in milliseconds, or such as 30s, 5m or 2h, from 1h to 8760h \("0"\)/,
+  ],
+  ['INDEXER_HANDLE_REFRESH_MS', '5m', /from 1h to 8760h/],
+  // A time so far ahead is no date.
+  ['INDEXER_HANDLE_REFRESH_MS', '9007199254740991', /from 1h to 8760h/],
+  ['INDEXER_RECLAIM_IDLE_MS', '0', /from 1s to 1h/],
+  ['INDEXER_RECLAIM_IDLE_MS', '60000s', /from 1s to 1h/],
   ['SLUICE_DRAIN_MS', '0', /from 1ms to 24h/],
   ['SLUICE_DRAIN_MS', '720h', /from 1ms to 24h/],
   ['INDEXER_MEMORY_BYTES', '0', /is not a size such as 1048576, 64kb, 512mb or 2gb, of at least 1mb/],
@@ -42,6 +49,12 @@ test.each([
   expect(start).toThrow(ConfigError)
   expect(start).toThrow(why)
   expect(start).not.toThrow(/hunter2/)
+})
+
+test('DB_POSTGRES_URL and REDIS_URL may be written without their scheme', () => {
+  const env = { ...required, DB_POSTGRES_URL: 'localhost', REDIS_URL: 'localhost' }
+  const { postgresUrl, redisUrl } = loadConfig(indexerConfig, env, { known: [] })
+  expect([postgresUrl, redisUrl]).toEqual(['postgres://localhost', 'redis://localhost'])
 })
 
 test('INDEXER_HANDLE_NAMESERVERS takes addresses with and without a port, of both kinds', () => {

@@ -82,7 +82,7 @@ export class Deletions implements Service {
     this.#db = options.index.db
     this.#outcomes = options.metrics.counter({
       name: 'sluice_account_deletions_total',
-      help: 'Reported deletions of accounts, by what came of them. purged: confirmed and carried out. hosted: the account still exists. returned: the account is back, and its repository was requested. put-off: the host was slow lately; the question moves to the queue of hosts that do not answer. turned-away: nobody was asked, because too many questions wait for the hosts of did:webs, or because of slow or silent hosts of the same owner; due again within 15 s, or within 13 min if these stay silent. unknown: nobody answered; asked again.',
+      help: 'Reported deletions of accounts, by what came of them. purged: confirmed and carried out. hosted: the account still exists. returned: the account is back, and its repository was requested. put-off: the host was slow lately; the question moves to the queue of hosts that do not answer. turned-away: nobody was asked, because too many questions wait for the hosts of did:webs, or because of slow or silent hosts of the same owner, or of other owners that are slow too; due again within 15 s, or within 13 min if these stay silent. unknown: nobody answered; asked again.',
       labels: { outcome: OUTCOMES },
     })
     const { log } = options
@@ -113,7 +113,7 @@ export class Deletions implements Service {
         workers: WORKERS,
         pollMs,
         claimMs,
-        claim: async (queue, now, until) => (await claimDeletions(this.#db, { now, until, limit: 1, queue }))[0],
+        claim: (wanted) => claimDeletions(this.#db, wanted),
         work: (claim, queue, ends) => this.#work(claim, queue, ends),
       },
       signal,

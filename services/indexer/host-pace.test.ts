@@ -178,6 +178,35 @@ test('where nobody waits, four hosts that never answer leave the others of their
   for (let i = 0; i < 100; i++) expect(await good('silent1.host.example')).toBe('good')
 })
 
+test('where nobody waits, owners that answer just in time are asked two at a time, however many they are; others have their places meanwhile, and they too when they are in time', async () => {
+  let nowMs = 0
+  const pace = new HostPace(() => nowMs)
+  const owners = ['one', 'two', 'three', 'four']
+  const round = async (tookMs: number): Promise<string[]> => {
+    const { promise: answered, resolve: answer } = Promise.withResolvers<void>()
+    const asked: string[] = []
+    const questions = owners.map((name) =>
+      pace
+        .ask(`pds.${name}.example`, false, () => (asked.push(name), answered))
+        .catch((error: unknown) => expect(error).toBeInstanceOf(BusyOwnerError)),
+    )
+    expect(await pace.ask('good.example.org', false, async () => 'good')).toBe('good')
+    nowMs += tookMs
+    answer()
+    await Promise.all(questions)
+    return asked
+  }
+  for (let i = 0; i < 3; i++) expect(await round(9_900)).toEqual(owners)
+  for (let i = 0; i < 10; i++) expect(await round(9_900)).toEqual(['one', 'two'])
+  // The others pay meanwhile, and have their turn now and then.
+  let asked = 0
+  for (let i = 0; i < 300; i++) asked += (await round(9_900)).length
+  expect(asked / 300).toBeGreaterThan(2)
+  expect(asked / 300).toBeLessThan(2.2)
+  nowMs += 410_000
+  for (let i = 0; i < 30; i++) expect(await round(900)).toEqual(owners)
+})
+
 test('where nobody waits, a host that answers late is asked as often as there is a place', async () => {
   const { asked } = hosts()
   for (let i = 0; i < 100; i++) expect(await asked('slow', 9_900, { inHaste: false })).toBe(true)

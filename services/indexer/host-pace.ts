@@ -19,8 +19,10 @@
  * Where nobody waits, an owner has one question at a time (`BusyOwnerError`). Questions there that are never answered
  * are a debt of their own, of the host and of its owner: a silent host gets a fiftieth of such a place over time, and
  * all silent hosts of one owner together an eighth, however many accounts they have. Without this debt, as many silent
- * owners as there are such places would hold them all for ever. What is answered there, however late, is no debt: it
- * settles an account.
+ * owners as there are such places would hold them all for ever. What is answered there, however late, is no such debt:
+ * the account leaves the queue. But of the owners whose questions there took long of late, answered or not, two are
+ * asked there at a time. Without this, as many owners that answer just in time as there are such places would hold them
+ * all for as long as they have accounts.
  *
  * Time that is spent waiting before the host is asked, or after it has answered, counts as ours: nobody owes it.
  *
@@ -41,7 +43,8 @@ export class SlowHostError extends TransientError {
 
 /**
  * The host was not asked in one of the places that nobody waits for: a host of the same owner is being asked there, or
- * has been silent there too often (then `retryAfterMs` tells for how long it is not asked).
+ * has been silent there too often (then `retryAfterMs` tells for how long it is not asked); or the owner was late
+ * there, and as many of those that were are being asked.
  */
 export class BusyOwnerError extends TransientError {
   override name = 'BusyOwnerError'
@@ -75,6 +78,17 @@ const OF_OWNER: Terms = { owedMs: 60_000, owedMaxMs: 240_000, paid: 0.5 }
 const OF_SILENT_HOST: Terms = { owedMs: 10_000, owedMaxMs: 20_000, paid: 0.02 }
 /** Six hosts that never answer leave the other hosts of their owner as they are. */
 const OF_SILENT_OWNER: Terms = { owedMs: 20_000, owedMaxMs: 40_000, paid: 0.125 }
+/**
+ * For questions that nobody waits for and that took long, answered or not. The third one that comes just in time is too
+ * much; an owner that pays all the time has a twentieth of such a place. From the maximum, it counts as late for nearly
+ * seven minutes more.
+ */
+const OF_LATE_OWNER: Terms = { owedMs: 20_000, owedMaxMs: 40_000, paid: 0.05 }
+/**
+ * How many owners that were late are asked at the same time where nobody waits. Account checks and deletions have four
+ * such places each, so at least two of each are left to others.
+ */
+const LATE_AT_ONCE = 2
 /** How many hosts are remembered, and as many owners; about 100 bytes each. */
 const REMEMBERED = 10_000
 
@@ -84,6 +98,7 @@ export class HostPace {
   readonly #owners: Debts
   readonly #silentHosts: Debts
   readonly #silentOwners: Debts
+  readonly #lateOwners: Debts
   /** Owners of whose hosts one is being asked in a place that nobody waits for. */
   readonly #busy = new Set<string>()
 
@@ -93,6 +108,7 @@ export class HostPace {
     this.#owners = new Debts(OF_OWNER, now)
     this.#silentHosts = new Debts(OF_SILENT_HOST, now)
     this.#silentOwners = new Debts(OF_SILENT_OWNER, now)
+    this.#lateOwners = new Debts(OF_LATE_OWNER, now)
   }
 
   /**
@@ -133,6 +149,11 @@ export class HostPace {
     const retryAfterMs = Math.max(this.#silentHosts.untilAskedMs(host), this.#silentOwners.untilAskedMs(owner))
     if (retryAfterMs > 0)
       throw new BusyOwnerError(`${host}, or hosts of ${owner}, were silent of late`, { retryAfterMs })
+    const isLate = (one: string): boolean => this.#lateOwners.owesTooMuch(one)
+    if (isLate(owner) && [...this.#busy].filter(isLate).length >= LATE_AT_ONCE)
+      throw new BusyOwnerError(
+        `hosts of ${owner} were late, and ${LATE_AT_ONCE} other owners that were are being asked`,
+      )
   }
 
   async #timed<T>(
@@ -155,7 +176,8 @@ export class HostPace {
       if (lateMs > 0) {
         this.#hosts.owe(host, lateMs)
         if (inHaste) this.#owners.owe(owner, lateMs)
-        else if (!isAnswered) {
+        else this.#lateOwners.owe(owner, lateMs)
+        if (!inHaste && !isAnswered) {
           this.#silentHosts.owe(host, lateMs)
           this.#silentOwners.owe(owner, lateMs)
         }

@@ -13,12 +13,12 @@ function stage(waiting: Record<Queue, string[]>) {
     workers: { new: 3, failing: 1 },
     claimMs: 1_000,
     pollMs: 1,
-    async claim(queue) {
+    async claim({ queue, limit }) {
       seen.looks++
       seen.looking = Math.max(seen.looking, ++looking)
       await new Promise((resolve) => setImmediate(resolve))
       looking--
-      return waiting[queue].shift()
+      return waiting[queue].splice(0, limit)
     },
     async work(name, queue) {
       const { promise, resolve } = Promise.withResolvers<void>()
@@ -57,7 +57,7 @@ test('workers look for what is due one after the other, so that they take one co
 test('the first failure ends them all, and nobody looks after it', async () => {
   const { options } = stage({ new: [], failing: [] })
   let looks = 0
-  const claim = async (): Promise<undefined> => {
+  const claim = async (): Promise<never> => {
     looks++
     throw new TransientError('PostgreSQL is away')
   }

@@ -8,8 +8,8 @@ import { isAbort, TransientError } from '@sluice/runtime/errors.ts'
 export interface WorkersOptions<Queue extends string, Claim> {
   /** How many workers each queue has. */
   workers: Record<Queue, number>
-  /** Takes the next item that is due. Nobody else gets it until `until` (ISO 8601). */
-  claim: (queue: Queue, now: string, until: string) => Promise<Claim | undefined>
+  /** Takes up to `limit` items that are due at `now`. Nobody else gets them until `until` (both ISO 8601). */
+  claim: (wanted: { queue: Queue; now: string; until: string; limit: number }) => Promise<readonly Claim[]>
   work: (claim: Claim, queue: Queue, signal: AbortSignal) => Promise<void>
   claimMs: number
   /** How long a worker waits after it found nothing due in its queue. */
@@ -52,14 +52,15 @@ function oneAtATime<Queue extends string, Claim>(
   { claim, claimMs }: WorkersOptions<Queue, Claim>,
   signal: AbortSignal,
 ): (queue: Queue) => Promise<Claim | undefined> {
-  let last: Promise<Claim | undefined> = Promise.resolve(undefined)
+  let last: Promise<readonly Claim[]> = Promise.resolve([])
   return async (queue) => {
     last = last.then(() => {
       signal.throwIfAborted()
       const nowMs = Date.now()
-      return claim(queue, new Date(nowMs).toISOString(), new Date(nowMs + claimMs).toISOString())
+      const [now, until] = [new Date(nowMs).toISOString(), new Date(nowMs + claimMs).toISOString()]
+      return claim({ queue, now, until, limit: 1 })
     })
-    return await last
+    return (await last)[0]
   }
 }
 

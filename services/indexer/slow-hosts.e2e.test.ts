@@ -1,4 +1,7 @@
-/** A1, A2: a host that answers, and each time only just in time, keeps nobody else's account from being asked about, however many it has; and its own are asked about. */
+/**
+ * A1, A2: a host that answers, and each time only just in time, keeps nobody else's account from being asked about,
+ * however many it has; and its own are asked about.
+ */
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { once } from 'node:events'
@@ -183,4 +186,62 @@ test('A1 four owners that are silent about accounts that have not been answered 
   await expect.poll(it.status, poll).toEqual([{ upstreamStatus: 'deleted' }])
   expect(silences).toBe(before)
   expect(await it.inState('failing')).toBe(THEIRS.length)
+})
+
+/** A host of an owner of its own, as `silentHost`. It fails at first, and from then on answers when it is told to. */
+async function lateHost(
+  stack: AsyncDisposableStack,
+  address: string,
+  later: { isFailing: boolean; answers: (() => void)[] },
+): Promise<string> {
+  const server = createServer((request, response) => {
+    if (later.isFailing) return void response.writeHead(503).end()
+    const asked = new URL(request.url!, 'http://host').searchParams.get('did')
+    later.answers.push(() => json(response, { did: asked, active: true, rev: '3kabcdefghijk' }))
+  })
+  stack.defer(async () => {
+    server.close()
+    server.closeAllConnections()
+    await once(server, 'close')
+  })
+  await once(server.listen(0, address), 'listening')
+  return `http://${address}:${(server.address() as AddressInfo).port}`
+}
+
+test('A1 four owners that answer just in time about accounts that have not been answered for before have two places there together: others are asked about', async ({
+  database,
+}) => {
+  await using stack = new AsyncDisposableStack()
+  let nowMs = 0
+  await using it = await checking(database, new HostPace(() => nowMs))
+  const { world } = it
+  const later = { isFailing: true, answers: [] as (() => void)[] }
+  const theirs: string[] = []
+  for (const address of ['127.0.1.1', '127.0.1.2', '127.0.1.3', '127.0.1.4']) {
+    const url = await lateHost(stack, address, later)
+    for (let i = 0; i < 6; i++) {
+      const of = `did:plc:${'abcdefghijklmnopqrstuvwx'[theirs.length]!.repeat(24)}`
+      theirs.push(of)
+      world.homes.set(of, url)
+    }
+  }
+  // As above: until it has ended, it has no host.
+  world.homes.set(did, 'nowhere')
+  await it.apply(...[...theirs, did].flatMap(differing))
+  await expect.poll(() => it.inState('failing'), poll).toBe(theirs.length + 1)
+  later.isFailing = false
+  for (let round = 0; round < 3; round++) {
+    await expect.poll(() => later.answers.length, poll).toBe(4)
+    nowMs += 9_900
+    for (const answer of later.answers.splice(0)) answer()
+  }
+  await expect.poll(() => later.answers.length, poll).toBe(2)
+  world.ended.add(did)
+  await expect.poll(it.status, poll).toEqual([{ upstreamStatus: 'deleted' }])
+  expect(later.answers.length).toBe(2)
+  const metricsThen = async (): Promise<string> => {
+    for (const answer of later.answers.splice(0)) answer()
+    return await it.metrics()
+  }
+  await expect.poll(metricsThen, poll).toContain(`account_checks_total{outcome="differs"} ${theirs.length + 1}`)
 })

@@ -1,9 +1,13 @@
-/** An account whose did:web is turned away, since too many wait, was not asked about: it is due again within seconds, and that is no failure of it. Nor are they asked about without a pause. */
+/**
+ * An account whose did:web is turned away, since too many wait, was not asked about: it is due again within seconds,
+ * and that is no failure of it. Nor are they asked about without a pause.
+ */
 import { setTimeout as delay } from 'node:timers/promises'
 import { HandleResolver } from '@sluice/atproto/handle-resolver.ts'
 import { HttpClient } from '@sluice/atproto/http.ts'
 import { MemoryIdentityCache } from '@sluice/atproto/identity-cache.ts'
 import { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'
+import { httpServer } from '@sluice/atproto/testing/servers.ts'
 import { XrpcClient } from '@sluice/atproto/xrpc.ts'
 import { backfillEventCodec } from '@sluice/events/codec.ts'
 import type { IdentityEvent } from '@sluice/events/stream-event.ts'
@@ -18,7 +22,7 @@ import { AccountChecks } from './check-accounts.ts'
 import { Deletions } from './delete-accounts.ts'
 import { Handles } from './resolve-handles.ts'
 import { account, poll, STREAM } from './testing/deletion-scene.ts'
-import { openRedis } from './testing/indexers.ts'
+import { append, openRedis, startIndexer } from './testing/indexers.ts'
 
 const did = 'did:web:crowded.example'
 const log = createLogger({ role: 'test', build: 'test', level: 'fatal', secrets: [] })
@@ -119,4 +123,30 @@ test('A2 whether it is gone is asked again within seconds, and nothing is remove
   const soon = new Date(Date.now() + 60_000).toISOString()
   const held = async () => (await it.index.db.query(text, [did, soon])).rows
   await expect.poll(held, poll).toEqual([{ state: 'reported', tries: 0, soon: true }])
+})
+
+test('A4 of an owner whose hosts do not answer no document is asked for during a minute; the accounts that were turned away come after it', async ({
+  database,
+  redisUrl,
+}) => {
+  await using stack = new AsyncDisposableStack()
+  let asked = 0
+  const dids: string[] = []
+  for (let i = 0; i < 6; i++) {
+    const { url } = stack.use(await httpServer(() => void asked++))
+    dids.push(`did:web:localhost%3A${new URL(url).port}`)
+  }
+  const redis = stack.use(await openRedis(redisUrl))
+  const index = stack.use(indexOn(database))
+  await append(redis, 'firehose_live', dids.map(heardOf))
+  const env = { INDEXER_HANDLES: 'true', ALLOW_PRIVATE_HOSTS: 'true', PLC_URL: 'http://127.0.0.1:1' }
+  stack.use(await startIndexer({ database, redisUrl }, 'one', env))
+  // One that is claimed is due in ten minutes.
+  const text = `select from handle_check where queue = 'new' and tries = 0 and "dueAt" between $1 and $2`
+  const late = async () => {
+    const [from, to] = [45_000, 300_000].map((ms) => new Date(Date.now() + ms).toISOString())
+    return (await index.db.query(text, [from, to])).rowCount
+  }
+  await expect.poll(late, { ...poll, timeout: 60_000 }).toBeGreaterThan(0)
+  expect(asked).toBeGreaterThanOrEqual(2)
 })

@@ -92,6 +92,7 @@ export const ingesterConfig = defineConfig({
     batchMs: {
       env: 'INGESTER_BATCH_TIMEOUT_MS',
       type: 'duration',
+      max: 60_000,
       default: 1_000,
       help: 'How long an event may wait for its batch to fill, while more events are under way. When no others are, nothing waits.',
     },
@@ -148,13 +149,16 @@ export const ingesterConfig = defineConfig({
     idleMs: {
       env: 'INGESTER_IDLE_MS',
       type: 'duration',
+      max: 24 * 3_600_000,
       default: 60_000,
-      help: 'A relay that has sent nothing for this long is reconnected. 0: never; for a host that may well be silent.',
+      check: offOrAtLeast(1_000, '1s'),
+      help: 'A relay that has sent nothing for this long, 1s or more, is reconnected. 0: never; for a host that may well be silent.',
     },
     pauseMs: {
       env: 'INGESTER_PAUSE_MS',
       type: 'duration',
       min: 100,
+      max: 3_600_000,
       default: 30_000,
       help: 'When reading has to pause for longer than this, the connection is closed. It is opened again later, from the cursor.',
     },
@@ -175,12 +179,15 @@ export const ingesterConfig = defineConfig({
     sweepIntervalMs: {
       env: 'INGESTER_SWEEP_INTERVAL_MS',
       type: 'duration',
+      max: 30 * 24 * 3_600_000,
       default: 24 * 3_600_000,
-      help: 'How often all repositories are listed again, to find those that are behind or missing. 0: only by sluice sweep.',
+      check: offOrAtLeast(5 * 60_000, '5m'),
+      help: 'How often all repositories are listed again, to find those that are behind or missing; 5m or more. 0: only by sluice sweep.',
     },
     sweepGraceMs: {
       env: 'INGESTER_SWEEP_GRACE_MS',
       type: 'duration',
+      max: 24 * 3_600_000,
       default: 15 * 60_000,
       help: 'A listed revision that is younger than this does not count as missing: the live stream may still bring it.',
     },
@@ -233,6 +240,12 @@ function highWater<const Env extends string>(env: Env, what: string) {
     default: 100_000,
     help: `When the stream holds this many entries, ${what} until there are fewer.`,
   } as const
+}
+
+/** 0 turns such a setting off. Any other value below `leastMs` was most likely meant in another unit. */
+function offOrAtLeast(leastMs: number, text: string) {
+  return (ms: number): string | undefined =>
+    ms === 0 || ms >= leastMs ? undefined : `is neither 0 nor at least ${text}`
 }
 
 function upstreamProblem(hosts: readonly string[]): string | undefined {

@@ -136,7 +136,7 @@ test('what only moves the cursor waits for its batch to fill as long as INGESTER
   await using relay = await FakeRelay.start()
   const { did } = new TestRepo(testDid('of another shard'))
   const shard = `${1 - shardOf(did, 2)}/2`
-  const limits = { INGESTER_BATCH_TIMEOUT_MS: '1h', INGESTER_BATCH_SIZE: '2' }
+  const limits = { INGESTER_BATCH_TIMEOUT_MS: '1m', INGESTER_BATCH_SIZE: '2' }
   const ingester = await tools.ingest(relay, { ...limits, INGESTER_SHARD: shard })
   const tell = () => relay.message('#account', { did, time: '2026-01-01T00:00:00.000Z', active: true })
   tell()

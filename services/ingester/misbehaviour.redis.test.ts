@@ -48,7 +48,7 @@ test.for(rows)('$name', async (row, { tools }) => {
   expect(relay.directory.asked(`/${alice.did}`)).toBeLessThanOrEqual(row.documents ?? 2)
 })
 
-test('a commit that was refused shows as a gap with the next one, and the repository is asked for', async ({
+test('V3 a commit that was refused shows as a gap with the next one, and the repository is asked for', async ({
   tools,
 }) => {
   await using relay = await FakeRelay.start()
@@ -63,7 +63,9 @@ test('a commit that was refused shows as a gap with the next one, and the reposi
   expect(await tools.requests()).toMatchObject([{ did: alice.did, rev: alice.rev, reason: 'gap' }])
 })
 
-test('an error frame ends the connection, which is made anew and goes on behind what was read', async ({ tools }) => {
+test('D10 an error frame ends the connection, which is made anew and goes on behind what was read', async ({
+  tools,
+}) => {
   await using relay = await FakeRelay.start()
   const alice = new TestRepo(testDid('alice'))
   relay.register(alice)
@@ -80,12 +82,12 @@ test('an error frame ends the connection, which is made anew and goes on behind 
   expect(await tools.ledger(relay)).toEqual({ appended: 2 })
 })
 
-test('a relay that stalls is left, and read anew behind what was read', async ({ tools }) => {
+test('D10 a relay that stalls is left, and read anew behind what was read', async ({ tools }) => {
   await using relay = await FakeRelay.start()
   const alice = new TestRepo(testDid('alice'))
   relay.register(alice)
   relay.commit(alice, [{ path: path(0), record: post('first') }])
-  const ingester = await tools.ingest(relay, { INGESTER_IDLE_MS: '200' })
+  const ingester = await tools.ingest(relay, { INGESTER_IDLE_MS: '1s' })
   await caughtUp(tools, relay)
   relay.stall()
   relay.commit(alice, [{ path: path(1), record: post('second') }])
