@@ -174,8 +174,8 @@ test('an incident of any kind raises one alert at most, counted by whichever rol
   for (const [i, { expr, alert }] of told.entries()) {
     const used = [...expr.matchAll(/sluice_incidents_total\{([^}]*)\}/g)].map(([, matchers]) => matchers)
     expect(used, alert).toEqual([selectors[i], selectors[i]])
-    // A relay tells of lost events as soon as it is connected: before the first scrape, after which the counter does not
-    // rise.
+    // A relay tells of lost events as soon as it is connected: before the first scrape, after which the counter does
+    // not rise.
     expect(expr, alert).toContain('process_start_time_seconds')
   }
 })

@@ -1,4 +1,7 @@
-/** How Docker and Kubernetes start, watch, restart and stop what `docker-compose.yml`, the Dockerfiles and `infra/k8s` describe. */
+/**
+ * How Docker and Kubernetes start, watch, restart and stop what `docker-compose.yml`, the Dockerfiles and `infra/k8s`
+ * describe.
+ */
 import { execFile, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'

@@ -1,4 +1,7 @@
-/** A spot audit of a running index, against a real PDS: what is wrong is found, and what is only late, or cannot be looked at, is not called wrong. */
+/**
+ * A spot audit of a running index, against a real PDS: what is wrong is found, and what is only late, or cannot be
+ * looked at, is not called wrong.
+ */
 import { TestRepo } from '@sluice/atproto/testing/repo.ts'
 import { collections } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
@@ -15,7 +18,7 @@ import type { NotChecked } from './audit.ts'
 import { Network } from './network.ts'
 import { Output } from './output.ts'
 import { Session } from './session.ts'
-import { Settling } from './settled.ts'
+import { Standings } from './standing.ts'
 import { runCli } from './testing/run.ts'
 
 interface Told {
@@ -98,18 +101,18 @@ test('of accounts of a real PDS the one with a missing record is found, and mend
     await expect.poll(() => redis.xLen('firehose_live'), WAIT).toBe(1)
     await using session = new Session(env, new Output({ json: true, colour: false, write: () => {} }), NEVER)
     await using asked = new Network(session.settings, NEVER)
-    const audit = (settling: Pick<Settling, 'settled'>) =>
-      new Audit({ session, network: asked, settling, collections: new CollectionSet(collections), repair: false })
-    const impatient = new Settling(await session.redis(), session.settings, 500)
+    const audit = (standings: Pick<Standings, 'of'>) =>
+      new Audit({ session, network: asked, standings, collections: new CollectionSet(collections), repair: false })
+    const impatient = new Standings(await session.redis(), session.settings, 500)
     const account = await asked.account(alice.did)
     expect(await audit(impatient).check(account)).toMatchObject({ did: alice.did, reason: 'under-way' })
-    const patient = new Settling(await session.redis(), session.settings)
+    const patient = new Standings(await session.redis(), session.settings)
     let waited = 0
-    const meanwhile: Pick<Settling, 'settled'> = {
-      async settled(repo, signal) {
+    const meanwhile: Pick<Standings, 'of'> = {
+      async of(repo, signal) {
         waited++
         indexer.resume()
-        return patient.settled(repo, signal)
+        return patient.of(repo, signal)
       },
     }
     expect(await audit(meanwhile).check(account)).toMatchObject({ comparison: { records: POSTS + 1, differing: [] } })

@@ -1,10 +1,10 @@
 /**
- * Verifies accounts of a running index one by one: fetches the repository and compares it as `sluice verify <did>` does.
- * What is found is wrong, and not only late: what differs is looked at again when the events up to the repository's rev
- * must be in the index, and counts if it differs then as well, and its host still has the account.
+ * Verifies accounts of a running index one by one: fetches the repository and compares it as `sluice verify <did>`
+ * does. What is found is wrong, and not only late: what differs is looked at again when the events up to the
+ * repository's rev must be in the index, and counts if it differs then as well, and its host still has the account.
  *
- * An account that cannot be checked is none that is wrong. A host is asked for one repository at a time (the caller sees
- * to that), and is left alone for the rest of the run when it asks for a pause or has failed twice in a row.
+ * An account that cannot be checked is none that is wrong. A host is asked for one repository at a time (the caller
+ * sees to that), and is left alone for the rest of the run when it asks for a pause or has failed twice in a row.
  */
 import type { RepoExport } from '@sluice/atproto/repo-export.ts'
 import { RateLimitedError } from '@sluice/atproto/xrpc.ts'
@@ -14,13 +14,13 @@ import { CannotError } from './cli.ts'
 import { mendRepo } from './mend-repo.ts'
 import type { Account, Network } from './network.ts'
 import type { Session } from './session.ts'
-import type { Settling } from './settled.ts'
+import type { Standings } from './standing.ts'
 import { compareRepo, type Comparison } from './verify-repo.ts'
 
 export interface AuditOptions {
   session: Session
   network: Network
-  settling: Pick<Settling, 'settled'>
+  standings: Pick<Standings, 'of'>
   collections: CollectionSet
   repair: boolean
 }
@@ -32,13 +32,17 @@ export interface Checked {
 
 export interface NotChecked {
   did: string
-  /** `host-away`, `rate-limited`, `identity`, `identity-away`, `under-way`, `to-be-fetched`; else what the host says of the account, or why its export is refused. */
+  /**
+   * `host-away`, `rate-limited`, `identity`, `identity-away`, `under-way`, `to-be-fetched`; else what the host says of
+   * the account, or why its export is refused.
+   */
   reason: string
   detail: string
 }
 
 const FAILURES_MAX = 2
 
+/** Verifies accounts, and remembers between them how their hosts answer. */
 export class Audit {
   readonly #options: AuditOptions
   /** Failures in a row of a host; Infinity: it asked for a pause. */
@@ -62,9 +66,9 @@ export class Audit {
     const time = new Date().toISOString()
     const first = await this.#compare(repo, time)
     if (first.differing.length === 0) return { pds, comparison: first }
-    const { settling, session, repair } = this.#options
-    const standing = await settling.settled(repo, session.signal)
-    if (standing !== 'settled') return { did, reason: standing, detail: `at ${repo.rev}` }
+    const { standings, session, repair } = this.#options
+    const standing = await standings.of(repo, session.signal)
+    if (standing !== 'indexed') return { did, reason: standing, detail: `at ${repo.rev}` }
     // It may have been deactivated or deleted meanwhile.
     const head = await this.#ask(account, (network) => network.head(pds, did))
     if ('reason' in head) return head
@@ -112,7 +116,10 @@ async function orReason<T extends object>(
   }
 }
 
-/** The later comparison, with those of its differences that were there before as well: what came in between the two was under way. */
+/**
+ * The later comparison, with those of its differences that were there before as well: what came in between the two was
+ * under way.
+ */
 function inBoth(first: Comparison, again: Comparison): Comparison {
   const before = new Set(first.differing.map(({ uri, difference }) => `${difference} ${uri}`))
   return { ...again, differing: again.differing.filter(({ uri, difference }) => before.has(`${difference} ${uri}`)) }

@@ -1,6 +1,6 @@
 /**
- * Makes the requests of `sluice backfill did`, `file`, `host` and `since`: for accounts named by their DIDs, for all that
- * a host lists, or for all that have committed since a time.
+ * Makes the requests of `sluice backfill did`, `file`, `host` and `since`: for accounts named by their DIDs, for all
+ * that a host lists, or for all that have committed since a time.
  */
 import { readFileSync } from 'node:fs'
 import { HttpClient } from '@sluice/atproto/http.ts'

@@ -1,15 +1,15 @@
 /**
  * The frame of every command: global options, one session, exit codes, and errors as one clear line.
  *
- * | code | meaning                                                                        |
- * |------|--------------------------------------------------------------------------------|
- * | 0    | done; for `doctor`, `verify` and checks: nothing is wrong                         |
- * | 1    | something was found, or what was asked for does not exist                        |
- * | 2    | the command line is wrong                                                        |
- * | 69   | Redis, PostgreSQL or a host is away: try again                                     |
- * | 70   | a fault of ours                                                                  |
- * | 78   | the environment is wrong, or a server refuses us for good                         |
- * | 130  | stopped before it was done: repeat it                                            |
+ * | code | meaning                                                   |
+ * |------|-----------------------------------------------------------|
+ * | 0    | done; for `doctor`, `verify` and checks: nothing is wrong |
+ * | 1    | something was found, or what was asked for does not exist |
+ * | 2    | the command line is wrong                                 |
+ * | 69   | Redis, PostgreSQL or a host is away: try again            |
+ * | 70   | a fault of ours                                           |
+ * | 78   | the environment is wrong, or a server refuses us for good |
+ * | 130  | stopped before it was done: repeat it                     |
  */
 import { Command, CommanderError } from 'commander'
 import { buildId } from '@sluice/runtime/build-id.ts'
@@ -91,7 +91,7 @@ export class Cli {
       return error.exitCode === 0 ? EXIT.done : EXIT.usage
     }
     if (isAbort(error) && this.#options.signal.aborted) return this.#stopped()
-    const [code, text] = judge(error)
+    const [code, text] = codeAndText(error)
     this.#options.stderr(`sluice: ${redact(text)}\n`)
     return code
   }
@@ -107,7 +107,7 @@ export class Cli {
   }
 }
 
-function judge(error: unknown): [code: number, text: string] {
+function codeAndText(error: unknown): [code: number, text: string] {
   if (error instanceof CannotError) return [EXIT.found, error.message]
   if (error instanceof TransientError) return [EXIT.away, withCause(error)]
   if (error instanceof FatalError) return [EXIT.config, oneLineOf(error)]

@@ -1,4 +1,7 @@
-/** O2: consumers that collide are told, and daemons of another pipeline in another database of the same Redis are none of ours. */
+/**
+ * O2: consumers that collide are told, and daemons of another pipeline in another database of the same Redis are none
+ * of ours.
+ */
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { consumerClientName } from '@sluice/streams/client-names.ts'
 import { connectRedis } from '@sluice/streams/connection.ts'

@@ -1,4 +1,7 @@
-/** Every command of DATAPLANE_DEBUG.md runs, on a system in which there is something to see; every finding of doctor has its entry. */
+/**
+ * Every command of DATAPLANE_DEBUG.md runs, on a system in which there is something to see; every finding of doctor has
+ * its entry.
+ */
 import { readFileSync } from 'node:fs'
 import { TestRepo } from '@sluice/atproto/testing/repo.ts'
 import { startDaemon, type Daemon } from '@sluice/sandbox/daemon.ts'
@@ -17,7 +20,7 @@ import { runCli } from './testing/run.ts'
 const TEXT = readFileSync(new URL('../../DATAPLANE_DEBUG.md', import.meta.url), 'utf8')
 const DID = 'did:plc:aaaaaaaaaaaaaaaaaaaaaaaa'
 /** They say by 1 that something is wrong, as they should here. */
-const JUDGES = ['doctor', 'verify', 'recount', 'migrate']
+const CHECKS = ['doctor', 'verify', 'recount', 'migrate']
 
 test('every finding has an entry, every entry has its five parts, every link leads somewhere', () => {
   const anchors = anchorsOf(TEXT)
@@ -101,7 +104,7 @@ async function run({ line, text, words }: DocumentCommand, redis: Redis, env: Re
   switch (program) {
     case 'sluice': {
       const { code, stdout, stderr } = await runCli(args, env)
-      expect([0, ...(JUDGES.includes(args[0]!) ? [1] : [])], `${where}\n${stdout}${stderr}`).toContain(code)
+      expect([0, ...(CHECKS.includes(args[0]!) ? [1] : [])], `${where}\n${stdout}${stderr}`).toContain(code)
       expect(stderr, where).toBe('')
       return
     }

@@ -1,4 +1,7 @@
-/** O2: doctor names what daemons meet outside of their stores: a Redis that became a replica, a relay that does not answer. */
+/**
+ * O2: doctor names what daemons meet outside of their stores: a Redis that became a replica, a relay that does not
+ * answer.
+ */
 import { startDaemon } from '@sluice/sandbox/daemon.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { startRedis } from '@sluice/sandbox/redis.ts'

@@ -1,6 +1,6 @@
 /**
- * Troubles that really happen, one after the other, to a system that really runs: doctor names each, says what mends it, and after that
- * nothing is wrong. A trouble that was not seen fails the test, and so does one that stays.
+ * Troubles that really happen, one after the other, to a system that really runs: doctor names each, says what mends
+ * it, and after that nothing is wrong. A trouble that was not seen fails the test, and so does one that stays.
  */
 import { randomUUID } from 'node:crypto'
 import { DatabasePool } from '@sluice/database/pool.ts'

@@ -27,12 +27,6 @@ export interface IndexPlace {
   notifications: number
 }
 
-async function countRecords(db: DatabasePool, did: string): Promise<number> {
-  const between = recordsBetween(await sortsByBytes(db), ['$3', '$1', '$2'])
-  const { rows } = await db.query<{ n: number }>(`select count(*)::int as n from record where ${between}`, urisOf(did))
-  return rows[0]!.n
-}
-
 /** @throws TransientError, FatalError */
 export async function explainIndex(
   db: DatabasePool,
@@ -83,6 +77,12 @@ export async function explainIndex(
         .where('recordUri', '=', uri),
     ))!.n,
   }
+}
+
+async function countRecords(db: DatabasePool, did: string): Promise<number> {
+  const between = recordsBetween(await sortsByBytes(db), ['$3', '$1', '$2'])
+  const { rows } = await db.query<{ n: number }>(`select count(*)::int as n from record where ${between}`, urisOf(did))
+  return rows[0]!.n
 }
 
 /** The rows of a record in each table of its collection, and the counters in which they count. */

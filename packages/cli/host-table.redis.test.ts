@@ -1,4 +1,6 @@
-/** O2: `backfill status` names hosts that have answered nothing but 429 for days, and repositories that were set aside. */
+/**
+ * O2: `backfill status` names hosts that have answered nothing but 429 for days, and repositories that were set aside.
+ */
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { hostKey, priorityStream, setAsideKey } from '@sluice/streams/backfill-queue.ts'
 import { connectRedis } from '@sluice/streams/connection.ts'

@@ -1,4 +1,7 @@
-/** Commands that work on the index as a whole: a bulk load from its beginning to its end, an import of identities, what is remembered of ended records. */
+/**
+ * Commands that work on the index as a whole: a bulk load from its beginning to its end, an import of identities, what
+ * is remembered of ended records.
+ */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

@@ -8,7 +8,7 @@ import { forgetAge, repairEvents, type Comparison } from './verify-repo.ts'
 
 const APPENDED = 200
 
-/** How `verify-repo.ts` says. May be repeated. @throws TransientError, FatalError */
+/** Repairs as `verify-repo.ts` describes. May be repeated. @throws TransientError, FatalError */
 export async function mendRepo(
   session: Session,
   repo: RepoExport,

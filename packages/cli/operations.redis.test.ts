@@ -1,4 +1,7 @@
-/** What operators do to streams: dead letters, pending entries, groups, incidents. Each command does what it says, twice as well as once. */
+/**
+ * What operators do to streams: dead letters, pending entries, groups, incidents. Each command does what it says, twice
+ * as well as once.
+ */
 import { streamEventCodec } from '@sluice/events/codec.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
@@ -80,7 +83,8 @@ test('entries of a dead consumer go to a living one, which works on them; a livi
     address: { ...dead, consumer: 'alive' },
     codec: streamEventCodec,
     key: ({ did }) => did,
-    // So long that what follows is not the consumer's own doing; it looks at its own pending entries four times as often.
+    // So long that what follows is not the consumer's own doing; it looks at its own pending entries four times as
+    // often.
     limits: { reclaimIdleMs: 20_000 },
   })
   const running = consumer.run(stop.signal, 1, async (batches) => {

@@ -34,14 +34,9 @@ export class Output {
     if (this.json) this.#write(`${JSON.stringify(value, replacer, 2)}\n`)
   }
 
-  /** Writes text unchanged, with JSON and without. */
-  raw(text: string): void {
-    this.#write(text)
-  }
-
-  /** Writes bytes unchanged, with JSON and without. */
-  binary(bytes: Uint8Array): void {
-    this.#write(bytes)
+  /** Writes text or bytes unchanged, with JSON and without. */
+  raw(content: string | Uint8Array): void {
+    this.#write(content)
   }
 
   paint(tone: Tone, text: string): string {

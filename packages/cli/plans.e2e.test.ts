@@ -1,5 +1,6 @@
 /**
- * An operator who asks about one thing is answered at once, however large the index is, and what goes through a table goes through it once. What a command reads PostgreSQL counts itself.
+ * An operator who asks about one thing is answered at once, however large the index is, and what goes through a table
+ * goes through it once. What a command reads PostgreSQL counts itself.
  *
  * The tables only look large: the planner is told that each holds a hundred million rows.
  */

@@ -171,7 +171,10 @@ test('a vacuum takes its time: it is no old transaction, and whoever waits for i
   }
 })
 
-/** What the table and its indexes take without what is beside them (free space, visibility): what the last vacuum has counted. */
+/**
+ * What the table and its indexes take without what is beside them (free space, visibility): what the last vacuum has
+ * counted.
+ */
 const MAIN_BYTES = `
   select pg_relation_size('bsky.record')::int + sum(pg_relation_size(indexrelid))::int as bytes from pg_index where indrelid = 'bsky.record'::regclass`
 

@@ -1,4 +1,7 @@
-/** `sluice prune` keeps the tombstones that a dead letter still needs, wherever it is: buried, put back, or buried again. */
+/**
+ * `sluice prune` keeps the tombstones that a dead letter still needs, wherever it is: buried, put back, or buried
+ * again.
+ */
 import { expect, test as base } from '@sluice/sandbox/fixtures.ts'
 import { queryOnce } from '@sluice/sandbox/postgres.ts'
 import { startRedis } from '@sluice/sandbox/redis.ts'

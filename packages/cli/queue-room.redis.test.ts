@@ -1,4 +1,7 @@
-/** Asking for many repositories fills Redis only as far as the backfiller still takes from the queue, and ends whatever a host lists. */
+/**
+ * Asking for many repositories fills Redis only as far as the backfiller still takes from the queue, and ends whatever
+ * a host lists.
+ */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { once } from 'node:events'

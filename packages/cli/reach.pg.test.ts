@@ -1,4 +1,7 @@
-/** What doctor sees when PostgreSQL refuses it, is too old, hides sessions from it, or has one connection left: all that can be seen still is. */
+/**
+ * What doctor sees when PostgreSQL refuses it, is too old, hides sessions from it, or has one connection left: all that
+ * can be seen still is.
+ */
 import { DatabasePool } from '@sluice/database/pool.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { queryOnce, startPostgres } from '@sluice/sandbox/postgres.ts'

@@ -23,6 +23,7 @@ export interface BlockReading {
   unreadable?: string
 }
 
+/** Reads what can be read of the frame. */
 export function readFrame(bytes: Buffer): FrameReading {
   const header = attempt(() => decodeJsonItem(bytes, 0))
   if ('unreadable' in header) return header

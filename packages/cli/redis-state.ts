@@ -58,6 +58,7 @@ export interface Traffic {
   streams: Map<string, { added: number; gone: number }>
 }
 
+/** Streams that do not exist are left out. @throws TransientError, FatalError */
 export async function readTraffic(redis: Redis, streams: readonly string[]): Promise<Traffic> {
   try {
     const infos = await Promise.all(streams.map(async (stream) => redis.xInfoStream(stream).catch(() => undefined)))

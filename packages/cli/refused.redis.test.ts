@@ -1,4 +1,7 @@
-/** What the ingester refused is found by the command line: how many for which reason, which they were, and what was in them. */
+/**
+ * What the ingester refused is found by the command line: how many for which reason, which they were, and what was in
+ * them.
+ */
 import { encodeFrame } from '@sluice/atproto/testing/frames.ts'
 import { testKey } from '@sluice/atproto/testing/keys.ts'
 import { TestRepo } from '@sluice/atproto/testing/repo.ts'

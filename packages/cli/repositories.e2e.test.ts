@@ -1,4 +1,7 @@
-/** What operators do with repositories: 100 damaged records are found and mended, one record is followed wherever it is, counters are put right. */
+/**
+ * What operators do with repositories: 100 damaged records are found and mended, one record is followed wherever it is,
+ * counters are put right.
+ */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -249,7 +252,10 @@ async function verifyJson(sluice: Sluice): Promise<{ counts: Record<string, numb
   return JSON.parse((await sluice('verify', DID, '--json')).stdout) as { counts: Record<string, number> }
 }
 
-/** 40 lost altogether, 20 of them without a trace of their rows; 30 with other content; 20 without their rows; 10 that never were. */
+/**
+ * 40 lost altogether, 20 of them without a trace of their rows; 30 with other content; 20 without their rows; 10 that
+ * never were.
+ */
 async function damage(sql: Sql): Promise<void> {
   const uris = (from: number, to: number): string =>
     `(select uri from bsky.record where did = '${DID}' order by uri offset ${from} limit ${to - from})`

@@ -1,4 +1,7 @@
-/** Random accounts are found by key: different ones, as many as are wanted or as there are, wherever in the index they are. */
+/**
+ * Random accounts are found by key: different ones, as many as are wanted or as there are, wherever in the index they
+ * are.
+ */
 import { base32 } from '@sluice/atproto/cid.ts'
 import { random } from '@sluice/atproto/testing/random.ts'
 import { testDid } from '@sluice/atproto/testing/world.ts'

@@ -22,7 +22,10 @@ export interface SampleOptions {
 const PLC = 'did:plc:'
 /** 15 bytes are the 24 characters of a `did:plc`. */
 const KEY_BYTES = 15
-/** Several keys may lead to one account. Of an index of ten times as many accounts as are wanted, one round finds nearly all of them. */
+/**
+ * Several keys may lead to one account. Of an index of ten times as many accounts as are wanted, one round finds nearly
+ * all of them.
+ */
 const ROUNDS = 5
 const PAGE = 1_000
 

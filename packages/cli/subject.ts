@@ -15,6 +15,7 @@ export interface Subject {
   rev?: string
 }
 
+/** The subject of an event, a label or a request for a repository. */
 export function subjectOf(fields: EntryFields): Subject {
   const body = parse(fields.event ?? fields.repo)
   if (body === undefined) return { verb: 'unreadable' }
@@ -33,6 +34,7 @@ export function subjectOf(fields: EntryFields): Subject {
   return { ...subject, uri: `at://${did}/${collection}/${rkey}`, ...(rev !== undefined && { rev }) }
 }
 
+/** `create at://did/collection/rkey` */
 export function describeSubject({ verb, uri, did }: Subject): string {
   return [verb, uri ?? did].filter(Boolean).join(' ')
 }

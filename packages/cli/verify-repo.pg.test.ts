@@ -1,4 +1,7 @@
-/** A comparison while the live stream goes on: what is newer in the index than the export is no difference, and a repair leaves it alone. */
+/**
+ * A comparison while the live stream goes on: what is newer in the index than the export is no difference, and a repair
+ * leaves it alone.
+ */
 import { readRepoExport } from '@sluice/atproto/repo-export.ts'
 import { formatCid } from '@sluice/atproto/cid.ts'
 import { TestRepo } from '@sluice/atproto/testing/repo.ts'

@@ -19,9 +19,11 @@ import { slices } from '@sluice/runtime/slices.ts'
 import { rkeyOfUri, SEQ_BACKFILL, type CreateEvent, type StreamEvent } from '@sluice/events/stream-event.ts'
 import { recordsBetween, uriInOrder, urisOf } from '@sluice/indexing/ranges.ts'
 import { prepare } from '@sluice/indexing/prepare.ts'
+import { count } from './output.ts'
 
-export const DIFFERENCES = ['missing', 'extra', 'stale', 'without-rows'] as const
+const DIFFERENCES = ['missing', 'extra', 'stale', 'without-rows'] as const
 export type Difference = (typeof DIFFERENCES)[number]
+export type DifferenceCounts = Record<Difference, number>
 
 export interface Differing {
   uri: string
@@ -40,6 +42,18 @@ export interface Comparison {
   /** Records that are in the repository and rightly not in the index: they do not match their lexicon. */
   refused: number
   differing: Differing[]
+}
+
+/** How many records differ in each way. */
+export function countDifferences(differing: readonly Differing[]): DifferenceCounts {
+  const counts: DifferenceCounts = { missing: 0, extra: 0, stale: 0, 'without-rows': 0 }
+  for (const { difference } of differing) counts[difference]++
+  return counts
+}
+
+/** `1 missing, 0 extra, 0 stale, 0 without-rows` */
+export function describeDifferences(counts: DifferenceCounts): string {
+  return DIFFERENCES.map((difference) => `${count(counts[difference])} ${difference}`).join(', ')
 }
 
 interface Row {

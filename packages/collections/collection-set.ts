@@ -1,6 +1,6 @@
 /**
- * The collections of one indexer: collections with a plugin, and patterns of collections that are only stored. The same set decides what is indexed from live events,
- * from exports and on deletion, and what an ingester lets through.
+ * The collections of one indexer: collections with a plugin, and patterns of collections that are only stored. The same
+ * set decides what is indexed from live events, from exports and on deletion, and what an ingester lets through.
  */
 import type { Collection } from './define.ts'
 import { FatalError } from '@sluice/runtime/errors.ts'
@@ -15,8 +15,10 @@ export class CollectionSet {
   readonly #isListed: CollectionFilter
 
   /**
-   * @param patterns collections to store without a plugin. Each is an NSID, a prefix with `.*` (`app.foo.*` is not `app.foobar.x`), or `*` for all
-   * @throws FatalError for a lexicon that is missing or wrong, a pattern of another form, a collection that is listed twice
+   * @param patterns collections to store without a plugin. Each is an NSID, a prefix with `.*` (`app.foo.*` is not
+   * `app.foobar.x`), or `*` for all
+   * @throws FatalError for a lexicon that is missing or wrong, a pattern of another form, a collection that is listed
+   * twice
    */
   constructor(plugins: readonly Collection[], patterns: readonly string[] = []) {
     this.#plugins = new Map(plugins.map((plugin) => [plugin.nsid, plugin]))
@@ -41,8 +43,8 @@ export class CollectionSet {
   }
 
   /**
-   * What is wrong with a record, or undefined when it is valid. Where no lexicon applies (the collection is only stored, or its plugin does not validate), the value must
-   * still be a record of the data model.
+   * What is wrong with a record, or undefined when it is valid. Where no lexicon applies (the collection is only
+   * stored, or its plugin does not validate), the value must still be a record of the data model.
    */
   validate(nsid: string, record: unknown): string | undefined {
     const unusable = findUnstorable(record) ?? (this.#plugins.has(nsid) ? findUndated(record) : undefined)

@@ -1,8 +1,10 @@
 /**
- * The collections of the index. This one list decides what is indexed from live events, exports and deletions, what ingester and backfiller let through, and what the
- * documentation lists. To add a lexicon, write a file like these and add a line here (docs/add-a-lexicon.md).
+ * The collections of the index. This one list decides what is indexed from live events, exports and deletions, what
+ * ingester and backfiller let through, and what `sluice` verifies and counts. To add a lexicon, write a file like these
+ * and add a line here (docs/add-a-lexicon.md).
  *
- * The order of the list is the order in which the rows of one batch are inserted. Posts are judged by gates, follows and list items, so `post` must come after these.
+ * The order of the list is the order in which the rows of one batch are inserted. Posts are judged by gates, follows
+ * and list items, so `post` must come after these.
  */
 import profile from './app.bsky.actor/profile.ts'
 import generator from './app.bsky.feed/generator.ts'
@@ -55,7 +57,10 @@ export function wantedCollections(chosen: readonly string[], further: readonly s
   return chosen.length > 0 ? chosen : [...collections.map(({ nsid }) => nsid), ...further]
 }
 
-/** The schema steps that the listed plugins bring for their own tables. Used to migrate a database, and to tell which steps are pending. */
+/**
+ * The schema steps that the listed plugins bring for their own tables. Used to migrate a database, and to tell which
+ * steps are pending.
+ */
 export function tableScripts(): TableScript[] {
   return collections.flatMap(({ migrations }) => migrations)
 }

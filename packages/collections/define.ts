@@ -1,10 +1,17 @@
 /**
  * How a collection plugin is written: types and builders, no I/O.
  *
- * A plugin is a pure function from one record to rows, and a declaration of what follows from them (counters, notifications, unique keys). The engine does everything else, for a
- * whole batch in one transaction: it decides which version of a record is the newest, removes the rows of the previous version, inserts, counts and notifies. What depends on other
- * records (does a reply's parent exist, does a gate forbid the reply) is not in the pure function: the plugin derives it in a step over the whole batch (`derive`).
+ * A plugin is a pure function from one record to rows, and a declaration of what follows from them (counters,
+ * notifications, unique keys). The engine does everything else, for a whole batch in one transaction: it decides which
+ * version of a record is the newest, removes the rows of the previous version, inserts, counts and notifies. What
+ * depends on other records (does a reply's parent exist, does a gate forbid the reply) is not in the pure function: the
+ * plugin derives it in a step over the whole batch (`derive`, in `depends.ts`).
  */
+import type { Dependence, Deriving } from './depends.ts'
+
+// The engine imports these with the rest of a collection.
+export { CLAIMED_FROM, isOfRev, KNOWN_FROM } from './depends.ts'
+export type { Affected, Beyond, Fact, Room, Sql, Statement, Touched, Unseen } from './depends.ts'
 
 /** A Postgres type that the engine can write; a trailing `?` means nullable. */
 export type ColumnType = 'text' | 'text?' | 'boolean?' | 'jsonb?'
@@ -23,11 +30,17 @@ export interface Table {
   readonly columns: Columns
   /** The column with the URI of the record to which the row belongs. The row is removed with that record. */
   readonly owner: string
-  /** Rows stay when their record is deleted; the column `deletedAt` then has the time of the deletion. `key` is the table's primary key. */
+  /**
+   * Rows stay when their record is deleted; the column `deletedAt` then has the time of the deletion. `key` is the
+   * table's primary key.
+   */
   readonly outlives?: { readonly deletedAt: string; readonly key: readonly string[] }
 }
 
-/** A table with a typed constructor of its rows. The one declaration gives both the type of a row and the shape of the statements. */
+/**
+ * A table with a typed constructor of its rows. The one declaration gives both the type of a row and the shape of the
+ * statements.
+ */
 export interface TableOf<C extends Columns> extends Table {
   readonly columns: C
   row(values: RowOf<C>): Row
@@ -67,7 +80,10 @@ interface CountBuilder<C extends Columns> {
   into(table: string, column: string, key?: string): Counter
 }
 
-/** `count(like, 'subject').into('post_agg', 'likeCount')`: `likeCount` of the row `uri` = how many likes have that `subject`. */
+/**
+ * `count(like, 'subject').into('post_agg', 'likeCount')`: `likeCount` of the row `uri` = how many likes have that
+ * `subject`.
+ */
 export function count<C extends Columns>(of: TableOf<C>, by: keyof C & string): CountBuilder<C> {
   const build = (unless?: string): CountBuilder<C> => ({
     unless: build,
@@ -84,8 +100,9 @@ export function count<C extends Columns>(of: TableOf<C>, by: keyof C & string): 
 }
 
 /**
- * Says that an aggregate table must have a row for each value of a column, with zeros while nothing is counted. The AppView counts an account's lists in the same query
- * that reads its `profile_agg` row, and finds no lists where that row is missing.
+ * Says that an aggregate table must have a row for each value of a column, with zeros while nothing is counted. The
+ * AppView counts an account's lists in the same query that reads its `profile_agg` row, and finds no lists where that
+ * row is missing.
  */
 export interface AggregateRow {
   /** Each value of column `by` of table `of` has a row. */
@@ -96,7 +113,10 @@ export interface AggregateRow {
   key: string
 }
 
-/** `aggregateRow(list, 'creator', { table: 'profile_agg', key: 'did' })`: each account that has made a list has a row in `profile_agg`. */
+/**
+ * `aggregateRow(list, 'creator', { table: 'profile_agg', key: 'did' })`: each account that has made a list has a row in
+ * `profile_agg`.
+ */
 export function aggregateRow<C extends Columns>(
   of: TableOf<C>,
   by: keyof C & string,
@@ -114,14 +134,19 @@ export interface Notification {
   sortAt?: string
 }
 
-/** Notifies `did` of the record. An account is notified of its own records only if the collection sets `notifiesSelf`. */
+/**
+ * Notifies `did` of the record. An account is notified of its own records only if the collection sets `notifiesSelf`.
+ */
 export function notify(did: string, reason: string, reasonSubject: string | null = null): Notification {
   return { did, reason, reasonSubject }
 }
 
 /** Why a record is not indexed although it is valid by its lexicon. */
 export interface Refusal {
-  /** `invalid-record`: the AppView could not read the record. `wrong-owner`: the record changes something that belongs to another account, for example another account's list. */
+  /**
+   * `invalid-record`: the AppView could not read the record. `wrong-owner`: the record changes something that belongs
+   * to another account, for example another account's list.
+   */
   reason: 'invalid-record' | 'wrong-owner'
   detail: string
 }
@@ -152,121 +177,46 @@ export interface Written<R = unknown> {
   rows: Row[]
 }
 
-/** A statement that is prepared once per connection. */
-export interface Statement {
-  name: string
-  text: string
-}
-
-/** Runs statements inside the engine's transaction. */
-export interface Sql {
-  query<T extends object>(statement: Statement, values: unknown[]): Promise<T[]>
-}
-
-/** One version of a record that a batch brought or that was derived again. Other records may depend on it, whether or not it is the newest version. */
-export interface Touched<R = unknown> {
-  uri: string
-  did: string
-  rev: string
-  /** The record of this version. Absent: this version is a deletion. */
-  entry?: Entry<R>
-  /** The derived columns of this version were computed with the batch. */
-  derived: boolean
-  /** The index knew nothing of the record's path before: no earlier version, no tombstone. */
-  first?: boolean
-  /** The version before this one is known and was in force until this one. Either this is the newest deletion, or a version with its own commit that is newer than what the index held. */
-  follows?: boolean
-  /** An export may have brought the same version before, and then it counted from the time that the record claims. */
-  claims?: boolean
-  /** Only for a record that was derived again: whether a column changed on which other records depend (`passedOn`). */
-  passesOn?: boolean
-  /** Only for a record that was derived again: nothing about it changed. */
-  same?: boolean
-}
-
-/**
- * Which rows of other transactions our transaction may not have seen. `since`: rows written by this Postgres xid or a younger one (null: any row). `own`: our transaction's xid.
- * `'nothing'`: no other transaction ran beside ours.
- */
-export type Unseen = { since: string | null; own?: string } | 'nothing'
-
-/** The records that may depend on some versions. */
-export interface Affected {
-  uris: string[]
-  /** More such records, of which only a mark for readers may change (a post's `hasThreadGate`). No other record depends on that mark. */
-  marked?: string[]
-  /** Versions on which more records hang than there was room to look at. The records that hang on these need not be in `uris`. */
-  beyond: Beyond[]
-}
-
-/** How many records may be looked at: `all` for all versions together. When that is not enough, `each` for each version alone. */
-export interface Room {
-  all: number
-  each: number
-}
-
-/** Limits of one call of `affects`. */
-export interface Asked {
-  unseen: Unseen
-  /** Default: no limit. */
-  room?: Room | undefined
-}
-
-/** A record, and a time (TID): the records to be judged again hang on it and were written at that time or later. '': at any time. */
-export interface Beyond {
-  uri: string
-  since: string
-}
-
-/** What is remembered of a version that is no longer in force, to judge records that arrive late. Never the record's content. */
-export interface Fact {
-  /** What the fact is about, for example `follow <follower> <followed>`. Late records look it up by this key. */
-  key: string
-  /** When the fact began to hold (TID). */
-  since: string
-  fact: unknown
-}
-
-/**
- * Marks a fact of a relation (a follow, a list item). `since` of such a fact is the rev of its record version. The next version of the record ends the fact, also where that version has another
- * key: a follow of A that is edited into a follow of B ends the fact about A.
- *
- * The fact is this text when its beginning is known: the version came with its own commit.
- */
-export const KNOWN_FROM = 'known'
-/** The fact is an object with this property when an export brought the version: the relation existed by `since`, and the property has the time at which it says to have begun (TID). `version` has the CID. When the version's own commit comes, the fact becomes `KNOWN_FROM`. */
-export const CLAIMED_FROM = 'from'
-
-/** Whether the fact is that of a relation, remembered from its version's rev on. */
-export function isOfRev({ fact }: Fact): boolean {
-  return fact === KNOWN_FROM || (typeof fact === 'object' && fact !== null && CLAIMED_FROM in fact)
-}
-
 /** A schema step that a plugin brings, for tables that the AppView does not have. */
 export interface TableScript {
-  /** The collection and a number (`com.example.thing/1`). Unique, and never changed once released: a database records the names of the steps that it has run. */
+  /**
+   * The collection and a number (`com.example.thing/1`). Unique, and never changed once released: a database records
+   * the names of the steps that it has run.
+   */
   name: string
-  /** Statements that add tables, columns, indexes. They run once, in the transaction that records the name, with our schema first in `search_path`. */
+  /**
+   * Statements that add tables, columns, indexes. They run once, in the transaction that records the name, with our
+   * schema first in `search_path`.
+   */
   sql: string
 }
 
 export type Collection<R = unknown> = Common<R> & Deriving<R>
 
 /** The properties of every collection. */
-interface Common<R> {
+interface Common<R> extends Dependence<R> {
   nsid: string
   /** The lexicon document, when `@atproto/api` does not have it. */
   lexicon?: object
   /** False: records are not checked against a lexicon. The official indexer does not check some collections. */
   validated: boolean
-  /** Create the plugin's own tables. To change a table later, add a script. `rows` and `tables` describe the state after the last script. */
+  /**
+   * Create the plugin's own tables. To change a table later, add a script. `rows` and `tables` describe the state after
+   * the last script.
+   */
   migrations: readonly TableScript[]
-  /** The first is the primary table. A record that `unique` keeps out of the primary table has no rows in the others either. */
+  /**
+   * The first is the primary table. A record that `unique` keeps out of the primary table has no rows in the others
+   * either.
+   */
   tables: readonly Table[]
   rows(entry: Entry<R>): Row[]
   /** Why a record must not be indexed although it is valid by its lexicon. Undefined: it may be indexed. */
   refuses(entry: Entry<R>): Refusal | undefined
-  /** Columns of the primary table, in which together no two rows may agree. Of several such records one has its rows, and the others wait in `duplicate_record`. */
+  /**
+   * Columns of the primary table, in which together no two rows may agree. Of several such records one has its rows,
+   * and the others wait in `duplicate_record`.
+   */
   unique: readonly string[]
   counters: readonly Counter[]
   aggregateRows: readonly AggregateRow[]
@@ -275,40 +225,6 @@ interface Common<R> {
   notifiesSelf: boolean
   /** Notifications of the record's deletion. With these, notifications of the record itself stay when it is deleted. */
   deletionNotifications?: (entry: Entry<R>) => Notification[]
-  /** Columns of the primary table that depend on other records. */
-  derived: readonly string[]
-  /** The derived columns on which other records depend. Default: all. */
-  passedOn?: readonly string[]
-  /**
-   * Selects rows of the primary table that `derive` may change, among rows that were written without `derive` (a bulk load writes these, without derived columns and notifications). Looks at rows whose
-   * owner is after $1 and up to $2. For every row that it leaves out, `derive` must change nothing, whatever the index contains. Returns `uri`, in order. Default: all rows.
-   */
-  derivable?: Statement
-  /** The fact that a version leaves behind when a newer one supersedes it. */
-  remembers?: (entry: Entry<R>) => Fact
-  /**
-   * Finds the records in the index whose derived columns or notifications may depend on these versions. Called after the commit. A deletion in `touched` may also be a question: for all records that hang on
-   * `uri` and were written at `rev` or later (`settle-later.ts` asks so).
-   */
-  affects?: (sql: Sql, touched: readonly Touched<R>[], asked: Asked) => Promise<Affected>
-  /** Finds what `affects` finds without a limit of room and with nothing unseen, in parts of at most `atOnce` records. Each part is queried when the caller asks for it. */
-  affectsInParts?: (sql: Sql, touched: readonly Touched<R>[], atOnce: number) => AsyncIterable<string[]>
-}
-
-/** A collection with columns that depend on other records has both `derive` and `hangsFrom`. Any other collection has neither. */
-type Deriving<R> = DependsOnOthers<R> | { derive?: undefined; hangsFrom?: undefined }
-
-interface DependsOnOthers<R> {
-  /**
-   * Fills in the derived columns of rows that are about to be inserted, with statements over the whole batch. Resolves to the notifications that depend on other records, by record URI. A record
-   * that is not in that map has the notifications of `notifications`.
-   */
-  derive: (sql: Sql, written: readonly Written<R>[]) => Promise<ReadonlyMap<string, Notification[]> | void>
-  /**
-   * Returns `uri` and `above` for each record of the primary table whose owner is in $1. `above` is the record of the same collection through which `affects` finds this one (a reply's parent), or null.
-   * When a walk down a thread becomes too long, it stops and hands over the records above those that it has not derived yet. Another walk that continues from these finds the rest.
-   */
-  hangsFrom: Statement
 }
 
 type Spec<R> = Pick<Common<R>, 'rows'> & Partial<Omit<Common<R>, 'nsid' | 'rows'>> & Deriving<R>

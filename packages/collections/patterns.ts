@@ -1,4 +1,7 @@
-/** Patterns that select collections: NSIDs, namespaces such as `app.bsky.*`, and `*` for all. Every service's setting has this form. */
+/**
+ * Patterns that select collections: NSIDs, namespaces such as `app.bsky.*`, and `*` for all. Every service's setting
+ * has this form.
+ */
 import { isValidNsid } from '@atproto/syntax'
 import { FatalError } from '@sluice/runtime/errors.ts'
 
@@ -8,8 +11,8 @@ const NAMESPACE = /^[a-zA-Z0-9-]+(?:\.[a-zA-Z0-9-]+)*\.\*$/
 const REMEMBERED = 4096
 
 /**
- * A filter of NSIDs and namespaces. `app.bsky.*` covers `app.bsky.feed.post` and not `app.bskyother.foo`; `*` covers all.
- * The filter caches its answers, since there are few collections: 10 ns a call.
+ * A filter of NSIDs and namespaces. `app.bsky.*` covers `app.bsky.feed.post` and not `app.bskyother.foo`; `*` covers
+ * all. The filter caches its answers, since there are few collections: 10 ns a call.
  * @throws FatalError for a pattern of another form
  */
 export function collectionFilter(patterns: readonly string[]): CollectionFilter {
@@ -30,7 +33,10 @@ export function collectionFilter(patterns: readonly string[]): CollectionFilter 
   }
 }
 
-/** What is wrong with the patterns, as the end of a sentence that begins with the name of their setting. Undefined when all have the right form. */
+/**
+ * What is wrong with the patterns, as the end of a sentence that begins with the name of their setting. Undefined when
+ * all have the right form.
+ */
 export function patternProblem(patterns: readonly string[]): string | undefined {
   const bad = patterns.find((pattern) => pattern !== '*' && !NAMESPACE.test(pattern) && !isValidNsid(pattern))
   return bad === undefined
@@ -39,8 +45,8 @@ export function patternProblem(patterns: readonly string[]): string | undefined 
 }
 
 /**
- * The option by which an operator names collections that the indexer stores beyond its own list. Ingester and backfiller
- * read it too, so that they let these through.
+ * The option by which an operator names collections that the indexer stores beyond its own list. Ingester and
+ * backfiller read it too, so that they let these through.
  */
 export const indexerCollectionsOption = {
   env: 'INDEXER_COLLECTIONS',

@@ -1,4 +1,7 @@
-/** Records that are valid by their lexicon and must not be indexed: they change something that belongs to another account, or the AppView could not read them. */
+/**
+ * Records that are valid by their lexicon and must not be indexed: they change something that belongs to another
+ * account, or the AppView could not read them.
+ */
 import { AtUri } from '@atproto/syntax'
 import { describe, expect, test } from 'vitest'
 import profile from './app.bsky.actor/profile.ts'

@@ -1,7 +1,10 @@
 /** Converts values of records to values of columns. */
 import { normalizeDatetimeAlways } from '@atproto/syntax'
 
-/** The normal form of a timestamp (ISO 8601, milliseconds, Z), by the official AppView's rules. Text that is no timestamp becomes the epoch. */
+/**
+ * The normal form of a timestamp (ISO 8601, milliseconds, Z), by the official AppView's rules. Text that is no
+ * timestamp becomes the epoch.
+ */
 export function normalizeDatetime(text: string): string {
   if (NORMAL.test(text)) return text
   // Text of the right form may still be no date: "2023-02-31T…".
@@ -12,14 +15,19 @@ export function normalizeDatetime(text: string): string {
   return normalizeDatetimeAlways(text)
 }
 
-/** Matches nearly every timestamp: the normal form, with a day of the month from 1 to 28, so that the date must exist. To construct a `Date` of each would take 2 % of the indexer's CPU. */
+/**
+ * Matches nearly every timestamp: the normal form, with a day of the month from 1 to 28, so that the date must exist.
+ * To construct a `Date` of each would take 2 % of the indexer's CPU.
+ */
 const NORMAL = /^\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{3}Z$/
 
 /**
- * The same value without U+0000 in its strings (PostgreSQL's text cannot hold it). A key with U+0000 is removed together with its value, and `$type` is not changed.
+ * The same value without U+0000 in its strings (PostgreSQL's text cannot hold it). A key with U+0000 is removed
+ * together with its value, and `$type` is not changed.
  *
- * The record was validated before this. The lexicon does not know a key or a type with U+0000, so nothing has checked the value behind it. Were U+0000 only cut out of it,
- * `re\0ply` would become the known key `reply` with an unchecked value.
+ * The record was validated before this. The lexicon does not know a key or a type with U+0000, so nothing has checked
+ * the value behind it. Were U+0000 only cut out of it, `re\0ply` would become the known key `reply` with an unchecked
+ * value.
  */
 export function withoutNul<T>(value: T): T {
   if (typeof value === 'string') return value.replaceAll('\u0000', '') as T

@@ -1,15 +1,17 @@
 /**
- * `npm run bench [-- --parts indexer,bulk,latency,streams,ingester,backfiller,growth --events 240000 --peer-events 3000 --sizes 0,1000000 --consumers 1,2
- * --bulk-events 1000000 --growth-events 6600000 --warm 100000 --postgres-mb 1024]`
+ * `npm run bench [-- --parts indexer,bulk,latency,streams,ingester,backfiller,growth --events 240000 --peer-events 3000
+ * --sizes 0,1000000 --consumers 1,2 --bulk-events 1000000 --growth-events 6600000 --warm 100000 --postgres-mb 1024]`
  *
- * **Ours**: the indexer's process, from entries in Redis to committed rows and acks. **The peer**: the official indexer of npm
- * `@atproto/bsky` with the first of the same events. **The floor**: the rows that ours made, written by plain COPY. All on clones of one database, at each of
- * `sizes` records, and warm: after the last checkpoint the same process applied `--warm` events before the measurement. Production is always warm, except in its
- * first seconds. At size 0 everything is cold, with a process just started. With `--warm 0` every measurement is cold, and right after a checkpoint. Then come the bulk path,
- * latency at 1,000 events a second beside a backfill, and the benches of the other stages next to the official libraries. The part `growth` runs only when it is named: it takes a quarter of
- * an hour.
+ * **Ours**: the indexer's process, from entries in Redis to committed rows and acks. **The peer**: the official indexer
+ * of npm `@atproto/bsky` with the first of the same events. **The floor**: the rows that ours made, written by plain
+ * COPY. All on clones of one database, at each of `sizes` records, and warm: after the last checkpoint the same process
+ * applied `--warm` events before the measurement. Production is always warm, except in its first seconds. At size 0
+ * everything is cold, with a process just started. With `--warm 0` every measurement is cold, and right after a
+ * checkpoint. Then come the bulk path, latency at 1,000 events a second beside a backfill, and the benches of the other
+ * stages next to the official libraries. The part `growth` runs only when it is named: it takes a quarter of an hour.
  *
- * Prints tables and writes `docs/benchmarks/<commit>.json`. Rates are noisy on a small machine: compare ratios of one run.
+ * Prints tables and writes `docs/benchmarks/<commit>.json`. Rates are noisy on a small machine: compare ratios of one
+ * run.
  */
 import { execFileSync, spawnSync } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
@@ -62,7 +64,9 @@ const values = readOptions(
     'postgres-mb': wholeNumber(1),
   },
 )
-/** Thirty batches. With few batches the last one would count too much, since the other lane has nothing to do beside it. */
+/**
+ * Thirty batches. With few batches the last one would count too much, since the other lane has nothing to do beside it.
+ */
 const EVENTS = Number(values.events)
 const SIZES = values.sizes.split(',').map(Number)
 /** The numbers of indexers to run side by side, at the first size. */
@@ -72,7 +76,10 @@ const BULK_EVENTS = Number(values['bulk-events'])
 const PEER_EVENTS = Number(values['peer-events'])
 /** How many events the measured process applies before each measurement, after the last checkpoint. */
 const WARM = Number(values.warm)
-/** How much of the machine's memory PostgreSQL may take. With little, the index is many times larger than memory, as a whole network's is. */
+/**
+ * How much of the machine's memory PostgreSQL may take. With little, the index is many times larger than memory, as a
+ * whole network's is.
+ */
 const POSTGRES_MB = values['postgres-mb'] === undefined ? undefined : Number(values['postgres-mb'])
 const PARTS = new Set(values.parts.split(','))
 /** Read before anything is measured: without git the bench fails here, and not after hours with its results. */
@@ -117,7 +124,8 @@ if (['indexer', 'bulk', 'latency'].some((part) => PARTS.has(part))) {
       if (filled > 0) await bed.drop({ name: template })
       say(`filling a database to ${before.toLocaleString('en')} events`)
       await fill(bed, database, chunksOf(before - filled))
-      // Analyze without vacuum. A vacuum of everything that was ever deleted leaves a hole on every other page, and the measured rows would be written into these holes.
+      // Analyze without vacuum. A vacuum of everything that was ever deleted leaves a hole on every other page, and the
+      // measured rows would be written into these holes.
       await bed.postgres.query('analyze', [], database.name)
       disk = await diskUse(bed, database, before)
       template = database.name
@@ -214,7 +222,10 @@ function measured(row: Row): void {
   )
 }
 
-/** Runs the server in. A server that has just started touches each page of its memory for the first time, which cost the first measurement 15 µs an event. */
+/**
+ * Runs the server in. A server that has just started touches each page of its memory for the first time, which cost the
+ * first measurement 15 µs an event.
+ */
 async function runIn(bed: Bed): Promise<void> {
   const database = await bed.database()
   await fill(bed, database, [encode(new Load({ seed: 0 }).take(RUN_IN))])

@@ -1,4 +1,7 @@
-/** A self-signed certificate of `localhost` and its key, valid until 2126, for servers of tests. A client must be told to trust it, or not to check it. Of no use anywhere else. */
+/**
+ * A self-signed certificate of `localhost` and its key, valid until 2126, for servers of tests. A client must be told
+ * to trust it, or not to check it. Of no use anywhere else.
+ */
 export const LOCALHOST_KEY = `-----BEGIN PRIVATE KEY-----
 MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgVPH2L5G0GJ+J/QfE
 bK5iIw+y4g32moXTXQpua6iPERmhRANCAARvexL1SrnVBL8rEyEhDb4FUzn3JJgr

@@ -1,8 +1,8 @@
 /**
  * Child processes under a registry: nothing we start survives us, and a test can ask what is still running.
  *
- * A child gets its own session (a Ctrl-C in the terminal reaches us alone; we decide the order of stopping), its output goes
- * to a `LogTail`, and the guard ends it when we die without having stopped it.
+ * A child gets its own session (a Ctrl-C in the terminal reaches us alone; we decide the order of stopping), its output
+ * goes to a `LogTail`, and the guard ends it when we die without having stopped it.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
@@ -104,8 +104,8 @@ export class Child {
   }
 
   /**
-   * Waits until `probe` returns true, trying every `everyMs`; an exit or `timeoutMs` without success ends it with an error
-   * that carries the last lines of the log. A probe that throws has not succeeded.
+   * Waits until `probe` returns true, trying every `everyMs`; an exit or `timeoutMs` without success ends it with an
+   * error that carries the last lines of the log. A probe that throws has not succeeded.
    */
   async waitUntil(
     what: string,

@@ -1,8 +1,8 @@
 /**
  * One of our daemons as a child process, as an operator runs it: its own environment, its own `METRICS_PORT`, signals.
  *
- * The environment is what the caller gives, plus PATH, HOME and TZ, and nothing else. So an `INDEXER_…` variable of the shell that runs the tests never
- * changes their outcome.
+ * The environment is what the caller gives, plus PATH, HOME and TZ, and nothing else. So an `INDEXER_…` variable of the
+ * shell that runs the tests never changes their outcome.
  */
 import { fileURLToPath } from 'node:url'
 import { Child, describeExit, type Exit } from './children.ts'
@@ -85,8 +85,8 @@ export class Daemon implements AsyncDisposable {
   }
 
   /**
-   * The value of a metric: the sum over its series that carry `labels`. Zero series is an error, so that a test cannot pass
-   * on a name that does not exist.
+   * The value of a metric: the sum over its series that carry `labels`. Zero series is an error, so that a test cannot
+   * pass on a name that does not exist.
    */
   async metric(name: string, labels: Record<string, string> = {}): Promise<number> {
     const { body } = await this.get('/metrics')

@@ -1,12 +1,14 @@
 /**
- * `npm run demo [-- --once] [-- --people N --before N --during N --seed N]`: a real network on this machine, indexed before your eyes.
+ * `npm run demo [-- --once] [-- --people N --before N --during N --seed N]`: a real network on this machine, indexed
+ * before your eyes.
  *
- * A PDS, a PLC directory and a labeler (the programs of npm, offline) are filled with accounts and records; only then the three
- * daemons start, so the first part arrives through `repo_backfill` and `firehose_backfill`, and what people do from then on through
- * `firehose_live` and `label_live`. At the end, every record, label, handle and counter is compared.
+ * A PDS, a PLC directory and a labeler (the programs of npm, offline) are filled with accounts and records; only then
+ * the three daemons start, so the first part arrives through `repo_backfill` and `firehose_backfill`, and what people
+ * do from then on through `firehose_live` and `label_live`. At the end, every record, label, handle and counter is
+ * compared.
  *
- * With `--once` it ends by itself: 0 when all agrees, 1 with the differences. Else people go on until Ctrl-C, and the comparison
- * comes then. A second Ctrl-C ends at once. Nothing is left behind.
+ * With `--once` it ends by itself: 0 when all agrees, 1 with the differences. Else people go on until Ctrl-C, and the
+ * comparison comes then. A second Ctrl-C ends at once. Nothing is left behind.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { readOptions, wholeNumber } from './command-line.ts'
@@ -96,7 +98,10 @@ async function watch(
   }
 }
 
-/** Compares until all agrees, or until time is up; a store that is away meanwhile is one that differs. @throws what the last comparison threw */
+/**
+ * Compares until all agrees, or until time is up; a store that is away meanwhile is one that differs.
+ * @throws what the last comparison threw
+ */
 async function arrival(compareAll: () => Promise<Comparison>): Promise<Comparison> {
   const deadline = Date.now() + ARRIVAL_MS
   for (;;) {

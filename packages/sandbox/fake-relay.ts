@@ -1,11 +1,13 @@
 /**
- * A relay that a test controls, and that can misbehave. It sends the frames of a log, in their order, over real websockets, from real test repositories.
+ * A relay that a test controls, and that can misbehave. It sends the frames of a log, in their order, over real
+ * websockets, from real test repositories.
  *
- * By default it behaves as a relay does. A connection with a cursor gets the frames after the cursor; one without gets the frames from now on. It sends
- * `OutdatedCursor` and `FutureCursor`. It also is the directory (`/did:plc:…`), the host and the repository list of its accounts, so that an
- * ingester needs no other server.
+ * By default it behaves as a relay does. A connection with a cursor gets the frames after the cursor; one without gets
+ * the frames from now on. It sends `OutdatedCursor` and `FutureCursor`. It also is the directory (`/did:plc:…`), the
+ * host and the repository list of its accounts, so that an ingester needs no other server.
  *
- * A frame without a position (garbage) has its place after the frame before it, and is sent again together with the frames after that one.
+ * A frame without a position (garbage) has its place after the frame before it, and is sent again together with the
+ * frames after that one.
  */
 import { once } from 'node:events'
 import { createServer, type Server } from 'node:http'
@@ -205,7 +207,10 @@ export class FakeRelay implements AsyncDisposable {
     this.#pump(connection)
   }
 
-  /** The index in the log after the last frame at or below the cursor. Positions may go back in the log; the last such frame counts. */
+  /**
+   * The index in the log after the last frame at or below the cursor. Positions may go back in the log; the last such
+   * frame counts.
+   */
   #after(cursor: number | undefined): number {
     if (cursor === undefined) return this.#log.length
     let at = 0

@@ -8,12 +8,13 @@
  * | `emptyDatabase` | `.pg.test.ts`, `.e2e.…`    | connection string of an own database with nothing in it         |
  * | `redisUrl`      | `.redis.test.ts`, `.e2e.…` | connection string of an own, empty logical database             |
  *
- * A test fails, whatever it asserted, if it ends with an open connection to its database or with a running process that it started. The servers are shared by the run: a test that crashes, fills or reconfigures one starts its own
+ * A test fails, whatever it asserted, if it ends with an open connection to its database or with a running process that
+ * it started. The servers are shared by the run: a test that crashes, fills or reconfigures one starts its own
  * (`startPostgres`, `startRedis`).
  */
 import { createClient } from 'redis'
 import { inject, test as base } from 'vitest'
-import { noProcessLeft, settled } from './leftovers.ts'
+import { noProcessLeft, stillLeft } from './leftovers.ts'
 import { createDatabaseStatement, queryOnce } from './postgres.ts'
 import { TEMPLATE } from './template.ts'
 
@@ -37,7 +38,7 @@ async function ownDatabase(template: string, onCleanup: OnCleanup): Promise<stri
   const name = `test_${process.pid}_${++databases}`
   await queryOnce(admin, createDatabaseStatement(name, template, { fast: true, major: inject('postgresMajor') }))
   onCleanup(async () => {
-    const left = await settled(() => openConnections(admin, name))
+    const left = await stillLeft(() => openConnections(admin, name))
     await queryOnce(admin, `DROP DATABASE ${name} WITH (FORCE)`)
     if (left.length > 0) throw new Error(`the test left connections to PostgreSQL open:\n${left.join('\n')}`)
   })
@@ -54,7 +55,10 @@ async function openConnections(admin: string, database: string): Promise<string[
   return rows.map(({ line }) => line)
 }
 
-/** The logical databases for tests. A counter in database 0 assigns them in turn, so that tests of all workers use different ones. */
+/**
+ * The logical databases for tests. A counter in database 0 assigns them in turn, so that tests of all workers use
+ * different ones.
+ */
 const LOGICAL_DATABASES = 255
 
 async function ownRedisDatabase(onCleanup: OnCleanup): Promise<string> {
@@ -66,7 +70,7 @@ async function ownRedisDatabase(onCleanup: OnCleanup): Promise<string> {
   const url = root.replace(/\/0$/, `/${number}`)
   await withRedis(url, (client) => client.flushDb())
   onCleanup(async () => {
-    const left = await settled(() => withRedis(root, (client) => redisConnections(client, number)))
+    const left = await stillLeft(() => withRedis(root, (client) => redisConnections(client, number)))
     await withRedis(url, (client) => client.flushDb())
     if (left.length > 0) throw new Error(`the test left connections to Redis open:\n${left.join('\n')}`)
   })

@@ -1,6 +1,6 @@
 /**
- * Vitest loads a global setup once per project, each time as a separate module. This keeps one server for all projects, in the only
- * place that these modules share: the global object.
+ * Vitest loads a global setup once per project, each time as a separate module. This keeps one server for all projects,
+ * in the only place that these modules share: the global object.
  */
 
 interface Shared<T extends AsyncDisposable> {

@@ -1,8 +1,8 @@
 /**
  * A real labeler: npm `@atproto/ozone`, which signs labels and serves `com.atproto.label.subscribeLabels`.
  *
- * It needs a PostgreSQL database of its own, which the sandbox has anyway. Measured: 0.9 s to load, 0.5 s to boot with all its
- * migrations, 15 MB; a label takes 3 ms. A lighter labeler of our own would be one more program to trust.
+ * It needs a PostgreSQL database of its own, which the sandbox has anyway. Measured: 0.9 s to load, 0.5 s to boot with
+ * all its migrations, 15 MB; a label takes 3 ms. A lighter labeler of our own would be one more program to trust.
  *
  * Its stream keeps one row per (src, uri, cid, val): a cursor from before a negation sees the negation only.
  */
@@ -70,7 +70,8 @@ export class Labeler {
     const service = await OzoneService.create(envToCfg(environment), envToSecrets(environment))
     onLoopback(service.app)
     await service.start()
-    // The service's start does not wait for its LISTEN. If it is closed before the LISTEN is done, the whole process crashes. Queries are answered in order, so a query here waits for it.
+    // The service's start does not wait for its LISTEN. If it is closed before the LISTEN is done, the whole process
+    // crashes. Queries are answered in order, so a query here waits for it.
     const { conn } = service.ctx.sequencer as unknown as { conn: ClientBase }
     await conn.query('SELECT 1')
     return new Labeler(did, port, service)

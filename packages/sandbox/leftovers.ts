@@ -2,20 +2,23 @@
 import { childProcesses } from './children.ts'
 
 /**
- * Remembers the child processes that exist now. The returned function throws when there are others, and ends these, so that
- * the next test is not affected.
+ * Remembers the child processes that exist now. The returned function throws when there are others, and ends these, so
+ * that the next test is not affected.
  */
 export function noProcessLeft(who: string): () => Promise<void> {
   const before = new Set(childProcesses())
   return async () => {
-    const left = await settled(async () => childProcesses().filter((process) => !before.has(process)))
+    const left = await stillLeft(async () => childProcesses().filter((process) => !before.has(process)))
     for (const line of left) process.kill(Number.parseInt(line, 10), 'SIGKILL')
     if (left.length > 0) throw new Error(`${who} left processes running:\n${left.join('\n')}`)
   }
 }
 
-/** Asks until the answer is empty, for up to two seconds: a closed connection or a killed child is gone only a moment later. */
-export async function settled(ask: () => Promise<string[]>): Promise<string[]> {
+/**
+ * Asks until the answer is empty, for up to two seconds: a closed connection or a killed child is gone only a moment
+ * later.
+ */
+export async function stillLeft(ask: () => Promise<string[]>): Promise<string[]> {
   const deadline = Date.now() + 2_000
   for (;;) {
     const left = await ask()

@@ -1,8 +1,10 @@
 /**
- * The traffic of a network, made up: events in natural order with the mix, the skew and the sizes of the real one, the same for the same seed.
+ * The traffic of a network, made up: events in natural order with the mix, the skew and the sizes of the real one, the
+ * same for the same seed.
  *
- * 55 % likes, 12 % posts (40 % replies, 25 % with embeds), 12 % follows, 7 % reposts, 8 % deletions, 3 % blocks, the rest lists, list items, profiles and gates. Subjects
- * follow Zipf's law: the most liked post has 1–2 % of all likes. CIDs are well formed but not those of the records: the indexer does not compare them.
+ * 55 % likes, 12 % posts (40 % replies, 25 % with embeds), 12 % follows, 7 % reposts, 8 % deletions, 3 % blocks, the
+ * rest lists, list items, profiles and gates. Subjects follow Zipf's law: the most liked post has 1–2 % of all likes.
+ * CIDs are well formed but not those of the records: the indexer does not compare them.
  */
 import { rkeyOfUri, uriOf, type JsonRecord, type RecordEvent } from '@sluice/events/stream-event.ts'
 import { tidFromMicros } from '@sluice/events/tid.ts'
@@ -49,7 +51,10 @@ export class Load {
   #posts: Post[] = []
   #lists = new Map<string, Ref[]>()
   #deletable: { did: string; collection: string; rkey: string }[] = []
-  /** Pairs of account and subject that exist already (likes, follows, …): a second record of one pair is rare on the network. */
+  /**
+   * Pairs of account and subject that exist already (likes, follows, …): a second record of one pair is rare on the
+   * network.
+   */
   #pairs = new Set<string>()
   #micros = EPOCH_MICROS
   #seq = 0
@@ -239,7 +244,10 @@ export class Load {
     return new Date(this.#micros / 1000).toISOString()
   }
 
-  /** A well-formed CID: the first character after the prefix has two bits that belong to the prefix, and the last two bits of the last character must be zero. */
+  /**
+   * A well-formed CID: the first character after the prefix has two bits that belong to the prefix, and the last two
+   * bits of the last character must be zero.
+   */
   #cid(prefix = 'bafyrei'): string {
     return prefix + LETTERS[this.#random.below(8)] + this.#letters(50) + LETTERS[this.#random.below(8) * 4]
   }

@@ -7,7 +7,10 @@ interface Listening {
   listen(port: number, host?: string): Server
 }
 
-/** Call it after the program has set up its routes, so that a wrapper of `listen` that the program installed (websockets do) still runs. */
+/**
+ * Call it after the program has set up its routes, so that a wrapper of `listen` that the program installed (websockets
+ * do) still runs.
+ */
 export function onLoopback(app: unknown): void {
   const express = app as Listening
   const listen = express.listen.bind(express)

@@ -1,7 +1,8 @@
 /**
  * The firehose of a network's PDS, recorded while it flows.
  *
- * Recorded live, because a PDS purges the events of an account when the account is deleted: a later subscription would get another history.
+ * Recorded live, because a PDS purges the events of an account when the account is deleted: a later subscription would
+ * get another history.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { decodeFrame, type Frame } from '@sluice/atproto/frame.ts'

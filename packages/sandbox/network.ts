@@ -1,14 +1,15 @@
 /**
  * A small real network on loopback, offline: PLC directory, PDS, and a labeler if it gets a database.
  *
- * These are the programs of npm, not imitations. They run in this process, and contain no code of ours. The single programs are used rather
- * than `@atproto/dev-env`'s networks, because those listen on all interfaces, leave their data in the temporary directory, and
- * load the AppView as well: 2.5 s and 405 MB against 1.9 s and 330 MB. `official-appview.ts` adds the AppView where it is wanted.
+ * These are the programs of npm, not imitations. They run in this process, and contain no code of ours. The single
+ * programs are used rather than `@atproto/dev-env`'s networks, because those listen on all interfaces, leave their data
+ * in the temporary directory, and load the AppView as well: 2.5 s and 405 MB against 1.9 s and 330 MB.
+ * `official-appview.ts` adds the AppView where it is wanted.
  *
  * The PLC directory lives in memory: another start has other DIDs.
  *
- * Hazard: `@atproto/identity` refuses addresses on loopback, as it should in production. A daemon that resolves identities here
- * must be told so; `PLC_URL` is not enough.
+ * Hazard: `@atproto/identity` refuses addresses on loopback, as it should in production. A daemon that resolves
+ * identities here must be told so; `PLC_URL` is not enough.
  */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'

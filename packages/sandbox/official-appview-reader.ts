@@ -1,7 +1,9 @@
 /**
- * The official AppView as a reader: its data plane and its API on any database that has its tables, for example ours. It writes nothing there and migrates nothing.
+ * The official AppView as a reader: its data plane and its API on any database that has its tables, for example ours.
+ * It writes nothing there and migrates nothing.
  *
- * It is configured like another AppView that the caller names: same DID, same addresses of pictures, same labelers. So the answers of both can be compared. Boots in 0.2 s.
+ * It is configured like another AppView that the caller names: same DID, same addresses of pictures, same labelers. So
+ * the answers of both can be compared. Boots in 0.2 s.
  */
 import { mockNetworkUtilities, TestPds as DevPds, type TestBsky } from '@atproto/dev-env'
 import { BskyAppView, Database, DataPlaneServer, ServerConfig, type ServerConfigValues } from '@atproto/bsky'

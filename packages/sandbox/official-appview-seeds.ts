@@ -1,7 +1,8 @@
 /**
  * The seeds of the official AppView's own tests, as npm `@atproto/dev-env` ships them, on our network.
  *
- * The package contains neither its pictures nor one of its seeds (`likes`). So pictures are generated here, and likes are seeded in the same way as there.
+ * The package contains neither its pictures nor one of its seeds (`likes`). So pictures are generated here, and likes
+ * are seeded in the same way as there.
  */
 import {
   authorFeedSeed,
@@ -41,7 +42,10 @@ export const OFFICIAL_SEEDS: Readonly<Record<string, (client: Client) => Promise
   threads: threadSeeds,
 }
 
-/** Writes as the original seed client does, with generated pictures. Mutes are private data and no records; they are collected, so that the caller can write them to the databases. */
+/**
+ * Writes as the original seed client does, with generated pictures. Mutes are private data and no records; they are
+ * collected, so that the caller can write them to the databases.
+ */
 export class OfficialSeedClient extends SeedClient<TestNetwork> {
   readonly muted: { by: string; subject: string }[] = []
 

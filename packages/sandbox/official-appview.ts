@@ -1,9 +1,9 @@
 /**
- * The official AppView (npm `@atproto/bsky`, by way of `@atproto/dev-env`) on our network: the oracle for rows, and a reader for
- * whatever database holds them.
+ * The official AppView (npm `@atproto/bsky`, by way of `@atproto/dev-env`) on our network: the oracle for rows, and a
+ * reader for whatever database holds them.
  *
- * Its indexer gets one event after the other. With its own concurrency, two runs over the same events differ (replies, gates and
- * notifications depend on the order); one event at a time, they agree.
+ * Its indexer gets one event after the other. With its own concurrency, two runs over the same events differ (replies,
+ * gates and notifications depend on the order); one event at a time, they agree.
  */
 import { TestBsky, TestBsync, TestPds as DevPds, mockNetworkUtilities } from '@atproto/dev-env'
 import { type EventRunner, Firehose } from '@atproto/sync'
@@ -115,16 +115,16 @@ function isTimeout({ name, message, cause }: Error): boolean {
   return itself || (cause instanceof Error && isTimeout(cause))
 }
 
-/** Starts each event only when all events before it are done. */
+/** Starts each event only when all events before it are done, with what `finish` waits for after each. */
 class SerialRunner implements EventRunner {
   /** The last event handled. */
   done = 0
   drained: Promise<void> = Promise.resolve()
-  readonly #settle: () => Promise<void>
+  readonly #finish: () => Promise<void>
   readonly #errors: Error[]
 
-  constructor(settle: () => Promise<void>, errors: Error[]) {
-    this.#settle = settle
+  constructor(finish: () => Promise<void>, errors: Error[]) {
+    this.#finish = finish
     this.#errors = errors
   }
 
@@ -143,11 +143,12 @@ class SerialRunner implements EventRunner {
       const before = this.#errors.length
       try {
         await handle()
-        await this.#settle()
+        await this.#finish()
       } catch (error) {
         this.#errors.push(error as Error)
       }
-      // At nearly every event the AppView asks the directory; it waits 3 s, and then drops the event. On a busy machine that is no fault of its indexer, so the event is tried again.
+      // At nearly every event the AppView asks the directory; it waits 3 s, and then drops the event. On a busy machine
+      // that is no fault of its indexer, so the event is tried again.
       if (tries === TRIES || !this.#errors.slice(before).some(isTimeout)) break
       this.#errors.splice(before)
     }

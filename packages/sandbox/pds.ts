@@ -1,6 +1,6 @@
 /**
- * A real PDS (npm `@atproto/pds`) in this process, offline. To the ingester it is the relay: it serves `subscribeRepos`,
- * `listRepos` and `getRepo` of all its accounts.
+ * A real PDS (npm `@atproto/pds`) in this process, offline. To the ingester it is the relay: it serves
+ * `subscribeRepos`, `listRepos` and `getRepo` of all its accounts.
  *
  * It can be stopped and started again on its data and port, as a host that is down for a while.
  */

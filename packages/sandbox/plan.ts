@@ -1,10 +1,13 @@
 /**
  * Decides in advance everything that the people of the sandbox will do: a pure function of a seed.
  *
- * People and records are numbers here, since their DIDs, URIs and CIDs exist only once the network runs. A record refers to them by
- * placeholders, which `population.ts` fills in:
+ * People and records are numbers here, since their DIDs, URIs and CIDs exist only once the network runs. A record
+ * refers to them by placeholders, which `population.ts` fills in:
  *
- *   { $person: 3 } a DID · { $uri: 12 } the URI of record 12 · { $ref: 12 } its { uri, cid } · { $blob: 2 } an uploaded picture
+ * - `{ $person: 3 }` a DID
+ * - `{ $uri: 12 }` the URI of record 12
+ * - `{ $ref: 12 }` its `{ uri, cid }`
+ * - `{ $blob: 2 }` an uploaded picture
  *
  * A reply may outlive the posts above it: its root may have been deleted.
  */
@@ -33,7 +36,10 @@ export interface PlanOptions {
   during: number
 }
 
-/** How often each kind of action happens. Near the network's mix, but rare kinds are more frequent, so that they occur at all. */
+/**
+ * How often each kind of action happens. Near the network's mix, but rare kinds are more frequent, so that they occur
+ * at all.
+ */
 const MIX: Record<Exclude<Kind, 'profile'> | 'undo' | 'delete' | 'editProfile' | 'label', number> = {
   like: 26,
   post: 14,

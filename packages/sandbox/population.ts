@@ -1,9 +1,9 @@
 /**
  * People on a real PDS who do what a plan says, and a record of what must be true afterwards.
  *
- * `populate` does the first part of the plan as fast as the PDS allows. CIDs are computed here, so each person's writes can be made in
- * large commits even if they refer to records that are not written yet. (The CIDs of the PDS are compared with these.) `traffic` does the
- * rest, one commit at a time and in order, as people do.
+ * `populate` does the first part of the plan as fast as the PDS allows. CIDs are computed here, so each person's writes
+ * can be made in large commits even if they refer to records that are not written yet. (The CIDs of the PDS are
+ * compared with these.) `traffic` does the rest, one commit at a time and in order, as people do.
  *
  * Measured on 2 busy cores: an account with its pictures 130 ms, a record 13 ms alone and 3.5 ms in a commit of many.
  */
@@ -65,7 +65,7 @@ export class Population {
   /** Makes the accounts and uploads their pictures; no record is written yet. */
   static async create(network: Network, options: PlanOptions): Promise<Population> {
     const decided = plan(options)
-    const people = await inParallel(decided.people, (name, number) => settle(network, name, number))
+    const people = await inParallel(decided.people, (name, number) => makePerson(network, name, number))
     return new Population(network, decided, people)
   }
 
@@ -86,7 +86,10 @@ export class Population {
     await inParallel(pending, (writes, who) => this.#commit(who, writes))
   }
 
-  /** Does the second part of the plan, one action a commit, `paceMs` apart. When `signal` ends it, the next call continues with the next action. */
+  /**
+   * Does the second part of the plan, one action a commit, `paceMs` apart. When `signal` ends it, the next call
+   * continues with the next action.
+   */
   async traffic({ paceMs = 0, signal }: { paceMs?: number; signal?: AbortSignal } = {}): Promise<void> {
     if (this.#done) throw new Error('this plan has been carried out')
     while (this.#next < this.plan.during.length) {
@@ -127,7 +130,8 @@ export class Population {
     const { agent, did, pictures } = this.people[who]!
     const batch = [...writes.values()]
     writes.clear()
-    // A PDS deletes a blob with the last record that refers to it. So blobs to which these records refer may have been deleted by now, and are uploaded again.
+    // A PDS deletes a blob with the last record that refers to it. So blobs to which these records refer may have been
+    // deleted by now, and are uploaded again.
     const text = JSON.stringify(batch)
     for (const picture of pictures) {
       const { $link } = picture.blob.ref as { $link: string }
@@ -172,7 +176,10 @@ interface PendingWrite {
   write: object
 }
 
-/** Acts on several items at once. The PDS waits for its disk half of the time: 24 accounts take 3.1 s in parallel, and 4.3 s one after the other. */
+/**
+ * Acts on several items at once. The PDS waits for its disk half of the time: 24 accounts take 3.1 s in parallel, and
+ * 4.3 s one after the other.
+ */
 async function inParallel<T, R>(items: readonly T[], act: (item: T, index: number) => Promise<R>): Promise<R[]> {
   const results: R[] = []
   for (let start = 0; start < items.length; start += 4) {
@@ -181,7 +188,7 @@ async function inParallel<T, R>(items: readonly T[], act: (item: T, index: numbe
   return results
 }
 
-async function settle(network: Network, name: string, number: number): Promise<Person> {
+async function makePerson(network: Network, name: string, number: number): Promise<Person> {
   const account = await network.pds.createAccount(name)
   const pictures: Picture[] = []
   for (let i = 0; i < PICTURES; i++) {

@@ -1,9 +1,10 @@
 /**
  * Free TCP ports on this machine, without the usual race.
  *
- * The usual way is to bind port 0 and close it again. But an outgoing connection, or another test run, may take that port a moment
- * later. So the ports here are below the ephemeral range, which outgoing connections never use. A lock file per port keeps other
- * processes of ours away between the check and the bind. A lock belongs to a living process: a lock whose owner has ended is taken over.
+ * The usual way is to bind port 0 and close it again. But an outgoing connection, or another test run, may take that
+ * port a moment later. So the ports here are below the ephemeral range, which outgoing connections never use. A lock
+ * file per port keeps other processes of ours away between the check and the bind. A lock belongs to a living process:
+ * a lock whose owner has ended is taken over.
  */
 import { mkdirSync, readFileSync, rmdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
@@ -73,7 +74,10 @@ function createLock(port: number): boolean {
   }
 }
 
-/** An empty lock file was just created by a process that has not written its pid yet. After a second it counts as garbage. */
+/**
+ * An empty lock file was just created by a process that has not written its pid yet. After a second it counts as
+ * garbage.
+ */
 function hasLivingOwner(port: number): boolean {
   try {
     const pid = Number(readFileSync(lockFile(port), 'utf8'))

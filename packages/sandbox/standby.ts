@@ -1,4 +1,6 @@
-/** A streaming standby of a sandbox's PostgreSQL, made as an operator does: a base backup, and what follows by the WAL. */
+/**
+ * A streaming standby of a sandbox's PostgreSQL, made as an operator does: a base backup, and what follows by the WAL.
+ */
 import { spawnSync } from 'node:child_process'
 import { appendFileSync, chownSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'

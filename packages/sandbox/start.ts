@@ -1,9 +1,10 @@
 /**
  * `npm start`: the three daemons on embedded stores against the real network.
  *
- * `RELAY_HOSTS` (default: the public relay), `LABELER_HOSTS` (default: Bluesky's moderation service) and every other variable of the
- * daemons are passed on. The data stay in `.sandbox/start`, or `--dir`, so the next start goes on where this one stopped. Ctrl-C drains and stops.
- * When a store or a daemon ends by itself, it says which, stops the others, and ends with 1: nothing here starts one again.
+ * `RELAY_HOSTS` (default: the public relay), `LABELER_HOSTS` (default: Bluesky's moderation service) and every other
+ * variable of the daemons are passed on. The data stay in `.sandbox/start`, or `--dir`, so the next start goes on where
+ * this one stopped. Ctrl-C drains and stops. When a store or a daemon ends by itself, it says which, stops the others,
+ * and ends with 1: nothing here starts one again.
  */
 import { join, resolve } from 'node:path'
 import { VARIABLES } from '@sluice/runtime/variables.ts'
@@ -29,7 +30,8 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
 console.log(`· starting PostgreSQL and Redis on ${dir}`)
 await using stores = await Stores.start(dir)
 const given = ofTheShell()
-// Variables are read under their alternative names too: a variable set here would take precedence over an alternative name that the caller set.
+// Variables are read under their alternative names too: a variable set here would take precedence over an alternative
+// name that the caller set.
 const env: Record<string, string> = {
   RELAY_HOSTS: given.INGESTER_HOSTS || given.INGESTER_RELAY_HOSTS || 'https://relay1.us-east.bsky.network',
   LABELER_HOSTS: given.INGESTER_LABELER_HOSTS ?? 'https://mod.bsky.app',

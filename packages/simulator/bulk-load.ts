@@ -1,4 +1,7 @@
-/** The bulk path in a run: begun before the daemons, ended under traffic by the operator's command, which is killed between two of its steps. */
+/**
+ * The bulk path in a run: begun before the daemons, ended under traffic by the operator's command, which is killed
+ * between two of its steps.
+ */
 import { sluice } from './sluice.ts'
 import type { System } from './system.ts'
 

@@ -5,7 +5,9 @@ import { Verdicts } from './true-verdicts.ts'
 import type { Truth } from './truth.ts'
 
 /**
- * Rows by table (`like`), verdicts by column and value (`post.violatesThreadGate true`, or `open`), replies by the rules that let them in (`let in by followerRule`), notifications by reason (`notification reply`, `notification reply open`).
+ * Rows by table (`like`), verdicts by column and value (`post.violatesThreadGate true`, or `open`), replies by the
+ * rules that let them in (`let in by followerRule`), notifications by reason (`notification reply`,
+ * `notification reply open`).
  */
 export function censusOf(truth: Truth): Map<string, number> {
   const census = new Map<string, number>()

@@ -1,6 +1,6 @@
 /**
- * D1–D9, C1–C5: whatever goes wrong, in the order of a seed, the index ends as the truth. `CHAOS_SEEDS=1,2,3` chooses others; many, and with more faults each:
- * `npm run simulate -- --chaos --seeds 1-200`.
+ * D1–D9, C1–C5: whatever goes wrong, in the order of a seed, the index ends as the truth. `CHAOS_SEEDS=1,2,3` chooses
+ * others; many, and with more faults each: `npm run simulate -- --chaos --seeds 1-200`.
  */
 import { CRASH_POINTS } from '@sluice/runtime/crash-points.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'

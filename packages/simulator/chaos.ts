@@ -1,6 +1,7 @@
 /**
- * A chaos run: real daemons, Redis and PostgreSQL serve a simulated world, while everything that can go wrong does, in the order of the seed. At
- * the end the index is the truth, the streams are empty, the dead letters are the poison, and nobody is left.
+ * A chaos run: real daemons, Redis and PostgreSQL serve a simulated world, while everything that can go wrong does, in
+ * the order of the seed. At the end the index is the truth, the streams are empty, the dead letters are the poison, and
+ * nobody is left.
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import { CRASH_POINTS, type CrashPoint } from '@sluice/runtime/crash-points.ts'
@@ -11,8 +12,8 @@ import { censusOf } from './census.ts'
 import { crashAt, DAEMON_POINTS } from './crash.ts'
 import { FAULTS, possibleFaults, type FaultName } from './faults.ts'
 import { deadLetterDifferences } from './poison.ts'
+import { untilQuiet } from './quiet.ts'
 import { Locks, type Scene } from './scene.ts'
-import { settled } from './settle.ts'
 import { System } from './system.ts'
 import { World } from './world.ts'
 
@@ -58,9 +59,12 @@ export function blankReport(seed: number): ChaosReport {
 
 /** So many faults at the same time, of those that can be. */
 const WIDTH = 3
-const SETTLE_MS = 300_000
+const QUIET_MS = 300_000
 
-/** Half of the points, by turns: two seeds that follow each other hit them all. A purge waits for the end of a bulk load, so none is died in there. */
+/**
+ * Half of the points, by turns: two seeds that follow each other hit them all. A purge waits for the end of a bulk
+ * load, so none is died in there.
+ */
 function pointsOf(seed: number): readonly CrashPoint[] {
   return DAEMON_POINTS.filter((name, i) => (name === 'purge.between' ? !isBulk(seed) : i % 2 === Math.abs(seed) % 2))
 }
@@ -96,15 +100,15 @@ export async function chaosRun(options: ChaosOptions): Promise<ChaosReport> {
       census: Object.fromEntries(censusOf(truth)),
     })
     say(`all faults were injected, ${operations} operations`)
-    report.problems.push(...(await settled(system, world, { withinMs: SETTLE_MS, say })))
-    say('settled')
+    report.problems.push(...(await untilQuiet(system, world, { withinMs: QUIET_MS, say })))
+    say('quiet')
     if (report.problems.length === 0) {
       world.leave()
-      report.problems.push(...(await settled(system, world, { withinMs: SETTLE_MS, say })))
+      report.problems.push(...(await untilQuiet(system, world, { withinMs: QUIET_MS, say })))
     }
     report.problems.push(...(await deadLetterDifferences(system, scene.poison)))
     report.problems.push(...troubles(scene))
-    say('settled again')
+    say('quiet again')
     if (report.problems.length === 0) await system.stopAll()
     report.problems.push(...system.surprises)
   } catch (error) {

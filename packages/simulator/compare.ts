@@ -1,7 +1,9 @@
 /**
- * The index against the truth: every table that is filled from the firehose, row by row and column by column, and what the index says of itself against what it holds.
+ * The index against the truth: every table that is filled from the firehose, row by row and column by column, and what
+ * the index says of itself against what it holds.
  *
- * When something was indexed depends on whether it came with its own commit or with an export. So of each record the time must be one of these, and all its rows must have it.
+ * When something was indexed depends on whether it came with its own commit or with an export. So of each record the
+ * time must be one of these, and all its rows must have it.
  */
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { collections } from '@sluice/collections/collections.ts'
@@ -285,7 +287,10 @@ function heads(truth: Truth, found: readonly Row[]): string[] {
   })
 }
 
-/** What waits for ever: a duplicate of nothing, a purge that nobody carries out, a question that nobody asks, a record that nobody settles. */
+/**
+ * What waits for ever: a duplicate of nothing, a purge that nobody carries out, a question that nobody asks, a record
+ * that nobody settles.
+ */
 export async function waitsForEver(db: DatabasePool): Promise<string[]> {
   const { rows } = await db.query<{ line: string }>(
     `select 'account_deletion of ' || did || ' is ' || state as line from account_deletion where state <> 'purged'

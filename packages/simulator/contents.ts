@@ -1,4 +1,7 @@
-/** What is in the records that people write, as far as it is about nothing else: texts, pictures, links, dates in the forms that people send. */
+/**
+ * What is in the records that people write, as far as it is about nothing else: texts, pictures, links, dates in the
+ * forms that people send.
+ */
 import { blob } from '@sluice/indexing/testing/made-up.ts'
 import type { Random } from '@sluice/sandbox/random.ts'
 

@@ -5,7 +5,10 @@ import { PATIENCE_MS, proved, type Scene } from './scene.ts'
 import type { Slot, System } from './system.ts'
 import type { World } from './world.ts'
 
-/** Where each point lies: who must be armed for it. `bulk.step` lies in the command that ends a bulk load, not in a daemon. */
+/**
+ * Where each point lies: who must be armed for it. `bulk.step` lies in the command that ends a bulk load, not in a
+ * daemon.
+ */
 const OWNERS: Partial<Record<CrashPoint, readonly string[]>> = {
   'append.before': ['ingester', 'backfiller one'],
   'append.after': ['ingester', 'backfiller two'],

@@ -1,6 +1,6 @@
 /**
- * What goes wrong: each fault is one action, which proves that it happened, or throws. Faults run beside each other; what a fault needs to itself (a store, the
- * daemons of a role), the others leave alone until it is over.
+ * What goes wrong: each fault is one action, which proves that it happened, or throws. Faults run beside each other;
+ * what a fault needs to itself (a store, the daemons of a role), the others leave alone until it is over.
  */
 import { readFileSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -168,7 +168,10 @@ export function possibleFaults({ disk }: System): FaultName[] {
   return (Object.keys(FAULTS) as FaultName[]).filter((name) => name !== 'postgres disk full' || disk !== undefined)
 }
 
-/** A fault of one account's host, which a fetch of its repository has to meet. That it fired is seen at the end of the run (`Scene.troubled`). */
+/**
+ * A fault of one account's host, which a fetch of its repository has to meet. That it fired is seen at the end of the
+ * run (`Scene.troubled`).
+ */
 function troubling(
   faultOf: (account: FakeAccount, random: Random) => FakeAccount['fault'],
 ): (scene: Scene) => Promise<void> {

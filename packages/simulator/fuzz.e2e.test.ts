@@ -1,4 +1,7 @@
-/** V5, D5: thousands of mutated entries through a real indexer: none stops it, none stays, and what is well among them is indexed. `FUZZ=20000` for more. */
+/**
+ * V5, D5: thousands of mutated entries through a real indexer: none stops it, none stays, and what is well among them
+ * is indexed. `FUZZ=20000` for more.
+ */
 import { DatabasePool } from '@sluice/database/pool.ts'
 import { streamEventCodec } from '@sluice/events/codec.ts'
 import { append, drained, openRedis, startIndexer } from '@sluice/indexer/testing/indexers.ts'

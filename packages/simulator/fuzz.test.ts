@@ -1,4 +1,7 @@
-/** V1, V4, V5: what is mutated is refused by a named reason or read; nothing throws, and nothing unsigned is taken. `FUZZ=100000` is the full run. */
+/**
+ * V1, V4, V5: what is mutated is refused by a named reason or read; nothing throws, and nothing unsigned is taken.
+ * `FUZZ=100000` is the full run.
+ */
 import { expect, test } from 'vitest'
 import { fuzz } from './fuzz.ts'
 

@@ -1,6 +1,6 @@
 /**
- * Frames, exports and entries made wrong from real ones, given to whoever must read them. Each is refused by a named reason, or taken; what is
- * taken in spite of a signature to the contrary, and what throws anything else, is a finding.
+ * Frames, exports and entries made wrong from real ones, given to whoever must read them. Each is refused by a named
+ * reason, or taken; what is taken in spite of a signature to the contrary, and what throws anything else, is a finding.
  */
 import { decodeFrame } from '@sluice/atproto/frame.ts'
 import { eventsOfCommit } from '@sluice/atproto/commit-events.ts'

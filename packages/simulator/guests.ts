@@ -1,6 +1,6 @@
 /**
- * Accounts of a real PDS that come and go, while its population writes: they join, write about what the population writes, get other handles, are deactivated or taken down, come
- * back, and are deleted for good.
+ * Accounts of a real PDS that come and go, while its population writes: they join, write about what the population
+ * writes, get other handles, are deactivated or taken down, come back, and are deleted for good.
  */
 import { recordsOf } from '@sluice/sandbox/demo/comparison.ts'
 import type { Network } from '@sluice/sandbox/network.ts'

@@ -1,6 +1,7 @@
 /**
- * The failures that the first of these pipelines was measured with (section 3 of its measurements: ghosts, entries pending for ever, lost counters, loss at
- * `maxmemory`, …), each as a test of the real daemons: zero ghosts, zero lost, zero wrong counters.
+ * The failures that the first of these pipelines was measured with (section 3 of its measurements: ghosts, entries
+ * pending for ever, lost counters, loss at `maxmemory`, …), each as a test of the real daemons: zero ghosts, zero lost,
+ * zero wrong counters.
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import { httpServer } from '@sluice/atproto/testing/servers.ts'

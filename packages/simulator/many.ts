@@ -1,6 +1,6 @@
 /**
- * Many chaos runs, some at a time, each in a process of its own with its own stores and ports: what one leaves behind is not taken for
- * another's, and one that dies is a failed run. They end with the process that started them.
+ * Many chaos runs, some at a time, each in a process of its own with its own stores and ports: what one leaves behind
+ * is not taken for another's, and one that dies is a failed run. They end with the process that started them.
  */
 import { fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'

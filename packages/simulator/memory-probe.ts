@@ -1,6 +1,7 @@
 /**
- * Loaded into a daemon with `--expose-gc --import`: at each SIGUSR2 it collects all garbage and writes what is then still held, in bytes, as a line on stderr.
- * Resident memory alone tells little: V8 gives a heap back only under pressure, and a heap that has room grows into it.
+ * Loaded into a daemon with `--expose-gc --import`: at each SIGUSR2 it collects all garbage and writes what is then
+ * still held, in bytes, as a line on stderr. Resident memory alone tells little: V8 gives a heap back only under
+ * pressure, and a heap that has room grows into it.
  */
 import { isMainThread } from 'node:worker_threads'
 import { PROBE_MARK } from './held-memory.ts'

@@ -1,10 +1,13 @@
 /**
- * A soak on a real network: a PDS, a directory and a labeler (the programs of npm), an ingester, two backfillers and two indexers with the settings of production, while people write,
- * guests come and go, daemons are killed, stopped and frozen, their stores crash, and the PDS is away now and then.
+ * A soak on a real network: a PDS, a directory and a labeler (the programs of npm), an ingester, two backfillers and
+ * two indexers with the settings of production, while people write, guests come and go, daemons are killed, stopped and
+ * frozen, their stores crash, and the PDS is away now and then.
  *
- * Rounds of trouble end in a quiet moment, in which everything must have come true: streams, pending lists and dead letters are empty, cursors at the end, the rows are what the PDS
- * holds, counters what a recount says, accounts as they stand; `sluice doctor` has nothing to say; and nothing has grown that should not (`vitals.ts`).
- * In the first half of the time one daemon of each pair is spared, in the second half the others and the ingester, so that each kind has a process that lives through many faults.
+ * Rounds of trouble end in a quiet moment, in which everything must have come true: streams, pending lists and dead
+ * letters are empty, cursors at the end, the rows are what the PDS holds, counters what a recount says, accounts as
+ * they stand; `sluice doctor` has nothing to say; and nothing has grown that should not (`vitals.ts`). In the first
+ * half of the time one daemon of each pair is spared, in the second half the others and the ingester, so that each kind
+ * has a process that lives through many faults.
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
@@ -21,8 +24,8 @@ import { waitsForEver } from './compare.ts'
 import { OWN_FAULTS } from './faults.ts'
 import { Guests } from './guests.ts'
 import { PROBED } from './held-memory.ts'
+import { endClaims, untilNone } from './quiet.ts'
 import { Locks } from './scene.ts'
-import { endClaims, untilNone } from './settle.ts'
 import { sluice } from './sluice.ts'
 import { STREAMS, System, type Upstream } from './system.ts'
 import { grown, type Vitals, vitalsOf } from './vitals.ts'
@@ -61,7 +64,10 @@ const STORE_FAULTS = [
   'postgres read-only',
 ] as const
 
-/** What the simulator sets for speed is as in production here, but that repositories are listed anew every five minutes. A relay of forty people may well be silent. */
+/**
+ * What the simulator sets for speed is as in production here, but that repositories are listed anew every five minutes.
+ * A relay of forty people may well be silent.
+ */
 const ENV = {
   INDEXER_HANDLES: 'true',
   INGESTER_IDLE_MS: '0',
@@ -81,9 +87,12 @@ const PACE_MS = 120
 const GUEST_MS = 700
 /** Longer than entries and permits of the dead are left alone, and than the waits after an outage. */
 const STILL_MS = 150_000
-const SETTLE_MS = 400_000
+const QUIET_MS = 400_000
 
-/** Ends when so many minutes of trouble are over, or after the first quiet moment that is not well. Leaves nothing behind. */
+/**
+ * Ends when so many minutes of trouble are over, or after the first quiet moment that is not well. Leaves nothing
+ * behind.
+ */
 export async function networkSoak(options: NetworkSoakOptions): Promise<NetworkSoakReport> {
   const begin = performance.now()
   const say = (line: string): void =>
@@ -165,7 +174,10 @@ class Soak implements AsyncDisposable {
     return new Soak({ system, population, network, labels }, new Random(seed), started.move())
   }
 
-  /** People and guests do what they do, and faults come, for so long. @throws Error when a fault does not fire, or the PDS refuses something */
+  /**
+   * People and guests do what they do, and faults come, for so long.
+   * @throws Error when a fault does not fire, or the PDS refuses something
+   */
   async trouble(seconds: number, fired: Map<string, number>): Promise<void> {
     const endMs = Date.now() + seconds * 1_000
     const faults = async (names: Iterator<keyof typeof OWN_FAULTS, never>, waitMs: number): Promise<void> => {
@@ -216,7 +228,7 @@ class Soak implements AsyncDisposable {
       return differences.length > 0 ? differences : await this.#doctor()
     }
     const isOver = (): boolean => this.system.surprises.length > 0
-    return await untilNone(look, { withinMs: SETTLE_MS, stillMs: STILL_MS, everyMs: () => 1_500, isOver, say })
+    return await untilNone(look, { withinMs: QUIET_MS, stillMs: STILL_MS, everyMs: () => 1_500, isOver, say })
   }
 
   async #differences(db: DatabasePool): Promise<string[]> {

@@ -1,5 +1,6 @@
 /**
- * Memory of an ingester under sustained overload: a relay that always has more, at full verification; resident by quarter of the run, and held after a collection.
+ * Memory of an ingester under sustained overload: a relay that always has more, at full verification; resident by
+ * quarter of the run, and held after a collection.
  * `FRAMES=240000 node packages/simulator/overload.bench.ts`
  *
  * Every commit is a new one: what is known is dropped before it costs anything.

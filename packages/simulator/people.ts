@@ -1,6 +1,7 @@
 /**
- * What people write: posts, replies, quotes, gates and who they let in, likes, follows, reposts, blocks, lists, profiles, verifications, changes and deletions, mostly about what is new.
- * Replies do not move, and what was deleted is not written anew, but for gates and profiles.
+ * What people write: posts, replies, quotes, gates and who they let in, likes, follows, reposts, blocks, lists,
+ * profiles, verifications, changes and deletions, mostly about what is new. Replies do not move, and what was deleted
+ * is not written anew, but for gates and profiles.
  */
 import { tidFromMicros } from '@sluice/events/tid.ts'
 import type { Write } from '@sluice/atproto/testing/repo.ts'

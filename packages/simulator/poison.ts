@@ -1,4 +1,7 @@
-/** Entries that nobody can read, as a faulty or hostile writer would append them; each must become one dead letter, and nothing else. */
+/**
+ * Entries that nobody can read, as a faulty or hostile writer would append them; each must become one dead letter, and
+ * nothing else.
+ */
 import type { Random } from '@sluice/sandbox/random.ts'
 import { listDeadLetters } from '@sluice/streams/testing/list-letters.ts'
 import { STREAMS, type StreamName, type System } from './system.ts'

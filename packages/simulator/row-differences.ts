@@ -5,7 +5,8 @@ import type { Row } from './true-rows.ts'
 const JSON_TEXT: ReadonlySet<string> = new Set(['json', 'descriptionFacets'])
 
 /**
- * Each missing row, each row that should not be, and each wrong column, as a line. A column that one side has and the other has not is wrong.
+ * Each missing row, each row that should not be, and each wrong column, as a line. A column that one side has and the
+ * other has not is wrong.
  * @param key the columns that name a row; of several rows with one key each is compared
  * @param apart columns that are left out
  */

@@ -1,13 +1,13 @@
 /**
  * `npm run simulate -- …`: the simulated world, and the real daemons in it.
  *
- * | command                                | what it does                                                                              |
- * |----------------------------------------|-------------------------------------------------------------------------------------------|
- * | `--seed N --events N`                  | serves the world to real daemons without any fault, and compares                          |
- * | `--chaos --seed N`                     | a chaos run, told as it goes                                                              |
- * | `--chaos --seeds 1-200 --parallel N`   | many, N at a time (default: one a processor), a line each, the list of faults at the end  |
- * | `--soak --events N`                    | many events through two indexers, with the memory of each daemon                          |
- * | `--network --minutes N --seed N`       | a real PDS instead of the world: kills and outages in rounds, each ending in a comparison |
+ * - `--seed N --events N` serves the world to real daemons without any fault, and compares.
+ * - `--chaos --seed N` is a chaos run, told as it goes.
+ * - `--chaos --seeds 1-200 --parallel N` runs many, N at a time (default: one a processor): a line each, and the list
+ *   of faults at the end.
+ * - `--soak --events N` sends many events through two indexers, and tells the memory of each daemon.
+ * - `--network --minutes N --seed N` has a real PDS in place of the world: kills and outages in rounds, each ending in
+ *   a comparison.
  *
  * Ends with 0 when nothing differs, else with 1 and the differences.
  */

@@ -1,11 +1,12 @@
 /**
- * A soak: very many events through an ingester, two backfillers and two indexers, without faults. Nothing may be missing at the end, and the memory of
- * each daemon is sampled all the way, and what it holds after a garbage collection: what grows with the number of events is a leak.
+ * A soak: very many events through an ingester, two backfillers and two indexers, without faults. Nothing may be
+ * missing at the end, and the memory of each daemon is sampled all the way, and what it holds after a garbage
+ * collection: what grows with the number of events is a leak.
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import { noProcessLeft } from '@sluice/sandbox/leftovers.ts'
 import { heldMb, PROBED } from './held-memory.ts'
-import { settled } from './settle.ts'
+import { untilQuiet } from './quiet.ts'
 import { type Slot, System } from './system.ts'
 import { residentMb } from './vitals.ts'
 import { World } from './world.ts'
@@ -31,13 +32,19 @@ interface Memory {
 /** The relay is never further ahead than so many frames: what it keeps for a reconnect is bounded too. */
 const AHEAD_FRAMES = 4_000
 const SAMPLE_EVENTS = 5_000
-/** Resident memory in the second half, at its highest, of what it was in the first: V8 takes and gives back as much as 40 % when it likes. */
+/**
+ * Resident memory in the second half, at its highest, of what it was in the first: V8 takes and gives back as much as
+ * 40 % when it likes.
+ */
 const GROWTH_MAX = 1.25
 /** What is held after a collection is asked for at so many points of a run. */
 const PROBES = 8
 /** Held memory, of what it was after a quarter of the run: batches on their way make it swing by some MB. */
 const HELD_GROWTH_MAX_MB = 12
-/** Living records of an account: with 600 accounts the world, which lives in this process, stops growing at 70,000 records. */
+/**
+ * Living records of an account: with 600 accounts the world, which lives in this process, stops growing at 70,000
+ * records.
+ */
 const KEEPS = 120
 
 /** Differences, and daemons whose memory grew; none: all is well. */
@@ -72,9 +79,9 @@ export async function soak({ seed, events, say }: SoakOptions): Promise<string[]
     }
     world.finish()
     say(`${after()}  all ${world.operations - first} operations are written`)
-    problems.push(...(await settled(system, world, { withinMs: 300_000, say })), ...system.surprises)
-    say(`${after()}  settled, ${world.truth.records.size} records in the end, simulator ${rssMb()} MB`)
-    for (const memory of memories) problems.push(...judged(memory, say))
+    problems.push(...(await untilQuiet(system, world, { withinMs: 300_000, say })), ...system.surprises)
+    say(`${after()}  quiet, ${world.truth.records.size} records in the end, simulator ${rssMb()} MB`)
+    for (const memory of memories) problems.push(...growthOf(memory, say))
     if (problems.length === 0) await system.stopAll()
   }
   await nobodyLeft().catch((error: unknown) => problems.push(String(error)))
@@ -110,8 +117,11 @@ async function keptUp({ client, surprises }: System, { relays: [relay] }: World)
   }
 }
 
-/** Quarters of what is resident, and the slope over the last three of them: the first one warms up. Then what is held at each probe. */
-function judged({ slot: { name }, resident, held }: Memory, say: (line: string) => void): string[] {
+/**
+ * What grew more than it may. Says the quarters of what is resident, and the slope over the last three of them (the
+ * first one warms up); then what is held at each probe.
+ */
+function growthOf({ slot: { name }, resident, held }: Memory, say: (line: string) => void): string[] {
   if (resident.length < 8) return [`${name}: ${resident.length} samples are too few to tell whether its memory is flat`]
   const quarter = Math.floor(resident.length / 4)
   const means = [0, 1, 2, 3].map((i) => mean(resident.slice(i * quarter, (i + 1) * quarter).map(({ mb }) => mb)))

@@ -1,6 +1,7 @@
 /**
- * The system that is tested: an ingester, two backfillers and two indexers, each a process, with a Redis (AOF) and a PostgreSQL of their own. A fault that ends
- * a daemon says so before; a daemon that ends by itself is a surprise, and the run has failed.
+ * The system that is tested: an ingester, two backfillers and two indexers, each a process, with a Redis (AOF) and a
+ * PostgreSQL of their own. A fault that ends a daemon says so before; a daemon that ends by itself is a surprise, and
+ * the run has failed.
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'

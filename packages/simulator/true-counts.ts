@@ -1,4 +1,7 @@
-/** Who must be told of what, and what must be counted: from the world's own record and the verdicts on it, each rule told a second time. */
+/**
+ * Who must be told of what, and what must be counted: from the world's own record and the verdicts on it, each rule
+ * told a second time.
+ */
 import { holders, quotedIn, createdAtOf, type Embed } from './true-rows.ts'
 import { mentionedIn, Verdicts, type TrueVerdicts, type Verdict } from './true-verdicts.ts'
 import { accountOf, earlier, type TrueRecord, type Truth } from './truth.ts'
@@ -101,7 +104,10 @@ export class TrueCounts {
     return earlier(createdAtOf(record, indexedAt), indexedAt)
   }
 
-  /** Of a post each account is told once, for the first of the reasons: it mentions them, quotes them, is below a post of theirs. */
+  /**
+   * Of a post each account is told once, for the first of the reasons: it mentions them, quotes them, is below a post
+   * of theirs.
+   */
   #ofPost(uri: string, post: TrueRecord): TrueNotices {
     const { reply, embed } = post.record as Fields
     const verdicts = this.verdicts.get(uri)!

@@ -1,6 +1,7 @@
 /**
- * The rows that follow from records alone, by table: what the AppView's readers look for, told by the lexicons' fields. Where several records of an account say the same, the one with
- * the lowest URI has the rows, and the others wait in `duplicate_record`. Nothing here is taken from the plugins.
+ * The rows that follow from records alone, by table: what the AppView's readers look for, told by the lexicons' fields.
+ * Where several records of an account say the same, the one with the lowest URI has the rows, and the others wait in
+ * `duplicate_record`. Nothing here is taken from the plugins.
  */
 import { accountOf, earlier, keyOfUri, normalDate, type TrueRecord, type Truth } from './truth.ts'
 
@@ -165,7 +166,10 @@ const PAIRS: Readonly<Record<string, (record: Fields) => string>> = {
   'app.bsky.graph.listitem': ({ subject, list }) => `${list} ${uriOf(subject!)}`,
 }
 
-/** The record that has the rows, by the URI of each one that says the same. Of a record that is not in here it is that record. */
+/**
+ * The record that has the rows, by the URI of each one that says the same. Of a record that is not in here it is that
+ * record.
+ */
 export function holders(truth: Truth): Map<string, string> {
   const byPair = new Map<string, string[]>()
   for (const [uri, { did, collection, record }] of truth.records) {
@@ -241,7 +245,7 @@ function feedItem({ uri, did, common: { cid }, sortAt }: Told, type: string, pos
 }
 
 /** What an embed shows of other records. */
-export function embeddedIn(embed: Embed | undefined): Ref | undefined {
+function embeddedIn(embed: Embed | undefined): Ref | undefined {
   return embed?.$type === 'app.bsky.embed.recordWithMedia' ? embed.record!.record : embed?.record
 }
 

@@ -1,9 +1,12 @@
 /**
- * What is true of replies and quotes, by the rules of thread gates and post gates, judged by what was there when they were written.
+ * What is true of replies and quotes, by the rules of thread gates and post gates, judged by what was there when they
+ * were written.
  *
- * The index cannot know everything: of a follow that ended, of a gate that was edited or of a post that is gone it may have seen the end late, or only that it was gone (an export tells
- * nothing of what was before it). So a verdict is true, false or open, and what depends on something open is open, unless it comes out the same either way. What still is as it was first
- * written is never open. Written from the lexicons and `docs/convergence.md`, and not from the code that judges.
+ * The index cannot know everything: of a follow that ended, of a gate that was edited or of a post that is gone it may
+ * have seen the end late, or only that it was gone (an export tells nothing of what was before it). So a verdict is
+ * true, false or open, and what depends on something open is open, unless it comes out the same either way. What still
+ * is as it was first written is never open. Written from the lexicons and `docs/convergence.md`, and not from the code
+ * that judges.
  */
 import { quotedIn, type Embed } from './true-rows.ts'
 import { accountOf, type TrueRecord, type Truth } from './truth.ts'
@@ -98,7 +101,10 @@ export class Verdicts {
     return [...(living ? [living] : []), ...(this.#truth.ended.get(uri) ?? [])]
   }
 
-  /** A reply belongs to the thread of its root when its parent is that root, which is no reply, or a reply that belongs to the same thread. */
+  /**
+   * A reply belongs to the thread of its root when its parent is that root, which is no reply, or a reply that belongs
+   * to the same thread.
+   */
   #isMisplaced({ root, parent }: Reply): Verdict {
     const place = `${root.uri} ${parent.uri}`
     if (this.#places.has(place)) return this.#places.get(place)
@@ -168,7 +174,7 @@ export function mentionedIn(record: Record<string, unknown>): string[] {
 }
 
 /** What all of them say. */
-export function agreed(verdicts: readonly Verdict[]): Verdict {
+function agreed(verdicts: readonly Verdict[]): Verdict {
   const [first] = verdicts
   return verdicts.every((verdict) => verdict === first) ? first : undefined
 }

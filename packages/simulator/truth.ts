@@ -1,7 +1,7 @@
 /**
- * What happened in a simulated world: its own record of what was written, kept without a look at the index or at any code of ours that reads, judges or
- * counts. What the index must hold follows from it: rows (`true-rows.ts`), verdicts on replies and quotes (`true-verdicts.ts`), notifications and counters
- * (`true-counts.ts`).
+ * What happened in a simulated world: its own record of what was written, kept without a look at the index or at any
+ * code of ours that reads, judges or counts. What the index must hold follows from it: rows (`true-rows.ts`), verdicts
+ * on replies and quotes (`true-verdicts.ts`), notifications and counters (`true-counts.ts`).
  */
 
 export interface TrueRecord {
@@ -10,12 +10,18 @@ export interface TrueRecord {
   cid: string
   /** Lexicon JSON. */
   record: Record<string, unknown>
-  /** When the path was written for the first time, and when this version was: milliseconds by the world's clock. An edited record is known to the index as of some time between these. */
+  /**
+   * When the path was written for the first time, and when this version was: milliseconds by the world's clock. An
+   * edited record is known to the index as of some time between these.
+   */
   first: number
   at: number
 }
 
-/** A version that is no longer there. Of its record only that is kept by which others are judged, or of which somebody was told. */
+/**
+ * A version that is no longer there. Of its record only that is kept by which others are judged, or of which somebody
+ * was told.
+ */
 export interface EndedRecord extends TrueRecord {
   until: number
 }

@@ -1,4 +1,7 @@
-/** What a system may leak, looked at while nothing is under way: memory and descriptors of each daemon, keys of Redis, connections and small tables of PostgreSQL. */
+/**
+ * What a system may leak, looked at while nothing is under way: memory and descriptors of each daemon, keys of Redis,
+ * connections and small tables of PostgreSQL.
+ */
 import { readdirSync, readFileSync } from 'node:fs'
 import { heldMb } from './held-memory.ts'
 import { DATABASE, type System } from './system.ts'
@@ -38,7 +41,10 @@ export async function vitalsOf(system: System): Promise<Vitals> {
   return found
 }
 
-/** Vitals of daemons and connections that grew by more than they may, from one quiet moment to another. Numbers of rows and keys are not judged: they are for the reader of the report. */
+/**
+ * Vitals of daemons and connections that grew by more than they may, from one quiet moment to another. Numbers of rows
+ * and keys are not compared: they are for the reader of the report.
+ */
 export function grown(first: Vitals, last: Vitals): string[] {
   return ROOMS.flatMap(({ what, room }) =>
     [...last].flatMap(([name, now]) => {

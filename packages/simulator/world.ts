@@ -1,9 +1,9 @@
 /**
- * A small world in this process: accounts with real signed repositories on PDSes, a directory with their keys, relays and a labeler, and what people do
- * in it. The same seed does the same, but for the times of account events.
+ * A small world in this process: accounts with real signed repositories on PDSes, a directory with their keys, relays
+ * and a labeler, and what people do in it. The same seed does the same, but for the times of account events.
  *
- * What happens is told to `truth` first, then to the network. Some commits never leave their host: the relays do not send
- * them, and the chain breaks there. `finish` makes up for them, so that in the end the index can know everything.
+ * What happens is told to `truth` first, then to the network. Some commits never leave their host: the relays do not
+ * send them, and the chain breaks there. `finish` makes up for them, so that in the end the index can know everything.
  */
 import { formatCid } from '@sluice/atproto/cid.ts'
 import { testKey } from '@sluice/atproto/testing/keys.ts'

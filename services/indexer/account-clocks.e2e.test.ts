@@ -1,6 +1,6 @@
 /**
- * A1, A2, A3: an account ends as its own host says, though that host's clock and ours differ. What we found out is dated by our clock, what the host tells by its own;
- * each of these was hidden, or shown, until its next change.
+ * A1, A2, A3: an account ends as its own host says, though that host's clock and ours differ. What we found out is
+ * dated by our clock, what the host tells by its own; each of these was hidden, or shown, until its next change.
  */
 import { populatedRepo } from '@sluice/atproto/testing/world.ts'
 import { SEQ_BACKFILL, type AccountEvent } from '@sluice/events/stream-event.ts'

@@ -1,6 +1,6 @@
 /**
- * A1, A2, A4: lives of accounts on a real PDS end as the official AppView has them: in the order in which they happened, and shuffled, with every
- * event delivered twice.
+ * A1, A2, A4: lives of accounts on a real PDS end as the official AppView has them: in the order in which they
+ * happened, and shuffled, with every event delivered twice.
  */
 import { startDaemon, type Daemon } from '@sluice/sandbox/daemon.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
@@ -123,7 +123,8 @@ test('A1 A2 A4 lives of accounts end as the official AppView has them, also with
   expect(await stateOf('erika')).toMatchObject({ handle: 'erika.test', upstreamStatus: 'takendown' })
   expect(await stateOf('frank')).toMatchObject({ handle: 'frank.test', upstreamStatus: 'deactivated' })
 
-  // All that the PDS still tells, as another ingester hears it, once in a database that knows it and once in one that does not.
+  // All that the PDS still tells, as another ingester hears it, once in a database that knows it and once in one that
+  // does not.
   await redis.flushDb()
   {
     await using _ = await startDaemon({ role: 'ingester', env: ingesterEnv })

@@ -1,4 +1,7 @@
-/** D5: an error of no class, as a plugin throws that trips over a record: the guilty entry becomes a dead letter, alone; what hits them all gives nobody up. */
+/**
+ * D5: an error of no class, as a plugin throws that trips over a record: the guilty entry becomes a dead letter, alone;
+ * what hits them all gives nobody up.
+ */
 import { collections } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import type { Collection } from '@sluice/collections/define.ts'

@@ -1,4 +1,7 @@
-/** A2: deletions that nobody confirms keep out no others, nor who is back; and an account that is back waits for no backfill. */
+/**
+ * A2: deletions that nobody confirms keep out no others, nor who is back; and an account that is back waits for no
+ * backfill.
+ */
 import { httpServer, json } from '@sluice/atproto/testing/servers.ts'
 import { collections } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'

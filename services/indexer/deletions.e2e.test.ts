@@ -1,4 +1,7 @@
-/** A2: only a confirmed deletion purges; "nobody answers" and "still there" do not; a process that dies in between leaves it to the next. */
+/**
+ * A2: only a confirmed deletion purges; "nobody answers" and "still there" do not; a process that dies in between
+ * leaves it to the next.
+ */
 import { httpServer, json } from '@sluice/atproto/testing/servers.ts'
 import { collections } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'

@@ -1,4 +1,7 @@
-/** Groups of an indexer have the names that the operator gave them; what was handed out twice, is gone, or has lost its group is counted. */
+/**
+ * Groups of an indexer have the names that the operator gave them; what was handed out twice, is gone, or has lost its
+ * group is counted.
+ */
 import { history } from '@sluice/indexing/testing/history.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { append, drained, openRedis, startIndexer } from './testing/indexers.ts'

@@ -1,4 +1,7 @@
-/** A4: accounts of one wildcard domain, whose servers accept and never answer, keep nobody else's handle from being verified. */
+/**
+ * A4: accounts of one wildcard domain, whose servers accept and never answer, keep nobody else's handle from being
+ * verified.
+ */
 import type { ServerResponse } from 'node:http'
 import { HandleResolver } from '@sluice/atproto/handle-resolver.ts'
 import { HttpClient } from '@sluice/atproto/http.ts'

@@ -1,4 +1,7 @@
-/** A4: handles are verified both ways while the directory has its troubles; failing accounts starve nobody; events never wait. */
+/**
+ * A4: handles are verified both ways while the directory has its troubles; failing accounts starve nobody; events never
+ * wait.
+ */
 import { HandleResolver } from '@sluice/atproto/handle-resolver.ts'
 import { HttpClient } from '@sluice/atproto/http.ts'
 import { MemoryIdentityCache } from '@sluice/atproto/identity-cache.ts'
@@ -182,16 +185,24 @@ test('A4 a cache that misses the identity events of other shards is not asked ab
   const db = resources.use(new DatabasePool({ url: database, schema: 'bsky', size: 4, role: 'test' }))
   const index: Index = { db, collections: new CollectionSet(collections), actors: new KnownActors() }
   const cache = await cacheOf(all, directory)
+  // Had the handle of the first before it, and is not checked itself.
+  await db.query(`insert into actor (did, handle, "indexedAt") values ('did:plc:former', $1, '')`, [all[0]!.handle])
   await applyBatch(index, eventsOf(all.map(({ did }) => did), 1)) // prettier-ignore
+  const metrics = new Metrics({ role: 'test', build: 'test' })
   const stopping = new AbortController()
-  const running = handlesOf(index, directory, http, { cache, shard }).run(stopping.signal)
+  const running = handlesOf(index, directory, http, { cache, shard, metrics }).run(stopping.signal)
   resources.defer(async () => {
     stopping.abort()
     await running
   })
-  const verified = async (): Promise<number> => (await db.query('select from actor where handle is not null')).rowCount!
+  const verified = async (): Promise<number> =>
+    (await db.query(`select from actor where handle is not null and did <> 'did:plc:former'`)).rowCount!
   await until('all handles are verified', async () => (await verified()) === all.length)
   expect(all.filter(({ did }) => !directory.asked.has(did))).toEqual(own)
+  expect((await db.query(`select from actor where did = 'did:plc:former' and handle is null`)).rowCount).toBe(1)
+  const checks = `sluice_handle_checks_total{queue="new",outcome="verified"} ${all.length}\n`
+  await expect.poll(() => metrics.render()).toContain(checks)
+  await expect.poll(() => metrics.render()).toContain('sluice_handle_dispossessed_total 1\n')
 })
 
 test('A4 answers from the cache do not end an outage of the directory: it is one until the directory has answered', async ({

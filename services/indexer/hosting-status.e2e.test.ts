@@ -24,7 +24,10 @@ interface OldHost extends AsyncDisposable {
   sources: StatusSources & { identities: IdentityResolver }
 }
 
-/** A directory and a host that does not know `getRepoStatus`. @param latest what it says of the latest commit; a string is an error */
+/**
+ * A directory and a host that does not know `getRepoStatus`.
+ * @param latest what it says of the latest commit; a string is an error
+ */
 async function oldHost(latest: string | object): Promise<OldHost> {
   await using stack = new AsyncDisposableStack()
   const server = stack.use(

@@ -89,7 +89,9 @@ test('V5, D5: bad input stops nothing, is counted with its reason, and its neigh
   expect(texts.toSorted()).toEqual(['a NUL  in the text', 'good'])
 })
 
-/** Takes the first two batches for the victims of a deadlock. A sequence goes on when its transaction is rolled back. */
+/**
+ * Takes the first two batches for the victims of a deadlock. A sequence goes on when its transaction is rolled back.
+ */
 const DEADLOCKS = `
   create sequence batches;
   create function break_deadlock() returns trigger language plpgsql as $$

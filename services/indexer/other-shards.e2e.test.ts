@@ -1,4 +1,7 @@
-/** A1: an indexer asks about accounts of other shards too, whose news purge another Redis's cache of identities than its own. */
+/**
+ * A1: an indexer asks about accounts of other shards too, whose news purge another Redis's cache of identities than its
+ * own.
+ */
 import { HttpClient } from '@sluice/atproto/http.ts'
 import { MemoryIdentityCache } from '@sluice/atproto/identity-cache.ts'
 import { IdentityResolver } from '@sluice/atproto/identity-resolver.ts'

@@ -19,7 +19,10 @@ const codec = {
   decode: ({ event }: Record<string, string>) => JSON.parse(event!) as Note,
 }
 
-/** Consumers of both streams in the same lanes, as an indexer has them; a bad event is refused, then the rest is worked on. */
+/**
+ * Consumers of both streams in the same lanes, as an indexer has them; a bad event is refused, then the rest is worked
+ * on.
+ */
 async function startBoth(redisUrl: string, stop: AbortSignal) {
   await using opened = new AsyncDisposableStack()
   const connect = async (name: string): Promise<Redis> =>

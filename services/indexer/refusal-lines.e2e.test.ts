@@ -1,4 +1,6 @@
-/** What an operator reads of entries that were given up and of records that were refused: a few lines, whatever comes. */
+/**
+ * What an operator reads of entries that were given up and of records that were refused: a few lines, whatever comes.
+ */
 import { uriOf } from '@sluice/events/stream-event.ts'
 import { Story } from '@sluice/indexing/testing/story.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'

@@ -1,7 +1,7 @@
 /**
  * Logs which entries became dead letters and which records were refused: now and then one line of each, with how many
- * there were for each reason and a sample that can be looked up. How many there are is for strangers to say, and writing
- * a line is synchronous.
+ * there were for each reason and a sample that can be looked up. How many there are is for strangers to say, and
+ * writing a line is synchronous.
  */
 import type { EntryFields } from '@sluice/events/codec.ts'
 import type { Refused } from '@sluice/indexing/prepare.ts'

@@ -78,7 +78,7 @@ export class LaterSettling implements Service {
         workers: WORKERS,
         pollMs,
         claimMs,
-        claim: async (queue, now, until) => (await claimLater(index.db, { now, until, limit: 1, queue }))[0],
+        claim: (wanted) => claimLater(index.db, wanted),
         work: (claim, _queue, ends) => this.#work(claim, ends),
       },
       signal,

@@ -1,6 +1,7 @@
 /**
- * Two shards, each with a Redis server, an ingester, a backfiller and an indexer of its own, and one PostgreSQL: of a real PDS, a directory and
- * a labeler the index holds everything, exactly, and each Redis has only ever known the accounts of its shard.
+ * Two shards, each with a Redis server, an ingester, a backfiller and an indexer of its own, and one PostgreSQL: of a
+ * real PDS, a directory and a labeler the index holds everything, exactly, and each Redis has only ever known the
+ * accounts of its shard.
  */
 import { DatabasePool } from '@sluice/database/pool.ts'
 import { backfillEventCodec, streamEventCodec } from '@sluice/events/codec.ts'

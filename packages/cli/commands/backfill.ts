@@ -1,11 +1,7 @@
-/**
- * `sluice backfill`: requests repositories, shows how far the fetches are, cancels requests. `sluice sweep`: looks for
- * repositories of which the index lags behind.
- */
+/** `sluice backfill`: requests repositories, shows how far the fetches are, cancels requests. */
 import type { Command } from 'commander'
 import { slices } from '@sluice/runtime/slices.ts'
-import { priorityStream, retriesByDidKey, retryKey, sweepDemandKey, sweptKey } from '@sluice/streams/backfill-queue.ts'
-import { ingesterClientName } from '@sluice/streams/client-names.ts'
+import { priorityStream, retriesByDidKey, retryKey } from '@sluice/streams/backfill-queue.ts'
 import { classified, type Redis } from '@sluice/streams/connection.ts'
 import { cursorKey } from '@sluice/streams/cursors.ts'
 import type { CursorState } from '@sluice/streams/inspect.ts'
@@ -17,7 +13,8 @@ import { busyHosts, showHosts } from '../host-table.ts'
 import { count, duration, oneLine } from '../output.ts'
 import { inspectHosts, inspectSetAside } from '../redis-state.ts'
 import type { Session } from '../session.ts'
-import { inspectSystem, type SystemState } from '../system-state.ts'
+import { inspectSystem } from '../system-state.ts'
+import { listerRuns } from './sweep.ts'
 
 export const addBackfill: Add = (cli, parent) => {
   const backfill = parent.command('backfill').description('ask for repositories to be fetched, and see how far that is')
@@ -92,25 +89,6 @@ function addWhole(cli: Cli, backfill: Command): void {
     )
 }
 
-export const addSweep: Add = (cli, parent) => {
-  parent
-    .command('sweep')
-    .description(
-      'have the ingester compare the listing of the relays with what we have, and request what is missing or behind',
-    )
-    .option('--status', 'only show whether one is under way, and when the last ended')
-    .addHelpText(
-      'after',
-      examples(
-        ['sluice sweep', 'ask for one; a demand that is there already is left'],
-        ['sluice sweep --status', 'is one under way?'],
-      ),
-    )
-    .action(({ status: statusOnly }: { status?: boolean }) =>
-      cli.run((session) => (statusOnly ? sweepStatus(session) : askForSweep(session))),
-    )
-}
-
 /**
  * Keys or entries in one Redis command: the hosts of a network have thousands of cursors, and a queue a million
  * entries.
@@ -156,15 +134,6 @@ function named(cursors: readonly CursorState[]): string {
     .map(({ stream, host, cursor }) => `${cursorKey(stream, host)} (now ${oneLine(cursor, 40)})`)
   const more = cursors.length - shown.length
   return `${shown.join(', ')}${more > 0 ? ` and ${count(more)} more` : ''}`
-}
-
-/**
- * Whether an ingester that lists repositories is connected; undefined where Redis does not tell which clients are
- * connected.
- */
-function listerRuns({ redis, settings }: SystemState): boolean | undefined {
-  const listers = ['all', 'backfill'].map((mode) => ingesterClientName(mode, settings.shard))
-  return redis.state?.connection.clients?.some(({ name }) => listers.includes(name))
 }
 
 async function status(session: Session): Promise<number> {
@@ -265,44 +234,4 @@ async function undelivered(redis: Redis, stream: string, group: string): Promise
     if (page.length < AT_ONCE) return ids
     start = `(${page.at(-1)!.id}`
   }
-}
-
-async function sweepStatus(session: Session): Promise<void> {
-  const demand = await readDemand(session)
-  await tellSweep(
-    session,
-    demand,
-    demand === null ? 'no sweep is wanted or under way' : `wanted or under way: ${demand}`,
-  )
-}
-
-async function askForSweep(session: Session): Promise<void> {
-  const before = await readDemand(session)
-  if (before === null) {
-    const redis = await session.redis()
-    // The time makes this demand differ from a demand that a sweep is meeting at this moment.
-    const demand = `an operator asked (${new Date().toISOString()})`
-    await classified(redis.set(sweepDemandKey(session.settings.streams.repo), demand, { NX: true }))
-  }
-  const what =
-    before === null
-      ? 'a sweep is asked for: the ingester begins within seconds'
-      : `one is wanted or under way already: ${before}`
-  await tellSweep(session, await readDemand(session), what)
-}
-
-async function readDemand(session: Session): Promise<string | null> {
-  const redis = await session.redis()
-  return await classified(redis.get(sweepDemandKey(session.settings.streams.repo)))
-}
-
-async function tellSweep(session: Session, demand: string | null, what: string): Promise<void> {
-  const { out, settings } = session
-  const redis = await session.redis()
-  const ended = await classified(redis.get(sweptKey(settings.streams.repo)))
-  out.document({ demand, ended })
-  out.line(what)
-  if (demand !== null && listerRuns(await inspectSystem(session)) === false)
-    out.line('no ingester is connected that can do it: start one with INGESTER_MODE all or backfill')
-  out.line(`the last one ended ${ended ?? 'never'}`)
 }

@@ -1,6 +1,6 @@
 /** Every command, in the order of the help. */
 import type { Add } from '../cli.ts'
-import { addBackfill, addSweep } from './backfill.ts'
+import { addBackfill } from './backfill.ts'
 import { addBulk } from './bulk.ts'
 import { addConfig } from './config.ts'
 import { addDlq } from './dlq.ts'
@@ -15,6 +15,7 @@ import { addPrune } from './prune.ts'
 import { addRecount } from './recount.ts'
 import { addRefused } from './refused.ts'
 import { addStatus } from './status.ts'
+import { addSweep } from './sweep.ts'
 import { addVerify } from './verify.ts'
 
 export const COMMANDS: readonly Add[] = [

@@ -2,16 +2,16 @@
  * `sluice pending`: shows the entries that consumers hold, and hands entries of dead consumers to living ones. Nothing
  * is acked here.
  */
-import { hasGroup, holdersOf, type Holder } from '../groups.ts'
-import { CannotError, EXIT, examples, type Add } from '../cli.ts'
+import { classified, type Redis } from '@sluice/streams/connection.ts'
+import { listPending, type PendingEntry } from '@sluice/streams/pending.ts'
 import { wholeNumber } from '../arguments.ts'
+import { CannotError, EXIT, examples, type Add } from '../cli.ts'
 import { readingsOf, type Reading } from '../config.ts'
+import { hasGroup, holdersOf, type Holder } from '../groups.ts'
 import { count, duration, oneLine } from '../output.ts'
 import { readingNamed } from '../reading-named.ts'
 import type { Session } from '../session.ts'
 import { describeSubject, subjectOf } from '../subject.ts'
-import { listPending, type PendingEntry } from '@sluice/streams/pending.ts'
-import { classified, type Redis } from '@sluice/streams/connection.ts'
 
 const PAGE = 500
 

@@ -43,13 +43,13 @@ export const addPrune: Add = (cli, parent) => {
   parent
     .command('prune')
     .description(
-      'remove old tombstones, and old notifications when asked to, in small batches; a dry run without --yes',
+      'remove old tombstones, and old notifications and facts when asked to, in small batches; a dry run without --yes',
     )
     .option('--tombstones <days>', 'older than this', positive, 30)
     .option('--notifications <days>', 'older than this; without it none is removed', positive)
     .option(
       '--facts <days>',
-      'what ended longer ago: replies of before that come later are judged by what is; without it none is removed',
+      'ended longer ago than this; without it none is removed. A reply from before then that arrives later is judged by what holds now',
       positive,
     )
     .option('--batch <rows>', 'rows that are looked at in one transaction', wholeNumber(1, 1_000_000), 5_000)
@@ -61,6 +61,7 @@ export const addPrune: Add = (cli, parent) => {
         ['sluice prune', 'how many tombstones are older than 30 days'],
         ['sluice prune --yes', 'remove them'],
         ['sluice prune --notifications 365 --yes', 'and notifications that are older than a year'],
+        ['sluice prune --facts 365 --yes', 'and what posts, gates, follows and lists were until a year ago'],
       ),
     )
     .action((options: Options) => cli.run((session) => prune(session, options)))

@@ -1,4 +1,6 @@
-/** `sluice refused`: which frames the ingester refused, and why; and the bytes of one, to see what is wrong with them. */
+/**
+ * `sluice refused`: which frames the ingester refused, and why; and the bytes of one, to see what is wrong with them.
+ */
 import type { Redis } from '@sluice/streams/connection.ts'
 import { hostOf } from '@sluice/streams/cursors.ts'
 import { readLedger } from '@sluice/streams/ledger.ts'
@@ -112,7 +114,7 @@ async function countsOf(redis: Redis, settings: Settings, stream: string): Promi
 async function show(session: Session, id: string, options: { stream?: string; frame?: boolean }): Promise<void> {
   const { out } = session
   const { sample, frame } = await find(session, id, options.stream)
-  if (options.frame) return out.binary(frame)
+  if (options.frame) return out.raw(frame)
   const reading = readFrame(frame)
   out.document({ ...sample, ...reading, frame: frame.toString('base64') })
   for (const [name, value] of Object.entries(sample)) {

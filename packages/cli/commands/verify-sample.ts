@@ -13,23 +13,30 @@ import { Network, type Account } from '../network.ts'
 import { count, oneLine } from '../output.ts'
 import { sampleAccounts } from '../sample-accounts.ts'
 import type { Session } from '../session.ts'
-import { Settling } from '../settled.ts'
-import { DIFFERENCES, type Comparison, type Difference } from '../verify-repo.ts'
+import { Standings } from '../standing.ts'
+import { countDifferences, describeDifferences, type Comparison, type DifferenceCounts } from '../verify-repo.ts'
 
-/** Repositories at the same time, each of another host. An export is held in memory: nearly all have some megabytes, the largest 300. */
+/**
+ * Repositories at the same time, each of another host. An export is held in memory: nearly all have some megabytes, the
+ * largest 300.
+ */
 const REPOS = 4
 /** Questions to the directory at the same time. */
 const IDENTITIES = 8
 /** Records of one account that are named in JSON; an index may have lost everything. */
 const LISTED = 100
 
+/**
+ * Verifies as many random accounts, and tells what is wrong with each as it is found. Returns the exit code.
+ * @throws TransientError, FatalError of our own stores
+ */
 export async function verifySample(session: Session, wanted: number, { repair }: { repair: boolean }): Promise<number> {
   const { settings, signal } = session
   const db = await session.db()
-  const settling = new Settling(await session.redis(), settings)
+  const standings = new Standings(await session.redis(), settings)
   await using network = new Network(settings, signal)
   const set = new CollectionSet(collections, settings.collections)
-  const audit = new Audit({ session, network, settling, collections: set, repair })
+  const audit = new Audit({ session, network, standings, collections: set, repair })
   const report = new Report(session)
   try {
     report.sampled = await sampleAccounts(db, { count: wanted, shard: settings.shard })
@@ -69,16 +76,14 @@ async function checkAll(
   }
 }
 
-type Counts = Record<Difference, number>
-
 /** What was found so far: a line for each account with something wrong as it is found, and the sums at the end. */
 class Report {
   sampled: readonly string[] = []
   readonly #session: Session
-  readonly #wrong: (Comparison & { pds: string; counts: Counts })[] = []
+  readonly #wrong: (Comparison & { pds: string; counts: DifferenceCounts })[] = []
   readonly #left: NotChecked[] = []
   readonly #sums = { accounts: 0, records: 0, same: 0, newer: 0, refused: 0 }
-  readonly #counts: Counts = countsOf([])
+  readonly #counts = countDifferences([])
 
   constructor(session: Session) {
     this.#session = session
@@ -94,10 +99,10 @@ class Report {
     this.#sums.accounts++
     for (const name of ['records', 'same', 'newer', 'refused'] as const) this.#sums[name] += sums[name]
     if (differing.length === 0) return
-    const counts = countsOf(differing)
-    for (const difference of DIFFERENCES) this.#counts[difference] += counts[difference]
+    const counts = countDifferences(differing)
+    for (const { difference } of differing) this.#counts[difference]++
     this.#wrong.push({ ...comparison, pds, counts, differing: differing.slice(0, LISTED) })
-    out.line(`${did} at ${oneLine(pds)}: ${textOf(counts)}, of ${count(comparison.records)} records`)
+    out.line(`${did} at ${oneLine(pds)}: ${describeDifferences(counts)}, of ${count(comparison.records)} records`)
   }
 
   /** Tells the sums. @returns the exit code */
@@ -109,7 +114,7 @@ class Report {
     const [asked, wrong] = [this.sampled.length, this.#wrong.length]
     const found = { sampled: asked, checked: accounts, wrong, ...sums, counts: this.#counts, notChecked }
     out.document({ ...found, accounts: this.#wrong, left: this.#left, repaired: repair ? wrong : 0 })
-    out.line(`${count(accounts)} of ${count(asked)} accounts checked, with ${count(sums.records)} records: ${textOf(this.#counts)}`) // prettier-ignore
+    out.line(`${count(accounts)} of ${count(asked)} accounts checked, with ${count(sums.records)} records: ${describeDifferences(this.#counts)}`) // prettier-ignore
     out.line(`  ${count(sums.newer)} newer here, ${count(sums.refused)} not indexed since they are not valid`)
     if (reasons.length > 0)
       out.line(`  not checked: ${reasons.map(([reason, n]) => `${count(n)} ${reason}`).join(', ')}`)
@@ -120,13 +125,4 @@ class Report {
     if (accounts === 0) return EXIT.away
     return wrong > 0 && !repair ? EXIT.found : EXIT.done
   }
-}
-
-function countsOf(differing: Comparison['differing']): Counts {
-  const of = (difference: Difference): number => differing.filter((one) => one.difference === difference).length
-  return Object.fromEntries(DIFFERENCES.map((difference) => [difference, of(difference)])) as Counts
-}
-
-function textOf(counts: Counts): string {
-  return DIFFERENCES.map((difference) => `${count(counts[difference])} ${difference}`).join(', ')
 }

@@ -13,7 +13,7 @@ import { Network } from '../network.ts'
 import { count, oneLine } from '../output.ts'
 import type { Session } from '../session.ts'
 import { assertInShard } from '../shard.ts'
-import { compareRepo, DIFFERENCES } from '../verify-repo.ts'
+import { compareRepo, countDifferences, describeDifferences } from '../verify-repo.ts'
 import { verifySample } from './verify-sample.ts'
 
 const SHOWN = 20
@@ -73,9 +73,7 @@ async function verify(session: Session, did: string, { repair }: { repair: boole
   const set = new CollectionSet(collections, settings.collections)
   const comparison = await compareRepo(db, set, repo, { time })
   const { differing } = comparison
-  const counts = Object.fromEntries(
-    DIFFERENCES.map((difference) => [difference, differing.filter((d) => d.difference === difference).length]),
-  )
+  const counts = countDifferences(differing)
   if (repair && differing.length > 0) await mendRepo(session, repo, comparison, { time })
   out.document({
     ...comparison,
@@ -91,7 +89,7 @@ async function verify(session: Session, did: string, { repair }: { repair: boole
     out.line(out.paint('good', '  The index equals the repository.'))
     return EXIT.done
   }
-  out.line(`  ${DIFFERENCES.map((difference) => `${count(counts[difference]!)} ${difference}`).join(', ')}`)
+  out.line(`  ${describeDifferences(counts)}`)
   for (const { uri, difference } of differing.slice(0, SHOWN)) out.line(`    ${difference.padEnd(12)} ${oneLine(uri)}`)
   if (differing.length > SHOWN) out.line(`    and ${count(differing.length - SHOWN)} more (--json shows all)`)
   if (!repair) {

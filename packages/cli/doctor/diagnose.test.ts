@@ -1,6 +1,6 @@
 /**
- * The rules, over states that are made up, and the silence of a healthy one. The tests `doctor*.e2e` bring nearly all of
- * them about for real.
+ * The rules, over states that are made up, and the silence of a healthy one. The tests `doctor*.e2e` bring nearly all
+ * of them about for real.
  */
 import { expect, test } from 'vitest'
 import { readSettings } from '../config.ts'

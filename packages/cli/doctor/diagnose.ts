@@ -59,6 +59,7 @@ const RULES: readonly Rule[] = [
   incidents,
 ]
 
+/** Everything that is wrong in this state. */
 export function diagnose(state: SystemState, limits: Limits = LIMITS): Finding[] {
   return RULES.flatMap((rule) => rule(state, limits))
 }

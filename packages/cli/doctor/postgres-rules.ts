@@ -1,7 +1,8 @@
 /** What can be wrong with PostgreSQL. */
 import { valuesOf } from '../daemon-state.ts'
 import { bytes, count, duration, oneLine } from '../output.ts'
-import type { HolderState, PostgresState } from '../postgres-state.ts'
+import type { PostgresState } from '../postgres-state.ts'
+import type { HolderState } from '../session-state.ts'
 import type { Finding, Limits, Rule } from './finding.ts'
 
 /** Tables that every batch writes: when they swell, everything is slow. */

@@ -1,4 +1,7 @@
-/** DATAPLANE_DEBUG.md as data: its anchors, and the commands in its blocks marked `sh`, cut into words as a shell would. Pure. */
+/**
+ * DATAPLANE_DEBUG.md as data: its anchors, and the commands in its blocks marked `sh`, cut into words as a shell would.
+ * Pure.
+ */
 
 export interface DocumentCommand {
   line: number

@@ -42,7 +42,8 @@ export default collection<Profile>('app.bsky.actor.profile', {
             avatarCid: blobCid(record.avatar),
             bannerCid: blobCid(record.banner),
             joinedViaStarterPackUri: record.joinedViaStarterPack?.uri ?? null,
-            // Not normalised: the official AppView keeps the date as the record has it. A profile without a date gets the time of its commit.
+            // Not normalised: the official AppView keeps the date as the record has it. A profile without a date gets
+            // the time of its commit.
             createdAt: record.createdAt ?? indexedAt,
             indexedAt,
           }),

@@ -40,8 +40,9 @@ const external = table(
 const record = table('post_embed_record', { postUri: 'text', embedUri: 'text', embedCid: 'text' }, { owner: 'postUri' })
 
 /**
- * The kinds of media that may accompany an embedded record. The union of media is open: the lexicon accepts any other `$type` there without checking its content.
- * For example, `media` may be an `app.bsky.embed.record` that has no `record`. Rows are made of these checked kinds only.
+ * The kinds of media that may accompany an embedded record. The union of media is open: the lexicon accepts any other
+ * `$type` there without checking its content. For example, `media` may be an `app.bsky.embed.record` that has no
+ * `record`. Rows are made of these checked kinds only.
  */
 const MEDIA: ReadonlySet<string> = new Set([
   'app.bsky.embed.images',
@@ -76,6 +77,7 @@ export function quoted(embed: Embed | undefined): StrongRef | undefined {
   return ref && collectionOfUri(ref.uri) === 'app.bsky.feed.post' ? ref : undefined
 }
 
+/** The rows of what the post embeds. An embed of an unknown kind has none. */
 export function embedRows(postUri: string, embed: Embed | undefined): Row[] {
   switch (embed?.$type) {
     case 'app.bsky.embed.images':

@@ -44,14 +44,20 @@ const quote = table('quote', {
   indexedAt: 'text',
 })
 
-/** Replies by the author of a thread's root. The AppView reads the author's own line of replies from this table. A deleted reply keeps its row. */
+/**
+ * Replies by the author of a thread's root. The AppView reads the author's own line of replies from this table. A
+ * deleted reply keeps its row.
+ */
 const opThreadReply = table(
   'op_thread_reply',
   { rootUri: 'text', parentUri: 'text', uri: 'text' },
   { outlives: { deletedAt: 'deletedAt', key: ['rootUri', 'uri'] } },
 )
 
-/** Replies that a thread gate judged by its rules (follows, lists, mentions), each with the time by which it was judged. Written by `derive`. */
+/**
+ * Replies that were judged by the rules of a thread gate (follows, lists, mentions), each with the time by which it was
+ * judged. Written by `derive`.
+ */
 const gatedReply = table('gated_reply', { uri: 'text', creator: 'text', owner: 'text', at: 'text' })
 
 export default collection<Post>('app.bsky.feed.post', {

@@ -22,8 +22,9 @@ const threadGate = table('thread_gate', {
 
 export default collection<Threadgate>('app.bsky.feed.threadgate', {
   tables: [threadGate],
-  // The AppView parses the owner's DID out of each list URI on every page that shows the post. When this gate is refused, the thread stays open to all replies; with
-  // an unreadable list URI indexed, the AppView could not show the thread at all.
+  // The AppView parses the owner's DID out of each list URI on every page that shows the post. When this gate is
+  // refused, the thread stays open to all replies; with an unreadable list URI indexed, the AppView could not show the
+  // thread at all.
   refuses: (entry) => gateOwnsPost(entry) ?? refuseUnreadable(...listsOf(readThreadGate(entry.record))),
   rows: ({ uri, cid, did, record: { post }, createdAt, indexedAt }) => [
     threadGate.row({ uri, cid, creator: did, postUri: post, createdAt, indexedAt }),

@@ -20,7 +20,8 @@ const follow = table('follow', {
 
 export default collection<Follow>('app.bsky.graph.follow', {
   tables: [follow],
-  // The followed account's notifications show the starter pack. The AppView does not read `via` when it names any other kind of record.
+  // The followed account's notifications show the starter pack. The AppView does not read `via` when it names any other
+  // kind of record.
   refuses: ({ record: { via } }) =>
     refuseUnreadable(via && collectionOfUri(via.uri) === 'app.bsky.graph.starterpack' ? via.uri : undefined),
   rows: ({ uri, cid, did, record: { subject }, createdAt, indexedAt }) => [

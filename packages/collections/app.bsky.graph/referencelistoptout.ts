@@ -21,7 +21,10 @@ export default collection<ReferenceListOptOut>('app.bsky.graph.referencelistopto
   unique: ['creator', 'subjectUri'],
 })
 
-/** Whether the URI is exactly `at://<did>/app.bsky.graph.list/<rkey>`. An opt-out with any other subject is stored as a record but has no row. */
+/**
+ * Whether the URI is exactly `at://<did>/app.bsky.graph.list/<rkey>`. An opt-out with any other subject is stored as a
+ * record but has no row.
+ */
 function isListUri(subject: string): boolean {
   try {
     const uri = new AtUri(subject)

@@ -18,7 +18,10 @@ interface Tally {
   refused: number
 }
 
-/** Makes valid and mutated records, and compares our verdict on each with the official one. Fails on the first difference. */
+/**
+ * Makes valid and mutated records, and compares our verdict on each with the official one. Fails on the first
+ * difference.
+ */
 function expectSameVerdicts(ours: RecordSchema, official: Verdict, documents: readonly object[]): Tally {
   const chance = random(`${SEED} ${ours.nsid}`)
   const maker = new RecordMaker(documents, chance)
@@ -211,7 +214,10 @@ describe.skipIf(!hasInterop)('interoperability vectors', () => {
   const invalid = interopJson<Data[]>('lexicon/record-data-invalid.json', [])
   const schema = documents.length > 0 ? compileRecord('example.lexicon.record', documents) : undefined
 
-  /** Valid by the vectors, but refused by the official indexer and so by ours: a blob that refers to dag-cbor instead of raw data. */
+  /**
+   * Valid by the vectors, but refused by the official indexer and so by ours: a blob that refers to dag-cbor instead of
+   * raw data.
+   */
   const WITH_CBOR_BLOBS = ['full']
   const RAW = { $link: 'bafkreiccldh766hwcnuxnf2wh6jgzepf2nlu2lvcllt63eww5p6chi4ity' }
 

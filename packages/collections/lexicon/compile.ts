@@ -1,20 +1,24 @@
 /**
- * Compiles a record's lexicon to one function. The function takes records in lexicon JSON, and gives the verdict that the official
- * indexer gives on the decoded records.
+ * Compiles a record's lexicon to one function. The function takes records in lexicon JSON, and accepts those that the
+ * official indexer accepts when they are decoded.
  *
- * The documents are those of `@atproto/api` and those that plugins bring. Only definitions that the record can reach are compiled,
- * each once; they may refer to each other in circles. A missing or unknown definition is an error here, not when a record arrives.
+ * The documents are those of `@atproto/api` and those that plugins bring. Only definitions that the record can reach
+ * are compiled, each once; they may refer to each other in circles. A missing or unknown definition is an error here,
+ * not when a record arrives.
  *
- * How the official validator (strict mode, nothing coerced, no default filled in) decides where the lexicon specification is open:
- * - Keys that the lexicon does not name are ignored. An optional property may be absent, but null only if it is `nullable`.
- * - A record's `$type` must be its NSID. An object's `$type` may be missing; if present, it must be that of the definition.
- * - A value of a union needs a string `$type`. An open union accepts a value of any type that it does not list, without checking it.
- *   Types compare as text: `app.bsky.embed.images#main` is not `app.bsky.embed.images`.
+ * How the official validator (strict mode, nothing coerced, no default filled in) decides where the lexicon
+ * specification is open:
+ * - Keys that the lexicon does not name are ignored. An optional property may be absent, but null only if it is
+ *   `nullable`.
+ * - A record's `$type` must be its NSID. An object's `$type` may be missing; if present, it must be that of the
+ *   definition.
+ * - A value of a union needs a string `$type`. An open union accepts a value of any type that it does not list, without
+ *   checking it. Types compare as text: `app.bsky.embed.images#main` is not `app.bsky.embed.images`.
  * - Blobs must have the current form and refer to raw data. The legacy form (`cid`, `mimeType`) is refused.
  *
- * A like takes 0.43 µs (`validate.bench.ts`), of which 0.27 are regular expressions of formats. Functions generated as source
- * (`new Function`) took 0.37 against 0.46 in the same run, and 0.85 against 1.05 for a reply: not enough to write code that
- * nobody can step through.
+ * A like takes 0.43 µs (`validate.bench.ts`), of which 0.27 are regular expressions of formats. Functions generated as
+ * source (`new Function`) took 0.37 against 0.46 in the same run, and 0.85 against 1.05 for a reply: not enough to
+ * write code that nobody can step through.
  */
 import { schemas } from '@atproto/api'
 import { FatalError } from '@sluice/runtime/errors.ts'
@@ -33,7 +37,10 @@ import { inItem, inProperty, violation, type Check, type Violation } from './vio
 
 export interface RecordSchema {
   nsid: string
-  /** What is wrong with a record in lexicon JSON, or undefined when it is valid. Paths start with `record`. Never throws. */
+  /**
+   * What is wrong with a record in lexicon JSON, or undefined when it is valid. Paths start with `record`. Never
+   * throws.
+   */
   validate(value: unknown): Violation | undefined
 }
 
@@ -42,7 +49,8 @@ const official: ReadonlyMap<string, LexiconDocument> = new Map(
 )
 
 /**
- * @param documents lexicon documents in addition to those of `@atproto/api`. A document here replaces one of `@atproto/api` with the same id.
+ * @param documents lexicon documents in addition to those of `@atproto/api`. A document here replaces one of
+ * `@atproto/api` with the same id.
  * @throws FatalError when the lexicon, or one that it refers to, is missing or wrong
  */
 export function compileRecord(nsid: string, documents: readonly object[] = []): RecordSchema {
@@ -78,7 +86,7 @@ class Compiler {
     const [nsid = '', inner = 'main'] = name.split('#')
     const defs = this.#documents.get(nsid)?.defs
     if (defs === undefined)
-      throw new FatalError(`lexicon ${nsid} is not known: give its document along with the one that refers to it`)
+      throw new FatalError(`lexicon ${nsid} is not known: no document in @atproto/api or of a plugin has this id`)
     if (!Object.hasOwn(defs, inner)) throw new FatalError(`lexicon ${nsid} has no definition ${inner}`)
     return defs[inner]!
   }
@@ -154,7 +162,8 @@ class Compiler {
       const check = this.#inner(nsid, definition)
       return { key, isRequired: required.includes(key), check: nullable.includes(key) ? orNull(check) : check }
     })
-    // An object with all required properties can be neither a link nor bytes, so the cheaper test `isObject` is enough. It saves 10 % of a like.
+    // An object with all required properties can be neither a link nor bytes, so the cheaper test `isObject` is enough.
+    // It saves 10 % of a like.
     const isFit = required.length > 0 ? isObject : isMap
     return (value) => {
       if (!isFit(value)) return violation('is not an object')

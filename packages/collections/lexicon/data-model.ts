@@ -1,11 +1,13 @@
 /**
  * Whether a value in lexicon JSON can be a record at all. Checked for every record, with or without a lexicon.
  *
- * A record is DAG-CBOR on the wire, so some JSON values are no record: fractions, integers beyond 53 bits, text with half a surrogate pair, a map with a key `$link`, a `$type` that
- * is no text. Our ingester cannot make such events, other producers can. If such a value were stored, it would never encode to the CID that it is stored under, and its columns
- * would have other text than its JSON.
+ * A record is DAG-CBOR on the wire, so some JSON values are no record: fractions, integers beyond 53 bits, text with
+ * half a surrogate pair, a map with a key `$link`, a `$type` that is no text. Our ingester cannot make such events,
+ * other producers can. If such a value were stored, it would never encode to the CID that it is stored under, and its
+ * columns would have other text than its JSON.
  *
- * The same walk also refuses what the AppView cannot read back (`findUnreadable` in `readable.ts`): a key `__proto__`, and too deep nesting.
+ * The same walk also refuses what the AppView cannot read back (`findUnreadable` in `readable.ts`): a key `__proto__`,
+ * and too deep nesting.
  * https://atproto.com/specs/data-model
  *
  * A like takes 0.1 µs, a post with a picture 0.5.

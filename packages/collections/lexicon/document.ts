@@ -12,7 +12,10 @@ export interface LexiconDocument {
   defs: { readonly [name: string]: Definition }
 }
 
-/** A named definition, or the type of a property or an item. Queries, procedures and subscriptions are left out: no record refers to them. */
+/**
+ * A named definition, or the type of a property or an item. Queries, procedures and subscriptions are left out: no
+ * record refers to them.
+ */
 export type Definition =
   | RecordDefinition
   | ObjectDefinition

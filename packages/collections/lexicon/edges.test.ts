@@ -1,4 +1,7 @@
-/** The limits of each type: for values just inside and just outside, compares our verdict with that of the official library. */
+/**
+ * The limits of each type: for values just inside and just outside, compares our verdict with that of the official
+ * library.
+ */
 import { expect, test } from 'vitest'
 import { compileRecord } from './compile.ts'
 import { EVERYTHING, everythingDocuments } from './testing/lexicons.ts'

@@ -17,7 +17,10 @@ import { cid, perturb, rawCid, SAMPLES } from './testing/samples.ts'
 
 const SEED = seedOfRun()
 
-/** Vectors of the specification with which the official indexer disagrees, and why. On these we follow the official indexer. */
+/**
+ * Vectors of the specification with which the official indexer disagrees, and why. On these we follow the official
+ * indexer.
+ */
 const AGAINST_VECTORS: Readonly<Record<string, string>> = {
   QmbWqxBEKC3P8tqsKc98xmWNzrzDtRLMiMPL8wBuTGsMnR:
     'version 0 is written in base58, and the official check asks only that',
@@ -59,7 +62,7 @@ const vectors = FILES.flatMap(([format, file]) => [
 ])
 
 describe.skipIf(!hasInterop)('interoperability vectors', () => {
-  test('each is judged as it says, except those on the list', () => {
+  test('each is accepted or refused as its file says, except those on the list', () => {
     const others = vectors.filter(({ format, text, isValid }) => FORMATS[format](text) !== isValid)
     expect(others.map(({ text }) => text).toSorted()).toEqual(Object.keys(AGAINST_VECTORS).toSorted())
   })

@@ -1,10 +1,11 @@
 /**
- * The string formats of lexicons, as the official indexer judges them: its strict mode.
+ * The string formats of lexicons, as the official indexer checks them in its strict mode.
  *
- * Values of some formats nearly always have one shape. For these formats a regular expression that accepts only that shape decides
- * first, and the official function judges every other value. So a fast path can be wrong in one way only, by accepting too much.
- * Nanoseconds a call, regular expression against official function: at-uri 123 / 736, cid 115 / 3478, datetime 35 / 259, language
- * 18 / 430. Loops over character codes took 129, 104 and 42. The official functions of the other formats are single regular expressions already (40–70 ns).
+ * Values of some formats nearly always have one shape. For these formats a regular expression that accepts only that
+ * shape comes first, and the official function decides about every other value. So a fast path can be wrong in one way
+ * only, by accepting too much. Nanoseconds a call, regular expression against official function: at-uri 123 / 736, cid
+ * 115 / 3478, datetime 35 / 259, language 18 / 430. Loops over character codes took 129, 104 and 42. The official
+ * functions of the other formats are single regular expressions already (40–70 ns).
  */
 import { validateCidString } from '@atproto/lex-data'
 import {
@@ -48,7 +49,10 @@ export const FORMATS: Readonly<Record<StringFormat, (text: string) => boolean>> 
   uri: isValidUri,
 }
 
-/** The URI of a Bluesky record of a `did:plc` account. Its record key cannot be `.` or `..`, since the first character must be a letter or a digit. */
+/**
+ * The URI of a Bluesky record of a `did:plc` account. Its record key cannot be `.` or `..`, since the first character
+ * must be a letter or a digit.
+ */
 const BSKY_RECORD = /^at:\/\/did:plc:[a-z2-7]{24}\/app\.bsky\.[a-z]{1,63}\.[a-zA-Z]{1,63}\/[a-z0-9][a-zA-Z0-9_-]{0,63}$/
 
 /** Strict: no trailing slash, no query, a valid record key. A fragment may follow. */
@@ -57,8 +61,8 @@ export function isAtUri(text: string): boolean {
 }
 
 /**
- * A CID of version 1, dag-cbor or raw, SHA-256, in base32. Its 36 bytes take 58 characters, and the last two bits of the last character
- * must be zero. The prefix `01 71 12 20` or `01 55 12 20` ends within the seventh character.
+ * A CID of version 1, dag-cbor or raw, SHA-256, in base32. Its 36 bytes take 58 characters, and the last two bits of
+ * the last character must be zero. The prefix `01 71 12 20` or `01 55 12 20` ends within the seventh character.
  */
 const SHA256_CID = /^baf[yk]rei[a-h][a-z2-7]{50}[aeimquy4]$/
 const RAW_SHA256_CID = /^bafkrei[a-h][a-z2-7]{50}[aeimquy4]$/
@@ -68,7 +72,10 @@ export function isCid(text: string): boolean {
   return SHA256_CID.test(text) || validateCidString(text)
 }
 
-/** Whether the text is a CID as current records and blobs have it. False does not mean invalid, only that another check must decide. */
+/**
+ * Whether the text is a CID as current records and blobs have it. False does not mean invalid, only that another check
+ * must decide.
+ */
 export function isSha256Cid(text: string): boolean {
   return SHA256_CID.test(text)
 }

@@ -11,7 +11,8 @@ function segments(text: string): number {
 }
 
 test('every character of the basic plane that skips the segmenter breaks from its like', () => {
-  // A character that can join any neighbour can join one of these: a letter (marks, prepended signs), a syllable with and without final (jamo), a pictograph, the character itself.
+  // A character that can join any neighbour can join one of these: a letter (marks, prepended signs), a syllable with
+  // and without final (jamo), a pictograph, the character itself.
   const others: string[] = []
   for (let code = 0; code < 0x10000; code++) {
     const char = String.fromCharCode(code)

@@ -1,9 +1,11 @@
 /**
- * What a value of lexicon JSON stands for in the data model: `{"$link": …}` a CID, `{"$bytes": …}` bytes, any other object a
- * map. https://atproto.com/specs/data-model
+ * What a value of lexicon JSON stands for in the data model: `{"$link": …}` a CID, `{"$bytes": …}` bytes, any other
+ * object a map.
+ * https://atproto.com/specs/data-model
  *
- * As in the official decoder, an object is a link (or bytes) only if `$link` (or `$bytes`) is its only key and the text under it is well
- * formed. Any other object with such a key is a map, and the key is one more key that the lexicon does not name.
+ * As in the official decoder, an object is a link (or bytes) only if `$link` (or `$bytes`) is its only key and the text
+ * under it is well formed. Any other object with such a key is a map, and the key is one more key that the lexicon does
+ * not name.
  */
 import { fromBase64, parseCidSafe } from '@atproto/lex-data'
 import { isRawSha256Cid, isSha256Cid } from './formats.ts'

@@ -1,9 +1,9 @@
 /**
  * Whether the AppView can read a record back, whatever its lexicon says.
  *
- * The AppView's JSON decoder throws on a key named `__proto__` anywhere in a record, also in properties that no lexicon defines. Then
- * every page that shows the record fails. (The official indexer cannot store such a key: when it decodes CBOR, the key sets a prototype.)
- * Nesting is bounded so that neither the checks nor the AppView run out of stack.
+ * The AppView's JSON decoder throws on a key named `__proto__` anywhere in a record, also in properties that no lexicon
+ * defines. Then every page that shows the record fails. (The official indexer cannot store such a key: when it decodes
+ * CBOR, the key sets a prototype.) Nesting is bounded so that neither the checks nor the AppView run out of stack.
  *
  * Walking a whole record takes 30 ns for a like, 0.3 µs for a post with a picture.
  */
@@ -41,8 +41,10 @@ function findInObject(object: Record<string, unknown>, depth: number): Violation
 }
 
 /**
- * Why the AppView cannot tell when the record was made, or undefined. The AppView makes a `Date` of `createdAt`, even where the lexicon does not define that property. With an object there,
- * `new Date` may throw (`{"toString":0}`), and then every page that shows the account fails. Text and numbers that are no date do not throw: the AppView treats them as no date.
+ * Why the AppView cannot tell when the record was made, or undefined. The AppView makes a `Date` of `createdAt`, even
+ * where the lexicon does not define that property. With an object there, `new Date` may throw (`{"toString":0}`), and
+ * then every page that shows the account fails. Text and numbers that are no date do not throw: the AppView treats them
+ * as no date.
  */
 export function findUndated(record: unknown): Violation | undefined {
   const { createdAt } = (record ?? {}) as { createdAt?: unknown }

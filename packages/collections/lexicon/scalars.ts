@@ -68,7 +68,9 @@ export function checkBoolean(definition: BooleanDefinition): Check {
   return checkFixed(definition) ?? ((value) => (typeof value === 'boolean' ? undefined : violation('is not a boolean')))
 }
 
-/** A `const` or an `enum` replaces every other constraint. With a `const` that is not in the `enum`, no value is valid. */
+/**
+ * A `const` or an `enum` replaces every other constraint. With a `const` that is not in the `enum`, no value is valid.
+ */
 function checkFixed(definition: { const?: unknown; enum?: readonly unknown[] }): Check | undefined {
   const fixed = definition.const ?? undefined
   const values = definition.enum ?? undefined
@@ -88,7 +90,9 @@ export function checkBytes({ minLength = 0, maxLength = Infinity }: BytesDefinit
 
 const BLOB_KEYS = 4
 
-/** Accepts blobs of the current form only. The legacy form (`cid`, `mimeType`) is refused, as by the official indexer. */
+/**
+ * Accepts blobs of the current form only. The legacy form (`cid`, `mimeType`) is refused, as by the official indexer.
+ */
 export function checkBlob({ accept, maxSize = Infinity }: BlobDefinition): Check {
   const accepts = acceptor(accept)
   return (value) => {

@@ -1,10 +1,10 @@
 /**
- * The time to judge one record, next to the official libraries in the same run:
+ * The time to validate one record, next to the official libraries in the same run:
  * `node packages/collections/lexicon/validate.bench.ts`
  *
- * The official libraries get the record decoded, and decoding is not timed. Ours reads lexicon JSON. Each figure is the best of many
- * short rounds, and the candidates take turns, since other work disturbs a shared machine most of the time. On 2 cores of a busy
- * machine, Node 24.18, µs a record:
+ * The official libraries get the record decoded, and decoding is not timed. Ours reads lexicon JSON. Each figure is the
+ * best of many short rounds, and the candidates take turns, since other work disturbs a shared machine most of the
+ * time. On 2 cores of a busy machine, Node 24.18, µs a record:
  *
  * | record                                  | sluice | @atproto/lex 0.3.12 | @atproto/lexicon 0.7.18 |
  * |-----------------------------------------|-------:|--------------------:|------------------------:|

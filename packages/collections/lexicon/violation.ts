@@ -1,7 +1,13 @@
-/** A violation says what is wrong with a value, and where. It is made only for an invalid value, so checking a valid record allocates nothing. */
+/**
+ * A violation says what is wrong with a value, and where. It is made only for an invalid value, so checking a valid
+ * record allocates nothing.
+ */
 
 export interface Violation {
-  /** The path from the checked value to the wrong one: `.reply.root.uri`, `.langs[1]`. Empty when the checked value itself is wrong. */
+  /**
+   * The path from the checked value to the wrong one: `.reply.root.uri`, `.langs[1]`. Empty when the checked value
+   * itself is wrong.
+   */
   path: string
   /** For example `is not a datetime`. Never quotes the value. */
   message: string

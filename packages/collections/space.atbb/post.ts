@@ -1,8 +1,9 @@
 /**
- * A post in a forum: the example of a lexicon that the AppView does not have (docs/add-a-lexicon.md). It brings its own tables and counters.
+ * A post in a forum: the example of a lexicon that the AppView does not have (docs/add-a-lexicon.md). It brings its own
+ * tables and counters.
  *
- * This plugin is not in the list of collections (`collections.ts`): an AppView for Bluesky needs no forum, and a database should get no tables that nobody asked for.
- * The tests run it as if it were listed.
+ * This plugin is not in the list of collections (`collections.ts`): an AppView for Bluesky needs no forum, and a
+ * database should get no tables that nobody asked for. The tests run it as if it were listed.
  */
 import { collection, count, table, type StrongRef } from '../define.ts'
 import lexicon from './post.json' with { type: 'json' }

@@ -1,7 +1,9 @@
 /**
- * Makes records of every collection from its lexicon and its plugin alone. So a test suite over all plugins covers a new plugin as soon as it is listed.
+ * Makes records of every collection from its lexicon and its plugin alone. So a test suite over all plugins covers a
+ * new plugin as soon as it is listed.
  *
- * References are consistent: URIs and DIDs are those of one other account, or of the author where the collection asks for that (gates, list items).
+ * References are consistent: URIs and DIDs are those of one other account, or of the author where the collection asks
+ * for that (gates, list items).
  */
 import { schemas } from '@atproto/api'
 import type { JsonRecord } from '@sluice/events/stream-event.ts'
@@ -147,7 +149,10 @@ function pathsOf(value: unknown, path: Path = []): Path[] {
   })
 }
 
-/** A copy with another value at `path`. When `change` returns undefined, the copy has no value there. A path that does not exist changes nothing. */
+/**
+ * A copy with another value at `path`. When `change` returns undefined, the copy has no value there. A path that does
+ * not exist changes nothing.
+ */
 function changed<T>(value: T, path: Path, change: (value: unknown) => unknown): T {
   const copy = structuredClone(value)
   const last = path.at(-1)!

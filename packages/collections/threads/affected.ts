@@ -1,16 +1,19 @@
 /**
- * Finds the posts that have to be judged again because a record arrived after them, although that record was already in force when they were written.
+ * Finds the posts that have to be judged again because a record arrived after them, although that record was already in
+ * force when they were written.
  *
- * Example: a reply is indexed before the thread gate that was made an hour before the reply. When the gate arrives, the reply is found here and judged by the gate. Posts written
- * before the gate are not found: the queries compare the time of each post with the time of the gate.
+ * Example: a reply is indexed before the thread gate that was made an hour before the reply. When the gate arrives, the
+ * reply is found here and judged by the gate. Posts written before the gate are not found: the queries compare the time
+ * of each post with the time of the gate.
  *
- * When records arrive in their natural order, nothing is found. All queries are index lookups. They run after the commit, so they also find posts that another consumer wrote at the
- * same moment.
+ * When records arrive in their natural order, nothing is found. All queries are index lookups. They run after the
+ * commit, so they also find posts that another consumer wrote at the same moment.
  */
-import { didOfUri } from '@sluice/events/stream-event.ts'
+import { didOfUri, rkeyOfUri } from '@sluice/events/stream-event.ts'
 import type { Post } from '../app.bsky.feed/post.ts'
 import { keyed } from '../by-key.ts'
-import type { Affected, Asked, Entry, Room, Sql, Statement, Touched } from '../define.ts'
+import type { Entry } from '../define.ts'
+import type { Affected, Asked, Room, Sql, Statement, Touched } from '../depends.ts'
 import { affectedByMentions } from './mentioned.ts'
 import { overtaken } from './overtaken.ts'
 import { affectedReplies } from './replies.ts'
@@ -36,12 +39,18 @@ export async function affectedByPosts(
   ])
 }
 
-/** For thread gates, finds the gated posts, and the replies in their threads that were written after the gate was made, changed or removed. */
+/**
+ * For thread gates, finds the gated posts, and the replies in their threads that were written after the gate was made,
+ * changed or removed.
+ */
 export async function affectedByThreadGates(sql: Sql, touched: readonly Touched[], { room }: Asked): Promise<Affected> {
   return affectedByGates(sql, IN_THREAD_AFTER, touched, room)
 }
 
-/** For post gates, finds the gated posts, and the quotes of these that were written after the gate was made, changed or removed. */
+/**
+ * For post gates, finds the gated posts, and the quotes of these that were written after the gate was made, changed or
+ * removed.
+ */
 export async function affectedByPostGates(sql: Sql, touched: readonly Touched[], { room }: Asked): Promise<Affected> {
   return affectedByGates(sql, QUOTES_AFTER, touched, room)
 }
@@ -60,8 +69,8 @@ async function affectedByGates(
 }
 
 /**
- * For follows, finds the gated replies of either account in threads of the other. When a follow of A is edited into a follow of B, or deleted, the follow of A ends: then the gated replies
- * between the follower and A are found too.
+ * For follows, finds the gated replies of either account in threads of the other. When a follow of A is edited into a
+ * follow of B, or deleted, the follow of A ends: then the gated replies between the follower and A are found too.
  */
 export async function affectedByFollows(
   sql: Sql,
@@ -83,7 +92,10 @@ export async function* affectedByFollowsInParts(
   }
 }
 
-/** Parameters of `BETWEEN` and `PAIRS`: URI, time and both accounts of each follow that begins; URI and time of each path whose earlier follow ends. */
+/**
+ * Parameters of `BETWEEN` and `PAIRS`: URI, time and both accounts of each follow that begins; URI and time of each
+ * path whose earlier follow ends.
+ */
 function followsOf(touched: readonly Touched<{ subject: string }>[]): unknown[] {
   const made = touched.flatMap(({ uri, entry, claims }) =>
     entry ? [{ uri, a: entry.did, b: entry.record.subject, since: keyTime(entry, claims) }] : [],
@@ -97,7 +109,10 @@ function followsOf(touched: readonly Touched<{ subject: string }>[]): unknown[] 
   ]
 }
 
-/** For list items, finds the gated replies of the member, and of the account that the list item named before it was edited or deleted. */
+/**
+ * For list items, finds the gated replies of the member, and of the account that the list item named before it was
+ * edited or deleted.
+ */
 export async function affectedByListItems(
   sql: Sql,
   touched: readonly Touched<{ subject: string }>[],
@@ -129,7 +144,10 @@ function itemsOf(touched: readonly Touched<{ subject: string }>[]): unknown[] {
   ]
 }
 
-/** The replies of `creator` that a gate has judged and that were written at `time` or later; with `owner`, only those in threads of that account. Each query looks at `atOnce` replies. */
+/**
+ * The replies of `creator` that were judged by a gate's rules and written at `time` or later; with `owner`, only those
+ * in threads of that account. Each query looks at `atOnce` replies.
+ */
 async function* gatedRepliesOf(
   sql: Sql,
   { creator, owner, time }: { creator: string; owner?: string; time: string },
@@ -152,7 +170,7 @@ async function collect(asked: (Promise<Affected> | false)[]): Promise<Affected> 
 
 /** The URI of the post that a gate belongs to: a gate has the account and the record key of its post. */
 function gatedPost({ uri }: Touched): string {
-  return `at://${didOfUri(uri)}/app.bsky.feed.post/${uri.slice(uri.lastIndexOf('/') + 1)}`
+  return `at://${didOfUri(uri)}/app.bsky.feed.post/${rkeyOfUri(uri)}`
 }
 
 /** When the gate began to hold, or when it was deleted. */
@@ -160,7 +178,10 @@ function gateTime({ entry, rev }: Touched): string {
   return entry ? writtenAt(entry, claimOfDate(entry.createdAt)) : rev
 }
 
-/** Paths on which an earlier version may end, and the time at which it ends. Without the first versions of paths of which the index knew nothing before. */
+/**
+ * Paths on which an earlier version may end, and the time at which it ends. Without the first versions of paths of
+ * which the index knew nothing before.
+ */
 function ending(touched: readonly Touched[]): [uris: string[], times: string[]] {
   const all = touched.filter(({ entry, first }) => !(entry && first))
   return [all.map(({ uri }) => uri), all.map(({ entry, rev }) => (entry ? keyTime(entry) : rev))]
@@ -172,12 +193,16 @@ function keyTime({ uri, rev, live, createdAt }: Entry, claims = false): string {
 }
 
 /**
- * Selects `creator` although nobody reads it. The index `post_replyparent_idx` includes the URI, so it would suffice for a statement that asks for the URI alone: PostgreSQL before 17 reads that
- * index from end to end where it believes it to be small. It has no `creator`.
+ * Selects `creator` although nobody reads it. The index `post_replyparent_idx` includes the URI, so it would suffice
+ * for a statement that asks for the URI alone: PostgreSQL before 17 reads that index from end to end where it believes
+ * it to be small. It has no `creator`.
  */
 const POSTS: Statement = { name: 'affected-posts', text: `select uri, creator from post where uri = any($1::text[])` }
 
-/** Of several versions of one gate in a batch only the earliest time: posts written after a later version were also written after the first. */
+/**
+ * Of several versions of one gate in a batch only the earliest time: posts written after a later version were also
+ * written after the first.
+ */
 const GATES = `(
       select min(uri) as uri, min(time) as time, post from unnest($1::text[], $2::text[], $3::text[]) as version (uri, time, post) group by post
     )`
@@ -201,8 +226,10 @@ const QUOTES_AFTER: Statement = {
 }
 
 /**
- * The accounts that earlier versions of these records named, taken from the keys of remembered facts (`follow <follower> <followed>`, `listitem <list> <member>`). Only facts that were in force at
- * the time when the version ended: a fact that had ended before that does not change. Of several ends of one record in a batch the earliest counts.
+ * The accounts that earlier versions of these records named, taken from the keys of remembered facts
+ * (`follow <follower> <followed>`, `listitem <list> <member>`). Only facts that were in force at the time when the
+ * version ended: a fact that had ended before that does not change. Of several ends of one record in a batch the
+ * earliest counts.
  */
 const remembered = (uris: string, times: string): string => `
         select gone.uri, gone.time, split_part(past.key, ' ', 2) as a, split_part(past.key, ' ', 3) as b
@@ -215,7 +242,10 @@ interface Pair {
   time: string
 }
 
-/** Each pair of accounts once, with its earliest time. Without grouping, 8,000 follows of one pair (each with another record key) times 10,000 replies gave eighty million rows. List items likewise. */
+/**
+ * Each pair of accounts once, with its earliest time. Without grouping, 8,000 follows of one pair (each with another
+ * record key) times 10,000 replies gave eighty million rows. List items likewise.
+ */
 const EACH_PAIR = `
       select a, b, min(time) as time, min(uri) as uri from (
         select * from unnest($1::text[], $2::text[], $3::text[], $4::text[]) as follow (uri, time, a, b)
@@ -250,7 +280,10 @@ const EACH_MEMBER = `
 
 const MEMBERS: Statement = { name: 'affected-members', text: `select member, time from (${EACH_MEMBER}) item` }
 
-/** An account that is put on a list now may have many replies from before, and has none since. So replies are read by time, in the order of the index over account and time. */
+/**
+ * An account that is put on a list now may have many replies from before, and has none since. So replies are read by
+ * time, in the order of the index over account and time.
+ */
 const BY_MEMBER: Statement = {
   name: 'affected-by-member',
   text: `
@@ -264,8 +297,8 @@ const BY_MEMBER: Statement = {
 }
 
 /**
- * Reads replies one by one in the order of the index (migration 0014), by recursion. A single query with ORDER BY and LIMIT would read and sort all of the account's replies when the planner expects
- * few of them.
+ * Reads replies one by one in the order of the index (migration 0014), by recursion. A single query with ORDER BY and
+ * LIMIT would read and sort all of the account's replies when the planner expects few of them.
  */
 const GATED_SINCE: Statement = {
   name: 'gated-since',

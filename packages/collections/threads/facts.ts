@@ -1,7 +1,8 @@
 /**
  * The facts that judging needs, as they were at a given time, held in memory after `load-facts.ts` has loaded them.
  *
- * A fact that is no longer true has the span of time in which it held. So a post that arrives late is judged as it would have been judged on time.
+ * A fact that is no longer true has the span of time in which it held. So a post that arrives late is judged as it
+ * would have been judged on time.
  */
 import { followKey, listItemKey, postGateKey, threadGateKey, type PostGate, type ThreadGate } from './gates.ts'
 import { isReplyRootInvalid, type Facts, type Judged, type ThreadPost } from './judge.ts'
@@ -41,13 +42,19 @@ export class LoadedFacts implements Facts {
     return this.#posts.has(uri) || this.#unjudged.has(uri)
   }
 
-  /** Names the posts of the batch itself. When one of them is asked for before it was added, `judge` is called, and must add it. */
+  /**
+   * Names the posts of the batch itself. When one of them is asked for before it was added, `judge` is called, and must
+   * add it.
+   */
   expect(uris: Iterable<string>, judge: (uri: string) => void): void {
     this.#unjudged = new Set(uris)
     this.#judge = judge
   }
 
-  /** Whether this is the first question for this key at this time. Another time is another question: a different span may hold then. */
+  /**
+   * Whether this is the first question for this key at this time. Another time is another question: a different span
+   * may hold then.
+   */
   ask(key: string, at: string): boolean {
     const before = this.#asked.size
     return this.#asked.add(`${at} ${key}`).size > before
@@ -64,8 +71,9 @@ export class LoadedFacts implements Facts {
   }
 
   /**
-   * The post as it was at time `at`: an ended version that had not ended by then, else the version that lives now. A version counts even when its own time is later than `at`: nobody can answer
-   * a post before it is written, so the clocks disagree.
+   * The post as it was at time `at`: an ended version that had not ended by then, else the version that lives now. A
+   * version counts even when its own time is later than `at`: nobody can answer a post before it is written, so the
+   * clocks disagree.
    */
   postAt(uri: string, at: string, level = 0): ThreadPost | undefined {
     const past = this.#pastPost(uri, at)
@@ -78,13 +86,19 @@ export class LoadedFacts implements Facts {
     return this.#posts.get(uri)
   }
 
-  /** Among ended versions that had not ended by `at`: the latest that had begun by then; if none had begun, the earliest. */
+  /**
+   * Among ended versions that had not ended by `at`: the latest that had begun by then; if none had begun, the
+   * earliest.
+   */
   #pastPost(uri: string, at: string): Span<PastPost> | undefined {
     const open = (this.#spans.get(uri) ?? []).filter(({ until }) => until! > at).sort(bySince)
     return (open.findLast(({ since }) => since <= at) ?? open[0]) as Span<PastPost> | undefined
   }
 
-  /** The verdict on the ended version at its own time. Deleted posts that answer each other in a circle are valid nowhere, so the recursion stops at some level. */
+  /**
+   * The verdict on the ended version at its own time. Deleted posts that answer each other in a circle are valid
+   * nowhere, so the recursion stops at some level.
+   */
   #wasInvalid({ since, fact: { root, parent } }: Span<PastPost>, level: number): boolean {
     if (root === null || parent === null) return false
     if (level > PAST_LEVELS_MAX) return true
@@ -109,7 +123,10 @@ export class LoadedFacts implements Facts {
     return this.#pastPost(postUri, at)?.since
   }
 
-  /** @param since the beginning of a version that has ended. For such a version it is enough to add the accounts that are asked for. */
+  /**
+   * @param since the beginning of a version that has ended. For such a version it is enough to add the accounts that
+   * are asked for.
+   */
   addMentions(postUri: string, mentions: readonly string[], since?: string): void {
     const version = since === undefined ? postUri : `${postUri} ${since}`
     this.#mentions.set(version, new Set([...(this.#mentions.get(version) ?? []), ...mentions]))
@@ -123,7 +140,10 @@ export class LoadedFacts implements Facts {
     return this.#at(listItemKey(list, member), at) !== undefined
   }
 
-  /** The fact in force at that time. An ended fact whose span contains the time precedes a fact that still holds: the record of the latter may claim a beginning that is too early. */
+  /**
+   * The fact in force at that time. An ended fact whose span contains the time precedes a fact that still holds: the
+   * record of the latter may claim a beginning that is too early.
+   */
   #at<T>(key: string, at: string): Span<T> | undefined {
     let best: Span<unknown> | undefined
     for (const span of this.#spans.get(key) ?? []) {

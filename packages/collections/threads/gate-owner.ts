@@ -1,4 +1,7 @@
-/** Refuses a gate whose author or record key is not that of its post. Only the author of a post may gate it, and a post has one gate of each kind. */
+/**
+ * Refuses a gate whose author or record key is not that of its post. Only the author of a post may gate it, and a post
+ * has one gate of each kind.
+ */
 import { didOfUri, rkeyOfUri } from '@sluice/events/stream-event.ts'
 import type { Entry, Refusal } from '../define.ts'
 

@@ -15,6 +15,7 @@ export interface PostGate {
 
 const THREADGATE = 'app.bsky.feed.threadgate'
 
+/** An unknown rule admits nobody. */
 export function readThreadGate(record: {
   allow?: { $type?: string; list?: string }[]
   hiddenReplies?: string[]
@@ -25,7 +26,6 @@ export function readThreadGate(record: {
   }
 }
 
-/** A rule of an unknown kind admits nobody. */
 function readRule({ $type, list }: { $type?: string; list?: string }): GateRule[] {
   switch ($type) {
     case `${THREADGATE}#mentionRule`:
@@ -41,6 +41,7 @@ function readRule({ $type, list }: { $type?: string; list?: string }): GateRule[
   }
 }
 
+/** A post gate closes the post if it has the rule that forbids embedding. */
 export function readPostGate(record: { embeddingRules?: { $type?: string }[] }): PostGate {
   return { closed: (record.embeddingRules ?? []).some((rule) => rule.$type === 'app.bsky.feed.postgate#disableRule') }
 }

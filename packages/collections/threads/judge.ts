@@ -1,8 +1,10 @@
 /**
- * Judges replies and quotes. Pure: the rules for `invalidReplyRoot`, `violatesThreadGate` and `violatesEmbeddingRules`, each in one place.
+ * Judges replies and quotes. Pure: the rules for `invalidReplyRoot`, `violatesThreadGate` and `violatesEmbeddingRules`,
+ * each in one place.
  *
- * A post is judged by what was true when it was written, not by what is true when it is indexed. So the order of arrival does not matter. For example, a reply may arrive before its
- * parent, or after a gate that was made later than the reply: its verdict ends up the same. A post that arrives in the natural order is judged once.
+ * A post is judged by what was true when it was written, not by what is true when it is indexed. So the order of
+ * arrival does not matter. For example, a reply may arrive before its parent, or after a gate that was made later than
+ * the reply: its verdict ends up the same. A post that arrives in the natural order is judged once.
  */
 import { didOfUri } from '@sluice/events/stream-event.ts'
 import type { GateRule, PostGate, ThreadGate } from './gates.ts'
@@ -28,7 +30,10 @@ export interface Judged {
 
 /** What was true at the time of a post. */
 export interface Facts {
-  /** The reply's parent as it was at the reply's time. A parent that still exists counts even if it seems to be younger than the reply. Undefined: there is none. */
+  /**
+   * The reply's parent as it was at the reply's time. A parent that still exists counts even if it seems to be younger
+   * than the reply. Undefined: there is none.
+   */
   parent(reply: Judged): ThreadPost | undefined
   threadGate(postUri: string, at: string): ThreadGate | undefined
   postGate(postUri: string, at: string): PostGate | undefined
@@ -55,15 +60,19 @@ export function judge(post: Judged, facts: Facts): Verdict {
 }
 
 /**
- * Whether a reply wrongly claims to be in the thread of `root`. The claim is right in two cases: the parent is the root itself and is no reply; or the parent is a reply whose own claim to
- * the same root is right. Without a parent the claim is wrong.
+ * Whether a reply wrongly claims to be in the thread of `root`. The claim is right in two cases: the parent is the root
+ * itself and is no reply; or the parent is a reply whose own claim to the same root is right. Without a parent the
+ * claim is wrong.
  */
 export function isReplyRootInvalid(reply: Pick<Judged, 'root' | 'parent'>, parent: ThreadPost | undefined): boolean {
   if (!parent || parent.invalidReplyRoot) return true
   return reply.parent === reply.root ? parent.root !== null : parent.root !== reply.root
 }
 
-/** A reply violates the gate of its thread if no rule of the gate admitted its author when the reply was written. The owner of the thread may always reply. */
+/**
+ * A reply violates the gate of its thread if no rule of the gate admitted its author when the reply was written. The
+ * owner of the thread may always reply.
+ */
 function isForbidden({ did, root, at }: Judged, facts: Facts): boolean {
   const owner = didOfUri(root!)
   if (owner === did) return false
@@ -90,7 +99,10 @@ function admits(
   }
 }
 
-/** A quote violates the post gate if the gate was closed when the quote was written. An account may always quote its own posts. */
+/**
+ * A quote violates the post gate if the gate was closed when the quote was written. An account may always quote its own
+ * posts.
+ */
 function isQuoteForbidden(quoted: string, { did, at }: Judged, facts: Facts): boolean {
   return didOfUri(quoted) !== did && facts.postGate(quoted, at)?.closed === true
 }

@@ -1,10 +1,11 @@
 /**
- * Loads the facts that judging a batch of posts needs, in a handful of statements over the whole batch. Facts that still hold come from the rows of posts, gates, follows and list items. Facts that
- * no longer hold (a deleted parent, an earlier gate, an ended follow) come from `past_fact`.
+ * Loads the facts that judging a batch of posts needs, in a handful of statements over the whole batch. Facts that
+ * still hold come from the rows of posts, gates, follows and list items. Facts that no longer hold (a deleted parent,
+ * an earlier gate, an ended follow) come from `past_fact`.
  */
 import { didOfUri } from '@sluice/events/stream-event.ts'
 import { keyed, oneOfKey } from '../by-key.ts'
-import type { Sql, Statement } from '../define.ts'
+import type { Sql, Statement } from '../depends.ts'
 import { PAST_LEVELS_MAX, type LoadedFacts, type Span } from './facts.ts'
 import { followKey, listItemKey, postGateKey, readPostGate, readThreadGate, threadGateKey } from './gates.ts'
 import type { Judged } from './judge.ts'
@@ -12,7 +13,10 @@ import { loadPastGates, loadPastMentions, loadPastPosts, loadPastRelations } fro
 import type { KeyAt, MentionAt, PostAt } from './load-past.ts'
 import { claimOfDate, claimOfKey, writtenAt } from './when.ts'
 
-/** Loads the facts for these posts. The caller must have named the batch's own posts to `facts` before (`LoadedFacts.expect`). */
+/**
+ * Loads the facts for these posts. The caller must have named the batch's own posts to `facts` before
+ * (`LoadedFacts.expect`).
+ */
 export async function loadFacts(sql: Sql, posts: readonly Judged[], facts: LoadedFacts): Promise<void> {
   const roots = posts.flatMap(({ root, at }) => (root === null ? [] : [{ uri: root, at }]))
   const quoted = posts.flatMap(({ did, quotes, at }) =>
@@ -44,8 +48,9 @@ function parentsOf(posts: readonly Judged[]): PostAt[] {
 }
 
 async function loadParents(sql: Sql, parents: readonly PostAt[], facts: LoadedFacts): Promise<void> {
-  // An ended version of a parent is judged by its own parent, at its own time. So there are further rounds only where deleted or edited posts are above each other.
-  // There is a round for each level that judging looks at: judging would take a version that was not loaded for one that never existed.
+  // An ended version of a parent is judged by its own parent, at its own time. So there are further rounds only where
+  // deleted or edited posts are above each other. There is a round for each level that judging looks at: judging would
+  // take a version that was not loaded for one that never existed.
   for (let level = 0, asked = parents; asked.length > 0 && level <= PAST_LEVELS_MAX + 1; level++) {
     const unknown = distinct(asked.map(({ uri }) => uri)).filter((uri) => !facts.hasPost(uri))
     const [living, past] = await Promise.all([
@@ -73,7 +78,10 @@ const PARENTS: Statement = {
     from post where uri = any($1::text[])`,
 }
 
-/** Loads the thread gates of these roots and the post gates of these quoted posts, those in force now and those that were in force at each time. */
+/**
+ * Loads the thread gates of these roots and the post gates of these quoted posts, those in force now and those that
+ * were in force at each time.
+ */
 export async function loadGates(
   sql: Sql,
   roots: readonly PostAt[],
@@ -145,7 +153,9 @@ async function loadRelations(sql: Sql, posts: readonly Judged[], facts: LoadedFa
   ])
 }
 
-/** Relations to load: the two accounts (or list and account) by fact key, and the times at which the relation matters. */
+/**
+ * Relations to load: the two accounts (or list and account) by fact key, and the times at which the relation matters.
+ */
 class Relations {
   readonly pairs = new Map<string, [string, string]>()
   readonly asked: KeyAt[] = []
@@ -187,8 +197,10 @@ async function loadPairs(
 }
 
 /**
- * The record that holds the row, and its duplicates in `duplicate_record` (a second follow of the same account, for example). A duplicate may be older than the holder, and the relation exists while
- * any of them does. At most WAITING_MAX duplicates are read, since anybody can make any number of them. The LIMIT has no order, so with more duplicates it is undefined which of them are read.
+ * The record that holds the row, and its duplicates in `duplicate_record` (a second follow of the same account, for
+ * example). A duplicate may be older than the holder, and the relation exists while any of them does. At most
+ * WAITING_MAX duplicates are read, since anybody can make any number of them. The LIMIT has no order, so with more
+ * duplicates it is undefined which of them are read.
  */
 const withWaiting = (holder: string): string => `(
       select ${holder}.uri, ${holder}."createdAt"

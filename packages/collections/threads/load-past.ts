@@ -1,12 +1,12 @@
 /**
  * Loads from `past_fact` the facts that were true at a given time and no longer are.
  *
- * For each key and time only the one span that can count is read, never all spans of the key. Each edit of a post leaves a span. An attacker can edit thousands of times, and each version may have ten
- * thousand mentions.
+ * For each key and time only the one span that can count is read, never all spans of the key. Each edit of a post
+ * leaves a span. An attacker can edit thousands of times, and each version may have ten thousand mentions.
  */
 import { didOfUri, rkeyOfUri } from '@sluice/events/stream-event.ts'
 import { keyed } from '../by-key.ts'
-import { CLAIMED_FROM, type Sql, type Statement } from '../define.ts'
+import { CLAIMED_FROM, type Sql, type Statement } from '../depends.ts'
 import type { LoadedFacts, PastPost, Span } from './facts.ts'
 import { postGateKey, threadGateKey } from './gates.ts'
 
@@ -31,7 +31,10 @@ interface PastRow<T> extends Required<Span<T>> {
   key: string
 }
 
-/** Adds the ended version of each post that counted at that time, without its mentions. Resolves to the versions of the questions that were not asked before. */
+/**
+ * Adds the ended version of each post that counted at that time, without its mentions. Resolves to the versions of the
+ * questions that were not asked before.
+ */
 export async function loadPastPosts(
   sql: Sql,
   posts: readonly PostAt[],
@@ -74,7 +77,9 @@ export async function loadPastRelations(sql: Sql, relations: readonly KeyAt[], f
   )
 }
 
-/** Adds those of the asked mentions that are in ended versions. The versions must be loaded before (`loadPastPosts`). */
+/**
+ * Adds those of the asked mentions that are in ended versions. The versions must be loaded before (`loadPastPosts`).
+ */
 export async function loadPastMentions(sql: Sql, asked: readonly MentionAt[], facts: LoadedFacts): Promise<void> {
   const versions = asked.flatMap(({ uri, did, at }) => {
     const since = facts.pastVersion(uri, at)
@@ -107,8 +112,10 @@ async function load<T>(
 }
 
 /**
- * The questions: key, URI of the record, time. A question whose time is after the last end of the key's spans is dropped, since no span can contain that time. The last end is looked up once per key.
- * Most replies are written after the last edit of the post above them; without this, each such reply would read all ended versions of that post. OFFSET 0 keeps the planner from reordering the joins.
+ * The questions: key, URI of the record, time. A question whose time is after the last end of the key's spans is
+ * dropped, since no span can contain that time. The last end is looked up once per key. Most replies are written after
+ * the last edit of the post above them; without this, each such reply would read all ended versions of that post.
+ * OFFSET 0 keeps the planner from reordering the joins.
  */
 const ASKED = `(
       select of_key.uri, of_key.key, asked.at
@@ -122,8 +129,10 @@ const ASKED = `(
     ) asked`
 
 /**
- * The latest span that contains the time, found by reading backwards from the time. The read stops at a gap (a row with the key `gap`, where the path was emptied): every span that began before a gap ends at it
- * (`cut-facts.ts`), so none of these can contain the time. `past.key || ''` is written so that the index on `key` cannot be used: all gaps of all paths share one key.
+ * The latest span that contains the time, found by reading backwards from the time. The read stops at a gap (a row with
+ * the key `gap`, where the path was emptied): every span that began before a gap ends at it (`cut-facts.ts`), so none
+ * of these can contain the time. `past.key || ''` is written so that the index on `key` cannot be used: all gaps of all
+ * paths share one key.
  */
 const BEGUN = `
         select since, until, fact from (
@@ -133,7 +142,10 @@ const BEGUN = `
           order by since desc limit 1
         ) last where key <> 'gap'`
 
-/** The span that contains the time, else the first span that begins after it. Mentions are not read: one version may have 360 KB of them. */
+/**
+ * The span that contains the time, else the first span that begins after it. Mentions are not read: one version may
+ * have 360 KB of them.
+ */
 const PAST_POSTS: Statement = {
   name: 'past-posts',
   text: `
@@ -160,7 +172,10 @@ const PAST_GATES: Statement = {
     ) held`,
 }
 
-/** The beginning of a follow or a list item, as far as it is known. An expression, so that the primary key (which begins with the record's URI) cannot be used. */
+/**
+ * The beginning of a follow or a list item, as far as it is known. An expression, so that the primary key (which begins
+ * with the record's URI) cannot be used.
+ */
 const BEGAN = `coalesce(past.fact ->> '${CLAIMED_FROM}', past.since)`
 
 /** Several records may state the same relation; any one that was in force at the time counts. */

@@ -1,15 +1,16 @@
 /**
- * Finds the replies that have to be judged again because the mentions of their root post changed. A thread gate may admit the accounts that the root mentions, and the rule holds for replies at any depth
- * of the thread.
+ * Finds the replies that have to be judged again because the mentions of their root post changed. A thread gate may
+ * admit the accounts that the root mentions, and the rule holds for replies at any depth of the thread.
  */
 import type { Post } from '../app.bsky.feed/post.ts'
-import type { Affected, Room, Sql, Statement, Touched } from '../define.ts'
+import type { Affected, Room, Sql, Statement, Touched } from '../depends.ts'
 import { mentionsOf } from './load-facts.ts'
 import { lookedAt, type Look } from './room.ts'
 
 /**
- * Finds gated replies by accounts that one of these versions mentions and the version before it does not mention, or the reverse. Leaves out replies that were derived with the batch. Where the version
- * before is not known, finds all gated replies of the thread.
+ * Finds gated replies by accounts that one of these versions mentions and the version before it does not mention, or
+ * the reverse. Leaves out replies that were derived with the batch. Where the version before is not known, finds all
+ * gated replies of the thread.
  */
 export async function affectedByMentions(
   sql: Sql,
@@ -38,15 +39,20 @@ export async function affectedByMentions(
   return { uris: uris.filter((uri) => !derived.has(uri)), beyond }
 }
 
-/** Whether it is known with what to compare the version: with the remembered version before it (`follows`), or with nothing (`first`). Otherwise the version after it may differ in its mentions too. */
+/**
+ * Whether it is known with what to compare the version: with the remembered version before it (`follows`), or with
+ * nothing (`first`). Otherwise the version after it may differ in its mentions too.
+ */
 function isBeforeKnown({ first, follows }: Touched): boolean {
   return first === true || follows === true
 }
 
 /**
- * Looks in `gated_reply` by mentioned account: most threads are never gated, and then the table has none of their replies. Only versions of posts that have replies are looked at, since a batch may end
- * thousands of posts with thousands of mentions each. The mentions of the version before count only if that version was in force until this one. `past.key || ''` keeps the index on `key` from being
- * used: by that index, all remembered versions of the post would be read.
+ * Looks in `gated_reply` by mentioned account: most threads are never gated, and then the table has none of their
+ * replies. Only versions of posts that have replies are looked at, since a batch may end thousands of posts with
+ * thousands of mentions each. The mentions of the version before count only if that version was in force until this
+ * one. `past.key || ''` keeps the index on `key` from being used: by that index, all remembered versions of the post
+ * would be read.
  */
 const MENTIONED: Statement = {
   name: 'affected-mentioned',
@@ -81,7 +87,7 @@ const MENTIONED: Statement = {
     ) reply`,
 }
 
-/** All replies of a thread that a gate has judged. */
+/** All replies of a thread that were judged by a gate's rules. */
 const GATED_IN_THREAD: Statement = {
   name: 'affected-gated-in-thread',
   text: `

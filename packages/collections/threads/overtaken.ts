@@ -1,11 +1,13 @@
 /**
  * Finds posts that were judged while another transaction wrote a record that the verdict depends on.
  *
- * Two transactions that run at the same time do not see each other. Example: one inserts a reply, the other inserts the thread gate. The reply is judged without the gate, and the gate's transaction does
- * not find the reply. After their commits, each looks for what it could not see; the one that looks last finds the other's record. With a single consumer nothing is found.
+ * Two transactions that run at the same time do not see each other. Example: one inserts a reply, the other inserts the
+ * thread gate. The reply is judged without the gate, and the gate's transaction does not find the reply. After their
+ * commits, each looks for what it could not see; the one that looks last finds the other's record. With a single
+ * consumer nothing is found.
  */
 import { keyed, oneOfKey } from '../by-key.ts'
-import type { Affected, Sql, Statement, Touched, Unseen } from '../define.ts'
+import type { Affected, Sql, Statement, Touched, Unseen } from '../depends.ts'
 import { LoadedFacts, PAST_LEVELS_MAX } from './facts.ts'
 import { listItemKey } from './gates.ts'
 import { loadGates } from './load-facts.ts'
@@ -27,8 +29,9 @@ export async function overtaken(
 }
 
 /**
- * The touched posts that another transaction may have missed, as ours may have missed its records. These are all posts but those that were derived again without a change. Of the latter, a reply counts
- * if our transaction wrote its row of `gated_reply`: another transaction that makes or ends a follow finds gated replies by that row alone.
+ * The touched posts that another transaction may have missed, as ours may have missed its records. These are all posts
+ * but those that were derived again without a change. Of the latter, a reply counts if our transaction wrote its row of
+ * `gated_reply`: another transaction that makes or ends a follow finds gated replies by that row alone.
  */
 async function judgedBeside(
   sql: Sql,
@@ -44,8 +47,9 @@ async function judgedBeside(
 }
 
 /**
- * Finds the posts of the batch whose author another transaction added to a list that the post's gate names, or removed from it. The list may be of any account. Each pair of list and member is looked up
- * by itself: by member alone, an account on ten thousand lists would have all of them read for each reply.
+ * Finds the posts of the batch whose author another transaction added to a list that the post's gate names, or removed
+ * from it. The list may be of any account. Each pair of list and member is looked up by itself: by member alone, an
+ * account on ten thousand lists would have all of them read for each reply.
  */
 async function overtakenOnLists(sql: Sql, uris: readonly string[], since: string | null): Promise<Found[]> {
   const gated = await sql.query<GatedReply>(GATED, [uris])
@@ -75,31 +79,41 @@ interface GatedReply {
 }
 
 /**
- * SQL condition: the row may have been written since the moment `$2` (an xid8 as text, or null: always true). A younger xid has a lower age, and frozen rows have the highest age. The cast goes through xid8: the
- * text of an xid8 is no valid xid after the server's first 2^32 transactions.
+ * SQL condition: the row may have been written since the moment `$2` (an xid8 as text, or null: always true). A younger
+ * xid has a lower age, and frozen rows have the highest age. The cast goes through xid8: the text of an xid8 is no
+ * valid xid after the server's first 2^32 transactions.
  */
 const since = (row: string): string => `($2::text is null or age(${row}.xmin) <= age($2::text::xid8::xid))`
 
-/** SQL condition: a duplicate of the record `holder` (in `duplicate_record`) may have been written since the moment `$2`. */
+/**
+ * SQL condition: a duplicate of the record `holder` (in `duplicate_record`) may have been written since the moment
+ * `$2`.
+ */
 const isWaitingSince = (holder: string): string =>
   `(select true from duplicate_record waiting where waiting."duplicateOf" = ${holder}.uri and ${since('waiting')} limit 1)`
 
 /**
- * The limit of rows (post, ancestor) that are looked at for `count(*)` posts. An ancestor that two posts share counts twice. For each post there is room for more than one chain of deleted ancestors of the length that
- * judging follows.
+ * The limit of rows (post, ancestor) that are looked at for `count(*)` posts. An ancestor that two posts share counts
+ * twice. For each post there is room for more than one chain of deleted ancestors of the length that judging follows.
  */
 const ABOVE_MAX = `1000 + ${PAST_LEVELS_MAX + 10} * count(*)`
 
 /**
- * Posts of the batch ($1) for which another transaction wrote or ended an ancestor, a gate or a follow that the batch may not have seen.
+ * Posts of the batch ($1) for which another transaction wrote or ended an ancestor, a gate or a follow that the batch
+ * may not have seen.
  *
- * - Posts share parents, gates and owners, and a shared record has a past fact for each of its edits. So each is looked at once for all posts: the recursion groups its posts by parent at each level.
- *   PostgreSQL allows the aggregate only in a subquery of the recursive term.
- * - Each level produces a row for each pair of post and ancestor. The limit (ABOVE_MAX) counts these rows, since UNION keeps all of them in memory.
- * - For gated replies the root is an ancestor at any depth: the gate may admit the accounts that the root mentions. Depth 5 ends the recursion there.
- * - `"replyRoot"` is selected although nobody reads it: `post_replyparent_idx` would otherwise suffice, and is read from end to end where the planner believes it to be small.
- * - A deleted or edited version (`past_fact`) does not count as a level: it is never derived again, so a change above it reaches the reply directly. Anybody can put any number of these above a
- *   reply. When the limit is reached, all posts of the batch are judged again; judging reads only the one version of each ancestor that counts at the time.
+ * - Posts share parents, gates and owners, and a shared record has a past fact for each of its edits. So each is looked
+ *   at once for all posts: the recursion groups its posts by parent at each level. PostgreSQL allows the aggregate only
+ *   in a subquery of the recursive term.
+ * - Each level produces a row for each pair of post and ancestor. The limit (ABOVE_MAX) counts these rows, since UNION
+ *   keeps all of them in memory.
+ * - For gated replies the root is an ancestor at any depth: the gate may admit the accounts that the root mentions.
+ *   Depth 5 ends the recursion there.
+ * - `"replyRoot"` is selected although nobody reads it: `post_replyparent_idx` would otherwise suffice, and is read
+ *   from end to end where the planner believes it to be small.
+ * - A deleted or edited version (`past_fact`) does not count as a level: it is never derived again, so a change above
+ *   it reaches the reply directly. Anybody can put any number of these above a reply. When the limit is reached, all
+ *   posts of the batch are judged again; judging reads only the one version of each ancestor that counts at the time.
  */
 const OVERTAKEN: Statement = {
   name: 'affected-overtaken',
@@ -171,7 +185,10 @@ const GATED: Statement = {
     where gated.uri = any($1::text[]) and post."replyRoot" is not null`,
 }
 
-/** Each pair of list and member is looked at once for all replies: there is a past fact for each time that the member was taken off the list. */
+/**
+ * Each pair of list and member is looked at once for all replies: there is a past fact for each time that the member
+ * was taken off the list.
+ */
 const OVERTAKEN_ON_LISTS: Statement = {
   name: 'affected-overtaken-on-lists',
   text: `

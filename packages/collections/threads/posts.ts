@@ -2,7 +2,8 @@
 import { didOfUri } from '@sluice/events/stream-event.ts'
 import type { Post } from '../app.bsky.feed/post.ts'
 import { quoted } from '../app.bsky.feed/post-embeds.ts'
-import { notify, type Entry, type Fact, type Notification, type Sql, type Statement, type Written } from '../define.ts'
+import { notify, type Entry, type Notification, type Written } from '../define.ts'
+import type { Fact, Sql, Statement } from '../depends.ts'
 import { LoadedFacts, type PastPost } from './facts.ts'
 import { loadAncestors, loadFacts, mentionsOf } from './load-facts.ts'
 import { judge, type Judged, type Verdict } from './judge.ts'
@@ -12,8 +13,8 @@ import { claimOfKey, writtenAt } from './when.ts'
 const REPLY_NOTIFICATION_LEVELS = 4
 
 /**
- * Sets the derived columns of posts, and resolves to the notifications of each post by URI. As in the official AppView, `invalidReplyRoot` and `violatesThreadGate` are set together, and only when
- * one of them is true.
+ * Sets the derived columns of posts, and resolves to the notifications of each post by URI. As in the official AppView,
+ * `invalidReplyRoot` and `violatesThreadGate` are set together, and only when one of them is true.
  */
 export async function derivePosts(sql: Sql, written: readonly Written<Post>[]): Promise<Map<string, Notification[]>> {
   const facts = new LoadedFacts()
@@ -40,11 +41,13 @@ export async function derivePosts(sql: Sql, written: readonly Written<Post>[]): 
 }
 
 /**
- * Posts for which `derivePosts` may set a column or make a notification: replies and quotes (only these have verdicts, `judge.ts`), posts with a gate (they are marked), and posts with mentions. About
- * half of a network's posts are none of these.
+ * Posts for which `derivePosts` may set a column or make a notification: replies and quotes (only these have verdicts,
+ * `judge.ts`), posts with a gate (they are marked), and posts with mentions. About half of a network's posts are none
+ * of these.
  *
- * A record's JSON may write `#mention` with `\u` escapes, so every record with such an escape is selected too. The subqueries use LIMIT 1 and not EXISTS: for EXISTS, PostgreSQL would read and hash all
- * quotes and all gates for each page.
+ * A record's JSON may write `#mention` with `\u` escapes, so every record with such an escape is selected too. The
+ * subqueries use LIMIT 1 and not EXISTS: for EXISTS, PostgreSQL would read and hash all quotes and all gates for each
+ * page.
  */
 export const DERIVABLE_POSTS: Statement = {
   name: 'derivable-posts',
@@ -60,13 +63,19 @@ export const DERIVABLE_POSTS: Statement = {
     ) order by uri`,
 }
 
-/** A reply is found through its parent. Selects `creator`, which nobody reads, for the reason given at `POSTS` (`affected.ts`): `post_replyparent_idx` lacks that column. */
+/**
+ * A reply is found through its parent. Selects `creator`, which nobody reads, for the reason given at `POSTS`
+ * (`affected.ts`): `post_replyparent_idx` lacks that column.
+ */
 export const ABOVE_POSTS: Statement = {
   name: 'above-posts',
   text: `select uri, "replyParent" as above, creator from post where uri = any($1::text[])`,
 }
 
-/** @param remembered the time by which the post was judged before (`gated_reply`); undefined: take the time from the record */
+/**
+ * @param remembered the time by which the post was judged before (`gated_reply`); undefined: take the time from the
+ * record
+ */
 export function judgedOf(
   { uri, did, rev, live, record, createdAt }: Entry<Post>,
   remembered: string | undefined,
@@ -87,7 +96,10 @@ async function loadOutside(sql: Sql, judged: ReadonlyMap<string, Judged>, facts:
   if (posts.length > 0) await loadFacts(sql, posts, facts)
 }
 
-/** Judges each post of the batch after its parent, if the batch has the parent too. Replies in a circle are judged from the reply at which the circle is entered. */
+/**
+ * Judges each post of the batch after its parent, if the batch has the parent too. Replies in a circle are judged from
+ * the reply at which the circle is entered.
+ */
 function judgeAll(judged: ReadonlyMap<string, Judged>, facts: LoadedFacts, verdicts: Map<string, Verdict>): void {
   const begun = new Set<string>()
   const judgeWithParents = (uri: string): void => {
@@ -107,7 +119,10 @@ function judgeAll(judged: ReadonlyMap<string, Judged>, facts: LoadedFacts, verdi
   for (const uri of judged.keys()) judgeWithParents(uri)
 }
 
-/** Sets `hasThreadGate` and `hasPostGate`. A gate belongs to the post's own account, which this batch owns, so no other transaction can write the gate at the same moment. */
+/**
+ * Sets `hasThreadGate` and `hasPostGate`. A gate belongs to the post's own account, which this batch owns, so no other
+ * transaction can write the gate at the same moment.
+ */
 async function markGated(sql: Sql, written: readonly Written<Post>[]): Promise<void> {
   const rows = await sql.query<{ uri: string; thread: boolean; post: boolean }>(GATED, [
     written.map(({ entry }) => entry.uri),
@@ -133,14 +148,15 @@ const GATED: Statement = {
     ) gated group by uri`,
 }
 
-/** Whether a thread gate with rules judged this reply. */
+/** Whether this reply was judged by a gate's rules. */
 function isGated(post: Judged, facts: LoadedFacts): boolean {
   return post.root !== null && didOfUri(post.root) !== post.did && !!facts.threadGate(post.root, post.at)?.allow
 }
 
 /**
- * Writes gated replies to `gated_reply`, so that follows and list items which arrive late find them. Keeps the time by which each reply was first judged, and never replaces it. Otherwise
- * the next follow would have the reply judged again by the time that its record key claims, and an author who makes up an early key would get past the gate.
+ * Writes gated replies to `gated_reply`, so that follows and list items which arrive late find them. Keeps the time by
+ * which each reply was first judged, and never replaces it. Otherwise the next follow would have the reply judged again
+ * by the time that its record key claims, and an author who makes up an early key would get past the gate.
  */
 async function rememberGated(sql: Sql, gated: readonly Judged[]): Promise<void> {
   await sql.query(REMEMBER_GATED, [
@@ -158,7 +174,10 @@ const REMEMBER_GATED: Statement = {
     on conflict (uri) do nothing`,
 }
 
-/** The times by which these posts were judged before, by URI. Only for records from exports: a live commit's rev tells the time itself. */
+/**
+ * The times by which these posts were judged before, by URI. Only for records from exports: a live commit's rev tells
+ * the time itself.
+ */
 async function rememberedTimes(sql: Sql, written: readonly Written<Post>[]): Promise<Map<string, string>> {
   const uris = written.flatMap(({ entry }) => (entry.live ? [] : [entry.uri]))
   if (uris.length === 0) return new Map()
@@ -172,8 +191,10 @@ const REMEMBERED_TIMES: Statement = {
 }
 
 /**
- * The notifications of these posts. Notified are the accounts that a post mentions, the author of the post that it quotes, and the authors of the posts above it; each account once, for the first of these
- * reasons. When the thread's gate forbids a reply, no author above it is notified. When the thread's owner has hidden a reply, the authors above the hidden reply are not notified.
+ * The notifications of these posts. Notified are the accounts that a post mentions, the author of the post that it
+ * quotes, and the authors of the posts above it; each account once, for the first of these reasons. When the thread's
+ * gate forbids a reply, no author above it is notified. When the thread's owner has hidden a reply, the authors above
+ * the hidden reply are not notified.
  */
 async function notifyOfPosts(
   sql: Sql,
@@ -213,7 +234,10 @@ function notificationsOf({ entry, rows }: Written<Post>, post: Judged, facts: Lo
   return notifications
 }
 
-/** What is remembered of a post version that ended, for replies that arrive late: its place in the thread, and each account that it mentioned once. Never the text. */
+/**
+ * What is remembered of a post version that ended, for replies that arrive late: its place in the thread, and each
+ * account that it mentioned once. Never the text.
+ */
 export function factOfPost({ uri, rev, live, record, createdAt }: Entry<Post>): Fact {
   return {
     key: uri,

@@ -1,6 +1,10 @@
-/** Finds the replies that have to be judged again because a post above them appeared, was deleted, or moved to another place in a thread. */
+/**
+ * Finds the replies that have to be judged again because a post above them appeared, was deleted, or moved to another
+ * place in a thread.
+ */
 import type { Post } from '../app.bsky.feed/post.ts'
-import type { Affected, Beyond, Entry, Room, Sql, Statement, Touched } from '../define.ts'
+import type { Entry } from '../define.ts'
+import type { Affected, Beyond, Room, Sql, Statement, Touched } from '../depends.ts'
 import { LoadedFacts } from './facts.ts'
 import { isReplyRootInvalid, type Judged } from './judge.ts'
 import { loadAncestors } from './load-facts.ts'
@@ -33,7 +37,10 @@ export async function affectedReplies(
   return { uris: uris.filter((uri) => !derived.has(uri)), beyond }
 }
 
-/** Looks below all posts in one query. When that exceeds the room, looks below each post alone, to tell which of the posts have too many replies. */
+/**
+ * Looks below all posts in one query. When that exceeds the room, looks below each post alone, to tell which of the
+ * posts have too many replies.
+ */
 async function lookBelow(sql: Sql, above: readonly Beyond[], room: Room | undefined): Promise<Affected> {
   const from = [above.map(({ uri }) => uri), above.map(({ since }) => since)]
   const rows = await sql.query<Found & { isAffected: boolean; looked: number }>(REPLIES_FROM, [
@@ -53,10 +60,12 @@ function isFollowing(version: Touched<Post>): version is Following {
 }
 
 /**
- * The time (TID) from which on replies may depend on this version. '': all replies, also when no earlier version is remembered (a deletion may be known whose record never arrived).
+ * The time (TID) from which on replies may depend on this version. '': all replies, also when no earlier version is
+ * remembered (a deletion may be known whose record never arrived).
  *
- * Replies that were written before this version are judged by the remembered earlier version, with the verdict that they had while it lived. So they need not be judged again. Otherwise each edit of a
- * post with 300,000 replies would have all of them judged again, and a stranger may edit as often as they like.
+ * Replies that were written before this version are judged by the remembered earlier version, with the verdict that
+ * they had while it lived. So they need not be judged again. Otherwise each edit of a post with 300,000 replies would
+ * have all of them judged again, and a stranger may edit as often as they like.
  * @param end when the version before ended; '' when none is remembered
  */
 function fromWhenOn({ entry, rev }: Touched, end: string): string {
@@ -64,10 +73,12 @@ function fromWhenOn({ entry, rev }: Touched, end: string): string {
 }
 
 /**
- * The versions that change nothing for the replies below them. The version before had the same root and parent and lived until this one, and its claim to the thread has the same verdict.
+ * The versions that change nothing for the replies below them. The version before had the same root and parent and
+ * lived until this one, and its claim to the thread has the same verdict.
  *
- * Without this, each edit of a text searched the whole thread for replies written since (2 s with 200,000 old replies). When the author dated the edits before the replies, as anybody may, each edit
- * also had all replies judged again (9 to 16 s).
+ * Without this, each edit of a text searched the whole thread for replies written since (2 s with 200,000 old replies).
+ * When the author dated the edits before the replies, as anybody may, each edit also had all replies judged again (9 to
+ * 16 s).
  */
 async function whatIsInItsPlace(
   sql: Sql,
@@ -106,12 +117,16 @@ async function versionsBefore(sql: Sql, versions: readonly Following[]): Promise
 const CUT = ''
 
 /**
- * The replies to `below.uri`: living replies, and ended versions of replies (`past_fact`). An ended version matters because replies below it are judged through it.
+ * The replies to `below.uri`: living replies, and ended versions of replies (`past_fact`). An ended version matters
+ * because replies below it are judged through it.
  *
- * - LATERAL with OFFSET 0: the planner expects many rows from the recursion, and would read the whole table of posts for each batch to hash-join them.
- * - Each edit of a reply leaves a fact with the same parent. With 60 edits at each of four levels there were fourteen million paths down the thread. The UNION of the recursion removes the duplicates.
- *   (To remove them here, below each post, took a minute in a thread of 200,000 replies where the planner expected as many below each post.)
- * - An ended version does not count as a level. It is never derived again, so the search would not continue from it later.
+ * - LATERAL with OFFSET 0: the planner expects many rows from the recursion, and would read the whole table of posts
+ *   for each batch to hash-join them.
+ * - Each edit of a reply leaves a fact with the same parent. With 60 edits at each of four levels there were fourteen
+ *   million paths down the thread. The UNION of the recursion removes the duplicates. (To remove them here, below each
+ *   post, took a minute in a thread of 200,000 replies where the planner expected as many below each post.)
+ * - An ended version does not count as a level. It is never derived again, so the search would not continue from it
+ *   later.
  * - Of each post at most one reply more than there is room for is read.
  */
 const REPLIES = `lateral (
@@ -124,10 +139,16 @@ const REPLIES = `lateral (
         offset 0
       ) reply`
 
-/** The LIMIT ends the recursion as soon as it has found more replies than there is room for, also in the middle of a level. */
+/**
+ * The LIMIT ends the recursion as soon as it has found more replies than there is room for, also in the middle of a
+ * level.
+ */
 const LOOKED = `(select uri, time from below where depth > 0 limit $3::bigint + 1)`
 
-/** Reads one earlier version of each post, however often that post was edited. `past.key || ''` keeps the index on `key` from being used: it would read all versions. */
+/**
+ * Reads one earlier version of each post, however often that post was edited. `past.key || ''` keeps the index on `key`
+ * from being used: it would read all versions.
+ */
 const BEFORE: Statement = {
   name: 'affected-before',
   text: `
@@ -140,7 +161,10 @@ const BEFORE: Statement = {
     order by n`,
 }
 
-/** The replies below all of these posts, up to four levels further down: those that are affected, and how many were looked at. */
+/**
+ * The replies below all of these posts, up to four levels further down: those that are affected, and how many were
+ * looked at.
+ */
 const REPLIES_FROM: Statement = {
   name: 'affected-replies-from',
   text: `

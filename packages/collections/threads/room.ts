@@ -1,5 +1,8 @@
-/** Bounds how many records are looked at for one version. Any number of records may hang on one: a stranger's post may have a million replies. */
-import type { Affected, Sql, Statement } from '../define.ts'
+/**
+ * Bounds how many records are looked at for one version. Any number of records may hang on one: a stranger's post may
+ * have a million replies.
+ */
+import type { Affected, Sql, Statement } from '../depends.ts'
 
 export interface Found {
   uri: string
@@ -15,7 +18,10 @@ export interface Look extends Found {
   looked: number
 }
 
-/** Collects the results. A record for which more was looked at than `most` goes to `beyond`, and none of its finds are used. */
+/**
+ * Collects the results. A record for which more was looked at than `most` goes to `beyond`, and none of its finds are
+ * used.
+ */
 export function lookedAt(looks: readonly Look[], most: number | null): Affected {
   const affected: Affected = { uris: [], beyond: [] }
   for (const { uri, time, uris, looked } of looks) {

@@ -1,15 +1,17 @@
 /**
- * When a record was written, as far as that can be known. The time decides, for example, which version of a thread gate a reply is judged by.
+ * When a record was written, as far as that can be known. The time decides, for example, which version of a thread gate
+ * a reply is judged by.
  *
  * - A record from a live commit was written at the rev of that commit.
- * - An export gives every record the rev of its head, which may be years later. Then the record's own claim counts: its record key if that is a TID, else its `createdAt`. A claim later than the rev
- *   counts as the rev.
+ * - An export gives every record the rev of its head, which may be years later. Then the record's own claim counts: its
+ *   record key if that is a TID, else its `createdAt`. A claim later than the rev counts as the rev.
  *
  * All times are TIDs and compare as strings.
  */
 import { rkeyOfUri } from '@sluice/events/stream-event.ts'
 import { isTid, tidFromMicros } from '@sluice/events/tid.ts'
-import { CLAIMED_FROM, KNOWN_FROM, type Entry, type Fact } from '../define.ts'
+import type { Entry } from '../define.ts'
+import { CLAIMED_FROM, KNOWN_FROM, type Fact } from '../depends.ts'
 
 /** What decides when a record was written. */
 export interface Dated {
@@ -19,13 +21,16 @@ export interface Dated {
 }
 
 /**
- * The fact that is remembered of a version of a follow or a list item, and its beginning. Each version ends what the record stated before, which may have been about another account.
+ * The fact that is remembered of a version of a follow or a list item, and its beginning. Each version ends what the
+ * record stated before, which may have been about another account.
  *
  * - A version from its own commit began at that commit's rev (`KNOWN_FROM`).
- * - A version from an export began no later than the export's head. It also claims a beginning, which usually is the time of the record's first version (`CLAIMED_FROM`).
+ * - A version from an export began no later than the export's head. It also claims a beginning, which usually is the
+ *   time of the record's first version (`CLAIMED_FROM`).
  * - Of a row that another indexer wrote only the claimed beginning is known.
  *
- * Databases may still have facts that older builds wrote: `true`, for a version from an export with the claimed beginning. Such a fact ends no other, and another version does not end it.
+ * Databases may still have facts that older builds wrote: `true`, for a version from an export with the claimed
+ * beginning. Such a fact ends no other, and another version does not end it.
  */
 export function relationFact({ uri, cid, rev, live, createdAt }: Entry): Omit<Fact, 'key'> {
   const since = writtenAt({ rev, live }, claimOfKey(uri, createdAt))
@@ -45,14 +50,18 @@ export function claimOfKey(uri: string, createdAt: string): string | undefined {
 }
 
 /**
- * The time claimed by a record whose key tells no time of its own (a gate has the key of its post). Authors may write any date. A date that no TID can express (before 1970, after 2255) is no claim: undefined.
+ * The time claimed by a record whose key tells no time of its own (a gate has the key of its post). Authors may write
+ * any date. A date that no TID can express (before 1970, after 2255) is no claim: undefined.
  */
 export function claimOfDate(createdAt: string): string | undefined {
   const micros = Date.parse(createdAt) * 1000
   return micros > 0 && Number.isSafeInteger(micros) ? tidFromMicros(micros) : undefined
 }
 
-/** SQL expression: when a post was written. That is the rev of its own commit, or for a post from an export its record key. A key that is no TID gives '~', which is later than every TID. */
+/**
+ * SQL expression: when a post was written. That is the rev of its own commit, or for a post from an export its record
+ * key. A key that is no TID gives '~', which is later than every TID.
+ */
 export const timeOf = (uri: string): string => `(
         select case
           when record.rev is not null and record."fromExport" is not true then record.rev

@@ -1,8 +1,8 @@
 /**
  * The environment of what runs here, as a file, so that `sluice` can be run beside it from another terminal.
  *
- * It names the stores with their password, the daemons, whose ports are not the usual ones, and whatever else they were given. Only its owner can read it, and it goes
- * with this process, however that ends.
+ * It names the stores with their password, the daemons, whose ports are not the usual ones, and whatever else they were
+ * given. Only its owner can read it, and it goes with this process, however that ends.
  */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -27,7 +27,8 @@ export class Beside implements Disposable {
       INDEXER_CONSUMER: CONSUMER,
       SLUICE_DAEMONS: daemons.all.map(({ port }) => `http://127.0.0.1:${port}`).join(','),
     }
-    // A shell would take a line apart at its spaces: those behind the commas of a list mean nothing, and a line with others is left out.
+    // A shell would take a line apart at its spaces: those behind the commas of a list mean nothing, and a line with
+    // others is left out.
     const lines = Object.entries(all)
       .map(([name, value]) => `${name}=${value.trim().replaceAll(/\s*,\s*/g, ',')}`)
       .filter((line) => !/\s/.test(line))

@@ -1,6 +1,6 @@
 /**
- * What the PDS holds and what PostgreSQL holds, compared by people who did not index it: every repository is listed through the
- * PDS's own API, every counter is counted again, and labels are those that the labeler said it published.
+ * What the PDS holds and what PostgreSQL holds, compared by people who did not index it: every repository is listed
+ * through the PDS's own API, every counter is counted again, and labels are those that the labeler said it published.
  */
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { collections } from '@sluice/collections/collections.ts'
@@ -27,8 +27,8 @@ export interface Inhabitants {
   /** The newest label of each (uri, val). */
   labels: ReadonlyMap<string, PublishedLabel>
   /**
-   * Accounts that the PDS does not show, with what it showed last, CIDs by AT URI: that stays. Their handles are not compared, since one that was not verified before cannot be
-   * now.
+   * Accounts that the PDS does not show, with what it showed last, CIDs by AT URI: that stays. Their handles are not
+   * compared, since one that was not verified before cannot be now.
    */
   away?: ReadonlyMap<string, ReadonlyMap<string, string>>
 }
@@ -65,7 +65,10 @@ async function compareRecords(
   return tally(expected, found, (uri) => uri.split('/')[3]!)
 }
 
-/** What the PDS lists of an account, of the collections that are stored: CIDs by AT URI. @throws Error when it does not show the account */
+/**
+ * What the PDS lists of an account, of the collections that are stored: CIDs by AT URI.
+ * @throws Error when it does not show the account
+ */
 export async function recordsOf(pds: string, did: string): Promise<Map<string, string>> {
   const set = new CollectionSet(collections)
   const found = new Map<string, string>()

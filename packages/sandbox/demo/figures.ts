@@ -1,4 +1,7 @@
-/** What the live table shows, read from the stores as an operator would: `XLEN`, `XRANGE … COUNT 1`, `XINFO STREAM`, `pg_stat_user_tables`, and the backfiller's `/metrics`. */
+/**
+ * What the live table shows, read from the stores as an operator would: `XLEN`, `XRANGE … COUNT 1`, `XINFO STREAM`,
+ * `pg_stat_user_tables`, and the backfiller's `/metrics`.
+ */
 import { TransientError } from '@sluice/runtime/errors.ts'
 import { classified, connectRedis } from '@sluice/streams/connection.ts'
 import { type Daemon, parseMetric } from '../daemon.ts'

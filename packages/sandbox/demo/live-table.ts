@@ -1,7 +1,8 @@
 /**
  * The live table: drawn over itself on a terminal, a line now and then where there is none.
  *
- * It never ends by itself: while a store is away, or silent, it says so in place of figures and goes on looking, since the daemons, which wait for the store too, end with it.
+ * It never ends by itself: while a store is away, or silent, it says so in place of figures and goes on looking, since
+ * the daemons, which wait for the store too, end with it.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describeError } from '@sluice/runtime/errors.ts'

@@ -16,8 +16,8 @@ export const DATABASE = 'appview'
 export const CONSUMER = 'one'
 
 /**
- * Of Redis, so that producers wait before the machine is out of memory: as infra/redis/redis.conf has it, or half of what there is, since a rewrite of the append-only file
- * may need as much again. It reserves nothing.
+ * Of Redis, so that producers wait before the machine is out of memory: as infra/redis/redis.conf has it, or half of
+ * what there is, since a rewrite of the append-only file may need as much again. It reserves nothing.
  */
 const REDIS_MEMORY_MB = Math.floor(Math.min(8 * 1024, totalmem() / 2 ** 21))
 

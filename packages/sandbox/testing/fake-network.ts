@@ -1,6 +1,6 @@
 /**
- * A network of hosts that a test controls (`fake-pds.ts`), and a directory that resolves their accounts. For behaviour that a real PDS
- * never shows. Everything in it is deterministic, except timing.
+ * A network of hosts that a test controls (`fake-pds.ts`), and a directory that resolves their accounts. For behaviour
+ * that a real PDS never shows. Everything in it is deterministic, except timing.
  */
 import { createServer, type Server } from 'node:http'
 import { once } from 'node:events'

@@ -1,9 +1,11 @@
 /**
- * A PDS that a test controls: real signed repositories over real HTTP on loopback. It can be slow, cut connections, refuse requests over its limits, be dead, or
- * state any status for its accounts. Any number of them run in one process, each for the price of a socket.
+ * A PDS that a test controls: real signed repositories over real HTTP on loopback. It can be slow, cut connections,
+ * refuse requests over its limits, be dead, or state any status for its accounts. Any number of them run in one
+ * process, each for the price of a socket.
  *
- * It serves `com.atproto.sync.{getRepo, getRepoStatus, getLatestCommit, listRepos}` and records all requests: their times, how many ran at once, and
- * whether a client went on asking after a 429. `fake-network.ts` joins many with a directory.
+ * It serves `com.atproto.sync.{getRepo, getRepoStatus, getLatestCommit, listRepos}` and records all requests: their
+ * times, how many ran at once, and whether a client went on asking after a 429. `fake-network.ts` joins many with a
+ * directory.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { once } from 'node:events'
@@ -27,7 +29,10 @@ export interface PdsManners {
   tells: 'ratelimit' | 'retry-after' | 'nothing'
   /** `cuts`: the host accepts connections and closes them. `hangs`: it accepts them and never answers. */
   mood: 'well' | 'cuts' | 'hangs'
-  /** The end of each repository's body waits for this promise. So a test decides how long a fetch is under way, without timers. */
+  /**
+   * The end of each repository's body waits for this promise. So a test decides how long a fetch is under way, without
+   * timers.
+   */
   hold: Promise<void> | undefined
 }
 
@@ -201,7 +206,10 @@ export class FakePds implements AsyncDisposable {
     await this.#sendBody(account.car(), { fault, response, out: zip ?? response })
   }
 
-  /** Sends a repository's body. Faults count bytes before compression; the bytes before a fault are flushed to the client. */
+  /**
+   * Sends a repository's body. Faults count bytes before compression; the bytes before a fault are flushed to the
+   * client.
+   */
   async #sendBody(
     car: Buffer,
     { fault, response, out }: { fault: Fault | undefined; response: ServerResponse; out: Gzip | ServerResponse },

@@ -1,6 +1,6 @@
 /**
- * A process that starts children, prints their pids and directories, and then ends in the way that its argument says: `SIGKILL` (it waits to be killed, and
- * has one more child that ignores SIGTERM), `exit`, or `crash`.
+ * A process that starts children, prints their pids and directories, and then ends in the way that its argument says:
+ * `SIGKILL` (it waits to be killed, and has one more child that ignores SIGTERM), `exit`, or `crash`.
  */
 import { Child } from '../children.ts'
 import { startPostgres } from '../postgres.ts'

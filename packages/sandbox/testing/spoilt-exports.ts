@@ -1,4 +1,7 @@
-/** Invalid exports, each wrong in one named way, made from a valid repository with real keys. A backfiller must refuse all of them. */
+/**
+ * Invalid exports, each wrong in one named way, made from a valid repository with real keys. A backfiller must refuse
+ * all of them.
+ */
 import { encodeCbor } from '@sluice/atproto/cbor-encode.ts'
 import { cidOf, type Cid } from '@sluice/atproto/cid.ts'
 import { encodeNode, heightOf } from '@sluice/atproto/mst-node.ts'

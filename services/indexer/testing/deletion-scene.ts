@@ -1,4 +1,7 @@
-/** An account with records whose deletion is reported, a host that says of it what a test wants, and the service at work on it. */
+/**
+ * An account with records whose deletion is reported, a host that says of it what a test wants, and the service at work
+ * on it.
+ */
 import type { ServerResponse } from 'node:http'
 import { HttpClient } from '@sluice/atproto/http.ts'
 import { MemoryIdentityCache } from '@sluice/atproto/identity-cache.ts'

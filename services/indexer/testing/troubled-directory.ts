@@ -1,6 +1,6 @@
 /**
- * A PLC directory and the host of its accounts' handles, in one server that has its troubles: slow, rate-limited now and then, away when told to be, and
- * wrong in many ways about some accounts.
+ * A PLC directory and the host of its accounts' handles, in one server that has its troubles: slow, rate-limited now
+ * and then, away when told to be, and wrong in many ways about some accounts.
  */
 import { createServer, type ServerResponse } from 'node:http'
 import { once } from 'node:events'

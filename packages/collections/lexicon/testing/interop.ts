@@ -1,4 +1,7 @@
-/** The protocol's interoperability vectors, beside the repository; tests that need them skip, with a notice, when they are absent. */
+/**
+ * The protocol's interoperability vectors, beside the repository; tests that need them skip, with a notice, when they
+ * are absent.
+ */
 import { existsSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 

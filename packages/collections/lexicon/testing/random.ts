@@ -28,7 +28,10 @@ export function random(seed: string): Random {
   }
 }
 
-/** The seed of this run: that of the variable `SEED`, or a new one. The seed is printed, so that a failure can be repeated. */
+/**
+ * The seed of this run: that of the variable `SEED`, or a new one. The seed is printed, so that a failure can be
+ * repeated.
+ */
 export function seedOfRun(): string {
   const seed = process.env.SEED ?? String(Date.now())
   process.stdout.write(`SEED=${seed}\n`)

@@ -1,4 +1,7 @@
-/** Makes records from a lexicon: nearly always valid, with values at the limits of what the lexicon allows. Uses no code of the checks under test. */
+/**
+ * Makes records from a lexicon: nearly always valid, with values at the limits of what the lexicon allows. Uses no code
+ * of the checks under test.
+ */
 import type {
   ArrayDefinition,
   BlobDefinition,
@@ -13,7 +16,9 @@ import { rawCid, cid, SAMPLES, text } from './samples.ts'
 /** Deeper than this, optional properties are left out and arrays stay empty, so that circular lexicons end. */
 const DEPTH = 8
 
-/** About how many of its optional properties an object gets. Each of them is one more chance that the record is refused. */
+/**
+ * About how many of its optional properties an object gets. Each of them is one more chance that the record is refused.
+ */
 const OPTIONAL = 8
 
 export class RecordMaker {

@@ -68,7 +68,7 @@ export function rawCid(random: Random): string {
   return `bafkreia${random.text(BASE32, 50)}${random.text('aeimquy4', 1)}`
 }
 
-export function atUri(random: Random): string {
+function atUri(random: Random): string {
   const authority = random.once(4) ? handle(random) : did(random)
   if (random.once(12)) return `at://${authority}`
   const collection = nsid(random)
@@ -84,7 +84,7 @@ export function nsid(random: Random): string {
     : bsky
 }
 
-export function recordKey(random: Random): string {
+function recordKey(random: Random): string {
   return random.once(4)
     ? random.pick(['self', 'a', '_', '.', '..', '-', '~1.2-3_', 'pre:fix', 'x'.repeat(512), 'A0'])
     : tid(random)

@@ -1,9 +1,9 @@
 /**
- * Whether the index must hold what a repository has at a rev: the events up to it have arrived, and whoever works on the
- * streams is done with them. Before that a difference means nothing.
+ * Whether the index must hold what a repository has at a rev: the events up to it have arrived, and whoever works on
+ * the streams is done with them. Before that a difference means nothing.
  *
- * - The chain record tells what the ingester has appended of an account. A repository that is still to be fetched is not
- *   waited for.
+ * - The chain record tells what the ingester has appended of an account. A repository that is still to be fetched is
+ *   not waited for.
  * - A stream holds what is left to do, and nothing else (an entry that is acked is deleted). So when its first entry is
  *   younger than the last one was at some time, everything of that time is done.
  * - A rev that the ingester has not come to may be lost, or still on its way. It counts as on its way for as long as a
@@ -16,8 +16,11 @@ import { classified, type Redis } from '@sluice/streams/connection.ts'
 import { timeKey } from '@sluice/streams/cursors.ts'
 import type { Settings } from './config.ts'
 
-/** `to-be-fetched`: its repository was asked for, since something is missing. `under-way`: its events are not in the index yet. */
-export type Standing = 'settled' | 'to-be-fetched' | 'under-way'
+/**
+ * `indexed`: the index must hold it. `to-be-fetched`: its repository was asked for, since something is missing.
+ * `under-way`: its events are not in the index yet.
+ */
+export type Standing = 'indexed' | 'to-be-fetched' | 'under-way'
 
 type Place = Pick<Settings, 'relays' | 'streams' | 'indexed' | 'sweepGraceMs'>
 
@@ -27,7 +30,8 @@ const PATIENCE_MS = 30_000
 /** After so many accounts that waited in vain the index is far behind, and no other is waited for. */
 const IN_VAIN_MAX = 3
 
-export class Settling {
+/** Tells of one account after the other where its repository stands. */
+export class Standings {
   readonly #redis: Redis
   readonly #place: Place
   readonly #patienceMs: number
@@ -39,8 +43,11 @@ export class Settling {
     this.#patienceMs = patienceMs
   }
 
-  /** Waits until the index must hold the repository as it was at its rev. @throws TransientError; AbortError on the signal */
-  async settled(repo: { did: string; rev: string }, signal: AbortSignal): Promise<Standing> {
+  /**
+   * Waits until the index must hold the repository as it was at its rev.
+   * @throws TransientError; AbortError on the signal
+   */
+  async of(repo: { did: string; rev: string }, signal: AbortSignal): Promise<Standing> {
     const deadline = performance.now() + (this.#inVain < IN_VAIN_MAX ? this.#patienceMs : 0)
     let barrier: Map<string, string> | undefined
     for (;;) {
@@ -50,7 +57,7 @@ export class Settling {
         // After the look at the chain, which moves together with the entries.
         if (arrival === 'arrived') barrier = await this.#ends()
       }
-      if (barrier !== undefined && (await this.#isPast(barrier))) return 'settled'
+      if (barrier !== undefined && (await this.#isPast(barrier))) return 'indexed'
       if (performance.now() >= deadline) {
         this.#inVain++
         return 'under-way'

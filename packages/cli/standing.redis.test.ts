@@ -1,11 +1,14 @@
-/** When the index must hold what a repository has: once its events have arrived and are done with; never while they may still come. */
+/**
+ * When the index must hold what a repository has: once its events have arrived and are done with; never while they may
+ * still come.
+ */
 import { tidFromMicros } from '@sluice/events/tid.ts'
 import { expect, test as base } from '@sluice/sandbox/fixtures.ts'
 import { startRedis } from '@sluice/sandbox/redis.ts'
 import { chainAddress, encodeChain, UNKNOWN_CHAIN, type ChainRecord } from '@sluice/streams/chain-state.ts'
 import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
 import { timeKey } from '@sluice/streams/cursors.ts'
-import { Settling, type Standing } from './settled.ts'
+import { Standings, type Standing } from './standing.ts'
 
 const DID = `did:plc:${'a'.repeat(24)}`
 const HOUR_MS = 3_600_000
@@ -46,14 +49,14 @@ async function chain(redis: Redis, record: Partial<ChainRecord>): Promise<void> 
 
 /** @param ageMs of the rev */
 async function standing(redis: Redis, ageMs: number, patienceMs: number): Promise<Standing> {
-  return new Settling(redis, PLACE, patienceMs).settled({ did: DID, rev: revAt(Date.now() - ageMs) }, NEVER)
+  return new Standings(redis, PLACE, patienceMs).of({ did: DID, rev: revAt(Date.now() - ageMs) }, NEVER)
 }
 
-test('what has arrived is settled when nothing of that time is left in the streams, whatever came since', async ({
+test('what has arrived is indexed when nothing of that time is left in the streams, whatever came since', async ({
   redis,
 }) => {
   await chain(redis, { rev: revAt(Date.now()) })
-  expect(await standing(redis, 1_000, LONG_MS)).toBe('settled')
+  expect(await standing(redis, 1_000, LONG_MS)).toBe('indexed')
   const ids = await Promise.all(PLACE.indexed.map(async (stream) => redis.xAdd(stream, '*', { event: '{}' })))
   expect(await standing(redis, 1_000, 0)).toBe('under-way')
   let isDone = false
@@ -64,14 +67,14 @@ test('what has arrived is settled when nothing of that time is left in the strea
   await redis.xDel(PLACE.indexed[0]!, ids[0]!)
   expect(isDone).toBe(false)
   await redis.xDel(PLACE.indexed[1]!, ids[1]!)
-  expect(await waiting).toBe('settled')
+  expect(await waiting).toBe('indexed')
 })
 
 test('a rev that has not arrived is on its way while it is young', async ({ redis }) => {
   for (const rev of ['', revAt(Date.now() - 2 * HOUR_MS)]) {
     await chain(redis, { rev })
     expect(await standing(redis, 1_000, 0)).toBe('under-way')
-    expect(await standing(redis, HOUR_MS + 60_000, LONG_MS)).toBe('settled')
+    expect(await standing(redis, HOUR_MS + 60_000, LONG_MS)).toBe('indexed')
   }
 })
 
@@ -81,7 +84,7 @@ test('a rev that is ahead of all that was read of the relays is on its way, howe
   await read(10 * HOUR_MS)
   expect(await standing(redis, 9 * HOUR_MS, 0)).toBe('under-way')
   await read(8 * HOUR_MS)
-  expect(await standing(redis, 9 * HOUR_MS, LONG_MS)).toBe('settled')
+  expect(await standing(redis, 9 * HOUR_MS, LONG_MS)).toBe('indexed')
 })
 
 test('a repository that is asked for is not waited for', async ({ redis }) => {
@@ -90,11 +93,11 @@ test('a repository that is asked for is not waited for', async ({ redis }) => {
 })
 
 test('an index that is far behind is waited for three times, and not for each account', async ({ redis }) => {
-  const settling = new Settling(redis, PLACE, 300)
+  const standings = new Standings(redis, PLACE, 300)
   const rev = revAt(Date.now())
   const looks = () => calls(redis, 'evalsha')
-  for (let i = 0; i < 3; i++) await settling.settled({ did: DID, rev }, NEVER)
+  for (let i = 0; i < 3; i++) await standings.of({ did: DID, rev }, NEVER)
   const before = await looks()
-  for (let i = 0; i < 10; i++) expect(await settling.settled({ did: DID, rev }, NEVER)).toBe('under-way')
+  for (let i = 0; i < 10; i++) expect(await standings.of({ did: DID, rev }, NEVER)).toBe('under-way')
   expect(await looks()).toBe(before + 10)
 })

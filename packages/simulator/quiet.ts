@@ -1,17 +1,22 @@
-/** Waits until a system has nothing left to do and its index says the truth; what does not come to be in time is the answer. */
+/**
+ * Waits until a system has nothing left to do and its index says the truth; what does not come to be in time is the
+ * answer.
+ */
 import { setTimeout as delay } from 'node:timers/promises'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import { differences } from './compare.ts'
 import type { System } from './system.ts'
 import type { World } from './world.ts'
 
-/** What is left, word for word the same for so long, will stay: all that the daemons do by the clock is due far sooner. */
+/**
+ * What is left, word for word the same for so long, will stay: all that the daemons do by the clock is due far sooner.
+ */
 const STILL_MS = 60_000
 
 const SAY_MS = 5_000
 
 /** What is left, or differs, after at most `withinMs`; none: all is well. */
-export async function settled(
+export async function untilQuiet(
   system: System,
   world: World,
   { withinMs, say }: { withinMs: number; say?: (line: string) => void },
@@ -27,7 +32,10 @@ export async function settled(
   })
 }
 
-/** Looks until nothing is left, or what is left stays the same for `stillMs`, or for `withinMs`; what is left then. A look that fails is a line. */
+/**
+ * Looks until nothing is left, or what is left stays the same for `stillMs`, or for `withinMs`; what is left then. A
+ * look that fails is a line.
+ */
 export async function untilNone(
   look: () => Promise<string[]>,
   options: {
@@ -49,7 +57,7 @@ export async function untilNone(
     const isLate = Date.now() > deadline || Date.now() - sinceMs > stillMs
     if (lines.length > 0 && Date.now() - saidMs > SAY_MS) {
       saidMs = Date.now()
-      say?.(`not settled: ${lines.slice(0, 4).join('; ')}`)
+      say?.(`not quiet yet: ${lines.slice(0, 4).join('; ')}`)
     }
     if (lines.length === 0 || isLate || isOver()) return lines
     await delay(everyMs())
@@ -62,7 +70,10 @@ async function problems(system: System, world: World, db: DatabasePool): Promise
   return left.length > 0 ? left : await differences(db, world.truth)
 }
 
-/** Ends the claims of daemons that died in a purge, with a question, or looking at a handle. By the clock they would end after 15, 2 or 10 minutes. */
+/**
+ * Ends the claims of daemons that died in a purge, with a question, or looking at a handle. By the clock they would end
+ * after 15, 2 or 10 minutes.
+ */
 export async function endClaims(db: DatabasePool): Promise<void> {
   const [later, latest] = [60_000, 16 * 60_000].map((ms) => new Date(Date.now() + ms).toISOString())
   await db.query(`update handle_check set "dueAt" = '' where "dueAt" > $1 and "dueAt" < $2`, [later, latest])
