@@ -9,10 +9,6 @@
  */
 import type { Dependence, Deriving } from './depends.ts'
 
-// The engine imports these with the rest of a collection.
-export { CLAIMED_FROM, isOfRev, KNOWN_FROM } from './depends.ts'
-export type { Affected, Beyond, Fact, Room, Sql, Statement, Touched, Unseen } from './depends.ts'
-
 /** A Postgres type that the engine can write; a trailing `?` means nullable. */
 export type ColumnType = 'text' | 'text?' | 'boolean?' | 'jsonb?'
 type Cell<T extends ColumnType> = T extends 'text'

@@ -57,7 +57,8 @@ interface Case {
 /** One author and one valid record for each collection. */
 const cases: Case[] = plugins.map((plugin, i) => {
   const letters = 'abcdefghijklmnopqrstuvwxyz'
-  const did = (who: string): string => `did:plc:${who}${letters[i]}${'2'.repeat(24 - who.length - 1)}`
+  const number = letters[Math.floor(i / letters.length)]! + letters[i % letters.length]!
+  const did = (who: string): string => `did:plc:${who}${number}${'2'.repeat(24 - who.length - number.length)}`
   const place = { did: did('author'), other: did('other'), rkey: samples.fixedKey(plugin) ?? tid(i) }
   return { plugin, place, record: samples.valid(plugin, place, 'first') }
 })

@@ -7,7 +7,7 @@
  * to 5".
  */
 import { keyed } from '@sluice/collections/by-key.ts'
-import { CLAIMED_FROM, KNOWN_FROM } from '@sluice/collections/define.ts'
+import { CLAIMED_FROM, KNOWN_FROM } from '@sluice/collections/depends.ts'
 import type { Transaction } from '@sluice/database/transaction.ts'
 
 /**

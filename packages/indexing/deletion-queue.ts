@@ -6,7 +6,7 @@
  * due again when the claim ends.
  */
 import { keyed } from '@sluice/collections/by-key.ts'
-import type { Statement } from '@sluice/collections/define.ts'
+import type { Statement } from '@sluice/collections/depends.ts'
 import type { DatabasePool, Session } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
 import { oldestOf, overdueSeconds } from './overdue.ts'

@@ -5,7 +5,7 @@
  */
 import { keyed } from '@sluice/collections/by-key.ts'
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
-import type { Beyond, Room, Touched, Unseen } from '@sluice/collections/define.ts'
+import type { Beyond, Room, Touched, Unseen } from '@sluice/collections/depends.ts'
 import type { DatabasePool, Session } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
 import { slices } from '@sluice/runtime/slices.ts'

@@ -3,7 +3,7 @@
  * that arrived in another order, each ends where the next one begins, whichever was written first.
  */
 import { keyed } from '@sluice/collections/by-key.ts'
-import { CLAIMED_FROM, KNOWN_FROM, type Fact, type Statement } from '@sluice/collections/define.ts'
+import { CLAIMED_FROM, KNOWN_FROM, type Fact, type Statement } from '@sluice/collections/depends.ts'
 import type { Transaction } from '@sluice/database/transaction.ts'
 import { isGap, isVersion } from './cut-facts.ts'
 import type { Past } from './version.ts'

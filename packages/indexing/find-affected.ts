@@ -1,6 +1,7 @@
 /** Asks the plugins which records depend on given records. */
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
-import { collectionOfUri, type Affected, type Room, type Touched, type Unseen } from '@sluice/collections/define.ts'
+import { collectionOfUri } from '@sluice/collections/define.ts'
+import { type Affected, type Room, type Touched, type Unseen } from '@sluice/collections/depends.ts'
 import type { Session } from '@sluice/database/pool.ts'
 import { sqlOf } from './sql.ts'
 

@@ -2,7 +2,7 @@
  * What one account leaves behind, on purpose, does not stop the others: edits, rounds of deletion and creation, endings of one follow. A statement has five seconds
  * here; one that takes longer fails the batch, which would be given again for ever.
  */
-import type { Sql, Touched } from '@sluice/collections/define.ts'
+import type { Sql, Touched } from '@sluice/collections/depends.ts'
 import { affectedByFollows, affectedByListItems, affectedByPosts } from '@sluice/collections/threads/affected.ts'
 import { uriOf, type CreateEvent, type RecordEvent } from '@sluice/events/stream-event.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'

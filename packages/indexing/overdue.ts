@@ -1,5 +1,5 @@
 /** How long the work in a durable queue has been overdue. The first row of the queue tells, whatever its length. */
-import type { Statement } from '@sluice/collections/define.ts'
+import type { Statement } from '@sluice/collections/depends.ts'
 import type { Session } from '@sluice/database/pool.ts'
 
 /**

@@ -15,7 +15,8 @@
  */
 import { keyed } from '@sluice/collections/by-key.ts'
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
-import { collectionOfUri, isOfRev, KNOWN_FROM } from '@sluice/collections/define.ts'
+import { collectionOfUri } from '@sluice/collections/define.ts'
+import { isOfRev, KNOWN_FROM } from '@sluice/collections/depends.ts'
 import type { Transaction } from '@sluice/database/transaction.ts'
 import type { Decisions, Known } from './decide.ts'
 import type { Past, Version } from './version.ts'

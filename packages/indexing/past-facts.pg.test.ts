@@ -1,5 +1,5 @@
 /** C5: of what is remembered, judging a post loads what can count at its time, and that is what all of it would say. */
-import type { Sql } from '@sluice/collections/define.ts'
+import type { Sql } from '@sluice/collections/depends.ts'
 import { LoadedFacts } from '@sluice/collections/threads/facts.ts'
 import { followKey, listItemKey, postGateKey, threadGateKey } from '@sluice/collections/threads/gates.ts'
 import type { Judged } from '@sluice/collections/threads/judge.ts'

@@ -10,7 +10,7 @@
  * when, by which replies were judged (never content); and of an account that is taken down the row in `actor`.
  */
 import { tidFromMicros, tidMicros } from '@sluice/events/tid.ts'
-import type { Statement } from '@sluice/collections/define.ts'
+import type { Statement } from '@sluice/collections/depends.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
 import { sortsByBytes } from '@sluice/database/collation.ts'

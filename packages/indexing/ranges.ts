@@ -2,7 +2,7 @@
  * The key ranges that exports cover. Finds which records in a range are gone, and splits ranges into parts that one
  * transaction can remove. Also says how to read the records of an account in byte order.
  */
-import type { Statement } from '@sluice/collections/define.ts'
+import type { Statement } from '@sluice/collections/depends.ts'
 import type { DatabasePool, Session } from '@sluice/database/pool.ts'
 import type { Transaction } from '@sluice/database/transaction.ts'
 import { isGap } from './cut-facts.ts'

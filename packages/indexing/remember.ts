@@ -4,15 +4,8 @@
  * end. So the order of arrival leaves no trace.
  */
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
-import {
-  isOfRev,
-  type Collection,
-  type Entry,
-  type Notification,
-  type Row,
-  type Statement,
-  type Table,
-} from '@sluice/collections/define.ts'
+import { type Collection, type Entry, type Notification, type Row, type Table } from '@sluice/collections/define.ts'
+import { isOfRev, type Statement } from '@sluice/collections/depends.ts'
 import type { Transaction } from '@sluice/database/transaction.ts'
 import { cutFacts, isGap, isVersion, type Gap } from './cut-facts.ts'
 import type { Decisions } from './decide.ts'

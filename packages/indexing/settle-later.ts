@@ -14,7 +14,8 @@
  */
 import { keyed } from '@sluice/collections/by-key.ts'
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
-import { collectionOfUri, type Beyond, type Statement, type Touched } from '@sluice/collections/define.ts'
+import { collectionOfUri } from '@sluice/collections/define.ts'
+import { type Beyond, type Statement, type Touched } from '@sluice/collections/depends.ts'
 import type { DatabasePool, Session } from '@sluice/database/pool.ts'
 import { transaction } from '@sluice/database/transaction.ts'
 import { deriveOnward, ONWARD_LIMITS, type OnwardLimits } from './derive-onward.ts'

@@ -18,7 +18,7 @@
  * everything that an earlier one would have seen.
  */
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
-import type { Touched, Unseen } from '@sluice/collections/define.ts'
+import type { Touched, Unseen } from '@sluice/collections/depends.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import type { Decisions, Known } from './decide.ts'
 import { deriveOnward } from './derive-onward.ts'

@@ -1,5 +1,5 @@
 /** Gives plugins a way to run statements: in a transaction, or in a session outside of one. */
-import type { Sql, Statement } from '@sluice/collections/define.ts'
+import type { Sql, Statement } from '@sluice/collections/depends.ts'
 import type { Session } from '@sluice/database/pool.ts'
 
 export function sqlOf(session: Session): Sql {

@@ -1,5 +1,5 @@
 /** What ran beside a transaction: two transactions that run at the same time do not see each other. */
-import type { Unseen } from '@sluice/collections/define.ts'
+import type { Unseen } from '@sluice/collections/depends.ts'
 import type { Session } from '@sluice/database/pool.ts'
 
 /** A snapshot: everything that transactions before `next` wrote is visible, except what those in `running` wrote. */
