@@ -15,11 +15,11 @@ export function noProcessLeft(who: string): () => Promise<void> {
 }
 
 /**
- * Asks until the answer is empty, for up to two seconds: a closed connection or a killed child is gone only a moment
- * later.
+ * Asks until the answer is empty, for up to ten seconds: a closed connection or a killed child is gone only a moment
+ * later, and on a busy machine a moment is long.
  */
 export async function stillLeft(ask: () => Promise<string[]>): Promise<string[]> {
-  const deadline = Date.now() + 2_000
+  const deadline = Date.now() + 10_000
   for (;;) {
     const left = await ask()
     if (left.length === 0 || Date.now() > deadline) return left
