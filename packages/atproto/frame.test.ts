@@ -36,8 +36,18 @@ describe('frames become what they say', () => {
     expect(frame.ops[0]).toMatchObject({ action: 'create', path: 'app.bsky.feed.post/3k', prev: null })
     expect(frame.blocks.equals(body.blocks as Uint8Array)).toBe(true)
     expect(frame.blocks.buffer).toBe(made.bytes.buffer)
-    const sync = decodeFrame(repo.sync().bytes)
-    expect(sync).toMatchObject({ type: 'sync', did: repo.did, rev: repo.rev })
+    const { bytes } = repo.sync()
+    const sync = { type: 'sync', did: repo.did, rev: repo.rev, frameBytes: bytes.length }
+    expect(decodeFrame(bytes)).toMatchObject(sync)
+  })
+
+  test('of bytes of any kind, wherever they lie in their memory', () => {
+    const { bytes } = populatedRepo('plain bytes', 2).write([])
+    const memory = new Uint8Array(bytes.length + 20)
+    const plain = memory.subarray(7, 7 + bytes.length)
+    plain.set(bytes)
+    expect(frameTypeOf(plain)).toBe('#commit')
+    expect(decodeFrame(plain)).toEqual(decodeFrame(bytes))
   })
 
   test.each([

@@ -52,6 +52,17 @@ describe('a node', () => {
     expect(encodeNode(keys, [nobody, nobody, nobody], [null, null, nobody, null])).toEqual(block)
   })
 
+  test.each([23, 24, 255, 256, 300, 1_024])(
+    'with a key of %i bytes is parsed, and encodes to the same bytes',
+    (bytes) => {
+      const key = 'x'.repeat(bytes)
+      const block = encodeCbor({ l: null, e: [entry(0, key), entry(bytes - 1, 'y')] })
+      expect(parsed(block).keys).toEqual([key, `${key.slice(1)}y`])
+      const nobody = parseCid(NOBODY)!
+      expect(encodeNode(parsed(block).keys, [nobody, nobody], [null, null, null])).toEqual(block)
+    },
+  )
+
   test.each<[MstRefusal, string, unknown]>([
     ['mst-not-canonical', 'a prefix that could be longer', { l: null, e: [entry(0, 'ab'), entry(0, 'ac')] }],
     ['mst-wrong-order', 'a key before its predecessor', { l: null, e: [entry(0, 'b'), entry(0, 'a')] }],
@@ -83,6 +94,8 @@ describe('a node', () => {
     ['a prefix', '617013', '61701813'],
     ['a suffix length', '616b41', '616b5801'],
     ['a number of entries', '616583', '61659803'],
+    ['a prefix of one byte in two', '617013', '6170190013'],
+    ['a suffix length of one byte in two', '616b41', '616b590001'],
   ])('%s in more bytes than it needs is refused', (_, short, long) => {
     const hex = encodeCbor(good).toString('hex')
     expect(hex).toContain(short)

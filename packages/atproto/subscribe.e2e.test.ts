@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import type { Socket } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import type { WebSocket } from 'ws'
 import { decodeFrame } from './frame.ts'
 import { subscribe, type SubscriptionItem, type SubscriptionOptions } from './subscribe.ts'
@@ -107,7 +107,7 @@ describe('a subscription', () => {
     expect(types(await follow(server, {}, closes(1)))).toEqual(['open', 'error', 'close: error-frame'])
   })
 
-  test('waits long after FutureCursor', async () => {
+  test('D10 waits long after FutureCursor', async () => {
     await using server = await streamServer((socket) => {
       socket.send(encodeErrorFrame('FutureCursor'))
       socket.close()
@@ -129,7 +129,7 @@ describe('a subscription', () => {
     expect(seqOf(items[4]!)).toBe(4)
   })
 
-  test('replaces a connection that says nothing, and one that does not answer', async () => {
+  test('D10 replaces a connection that says nothing, and one that does not answer', async () => {
     await using silent = await streamServer(() => undefined)
     expect(types(await follow(silent, { idleMs: 60 }, closes(2)))).toEqual([
       'open',
@@ -152,7 +152,22 @@ describe('a subscription', () => {
     expect(types(items)).toEqual(['open', 'frame'])
   })
 
-  test('tries again while the host refuses, and says so', async () => {
+  test('D10 waits grow while connections bring nothing, and begin anew after one that brought a frame', async () => {
+    vi.spyOn(Math, 'random').mockReturnValue(1)
+    try {
+      await using server = await streamServer((socket, number) => {
+        if (number === 4) socket.send(frame(1))
+        socket.close()
+      })
+      const items = await follow(server, { backoff: { baseMs: 2, capMs: 20, healthyAfterMs: 0 } }, closes(7))
+      const waits = items.flatMap((item) => (item.type === 'close' ? [item.retryMs] : []))
+      expect(waits).toEqual([2, 4, 8, 16, 2, 4, 8])
+    } finally {
+      vi.restoreAllMocks()
+    }
+  })
+
+  test('D10 tries again while the host refuses, and says so', async () => {
     let refusals = 0
     await using server = await streamServer((socket) => socket.send(frame(1)), { refuse: () => ++refusals <= 3 })
     const items = await follow(server, {}, (all) => all.some(({ type }) => type === 'frame'))

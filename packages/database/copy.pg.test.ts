@@ -175,6 +175,18 @@ test('an error of the row source is the caller’s error, and takes back the row
   }
 })
 
+test('that the last byte is sent is told before the answer, and when the row source breaks', async ({ client }) => {
+  const said: string[] = []
+  const tell = (what: string) => () => void said.push(what)
+  await copyRows(client, TARGET, [row(1)], tell('sent')).then(tell('answered'))
+  function* broken(): Generator<CopyRow> {
+    yield row(2)
+    throw new Error('the source broke')
+  }
+  await copyRows(client, TARGET, broken(), tell('sent')).catch(tell('failed'))
+  expect(said).toEqual(['sent', 'answered', 'sent', 'failed'])
+})
+
 test('a connection that breaks amid a COPY rejects it', async ({ client, emptyDatabase }) => {
   const { rows: pids } = await client.query<{ pid: number }>('select pg_backend_pid() as pid')
   const other = new Client(emptyDatabase)

@@ -30,6 +30,49 @@ test('a pooler that lends a session for a transaction is refused by a pool and b
   expect((await pool.query(`select from pg_namespace where nspname = 'bsky'`)).rowCount).toBe(0)
 })
 
+test('a pooler that lends a session for a transaction is refused though it does so only now and then', async ({
+  emptyDatabase,
+}) => {
+  await using pooler = await transactionPooler(emptyDatabase, { sessions: 3, order: 'last', apartFor: 8 })
+  await using pool = poolOf(pooler.url)
+  expect(await failure(pool.query('select 1'))).toBeInstanceOf(FatalError)
+  expect(pooler.mixedUp).toBeGreaterThan(0)
+})
+
+test('behind a pooler in session mode each connection has its session, and the one that compared them is gone', async ({
+  emptyDatabase,
+}) => {
+  await using pooler = await transactionPooler(emptyDatabase, { sessions: 2, order: 'first', keeps: true })
+  await using pool = poolOf(pooler.url)
+  const clients = [await pool.acquire()]
+  await expect.poll(() => pooler.connected).toBe(1)
+  clients.push(await pool.acquire())
+  const pids = await Promise.all(clients.map(backendPid))
+  expect(new Set(pids).size).toBe(2)
+  for (const client of clients) client.release()
+})
+
+test.for([
+  // In session mode: another client is greeted, and waits for its session.
+  { name: 'has no other session to compare', options: { sessions: 1, order: 'first', keeps: true }, clientsMax: Infinity }, // prettier-ignore
+  { name: 'does not answer a second client', options: { sessions: 1, order: 'first', beyond: 'silence' }, clientsMax: 1 }, // prettier-ignore
+  { name: 'cuts a second client off', options: { sessions: 1, order: 'first', beyond: 'cut' }, clientsMax: 1 },
+] as const)(
+  'behind a pooler that $name the connection serves, and the comparison is made up for with the next one',
+  async ({ options, clientsMax }, { emptyDatabase }) => {
+    await using pooler = await transactionPooler(emptyDatabase, options)
+    pooler.clientsMax = clientsMax
+    await using pool = poolOf(pooler.url)
+    const client = await pool.acquire()
+    expect((await client.query('select 1 as one')).rows).toEqual([{ one: 1 }])
+    await expect.poll(() => pooler.connected).toBe(1)
+    pooler.clientsMax = Infinity
+    if (!('keeps' in options)) expect(await failure(pool.query('select 1'))).toBeInstanceOf(FatalError)
+    if (clientsMax === 1) expect(pooler.turnedAway).toBe(1)
+    client.release()
+  },
+)
+
 test('a connection to PostgreSQL itself is known without a second one', async ({ emptyDatabase }) => {
   const client = new Client(emptyDatabase)
   await client.connect()

@@ -96,7 +96,7 @@ test('a batch takes no more than its share of a full one, as it is when the batc
   expect(sizes.slice(1)).toEqual([5, 5, 5, 50, 100 - sizes[0]! - 65])
 })
 
-test('nothing is acked before `ack`, and a worker that fails leaves its batch pending', async ({ redisUrl, tools }) => {
+test('D2 nothing is acked before `ack`; a worker that fails leaves its batch pending', async ({ redisUrl, tools }) => {
   const redis = await tools.connect(redisUrl)
   await tools.producer(redis).append(eventsFrom(0, 10), never)
   const running = tools.consume({ redis, reader: await tools.connect(redisUrl) }, async (batches) => {
@@ -152,7 +152,7 @@ test('a worker that ends before its lane fails the run instead of starving the l
   await expect(running.ended).rejects.toThrow(FatalError)
 })
 
-test('after the signal the batch in hand is finished and acked; what was not started stays pending', async ({
+test('D9, D2 after the signal the batch in hand is finished and acked; what was not started stays pending', async ({
   redisUrl,
   tools,
 }) => {
@@ -272,7 +272,7 @@ test('entries that a cut connection was still given afterwards come back too', a
   expect(from).toContain('own-pending 3')
 })
 
-test('an ack whose answer gets lost is acked once', async ({ redisUrl, tools }) => {
+test('D2 an ack whose answer gets lost is acked once', async ({ redisUrl, tools }) => {
   await using proxy = await FaultyProxy.start(redisUrl)
   const redis = await tools.connect(proxy.url(databaseOf(redisUrl)))
   const direct = await tools.connect(redisUrl)
@@ -285,7 +285,7 @@ test('an ack whose answer gets lost is acked once', async ({ redisUrl, tools }) 
   expect(await direct.xLen(stream)).toBe(0)
 })
 
-test('a flushed Redis: the group is made again while reading, the loss is an incident, reading goes on', async ({
+test('D6 a flushed Redis: the group is made again while reading, the loss is an incident, reading goes on', async ({
   redisUrl,
   tools,
 }) => {
@@ -306,7 +306,7 @@ test('a flushed Redis: the group is made again while reading, the loss is an inc
   await expect.poll(() => counted).toEqual(['group-lost'])
 })
 
-test('whatever is asked of a stream that vanished, the answer is that it vanished', async ({ redisUrl, tools }) => {
+test('D6 whatever is asked of a stream that vanished, the answer is that it vanished', async ({ redisUrl, tools }) => {
   const redis = await tools.connect(redisUrl)
   const retireNow = async () => runScript(redis, scripts.retire, [stream], [group, 'two']).catch(rethrowClassified)
   for (const ask of [

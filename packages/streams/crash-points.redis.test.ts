@@ -6,7 +6,7 @@ import { processed, startConsumerProcess, startProducerProcess } from './testing
 const { stream } = address
 
 test.for(['append.before@3', 'append.after@3'])(
-  'a producer that dies at %s goes on where Redis stands: every event is stored once',
+  'D1 a producer that dies at %s goes on where Redis stands: every event is stored once',
   async (crashPoints, { redisUrl, tools }) => {
     const redis = await tools.connect(redisUrl)
     const first = await startProducerProcess(redisUrl, 100, crashPoints)
@@ -24,7 +24,7 @@ test.for([
   { crashPoints: 'commit.after@4', again: 10 },
   { crashPoints: 'ack.after@4', again: 0 },
 ])(
-  'a consumer that dies at $crashPoints: every event is processed, and $again are processed twice',
+  'D2 a consumer that dies at $crashPoints: every event is processed, and $again are processed twice',
   async ({ crashPoints, again }, { redisUrl, tools }) => {
     const redis = await tools.connect(redisUrl)
     await tools.producer(redis).append(eventsFrom(0, 100, 1), never)

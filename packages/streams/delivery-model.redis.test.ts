@@ -8,7 +8,7 @@ const SEEDS = process.env.SEEDS ? process.env.SEEDS.split(',').map(Number) : [1,
 const fired: DeliveryModel['fired'][] = []
 
 test.for(SEEDS)(
-  'whatever befalls, every event is processed, none is acked unprocessed, nothing stays behind: seed %i',
+  'D2, D4 whatever befalls, every event is processed, none is acked unprocessed, nothing stays behind: seed %i',
   { timeout: 60_000 },
   async (seed) => {
     await using server = await startRedis()

@@ -52,7 +52,7 @@ test('commits that follow each other are appended, and the record moves to the l
   expect(requests).toEqual([])
 })
 
-test('the first commit of an account is a base and no gap; another commit of an unknown one is a gap', () => {
+test('V3 the first commit of an account is a base and no gap; another commit of an unknown one is a gap', () => {
   expect(decided(undefined, [commit(1)])).toMatchObject({ requests: [], records: new Map([[ALICE, at(1)]]) })
   const unknown = decided(undefined, [commit(5)])
   expect(unknown.requests).toEqual([{ did: ALICE, host: 'relay', rev: rev(5), reason: 'gap' }])
@@ -60,7 +60,7 @@ test('the first commit of an account is a base and no gap; another commit of an 
   expect(unknown.records.get(ALICE)).toEqual(at(5, { exported: false, resync: { need: rev(5), askedAt: 1_000_000 } }))
 })
 
-test('while a resync is pending a further gap only raises what the export must have', () => {
+test('V3 while a resync is pending a further gap only raises what the export must have', () => {
   const record = at(1, { resync: { need: rev(1), askedAt: 999_000 } })
   const { requests, resyncs, records } = decided(record, [commit(5, { after: 3 })])
   expect(requests).toEqual([])
@@ -166,7 +166,7 @@ test('an op that an export would not bring either is refused, and asks for nothi
   expect(decided(at(1), [what])).toMatchObject({ outcomes: ['refused:op-record-too-large'], requests: [] })
 })
 
-test('a commit without wanted events moves the chain all the same', () => {
+test('V3 a commit without wanted events moves the chain all the same', () => {
   const { outcomes, records } = decided(at(1), [commit(2, { entries: [] }), commit(3)])
   expect(outcomes).toEqual(['empty', 'appended'])
   expect(records.get(ALICE)).toEqual(at(3))
@@ -192,7 +192,7 @@ test('an account event that changes nothing leaves the record alone', () => {
   expect(requests).toEqual([])
 })
 
-test('a #sync of a state that we have is no resync; of another, newer one it is', () => {
+test('V3 a #sync of a state that we have is no resync; of another, newer one it is', () => {
   const sync = (n: number, data = root(n)): Finding['what'] => ({ kind: 'sync', rev: rev(n), data })
   expect(decided(at(1), [sync(1), sync(2, root(1))])).toMatchObject({
     outcomes: ['duplicate', 'unchanged'],
@@ -209,4 +209,57 @@ test('a frame that could not be checked counts for nothing, and asks for the rep
   expect(outcomes).toEqual(['refused:identity-unavailable'])
   expect(requests).toMatchObject([{ did: ALICE, rev: rev(1) }])
   expect(records.get(ALICE)).toMatchObject({ rev: rev(1) })
+})
+
+test('V3 of a commit that is too big nothing is appended, whatever ops it names: none of them was proven', () => {
+  const tooBig = { tooBig: true, proof: 'unchecked' } as object
+  const { outcomes, entries, requests, records } = decided(at(1), [commit(2, tooBig)])
+  expect(outcomes).toEqual(['resync'])
+  expect(entries).toEqual([])
+  expect(requests).toEqual([{ did: ALICE, host: 'relay', rev: rev(2), reason: 'too-big' }])
+  expect(records.get(ALICE)).toMatchObject({ rev: rev(2), data: root(2) })
+})
+
+test.for([
+  ['commit', commit(5, { after: 3 })],
+  ['#sync', { kind: 'sync', rev: rev(5), data: root(5) }],
+] satisfies [string, Finding['what']][])(
+  'A1 a %s of an account that is not active asks its host, and is needed when it is active again',
+  ([, what]) => {
+    const asked = at(1, { inactive: true, resync: { need: rev(1), askedAt: 999_000 } })
+    for (const [record, askedAt] of [
+      [at(1, { inactive: true }), 0],
+      [asked, 999_000],
+    ] as const) {
+      const { outcomes, entries, requests, suspects, records } = decided(record, [what])
+      expect(outcomes).toEqual(['refused:account-inactive'])
+      expect([entries, requests]).toEqual([[], []])
+      expect(suspects).toEqual([ALICE])
+      expect(records.get(ALICE)).toEqual({ ...record, resync: { need: rev(5), askedAt } })
+    }
+  },
+)
+
+test('A1 an account that is said to be inactive once more is suspected once', () => {
+  const off: Finding['what'] = { kind: 'account', entry: 'off', active: false }
+  expect(decided(at(1), [off, off])).toMatchObject({ entries: ['off', 'off'], suspects: [ALICE] })
+  expect(decided(at(1, { inactive: true }), [off]).suspects).toEqual([])
+})
+
+test('V3 a frame that could not be checked lowers nothing of what an export must have', () => {
+  const record = at(1, { resync: { need: rev(4), askedAt: 0 } })
+  expect(decided(record, [{ kind: 'unresolved' }]).requests).toMatchObject([{ rev: rev(4), reason: 'gap' }])
+  const pending = at(1, { resync: { need: rev(4), askedAt: 999_000 } })
+  const { requests, records } = decided(pending, [{ kind: 'unresolved' }])
+  expect(requests).toEqual([])
+  expect(records.get(ALICE)!.resync).toEqual({ need: rev(4), askedAt: 999_000 })
+})
+
+test('V3 a #sync of the tree that we have moves the rev, and reminds of a resync that did not come', () => {
+  const same: Finding['what'] = { kind: 'sync', rev: rev(2), data: root(1) }
+  expect(decided(at(1), [same]).records.get(ALICE)).toEqual({ ...at(1), rev: rev(2) })
+  const deferred = at(1, { resync: { need: rev(1), askedAt: 0 } })
+  const { outcomes, requests } = decided(deferred, [same])
+  expect(outcomes).toEqual(['unchanged'])
+  expect(requests).toEqual([{ did: ALICE, host: 'relay', rev: rev(1), reason: 'gap' }])
 })

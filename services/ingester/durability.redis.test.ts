@@ -26,7 +26,7 @@ async function stage(commits: number) {
   return { relay, alice, [Symbol.asyncDispose]: () => relay.close() }
 }
 
-test('a Redis that was emptied: it goes on where it was, and what was lost is an incident and a sweep', async ({
+test('D6 a Redis that was emptied: it goes on where it was, and what was lost is an incident and a sweep', async ({
   tools,
 }) => {
   await using at = await stage(10)
@@ -43,7 +43,7 @@ test('a Redis that was emptied: it goes on where it was, and what was lost is an
   expect(await tools.requests()).toMatchObject([{ did: alice.did, reason: 'gap' }])
 })
 
-test('a Redis that came back older: what it lost is read again', async ({ tools }) => {
+test('D6 a Redis that came back older: what it lost is read again', async ({ tools }) => {
   await using at = await stage(4)
   const { relay, alice } = at
   await tools.ingest(relay)
@@ -90,6 +90,41 @@ test('a second ingester of the same relay: one of the two ends, and nothing is a
   expect((await tools.events()).length).toBe(sent)
   expect(both.some(({ log }) => log.join('').includes('another ingester reads the same host'))).toBe(true)
   await Promise.allSettled(both.map((one) => one.stop()))
+})
+
+test.for(['latest', '1.5', '-1', '', '99999999999999999999'])(
+  'D1 a cursor that says "%s" is no position: the ingester ends and says so, and reads nothing',
+  async (text, { redisUrl, tools }) => {
+    await using at = await stage(1)
+    const { relay } = at
+    const key = `firehose_live:cursor:${relay.host}`
+    await tools.redis.set(key, text)
+    const ingester = await TestIngester.start(envOf(relay, redisUrl))
+    expect(await ingester.ended).toBe(1)
+    await expect(ingester.stop()).rejects.toThrow(`holds \\"${text}\\", which is no cursor`)
+    expect([relay.cursors, await tools.redis.get(key)]).toEqual([[], text])
+  },
+)
+
+test('D9 a stop while Redis is away ends in bounded time, and what was not stored is read again', async () => {
+  await using server = await startRedis({ settings: { appendfsync: 'always' } })
+  await using at = await stage(5)
+  const { relay, alice } = at
+  const first = await TestIngester.start(envOf(relay, server.url()))
+  const cursor = async (): Promise<string | null> => {
+    const redis = await connectRedis({ url: server.url(), name: 'test' })
+    return await redis.get(`firehose_live:cursor:${relay.host}`).finally(() => redis.destroy())
+  }
+  await expect.poll(cursor, WAIT).toBe('5')
+  await server.kill()
+  relay.commit(alice, [post()])
+  await expect.poll(() => first.metric('sluice_ingester_under_way_bytes'), WAIT).toBeGreaterThan(0)
+  await first.stop()
+  expect(first.log.join('')).toContain('it is read again after the start')
+  await server.start()
+  const second = await TestIngester.start(envOf(relay, server.url()))
+  await expect.poll(cursor, WAIT).toBe('6')
+  await second.stop()
 })
 
 test('a chain record that the backfiller moves at the same time is decided again', async ({ tools }) => {

@@ -1,19 +1,24 @@
 /**
  * What is held of frames, and what Redis is given at once, is bounded by what they became, and by what keeping them
- * takes.
+ * takes. What was left without a finding lets nothing of its account past it.
  */
 import { decodeFrame, type CommitFrame, type SyncFrame } from '@sluice/atproto/frame.ts'
 import { MemoryIdentityCache } from '@sluice/atproto/identity-cache.ts'
 import { TestRepo } from '@sluice/atproto/testing/repo.ts'
 import { testDid } from '@sluice/atproto/testing/world.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
+import { readChains } from '@sluice/streams/chain-state.ts'
 import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
 import { HighWater } from '@sluice/streams/high-water.ts'
+import { ledgerKey } from '@sluice/streams/ledger.ts'
 import { Producer } from '@sluice/streams/producer.ts'
 import { Chains } from './chains.ts'
+import type { Finding } from './decide.ts'
+import { roomFor } from './event-room.ts'
 import { Journal, textBytes, type Entry } from './journal.ts'
 import { Verifier, type Verification, type TrueCommit } from './verifier.ts'
 import { Pipeline, type PipelineOptions } from './pipeline.ts'
+import type { Slot } from './progress.ts'
 import { ResyncLimit } from './resync-limit.ts'
 import { SigningKeys } from './signing-keys.ts'
 import { Source } from './source.ts'
@@ -195,6 +200,107 @@ test('one that waits keeps its own bytes, not all that the socket brought with i
     expect(failed).toEqual([])
     expect(heldBytes).toBeLessThan(memoryBytes)
     expect(await redis.xLen(STREAM)).toBe(count)
+  } finally {
+    redis.destroy()
+  }
+})
+
+test('D8 of what has ended behind a frame that waits little is kept, whatever the directory does', async ({
+  redisUrl,
+}) => {
+  const redis = await connectRedis({ url: redisUrl, name: 'test' })
+  try {
+    let stored = 0
+    const { journal, source } = journalOf(redis, (entries) => void (stored += entries.length))
+    const running = journal.run(AbortSignal.timeout(60_000))
+    const end = (slot: Slot): void => {
+      const finding: Finding = { host: 'relay', did: '', what: { kind: 'ended', outcome: 'filtered' } }
+      journal.add({ finding, source, slot, held: { frame: 0, text: 0 } })
+    }
+    const first = source.progress.take(1)
+    let most = 0
+    for (let seq = 2; seq <= 10_000; seq++) {
+      end(source.progress.take(seq))
+      if (seq % 500 === 0) await expect.poll(() => stored).toBe(seq - 1)
+      most = Math.max(most, source.progress.open)
+    }
+    expect(most).toBeLessThan(4_000)
+    expect(await redis.get(`${STREAM}:cursor:relay`)).toBeNull()
+    end(first)
+    journal.close()
+    await running
+    expect(await redis.get(`${STREAM}:cursor:relay`)).toBe('10000')
+    expect(await redis.hGetAll(ledgerKey(STREAM, 'relay'))).toEqual({ filtered: '10000' })
+  } finally {
+    redis.destroy()
+  }
+})
+
+test('D1 a stop leaves a frame that waits for room, and with it all later ones of its account: they are read again', async ({
+  redisUrl,
+}) => {
+  const redis = await connectRedis({ url: redisUrl, name: 'test' })
+  try {
+    const { journal, chains, source } = journalOf(redis, (entries) => pipeline.release(entries))
+    const running = journal.run(AbortSignal.timeout(60_000))
+    const stop = new AbortController()
+    const held = Promise.withResolvers<void>()
+    const begun: string[] = []
+    const verifying = {
+      async verify(frame: CommitFrame | SyncFrame): Promise<Verification> {
+        begun.push(frame.did)
+        await held.promise
+        return verifier.verify(frame, undefined)
+      },
+    }
+    const failed: string[] = []
+    const [bob, alice] = ['bob', 'alice'].map((name) => new TestRepo(testDid(name))) as [TestRepo, TestRepo]
+    const frames = [bob, alice, alice].map((repo, i) => {
+      const record = { $type: 'app.bsky.feed.post', text: 'x'.repeat(i === 2 ? 10 : 10_000), createdAt: '2026' }
+      const { bytes } = repo.write([{ path: `app.bsky.feed.post/${i}`, record }], { seq: i + 1 })
+      return { frame: decodeFrame(bytes) as CommitFrame, bytes }
+    })
+    const rooms = frames.map(({ frame }) => roomFor(frame))
+    const memoryBytes = rooms[0]! + rooms[1]! - 1
+    expect(rooms[2]!).toBeLessThan(rooms[1]! - 1)
+    const pipeline: Pipeline = pipelineOf({ journal, chains }, { verifying, memoryBytes, signal: stop.signal, failed })
+    for (const { frame, bytes } of frames)
+      await pipeline.push({ source, slot: source.progress.take(frame.seq), frame, bytes })
+    expect(begun).toEqual([bob.did])
+    stop.abort()
+    held.resolve()
+    await pipeline.drained()
+    journal.close()
+    await running
+    expect(begun).toEqual([bob.did])
+    expect(failed).toEqual([])
+    expect(await redis.get(`${STREAM}:cursor:relay`)).toBe('1')
+    expect(await readChains(redis, [alice.did])).toEqual([undefined])
+    expect(await redis.xLen(STREAM)).toBe(1)
+  } finally {
+    redis.destroy()
+  }
+})
+
+test('V1 a frame that cannot be verified for a fault of ours ends the pipeline, and moves nothing', async ({
+  redisUrl,
+}) => {
+  const redis = await connectRedis({ url: redisUrl, name: 'test' })
+  try {
+    const { signal } = new AbortController()
+    const { journal, chains, source } = journalOf(redis, (entries) => pipeline.release(entries))
+    const running = journal.run(AbortSignal.timeout(60_000))
+    const verifying = { verify: () => Promise.reject(new Error('a fault of ours')) }
+    const failed: string[] = []
+    const pipeline: Pipeline = pipelineOf({ journal, chains }, { verifying, memoryBytes: 1e8, signal, failed })
+    const { frame, bytes } = frameOf(1)
+    await pipeline.push({ source, slot: source.progress.take(1), frame, bytes })
+    await expect(pipeline.drained()).rejects.toThrow('a fault of ours')
+    expect(failed).toEqual(['failed'])
+    await expect(pipeline.push({ source, slot: source.progress.take(2), frame, bytes })).rejects.toThrow('of ours')
+    journal.close()
+    await running
+    expect(await redis.get(`${STREAM}:cursor:relay`)).toBeNull()
   } finally {
     redis.destroy()
   }

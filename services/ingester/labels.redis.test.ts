@@ -10,7 +10,7 @@ import { testDid } from '@sluice/atproto/testing/world.ts'
 import { labelEventCodec } from '@sluice/events/codec.ts'
 import { FakeRelay } from '@sluice/sandbox/fake-relay.ts'
 import { expect } from '@sluice/sandbox/fixtures.ts'
-import { test, WAIT, type Tools } from './testing/run.ts'
+import { envOf, test, TestIngester, WAIT, type Tools } from './testing/run.ts'
 
 const DID = testDid('labeler')
 const KEY = testKey('labeler')
@@ -151,6 +151,69 @@ test('a labeler that was set up anew is told of, and begun anew where that is al
   await first.stop()
   await tools.ingest(relay, { ...ENV, LABELER_HOSTS: relay.url, INGESTER_FUTURE_CURSOR_RESET: 'true' })
   await expect.poll(() => tools.incidents(), WAIT).toEqual(['future-cursor', 'future-cursor'])
+  // It is asked again after half a minute.
+  await expect.poll(() => vals(tools), { ...WAIT, timeout: 45_000 }).toEqual(['new'])
+  expect(await cursor(tools, relay)).toBe('1')
+})
+
+test('O1 a labeler that says time and again that it has lost labels is told of once', async ({ tools }) => {
+  await using relay = await labeler()
+  const lost = encodeFrame('#info', { name: 'OutdatedCursor', message: 'as the labeler says' })
+  const ingester = await tools.ingest(relay, { ...ENV, LABELER_HOSTS: relay.url })
+  for (const val of ['one', 'two']) {
+    relay.send(lost)
+    relay.message('#labels', { labels: [label(val)] })
+    await expect.poll(() => cursor(tools, relay), WAIT).toBe(String(relay.seq))
+    relay.disconnect()
+    await expect.poll(() => relay.cursors.at(-1), WAIT).toBe(relay.seq)
+  }
+  expect(await vals(tools)).toEqual(['one', 'two'])
+  await ingester.stop()
+  const said = ingester.log.join('').matchAll(/"OutdatedCursor":\{"count":(\d+)/g)
+  expect([...said].reduce((sum, [, count]) => sum + Number(count), 0)).toBe(2)
+  expect(await tools.incidents()).toEqual(['outdated-cursor'])
+})
+
+test('D6 labels that Redis has lost are read again: it came back older, or was emptied', async ({ tools }) => {
+  await using relay = await labeler()
+  await tools.ingest(relay, { ...ENV, LABELER_HOSTS: relay.url })
+  const send = async (...names: string[]): Promise<void> => {
+    for (const name of names) relay.message('#labels', { labels: [label(name)] })
+    await expect.poll(() => cursor(tools, relay), WAIT).toBe(String(relay.seq))
+  }
+  await send('a', 'b', 'c')
+  const [, ...lost] = (await tools.redis.xRange('label_live', '-', '+'))!.map(({ id }) => id)
+  expect(await tools.redis.xDel('label_live', lost)).toBe(2)
+  await tools.redis.set(`label_live:cursor:${relay.host}`, '1')
+  await send('d')
+  expect(await vals(tools)).toEqual(['a', 'b', 'c', 'd'])
+  await tools.redis.flushDb()
+  await send('e')
+  expect(await vals(tools)).toEqual(['a', 'b', 'c', 'd', 'e'])
+  expect(relay.cursors).toEqual([0, 1, 0])
+})
+
+test('D1 a labeler that another ingester reads too is left to that one', async ({ redisUrl, tools }) => {
+  await using relay = await labeler()
+  const ingester = await TestIngester.start({ ...envOf(relay, redisUrl), ...ENV, LABELER_HOSTS: relay.url })
+  relay.message('#labels', { labels: [label('one')] })
+  await expect.poll(() => cursor(tools, relay), WAIT).toBe('1')
+  await tools.redis.set(`label_live:cursor:${relay.host}`, '7')
+  relay.message('#labels', { labels: [label('two')] })
+  expect(await ingester.ended).toBe(1)
+  expect([await cursor(tools, relay), await vals(tools)]).toEqual(['7', ['one']])
+  await expect(ingester.stop()).rejects.toThrow('another ingester reads the same host')
+})
+
+test('D1 a labeler whose seq goes back moves no cursor back', async ({ tools }) => {
+  await using relay = await labeler()
+  for (const val of ['one', 'two']) relay.message('#labels', { labels: [label(val)] })
+  relay.send(encodeFrame('#labels', { seq: 1, labels: [label('late')] }))
+  await tools.ingest(relay, { ...ENV, LABELER_HOSTS: relay.url, INGESTER_BATCH_SIZE: '1' })
+  await expect.poll(() => cursor(tools, relay), WAIT).toBe('2')
+  relay.message('#labels', { labels: [label('three')] })
+  await expect.poll(() => cursor(tools, relay), WAIT).toBe('3')
+  expect(await vals(tools)).toEqual(['one', 'two', 'three'])
 })
 
 test('a labeler that sends garbage and talks much does not fill the log', async ({ tools }) => {

@@ -94,7 +94,9 @@ test('the rev that a PDS lists asks for a repository, and does not say what its 
     requests: [{ rev: '', reason: 'listed' }],
     records: new Map([[DID, { resync: { need: '' } }]]),
   })
+  // Nor is its word taken that an account is not active.
   expect(consider(madeUp, undefined, pds).requests).toMatchObject([{ rev: '', active: false }])
+  expect(consider(madeUp, undefined, pds).records.size).toBe(0)
   // A relay vouches for what it lists.
   expect(consider({ rev: rev(120) }, at(2_000)).records.get(DID)!.resync!.need).toBe(rev(120))
 })

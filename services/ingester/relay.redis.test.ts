@@ -67,7 +67,7 @@ test('events that the relay no longer has are an incident, and a sweep is asked 
   expect(await tools.ledger(relay)).toEqual({ appended: 5 })
 })
 
-test('a cursor ahead of the relay waits for the operator: told once, and asked again slowly', async ({ tools }) => {
+test('D10 a cursor ahead of the relay waits for the operator, and is asked again slowly', async ({ tools }) => {
   await using at = await stage('alice')
   const { relay, repos } = at
   relay.commit(repos[0]!, [post()])
@@ -109,9 +109,10 @@ test('a relay that was set up anew without a word is noticed by what it sends, a
   const { relay } = at
   await expect.poll(() => relay.cursors.length, WAIT).toBeGreaterThan(1)
   expect(relay.cursors[1]).toBe(0)
+  await expect.poll(() => tools.redis.get(sweepDemandKey('repo_backfill')), WAIT).toMatch(/^future-cursor/)
 })
 
-test('while that waits for the operator it is not read, and asked again slowly', async ({ tools }) => {
+test('D10 while that waits for the operator it is not read, and asked again slowly', async ({ tools }) => {
   await using at = await setUpAnew(tools, {})
   const { relay, ingester } = at
   await expect.poll(() => relay.connected, WAIT).toBe(0)
@@ -256,7 +257,7 @@ test.for(['proof', 'off'])(
   },
 )
 
-test('at the high-water mark the connection is closed after a while, and resumed from the cursor', async ({
+test('D7 at the high-water mark the connection is closed after a while, and resumed from the cursor', async ({
   tools,
 }) => {
   await using at = await stage('alice')
@@ -293,6 +294,7 @@ test('at the high-water mark the connection is closed after a while, and resumed
     .toBe(String(relay.seq))
   expect(drained + (await tools.redis.xLen('firehose_live'))).toBe(401)
   expect(await tools.ledger(relay)).toEqual({ appended: 401 })
+  expect(relay.cursors.length).toBeGreaterThan(1)
 })
 
 test('a Redis that can lose data is an incident, or no Redis at all with REDIS_STRICT', async () => {

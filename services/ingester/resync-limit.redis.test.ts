@@ -12,7 +12,7 @@ import { caughtUp, test } from './testing/run.ts'
 
 const [ALICE, BOB] = ['did:plc:aaaaaaaaaaaaaaaaaaaaaaaa', 'did:plc:bbbbbbbbbbbbbbbbbbbbbbbb'] as const
 
-test('an account has its asks, which come back one by one, and uses up no others', async ({ tools }) => {
+test('V3 an account has its asks, which come back one by one, and uses up no others', async ({ tools }) => {
   let nowMs = 1_800_000_000_000
   const options = { redis: tools.redis, repoStream: 'repo_backfill', perSecond: 200, entriesMax: 1_000 }
   const limit = new ResyncLimit({ ...options, now: () => nowMs })
@@ -32,7 +32,7 @@ test('an account has its asks, which come back one by one, and uses up no others
   expect(await asksOf(ALICE)).toBe(ACCOUNT_ASKS)
 })
 
-test('the asks of a second are for all, and come back with it', async ({ tools }) => {
+test('V3 the asks of a second are for all, and come back with it', async ({ tools }) => {
   let nowMs = 1_800_000_000_000
   const options = { redis: tools.redis, repoStream: 'repo_backfill', perSecond: 2, entriesMax: 1_000 }
   const limit = new ResyncLimit({ ...options, now: () => nowMs })
@@ -41,6 +41,24 @@ test('the asks of a second are for all, and come back with it', async ({ tools }
   expect((await limit.now()).asks).toBe(0)
   nowMs += 500
   expect((await limit.now()).asks).toBe(1)
+})
+
+test('D7 no more is asked for than the stream of repositories has room for, as it fills and as it is emptied', async ({
+  tools,
+}) => {
+  let nowMs = 1_800_000_000_000
+  const options = { redis: tools.redis, repoStream: 'repo_backfill', perSecond: 200, entriesMax: 10 }
+  const limit = new ResyncLimit({ ...options, now: () => nowMs })
+  for (let i = 0; i < 7; i++) await tools.redis.xAdd('repo_backfill', '*', { repo: '{}' })
+  expect((await limit.now()).asks).toBe(3)
+  limit.spend([ALICE, BOB])
+  expect((await limit.now()).asks).toBe(1)
+  for (let i = 0; i < 5; i++) await tools.redis.xAdd('repo_backfill', '*', { repo: '{}' })
+  nowMs += 1_000
+  expect((await limit.now()).asks).toBe(0)
+  await tools.redis.del('repo_backfill')
+  nowMs += 1_000
+  expect((await limit.now()).asks).toBe(10)
 })
 
 test('a clock that is set back takes nobody his asks', async ({ tools }) => {

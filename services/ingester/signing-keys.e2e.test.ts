@@ -24,6 +24,7 @@ const document: Answer = (response, did) =>
       { id: `${did}#atproto`, type: 'Multikey', controller: did, publicKeyMultibase: KEY.multibase },
     ],
   })
+const gone: Answer = (response, did) => json(response, { message: `DID not registered: ${did}` }, 404)
 const page =
   (status: number): Answer =>
   (response) =>
@@ -51,6 +52,7 @@ async function world(answerOf: (did: string) => Answer) {
     keys,
     asked: (did: string) => asked.get(did) ?? 0,
     nowMs: () => nowMs,
+    wait: (ms: number) => void (nowMs += ms),
     [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
   }
 }
@@ -126,6 +128,46 @@ test.each<[string, Pick<HttpClient, 'get'>]>([
   },
   60_000,
 )
+
+test('V1 a key is remembered here for an hour, and that there is none for two minutes', async () => {
+  await using at = await world((did) => (did === ALICE ? document : gone))
+  const { signal } = new AbortController()
+  for (const [did, key, ms] of [
+    [ALICE, KEY.did, 3_600_000],
+    [BOB, undefined, 120_000],
+  ] as const) {
+    expect(await at.keys.resolve(did, signal)).toMatchObject({ key })
+    at.wait(ms)
+    expect(at.keys.peek(did)).toMatchObject({ key })
+    at.wait(1)
+    expect(at.keys.peek(did)).toBeUndefined()
+  }
+})
+
+test('V1 a DID that was given up is asked for again when it says something of itself, and by itself after a while', async () => {
+  let answer: Answer = page(500)
+  await using at = await world((did) => (did === ALICE ? answer : document))
+  const { signal } = new AbortController()
+  const giveUp = async (): Promise<void> => {
+    const before = at.asked(ALICE)
+    const given = at.keys.resolve(ALICE, signal).catch((error: unknown) => error)
+    await expect.poll(() => at.asked(ALICE)).toBeGreaterThan(before + OFTEN)
+    await at.keys.purge(BOB, signal)
+    expect(await at.keys.resolve(BOB, signal)).toMatchObject({ key: KEY.did })
+    expect(await given).toBeInstanceOf(IdentityUnavailableError)
+    await expect(at.keys.resolve(ALICE, signal)).rejects.toThrow(IdentityUnavailableError)
+  }
+  await giveUp()
+  answer = document
+  await at.keys.purge(ALICE, signal)
+  expect(await at.keys.resolve(ALICE, signal)).toMatchObject({ key: KEY.did })
+  answer = page(500)
+  await at.keys.purge(ALICE, signal)
+  await giveUp()
+  answer = document
+  at.wait(5 * GIVE_UP_MS)
+  expect(await at.keys.resolve(ALICE, signal)).toMatchObject({ key: KEY.did })
+})
 
 test('text that is no DID is not remembered, nor asked for', async () => {
   await using at = await world(() => document)

@@ -156,7 +156,7 @@ test('a host that two relays name is listed once', async ({ tools }) => {
   expect((await tools.requests()).length).toBe(1)
 })
 
-test('an empty cursor follows the last page', async ({ tools }) => {
+test('B1 an empty cursor follows the last page', async ({ tools }) => {
   const { did, commit, rev } = person('alice')
   const page = JSON.stringify({ repos: [{ did, head: formatCid(commit!), rev }], cursor: '' })
   await using relay = await FakeRelay.start()
@@ -190,7 +190,7 @@ test('a page of more repositories than were asked for is not taken, of a host no
   expect(await tools.requests()).toEqual([])
 })
 
-test('a cursor that its host no longer takes holds nothing up: it is listed from the start', async ({ tools }) => {
+test('B1 a cursor that its host no longer takes holds nothing up: it is listed from the start', async ({ tools }) => {
   const alice = person('alice')
   const page = JSON.stringify({ repos: [{ did: alice.did, head: formatCid(alice.commit!), rev: alice.rev }] })
   const answer: Answer = ({ searchParams }, response) =>
@@ -249,6 +249,37 @@ test.for([
     // The first listing, and two sweeps, which have a cursor of their own.
     expect(asked).toEqual([from(0), from(0), from(pages)].flat())
     expect(failed.length).toBe(3)
+  } finally {
+    stop.abort()
+    await running
+    await http.close()
+  }
+})
+
+test('B1 a host that gives back the cursor that it was given is left, at that cursor, and not asked for ever', async ({
+  tools,
+}) => {
+  await using relay = await FakeRelay.start()
+  await using stranger = await Stranger.start((_, response) =>
+    response.end(JSON.stringify({ repos: [], cursor: 'again' })),
+  )
+  relay.directory.hosts = [{ hostname: stranger.host }]
+  const http = new HttpClient({ allowPrivate: true })
+  const failed: string[] = []
+  const repos = reposOf(tools, {
+    xrpc: new XrpcClient(http),
+    upstreams: [parseUpstream(relay.url)!],
+    backoff: { baseMs: 1, capMs: 5, healthyAfterMs: 0 },
+    observer: { listed() {}, phase() {}, waiting() {}, hostFailed: () => void failed.push('host') },
+  })
+  const stop = new AbortController()
+  const running = repos.run(stop.signal)
+  try {
+    await listed(tools, relay)
+    const asked = stranger.requests.map(({ searchParams }) => searchParams.get('cursor'))
+    expect(asked).toEqual([null, ...Array(5).fill('again')])
+    expect(await cursorOf(tools, stranger)).toBe('again')
+    expect(failed).toEqual(['host'])
   } finally {
     stop.abort()
     await running

@@ -103,6 +103,17 @@ test('a demand that does not say when it was made is met by one sweep', async ({
   expect(demandedAt('an operator asked (2026-11-21T07:00:00.000Z)')).toBe(Date.UTC(2026, 10, 21, 7))
 })
 
+test('D6 a sweep that is asked for while another runs is not met by that one', async ({ tools }) => {
+  const { redis } = tools
+  const schedule = new SweepSchedule({ redis, repoStream: 'repo_backfill', sweepIntervalMs: 0, pollMs: 2 })
+  const { signal } = new AbortController()
+  await demandSweep(redis, 'repo_backfill', 'one')
+  const one = await schedule.untilDue(signal)
+  await demandSweep(redis, 'repo_backfill', 'two')
+  await schedule.met(one)
+  expect(await schedule.untilDue(signal)).toMatch(/^two /)
+})
+
 test('what was asked for in vain has to wait, and keeps no other sweep from its turn', async ({ tools }) => {
   const { redis } = tools
   const schedule = new SweepSchedule({ redis, repoStream: 'repo_backfill', sweepIntervalMs: 1, pollMs: 2 })

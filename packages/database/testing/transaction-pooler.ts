@@ -1,6 +1,7 @@
 /**
  * A pooler in transaction mode before a real PostgreSQL, as small as can be: it lends a session of the server for one
- * transaction at a time, and prepares nothing itself.
+ * transaction at a time, and prepares nothing itself. It may behave as one in session mode, too, and as one that has no
+ * room for another client.
  */
 import { once } from 'node:events'
 import { createServer } from 'node:net'
@@ -12,6 +13,12 @@ export interface TransactionPooler extends AsyncDisposable {
   url: string
   /** Transactions that ran in a session which another client had had before. */
   mixedUp: number
+  /** Clients that are connected now. */
+  readonly connected: number
+  /** The most clients. One more is not served (`beyond`). */
+  clientsMax: number
+  /** Clients that were not served. */
+  turnedAway: number
 }
 
 interface ServerSession {
@@ -25,19 +32,34 @@ export interface PoolerOptions {
   sessions: number
   /** Which idle session it lends: the one that was used last, or first. */
   order: 'last' | 'first'
+  /** For so many transactions each client gets a session of its own, as if by chance. Default: none. */
+  apartFor?: number
+  /** As in session mode a client keeps its session until it leaves. Default false. */
+  keeps?: boolean
+  /** What a client beyond `clientsMax` gets: no answer, or a greeting and the end of its connection. */
+  beyond?: 'silence' | 'cut'
 }
 
 export async function transactionPooler(
   target: string,
-  { sessions, order }: PoolerOptions,
+  { sessions, order, apartFor = 0, keeps = false, beyond = 'silence' }: PoolerOptions,
 ): Promise<TransactionPooler> {
   const idle = await Promise.all(Array.from({ length: sessions }, async () => openSession(target)))
   const all = [...idle]
   const waiting: (() => void)[] = []
   const clients = new Set<Socket>()
+  let transactions = 0
+
+  const take = (client: Socket): ServerSession | undefined => {
+    if (transactions++ >= apartFor) return order === 'last' ? idle.pop() : idle.shift()
+    const own = idle.findIndex(({ lastUser }) => lastUser === client)
+    const at = own === -1 ? idle.findIndex(({ lastUser }) => lastUser === undefined) : own
+    return at === -1 ? undefined : idle.splice(at, 1)[0]
+  }
 
   const server = createServer((client) => {
     clients.add(client)
+    if (clients.size > pooler.clientsMax) return turnAway(client)
     let greeted = false
     let lent: ServerSession | undefined
     let early: Buffer[] = []
@@ -52,14 +74,16 @@ export async function transactionPooler(
       waiting.shift()?.()
     }
     const borrow = (): void => {
-      lent = order === 'last' ? idle.pop() : idle.shift()
+      // It has left while it waited.
+      if (!clients.has(client)) return waiting.shift()?.()
+      lent = take(client)
       if (lent === undefined) return void waiting.push(borrow)
       const session = lent
       if (session.lastUser !== undefined && session.lastUser !== client) pooler.mixedUp++
       session.lastUser = client
       const frames = new Frames((type, frame) => {
         client.write(frame)
-        if (type === READY && --open === 0 && frame[5] === IDLE) giveBack()
+        if (type === READY && --open === 0 && frame[5] === IDLE && !keeps) giveBack()
       })
       session.socket.removeAllListeners('data').on('data', (bytes) => frames.push(bytes))
       for (const bytes of early) session.socket.write(bytes)
@@ -84,6 +108,11 @@ export async function transactionPooler(
       if (early.length === 1) borrow()
     })
   })
+  const turnAway = (client: Socket): void => {
+    pooler.turnedAway++
+    client.on('error', () => {}).on('close', () => clients.delete(client))
+    client.once('data', () => void (beyond === 'cut' && client.write(GREETING, () => client.destroy())))
+  }
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
 
@@ -92,6 +121,11 @@ export async function transactionPooler(
   const pooler: TransactionPooler = {
     url: url.href,
     mixedUp: 0,
+    clientsMax: Infinity,
+    turnedAway: 0,
+    get connected() {
+      return clients.size
+    },
     async [Symbol.asyncDispose]() {
       for (const client of clients) client.destroy()
       await Promise.all(all.map(async ({ socket }) => closed(socket)))

@@ -100,7 +100,7 @@ export const rows: Row[] = [
     outcomes: { 'refused:inversion-mismatch': 1 },
   },
   {
-    name: 'after a commit that was skipped the next one is appended, and the repository asked for',
+    name: 'V3 after a commit that was skipped the next one is appended, and the repository asked for',
     act: ({ next, sendBody }) => {
       next()
       sendBody(next([{ path: path(2), record: post('after the gap') }]).body)
@@ -111,7 +111,7 @@ export const rows: Row[] = [
     metrics: [['sluice_ingester_resyncs_total', { cause: 'since', answer: 'asked' }, 1]],
   },
   {
-    name: 'a second gap before the resync came asks for nothing more',
+    name: 'V3 a second gap before the resync came asks for nothing more',
     act: ({ next, sendBody }) => {
       next()
       sendBody(next([{ path: path(2), record: post('after one gap') }]).body)
@@ -153,7 +153,7 @@ export const rows: Row[] = [
     resync: 'gap',
   },
   {
-    name: 'a commit that was too big asks for the repository',
+    name: 'V3 a commit that was too big asks for the repository',
     act: ({ alice, next, sendBody }) => {
       const made = next()
       const only = withBlocks({ repo: alice, made, state: { rev: '', data: alice.data } }, (blocks) => {
@@ -165,7 +165,23 @@ export const rows: Row[] = [
     resync: 'too-big',
   },
   {
-    name: 'a commit that lacks the block of a record appends its sibling, and asks for the repository',
+    name: 'V3 a commit that is too big is not appended, though it names its ops and has their records',
+    act: ({ next, sendBody }) => sendBody({ ...next().body, tooBig: true }),
+    outcomes: { resync: 1 },
+    resync: 'too-big',
+  },
+  {
+    name: 'V3 a commit that lacks a node of its tree is not appended, and asks for the repository',
+    act: ({ alice, next, sendBody }) => {
+      const made = next()
+      sendBody(withBlocks({ repo: alice, made, state: { rev: '', data: alice.data } }, (blocks) => blocks.delete(alice.data))) // prettier-ignore
+    },
+    outcomes: { resync: 1 },
+    resync: 'gap',
+    metrics: [['sluice_ingester_resyncs_total', { cause: 'incomplete-proof', answer: 'asked' }, 1]],
+  },
+  {
+    name: 'V3 a commit that lacks the block of a record appends its sibling, and asks for the repository',
     act: ({ alice, next, sendBody }) => {
       const writes = [path(1), path(2)].map((at) => ({ path: at, record: post(at === path(1) ? 'lost' : 'sibling') }))
       const made = next(writes)
@@ -268,7 +284,16 @@ export const rows: Row[] = [
     resync: 'reactivated',
   },
   {
-    name: 'a #sync of another state asks for the repository, one of the same does not',
+    name: 'V1 a #sync that its account has not signed asks for nothing',
+    act: ({ relay, alice }) => {
+      const forger = new TestRepo(alice.did, { key: testKey('somebody else') })
+      for (const n of [1, 2, 3]) forger.write([{ path: path(n), record: post('forged') }])
+      relay.message('#sync', forger.sync().body)
+    },
+    outcomes: { 'refused:bad-signature': 1 },
+  },
+  {
+    name: 'V3 a #sync of another state asks for the repository, one of the same does not',
     act: ({ relay, alice, next }) => {
       relay.message('#sync', alice.sync().body)
       next()
