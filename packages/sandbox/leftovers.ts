@@ -15,11 +15,12 @@ export function noProcessLeft(who: string): () => Promise<void> {
 }
 
 /**
- * Asks until the answer is empty, for up to ten seconds: a closed connection or a killed child is gone only a moment
- * later, and on a busy machine a moment is long.
+ * Asks until the answer is empty, for up to four seconds: a closed connection or a killed child is gone only a moment
+ * later, and on a busy machine a moment is long. Less than Vitest gives a hook (ten seconds): the answer says what is
+ * left, and the hook's end would not.
  */
 export async function stillLeft(ask: () => Promise<string[]>): Promise<string[]> {
-  const deadline = Date.now() + 10_000
+  const deadline = Date.now() + 4_000
   for (;;) {
     const left = await ask()
     if (left.length === 0 || Date.now() > deadline) return left

@@ -13,6 +13,7 @@ import { TransientError } from '@sluice/runtime/errors.ts'
 import { FakeRelay } from '@sluice/sandbox/fake-relay.ts'
 import { expect } from '@sluice/sandbox/fixtures.ts'
 import { sweepDemandKey } from '@sluice/streams/backfill-queue.ts'
+import type { ReposOptions } from './repos.ts'
 import { demandSweep } from './sweep-demand.ts'
 import { reposOf } from './testing/repos.ts'
 import { caughtUp, test, WAIT, type Tools } from './testing/run.ts'
@@ -217,6 +218,28 @@ test('B1 a cursor that its host no longer takes holds nothing up: it is listed f
   expect(await ingester.metric(FAILURES)).toBe(0)
 })
 
+/** Lists the hosts of a relay until it is disposed, and counts the hosts that it leaves. */
+function listingOf(tools: Tools, relay: FakeRelay, limits: Partial<ReposOptions>) {
+  const http = new HttpClient({ allowPrivate: true })
+  let failures = 0
+  const repos = reposOf(tools, {
+    xrpc: new XrpcClient(http),
+    upstreams: [parseUpstream(relay.url)!],
+    ...limits,
+    observer: { listed() {}, phase() {}, waiting() {}, hostFailed: () => void failures++ },
+  })
+  const stop = new AbortController()
+  const running = repos.run(stop.signal)
+  return {
+    failures: () => failures,
+    async [Symbol.asyncDispose]() {
+      stop.abort()
+      await running
+      await http.close()
+    },
+  }
+}
+
 test.for([
   { name: 'whose pages have no end', limits: { hostPages: 3 } },
   // Each answer takes longer than all of a pass may: one page a pass.
@@ -227,33 +250,18 @@ test.for([
     response.end(JSON.stringify({ repos: [], cursor: next(url) })),
   )
   relay.directory.hosts = [{ hostname: stranger.host }]
-  const http = new HttpClient({ allowPrivate: true })
-  const failed: string[] = []
-  const repos = reposOf(tools, {
-    xrpc: new XrpcClient(http),
-    upstreams: [parseUpstream(relay.url)!],
-    ...limits,
-    observer: { listed() {}, phase() {}, waiting() {}, hostFailed: () => void failed.push('host') },
-  })
-  const stop = new AbortController()
-  const running = repos.run(stop.signal)
-  try {
-    await listed(tools, relay)
-    for (const why of ['one', 'two']) {
-      await demandSweep(tools.redis, 'repo_backfill', why)
-      await expect.poll(() => tools.redis.get(sweepDemandKey('repo_backfill')), WAIT).toBeNull()
-    }
-    const asked = stranger.requests.map(({ searchParams }) => searchParams.get('cursor'))
-    const pages = limits.hostPages ?? 1
-    const from = (first: number) => Array.from({ length: pages }, (_, i) => (first + i === 0 ? null : `${first + i}`))
-    // The first listing, and two sweeps, which have a cursor of their own.
-    expect(asked).toEqual([from(0), from(0), from(pages)].flat())
-    expect(failed.length).toBe(3)
-  } finally {
-    stop.abort()
-    await running
-    await http.close()
+  await using listing = listingOf(tools, relay, limits)
+  await listed(tools, relay)
+  for (const why of ['one', 'two']) {
+    await demandSweep(tools.redis, 'repo_backfill', why)
+    await expect.poll(() => tools.redis.get(sweepDemandKey('repo_backfill')), WAIT).toBeNull()
   }
+  const asked = stranger.requests.map(({ searchParams }) => searchParams.get('cursor'))
+  const pages = limits.hostPages ?? 1
+  const from = (first: number) => Array.from({ length: pages }, (_, i) => (first + i === 0 ? null : `${first + i}`))
+  // The first listing, and two sweeps, which have a cursor of their own.
+  expect(asked).toEqual([from(0), from(0), from(pages)].flat())
+  expect(listing.failures()).toBe(3)
 })
 
 test('B1 a host that gives back the cursor that it was given is left, at that cursor, and not asked for ever', async ({
@@ -264,27 +272,12 @@ test('B1 a host that gives back the cursor that it was given is left, at that cu
     response.end(JSON.stringify({ repos: [], cursor: 'again' })),
   )
   relay.directory.hosts = [{ hostname: stranger.host }]
-  const http = new HttpClient({ allowPrivate: true })
-  const failed: string[] = []
-  const repos = reposOf(tools, {
-    xrpc: new XrpcClient(http),
-    upstreams: [parseUpstream(relay.url)!],
-    backoff: { baseMs: 1, capMs: 5, healthyAfterMs: 0 },
-    observer: { listed() {}, phase() {}, waiting() {}, hostFailed: () => void failed.push('host') },
-  })
-  const stop = new AbortController()
-  const running = repos.run(stop.signal)
-  try {
-    await listed(tools, relay)
-    const asked = stranger.requests.map(({ searchParams }) => searchParams.get('cursor'))
-    expect(asked).toEqual([null, ...Array(5).fill('again')])
-    expect(await cursorOf(tools, stranger)).toBe('again')
-    expect(failed).toEqual(['host'])
-  } finally {
-    stop.abort()
-    await running
-    await http.close()
-  }
+  await using listing = listingOf(tools, relay, { backoff: { baseMs: 1, capMs: 5, healthyAfterMs: 0 } })
+  await listed(tools, relay)
+  const asked = stranger.requests.map(({ searchParams }) => searchParams.get('cursor'))
+  expect(asked).toEqual([null, ...Array(5).fill('again')])
+  expect(await cursorOf(tools, stranger)).toBe('again')
+  expect(listing.failures()).toBe(1)
 })
 
 test('when the listing of one relay fails, nobody reads another on: the next run finds its cursor alone', async ({
