@@ -216,10 +216,10 @@ async function measureAt(bed: Bed, size: number, template: string, consumerCount
 function measured(row: Row): void {
   rows.push(row)
   const { events, costs } = row
-  const [node, postgres, redis] = [costs.node, costs.postgres, costs.redis].map((s) => perEvent(s * 1e6, events))
-  say(
-    `  ${Math.round(events / costs.seconds)} events/s; µs an event: node ${node}, postgres ${postgres}, redis ${redis}`,
+  const spent = (['node', 'postgres', 'redis', 'others'] as const).map(
+    (who) => `${who} ${perEvent(costs[who] * 1e6, events)}`,
   )
+  say(`  ${Math.round(events / costs.seconds)} events/s; µs an event: ${spent.join(', ')}`)
 }
 
 /**

@@ -1,4 +1,4 @@
-/** CPU time of processes, from /proc: user and system, of the process and of children that it has reaped. */
+/** CPU time of processes and of the machine, from /proc. Of a process it is user and system time, of itself and of children that it has reaped. */
 import { readdirSync, readFileSync } from 'node:fs'
 
 const TICKS_PER_SECOND = 100
@@ -14,6 +14,12 @@ export function cpuSecondsOf(pid: number, withReaped = false): number {
 /** The CPU seconds of a server and all processes that it started, including those that have ended. */
 export function cpuSecondsOfTree(pid: number): number {
   return cpuSecondsOf(pid, true) + childrenOf(pid).reduce((sum, child) => sum + cpuSecondsOf(child), 0)
+}
+
+/** The seconds for which cores of this machine were busy with anything, since it started: without idle time, waits for disks, and what the host took. */
+export function cpuSecondsOfMachine(): number {
+  const [user, nice, system, , , irq, softirq] = readFileSync('/proc/stat', 'utf8').split(/\s+/, 8).slice(1).map(Number)
+  return (user! + nice! + system! + irq! + softirq!) / TICKS_PER_SECOND
 }
 
 /** The child processes of `pid` that still run. */

@@ -4,7 +4,7 @@ import { type GrowthWindow, rateOf, wholeCheckpoint } from './growth.ts'
 
 /** Windows of 100 events; each number is how many checkpoints began in the window. */
 function windowsOf(checkpoints: readonly number[], seconds = 1): GrowthWindow[] {
-  const costs = { seconds, node: 0, postgres: 0, redis: 0, walBytes: 0, statements: 0, transactions: 0 }
+  const costs = { seconds, node: 0, postgres: 0, redis: 0, others: 0, walBytes: 0, statements: 0, transactions: 0 }
   return checkpoints.map((n, i) => ({ before: i * 100, events: 100, costs, checkpoints: n }))
 }
 

@@ -2,10 +2,9 @@
  * Measures one indexer while its index grows from nothing, with checkpoints as far apart as infra/postgres sets them. After each checkpoint PostgreSQL writes a page whole when it is first
  * changed, so only the mean over whole checkpoints tells how fast an index of a size is.
  */
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { EntryFields } from '@sluice/events/codec.ts'
 import type { Bed, Costs } from './bed.ts'
-import { append, openRedis, rewriteLog, startIndexer, STREAM } from './ours.ts'
+import { append, applied, openRedis, rewriteLog, startIndexer, STREAM } from './ours.ts'
 
 export interface GrowthWindow {
   /** Events that were applied before this window. */
@@ -36,7 +35,7 @@ export async function measureGrowth(
     const checkpoints = await checkpointsOf(bed)
     const apply = async (): Promise<void> => {
       indexer.resume()
-      while ((await redis.xLen(STREAM)) > 0) await sleep(10)
+      await applied(redis)
     }
     const costs = await bed.costs(database.name, apply, [indexer.pid])
     const window = { before, events: events.length, costs, checkpoints: (await checkpointsOf(bed)) - checkpoints }

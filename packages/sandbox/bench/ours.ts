@@ -42,7 +42,7 @@ export async function measureOurs(
     database.name,
     async () => {
       for (const indexer of indexers) indexer.resume()
-      while ((await redis.xLen(STREAM)) > 0) await sleep(10)
+      await applied(redis)
     },
     pids,
   )
@@ -62,6 +62,11 @@ export async function applyAll(redis: Redis, events: Iterable<EntryFields[]>): P
     await append(redis, STREAM, chunk)
     while ((await redis.xLen(STREAM)) > 40_000) await sleep(50)
   }
+  await applied(redis)
+}
+
+/** Waits until the stream is empty. Looks seldom: every 10 ms, it took 4 to 8 % of a core from what is measured. */
+export async function applied(redis: Redis): Promise<void> {
   while ((await redis.xLen(STREAM)) > 0) await sleep(50)
 }
 

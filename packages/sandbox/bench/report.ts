@@ -25,7 +25,18 @@ export interface Results {
 
 /** Prints all tables and ratios. */
 export function printResults({ rows, growth, bulk, latency, disk, diskAt }: Results): void {
-  const header = ['records', 'who', 'events/s', 'node µs', 'postgres µs', 'redis µs', 'WAL B', 'statements', 'tx']
+  const header = [
+    'records',
+    'who',
+    'events/s',
+    'node µs',
+    'postgres µs',
+    'redis µs',
+    'others µs',
+    'WAL B',
+    'statements',
+    'tx',
+  ]
   const table = rows.map(({ size, who, events, costs }) => [
     size.toLocaleString('en'),
     who,
@@ -33,6 +44,7 @@ export function printResults({ rows, growth, bulk, latency, disk, diskAt }: Resu
     perEvent(costs.node * 1e6, events),
     perEvent(costs.postgres * 1e6, events),
     perEvent(costs.redis * 1e6, events),
+    perEvent(costs.others * 1e6, events),
     perEvent(costs.walBytes, events),
     (costs.statements / events).toFixed(3),
     (costs.transactions / events).toFixed(4),
