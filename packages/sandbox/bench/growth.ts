@@ -4,7 +4,7 @@
  */
 import type { EntryFields } from '@sluice/events/codec.ts'
 import type { Bed, Costs } from './bed.ts'
-import { append, applied, openRedis, rewriteLog, startIndexer, STREAM } from './ours.ts'
+import { append, applied, openRedis, startIndexer, STREAM } from './ours.ts'
 
 export interface GrowthWindow {
   /** Events that were applied before this window. */
@@ -31,7 +31,6 @@ export async function measureGrowth(
   for (const events of chunks) {
     indexer.pause()
     await append(redis, STREAM, events)
-    await rewriteLog(redis)
     const checkpoints = await checkpointsOf(bed)
     const apply = async (): Promise<void> => {
       indexer.resume()

@@ -36,7 +36,6 @@ export async function measureOurs(
   // The stream is filled while the indexers are paused, so that the measurement does not include this process's appends.
   for (const indexer of indexers) indexer.pause()
   for (const chunk of events) await append(redis, STREAM, chunk)
-  await rewriteLog(redis)
   const pids = indexers.map(({ pid }) => pid)
   return await bed.costs(
     database.name,
@@ -96,20 +95,6 @@ export async function append(redis: Redis, stream: string, events: readonly Entr
   for (let at = 0; at < events.length; at += 1_000) {
     await Promise.all(events.slice(at, at + 1_000).map((fields) => redis.xAdd(stream, '*', fields)))
   }
-}
-
-/**
- * Lets Redis rewrite its log, so that it does not begin to in the middle of a measurement. Each 256 MB of appends bring
- * a rewrite, and with entries of minutes in the stream its process took 6.6 % of the machine, which is in no figure.
- * In production few entries wait, so there is little to write.
- */
-export async function rewriteLog(redis: Redis): Promise<void> {
-  const written = async (): Promise<void> => {
-    while (/aof_rewrite_(in_progress|scheduled):1/.test(await redis.info('persistence'))) await sleep(50)
-  }
-  await written() // Redis refuses a second rewrite beside one that runs
-  await redis.bgRewriteAof()
-  await written()
 }
 
 export async function openRedis(bed: Bed): Promise<Redis & AsyncDisposable> {
