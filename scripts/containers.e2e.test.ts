@@ -105,6 +105,8 @@ test('in the image `sluice migrate` makes the schema, the daemons run on it, and
     BACKFILLER_CONSUMER: 'one',
     INDEXER_CONSUMER: 'one',
     INDEXER_MIGRATE: 'false',
+    // What is compiled here is removed with the image.
+    NODE_COMPILE_CACHE: join(home, 'compile-cache'),
   }
   const daemons: Daemon[] = []
   for (const role of ROLES) {

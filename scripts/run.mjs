@@ -5,7 +5,8 @@
  * Works on any Node from 20 on, with nothing but npm. On the first call it brings, from the npm registry only,
  * Node 24 and pnpm into `.toolchain/`, then the workspace's dependencies; a call that finds both unchanged goes straight
  * to the program (about 60 ms). The program replaces this one as far as Node allows: same stdio, signals are passed on,
- * its exit code is ours. A user without a home (`nobody`, many containers) gets one in `.toolchain/`. What npm cannot bring
+ * its exit code is ours. A user without a home (`nobody`, many containers) gets one in `.toolchain/`. What Node has compiled
+ * is kept there too, for the next processes; where it cannot be written, each compiles for itself. What npm cannot bring
  * comes from apt when we are root; anybody else is told all of it at once, before anything is fetched.
  *
  * Hazard: `better-sqlite3` (of the test PDS) compiles at install, and must be compiled against the headers of the Node
@@ -151,7 +152,9 @@ function installByApt(programs) {
 }
 
 function runProgram() {
-  const child = spawn(node, [resolve(root, program), ...args], { cwd: process.cwd(), env, stdio: 'inherit' })
+  const cache = process.env.NODE_COMPILE_CACHE ?? join(toolchain, 'compile-cache')
+  const given = { ...env, NODE_COMPILE_CACHE: cache }
+  const child = spawn(node, [resolve(root, program), ...args], { cwd: process.cwd(), env: given, stdio: 'inherit' })
   // A Ctrl-C in a terminal reaches the child by itself (same process group); a kill of this process alone does not.
   process.on('SIGINT', () => {})
   for (const signal of ['SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal))

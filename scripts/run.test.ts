@@ -8,6 +8,7 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmSync,
   symlinkSync,
@@ -113,6 +114,29 @@ test('a Redis, a Valkey or one that is named will do', () => {
 })
 
 test("a binding is built by pnpm's own node-gyp: Debian's, which its npm names, links it to the library of Debian's Node", () => {
+  const node = installToolchain()
+  const debian = { npm_config_node_gyp: '/usr/share/nodejs/node-gyp/bin/node-gyp.js' }
+  const { status } = start(['--install-only'], machineWith(COMPILERS), debian)
+  expect(status).toBe(0)
+  const given = JSON.parse(readFileSync(join(checkout, 'environment.json'), 'utf8')) as Record<string, string>
+  expect(given.npm_config_node_gyp).toBeUndefined()
+  expect(given.npm_config_nodedir).toBe(dirname(dirname(node)))
+})
+
+test.each([
+  ['in .toolchain/', {}, '.toolchain/compile-cache'],
+  ['where the user says', { NODE_COMPILE_CACHE: 'elsewhere' }, 'elsewhere'],
+])('what Node has compiled is kept %s', (_, env, folder) => {
+  installToolchain()
+  write('package.json', '{ "type": "module" }')
+  write('program.ts', `const text: string = 'ran'\nprocess.stdout.write(text)`)
+  const { status, stdout, stderr } = start(['program.ts'], machineWith(COMPILERS), env)
+  expect({ status, stdout }, stderr).toEqual({ status: 0, stdout: 'ran' })
+  expect(readdirSync(join(checkout, folder))).toHaveLength(1)
+})
+
+/** Puts this Node, and a pnpm that only writes down its environment, where an install would have put them. Returns the path of Node. */
+function installToolchain(): string {
   const platform = `node-${process.platform}-${process.arch}`
   const pins = readFileSync(join(root, 'scripts/run.mjs'), 'utf8')
   const pin = (name: string): string => new RegExp(`const ${name} = '(.+)'`).exec(pins)![1]!
@@ -125,14 +149,8 @@ test("a binding is built by pnpm's own node-gyp: Debian's, which its npm names, 
     `import { writeFileSync } from 'node:fs'\nwriteFileSync('environment.json', JSON.stringify(process.env))`,
   )
   mkdirSync(join(checkout, 'node_modules'))
-
-  const debian = { npm_config_node_gyp: '/usr/share/nodejs/node-gyp/bin/node-gyp.js' }
-  const { status } = start(['--install-only'], machineWith(COMPILERS), debian)
-  expect(status).toBe(0)
-  const given = JSON.parse(readFileSync(join(checkout, 'environment.json'), 'utf8')) as Record<string, string>
-  expect(given.npm_config_node_gyp).toBeUndefined()
-  expect(given.npm_config_nodedir).toBe(join(checkout, '.toolchain/node_modules', platform))
-})
+  return node
+}
 
 /**
  * A PATH with a shell and these programs, of which only the names count. There is no apt on it, so root is treated like

@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'
+import { sharedEnvironment } from '@sluice/sandbox/children.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import type { ProjectSummary, TestRun } from './test-run.ts'
 
@@ -25,7 +26,7 @@ function runLeaks(): Promise<{ run: Outcome; output: string }> {
     console.log('\\n' + JSON.stringify({ ...run, projects: describeModules(modules) }))`
   const child = spawn(process.execPath, ['--input-type=module', '--eval', program], {
     cwd: join(import.meta.dirname, '..'),
-    env: { PATH: process.env.PATH, HOME: process.env.HOME, NO_COLOR: '1' },
+    env: { ...sharedEnvironment(), NO_COLOR: '1' },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   let output = ''

@@ -2,6 +2,7 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
+import { sharedEnvironment } from '@sluice/sandbox/children.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { startPostgres } from '@sluice/sandbox/postgres.ts'
 import { startRedis } from '@sluice/sandbox/redis.ts'
@@ -41,7 +42,7 @@ test('started as a program it has the exit codes that scripts rely on, and a rea
   redisUrl,
   database,
 }) => {
-  const env = { PATH: process.env.PATH, REDIS_URL: redisUrl, DB_POSTGRES_URL: database, METRICS_PORT: '0' }
+  const env = { ...sharedEnvironment(), REDIS_URL: redisUrl, DB_POSTGRES_URL: database, METRICS_PORT: '0' }
   const run = (command: string) => spawnSync('sh', ['-c', command], { env, encoding: 'utf8' })
   const sluice = `${process.execPath} ${MAIN}`
   const good = run(`${sluice} migrate --check --json`)
@@ -72,7 +73,7 @@ test('status --watch shows it again and again, and ends at Ctrl-C with 0', async
 test('status --watch that is started in an outage shows the streams and the tables as soon as the servers are back', async () => {
   await using redis = await startRedis()
   await using postgres = await startPostgres({ fast: true })
-  const env = { PATH: process.env.PATH, REDIS_URL: redis.url(), DB_POSTGRES_URL: postgres.url(), METRICS_PORT: '0' }
+  const env = { ...sharedEnvironment(), REDIS_URL: redis.url(), DB_POSTGRES_URL: postgres.url(), METRICS_PORT: '0' }
   await Promise.all([redis.kill(), postgres.kill()])
   const watch = spawn(process.execPath, [MAIN, 'status', '--watch', '1'], { env })
   let shown = ''

@@ -6,6 +6,7 @@ import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { DatabasePool } from '@sluice/database/pool.ts'
+import { sharedEnvironment } from '@sluice/sandbox/children.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { postgresHome } from '@sluice/sandbox/postgres-home.ts'
 import { startPostgres } from '@sluice/sandbox/postgres.ts'
@@ -38,7 +39,7 @@ test('keys that Redis threw away are named until its policy, its limit and a swe
   await using stack = new AsyncDisposableStack()
   const server = stack.use(await startRedis({ maxmemory: '8mb', settings: { 'maxmemory-policy': 'allkeys-lru' } }))
   const redis = await connected(server.url(), stack)
-  const env = { ...NO_DAEMONS, REDIS_URL: server.url(), DB_POSTGRES_URL: database }
+  const env = { ...sharedEnvironment(), ...NO_DAEMONS, REDIS_URL: server.url(), DB_POSTGRES_URL: database }
   for (let i = 0; i < 160; i++) await redis.set(`chains:${i}`, 'x'.repeat(100_000))
   expect(Number(/evicted_keys:(\d+)/.exec(await redis.info('stats'))![1])).toBeGreaterThan(0)
 
@@ -59,7 +60,7 @@ test('a disk of Redis that is full is named, and so is a rewrite of the append-o
   stack.use(disk)
   const server = stack.use(await startRedis({ dir: join(disk.path, 'redis'), maxmemory: '256mb' }))
   const redis = await connected(server.url(), stack)
-  const env = { ...NO_DAEMONS, REDIS_URL: server.url(), DB_POSTGRES_URL: database }
+  const env = { ...sharedEnvironment(), ...NO_DAEMONS, REDIS_URL: server.url(), DB_POSTGRES_URL: database }
   const write = () => redis.set('repo_backfill:sweep', 'x'.repeat(100_000)).catch(String)
   await redis.set('chains:0', 'x'.repeat(100_000))
   expect(await idsOf(env)).toEqual([])
@@ -111,7 +112,7 @@ test('servers that answer slowly are named, and the same servers by a short way 
   const server = stack.use(await startRedis({ maxmemory: '256mb' }))
   const redis = stack.use(await slowServer(server.url(), 300))
   const postgres = stack.use(await slowServer(database, 300))
-  const env = { ...NO_DAEMONS, REDIS_URL: server.url(), DB_POSTGRES_URL: database }
+  const env = { ...sharedEnvironment(), ...NO_DAEMONS, REDIS_URL: server.url(), DB_POSTGRES_URL: database }
   expect(await idsOf(env)).toEqual([])
   expect(await idsOf({ ...env, REDIS_URL: redis.url, DB_POSTGRES_URL: postgres.url })).toEqual(['redis-slow', 'postgres-slow']) // prettier-ignore
   expect(Math.min(redis.delayed, postgres.delayed)).toBeGreaterThan(0)
@@ -121,7 +122,7 @@ test('a machine whose clock differs from that of the servers is told so, by how 
   database,
 }) => {
   await using server = await startRedis({ maxmemory: '256mb' })
-  const env = { ...NO_DAEMONS, REDIS_URL: server.url(), DB_POSTGRES_URL: database }
+  const env = { ...sharedEnvironment(), ...NO_DAEMONS, REDIS_URL: server.url(), DB_POSTGRES_URL: database }
   expect(await idsOf(env)).toEqual([])
   /** What the program says on a machine whose clock is ahead by so much. */
   const seen = (aheadMs: number): Finding[] => {

@@ -22,7 +22,8 @@ class Daemon {
 
   constructor(env: Record<string, string>, args: string[] = []) {
     const script = fileURLToPath(new URL('main.fixture.ts', import.meta.url))
-    this.child = spawn(process.execPath, [script, ...args], { env: { PATH: process.env.PATH, ...env } })
+    const { PATH, NODE_COMPILE_CACHE } = process.env
+    this.child = spawn(process.execPath, [script, ...args], { env: { PATH, NODE_COMPILE_CACHE, ...env } })
     this.child.stderr.on('data', (chunk: Buffer) => (this.stderr += chunk.toString()))
     this.child.stdout.on('data', (chunk: Buffer) => (this.stdout += chunk.toString()))
     createInterface(this.child.stdout).on('line', (line) => {

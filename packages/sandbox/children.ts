@@ -28,6 +28,17 @@ export interface Exit {
   signal: NodeJS.Signals | null
 }
 
+/**
+ * What any program gets of our environment, however little else it is given: where programs, the user's files and time
+ * zones are, and where Node keeps what it has compiled (`scripts/run.mjs`). None of it changes what a program of ours does.
+ */
+export function sharedEnvironment(): Record<string, string> {
+  const { PATH, HOME, TZ, NODE_COMPILE_CACHE } = process.env
+  return Object.fromEntries(
+    Object.entries({ PATH, HOME, TZ, NODE_COMPILE_CACHE }).filter((entry): entry is [string, string] => !!entry[1]),
+  )
+}
+
 const running = new Set<Child>()
 
 /** The children of this process that are still running. */

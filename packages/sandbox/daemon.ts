@@ -1,11 +1,11 @@
 /**
  * One of our daemons as a child process, as an operator runs it: its own environment, its own `METRICS_PORT`, signals.
  *
- * The environment is what the caller gives, plus PATH, HOME and TZ, and nothing else. So an `INDEXER_…` variable of the
- * shell that runs the tests never changes their outcome.
+ * The environment is what the caller gives, plus PATH, HOME, TZ and NODE_COMPILE_CACHE, and nothing else. So an `INDEXER_…`
+ * variable of the shell that runs the tests never changes their outcome.
  */
 import { fileURLToPath } from 'node:url'
-import { Child, describeExit, type Exit } from './children.ts'
+import { Child, describeExit, type Exit, sharedEnvironment } from './children.ts'
 import { freePort, releasePort } from './ports.ts'
 
 export type Role = 'ingester' | 'backfiller' | 'indexer'
@@ -28,13 +28,12 @@ export interface DaemonOptions {
 export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   const { role, id, env, nodeFlags = [], until = 'ready', timeoutMs } = options
   const entry = options.entry ?? fileURLToPath(new URL(`../../services/${role}/main.ts`, import.meta.url))
-  const { PATH, HOME, TZ } = process.env
   const port = env.METRICS_PORT ? Number(env.METRICS_PORT) : await freePort()
   const child = await Child.start({
     name: id ? `${role} ${id}` : role,
     command: process.execPath,
     args: [...nodeFlags, entry],
-    env: { ...(PATH && { PATH }), ...(HOME && { HOME }), ...(TZ && { TZ }), ...env, METRICS_PORT: String(port) },
+    env: { ...sharedEnvironment(), ...env, METRICS_PORT: String(port) },
   })
   const daemon = new Daemon(role, child, port)
   const path = until === 'ready' ? '/ready' : '/health'

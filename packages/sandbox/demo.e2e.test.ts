@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { migrate } from '@sluice/database/migrate.ts'
 import { expect, test } from 'vitest'
+import { sharedEnvironment } from './children.ts'
 import { compare, renderComparison } from './demo/comparison.ts'
 import { Stores } from './demo/stack.ts'
 import { startNetwork } from './network.ts'
@@ -37,7 +38,7 @@ test('sluice runs beside the demo by the line that it prints, sees the daemons a
     const main = fileURLToPath(new URL('../cli/main.ts', import.meta.url))
     const sluice = (command: string) => {
       const typed = `${line()} "${process.execPath}" "${main}" ${command} --json`
-      return spawnSync('sh', ['-c', typed], { encoding: 'utf8', env: { PATH: process.env.PATH } })
+      return spawnSync('sh', ['-c', typed], { encoding: 'utf8', env: sharedEnvironment() })
     }
     const { stdout, status } = sluice('status')
     expect(status).toBe(0)

@@ -17,8 +17,8 @@ import { compare, type Comparison, renderComparison } from './demo/comparison.ts
 import { FigureReader, type Figures } from './demo/figures.ts'
 import { showLive } from './demo/live-table.ts'
 import { type Daemons, startDaemons, Stores } from './demo/stack.ts'
-import { type Network, startNetwork } from './network.ts'
-import { Population } from './population.ts'
+import type { Network } from './network.ts'
+import type { Population as People } from './population.ts'
 
 const values = readOptions(
   'npm run demo [-- --once --people 24 --before 1200 --during N --seed 1]',
@@ -56,6 +56,8 @@ async function run(): Promise<Comparison> {
   say('starting PostgreSQL and Redis')
   await using stores = await Stores.start()
   say('starting a PDS, a PLC directory and a labeler')
+  // They take seconds to load: who asks for --help, or mistypes an option, does not wait for them.
+  const [{ startNetwork }, { Population }] = [await import('./network.ts'), await import('./population.ts')]
   await using network = await startNetwork({ labelerDatabaseUrl: await stores.postgres.createDatabase('labeler') })
   say(`filling the PDS: ${plan.people} accounts, ${plan.before} actions`)
   const population = await Population.create(network, plan)
@@ -79,7 +81,7 @@ async function run(): Promise<Comparison> {
 async function watch(
   { stores, daemons }: { stores: Stores; daemons: Daemons },
   network: Network,
-  population: Population,
+  population: People,
 ): Promise<Comparison> {
   await using reader = await FigureReader.open(stores, daemons)
   const watching = new AbortController()

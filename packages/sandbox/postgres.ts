@@ -9,20 +9,22 @@
 import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { chmodSync, chownSync, existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { FatalError } from '@sluice/runtime/errors.ts'
 import { Client, escapeIdentifier, type QueryResultRow } from 'pg'
 import { Child, describeExit, type Exit } from './children.ts'
 import { guardDirectory, unguardDirectory } from './guard.ts'
 import { freePort, releasePort } from './ports.ts'
-import { dataDirectory, type PostgresHome, postgresHome, throwawayDirectory } from './postgres-home.ts'
+import { throwawayParent } from './memory-disk.ts'
+import { dataDirectory, type PostgresHome, postgresHome, REACHABLE, throwawayDirectory } from './postgres-home.ts'
 
 export interface PostgresOptions {
   /** The data directory, which is kept after `stop` and used by the next start. Default: a temporary directory, which is removed. */
   dir?: string
   /** Default: a free one. */
   port?: number
-  /** For tests that never crash the server: no fsync, nothing survives a power cut. Default: durable, as in production. */
+  /** For tests that never crash the server: no fsync, nothing survives a power cut, and the data are in memory where there is room (`memory-disk.ts`). Default: durable, as in production. */
   fast?: boolean
   /** `postgresql.conf` settings over the defaults here, e.g. `{ shared_buffers: '1GB' }`. */
   settings?: Record<string, string>
@@ -56,7 +58,9 @@ const FAST = {
 /** @throws FatalError when this machine cannot run it; Error with the server's last lines when it does not start */
 export async function startPostgres(options: PostgresOptions = {}): Promise<Postgres> {
   const home = postgresHome()
-  const base = options.dir ? dataDirectory(options.dir, home.user) : throwawayDirectory(home.user)
+  // What is not synced need not be on a disk either.
+  const parent = options.fast ? throwawayParent() : tmpdir()
+  const base = options.dir ? dataDirectory(options.dir, home.user) : throwawayDirectory(home.user, REACHABLE, parent)
   if (!options.dir) guardDirectory(base)
   const data = join(base, 'data')
   try {

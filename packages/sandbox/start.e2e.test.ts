@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url'
 import { Client } from 'pg'
 import { createClient } from 'redis'
 import { expect, test } from 'vitest'
+import { sharedEnvironment } from './children.ts'
 import { startNetwork } from './network.ts'
 import { DATABASE, Stores } from './demo/stack.ts'
 import type { Account } from './pds.ts'
@@ -21,9 +22,7 @@ async function post(account: Account, text: string): Promise<void> {
 }
 
 function start(dir: string, env: Record<string, string>): ChildProcess {
-  return spawn(process.execPath, [PROGRAM, '--dir', dir], {
-    env: { PATH: process.env.PATH, HOME: process.env.HOME, ...env },
-  })
+  return spawn(process.execPath, [PROGRAM, '--dir', dir], { env: { ...sharedEnvironment(), ...env } })
 }
 
 /** Waits until it says so many posts in its line. */

@@ -15,7 +15,6 @@ import { availableParallelism } from 'node:os'
 import { type Form, POSITIVE, readOptions, wholeNumber } from '@sluice/sandbox/command-line.ts'
 import { chaosRun, missedPoints, tableOf, type ChaosReport } from './chaos.ts'
 import { endWithParent, manyRuns, sendReport } from './many.ts'
-import { networkSoak, told } from './network-soak.ts'
 import { soak } from './soak.ts'
 
 const USAGE = `npm run simulate -- [--seed N] [--events N] [--verbose]
@@ -78,6 +77,8 @@ function run(seed: number): Promise<ChaosReport> {
 }
 
 async function runOnNetwork(): Promise<string[]> {
+  // The real PDS takes seconds to load, and nothing else here needs it.
+  const { networkSoak, told } = await import('./network-soak.ts')
   const minutes = Number(values.minutes)
   const { problems, fired, guests, vitals } = await networkSoak({ seed: Number(values.seed), minutes, say })
   for (const [name, value] of vitals.at(-1) ?? []) say(`  ${name.padEnd(60)} ${value.toFixed(1)}`)

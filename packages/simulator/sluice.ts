@@ -1,6 +1,6 @@
 /** The operator's command line beside a system, as a process of its own. */
 import { fileURLToPath } from 'node:url'
-import { Child, type Exit } from '@sluice/sandbox/children.ts'
+import { Child, type Exit, sharedEnvironment } from '@sluice/sandbox/children.ts'
 import { SCHEMA } from '@sluice/sandbox/template.ts'
 import { DATABASE, type System } from './system.ts'
 
@@ -17,7 +17,7 @@ export async function sluice(
     name: `sluice ${args.join(' ')}`,
     command: process.execPath,
     args: [PROGRAM, ...args],
-    env: { PATH: process.env.PATH, ...stores, ...more },
+    env: { ...sharedEnvironment(), ...stores, ...more },
   })
   return { child, exit: await child.exited }
 }

@@ -20,7 +20,6 @@
  * source (`new Function`) took 0.37 against 0.46 in the same run, and 0.85 against 1.05 for a reply: not enough to
  * write code that nobody can step through.
  */
-import { schemas } from '@atproto/api'
 import { FatalError } from '@sluice/runtime/errors.ts'
 import {
   asDocument,
@@ -31,6 +30,7 @@ import {
   type UnionDefinition,
 } from './document.ts'
 import { isLink, isMap, isObject, type JsonObject } from './json-values.ts'
+import { officialDocuments } from './official-documents.ts'
 import { findUnreadable } from './readable.ts'
 import { checkBlob, checkBoolean, checkBytes, checkInteger, checkString } from './scalars.ts'
 import { inItem, inProperty, violation, type Check, type Violation } from './violation.ts'
@@ -45,7 +45,7 @@ export interface RecordSchema {
 }
 
 const official: ReadonlyMap<string, LexiconDocument> = new Map(
-  schemas.map((document) => [document.id, document as LexiconDocument]),
+  officialDocuments.map((document) => [document.id, document as LexiconDocument]),
 )
 
 /**

@@ -1,6 +1,6 @@
 /** Starts `consumer-process.ts` and `producer-process.ts`, and reads what they did. */
 import { fileURLToPath } from 'node:url'
-import { Child } from '@sluice/sandbox/children.ts'
+import { Child, sharedEnvironment } from '@sluice/sandbox/children.ts'
 import type { Redis } from '../connection.ts'
 import type { ConsumerLimits } from '../consumer.ts'
 import { address, QUICK } from './fixtures.ts'
@@ -40,8 +40,12 @@ export async function startProducerProcess(url: string, events: number, crashPoi
 }
 
 async function start(name: string, file: string, env: Record<string, string>): Promise<Child> {
-  const path = process.env.PATH
-  return Child.start({ name, command: process.execPath, args: [program(file)], env: { PATH: path, ...env } })
+  return Child.start({
+    name,
+    command: process.execPath,
+    args: [program(file)],
+    env: { ...sharedEnvironment(), ...env },
+  })
 }
 
 /** The events that were processed, in order, and by which process. */
