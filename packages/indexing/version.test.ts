@@ -7,7 +7,13 @@ const plugin = collection('com.example.thing', { rows: () => [] })
 
 function version(
   rev: string,
-  { uri = 'at://did:plc:a/com.example.thing/1', cid = `cid-${rev}`, time = rev, deleted = false } = {},
+  {
+    uri = 'at://did:plc:a/com.example.thing/1',
+    cid = `cid-${rev}`,
+    time = rev,
+    deleted = false,
+    fromExport = false,
+  } = {},
 ): Version {
   const entry = { uri, cid } as Entry
   const content = { cid, json: '{}', indexed: { plugin, entry } }
@@ -17,7 +23,7 @@ function version(
     collection: plugin.nsid,
     rev,
     time,
-    fromExport: false,
+    fromExport,
     ...(deleted ? {} : { content }),
   }
 }
@@ -45,10 +51,27 @@ describe('fold', () => {
   })
 
   test('of two at the same rev the later one in the batch counts', () => {
-    const [live, exported] = [version('3', { cid: 'x' }), version('3', { cid: 'y' })]
-    expect(fold([live, exported]).newest).toEqual([exported])
-    expect(fold([exported, live]).newest).toEqual([live])
-    expect(fold([live, exported]).past).toEqual([])
+    for (const fromExport of [false, true]) {
+      const [one, other] = ['x', 'y'].map((cid) => version('3', { cid, fromExport })) as [Version, Version]
+      expect(fold([one, other]).newest).toEqual([other])
+      expect(fold([other, one]).newest).toEqual([one])
+      expect(fold([one, other]).past).toEqual([])
+    }
+  })
+
+  test('C1 of a commit and an export at the same rev the commit counts, in any order: it dates the record', () => {
+    const [before, live] = [version('2', { cid: 'x' }), version('3', { cid: 'y', time: 'of the commit' })]
+    const exported = version('3', { cid: 'y', time: 'of the export', fromExport: true })
+    const lacking = version('3', { deleted: true, time: 'of the export', fromExport: true })
+    const random = new Random(3)
+    for (let i = 0; i < 20; i++) {
+      const { newest, past } = fold(random.shuffled([before, live, exported, lacking]))
+      expect(newest).toEqual([live])
+      expect(past).toEqual([{ version: before, until: '3', endedAt: 'of the commit', deleted: false }])
+    }
+    const later = version('4', { cid: 'y', fromExport: true })
+    expect(fold([live, later]).newest).toEqual([later])
+    expect(fold([later, live]).newest).toEqual([later])
   })
 
   test('keeps paths apart', () => {

@@ -64,8 +64,9 @@ export interface Folded {
 
 /**
  * Finds the newest version of each path. Revs are TIDs, so their order is byte order. Of two versions at the same rev
- * the later one in the batch counts: both are the same commit seen twice, or one comes from an export taken at that
- * commit.
+ * the later one in the batch counts: both are the same commit seen twice, or come from exports of one head. A commit
+ * counts before an export at its rev, wherever it stands: both say the same, and only the commit's rev tells when the
+ * record was written. Commits and exports share a batch only where one stream takes both.
  */
 export function fold(versions: Iterable<Version>): Folded {
   const newest = new Map<string, Version>()
@@ -77,6 +78,7 @@ export function fold(versions: Iterable<Version>): Folded {
       if (all) all.push(version)
       else several.set(version.uri, [seen, version])
       if (version.rev < seen.rev) continue
+      if (version.rev === seen.rev && version.fromExport && !seen.fromExport) continue
     }
     newest.set(version.uri, version)
   }
@@ -84,7 +86,8 @@ export function fold(versions: Iterable<Version>): Folded {
 }
 
 function superseded(versions: Version[]): Past[] {
-  versions.sort((a, b) => (a.rev < b.rev ? -1 : a.rev > b.rev ? 1 : 0))
+  // A commit comes before exports at its rev: it says when the version before it ended.
+  versions.sort((a, b) => (a.rev < b.rev ? -1 : a.rev > b.rev ? 1 : Number(a.fromExport) - Number(b.fromExport)))
   return versions.flatMap((version, i) => {
     let first: Version | undefined
     for (let at = i + 1; at < versions.length; at++) {
