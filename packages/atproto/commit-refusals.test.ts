@@ -51,6 +51,7 @@ describe('what is wrong is refused, each by its own name', () => {
       'a create of what was there',
       ({ made }) => ({ ...made.body, ops: [{ ...made.body.ops[0], prev: made.body.ops[0]!.cid }] }),
     ],
+    ['bad-op', 'an update that leaves no record', updatesToNothing],
     ['records-too-large', '3 ops that name one record of 700 kB', writesOneThrice],
     ['car-truncated', 'a CAR cut short', ({ made }) => ({ ...made.body, blocks: made.body.blocks.subarray(0, -1) })],
     [
@@ -87,6 +88,8 @@ describe('what is wrong is refused, each by its own name', () => {
         return withCommit(s, Buffer.concat([encodeCbor({ ...unsigned, sig }), more]))
       },
     ],
+    ['commit-bad-block', 'more fields than one byte counts', (s) => resigned(s, fields(18))],
+    ['commit-bad-block', 'a signature with a head of five bytes', (s) => withSignature(s, 0x10000)],
     ['commit-wrong-version', 'version 2', (s) => resigned(s, { version: 2 })],
     ['wrong-did', 'signed for another account', (s) => resigned(s, { did: testDid('another') })],
     ['wrong-rev', 'signed as another rev', (s) => resigned(s, { rev: '3aaaaaaaaaaaa' })],
@@ -170,11 +173,51 @@ describe('what is wrong is refused, each by its own name', () => {
     })
   })
 
-  test('a rev within five minutes ahead is not the future', () => {
-    const { body, repo } = aheadBy(4 * 60_000)
-    expect(verifyCommit(frameOf(body), null, repo.key.did, FULL)).toMatchObject({ kind: 'base' })
+  test('a rev is of the future when it is more than five minutes ahead', () => {
+    const checked = (ms: number): unknown => {
+      const { body, repo } = aheadBy(ms)
+      return verifyCommit(frameOf(body), null, repo.key.did, FULL)
+    }
+    expect(checked(300_000)).toMatchObject({ kind: 'base' })
+    expect(checked(300_001)).toMatchObject({ kind: 'refused', reason: 'future-rev' })
   })
 })
+
+test('the signature is over all other fields, as many as one byte counts', () => {
+  const s = scene()
+  expect(verifyCommit(frameOf(resigned(s, fields(17))), s.state, s.repo.key.did, FULL)).toMatchObject({
+    kind: 'apply',
+    proof: 'complete',
+  })
+})
+
+test.each([0, 23, 24, 63, 65, 255, 256, 65_535])('a signature of %i bytes is none', (length) => {
+  const s = scene()
+  expect(verifyCommit(frameOf(withSignature(s, length)), s.state, s.repo.key.did, FULL)).toMatchObject({
+    kind: 'refused',
+    reason: 'bad-signature',
+  })
+})
+
+/** So many fields that a commit need not have. */
+function fields(count: number): Record<string, number> {
+  return Object.fromEntries(Array.from({ length: count }, (_, i) => [`x${i}`, i]))
+}
+
+/** The commit with a signature of so many bytes. */
+function withSignature(s: Scene, bytes: number): CommitBody {
+  const { did, rev, data } = s.repo
+  const signed = { did, version: 3, rev, prev: null, data: link(data), sig: Buffer.alloc(bytes, 1) }
+  return withCommit(s, encodeCbor(signed))
+}
+
+/** A true deletion whose op says that it is an update. */
+function updatesToNothing(s: Scene): CommitBody {
+  const { path } = s.made.body.ops[0]!
+  Object.assign(s.state, { rev: s.repo.rev, data: s.repo.data })
+  s.made = s.repo.write([{ path, record: null }])
+  return { ...s.made.body, ops: [{ ...s.made.body.ops[0]!, action: 'update' }] }
+}
 
 /** An update whose path is in the tree with another value than the op states. */
 function updatesOtherwise(s: Scene): CommitBody {

@@ -186,6 +186,23 @@ describe('a host from before Sync 1.1: no prevData, no prev', () => {
     })
   })
 
+  test.each([
+    ['a delete', null],
+    ['an update', { ...POST, text: 'changed' }],
+  ])('%s that does not say what was there is looked up too, though the commit has prevData', (_, record) => {
+    const { repo, made } = scene()
+    const state = { rev: repo.rev, data: repo.data }
+    const { body } = repo.write([
+      { path: made.body.ops[0]!.path, record },
+      { path: 'app.bsky.feed.post/3kaaaaaaaaaa3', record: POST },
+    ])
+    const ops = body.ops.map((op) => ({ ...op, prev: undefined }))
+    expect(verifyCommit(frameOf({ ...body, ops }), state, repo.key.did, FULL)).toMatchObject({
+      kind: 'apply',
+      proof: 'legacy',
+    })
+  })
+
   test('an op that the tree does not show is refused', () => {
     const s = scene()
     const body = legacy(s)

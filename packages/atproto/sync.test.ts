@@ -36,6 +36,7 @@ describe('#sync', () => {
     ['future-rev', ({ body }) => ({ ...body, rev: '3zzzzzzzzzzzz' })],
     ['wrong-did', ({ body }) => ({ ...body, did: testDid('another') })],
     ['wrong-rev', ({ body }) => ({ ...body, rev: '3aaaaaaaaaaaa' })],
+    ['frame-too-large', ({ body }) => padded(body, 5_000_001)],
     ['blocks-too-large', ({ body }) => ({ ...body, blocks: Buffer.alloc(10_001) })],
     ['car-truncated', ({ body }) => ({ ...body, blocks: Buffer.alloc(0) })],
     ['no-commit-block', ({ body, repo }) => ({ ...body, blocks: writeCar(repo.commit!, []) })],
@@ -43,6 +44,13 @@ describe('#sync', () => {
     const s = synced()
     const frame = decodeFrame(encodeFrame('#sync', change(s))) as SyncFrame
     expect(verifySync(frame, null, s.repo.key.did, FULL)).toMatchObject({ kind: 'refused', reason })
+  })
+
+  test('may be as large as the protocol allows', () => {
+    const { body, repo } = synced()
+    const frame = decodeFrame(encodeFrame('#sync', padded(body, 5_000_000))) as SyncFrame
+    expect(frame.frameBytes).toBe(5_000_000)
+    expect(verifySync(frame, null, repo.key.did, FULL)).toMatchObject({ kind: 'resync' })
   })
 
   test('even when nothing seems new, a forged one is refused: its rev would hide the true ones', () => {
@@ -55,3 +63,10 @@ describe('#sync', () => {
     }
   })
 })
+
+/** The body, of which the frame has so many bytes. */
+function padded(body: object, frameBytes: number): object {
+  const enough = 'x'.repeat(100_000)
+  const rest = frameBytes - encodeFrame('#sync', { ...body, padding: enough }).length
+  return { ...body, padding: enough + 'x'.repeat(rest) }
+}

@@ -54,6 +54,8 @@ test('no setting of the role changes what a statement means, or ends it before i
   const odd = {
     array_nulls: 'off',
     row_security: 'on',
+    timezone: 'Asia/Tokyo',
+    jit: 'on',
     datestyle: 'German',
     extra_float_digits: '-10',
     default_transaction_isolation: 'serializable',
@@ -74,7 +76,7 @@ test('no setting of the role changes what a statement means, or ends it before i
   const { rows } = await pool.query(
     `select $1::text[] as texts, timestamptz '2026-01-02' as at, 1766000000000.5::float8 as ms, '\\n' as backslash,
             current_setting('transaction_isolation') as isolation, current_setting('row_security') as policies,
-            current_setting('lock_timeout') as lock, current_setting('idle_session_timeout') as idle`,
+            current_setting('lock_timeout') as lock, current_setting('idle_session_timeout') as idle, current_setting('jit') as jit`,
     [[null, undefined]],
   )
   expect(rows).toEqual([
@@ -87,6 +89,7 @@ test('no setting of the role changes what a statement means, or ends it before i
       policies: 'off',
       lock: '0',
       idle: '0',
+      jit: 'off',
     },
   ])
 })

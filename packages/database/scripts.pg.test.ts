@@ -30,6 +30,22 @@ test('a script that fails leaves nothing behind; those before it stay, and are n
   expect(await migrate(database, 'bsky', [first, second])).toEqual({ applied: [second.name] })
 })
 
+test('a script that makes what is there fails with that, and is not tried for ever', async ({ database }) => {
+  const again = { name: 'x/1', sql: 'create table post ()' }
+  await expect(migrate(database, 'bsky', [again])).rejects.toThrow(/"post" already exists/)
+})
+
+test('a script may look into another schema: it is recorded in ours, and the next one begins in ours', async ({
+  database,
+}) => {
+  const elsewhere = { name: 'x/1', sql: 'set local search_path to public; create table theirs ()' }
+  const here = { name: 'x/2', sql: 'create table ours ()' }
+  expect(await migrate(database, 'bsky', [elsewhere, here])).toEqual({ applied: [elsewhere.name, here.name] })
+  const tables = `select schemaname || '.' || tablename as name from pg_tables where tablename in ('theirs', 'ours') order by 1`
+  expect(await queryOnce(database, tables)).toEqual([{ name: 'bsky.ours' }, { name: 'public.theirs' }])
+  expect(await migrate(database, 'bsky', [elsewhere, here])).toEqual({ applied: [] })
+})
+
 test('an indexer that may not migrate names the scripts that are pending', async ({ database }) => {
   await using db = poolOn(database)
   expect(await pendingMigrations(db, [first, second])).toEqual([first.name, second.name])

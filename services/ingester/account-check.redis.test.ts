@@ -12,6 +12,7 @@ import { connectRedis, type Redis } from '@sluice/streams/connection.ts'
 import { HighWater } from '@sluice/streams/high-water.ts'
 import { RedisIdentityCache } from '@sluice/streams/identity-cache.ts'
 import { Producer } from '@sluice/streams/producer.ts'
+import { vi } from 'vitest'
 import { AccountCheck } from './account-check.ts'
 import { SigningKeys } from './signing-keys.ts'
 import { test, WAIT } from './testing/run.ts'
@@ -89,6 +90,26 @@ test('A1 the repository of an account that is found to be active again is asked 
   expect(await tools.requests()).toMatchObject([{ did: alice.did, rev: alice.rev, reason: 'reactivated' }])
 })
 
+test('A3 what a host says is dated before it was asked: what the account says meanwhile is newer', async ({
+  tools,
+}) => {
+  await using relay = await FakeRelay.start()
+  const alice = new TestRepo(testDid('alice'))
+  relay.register(alice)
+  let askedAt = NaN
+  await using host = await Stranger.start((_, response) => {
+    askedAt = Date.now()
+    setTimeout(() => response.end(JSON.stringify({ did: alice.did, active: true })), 100)
+  })
+  relay.directory.pds = host.url
+  relay.message('#account', { did: alice.did, time: TIME, active: false, status: 'deactivated' })
+  const ingester = await tools.ingest(relay)
+  await expect.poll(() => ingester.metric(CHECKS, { answer: 'differs' }), WAIT).toBe(1)
+  const said = (await tools.events()).at(-1)!
+  expect(said).toMatchObject({ type: 'account', did: alice.did, active: true })
+  expect(Date.parse(said.time)).toBeLessThanOrEqual(askedAt)
+})
+
 /** The checks alone, as the service has them. */
 function checksOf(redis: Redis, plcUrl: string, onAnswer: () => void) {
   const http = new HttpClient({ allowPrivate: true })
@@ -117,6 +138,42 @@ test('a fault of ours ends it at once, though no other account is suspected', as
   it.checks.suspect([alice.did])
   await expect(running).rejects.toThrow('a fault of ours')
   expect(relay.directory.asked('/xrpc/com.atproto.sync.getRepoStatus')).toBe(1)
+})
+
+test('an account is asked about once in an hour, however often it is suspected', async ({ tools }) => {
+  await using relay = await FakeRelay.start()
+  const names = ['alice', 'first', 'second', 'third', 'fourth']
+  const [alice, ...others] = names.map((name) => new TestRepo(testDid(name))) as [TestRepo, ...TestRepo[]]
+  relay.register(alice, ...others)
+  let answers = 0
+  await using it = checksOf(tools.redis, relay.url, () => void answers++)
+  const asked = ({ did }: TestRepo) => {
+    const query = `/xrpc/com.atproto.sync.getRepoStatus?did=${encodeURIComponent(did)}`
+    return relay.directory.requests.filter((request) => request === query).length
+  }
+  let passedMs = 0
+  const now = performance.now.bind(performance)
+  vi.spyOn(performance, 'now').mockImplementation(() => now() + passedMs)
+  const stop = new AbortController()
+  const running = it.checks.run(stop.signal)
+  try {
+    for (const [other, ms, times] of [
+      [others[0]!, 0, 1],
+      [others[1]!, 0, 1],
+      [others[2]!, 3_000_000, 1],
+      [others[3]!, 3_600_000, 2],
+    ] as const) {
+      passedMs = ms
+      it.checks.suspect([alice.did, other.did])
+      // Their host is asked one question at a time, and who alice is was told before: she would be asked about first.
+      await expect.poll(() => asked(other), WAIT).toBe(1)
+      await expect.poll(() => [asked(alice), answers], WAIT).toEqual([times, others.indexOf(other) + 1 + times])
+    }
+  } finally {
+    vi.restoreAllMocks()
+    stop.abort()
+    await running
+  }
 })
 
 test('a Redis that stores slowly makes no host a slow one, which told at once who its account is', async () => {

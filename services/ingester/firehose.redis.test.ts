@@ -128,6 +128,9 @@ test('a relay that is down holds up no other, before that is known and after, an
   away.refuses = false
   await caughtUp(tools, away)
   expect([await tools.ledger(relay), await tools.ledger(away)]).toEqual([{ appended: 2 }, { appended: 1 }])
+  // By it the indexer tells the host of an account from one that the account has left.
+  const said = (await tools.events()).flatMap((event) => (event.type === 'account' ? [[event.did, event.host]] : []))
+  expect(said).toEqual([[alice!.did, relay.host], [alice!.did, relay.host], [bob!.did, away.host]]) // prettier-ignore
 })
 
 test('what only moves the cursor waits for its batch to fill as long as INGESTER_BATCH_TIMEOUT_MS says', async ({

@@ -10,7 +10,7 @@ import { expect } from '@sluice/sandbox/fixtures.ts'
 import { sweepDemandKey, sweptKey } from '@sluice/streams/backfill-queue.ts'
 import { completeExport } from '@sluice/streams/chain-state.ts'
 import { HighWater } from '@sluice/streams/high-water.ts'
-import { Producer } from '@sluice/streams/producer.ts'
+import { CursorConflictError, Producer } from '@sluice/streams/producer.ts'
 import { WHOLE } from '@sluice/streams/spread.ts'
 import { listRepos, type RepoListOptions } from './repo-list.ts'
 import { stuckKey } from './stuck-cursor.ts'
@@ -104,6 +104,46 @@ test('B1 an enumeration that was interrupted goes on at its cursor, and one that
   expect(relay.directory.asked('/xrpc/com.atproto.sync.listRepos')).toBe(2)
 })
 
+/**
+ * Lists four repositories, one a page.
+ * @param between what happens while the third page is on its way
+ */
+async function listing({ redis }: Tools, between: (cursorKey: string) => Promise<unknown>) {
+  await using relay = await FakeRelay.start()
+  const repos = people(4)
+  relay.register(...repos)
+  relay.directory.pageRepos = 1
+  const stream = 'repo_backfill'
+  const cursorKey = `${stream}:cursor:${relay.host}`
+  const http = new HttpClient({ allowPrivate: true })
+  const client = new XrpcClient(http)
+  let pages = 0
+  const xrpc: RepoListOptions['xrpc'] = {
+    listRepos: async (...args) => {
+      if (++pages === 3) await between(cursorKey)
+      return client.listRepos(...args)
+    },
+  }
+  const highWater = new HighWater({ redis, stream, entriesMax: 1e6 })
+  const ended = await listRepos(
+    {
+      redis,
+      xrpc,
+      producer: new Producer({ redis, stream, codec: backfillEventCodec, highWater }),
+      url: relay.url.replace('ws', 'http'),
+      cursorKey,
+      stuckKey: stuckKey(stream, relay.host),
+      listing: () => ({ host: relay.host, isPds: false, isSweep: false, horizonMs: Date.now(), skipDids: new Set(), shard: WHOLE }), // prettier-ignore
+      onPage: () => {},
+      onWait: ({ error }) => expect.fail(String(error)),
+      onAnew: (_, error) => expect.fail(String(error)),
+    },
+    new AbortController().signal,
+  ).catch((error: unknown) => error)
+  await http.close()
+  return { repos, pages, ended, cursor: await redis.get(cursorKey) }
+}
+
 test.for([
   ['at an earlier page', '1'],
   ['with no cursor', null],
@@ -111,41 +151,25 @@ test.for([
   'B1 Redis comes back %s in the middle of a listing, which goes on from there',
   async ([, cursor], { tools }) => {
     const { redis } = tools
-    await using relay = await FakeRelay.start()
-    const repos = people(4)
-    relay.register(...repos)
-    relay.directory.pageRepos = 1
-    const key = `repo_backfill:cursor:${relay.host}`
-    const http = new HttpClient({ allowPrivate: true })
-    const client = new XrpcClient(http)
-    let pages = 0
-    const xrpc: RepoListOptions['xrpc'] = {
-      listRepos: async (...args) => {
-        if (++pages === 3) await (cursor === null ? redis.del(key) : redis.set(key, cursor))
-        return client.listRepos(...args)
-      },
-    }
-    const stream = 'repo_backfill'
-    const highWater = new HighWater({ redis, stream, entriesMax: 1e6 })
-    await listRepos(
-      {
-        redis,
-        xrpc,
-        producer: new Producer({ redis, stream, codec: backfillEventCodec, highWater }),
-        url: relay.url.replace('ws', 'http'),
-        cursorKey: key,
-        stuckKey: stuckKey(stream, relay.host),
-        listing: () => ({ host: relay.host, isPds: false, isSweep: false, horizonMs: Date.now(), skipDids: new Set(), shard: WHOLE }), // prettier-ignore
-        onPage: () => {},
-        onWait: ({ error }) => expect.fail(String(error)),
-        onAnew: (_, error) => expect.fail(String(error)),
-      },
-      new AbortController().signal,
-    )
-    await http.close()
-    expect(pages).toBeGreaterThan(repos.length)
-    expect(await redis.get(key)).toBe(DONE)
-    expect(new Set(didsOf(await tools.requests()))).toEqual(new Set(didsOf(repos)))
+    const at = await listing(tools, (key) => (cursor === null ? redis.del(key) : redis.set(key, cursor)))
+    expect(at.ended).toBeUndefined()
+    expect(at.pages).toBeGreaterThan(at.repos.length)
+    expect(at.cursor).toBe(DONE)
+    expect(new Set(didsOf(await tools.requests()))).toEqual(new Set(didsOf(at.repos)))
+  },
+)
+
+test.for([
+  ['is a page ahead in the same list', '3'],
+  ['has come to the end of the same list', DONE],
+] as const)(
+  'B1 where another ingester %s, this one ends with the conflict, and moves nothing',
+  async ([, cursor], { tools }) => {
+    const at = await listing(tools, (key) => tools.redis.set(key, cursor))
+    expect(at.ended).toBeInstanceOf(CursorConflictError)
+    expect(at.pages).toBe(3)
+    expect(at.cursor).toBe(cursor)
+    expect(didsOf(await tools.requests())).toEqual(didsOf(at.repos.slice(0, 2)))
   },
 )
 
