@@ -54,6 +54,10 @@ describe.each(ROLES)('Dockerfile.%s', (role) => {
     }
   })
 
+  test('is read by the builder of the engine: another one would have to come from a registry, unpinned', () => {
+    expect(readFileSync(join(root, `Dockerfile.${role}`), 'utf8')).not.toMatch(/^# *syntax *=/m)
+  })
+
   test('uses the Node and the pnpm that everything is tested with', () => {
     expect(theOnly(build!, 'FROM')).toBe(`node:${pin('NODE_VERSION')}-bookworm AS build`)
     expect(theOnly(image!, 'FROM')).toBe(`node:${pin('NODE_VERSION')}-bookworm-slim`)

@@ -15,6 +15,7 @@ interface ComposeService {
   command?: string[]
   environment?: Env
   env_file?: { path: string; required: boolean }[]
+  init?: boolean
   ports?: string[]
   volumes?: string[]
   profiles?: string[]
@@ -138,6 +139,11 @@ describe('docker-compose.yml', () => {
       'migrate',
     ])
     for (const [name, { env_file: files }] of ours) expect(files, name).toEqual([{ path: '.env', required: false }])
+  })
+
+  test('gives each of them a process 1 that passes signals on: Node as process 1 loses those that come before it listens', () => {
+    const ours = services.filter(([, { image }]) => image.startsWith('sluice-'))
+    expect(ours.filter(([, { init }]) => init !== true).map(([name]) => name)).toEqual([])
   })
 
   test('lets .env decide every variable, but for those that docs/operations.md names', () => {
