@@ -2,6 +2,7 @@
  * The environment of all measurements: one PostgreSQL and one Redis, durable as in production, and databases that are clones of one
  * another, so that all candidates begin with the same rows.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { createDatabaseStatement, type Postgres, startPostgres } from '../postgres.ts'
@@ -135,6 +136,7 @@ export class Bed implements AsyncDisposable {
   async costs(database: string, act: () => Promise<void>, nodePids: readonly number[] = [process.pid]): Promise<Costs> {
     // The garbage of events that this process generated before. Collected during the measurement it would cost 10 µs an event.
     collectGarbage()
+    await idle()
     if (this.#fromCheckpoint) await this.postgres.query('checkpoint')
     await this.postgres.query('select pg_stat_statements_reset()')
     const before = await this.#reading(database, nodePids)
@@ -195,6 +197,18 @@ async function touchSharedMemory(postgres: Postgres): Promise<void> {
 
 const WHERE_TOUCHED = `
   select pg_relation_filepath('touched') as path, ceil(pg_size_bytes(current_setting('shared_buffers')) / 1024.0 ^ 3)::int as gigabytes`
+
+/**
+ * Resolves when the machine has nothing to do, or after half a minute. V8 and the kernel go on freeing what was collected: the
+ * first 15 s of a measurement lost 13 % of a core to this process, and 10 % to the kernel.
+ */
+async function idle(): Promise<void> {
+  for (let looks = 0; looks < 60; looks++) {
+    const before = cpuSecondsOfMachine()
+    await sleep(500)
+    if (cpuSecondsOfMachine() - before < 0.05) return
+  }
+}
 
 function collectGarbage(): void {
   setFlagsFromString('--expose-gc')
