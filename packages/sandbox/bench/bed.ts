@@ -199,10 +199,12 @@ const WHERE_TOUCHED = `
   select pg_relation_filepath('touched') as path, ceil(pg_size_bytes(current_setting('shared_buffers')) / 1024.0 ^ 3)::int as gigabytes`
 
 /**
- * Resolves when the machine has nothing to do, or after half a minute. V8 and the kernel go on freeing what was collected: the
- * first 15 s of a measurement lost 13 % of a core to this process, and 10 % to the kernel.
+ * Resolves when the machine has nothing to do, or after half a minute more. V8 keeps the memory that it has collected for 8 s
+ * and then gives it back, and the kernel reports it to the host: that took 13 % of a core from the first 15 s of a
+ * measurement, and another 10 %.
  */
 async function idle(): Promise<void> {
+  await sleep(10_000)
   for (let looks = 0; looks < 60; looks++) {
     const before = cpuSecondsOfMachine()
     await sleep(500)
