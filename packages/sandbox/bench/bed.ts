@@ -132,11 +132,15 @@ export class Bed implements AsyncDisposable {
     await this.postgres.query('checkpoint')
   }
 
-  /** Measures the costs of `act`. @param nodePids the processes whose CPU time counts as Node's; default: this process */
-  async costs(database: string, act: () => Promise<void>, nodePids: readonly number[] = [process.pid]): Promise<Costs> {
-    // The garbage of events that this process generated before. Collected during the measurement it would cost 10 µs an event.
+  /** Resolves when nothing is left to do of what came before a measurement. The garbage of events that this process made would cost 10 µs an event during the measurement. */
+  async quiet(): Promise<void> {
     collectGarbage()
     await idle()
+  }
+
+  /** Measures the costs of `act`. @param nodePids the processes whose CPU time counts as Node's; default: this process */
+  async costs(database: string, act: () => Promise<void>, nodePids: readonly number[] = [process.pid]): Promise<Costs> {
+    await this.quiet()
     if (this.#fromCheckpoint) await this.postgres.query('checkpoint')
     await this.postgres.query('select pg_stat_statements_reset()')
     const before = await this.#reading(database, nodePids)

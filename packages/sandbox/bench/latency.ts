@@ -36,6 +36,7 @@ export async function measureLatency(
   // The backfill's stream is filled while the indexer is paused, so that all of it competes with the live events.
   indexer.pause()
   await append(redis, 'firehose_backfill', backfill)
+  await bed.quiet()
   indexer.resume()
   const client = new Client({ connectionString: database.url, options: `-c search_path=${SCHEMA}` })
   await client.connect()
