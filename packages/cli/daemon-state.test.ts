@@ -1,3 +1,4 @@
+/** In which order a daemon is asked, so that one whose name nobody answers costs the others nothing. */
 import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'

@@ -40,8 +40,9 @@ export async function inspectDaemons({
 
 async function inspectDaemon(url: string): Promise<DaemonState> {
   try {
-    // First one question alone. Node looks up two names at a time (half of libuv's threads), so three questions about a name that no name server
-    // answers, such as that of a container that is stopped, would hold both places until the living daemons are out of time too.
+    // First one question alone. Node looks up two names at a time (half of libuv's threads), so three questions about a
+    // name that no name server answers, such as that of a container that is stopped, would hold both places until the
+    // living daemons are out of time too.
     const health = await get(`${url}/health`)
     const [ready, metrics] = await Promise.all(['/ready', '/metrics'].map((path) => get(url + path)))
     const { role, build, uptimeSeconds } = JSON.parse(health) as Pick<DaemonState, 'role' | 'build' | 'uptimeSeconds'>

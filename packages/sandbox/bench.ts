@@ -8,7 +8,7 @@
  * applied `--warm` events before the measurement. Production is always warm, except in its first seconds. At size 0
  * everything is cold, with a process just started. With `--warm 0` every measurement is cold, and right after a
  * checkpoint. Then come the bulk path, latency at 1,000 events a second beside a backfill, and the benches of the other
- * stages next to the official libraries. The part `growth` runs only when it is named: it takes a quarter of an hour.
+ * stages next to the official libraries. The part `growth` runs only when it is named: it takes half an hour.
  *
  * Prints tables and writes `docs/benchmarks/<commit>.json`. Rates are noisy on a small machine: compare ratios of one
  * run.

@@ -1,3 +1,4 @@
+/** Where throw-away data go on a machine that has no room for them in memory. */
 import { tmpdir } from 'node:os'
 import { expect, test } from 'vitest'
 import { throwawayParent } from './memory-disk.ts'

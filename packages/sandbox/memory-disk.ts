@@ -1,8 +1,8 @@
 /**
  * The file system in memory that Linux has at /dev/shm, for what is thrown away and need not survive a power cut.
  *
- * A test's database is some 700 files. To make and remove one cost 160 to 220 ms of a core on ext4 and 500 ms of waiting, and in memory
- * 25 ms of a core and 40 ms of waiting (two slow cores, November 2026).
+ * A test's database is some 700 files. To make and remove one cost 160 to 220 ms of a core and 300 to 540 ms in all on
+ * ext4; in memory 20 to 26 ms and 40 ms (two slow cores, November 2026).
  */
 import { accessSync, constants, statfsSync } from 'node:fs'
 import { tmpdir } from 'node:os'

@@ -59,7 +59,10 @@ export function dataDirectory(path: string, user: PostgresUser | undefined, reac
   return directory
 }
 
-/** A new empty directory for data that is thrown away, which `user` can reach and owns: in `wanted`, or in `reachable` when the user cannot reach that. */
+/**
+ * A new empty directory for data that is thrown away, which `user` can reach and owns: in `wanted`, or in `reachable` when
+ * the user cannot reach that.
+ */
 export function throwawayDirectory(user: PostgresUser | undefined, reachable = REACHABLE, wanted = tmpdir()): string {
   const parent = !user || canEnter(wanted, user) ? wanted : reachable
   if (parent === reachable) mkdirReachable(parent)

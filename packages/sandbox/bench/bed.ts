@@ -132,7 +132,10 @@ export class Bed implements AsyncDisposable {
     await this.postgres.query('checkpoint')
   }
 
-  /** Resolves when nothing is left to do of what came before a measurement. The garbage of events that this process made would cost 10 µs an event during the measurement. */
+  /**
+   * Resolves when nothing is left to do of what came before a measurement. The garbage of events that this process made
+   * would cost 10 µs an event during the measurement.
+   */
   async quiet(): Promise<void> {
     collectGarbage()
     await idle()
