@@ -2,7 +2,9 @@ import { availableParallelism } from 'node:os'
 import { defineConfig } from 'vitest/config'
 import { BaseSequencer, type TestSpecification } from 'vitest/node'
 
-/** The suffix of a file says what it needs; what it needs is started once for the run (`packages/sandbox/global-*.ts`). */
+/**
+ * The suffix of a file says what it needs; what it needs is started once for the run (`packages/sandbox/global-*.ts`).
+ */
 const POSTGRES = 'packages/sandbox/global-postgres.ts'
 const REDIS = 'packages/sandbox/global-redis.ts'
 
@@ -10,12 +12,15 @@ const REDIS = 'packages/sandbox/global-redis.ts'
 const common = { setupFiles: ['packages/sandbox/setup-file.ts'], expect: { poll: { timeout: 30_000, interval: 50 } } }
 
 /**
- * Tests with processes of their own are tried twice: on two busy cores one may be starved for longer than it waits. `npm test` names those that needed
- * it. Never the database tests: what fails there once is a race.
+ * Tests with processes of their own are tried twice: on two busy cores one may be starved for longer than it waits.
+ * `npm test` names those that needed it. Never the database tests: what fails there once is a race.
  */
 const WITH_PROCESSES = { retry: 1 }
 
-/** How many files run at once. Tests with processes of their own wait for most of their time: for a daemon to start, a host to be silent, a store to come back. */
+/**
+ * How many files run at once. Tests with processes of their own wait for most of their time: for a daemon to start, a
+ * host to be silent, a store to come back.
+ */
 const WORKERS = { computing: availableParallelism(), waiting: Math.min(2 * availableParallelism(), 8) }
 
 /** The files that take longest. Begun last, as small files are, they would run alone at the end. */
@@ -31,8 +36,9 @@ class LongestFirst extends BaseSequencer {
 }
 
 /**
- * The official AppView runs inside the tests of the oracle, and observes none of the answers to what it asks of a new connection (`pool.on('connect')` in `db.js` of
- * `@atproto/bsky`): when it is closed, one may be rejected that nobody waits for. Of a statement of ours that nobody waits for, its own tests would tell.
+ * The official AppView runs inside the tests of the oracle, and observes none of the answers to what it asks of a new
+ * connection (`pool.on('connect')` in `db.js` of `@atproto/bsky`): when it is closed, one may be rejected that nobody
+ * waits for. Of a statement of ours that nobody waits for, its own tests would tell.
  */
 function isOfOfficialAppView(error: { message: string; VITEST_TEST_PATH?: unknown }): boolean {
   const { message, VITEST_TEST_PATH: path } = error

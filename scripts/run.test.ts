@@ -135,7 +135,10 @@ test.each([
   expect(readdirSync(join(checkout, folder))).toHaveLength(1)
 })
 
-/** Puts this Node, and a pnpm that only writes down its environment, where an install would have put them. Returns the path of Node. */
+/**
+ * Puts this Node, and a pnpm that only writes down its environment, where an install would have put them. Returns the
+ * path of Node.
+ */
 function installToolchain(): string {
   const platform = `node-${process.platform}-${process.arch}`
   const pins = readFileSync(join(root, 'scripts/run.mjs'), 'utf8')

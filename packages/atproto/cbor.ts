@@ -9,7 +9,7 @@
  *   may be in any order: an envelope is not content-addressed, and a relay in another language may write its keys in
  *   another order.
  *
- * A refusal is a `RefusedError` with a `CborRefusal`.
+ * A refusal is a `RefusedError` with a `CborRefusal` (`cbor-refusals.ts`).
  *
  * Measured on likes, posts and follows (`cbor.bench.ts`; µs a record to lexicon JSON): this decoder 0.70,
  * `@atcute/cbor` 0.87 (which has neither our refusals nor views), `@atproto/lex-cbor` and `lex-json` 2.5. What makes it
@@ -17,27 +17,9 @@
  * object in between.
  */
 import { isUtf8 } from 'node:buffer'
-import { RefusedError } from '@sluice/runtime/errors.ts'
 import { asBuffer } from './bytes.ts'
-import { base32, CID_BYTES, formatCidAt, isCidAt, readCid, type Cid } from './cid.ts'
-
-export const CBOR_REFUSALS = [
-  'cbor-truncated',
-  'cbor-trailing-bytes',
-  'cbor-not-canonical',
-  'cbor-float',
-  'cbor-integer-range',
-  'cbor-unsupported',
-  'cbor-bad-utf8',
-  'cbor-bad-link',
-  'cbor-too-deep',
-  'cbor-too-many-values',
-  'cbor-reserved-key',
-  'cbor-bad-type',
-  'cbor-bad-blob',
-  'cbor-not-a-map',
-] as const
-export type CborRefusal = (typeof CBOR_REFUSALS)[number]
+import { refuseCbor } from './cbor-refusals.ts'
+import { base32, CID_BYTES, formatCidAt, isCidAt, isOtherCid, readCid, type Cid } from './cid.ts'
 
 export type Json = null | boolean | number | string | Json[] | JsonObject
 export interface JsonObject {
@@ -69,9 +51,10 @@ const VALUES = 250_000
 export function decodeRecord(block: Uint8Array): JsonObject {
   const reader = new Reader(asBuffer(block), 0, 'json')
   const value = reader.value(0)
-  if (reader.position !== block.length) throw refuse('cbor-trailing-bytes', `${block.length - reader.position} bytes`)
+  if (reader.position !== block.length)
+    throw refuseCbor('cbor-trailing-bytes', `${block.length - reader.position} bytes`)
   if (typeof value !== 'object' || value === null || Array.isArray(value) || (block[0]! & 0xe0) !== 0xa0) {
-    throw refuse('cbor-not-a-map', 'a record is a map')
+    throw refuseCbor('cbor-not-a-map', 'a record is a map')
   }
   return value as JsonObject
 }
@@ -118,7 +101,7 @@ class Reader {
 
   value(depth: number): unknown {
     const byte = this.#bytes[this.position++]
-    if (byte === undefined) throw refuse('cbor-truncated', 'the input ends where a value should start')
+    if (byte === undefined) throw refuseCbor('cbor-truncated', 'the input ends where a value should start')
     const info = byte & 31
     if (byte >= 0xe0) return simple(byte)
     const argument = info < 24 ? info : this.#argument(info)
@@ -126,7 +109,7 @@ class Reader {
       case 0:
         return argument
       case 1:
-        if (argument === Number.MAX_SAFE_INTEGER) throw refuse('cbor-integer-range', `-1 - ${argument}`)
+        if (argument === Number.MAX_SAFE_INTEGER) throw refuseCbor('cbor-integer-range', `-1 - ${argument}`)
         return -1 - argument
       case 2: {
         const start = this.#take(argument)
@@ -157,15 +140,15 @@ class Reader {
     let previousLength = -1
     for (let i = 0; i < length; i++) {
       const byte = this.#bytes[this.position++] ?? 0
-      if (byte >> 5 !== 3) throw refuse('cbor-unsupported', 'a map key that is not text')
+      if (byte >> 5 !== 3) throw refuseCbor('cbor-unsupported', 'a map key that is not text')
       const keyLength = (byte & 31) < 24 ? byte & 31 : this.#argument(byte & 31)
       const start = this.#take(keyLength)
       const key = this.#key(start, keyLength)
       if (this.#json) {
         this.#ordered(previousStart, previousLength, start, keyLength)
-        if (key === '$link' || key === '$bytes') throw refuse('cbor-reserved-key', key)
+        if (key === '$link' || key === '$bytes') throw refuseCbor('cbor-reserved-key', key)
       } else if (Object.hasOwn(map, key)) {
-        throw refuse('cbor-not-canonical', `the key ${JSON.stringify(key.slice(0, 100))} twice`)
+        throw refuseCbor('cbor-not-canonical', `the key ${JSON.stringify(key.slice(0, 100))} twice`)
       }
       previousStart = start
       previousLength = keyLength
@@ -188,7 +171,7 @@ class Reader {
         if (difference < 0) break
       }
     }
-    throw refuse('cbor-not-canonical', 'map keys out of order')
+    throw refuseCbor('cbor-not-canonical', 'map keys out of order')
   }
 
   #key(start: number, length: number): string {
@@ -217,26 +200,26 @@ class Reader {
     const text = bytes.toString('utf8', start, end)
     // `toString` replaces invalid UTF-8 with U+FFFD. Only text with that character needs the exact check.
     if (text.includes('\ufffd') && !isUtf8(bytes.subarray(start, end)))
-      throw refuse('cbor-bad-utf8', 'text is not UTF-8')
+      throw refuseCbor('cbor-bad-utf8', 'text is not UTF-8')
     return text
   }
 
   #link(tag: number): unknown {
-    if (tag !== 42) throw refuse('cbor-unsupported', `tag ${tag}`)
+    if (tag !== 42) throw refuseCbor('cbor-unsupported', `tag ${tag}`)
     const bytes = this.#bytes
     const byte = bytes[this.position++] ?? 0
-    if (byte >> 5 !== 2) throw refuse('cbor-bad-link', 'a link is a byte string')
+    if (byte >> 5 !== 2) throw refuseCbor('cbor-bad-link', 'a link is a byte string')
     const length = (byte & 31) < 24 ? byte & 31 : this.#argument(byte & 31)
     const start = this.#take(length)
-    if (length === 0 || bytes[start] !== 0) throw refuse('cbor-bad-link', 'a link starts with a zero byte')
+    if (length === 0 || bytes[start] !== 0) throw refuseCbor('cbor-bad-link', 'a link starts with a zero byte')
     if (!this.#json) {
       const cid = length === CID_BYTES + 1 ? readCid(bytes, start + 1) : undefined
-      if (cid === undefined) throw refuse('cbor-bad-link', 'a repository links by CIDv1 with SHA-256 only')
+      if (cid === undefined) throw refuseCbor('cbor-bad-link', 'a repository links by CIDv1 with SHA-256 only')
       return new Link(cid)
     }
     if (length === CID_BYTES + 1 && isCidAt(bytes, start + 1)) return { $link: formatCidAt(bytes, start + 1) }
     const other = bytes.subarray(start + 1, start + length)
-    if (!isOtherCid(other)) throw refuse('cbor-bad-link', 'not a CID of version 1')
+    if (!isOtherCid(other)) throw refuseCbor('cbor-bad-link', 'not a CID of version 1')
     return { $link: base32(other) }
   }
 
@@ -244,29 +227,29 @@ class Reader {
     const bytes = this.#bytes
     const at = this.position
     const size = 1 << (info - 24)
-    if (info > 27) throw refuse('cbor-not-canonical', 'an indefinite length')
-    if (at + size > bytes.length) throw refuse('cbor-truncated', 'the input ends inside a length')
+    if (info > 27) throw refuseCbor('cbor-not-canonical', 'an indefinite length')
+    if (at + size > bytes.length) throw refuseCbor('cbor-truncated', 'the input ends inside a length')
     this.position = at + size
     if (info === 24) return longerThan(bytes[at]!, 23)
     if (info === 25) return longerThan(bytes.readUInt16BE(at), 0xff)
     if (info === 26) return longerThan(bytes.readUInt32BE(at), 0xffff)
     const value = bytes.readUInt32BE(at) * 2 ** 32 + bytes.readUInt32BE(at + 4)
-    if (value > Number.MAX_SAFE_INTEGER) throw refuse('cbor-integer-range', 'more than 53 bits')
+    if (value > Number.MAX_SAFE_INTEGER) throw refuseCbor('cbor-integer-range', 'more than 53 bits')
     return longerThan(value, 0xffffffff)
   }
 
   #take(length: number): number {
     const start = this.position
-    if (start + length > this.#bytes.length) throw refuse('cbor-truncated', 'the input ends inside a string')
+    if (start + length > this.#bytes.length) throw refuseCbor('cbor-truncated', 'the input ends inside a string')
     this.position = start + length
     return start
   }
 
   #enter(length: number, depth: number): void {
-    if (depth >= DEPTH) throw refuse('cbor-too-deep', `more than ${DEPTH} levels`)
-    if (length > this.#bytes.length - this.position) throw refuse('cbor-truncated', 'more items than bytes')
+    if (depth >= DEPTH) throw refuseCbor('cbor-too-deep', `more than ${DEPTH} levels`)
+    if (length > this.#bytes.length - this.position) throw refuseCbor('cbor-truncated', 'more items than bytes')
     this.#values += length
-    if (this.#values > VALUES) throw refuse('cbor-too-many-values', `more than ${VALUES}`)
+    if (this.#values > VALUES) throw refuseCbor('cbor-too-many-values', `more than ${VALUES}`)
   }
 
   #view(start: number, length: number): Buffer {
@@ -279,23 +262,23 @@ class Reader {
  * reads both. https://atproto.com/specs/data-model#type-field, https://atproto.com/specs/data-model#blob-type
  */
 function checkType({ $type, ref, mimeType, size }: Record<string, unknown>): void {
-  if (typeof $type !== 'string' || $type === '') throw refuse('cbor-bad-type', '$type is no text, or empty')
+  if (typeof $type !== 'string' || $type === '') throw refuseCbor('cbor-bad-type', '$type is no text, or empty')
   if ($type !== 'blob') return
   const isLink = typeof ref === 'object' && ref !== null && '$link' in ref
   if (!isLink || typeof mimeType !== 'string' || typeof size !== 'number')
-    throw refuse('cbor-bad-blob', 'a blob has a link, a type and a size')
+    throw refuseCbor('cbor-bad-blob', 'a blob has a link, a type and a size')
 }
 
 function simple(byte: number): boolean | null {
   if (byte === 0xf4) return false
   if (byte === 0xf5) return true
   if (byte === 0xf6) return null
-  if (byte >= 0xf9 && byte <= 0xfb) throw refuse('cbor-float', 'a floating-point number')
-  throw refuse('cbor-unsupported', `simple value 0x${byte.toString(16)}`)
+  if (byte >= 0xf9 && byte <= 0xfb) throw refuseCbor('cbor-float', 'a floating-point number')
+  throw refuseCbor('cbor-unsupported', `simple value 0x${byte.toString(16)}`)
 }
 
 function longerThan(value: number, shorter: number): number {
-  if (value <= shorter) throw refuse('cbor-not-canonical', 'a length in more bytes than it needs')
+  if (value <= shorter) throw refuseCbor('cbor-not-canonical', 'a length in more bytes than it needs')
   return value
 }
 
@@ -306,30 +289,7 @@ function base64(bytes: Buffer, start: number, end: number): string {
   return spare === 0 ? text : text.slice(0, spare - 3)
 }
 
-/**
- * Whether the bytes are a CID of version 1 with any codec and hash, whose lengths are consistent. A record may link to
- * data that is no part of a repository.
- */
-function isOtherCid(bytes: Uint8Array): boolean {
-  let at = 0
-  const varint = (): number => {
-    let value = 0
-    for (let shift = 0; shift < 28; shift += 7) {
-      const byte = bytes[at++]
-      if (byte === undefined) return -1
-      value |= (byte & 127) << shift
-      if (byte < 128) return shift > 0 && byte === 0 ? -1 : value
-    }
-    return -1
-  }
-  return varint() === 1 && varint() >= 0 && varint() >= 0 && varint() === bytes.length - at
-}
-
 /** Sets `__proto__` as an ordinary key: plain assignment would change the object's prototype. */
 function define(map: Record<string, unknown>, key: string, value: unknown): void {
   Object.defineProperty(map, key, { value, enumerable: true, configurable: true, writable: true })
-}
-
-function refuse(reason: CborRefusal, detail: string): RefusedError<CborRefusal> {
-  return new RefusedError(reason, detail)
 }

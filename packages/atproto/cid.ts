@@ -42,6 +42,25 @@ export function isCidAt(bytes: Uint8Array, at: number): boolean {
   )
 }
 
+/**
+ * Whether the bytes are a CID of version 1 with any codec and hash, whose lengths are consistent. A record may link to
+ * data that is no part of a repository.
+ */
+export function isOtherCid(bytes: Uint8Array): boolean {
+  let at = 0
+  const varint = (): number => {
+    let value = 0
+    for (let shift = 0; shift < 28; shift += 7) {
+      const byte = bytes[at++]
+      if (byte === undefined) return -1
+      value |= (byte & 127) << shift
+      if (byte < 128) return shift > 0 && byte === 0 ? -1 : value
+    }
+    return -1
+  }
+  return varint() === 1 && varint() >= 0 && varint() >= 0 && varint() === bytes.length - at
+}
+
 /** The CID of a dag-cbor block. */
 export function cidOf(block: Uint8Array): Cid {
   return (DAG_CBOR_PREFIX + hash('sha256', block, 'binary')) as Cid

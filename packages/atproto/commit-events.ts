@@ -7,7 +7,8 @@
  */
 import type { RecordEvent } from '@sluice/events/stream-event.ts'
 import { RefusedError } from '@sluice/runtime/errors.ts'
-import { CBOR_REFUSALS, decodeRecord } from './cbor.ts'
+import { CBOR_REFUSALS } from './cbor-refusals.ts'
+import { decodeRecord } from './cbor.ts'
 import { formatCid, isDagCbor, type Cid } from './cid.ts'
 import type { CommitFrame, RepoOp } from './frame.ts'
 import { normalizeTime, parsePath, type RecordPath } from './syntax.ts'

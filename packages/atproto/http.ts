@@ -5,22 +5,18 @@
  *   with `allowPrivate` all are. See `addresses.ts`, and `wayTo`.
  * - Time: limits for connecting, for the response headers, for silence within the body, for the speed of the body, and
  *   for the whole request.
- * - Size: counted after decompression, so that a compression bomb counts with its full size. The part of a body that
- *   waits for us to read it is limited too.
+ * - Size: counted after decompression (`http-encoding.ts`), so that a compression bomb counts with its full size. The
+ *   part of a body that waits for us to read it is limited too.
  * - Connections: an idle connection is closed soon, also when the host asks to keep it longer.
- *
- * Hazards: Brotli is neither requested nor accepted, since a body can make its decoder hold a window of 16 MB (gzip's
- * is 32 kB). zstd is not either: its decoder in Node (24.18) ends without an error when its input is cut short.
  *
  * A failure of the network is a TransientError. A failure that would happen again in the same way is a RefusedError.
  */
-import { pipeline, type Readable, type Transform } from 'node:stream'
-import { createGunzip, createInflate } from 'node:zlib'
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import { Agent, type Dispatcher } from 'undici'
 import { mayBePublic, PrivateAddressError, publicLookup, publicLookupBy } from './addresses.ts'
 import { HostNames } from './host-names.ts'
 import { collect, paced } from './http-body.ts'
+import { decoded } from './http-encoding.ts'
 
 export const HTTP_REFUSALS = [
   'http-bad-url',
@@ -223,7 +219,10 @@ function responseOf(
   signal: AbortSignal,
   release: () => void,
 ): HttpResponse {
-  const body = paced(decompressed(answer), {
+  const encoding = String(answer.headers['content-encoding'] ?? 'identity').toLowerCase()
+  const plain = decoded(answer.body, encoding)
+  if (plain === undefined) throw refuse('http-bad-encoding', encoding.slice(0, 100))
+  const body = paced(plain, {
     ...limits,
     signal,
     url,
@@ -241,55 +240,6 @@ function responseOf(
       // Not earlier: `release` ends the time limit, and a host that sends its body slowly would then have no deadline.
       release()
     },
-  }
-}
-
-function decompressed({ headers, body }: Dispatcher.ResponseData): AsyncIterable<Uint8Array> {
-  const encoding = String(headers['content-encoding'] ?? 'identity').toLowerCase()
-  if (encoding === 'identity') return body
-  const createDecoder = decoderOf(encoding)
-  if (createDecoder === undefined) {
-    letGo(body)
-    throw refuse('http-bad-encoding', encoding.slice(0, 100))
-  }
-  return decoded(body, createDecoder)
-}
-
-/** Lazy: reads nothing of the body before the caller iterates. */
-async function* decoded(body: Readable, createDecoder: () => Transform): AsyncGenerator<Uint8Array> {
-  try {
-    // The iterator of the decoder reports an error of either stream. `pipeline` requires the callback.
-    yield* pipeline(joined(body), createDecoder(), () => undefined) as AsyncIterable<Uint8Array>
-  } finally {
-    letGo(body)
-  }
-}
-
-/**
- * Joins all waiting pieces to one, as the iterator of a Readable does. The decoder would otherwise decode the pieces
- * one by one, each on another thread.
- */
-async function* joined(body: Readable): AsyncGenerator<Uint8Array> {
-  yield* body as AsyncIterable<Uint8Array>
-}
-
-/**
- * Ends a body that nobody reads. Without a deadline, the host could otherwise keep the connection open as long as it
- * likes.
- */
-function letGo(body: Readable): void {
-  body.on('error', () => undefined).destroy()
-}
-
-function decoderOf(encoding: string): (() => Transform) | undefined {
-  switch (encoding) {
-    case 'gzip':
-    case 'x-gzip':
-      return createGunzip
-    case 'deflate':
-      return createInflate
-    default:
-      return undefined
   }
 }
 

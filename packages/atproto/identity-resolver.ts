@@ -6,9 +6,10 @@
  * - did:web: the host belongs to the owner of the DID, so whatever it says counts. A redirect or a page is `invalid`, a
  *   404 is `missing`.
  * - did:plc: the directory does not belong to the owner, so only these are answers: a document of that very DID (wrong
- *   parts are left out), an answer that is too large to be read (`invalid`), and the words of `PLC_WORDS`. All else (a
- *   redirect, a page, the document of another DID, a 404 without these words) is an outage: `PLC_URL` leads elsewhere,
- *   or the directory is broken. Otherwise a wrong setting would leave every account without a key and a handle.
+ *   parts are left out), an answer that is too large to be read (`invalid`), and the words of `PLC_WORDS`
+ *   (`did-answers.ts`). All else (a redirect, a page, the document of another DID, a 404 without these words) is an
+ *   outage: `PLC_URL` leads elsewhere, or the directory is broken. Otherwise a wrong setting would leave every account
+ *   without a key and a handle.
  * - While a refresh fails, a known identity stays valid.
  * - Requests for the same DID share one fetch. Not across a purge: a caller that asks after the purge gets what is true
  *   after it.
@@ -24,13 +25,13 @@
  */
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import { remember } from '@sluice/runtime/remember.ts'
+import { documentOf, outage, wordOf } from './did-answers.ts'
 import { webHostOf } from './did-web.ts'
 import { Flight, type AskingWatch } from './flight.ts'
 import { ownerOf } from './host-owner.ts'
 import type { HttpClient, HttpResponse } from './http.ts'
 import type { CachedResolution, IdentityCache } from './identity-cache.ts'
-import { parseDidDocument, type Identity, type Resolution } from './identity.ts'
-import { retryAfterOf } from './rate-limit.ts'
+import type { Resolution } from './identity.ts'
 import { isAtprotoDid, isDid } from './syntax.ts'
 import { Throttle } from './throttle.ts'
 
@@ -85,19 +86,6 @@ const DOCUMENT_BYTES = 512 * 1024
 const ACCEPT = { accept: 'application/did+ld+json, application/json' }
 /** The most bytes that are read of a 404 or 410. The text that says that a DID has no document is short. */
 const WORD_BYTES = 4_096
-/**
- * What a directory says of a DID that has no document. The status alone does not count: any web server has a 404, and
- * may answer 410 when it was given up. For ended DIDs, the reference server answers 404 too; its API description and
- * go-didplc's replica say 410. https://web.plc.directory/api/redoc#operation/ResolveDid
- */
-const PLC_WORDS: [RegExp, Resolution][] = [
-  [/^DID not registered\b/, { status: 'missing' }],
-  [/^DID not available\b/, { status: 'tombstoned' }],
-  // The mirror of bsky.watch (github.com/bsky-watch/plc-mirror), in plain text.
-  [/^unknown DID\b/, { status: 'missing' }],
-  [/^DID deleted\b/, { status: 'tombstoned' }],
-]
-
 /** A request whose answer is to be stored in the cache. */
 interface Fill {
   /** The epoch of the DID in the cache, read before the request. */
@@ -283,36 +271,6 @@ export class IdentityResolver {
     const limits = { headersMs: timeoutMs, idleMs: timeoutMs, totalMs: timeoutMs, bytes: DOCUMENT_BYTES, redirects: 0 }
     return http.get(url, { limits, headers: ACCEPT })
   }
-}
-
-function documentOf(did: string, bytes: Buffer): Resolution {
-  return { status: 'found', identity: parseDidDocument(did, jsonOf(bytes)) satisfies Identity }
-}
-
-/**
- * What a directory means by the body of a 404 or 410.
- * @throws RefusedError when the body is none of `PLC_WORDS`
- */
-function wordOf(bytes: Buffer, status: number): Resolution {
-  const text = bytes.toString()
-  const { message } = (jsonOf(bytes) ?? {}) as { message?: unknown }
-  const word = PLC_WORDS.find(([pattern]) => pattern.test(typeof message === 'string' ? message : text))
-  if (word === undefined) throw new RefusedError('identity-bad-document', `${status}, and not a word of a directory`)
-  return word[1]
-}
-
-/** The parsed value; undefined when the bytes are no JSON. */
-function jsonOf(bytes: Buffer): unknown {
-  try {
-    return JSON.parse(bytes.toString())
-  } catch {
-    return undefined
-  }
-}
-
-function outage(did: string, response: HttpResponse): TransientError {
-  const retryAfterMs = retryAfterOf(response.headers, Date.now())
-  return new TransientError(`${did}: ${response.url.host} answers ${response.status}`, { retryAfterMs })
 }
 
 /** The URL of a did:web's document; undefined when the DID can have none (`isAtprotoDid`). Plain http for localhost. */

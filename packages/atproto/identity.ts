@@ -4,7 +4,7 @@
  */
 import { RefusedError } from '@sluice/runtime/errors.ts'
 import { decodeBase58, encodeBase58 } from './base58.ts'
-import { parseDidKey, type Curve } from './signature.ts'
+import { parseDidKey, type Curve } from './did-key.ts'
 import { isHandle } from './syntax.ts'
 
 export interface Identity {

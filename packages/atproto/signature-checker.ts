@@ -1,6 +1,6 @@
 /**
- * Checks signatures with one key, by the faster library of this machine. Says nothing about low S: `signature.ts` checks
- * that itself, on both curves.
+ * Checks signatures with one key, by the faster library of this machine. Says nothing about low S: `signature.ts`
+ * checks that itself, on both curves.
  *
  * Measured, µs of CPU a check: k256 by libsecp256k1 (the `secp256k1` package's prebuilt addon) 52, by `node:crypto`
  * 337, by `@atproto/crypto` 1,270; a WebAssembly build of libsecp256k1 took 214. p256 by `node:crypto` 50, by
@@ -10,7 +10,7 @@
 import { createPublicKey, hash, verify, type KeyObject } from 'node:crypto'
 import { createRequire } from 'node:module'
 import { RefusedError } from '@sluice/runtime/errors.ts'
-import type { Curve, KeyRefusal, PublicKey } from './signature.ts'
+import type { Curve, KeyRefusal, PublicKey } from './did-key.ts'
 
 export interface Checker {
   curve: Curve
@@ -74,7 +74,8 @@ function addonChecker(addon: Secp256k1, point: Uint8Array): Checker {
       try {
         return addon.ecdsaVerify(signature, hash('sha256', bytes, 'buffer'), point)
       } catch {
-        return false // r or s is not below the curve's order. The addon throws here, where other libraries return false.
+        // r or s is not below the curve's order. The addon throws here, where other libraries return false.
+        return false
       }
     },
   }

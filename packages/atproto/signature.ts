@@ -5,27 +5,11 @@
  * Hazards: `node:crypto` accepts an S in the upper half of the range, so this file checks for low S itself, on both
  * curves. A signature in DER never passes, since the length is fixed.
  */
-import { RefusedError } from '@sluice/runtime/errors.ts'
-import { decodeBase58 } from './base58.ts'
+import { parseDidKey, type Curve } from './did-key.ts'
 import { LruMap } from './lru-map.ts'
 import { checkerOf, LIBRARIES, type Checker } from './signature-checker.ts'
 
-export const KEY_REFUSALS = ['key-unsupported'] as const
-export type KeyRefusal = (typeof KEY_REFUSALS)[number]
-
-export type Curve = 'k256' | 'p256'
-
-export interface PublicKey {
-  curve: Curve
-  /** The compressed point, 33 bytes. */
-  point: Uint8Array
-}
-
 const SIGNATURE_BYTES = 64
-const POINT_BYTES = 33
-
-/** The multicodec prefixes of did:key. */
-const CODEC: Record<Curve, [number, number]> = { k256: [0xe7, 0x01], p256: [0x80, 0x24] }
 
 /** Half of each curve's order: the largest S that is allowed. */
 const HALF_ORDER: Record<Curve, Buffer> = {
@@ -47,21 +31,6 @@ const checkers = { libsecp256k1: new LruMap<Checker>(100_000), 'node:crypto': ne
 export function verifySignature(didKey: string, bytes: Uint8Array, signature: Uint8Array): boolean {
   const checker = cachedChecker(didKey)
   return signature.length === SIGNATURE_BYTES && isLowS(checker.curve, signature) && checker.check(bytes, signature)
-}
-
-/**
- * The curve and point of a `did:key:z…`.
- * @throws RefusedError<KeyRefusal>
- */
-export function parseDidKey(didKey: string): PublicKey {
-  const bytes = didKey.startsWith('did:key:z') ? decodeBase58(didKey.slice('did:key:z'.length)) : undefined
-  if (bytes?.length === POINT_BYTES + 2) {
-    for (const curve of ['k256', 'p256'] as const) {
-      const [a, b] = CODEC[curve]
-      if (bytes[0] === a && bytes[1] === b) return { curve, point: bytes.subarray(2) }
-    }
-  }
-  throw new RefusedError<KeyRefusal>('key-unsupported', didKey)
 }
 
 /** Whether S is at most half of the curve's order. */

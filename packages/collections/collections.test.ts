@@ -2,7 +2,8 @@
 import { expect, test } from 'vitest'
 import { CollectionSet } from './collection-set.ts'
 import { collections } from './collections.ts'
-import type { Collection, Entry } from './define.ts'
+import type { Collection } from './define.ts'
+import type { Entry } from './record.ts'
 import { SampleMaker, type Place } from './testing/sample-records.ts'
 
 const TIME = '2026-06-01T00:00:00.000Z'

@@ -8,9 +8,8 @@
  * plugin derives it in a step over the whole batch (`derive`, in `depends.ts`).
  */
 import type { Dependence, Deriving } from './depends.ts'
+import type { ColumnType, Columns, Entry, Notification, Refusal, Row, Table } from './record.ts'
 
-/** A Postgres type that the engine can write; a trailing `?` means nullable. */
-export type ColumnType = 'text' | 'text?' | 'boolean?' | 'jsonb?'
 type Cell<T extends ColumnType> = T extends 'text'
   ? string
   : T extends 'text?'
@@ -18,21 +17,7 @@ type Cell<T extends ColumnType> = T extends 'text'
     : T extends 'boolean?'
       ? boolean | null
       : unknown
-export type Columns = { readonly [name: string]: ColumnType }
 export type RowOf<C extends Columns> = { [K in keyof C]: Cell<C[K]> }
-/** A table that records write to. */
-export interface Table {
-  readonly name: string
-  readonly columns: Columns
-  /** The column with the URI of the record to which the row belongs. The row is removed with that record. */
-  readonly owner: string
-  /**
-   * Rows stay when their record is deleted; the column `deletedAt` then has the time of the deletion. `key` is the
-   * table's primary key.
-   */
-  readonly outlives?: { readonly deletedAt: string; readonly key: readonly string[] }
-}
-
 /**
  * A table with a typed constructor of its rows. The one declaration gives both the type of a row and the shape of the
  * statements.
@@ -40,12 +25,6 @@ export interface Table {
 export interface TableOf<C extends Columns> extends Table {
   readonly columns: C
   row(values: RowOf<C>): Row
-}
-
-export interface Row {
-  table: Table
-  /** `jsonb?` columns hold any JSON value. */
-  values: { [column: string]: unknown }
 }
 
 /** Declares a table. Leave out columns that Postgres generates (`sortAt`). */
@@ -121,56 +100,11 @@ export function aggregateRow<C extends Columns>(
   return { of, by, table, key }
 }
 
-export interface Notification {
-  /** The account that is notified. */
-  did: string
-  reason: string
-  reasonSubject: string | null
-  /** The position among the account's notifications. Default: the record's `sortAt`. */
-  sortAt?: string
-}
-
 /**
  * Notifies `did` of the record. An account is notified of its own records only if the collection sets `notifiesSelf`.
  */
 export function notify(did: string, reason: string, reasonSubject: string | null = null): Notification {
   return { did, reason, reasonSubject }
-}
-
-/** Why a record is not indexed although it is valid by its lexicon. */
-export interface Refusal {
-  /**
-   * `invalid-record`: the AppView could not read the record. `wrong-owner`: the record changes something that belongs
-   * to another account, for example another account's list.
-   */
-  reason: 'invalid-record' | 'wrong-owner'
-  detail: string
-}
-
-/** One record as the indexer sees it: validated, with its identity parsed. */
-export interface Entry<R = unknown> {
-  uri: string
-  cid: string
-  did: string
-  rkey: string
-  /** The rev of the commit that wrote the record. For a record from an export: the rev of the export's head. */
-  rev: string
-  /** True: the record came with its own commit, so `rev` tells when it was written. False: it came with an export. */
-  live: boolean
-  /** Lexicon JSON, valid for the collection's lexicon. */
-  record: R
-  /** The record's `createdAt` in the normal form of timestamps; `indexedAt` when it has none. */
-  createdAt: string
-  /** When the commit was made, or when the export was read. */
-  indexedAt: string
-  /** The earlier of `createdAt` and `indexedAt`. Feeds sort by it. */
-  sortAt: string
-}
-
-/** A record with its rows, which are about to be inserted or were just inserted. */
-export interface Written<R = unknown> {
-  entry: Entry<R>
-  rows: Row[]
 }
 
 /** A schema step that a plugin brings, for tables that the AppView does not have. */

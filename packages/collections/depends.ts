@@ -3,7 +3,7 @@
  * columns, what is remembered of earlier versions, which records a change concerns. Most collections need none of it;
  * the example is `app.bsky.feed.post`, with `threads/`.
  */
-import type { Entry, Notification, Written } from './define.ts'
+import type { Entry, Notification, Written } from './record.ts'
 
 /** The properties of a collection that depends on other records, or on which others depend. */
 export interface Dependence<R> {

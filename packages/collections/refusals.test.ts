@@ -14,7 +14,8 @@ import follow from './app.bsky.graph/follow.ts'
 import listitem from './app.bsky.graph/listitem.ts'
 import optOut from './app.bsky.graph/referencelistoptout.ts'
 import starterpack from './app.bsky.graph/starterpack.ts'
-import type { Collection, Entry, StrongRef } from './define.ts'
+import type { Collection, StrongRef } from './define.ts'
+import type { Entry } from './record.ts'
 
 const entry = <R>(record: R): Entry<R> => ({
   uri: 'at://did:plc:ann/x/key',

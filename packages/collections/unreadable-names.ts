@@ -10,7 +10,7 @@
  * never finds its record.
  */
 import { didOfUri } from '@sluice/events/stream-event.ts'
-import type { Refusal } from './define.ts'
+import type { Refusal } from './record.ts'
 
 const READABLE_DID = /^did:(?:[a-z0-9:%-]+|[a-z0-9.:-]+)$/i
 

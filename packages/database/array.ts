@@ -51,7 +51,10 @@ function textArrayBytes(items: readonly (string | null | undefined)[]): Buffer {
   return bytes.subarray(0, end)
 }
 
-/** The array as text (https://www.postgresql.org/docs/current/arrays.html, Array Input and Output Syntax): `{"a","b",NULL}`. */
+/**
+ * The array as text (https://www.postgresql.org/docs/current/arrays.html, Array Input and Output Syntax):
+ * `{"a","b",NULL}`.
+ */
 function arrayText(items: readonly Scalar[]): string {
   return `{${items.map(elementText).join(',')}}`
 }

@@ -33,7 +33,9 @@ async function officialMigrate(url: string, upTo?: string): Promise<string[]> {
   }
 }
 
-/** What a made or an adopted schema has beyond the official one, by name; and that it lacks nothing but what we drop. */
+/**
+ * What a made or an adopted schema has beyond the official one, by name; and that it lacks nothing but what we drop.
+ */
 function additions(official: Catalog, ours: Catalog): string[] {
   const { missing, different, extra } = compareCatalogs(official, ours)
   expect({ missing: named(missing), different }).toEqual({ missing: REMOVALS, different: [] })

@@ -180,7 +180,8 @@ export async function pendingMigrations(
 }
 
 /**
- * @throws FatalError when migrations are pending (the message names the command), the server is too old, or the database
+ * @throws FatalError when migrations are pending (the message names the command), the server is too old, or the
+ * database
  *   cannot hold every text
  */
 export async function assertMigrated(pool: DatabasePool, scripts: readonly MigrationScript[] = []): Promise<void> {

@@ -25,7 +25,9 @@ export interface AccountDeletionTable {
   purgeRevs: string[] | null
 }
 
-/** Ours: a reply that was judged by a gate's rules, where the follows and lists of an account may change the verdict. */
+/**
+ * Ours: a reply that was judged by a gate's rules, where the follows and lists of an account may change the verdict.
+ */
 export interface GatedReplyTable {
   uri: string
   creator: string

@@ -22,7 +22,8 @@ export const POOLER_ADVICE =
 
 /**
  * @param pid what `pg_backend_pid()` has just said on this connection
- * @returns whether it is certain that the connection has a session for itself; false: it leads to a pooler, which had no
+ * @returns whether it is certain that the connection has a session for itself; false: it leads to a pooler, which had
+ * no
  *   second connection to compare
  * @throws FatalError when the pooler lends its session to others too
  */

@@ -26,7 +26,10 @@ const test = base
     return server
   })
 
-/** The server takes a key only from a file of its own user that nobody else may read. Its programs run in its data directory. */
+/**
+ * The server takes a key only from a file of its own user that nobody else may read. Its programs run in its data
+ * directory.
+ */
 async function writeAsServer(server: Postgres, name: string, text: string): Promise<void> {
   const lines = text.trim().replaceAll('\n', "', '")
   await server.query(`copy (select unnest(array['${lines}'])) to program 'umask 077; cat > ${name}'`)

@@ -1,4 +1,7 @@
-/** A1, A3: whose clock is right does not matter. What is said of an account and differs is asked about, and what its host answers stands until more is said. */
+/**
+ * A1, A3: whose clock is right does not matter. What is said of an account and differs is asked about, and what its
+ * host answers stands until more is said.
+ */
 import { testDid } from '@sluice/atproto/testing/world.ts'
 import { SEQ_BACKFILL, type AccountEvent } from '@sluice/events/stream-event.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
@@ -7,7 +10,7 @@ import {
   claimAccountChecks,
   failAccountCheck,
   overdueAccountChecks,
-  returnAccountCheck,
+  giveBackAccountCheck,
   endAccountCheck,
   type AccountClaim,
   type AccountQueue,
@@ -124,18 +127,18 @@ test('A3 of whom nobody was asked is due again as what it was, and that counts a
   await using index = indexOn(database)
   await applyBatch(index, [said(T0, undefined), said(T0 + 1, 'deactivated')])
   const due = async (queue: AccountQueue) => (await claim(index, queue)) ?? expect.fail(`nothing is ${queue}`)
-  for (let i = 0; i < 3; i++) await returnAccountCheck(index.db, await due('new'), '')
+  for (let i = 0; i < 3; i++) await giveBackAccountCheck(index.db, await due('new'), '')
   await failAccountCheck(index.db, await due('new'), '')
   const failing = await due('failing')
   expect(failing.tries).toBe(2)
-  await returnAccountCheck(index.db, failing, '')
+  await giveBackAccountCheck(index.db, failing, '')
   expect(await claim(index)).toBe(undefined)
   const taken = await due('failing')
   expect(taken.tries).toBe(2)
   // More is said: the claim has ended, and what follows from it is no affair of whoever held it.
   await applyBatch(index, [said(T0 + 2, undefined)])
   const { rows: before } = await index.db.query('select * from account_check')
-  await returnAccountCheck(index.db, taken, '')
+  await giveBackAccountCheck(index.db, taken, '')
   expect((await index.db.query('select * from account_check')).rows).toEqual(before)
 })
 
@@ -187,7 +190,10 @@ test('A2 news of an account that was purged are asked about, and its absence is 
   expect(rows).toEqual([{ state: 'returned' }])
 })
 
-/** 20,000 that are to be asked about, as many whose hosts gave no answer, and some that wait to be forgotten; each a second behind the one before. */
+/**
+ * 20,000 that are to be asked about, as many whose hosts gave no answer, and some that wait to be forgotten; each a
+ * second behind the one before.
+ */
 const MANY = `
   insert into account_check (did, state, "dueAt", tries)
   select 'did:plc:' || n, (array['new', 'failing', 'asked'])[n % 3 + 1], to_char(timestamp '2026-01-01' + n * interval '1 second', 'YYYY-MM-DD"T"HH24:MI:SS".000Z"'), 1
@@ -209,7 +215,10 @@ test('O1 how overdue the questions are is known from the first of each kind, how
   expect(await overdueAccountChecks(db, new Date(T0 + 10_000))).toEqual({ new: 0, failing: 9 })
 })
 
-/** What a host does and says, by a clock of its own; what we find out meanwhile, by ours; all of it late, twice and in any order; and questions that cross it. */
+/**
+ * What a host does and says, by a clock of its own; what we find out meanwhile, by ours; all of it late, twice and in
+ * any order; and questions that cross it.
+ */
 test.for(SEEDS)(
   'A1 A3 whatever the clocks, in the end the index says what the host says (seed %i)',
   async (seed, { database }) => {

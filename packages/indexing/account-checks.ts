@@ -84,7 +84,7 @@ const OLDEST = {
 }
 
 /** `overtaken`: an event arrived after the question, or the claim has ended. The host is asked again. */
-export type CheckOutcome = 'as-held' | 'differs' | 'overtaken'
+export type AccountCheckOutcome = 'as-held' | 'differs' | 'overtaken'
 
 /**
  * Writes what an account's host says, whatever the index holds, and whatever time that has. The answer is dated after
@@ -96,7 +96,7 @@ export async function endAccountCheck(
   { did, claim }: Pick<AccountClaim, 'did' | 'claim'>,
   said: Pick<AccountEvent, 'active' | 'status'>,
   askedAtMs: number,
-): Promise<CheckOutcome> {
+): Promise<AccountCheckOutcome> {
   const forgetAt = new Date(Date.now() + REMEMBERED_MS).toISOString()
   return await transaction(db, { doing: 'writing how an account stands' }, async (tx) => {
     void tx.query(OWN, [did])
@@ -154,7 +154,7 @@ const FAIL = {
  * Ends a claim for which no host was asked, for want of room. The account stays in its queue and is due again at
  * `dueAt`; this does not count as a question. Does nothing if an event arrived meanwhile.
  */
-export async function returnAccountCheck(
+export async function giveBackAccountCheck(
   db: DatabasePool,
   { did, claim }: Pick<AccountClaim, 'did' | 'claim'>,
   dueAt: string,

@@ -74,7 +74,10 @@ function orderOf(event: AccountEvent): string {
   return `${event.time} ${upstreamStatus(event) ?? ''}`
 }
 
-/** The status that the index holds of an account, in SQL. A purged account has no row in `actor`, unless it is taken down. */
+/**
+ * The status that the index holds of an account, in SQL. A purged account has no row in `actor`, unless it is taken
+ * down.
+ */
 export const HELD_STATUS = `case when gone.state = 'purged' then '${DELETED}' else actor."upstreamStatus" end`
 
 /** The value for `actor.upstreamStatus`: null for an active account, whatever its status says. */

@@ -1,6 +1,6 @@
 /**
- * C5: what another indexer wrote before us, and what its author writes anew with the same content, counts from when it was written until it ended, whatever
- * arrives first.
+ * C5: what another indexer wrote before us, and what its author writes anew with the same content, counts from when it
+ * was written until it ended, whatever arrives first.
  */
 import { collections } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'

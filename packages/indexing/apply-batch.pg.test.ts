@@ -1,4 +1,7 @@
-/** C6: however much a resync's ranges remove, no transaction removes more than a bounded part of it; interrupted anywhere, the end is the same. */
+/**
+ * C6: however much a resync's ranges remove, no transaction removes more than a bounded part of it; interrupted
+ * anywhere, the end is the same.
+ */
 import { collections } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { pathOf, uriOf, type CreateEvent, type RepoEvent, type StreamEvent } from '@sluice/events/stream-event.ts'
@@ -47,7 +50,9 @@ async function countOf({ db }: Index, table: string): Promise<number> {
   return rows[0]!.n
 }
 
-/** Gives the batch up after each part, and applies it again, until it goes through. @returns how often it was given up */
+/**
+ * Gives the batch up after each part, and applies it again, until it goes through. @returns how often it was given up
+ */
 async function applyInterrupted(index: Index, events: readonly StreamEvent[], batchRecords?: number): Promise<number> {
   for (let interruptions = 0; ; interruptions++) {
     try {

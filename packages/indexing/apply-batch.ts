@@ -14,7 +14,8 @@
  * visible.
  */
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
-import type { Collection, Notification } from '@sluice/collections/define.ts'
+import type { Collection } from '@sluice/collections/define.ts'
+import type { Notification } from '@sluice/collections/record.ts'
 import { sortsByBytes } from '@sluice/database/collation.ts'
 import { transaction, type Transaction } from '@sluice/database/transaction.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
@@ -26,7 +27,7 @@ import { readPhase } from './bulk/phase.ts'
 import { contend, NO_CONTEST, writeContest, type Contest } from './contend.ts'
 import { decide, endedByHeld, isInForce, type Decisions } from './decide.ts'
 import { Deltas } from './deltas.ts'
-import { applyIdentities } from './handles.ts'
+import { applyIdentities } from './handle-checks.ts'
 import { insertRows, writeRecords } from './insert.ts'
 import { lookUp } from './look-up.ts'
 import { placesOf, type Place } from './mutes.ts'

@@ -1,4 +1,7 @@
-/** A5: random histories of labels, in any order, in any batches, delivered again, end as a model that sees them one by one. */
+/**
+ * A5: random histories of labels, in any order, in any batches, delivered again, end as a model that sees them one by
+ * one.
+ */
 import { DatabasePool } from '@sluice/database/pool.ts'
 import type { Label, LabelStreamEvent } from '@sluice/events/label-event.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'

@@ -1,5 +1,6 @@
 /**
- * Every plugin in the list through the same behaviours, with records made from its lexicon. A new collection is covered by being listed.
+ * Every plugin in the list through the same behaviours, with records made from its lexicon. A new collection is covered
+ * by being listed.
  *
  * All collections share a database per behaviour, each with its own author; a failure names the collection.
  */
@@ -7,7 +8,8 @@ import { cidOf, formatCid } from '@sluice/atproto/cid.ts'
 import { tidFromMicros } from '@sluice/events/tid.ts'
 import { collections } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
-import type { Collection, Entry } from '@sluice/collections/define.ts'
+import type { Collection } from '@sluice/collections/define.ts'
+import type { Entry } from '@sluice/collections/record.ts'
 import forumPost from '@sluice/collections/space.atbb/post.ts'
 import { SampleMaker, type Place } from '@sluice/collections/testing/sample-records.ts'
 import { migrate } from '@sluice/database/migrate.ts'

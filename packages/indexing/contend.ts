@@ -8,8 +8,9 @@
  */
 import type { Transaction } from '@sluice/database/transaction.ts'
 import { oneOfKey } from '@sluice/collections/by-key.ts'
-import type { Collection, Entry, Notification, Row, Written } from '@sluice/collections/define.ts'
+import type { Collection } from '@sluice/collections/define.ts'
 import type { Statement } from '@sluice/collections/depends.ts'
+import type { Entry, Notification, Row, Written } from '@sluice/collections/record.ts'
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { mapEntries } from './entry.ts'
 import type { RemovedRow } from './remove.ts'

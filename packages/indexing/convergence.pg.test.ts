@@ -1,4 +1,6 @@
-/** C1: the same events end in the same rows, however they are split, ordered and repeated, and however many apply them. */
+/**
+ * C1: the same events end in the same rows, however they are split, ordered and repeated, and however many apply them.
+ */
 import type { StreamEvent } from '@sluice/events/stream-event.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { Random } from '@sluice/sandbox/random.ts'

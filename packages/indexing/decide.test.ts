@@ -1,4 +1,5 @@
-import { collection, type Collection, type Entry } from '@sluice/collections/define.ts'
+import { collection, type Collection } from '@sluice/collections/define.ts'
+import type { Entry } from '@sluice/collections/record.ts'
 import { Random } from '@sluice/sandbox/random.ts'
 import { describe, expect, test } from 'vitest'
 import { decide, type Decisions, type Known } from './decide.ts'
@@ -221,7 +222,10 @@ class Path {
     for (const { rev, content } of [...fresh, ...replaced, ...confirmed]) this.row = { rev, cid: content!.cid }
   }
 
-  /** A part of an export, which has the path with this content or does not have it. Beside it, or by another part of it, the watermark is raised. */
+  /**
+   * A part of an export, which has the path with this content or does not have it. Beside it, or by another part of it,
+   * the watermark is raised.
+   */
   takePart(rev: string, cid: string | null): void {
     this.raise(rev)
     if (cid !== null) this.take(version(rev, cid, { fromExport: true }))

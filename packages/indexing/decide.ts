@@ -98,39 +98,22 @@ function decideOne(
   known: Known | undefined,
   resyncRev: string | undefined,
 ): void {
-  const { fresh, replaced, confirmed, removed, tombstoned, doubted, resurrected } = decisions
+  const { fresh, replaced, confirmed, removed, tombstoned, resurrected } = decisions
   if (known && known.rev !== null && known.rev >= version.rev) {
     decisions.stale++
     if (known.rev === version.rev) decisions.repeated.push(version)
     else decisions.past.push(endedBy(supersededBy(version, known, known.rev), resyncRev))
     return
   }
-  // The version is below the watermark: the export of a resync says what exists. A create or update is dropped. It
-  // counts as ended at the watermark, unless a deletion says that it ended before. A deletion of a path that the index
-  // does not hold is applied: it says no more than the export does.
-  if (resyncRev !== undefined && version.rev < resyncRev) {
-    if (version.fromExport && isSameAsLiving(version, known) && !known.doubt) {
-      decisions.stale++
-      return
-    }
-    decisions.past.push(supersededBy(version, known, resyncRev))
-    // A `null` rev is excluded: if the export held that record, the record would have got the export's rev.
-    const isInDoubt = !version.content && known?.state === 'living' && known.rev !== null
-    if (isInDoubt) doubted.push(version)
-    // A later commit of what the export has: by that one the export has it.
-    const isLaterCommit =
-      !version.fromExport && isSameAsLiving(version, known) && version.content!.indexed?.plugin.remembers !== undefined
-    if (isInDoubt || (version.content && !isLaterCommit)) {
-      decisions.stale++
-      return
-    }
-  }
+  if (resyncRev !== undefined && version.rev < resyncRev && dropBelowWatermark(decisions, version, known, resyncRev))
+    return
   // A rev at or below the watermark may come from an export, so it does not tell when the version was written.
   if (known && known.rev !== null && known.rev > (resyncRev ?? '')) decisions.held.set(version.uri, known.rev)
   if (known?.state === 'living' && known.doubt) decisions.past.push(past(deletionOf(version, known.doubt), version))
   if (!version.content) {
     if (known?.state === 'living') removed.push(version)
-    // Between the two the path was written anew, as a rule by a commit that is still to come. The first one leaves a gap.
+    // Between the two the path was written anew, as a rule by a commit that is still to come. The first one leaves a
+    // gap.
     if (known?.state === 'deleted') decisions.past.push(past(deletionOf(version, known), version))
     tombstoned.push(version)
     return
@@ -155,6 +138,34 @@ function decideOne(
     if (derive || (remembers && !(version.fromExport && known.rev === null))) replaced.push(version)
     else confirmed.push(version)
   } else decisions.stale++
+}
+
+/**
+ * Decides about a version below the watermark: the export of a resync says what exists. A create or update is dropped.
+ * It counts as ended at the watermark, unless a deletion says that it ended before. A deletion of a path that the index
+ * does not hold is applied: it says no more than the export does.
+ * @returns whether the version is dropped; if not, it is applied
+ */
+function dropBelowWatermark(
+  decisions: Decisions,
+  version: Version,
+  known: Known | undefined,
+  resyncRev: string,
+): boolean {
+  if (version.fromExport && isSameAsLiving(version, known) && !known.doubt) {
+    decisions.stale++
+    return true
+  }
+  decisions.past.push(supersededBy(version, known, resyncRev))
+  // A `null` rev is excluded: if the export held that record, the record would have got the export's rev.
+  const isInDoubt = !version.content && known?.state === 'living' && known.rev !== null
+  if (isInDoubt) decisions.doubted.push(version)
+  // A later commit of what the export has: by that one the export has it.
+  const isLaterCommit =
+    !version.fromExport && isSameAsLiving(version, known) && version.content!.indexed?.plugin.remembers !== undefined
+  const isOver = isInDoubt || (version.content !== undefined && !isLaterCommit)
+  if (isOver) decisions.stale++
+  return isOver
 }
 
 /** Whether the version says what the index already has, from a known rev on. */

@@ -1,4 +1,7 @@
-/** C5: what comes late to the top of a thread counts down to its last reply, however deep, whatever is gone in between, and whatever others write at the same moment. */
+/**
+ * C5: what comes late to the top of a thread counts down to its last reply, however deep, whatever is gone in between,
+ * and whatever others write at the same moment.
+ */
 import { uriOf, type CreateEvent, type RecordEvent, type StreamEvent } from '@sluice/events/stream-event.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { applyBatch, type Index } from './apply-batch.ts'
@@ -40,7 +43,10 @@ function lineBelow(story: Story, parent: CreateEvent, depth: number): CreateEven
   return line.slice(1)
 }
 
-/** What one of the columns must say of some reply in the end, and of some reply it must not, so that the story is about something. */
+/**
+ * What one of the columns must say of some reply in the end, and of some reply it must not, so that the story is about
+ * something.
+ */
 interface Told {
   events: RecordEvent[]
   /** It arrives after all others. */

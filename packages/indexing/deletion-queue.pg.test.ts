@@ -2,7 +2,7 @@
 import type { AccountEvent } from '@sluice/events/stream-event.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { applyBatch, type Index } from './apply-batch.ts'
-import { claimDeletions, DELETION_QUEUES, failDeletion, overdueDeletions, returnDeletion } from './deletion-queue.ts'
+import { claimDeletions, DELETION_QUEUES, failDeletion, overdueDeletions, giveBackDeletion } from './deletion-queue.ts'
 import { purgeAccount } from './purge.ts'
 import { indexOn } from './testing/index-on.ts'
 import { abortedAtLook } from './testing/aborted.ts'
@@ -77,8 +77,8 @@ test('A2 of whom nobody was asked waits where it was, and who came back meanwhil
   await failDeletion(index.db, BOB, '3')
   await claimDeletions(index.db, { ...ever, until: '99' })
   await applyBatch(index, [back(CAT)])
-  for (const did of [ANN, BOB]) await returnDeletion(index.db, did, '3')
-  await returnDeletion(index.db, CAT, '99')
+  for (const did of [ANN, BOB]) await giveBackDeletion(index.db, did, '3')
+  await giveBackDeletion(index.db, CAT, '99')
   expect(await queues(index)).toEqual({ returned: [CAT], new: [ANN], failing: [BOB] })
 })
 

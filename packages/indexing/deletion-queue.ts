@@ -77,7 +77,7 @@ export async function overdueDeletions(db: Session, now: Date): Promise<Record<D
 const OLDEST = { name: 'oldest-deletions', text: oldestOf('account_deletion', OF_QUEUE) }
 
 /** Ends a claim: the account is due again at `dueAt`. */
-export async function postponeDeletion(db: DatabasePool, did: string, dueAt: string): Promise<void> {
+export async function putOffDeletion(db: DatabasePool, did: string, dueAt: string): Promise<void> {
   await db.query(POSTPONE, [did, dueAt])
 }
 
@@ -100,7 +100,7 @@ const FAIL = {
  * Ends a claim for which no host was asked, for want of room. The account stays in its queue and is due again at
  * `dueAt`. Does nothing if it came back meanwhile.
  */
-export async function returnDeletion(db: DatabasePool, did: string, dueAt: string): Promise<void> {
+export async function giveBackDeletion(db: DatabasePool, did: string, dueAt: string): Promise<void> {
   await db.query(RETURN, [did, dueAt])
 }
 

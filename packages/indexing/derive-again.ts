@@ -5,7 +5,8 @@
  */
 import { keyed } from '@sluice/collections/by-key.ts'
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
-import { collectionOfUri, type Collection, type Entry, type Written } from '@sluice/collections/define.ts'
+import { collectionOfUri, type Collection } from '@sluice/collections/define.ts'
+import type { Entry, Written } from '@sluice/collections/record.ts'
 import type { Transaction } from '@sluice/database/transaction.ts'
 import { Deltas } from './deltas.ts'
 import { loadEntries } from './entry.ts'

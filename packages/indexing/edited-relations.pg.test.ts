@@ -1,4 +1,7 @@
-/** C1, C5: a follow or a list item that is edited to name somebody else lets replies through a gate while it names their author, whatever arrives first, with its own commit or with an export. */
+/**
+ * C1, C5: a follow or a list item that is edited to name somebody else lets replies through a gate while it names their
+ * author, whatever arrives first, with its own commit or with an export.
+ */
 import { pathOf, SEQ_BACKFILL, uriOf, type CreateEvent, type StreamEvent } from '@sluice/events/stream-event.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { Random } from '@sluice/sandbox/random.ts'
@@ -92,7 +95,10 @@ function exportOf(made: CreateEvent, { time, did, commit, rev }: CreateEvent, is
   return isThere ? [create, known] : [known]
 }
 
-/** Whom it named then; and whom an export says that it named later, since the export does not say from when on, and the record says from its first version on. */
+/**
+ * Whom it named then; and whom an export says that it named later, since the export does not say from when on, and the
+ * record says from its first version on.
+ */
 function lets(life: (string | null)[], repliedAfter: number): boolean {
   return life[repliedAfter]?.replace('*', '') === 'bob' || life.slice(repliedAfter).includes('bob*')
 }

@@ -1,4 +1,7 @@
-/** C5: a post that is edited, or deleted and written anew, counts for the replies that were written from then on, whatever arrives first; the others are left alone. */
+/**
+ * C5: a post that is edited, or deleted and written anew, counts for the replies that were written from then on,
+ * whatever arrives first; the others are left alone.
+ */
 import { affectedByPosts } from '@sluice/collections/threads/affected.ts'
 import {
   SEQ_BACKFILL,
@@ -27,7 +30,10 @@ async function rowsOf(index: Index): Promise<Snapshot> {
   return rows
 }
 
-/** How many posts are judged again while `act` runs, when all else has ended: each is locked for it, and a lock leaves its transaction's number. */
+/**
+ * How many posts are judged again while `act` runs, when all else has ended: each is locked for it, and a lock leaves
+ * its transaction's number.
+ */
 async function judgedAgain({ db }: Index, act: () => Promise<unknown>): Promise<number> {
   await othersEnded(db)
   const now = await db.query<{ next: string }>('select pg_snapshot_xmax(pg_current_snapshot())::text as next')

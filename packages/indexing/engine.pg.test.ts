@@ -1,4 +1,7 @@
-/** What the engine makes of small stories, in figures and names that are written out here: nothing is taken from the plugins. */
+/**
+ * What the engine makes of small stories, in figures and names that are written out here: nothing is taken from the
+ * plugins.
+ */
 import { collections } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { DatabasePool } from '@sluice/database/pool.ts'

@@ -1,7 +1,8 @@
 /** A plugin's view of a record (`Entry`), made from an event or from the `record` table. */
 import type { Transaction } from '@sluice/database/transaction.ts'
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
-import type { Collection, Entry } from '@sluice/collections/define.ts'
+import type { Collection } from '@sluice/collections/define.ts'
+import type { Entry } from '@sluice/collections/record.ts'
 import { normalizeDatetime, withoutNul } from '@sluice/collections/values.ts'
 
 export interface RecordSource {

@@ -1,4 +1,7 @@
-/** C1, C6: what an export does not have, or has otherwise, had ended by then, for the replies of that time too, though something newer came first. */
+/**
+ * C1, C6: what an export does not have, or has otherwise, had ended by then, for the replies of that time too, though
+ * something newer came first.
+ */
 import { pathOf, SEQ_BACKFILL, uriOf, type CreateEvent, type StreamEvent } from '@sluice/events/stream-event.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { applyBatch } from './apply-batch.ts'
@@ -21,7 +24,9 @@ interface Case {
   told: { what: string; repliedAfter: number; isFine: boolean }
 }
 
-/** What the export has: nothing, or something else. By the version after which it was written, whether a reply is fine. */
+/**
+ * What the export has: nothing, or something else. By the version after which it was written, whether a reply is fine.
+ */
 const WHAT: Record<string, boolean[]> = {
   'a gate that is gone': [false, true, false],
   'a gate that says something else': [false, true, false],

@@ -1,6 +1,6 @@
 /**
- * Writes facts: what was true of versions that are no longer in force, and from when to when (`past_fact`). Where facts of one path meet
- * that arrived in another order, each ends where the next one begins, whichever was written first.
+ * Writes facts: what was true of versions that are no longer in force, and from when to when (`past_fact`). Where facts
+ * of one path meet that arrived in another order, each ends where the next one begins, whichever was written first.
  */
 import { keyed } from '@sluice/collections/by-key.ts'
 import { CLAIMED_FROM, KNOWN_FROM, type Fact, type Statement } from '@sluice/collections/depends.ts'
@@ -9,12 +9,12 @@ import { isGap, isVersion } from './cut-facts.ts'
 import type { Past } from './version.ts'
 
 /**
- * Facts are sent in portions of so many characters. A range of a few hundred bytes ends 2,000 posts in one transaction, and the
- * fact of a post with 10,000 mentions has 350 KB: held until the end of the transaction, they took gigabytes.
+ * Facts are sent in portions of so many characters. A range of a few hundred bytes ends 2,000 posts in one transaction,
+ * and the fact of a post with 10,000 mentions has 350 KB: held until the end of the transaction, they took gigabytes.
  */
 const PORTION_CHARS = 4_000_000
 
-export class Facts {
+export class FactWriter {
   readonly #tx: Transaction
   readonly #statement: Statement
   #rows: string[][] = []
@@ -58,9 +58,9 @@ export class Facts {
 }
 
 /**
- * Whether a late version came with an export and only repeats a fact that was in force at that export's head. Such a version gets
- * no fact: its fact would begin when the record claims that it was made, and would end the other fact, which tells more. A
- * relation's fact from its own commit (`KNOWN_FROM`) counts as the same if it has the same key.
+ * Whether a late version came with an export and only repeats a fact that was in force at that export's head. Such a
+ * version gets no fact: its fact would begin when the record claims that it was made, and would end the other fact,
+ * which tells more. A relation's fact from its own commit (`KNOWN_FROM`) counts as the same if it has the same key.
  */
 const isRepeated = (late: string): string => `(
       select true from past_fact same where same.uri = ${late}.uri and same.since <> ${late}.since and same.since < ${late}.head and same.until > ${late}.head
@@ -68,17 +68,18 @@ const isRepeated = (late: string): string => `(
     ) is not null`
 
 /**
- * Whether what the path said last before this version goes on beyond the head of the export by which this one is taken to have ended
- * (`endedBy`). Then the index held the path across that head, and the export had it: an export that only repeats what the index has
- * leaves no trace. So this version goes on as long, unless one after it, which is still to come, ends it.
+ * Whether what the path said last before this version goes on beyond the head of the export by which this one is taken
+ * to have ended (`endedBy`). Then the index held the path across that head, and the export had it: an export that only
+ * repeats what the index has leaves no trace. So this version goes on as long, unless one after it, which is still to
+ * come, ends it.
  */
 const GOES_BEYOND = `(
           select past.until from past_fact past where past.uri = ended.uri and past.since < ended.since order by since desc limit 1
         ) > until`
 
 /**
- * The fact of a relation that an export brings after its end counts from when the record says on, but not from before what is known
- * last of the path, if that says the same: its own commit may have come before the export.
+ * The fact of a relation that an export brings after its end counts from when the record says on, but not from before
+ * what is known last of the path, if that says the same: its own commit may have come before the export.
  */
 const NOT_BEFORE = `(
       select jsonb_set(ended.fact::jsonb, '{${CLAIMED_FROM}}', to_jsonb(coalesce(before.fact ->> '${CLAIMED_FROM}', before.since))) from (
@@ -87,10 +88,12 @@ const NOT_BEFORE = `(
     )`
 
 /**
- * A fact ends at the next gap, and the fact of a relation at its next version, if these arrived first. A fact that is already
- * remembered may have gone on beyond an export that repeated it, so a redelivered version is not ended by that export (`endedBy`).
+ * A fact ends at the next gap, and the fact of a relation at its next version, if these arrived first. A fact that is
+ * already remembered may have gone on beyond an export that repeated it, so a redelivered version is not ended by that
+ * export (`endedBy`).
  *
- * The conditions are scalar subqueries, each a look by key: for EXISTS, a planner without statistics would hash the whole table.
+ * The conditions are scalar subqueries, each a look by key: for EXISTS, a planner without statistics would hash the
+ * whole table.
  */
 const remember = (name: string, until: string, also = ''): Statement => ({
   name,
@@ -117,9 +120,9 @@ const remember = (name: string, until: string, also = ''): Statement => ({
 const REMEMBER = remember('remember', 'least(held.until, excluded.until)')
 
 /**
- * The index held a relation until now, dated by an older commit than the last one that is known: that one was dropped, because the
- * export had what the older commit said. So it was there until now, but not without a break since the older commit. What is known last
- * of the path goes on until now, unless a commit after it, which is still to come, ends it.
+ * The index held a relation until now, dated by an older commit than the last one that is known: that one was dropped,
+ * because the export had what the older commit said. So it was there until now, but not without a break since the older
+ * commit. What is known last of the path goes on until now, unless a commit after it, which is still to come, ends it.
  */
 const LAST_GOES_ON = `, prolonged as (
       update past_fact as held set until = last.until from (
@@ -132,9 +135,10 @@ const LAST_GOES_ON = `, prolonged as (
     )`
 
 /**
- * For versions that the index held until now. Suppose that two exports have the version, and that the older export arrives between two
- * parts of the newer one, or after it. Then a fact with the same beginning is there already, and says that the version ended at the
- * newer export's head. The index knows better: the later end counts. (Where both exports come in one batch, the newer head counts.)
+ * For versions that the index held until now. Suppose that two exports have the version, and that the older export
+ * arrives between two parts of the newer one, or after it. Then a fact with the same beginning is there already, and
+ * says that the version ended at the newer export's head. The index knows better: the later end counts. (Where both
+ * exports come in one batch, the newer head counts.)
  */
 const REMEMBER_HELD = remember(
   'remember-held',
@@ -143,8 +147,9 @@ const REMEMBER_HELD = remember(
 )
 
 /**
- * For versions that a part of an export brings late. An older export may have brought the same version before, and then its fact says
- * that it ended at the head of the newer export. It did not: the newer export has it. So the fact goes on to the version's true end.
+ * For versions that a part of an export brings late. An older export may have brought the same version before, and then
+ * its fact says that it ended at the head of the newer export. It did not: the newer export has it. So the fact goes on
+ * to the version's true end.
  */
 const GOES_ON: Statement = {
   name: 'goes-on',

@@ -1,6 +1,6 @@
 /**
- * V5: a record goes from its block through the stream into `record.json`, and encodes to the CID under which it is stored. What the columns of a plugin
- * hold is the same text, but for NUL.
+ * V5: a record goes from its block through the stream into `record.json`, and encodes to the CID under which it is
+ * stored. What the columns of a plugin hold is the same text, but for NUL.
  */
 import { decodeRecord } from '@sluice/atproto/cbor.ts'
 import { encodeCbor } from '@sluice/atproto/cbor-encode.ts'
@@ -103,8 +103,9 @@ function value(random: Random, depth = 0): unknown {
 }
 
 /**
- * No key of backslashes alone: V8 (Node 24.18) reads `{"a":1,"\"":1}` with the key `\` once it has read `{"a":1,"\\":1}`. What is stored is right, since the
- * text is cut from the entry; whoever parses it may see the other key.
+ * No key of backslashes alone: V8 (Node 24.18) reads `{"a":1,"\"":1}` with the key `\` once it has read
+ * `{"a":1,"\\":1}`. What is stored is right, since the text is cut from the entry; whoever parses it may see the other
+ * key.
  */
 function map(random: Random, depth = 0): object {
   const keys = [

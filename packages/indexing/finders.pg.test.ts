@@ -1,4 +1,7 @@
-/** Rows are found by an index that begins with what they are looked for by: at any size of the index, and in a first load, which drops most of them. */
+/**
+ * Rows are found by an index that begins with what they are looked for by: at any size of the index, and in a first
+ * load, which drops most of them.
+ */
 import { collections } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import type { Sql } from '@sluice/collections/depends.ts'

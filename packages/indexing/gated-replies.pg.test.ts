@@ -1,6 +1,9 @@
-/** C5: of one account's replies that gates have judged, any number, a follow and a list item look at those since then, and whoever settles them later at some at a time. */
+/**
+ * C5: of one account's replies that gates have judged, any number, a follow and a list item look at those since then,
+ * and whoever settles them later at some at a time.
+ */
 import type { Sql, Touched } from '@sluice/collections/depends.ts'
-import { affectedByFollowsInParts, affectedByListItemsInParts } from '@sluice/collections/threads/affected.ts'
+import { affectedByFollowsInParts, affectedByListItemsInParts } from '@sluice/collections/threads/relations.ts'
 import { uriOf } from '@sluice/events/stream-event.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { applyBatch, type Index } from './apply-batch.ts'

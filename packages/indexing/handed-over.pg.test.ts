@@ -1,4 +1,7 @@
-/** C5, D3: what others write while a walk down a thread is handed over, between the moment that a post is found and the one that it is named to whoever goes on, is gone on from as well. */
+/**
+ * C5, D3: what others write while a walk down a thread is handed over, between the moment that a post is found and the
+ * one that it is named to whoever goes on, is gone on from as well.
+ */
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { collections } from '@sluice/collections/collections.ts'
 import type { CreateEvent, RecordEvent } from '@sluice/events/stream-event.ts'
@@ -33,7 +36,10 @@ const HOW: Record<string, (story: Story, post: CreateEvent) => RecordEvent[]> = 
   returns: (story, post) => [story.delete(post), story.put('zoe', post.collection, post.record, post.rkey)],
 }
 
-/** Levels below the root of those of which it becomes: the last that is judged, one that is found below it, one that hangs from another that is found, the last that is found, and all that are found. */
+/**
+ * Levels below the root of those of which it becomes: the last that is judged, one that is found below it, one that
+ * hangs from another that is found, the last that is found, and all that are found.
+ */
 const WHERE = [[4], [5], [7], [8], [5, 6, 7, 8]]
 
 interface Thread {

@@ -1,9 +1,11 @@
 /**
- * What one account leaves behind, on purpose, does not stop the others: edits, rounds of deletion and creation, endings of one follow. A statement has five seconds
- * here; one that takes longer fails the batch, which would be given again for ever.
+ * What one account leaves behind, on purpose, does not stop the others: edits, rounds of deletion and creation, endings
+ * of one follow. A statement has five seconds here; one that takes longer fails the batch, which would be given again
+ * for ever.
  */
 import type { Sql, Touched } from '@sluice/collections/depends.ts'
-import { affectedByFollows, affectedByListItems, affectedByPosts } from '@sluice/collections/threads/affected.ts'
+import { affectedByPosts } from '@sluice/collections/threads/affected.ts'
+import { affectedByFollows, affectedByListItems } from '@sluice/collections/threads/relations.ts'
 import { uriOf, type CreateEvent, type RecordEvent } from '@sluice/events/stream-event.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { Random } from '@sluice/sandbox/random.ts'
@@ -268,7 +270,10 @@ test('C3 a path that was emptied and written anew 10,000 times is written anew o
   ])
 })
 
-/** Which version was in force at each of these times, of those that have ended. Their spans may overlap, by how they came: the last begun counts. */
+/**
+ * Which version was in force at each of these times, of those that have ended. Their spans may overlap, by how they
+ * came: the last begun counts.
+ */
 async function inForce({ db }: Index, uri: string, times: readonly string[]): Promise<object[]> {
   const { rows } = await db.query<object>(
     `select at, (

@@ -1,4 +1,7 @@
-/** A4: an export of a real PLC directory, imported in any order and any form, is what the directory itself says of every DID. */
+/**
+ * A4: an export of a real PLC directory, imported in any order and any form, is what the directory itself says of every
+ * DID.
+ */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -23,7 +26,10 @@ async function stored(db: DatabasePool): Promise<Record<string, unknown>> {
   return Object.fromEntries(rows.map(({ did, doc }) => [did, parseDidDocument(did, doc)]))
 }
 
-/** The operations of these DIDs as a directory exports them, two a page: the one of the sandbox keeps its log in memory, and exports nothing. */
+/**
+ * The operations of these DIDs as a directory exports them, two a page: the one of the sandbox keeps its log in memory,
+ * and exports nothing.
+ */
 async function exporting(plcUrl: string, dids: readonly string[]): Promise<TestServer> {
   const logs = await Promise.all(dids.map(async (did) => (await fetch(`${plcUrl}/${did}/log/audit`)).json()))
   const operations = (logs.flat() as { createdAt: string }[]).sort((a, b) => (a.createdAt < b.createdAt ? -1 : 1))

@@ -1,7 +1,8 @@
 /**
  * Imports a PLC directory's export into `did_cache`, in bulk. The newest operation of each DID wins, in any order and
- * however often the export is imported; of two in one millisecond the one that is read later wins. After that, handles of
- * accounts that came with a backfill are verified without asking the directory. The handle must still resolve to the account.
+ * however often the export is imported; of two in one millisecond the one that is read later wins. After that, handles
+ * of accounts that came with a backfill are verified without asking the directory. The handle must still resolve to the
+ * account.
  *
  * `did_cache` is a table of the AppView's schema that the AppView does not use any more.
  */

@@ -2,8 +2,8 @@
 import type { CopyRow, CopyValue } from '@sluice/database/copy.ts'
 import type { Transaction } from '@sluice/database/transaction.ts'
 import { keyed } from '@sluice/collections/by-key.ts'
-import type { Row, Table } from '@sluice/collections/define.ts'
 import type { Statement } from '@sluice/collections/depends.ts'
+import type { Row, Table } from '@sluice/collections/record.ts'
 import type { Decisions } from './decide.ts'
 import type { Version } from './version.ts'
 

@@ -1,6 +1,6 @@
 /**
- * C2, C3, C6: live events and exports in any interleaving end in the rows of the natural order; counters and notifications equal a recount; nothing comes
- * back to life. Longer: SEEDS=1,2,3 EVENTS=2000.
+ * C2, C3, C6: live events and exports in any interleaving end in the rows of the natural order; counters and
+ * notifications equal a recount; nothing comes back to life. Longer: SEEDS=1,2,3 EVENTS=2000.
  */
 import { collections } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'

@@ -1,4 +1,7 @@
-/** A5: of two labels that were made at the same moment the negation stands, however they come: also when they come once, in one batch. */
+/**
+ * A5: of two labels that were made at the same moment the negation stands, however they come: also when they come once,
+ * in one batch.
+ */
 import { DatabasePool } from '@sluice/database/pool.ts'
 import type { LabelStreamEvent } from '@sluice/events/label-event.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'

@@ -1,4 +1,6 @@
-/** C1: a few small events may make an indexer look at much that is stored: what it holds of that at a time has a bound. */
+/**
+ * C1: a few small events may make an indexer look at much that is stored: what it holds of that at a time has a bound.
+ */
 import { uriOf, type CreateEvent, type StreamEvent } from '@sluice/events/stream-event.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { applyBatch, type Index } from './apply-batch.ts'

@@ -1,4 +1,7 @@
-/** C5, D3: a thread that is too much for one walk is gone on with where that ended, by the next, and ends as if one had gone through all of it; after a crash too. */
+/**
+ * C5, D3: a thread that is too much for one walk is gone on with where that ended, by the next, and ends as if one had
+ * gone through all of it; after a crash too.
+ */
 import { uriOf, type CreateEvent } from '@sluice/events/stream-event.ts'
 import { TransientError } from '@sluice/runtime/errors.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
@@ -146,7 +149,8 @@ test('of what one walk has come upon and leaves, those posts are put off that ha
   const [claim] = await claimLater(index.db, { now: '9', until: '8', limit: 1, queue: 'first' })
   await settleClaim(index.db, index.collections, claim!, { limits: { seen: 100 } })
   const { rows } = await index.db.query('select from settle_later')
-  // Four levels were judged, of which the last has 81 posts; 460 in all have replies that were not. Fewer where somebody writes at this moment: then more is to be judged again.
+  // Four levels were judged, of which the last has 81 posts; 460 in all have replies that were not. Fewer where
+  // somebody writes at this moment: then more is to be judged again.
   expect(rows.length).toBeGreaterThan(0)
   expect(rows.length).toBeLessThanOrEqual(81)
   await settleAll(index)

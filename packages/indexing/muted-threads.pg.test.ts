@@ -56,7 +56,9 @@ test.for(['after', 'in one batch with', 'after, and gone, after'] as const)(
   },
 )
 
-/** How Bob's reply gets into a thread that he has muted: first it is nowhere, in another thread, or gone from another. */
+/**
+ * How Bob's reply gets into a thread that he has muted: first it is nowhere, in another thread, or gone from another.
+ */
 const WAYS = ['comes', 'is moved there by an edit', 'is moved there, and gone', 'is written anew'] as const
 type Way = (typeof WAYS)[number]
 

@@ -4,13 +4,13 @@
  * author is told, and the notification is withdrawn when the post arrives. Likewise where an edit moves the post into
  * such a thread.
  *
- * A transaction that tells and one that brings the post may run beside each other. So each takes a lock of the post, and
- * holds it until its commit: if the one that tells comes second, it sees the post; if the one that brings it comes
+ * A transaction that tells and one that brings the post may run beside each other. So each takes a lock of the post,
+ * and holds it until its commit: if the one that tells comes second, it sees the post; if the one that brings it comes
  * second, it finds what was told after its commit. Nothing is left to the one that tells, which may die before it
  * settles and never tells again.
  *
- * All posts that the index knows share one lock. Whoever tells takes it in the statement that is needed anyhow, and only
- * an edit in a muted thread waits for all who tell.
+ * All posts that the index knows share one lock. Whoever tells takes it in the statement that is needed anyhow, and
+ * only an edit in a muted thread waits for all who tell.
  */
 import { keyed, oneOfKey } from '@sluice/collections/by-key.ts'
 import { collectionOfUri } from '@sluice/collections/define.ts'
@@ -58,8 +58,8 @@ export function placesOf(versions: Iterable<Version>, moves: boolean): Place[] {
 }
 
 /**
- * Finds what is muted. Few accounts have muted anything, so the first statement finds those that have. A subject that is
- * deleted still counts as part of its thread.
+ * Finds what is muted. Few accounts have muted anything, so the first statement finds those that have. A subject that
+ * is deleted still counts as part of its thread.
  *
  * Must run before the transaction changes counters: whoever holds one of these never waits for a lock of a post.
  */

@@ -3,11 +3,11 @@
  * record's life, and those of its deletion. They are those of the record's last version, in whatever order its versions
  * and its deletions arrive. `past_fact` tells which version was the last one.
  */
-import type { Notification } from '@sluice/collections/define.ts'
+import type { Notification } from '@sluice/collections/record.ts'
 import type { Transaction } from '@sluice/database/transaction.ts'
 import { isGap } from './cut-facts.ts'
 import type { NotificationBatch } from './notify.ts'
-import type { Ended } from './remember.ts'
+import type { Ended } from './version.ts'
 
 interface Told {
   id: string

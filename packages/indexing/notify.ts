@@ -4,7 +4,8 @@
  */
 import type { CopyRow } from '@sluice/database/copy.ts'
 import type { Transaction } from '@sluice/database/transaction.ts'
-import type { Collection, Entry, Notification } from '@sluice/collections/define.ts'
+import type { Collection } from '@sluice/collections/define.ts'
+import type { Entry, Notification } from '@sluice/collections/record.ts'
 import { findMuted, type Place } from './mutes.ts'
 
 export interface NotificationRow {

@@ -1,4 +1,7 @@
-/** C5: a transaction that somebody holds open, however long, does not make everything that was written since it began look as if it were written just now. */
+/**
+ * C5: a transaction that somebody holds open, however long, does not make everything that was written since it began
+ * look as if it were written just now.
+ */
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { collections } from '@sluice/collections/collections.ts'
 import { uriOf } from '@sluice/events/stream-event.ts'

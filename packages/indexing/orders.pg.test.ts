@@ -14,7 +14,10 @@ async function apply(index: Index, batches: StreamEvent[][]): Promise<void> {
   for (const batch of batches) await applyBatch(index, batch)
 }
 
-/** A gate that lets Bob in by what Ann wrote second; what she wrote first is of Bob only since after his reply, and has the row. */
+/**
+ * A gate that lets Bob in by what Ann wrote second; what she wrote first is of Bob only since after his reply, and has
+ * the row.
+ */
 function letInByWaiting(story: Story, kind: 'follow' | 'list item') {
   const root = story.post('ann', 'root')
   const list = story.put('ann', 'app.bsky.graph.list', { name: 'friends', purpose: 'app.bsky.graph.defs#curatelist' })

@@ -1,6 +1,6 @@
 /**
- * C1, C5: a follow or a list item that an export brings counts from its own commit on as soon as both are there, whatever
- * comes before it, after it, or with it. Other lives: LIVES='cat bob r e x,bob x bob= e x'.
+ * C1, C5: a follow or a list item that an export brings counts from its own commit on as soon as both are there,
+ * whatever comes before it, after it, or with it. Other lives: LIVES='cat bob r e x,bob x bob= e x'.
  */
 import { pathOf, SEQ_BACKFILL, uriOf, type CreateEvent, type StreamEvent } from '@sluice/events/stream-event.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
@@ -13,8 +13,8 @@ const KINDS = ['follow', 'list item'] as const
 
 /**
  * What one path becomes: it names Bob or Cat, as a record of its own each time (`bob`) or as the record that named them
- * before (`bob=`); x: it is deleted; e: an export has it as it is; r: another part of the next export, which says nothing of
- * the path.
+ * before (`bob=`); x: it is deleted; e: an export has it as it is; r: another part of the next export, which says
+ * nothing of the path.
  */
 const LIVES = {
   'lets in by its own commits while it is there': [

@@ -1,6 +1,7 @@
 /**
- * Rows are found by key, whatever the planner believes. It plans a statement by what it is told of the tables, and keeps the plan; both may be from when they were nearly empty, where
- * reading a whole index costs as little as a look into it, and each index is as good as another.
+ * Rows are found by key, whatever the planner believes. It plans a statement by what it is told of the tables, and
+ * keeps the plan; both may be from when they were nearly empty, where reading a whole index costs as little as a look
+ * into it, and each index is as good as another.
  */
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -67,7 +68,10 @@ async function planEach({ db }: Watched, statements: ReadonlyMap<string, Asked>)
   db.asked.clear()
 }
 
-/** Several looks for each thing that is asked for or comes of it: those that a post's ancestors or a range's records take are some. Of these tables 3,000 rows are many. */
+/**
+ * Several looks for each thing that is asked for or comes of it: those that a post's ancestors or a range's records
+ * take are some. Of these tables 3,000 rows are many.
+ */
 const isTooMuch = ({ read, for: asked, rows }: Reading): boolean => read > 100 + 20 * (asked + rows)
 
 function excessOf(asked: ReadonlyMap<string, Asked>): string[] {
@@ -77,7 +81,9 @@ function excessOf(asked: ReadonlyMap<string, Asked>): string[] {
   })
 }
 
-/** Has the indexes made anew, those of unique keys last: of two that cost the same the planner takes the younger one. */
+/**
+ * Has the indexes made anew, those of unique keys last: of two that cost the same the planner takes the younger one.
+ */
 async function remakeIndexes(url: string): Promise<void> {
   await using db = new DatabasePool({ url, schema: 'bsky', size: finishConnections(1), role: 'test', statementMs: 0 })
   const set = new CollectionSet(collections)

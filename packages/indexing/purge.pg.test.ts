@@ -1,4 +1,7 @@
-/** A1, A2, C2: a purge leaves what would be if the account had deleted everything itself; nothing that is still queued brings it back. */
+/**
+ * A1, A2, C2: a purge leaves what would be if the account had deleted everything itself; nothing that is still queued
+ * brings it back.
+ */
 import { tidFromMicros } from '@sluice/events/tid.ts'
 import type { AccountEvent, DeleteEvent, RecordEvent, StreamEvent } from '@sluice/events/stream-event.ts'
 import { SEQ_BACKFILL, uriOf } from '@sluice/events/stream-event.ts'
@@ -239,7 +242,8 @@ describe('whatever time a deletion claims', () => {
       }
       const gone = (await recordsOf(expected, did)).length - (await recordsOf(index, did)).length
       expect(gone).toBeGreaterThan(3)
-      // A deletion may claim the last moment there is: nothing is later by this clock, and the host is believed all the same.
+      // A deletion may claim the last moment there is: nothing is later by this clock, and the host is believed all the
+      // same.
       await index.db.query(`update account_deletion set state = 'returned'`)
       await reopenAccount(index.db, await claim(index), signal)
       await forgetDeletion(index.db, did)

@@ -1,6 +1,8 @@
 /**
- * C1, C5, D3: what batches put off, when nearly everything is, is settled in any order beside them, by several at once, while batches and claims are cut short at any statement, and claims run
- * out under those who hold them, and some leave to others what is further down; and the end is that of the natural order. The seed decides what happens, not when: that is different each time. Longer: SEEDS=1,2,3 EVENTS=800.
+ * C1, C5, D3: what batches put off, when nearly everything is, is settled in any order beside them, by several at once,
+ * while batches and claims are cut short at any statement, and claims run out under those who hold them, and some leave
+ * to others what is further down; and the end is that of the natural order. The seed decides what happens, not when:
+ * that is different each time. Longer: SEEDS=1,2,3 EVENTS=800.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
@@ -30,8 +32,8 @@ const LANES = 3
 const SETTLERS = 3
 const ROUNDS_MAX = 10
 /**
- * After each so many tries a claim lasts twice as long: on a busy machine its work takes seconds, and the settlers would
- * take it from each other without end.
+ * After each so many tries a claim lasts twice as long: on a busy machine its work takes seconds, and the settlers
+ * would take it from each other without end.
  */
 const TRIES_BEFORE_LONGER = 20
 const LONGER_MAX = 256

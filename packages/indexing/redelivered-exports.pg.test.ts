@@ -1,4 +1,7 @@
-/** C1, C5: what an export only repeats went on beyond it, for the replies of that time too, whatever comes again and however late the export comes. */
+/**
+ * C1, C5: what an export only repeats went on beyond it, for the replies of that time too, whatever comes again and
+ * however late the export comes.
+ */
 import { pathOf, SEQ_BACKFILL, uriOf, type CreateEvent, type StreamEvent } from '@sluice/events/stream-event.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { applyBatch } from './apply-batch.ts'
@@ -8,7 +11,10 @@ import { ref, Story } from './testing/story.ts'
 const KINDS = ['what is answered', 'a gate', 'a gate dated anew', 'a follow'] as const
 type Kind = (typeof KINDS)[number]
 
-/** What one path becomes: A, which says the same each time it is written; B, which says something else; x: it is deleted; e: an export has it as it is, or does not have it. */
+/**
+ * What one path becomes: A, which says the same each time it is written; B, which says something else; x: it is
+ * deleted; e: an export has it as it is, or does not have it.
+ */
 const LIVES = ['A e A', 'A e x', 'A e B', 'A e x A', 'A x A e x', 'A x A e B', 'A e B e x']
 
 interface Scene {
@@ -19,7 +25,10 @@ interface Scene {
   told: { kind: Kind; life: string; repliedAfter: number; isFine: boolean }
 }
 
-/** A life, and a reply after that step of it. It is fine while a gate does not say A, or what it answers or a follow that lets its author in does. */
+/**
+ * A life, and a reply after that step of it. It is fine while a gate does not say A, or what it answers or a follow
+ * that lets its author in does.
+ */
 function tell(story: Story, kind: Kind, life: string, repliedAfter: number, n: number): Scene {
   const [ann, cat, bob] = ['ann', 'cat', 'bob'].map((name) => `${name}${n}x`) as [string, string, string]
   const isGate = kind.startsWith('a gate')

@@ -1,36 +1,20 @@
 /**
- * What stays of versions that are no longer in force: facts for posts that arrive late, places in a thread, notifications of
- * deletions. The same stays whether a version was in the index when it ended, was superseded within its batch, or arrives after its
- * end. So the order of arrival leaves no trace.
+ * What stays of versions that are no longer in force: facts for posts that arrive late, places in a thread,
+ * notifications of deletions. The same stays whether a version was in the index when it ended, was superseded within
+ * its batch, or arrives after its end. So the order of arrival leaves no trace.
  */
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
-import { type Collection, type Entry, type Notification, type Row, type Table } from '@sluice/collections/define.ts'
+import type { Collection } from '@sluice/collections/define.ts'
 import { isOfRev, type Statement } from '@sluice/collections/depends.ts'
+import type { Table } from '@sluice/collections/record.ts'
 import type { Transaction } from '@sluice/database/transaction.ts'
 import { cutFacts, isGap, isVersion, type Gap } from './cut-facts.ts'
 import type { Decisions } from './decide.ts'
 import { eachEntry, type Loaded } from './entry.ts'
-import { Facts } from './facts.ts'
+import { FactWriter } from './facts.ts'
 import { notifyOfDeletions } from './notify-of-deletions.ts'
 import type { NotificationBatch } from './notify.ts'
-import type { Past, Version } from './version.ts'
-
-/**
- * What stays of a version, apart from its fact. The record is left out: a few small deletions may name more records than memory
- * holds.
- */
-export interface Ended extends Past {
-  plugin: Collection
-  entry: Omit<Entry, 'record'>
-  /** Since when its fact holds (TID); without a fact, its rev. */
-  since: string
-  /** Its fact begins at its own rev, so it ends the version before it (`isOfRev`). */
-  ends: boolean
-  /** Its rows in tables whose rows stay after the record is gone. */
-  places: Row[]
-  /** Notifications that the record made while it lived, and those of its deletion. Empty unless it was deleted. */
-  notifications: Notification[]
-}
+import type { Ended, Past, Version } from './version.ts'
 
 /** Deletions that are no longer the newest version of their path: they leave no tombstone, or may leave none. */
 function findGaps(collections: CollectionSet, decisions: Decisions, folded: readonly Past[]): Gap[] {
@@ -39,7 +23,10 @@ function findGaps(collections: CollectionSet, decisions: Decisions, folded: read
   )
 }
 
-/** Writes the facts of the versions that ended. Returns what else stays of them. Must run before their records are removed. */
+/**
+ * Writes the facts of the versions that ended. Returns what else stays of them. Must run before their records are
+ * removed.
+ */
 export async function rememberFacts(
   tx: Transaction,
   collections: CollectionSet,
@@ -48,7 +35,7 @@ export async function rememberFacts(
 ): Promise<Ended[]> {
   const gaps = findGaps(collections, decisions, folded)
   if (gaps.length > 0) void tx.query(REMEMBER_GAPS, columnsOf(gaps))
-  const facts = new Facts(tx, 'late')
+  const facts = new FactWriter(tx, 'late')
   const all: Ended[] = []
   /** Paths of which a version arrives late. In the natural order there are none. */
   const late = new Set<string>()
@@ -60,13 +47,13 @@ export async function rememberFacts(
   }
   // These facts go before those of versions that the index held: the index knows better when its own versions ended.
   void facts.flush()
-  const held = new Facts(tx, 'held')
+  const held = new FactWriter(tx, 'held')
   const successors = successorsOf(collections, decisions)
   for await (const loaded of eachEntry(tx, collections, [...successors.keys()])) {
     const { uri, did, rev, cid, indexedAt: time } = loaded.entry
     const next = successors.get(uri)!
-    // The export repeats a row of another indexer, so the version goes on. A fact written now would have the same beginning as the
-    // fact of its true end, and would hide that one.
+    // The export repeats a row of another indexer, so the version goes on. A fact written now would have the same
+    // beginning as the fact of its true end, and would hide that one.
     if (rev === '' && next.fromExport && next.content?.cid === cid) continue
     const version = { uri, did, collection: next.collection, rev, time, fromExport: true }
     all.push(await ended({ version, until: next.rev, endedAt: next.time, deleted: !next.content }, loaded, held))
@@ -99,7 +86,7 @@ function successorsOf(collections: CollectionSet, decisions: Decisions): Map<str
  * Adds the fact of a version, and returns what else stays of it.
  * @param head the head of the export that brought the version after its end
  */
-async function ended(past: Past, { entry, plugin }: Loaded, facts: Facts, head = ''): Promise<Ended> {
+async function ended(past: Past, { entry, plugin }: Loaded, facts: FactWriter, head = ''): Promise<Ended> {
   const { record: _, ...rest } = entry
   const fact = plugin.remembers?.(entry)
   if (fact && fact.since < past.until) await facts.add(past, fact, head)
@@ -124,8 +111,8 @@ function matters({ remembers, deletionNotifications, tables }: Collection): bool
 }
 
 /**
- * Writes what else stays. Must run after the batch's records are written. Nothing may remove notifications of the same records
- * after this.
+ * Writes what else stays. Must run after the batch's records are written. Nothing may remove notifications of the same
+ * records after this.
  */
 export async function rememberEnded(
   tx: Transaction,
@@ -145,9 +132,9 @@ function columnsOf(gaps: readonly Gap[]): string[][] {
 }
 
 /**
- * A gap is a fact without content. It has no duration either, unless it shows that a relation ended earlier than was thought. Then it
- * goes on until that relation was thought to have ended: something was there by then, whose own commit is still to come, and which
- * goes on as long (`facts.ts`).
+ * A gap is a fact without content. It has no duration either, unless it shows that a relation ended earlier than was
+ * thought. Then it goes on until that relation was thought to have ended: something was there by then, whose own commit
+ * is still to come, and which goes on as long (`facts.ts`).
  */
 const REMEMBER_GAPS = {
   name: 'remember-gaps',
@@ -172,8 +159,8 @@ function keepPlaces(tx: Transaction, ended: readonly Ended[]): void {
 }
 
 /**
- * A row may end several times: its last end counts, and the columns of its newest version. A row whose record lives is left alone.
- * `past_fact` tells whether the stored row is of a newer version than one that arrives late.
+ * A row may end several times: its last end counts, and the columns of its newest version. A row whose record lives is
+ * left alone. `past_fact` tells whether the stored row is of a newer version than one that arrives late.
  */
 function keepStatement({ name, columns, owner }: Table, { deletedAt, key }: NonNullable<Table['outlives']>): Statement {
   const names = Object.keys(columns).map(quoted)

@@ -1,8 +1,9 @@
 /** Removes the rows of replaced and deleted records from the index, and lowers the counters that counted them. */
 import type { Transaction } from '@sluice/database/transaction.ts'
 import { keyed } from '@sluice/collections/by-key.ts'
-import { collectionOfUri, type Collection, type Table } from '@sluice/collections/define.ts'
+import { collectionOfUri, type Collection } from '@sluice/collections/define.ts'
 import { type Statement } from '@sluice/collections/depends.ts'
+import type { Table } from '@sluice/collections/record.ts'
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
 import type { Deltas } from './deltas.ts'
 import type { Past, Version } from './version.ts'

@@ -1,4 +1,7 @@
-/** C5: what hangs on one record is settled by its batch only as far as there is room, the rest soon after, once however often it is put off, and from the beginning when somebody died with it. */
+/**
+ * C5: what hangs on one record is settled by its batch only as far as there is room, the rest soon after, once however
+ * often it is put off, and from the beginning when somebody died with it.
+ */
 import { uriOf, type CreateEvent, type RecordEvent } from '@sluice/events/stream-event.ts'
 import { TransientError } from '@sluice/runtime/errors.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'

@@ -1,4 +1,7 @@
-/** C3: a reply's place in its author's thread is that of its newest version, and ends with it, whatever arrives first and in whichever batch. */
+/**
+ * C3: a reply's place in its author's thread is that of its newest version, and ends with it, whatever arrives first
+ * and in whichever batch.
+ */
 import { collections } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { DatabasePool } from '@sluice/database/pool.ts'

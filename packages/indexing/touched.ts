@@ -1,7 +1,7 @@
 /** Where settling starts: the records on which others may hang. */
 import type { CollectionSet } from '@sluice/collections/collection-set.ts'
-import type { Entry } from '@sluice/collections/define.ts'
 import type { Touched } from '@sluice/collections/depends.ts'
+import type { Entry } from '@sluice/collections/record.ts'
 import type { Version } from './version.ts'
 
 export interface TouchedOptions {

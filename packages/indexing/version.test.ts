@@ -1,4 +1,5 @@
-import { collection, type Entry } from '@sluice/collections/define.ts'
+import { collection } from '@sluice/collections/define.ts'
+import type { Entry } from '@sluice/collections/record.ts'
 import { Random } from '@sluice/sandbox/random.ts'
 import { describe, expect, test } from 'vitest'
 import { endedBy, fold, type Version } from './version.ts'

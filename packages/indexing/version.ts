@@ -1,5 +1,6 @@
 /** A version of a record as a batch brings it, and the order of the versions of one path. */
-import type { Collection, Entry, Written } from '@sluice/collections/define.ts'
+import type { Collection } from '@sluice/collections/define.ts'
+import type { Entry, Notification, Row, Written } from '@sluice/collections/record.ts'
 
 export interface Version {
   uri: string
@@ -53,6 +54,23 @@ export interface Past {
    * if the index holds that content already: then this version goes on until the version that the index holds.
    */
   goesOn?: boolean
+}
+
+/**
+ * What stays of a version, apart from its fact. The record is left out: a few small deletions may name more records
+ * than memory holds.
+ */
+export interface Ended extends Past {
+  plugin: Collection
+  entry: Omit<Entry, 'record'>
+  /** Since when its fact holds (TID); without a fact, its rev. */
+  since: string
+  /** Its fact begins at its own rev, so it ends the version before it (`isOfRev`). */
+  ends: boolean
+  /** Its rows in tables whose rows stay after the record is gone. */
+  places: Row[]
+  /** Notifications that the record made while it lived, and those of its deletion. Empty unless it was deleted. */
+  notifications: Notification[]
 }
 
 export interface Folded {

@@ -1,6 +1,7 @@
 /**
- * C1, C2, C5, D3: random small worlds, many in one index, of every order and split that `testing/arrival.ts` knows: by one lane and by three, they end in the rows, counters and
- * notifications of their natural order, one event at a time; counters equal a recount; and when everything comes once more, as after a crash, nothing changes.
+ * C1, C2, C5, D3: random small worlds, many in one index, of every order and split that `testing/arrival.ts` knows: by
+ * one lane and by three, they end in the rows, counters and notifications of their natural order, one event at a time;
+ * counters equal a recount; and when everything comes once more, as after a crash, nothing changes.
  *
  * A world that fails is told with its seed and with the fewest events that still fail. Longer: SEEDS=1,2,3 EVENTS=120.
  */

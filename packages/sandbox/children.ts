@@ -30,7 +30,8 @@ export interface Exit {
 
 /**
  * What any program gets of our environment, however little else it is given: where programs, the user's files and time
- * zones are, and where Node keeps what it has compiled (`scripts/run.mjs`). None of it changes what a program of ours does.
+ * zones are, and where Node keeps what it has compiled (`scripts/run.mjs`). None of it changes what a program of ours
+ * does.
  */
 export function sharedEnvironment(): Record<string, string> {
   const { PATH, HOME, TZ, NODE_COMPILE_CACHE } = process.env

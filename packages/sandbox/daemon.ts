@@ -1,8 +1,8 @@
 /**
  * One of our daemons as a child process, as an operator runs it: its own environment, its own `METRICS_PORT`, signals.
  *
- * The environment is what the caller gives, plus PATH, HOME, TZ and NODE_COMPILE_CACHE, and nothing else. So an `INDEXER_…`
- * variable of the shell that runs the tests never changes their outcome.
+ * The environment is what the caller gives, plus PATH, HOME, TZ and NODE_COMPILE_CACHE, and nothing else. So an
+ * `INDEXER_…` variable of the shell that runs the tests never changes their outcome.
  */
 import { fileURLToPath } from 'node:url'
 import { Child, describeExit, type Exit, sharedEnvironment } from './children.ts'

@@ -1,4 +1,7 @@
-/** As root, with a umask that keeps others out and a private TMPDIR: what PostgreSQL needs is where its user can reach it. */
+/**
+ * As root, with a umask that keeps others out and a private TMPDIR: what PostgreSQL needs is where its user can reach
+ * it.
+ */
 import { spawnSync } from 'node:child_process'
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'

@@ -1,10 +1,11 @@
 /**
- * Finds PostgreSQL's programs, and the user as whom they run. The programs are the embedded ones, or those in the folder that `SLUICE_TEST_POSTGRES_BIN` names,
- * so that the tests can be run on another version.
+ * Finds PostgreSQL's programs, and the user as whom they run. The programs are the embedded ones, or those in the
+ * folder that `SLUICE_TEST_POSTGRES_BIN` names, so that the tests can be run on another version.
  *
- * PostgreSQL refuses to run as root. As root we therefore run it as `postgres` or, where there is none, as `nobody`; and
- * since that user often cannot reach our tree (`/root`, a private home, a umask that keeps others out) or our TMPDIR, binaries and data then live
- * in `/var/lib/sluice-sandbox`. An ordinary user runs it as itself, from `node_modules`.
+ * PostgreSQL refuses to run as root. As root we therefore run it as `postgres` or, where there is none, as `nobody`;
+ * and since that user often cannot reach our tree (`/root`, a private home, a umask that keeps others out) or our
+ * TMPDIR, binaries and data then live in `/var/lib/sluice-sandbox`. An ordinary user runs it as itself, from
+ * `node_modules`.
  */
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -50,7 +51,10 @@ export function postgresHome(): PostgresHome {
   return home
 }
 
-/** A directory that `user` can reach and owns, made if it is missing: `path`, or a folder in `reachable` when the user cannot reach `path`. */
+/**
+ * A directory that `user` can reach and owns, made if it is missing: `path`, or a folder in `reachable` when the user
+ * cannot reach `path`.
+ */
 export function dataDirectory(path: string, user: PostgresUser | undefined, reachable = REACHABLE): string {
   mkdirSync(path, { recursive: true })
   const directory = !user || canEnter(dirname(path), user) ? path : join(reachable, fingerprint(path))
@@ -60,8 +64,8 @@ export function dataDirectory(path: string, user: PostgresUser | undefined, reac
 }
 
 /**
- * A new empty directory for data that is thrown away, which `user` can reach and owns: in `wanted`, or in `reachable` when
- * the user cannot reach that.
+ * A new empty directory for data that is thrown away, which `user` can reach and owns: in `wanted`, or in `reachable`
+ * when the user cannot reach that.
  */
 export function throwawayDirectory(user: PostgresUser | undefined, reachable = REACHABLE, wanted = tmpdir()): string {
   const parent = !user || canEnter(wanted, user) ? wanted : reachable
@@ -71,7 +75,10 @@ export function throwawayDirectory(user: PostgresUser | undefined, reachable = R
   return directory
 }
 
-/** `named`: the folder of the programs, instead of the embedded ones. @throws FatalError when they are not there, or their user cannot run them */
+/**
+ * `named`: the folder of the programs, instead of the embedded ones.
+ * @throws FatalError when they are not there, or their user cannot run them
+ */
 export function findHome(named = process.env.SLUICE_TEST_POSTGRES_BIN): PostgresHome {
   const user = process.getuid?.() === 0 ? findUser() : undefined
   const bin = named || embeddedBin(user)
@@ -91,7 +98,10 @@ function embeddedBin(user: PostgresUser | undefined): string {
   return join(reachableCopy(native, join(REACHABLE, `postgresql-${version}`), user), 'bin')
 }
 
-/** Copies the binaries from `native` to `copy` if they are not there yet. @throws FatalError when `user` cannot run them there either */
+/**
+ * Copies the binaries from `native` to `copy` if they are not there yet.
+ * @throws FatalError when `user` cannot run them there either
+ */
 export function reachableCopy(native: string, copy: string, user: PostgresUser): string {
   if (!existsSync(copy)) copyTo(native, copy)
   // The copy has the restricted rights of a strict umask.
@@ -117,7 +127,9 @@ function copyTo(native: string, copy: string): void {
   }
 }
 
-/** Lets everyone enter, read, and run whatever the owner can run: the copy was made with the rights that the umask left. */
+/**
+ * Lets everyone enter, read, and run whatever the owner can run: the copy was made with the rights that the umask left.
+ */
 function openToAll(directory: string): void {
   chmodSync(directory, 0o755)
   for (const entry of readdirSync(directory, { withFileTypes: true })) {

@@ -1,8 +1,10 @@
 /**
- * A real PostgreSQL, embedded (18) or of another version (`postgres-home.ts`): one call starts it, nothing needs to be installed, nothing is left behind.
+ * A real PostgreSQL, embedded (18) or of another version (`postgres-home.ts`): one call starts it, nothing needs to be
+ * installed, nothing is left behind.
  *
- * The cluster is UTF-8 with the builtin C.UTF-8 collation, before 17 with libc's (byte order, which the AppView's ranges and `sortAt` assume),
- * listens on 127.0.0.1 only, and has a random password. Every fault a test wants is a method: kill, pause, restart.
+ * The cluster is UTF-8 with the builtin C.UTF-8 collation, before 17 with libc's (byte order, which the AppView's
+ * ranges and `sortAt` assume), listens on 127.0.0.1 only, and has a random password. Every fault a test wants is a
+ * method: kill, pause, restart.
  *
  * Measured on 2 cores: initdb 0.6 s, start 0.15 s, so no prepared data directory is kept for speed.
  */
@@ -20,11 +22,17 @@ import { throwawayParent } from './memory-disk.ts'
 import { dataDirectory, type PostgresHome, postgresHome, REACHABLE, throwawayDirectory } from './postgres-home.ts'
 
 export interface PostgresOptions {
-  /** The data directory, which is kept after `stop` and used by the next start. Default: a temporary directory, which is removed. */
+  /**
+   * The data directory, which is kept after `stop` and used by the next start. Default: a temporary directory, which is
+   * removed.
+   */
   dir?: string
   /** Default: a free one. */
   port?: number
-  /** For tests that never crash the server: no fsync, nothing survives a power cut, and the data are in memory where there is room (`memory-disk.ts`). Default: durable, as in production. */
+  /**
+   * For tests that never crash the server: no fsync, nothing survives a power cut, and the data are in memory where
+   * there is room (`memory-disk.ts`). Default: durable, as in production.
+   */
   fast?: boolean
   /** `postgresql.conf` settings over the defaults here, e.g. `{ shared_buffers: '1GB' }`. */
   settings?: Record<string, string>
@@ -39,7 +47,8 @@ const DURABLE = {
   max_wal_size: '4GB',
   checkpoint_timeout: '15min',
   jit: 'off',
-  // Keeps shared memory in the data directory, which is removed with the server. /dev/shm would keep the files that a SIGKILL leaves, and has only 64 MB in a container.
+  // Keeps shared memory in the data directory, which is removed with the server. /dev/shm would keep the files that a
+  // SIGKILL leaves, and has only 64 MB in a container.
   dynamic_shared_memory_type: 'mmap',
   TimeZone: 'UTC',
   log_timezone: 'UTC',
@@ -81,7 +90,10 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
 const FAST_SHUTDOWN = 'SIGINT'
 const IMMEDIATE_SHUTDOWN = 'SIGQUIT'
 
-/** The messages of a server that finds a predecessor on its directory: after a SIGKILL the backends hold the shared memory for some milliseconds, or a guard is still stopping the last run's server. */
+/**
+ * The messages of a server that finds a predecessor on its directory: after a SIGKILL the backends hold the shared
+ * memory for some milliseconds, or a guard is still stopping the last run's server.
+ */
 const PREDECESSOR = /pre-existing shared memory block .* is still in use|lock file "postmaster.pid" already exists/
 
 /** What a server is made of. */
@@ -155,8 +167,8 @@ export class Postgres implements AsyncDisposable {
   }
 
   /**
-   * Cuts open connections and ends the server. Data in a temporary directory are removed, so that server is ended without the
-   * final checkpoint, which syncs every file (3 s for a few schemas).
+   * Cuts open connections and ends the server. Data in a temporary directory are removed, so that server is ended
+   * without the final checkpoint, which syncs every file (3 s for a few schemas).
    */
   async stop(): Promise<void> {
     const { keep, base } = this.#layout
@@ -223,8 +235,9 @@ export class Postgres implements AsyncDisposable {
 }
 
 /**
- * Without fsync, to copy the files is fastest: a clone of 70 tables with 210 indexes takes 26 ms, through the WAL 76 ms.
- * With fsync the copy would force two checkpoints of the whole cluster. Before version 15 there is no other way than to copy.
+ * Without fsync, to copy the files is fastest: a clone of 70 tables with 210 indexes takes 26 ms, through the WAL 76
+ * ms. With fsync the copy would force two checkpoints of the whole cluster. Before version 15 there is no other way
+ * than to copy.
  */
 export function createDatabaseStatement(
   name: string,
@@ -253,7 +266,10 @@ export async function queryOnce<Row extends QueryResultRow>(
   }
 }
 
-/** scram_iterations=1: a random password on loopback gains nothing from 4096 rounds, and each connection would pay for them. */
+/**
+ * scram_iterations=1: a random password on loopback gains nothing from 4096 rounds, and each connection would pay for
+ * them.
+ */
 async function initdb(home: PostgresHome, base: string, data: string): Promise<void> {
   // Renamed when complete, so that an interrupted initdb is never taken for a cluster.
   const partial = `${data}.partial`

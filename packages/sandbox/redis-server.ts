@@ -1,6 +1,6 @@
 /**
- * Finds a Redis server program: the one that `SLUICE_TEST_REDIS` names, so that the tests can be run on another version; else `redis-server` or
- * `valkey-server` from the PATH; as root, installed by apt when missing.
+ * Finds a Redis server program: the one that `SLUICE_TEST_REDIS` names, so that the tests can be run on another
+ * version; else `redis-server` or `valkey-server` from the PATH; as root, installed by apt when missing.
  */
 import { spawnSync } from 'node:child_process'
 import { existsSync, rmSync, writeFileSync } from 'node:fs'

@@ -16,7 +16,10 @@ import { redisServer } from './redis-server.ts'
 export interface RedisOptions {
   /** Default: a free one. */
   port?: number
-  /** The directory of the AOF, which is kept after `stop` and read by the next start. Default: a temporary directory, which is removed. */
+  /**
+   * The directory of the AOF, which is kept after `stop` and read by the next start. Default: a temporary directory,
+   * which is removed.
+   */
   dir?: string
   /** `512mb`; default: no limit. */
   maxmemory?: string
@@ -112,7 +115,8 @@ export class Redis implements AsyncDisposable {
   /** Ends the server cleanly (the AOF is flushed). Data in a temporary directory are removed. */
   async stop(): Promise<void> {
     if (this.#child?.isRunning) {
-      // While it writes its first AOF, as a replica that has just been synchronised does, it refuses to stop and forgets that it was asked.
+      // While it writes its first AOF, as a replica that has just been synchronised does, it refuses to stop and
+      // forgets that it was asked.
       const child = this.#child
       const again = setInterval(() => void child.kill('SIGTERM'), 1_000)
       const exit = await child.stop().finally(() => clearInterval(again))

@@ -46,15 +46,15 @@ export const convergenceMutants: readonly Mutant[] = [
   {
     name: 'the watermark of a resync is not looked at',
     file: 'packages/indexing/decide.ts',
-    find: 'if (resyncRev !== undefined && version.rev < resyncRev) {',
-    replace: 'if (resyncRev === version.rev) {',
+    find: 'if (resyncRev !== undefined && version.rev < resyncRev &&',
+    replace: 'if (resyncRev === version.rev &&',
     killedBy: unit('decide'),
   },
   {
     name: 'what was dropped below a watermark is taken to have lived until then',
     file: 'packages/indexing/decide.ts',
-    find: '    decisions.past.push(supersededBy(version, known, resyncRev))\n',
-    replace: '    if (version.content) decisions.past.push(supersededBy(version, known, resyncRev))\n',
+    find: '  decisions.past.push(supersededBy(version, known, resyncRev))\n',
+    replace: '  if (version.content) decisions.past.push(supersededBy(version, known, resyncRev))\n',
     killedBy: pg('interleaving', 'came and went before an export'),
   },
   {
@@ -67,8 +67,8 @@ export const convergenceMutants: readonly Mutant[] = [
   {
     name: 'a late deletion removes what an export has confirmed',
     file: 'packages/indexing/decide.ts',
-    find: 'if (isInDoubt) doubted.push(version)',
-    replace: 'if (isInDoubt) removed.push(version)',
+    find: 'if (isInDoubt) decisions.doubted.push(version)',
+    replace: 'if (isInDoubt) decisions.removed.push(version)',
     killedBy: unit('decide'),
   },
   {
@@ -115,7 +115,7 @@ export const convergenceMutants: readonly Mutant[] = [
   },
   {
     name: 'of a follow that is edited only whom it names now is looked for',
-    file: 'packages/collections/threads/affected.ts',
+    file: 'packages/collections/threads/relations.ts',
     find: '!(entry && first)',
     replace: '!entry',
     killedBy: pg('edited-relations'),
@@ -129,7 +129,7 @@ export const convergenceMutants: readonly Mutant[] = [
   },
   {
     name: 'of many replies of one moment the first part is all',
-    file: 'packages/collections/threads/affected.ts',
+    file: 'packages/collections/threads/relations.ts',
     find: '(part.at, coalesce(part.uri, $3::text))',
     replace: "(part.at, '~')",
     killedBy: pg('gated-replies', 'some at a time'),

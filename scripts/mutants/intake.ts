@@ -99,7 +99,7 @@ const verification: readonly Mutant[] = [
   },
   {
     name: "each node of a commit's tree may take the memory of all",
-    file: 'packages/atproto/mst.ts',
+    file: 'packages/atproto/mst-load.ts',
     find: 'this.#bytesLeft -= view.bytes',
     replace: '',
     killedBy: atproto('unfolding', 'limited in memory, all together'),

@@ -96,7 +96,7 @@ export const orderMutants: readonly Mutant[] = [
   },
   {
     name: 'who was let in by what a follow says is not looked for when its own commit comes',
-    file: 'packages/collections/threads/affected.ts',
+    file: 'packages/collections/threads/relations.ts',
     find: 'live: live && !claims',
     replace: 'live',
     killedBy: ownCommits,
@@ -104,8 +104,8 @@ export const orderMutants: readonly Mutant[] = [
   {
     name: 'of the commits by which an export may have a follow the first one counts',
     file: 'packages/indexing/decide.ts',
-    find: 'version.content && !isLaterCommit',
-    replace: 'version.content',
+    find: 'version.content !== undefined && !isLaterCommit',
+    replace: 'version.content !== undefined',
     killedBy: ownCommits,
   },
   {

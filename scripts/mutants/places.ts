@@ -1,4 +1,7 @@
-/** Faults of the places in which the hosts of strangers are asked: how many of them one owner may hold, and for how long. */
+/**
+ * Faults of the places in which the hosts of strangers are asked: how many of them one owner may hold, and for how
+ * long.
+ */
 import { killersIn, type Mutant } from './mutant.ts'
 
 const atproto = killersIn('packages/atproto')

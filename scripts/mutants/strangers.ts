@@ -141,7 +141,7 @@ export const strangerMutants: readonly Mutant[] = [
   },
   {
     name: 'did:webs that a host makes up become dead letters as soon as they have documents',
-    file: 'services/backfiller/unconfirmed.ts',
+    file: 'services/backfiller/passed-over.ts',
     find: "if (consequence.act === 'bury') return true",
     replace: "if (consequence.act === 'bury') return false",
     killedBy: { file: 'services/backfiller/unconfirmed.e2e.test.ts', test: 'become no dead letters' },

@@ -56,8 +56,8 @@ const PARSERS = 4
 /**
  * How many hosts of did:webs are asked at once, and how many lookups may wait for that. Each of these lookups holds one
  * of the dispatcher's 64 places for identities. 16 + 16 = 32 leave half of the places to did:plc, however many hosts
- * are silent. A lookup that is turned away is tried again within seconds (`crowded` in failures.ts), or minutes when the
- * hosts of its owner do not answer.
+ * are silent. A lookup that is turned away is tried again within seconds (`crowded` in failures.ts), or minutes when
+ * the hosts of its owner do not answer.
  */
 const WEB_CONCURRENCY = 16
 const WEB_WAITING = 16

@@ -16,8 +16,9 @@ import type { Claim } from './claims.ts'
 import type { CrashSuspects } from './crash-suspects.ts'
 import { consequenceOf, failureOf, type DeadReason, type RetryLimits } from './failures.ts'
 import { blamedFor, type LetterShares } from './letter-shares.ts'
-import { forgetMadeUp, isPassedOver, mayBeMadeUp } from './unconfirmed.ts'
+import { isPassedOver } from './passed-over.ts'
 import type { Progress } from './progress.ts'
+import { forgetMadeUp, mayBeMadeUp } from './unconfirmed.ts'
 
 /**
  * Accounts that a host may have made up are put off only while the schedule is less than half full. Any number of them

@@ -4,7 +4,7 @@ import { expect, test } from 'vitest'
 import type { BackfillEvent } from '@sluice/events/backfill-event.ts'
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import { consequenceOf, failureOf, NoDocumentError, type Consequence } from './failures.ts'
-import { isPassedOver } from './unconfirmed.ts'
+import { isPassedOver } from './passed-over.ts'
 
 const LIMITS = { retryMs: 1_000, retryMaxMs: 60_000 }
 const ENTRY: BackfillEvent = { did: 'did:plc:a', host: 'pds.example', rev: '' }

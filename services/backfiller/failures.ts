@@ -36,7 +36,7 @@
  * up, if it was tried three times. It would be wrong to give up all repositories of a host at once: a CDN may have shut
  * us out, and the repositories of all its hosts would fill the room for dead letters.
  *
- * A did:web that is given up may leave no dead letter at all (`unconfirmed.ts`).
+ * A did:web that is given up may leave no dead letter at all (`passed-over.ts`).
  */
 import { HTTP_REFUSALS } from '@sluice/atproto/http.ts'
 import { EXPORT_REFUSALS } from '@sluice/atproto/repo-export.ts'

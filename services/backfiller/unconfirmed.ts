@@ -8,7 +8,6 @@ import { forgetListed, readChains } from '@sluice/streams/chain-state.ts'
 import { classified, type Redis } from '@sluice/streams/connection.ts'
 import { StateConflictError, type Producer } from '@sluice/streams/producer.ts'
 import { loadScript, runScript } from '@sluice/streams/scripts.ts'
-import type { FailureClass, Consequence } from './failures.ts'
 
 const countMadeUp = loadScript(new URL('lua/made-up.lua', import.meta.url))
 
@@ -28,33 +27,6 @@ export function isUnconfirmed({ reason, rev }: BackfillEvent): boolean {
  */
 export function mayBeMadeUp(entry: BackfillEvent): boolean {
   return isUnconfirmed(entry) && entry.did.startsWith('did:web:')
-}
-
-/**
- * The most failures of all classes together. An entry that fails in another class each time would otherwise be tried a
- * hundred times. 40 is more than the tries of any two classes together.
- */
-const FAILURES_MAX = 40
-
-/**
- * Tries for the classes of failures that never give another entry up. After so many of `no-document`, the document of a
- * did:web counts as missing: longer than most outages (an hour and more with the default waits). After so many of
- * `unavailable`, the repository may well exist but does not come, and is left to the next listing (two days or so).
- */
-const TRIES: Partial<Record<FailureClass, number>> = { 'no-document': 8, unavailable: 16 }
-
-/**
- * Whether an entry that has failed is passed over, where any other entry is tried again or becomes a dead letter. Such
- * are entries of unconfirmed did:webs: the owner of a domain can make up any number of them at no cost, with documents
- * and hosts that answer as the owner likes. Entries that fail for ever would fill Redis, and their dead letters would
- * fill the room for all, which stops the queue. An account that does exist is asked for when it is listed again. A
- * `bug` is an error of ours, and must be seen: its entry is not passed over.
- */
-export function isPassedOver(entry: BackfillEvent, failed: FailureClass, consequence: Consequence): boolean {
-  if (!mayBeMadeUp(entry) || failed === 'bug') return false
-  if (consequence.act === 'bury') return true
-  const { attempts = 0, failures = 0 } = consequence.entry
-  return attempts >= (TRIES[failed] ?? Infinity) || failures >= FAILURES_MAX
 }
 
 /**
@@ -82,8 +54,9 @@ export async function forgetMadeUp(
 }
 
 /**
- * Of one part of all owners, so many did:webs that may be made up leave a chain record for their status. There are 4,096
- * parts (`lua/made-up.lua`), so that the memory for the counts is bounded too: any number of domains can be registered.
+ * Of one part of all owners, so many did:webs that may be made up leave a chain record for their status. There are
+ * 4,096 parts (`lua/made-up.lua`), so that the memory for the counts is bounded too: any number of domains can be
+ * registered.
  */
 const STATUSES_MAX = 1_000
 

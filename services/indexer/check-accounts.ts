@@ -14,7 +14,7 @@ import {
   claimAccountChecks,
   failAccountCheck,
   overdueAccountChecks,
-  returnAccountCheck,
+  giveBackAccountCheck,
   endAccountCheck,
   type AccountClaim,
   type AccountQueue,
@@ -83,7 +83,7 @@ export class AccountChecks implements Service {
     }
     this.#unanswered = new Unanswered({
       fail: (claim, dueAt) => failAccountCheck(db, claim, dueAt),
-      giveBack: (claim, dueAt) => returnAccountCheck(db, claim, dueAt),
+      giveBack: (claim, dueAt) => giveBackAccountCheck(db, claim, dueAt),
       count: (outcome) => this.#outcomes.inc(1, { outcome }),
       log,
       retryMs,

@@ -14,8 +14,8 @@ import {
   failDeletion,
   forgetDeletion,
   overdueDeletions,
-  postponeDeletion,
-  returnDeletion,
+  putOffDeletion,
+  giveBackDeletion,
   type DeletionClaim,
   type DeletionQueue,
 } from '@sluice/indexing/deletion-queue.ts'
@@ -89,7 +89,7 @@ export class Deletions implements Service {
     const { retryMs, pollMs } = this.#options
     this.#unanswered = new Unanswered({
       fail: ({ did }, dueAt) => failDeletion(this.#db, did, dueAt),
-      giveBack: ({ did }, dueAt) => returnDeletion(this.#db, did, dueAt),
+      giveBack: ({ did }, dueAt) => giveBackDeletion(this.#db, did, dueAt),
       count: (outcome) => this.#outcomes.inc(1, { outcome }),
       log,
       retryMs,
@@ -127,9 +127,9 @@ export class Deletions implements Service {
   async #work(claim: DeletionClaim, queue: DeletionQueue, signal: AbortSignal): Promise<void> {
     const { did, state, deletedAt } = claim
     const { shard, pace } = this.#options
-    if (!isInShard(did, shard)) return await postponeDeletion(this.#db, did, inMs(OTHERS_MS * (0.5 + Math.random())))
+    if (!isInShard(did, shard)) return await putOffDeletion(this.#db, did, inMs(OTHERS_MS * (0.5 + Math.random())))
     if (state === 'returned') return await this.#bringBack(claim, signal)
-    if ((await bulkPhase(this.#db)) === 'loading') return await postponeDeletion(this.#db, did, inMs(LOADING_MS))
+    if ((await bulkPhase(this.#db)) === 'loading') return await putOffDeletion(this.#db, did, inMs(LOADING_MS))
     const askedAtMs = Date.now()
     let found: HostingStatus
     try {
@@ -142,7 +142,7 @@ export class Deletions implements Service {
     if (found.kind === 'hosted') return await this.#correct(claim, found, askedAtMs)
     const { index, batchRecords, log } = this.#options
     if (!(await purgeAccount(index, { did, deletedAt }, { signal, batchRecords }))) {
-      return await postponeDeletion(this.#db, did, inMs(0))
+      return await putOffDeletion(this.#db, did, inMs(0))
     }
     await this.#resetChain(did, signal)
     this.#outcomes.inc(1, { outcome: 'purged' })
@@ -167,7 +167,7 @@ export class Deletions implements Service {
       if (!(error instanceof RefusedError)) throw error
       return await this.#unanswered.askAgain(claim, claim.tries, error)
     }
-    await postponeDeletion(this.#db, did, inMs(0))
+    await putOffDeletion(this.#db, did, inMs(0))
     this.#outcomes.inc(1, { outcome: kind })
   }
 

@@ -1,4 +1,4 @@
-import type { HandleClaim } from '@sluice/indexing/handles.ts'
+import type { HandleClaim } from '@sluice/indexing/handle-checks.ts'
 import { expect, test } from 'vitest'
 import { nextCheck } from './handle-schedule.ts'
 

@@ -2,7 +2,7 @@
  * When an account's handle is checked next. A verified handle is checked again when it is old; any other after a wait
  * that doubles; a new account that was turned away, soon. Pure functions.
  */
-import type { HandleCheck, HandleClaim } from '@sluice/indexing/handles.ts'
+import type { HandleCheck, HandleClaim } from '@sluice/indexing/handle-checks.ts'
 import { turnedAwayMs } from './ask-again.ts'
 
 export interface HandleSchedule {

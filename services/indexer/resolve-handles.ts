@@ -17,14 +17,14 @@ import { parseDidDocument, type Identity, type Resolution } from '@sluice/atprot
 import { CrowdedError } from '@sluice/atproto/throttle.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 import {
-  CHECK_QUEUES,
-  claimChecks,
+  HANDLE_QUEUES,
+  claimHandleChecks,
   overdueHandleChecks,
-  endChecks,
   type HandleCheck,
   type HandleClaim,
   type Shares,
-} from '@sluice/indexing/handles.ts'
+} from '@sluice/indexing/handle-checks.ts'
+import { endHandleChecks } from '@sluice/indexing/handles.ts'
 import { Backoff, retryAfterMs, type BackoffPolicy } from '@sluice/runtime/backoff.ts'
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import type { Logger } from '@sluice/runtime/log.ts'
@@ -89,7 +89,7 @@ export class Handles implements Service {
         if (!signal.aborted || !(error instanceof TransientError)) throw error
       })
       this.#giveBack()
-      await this.#endChecks().catch((error: unknown) => {
+      await this.#endHandleChecks().catch((error: unknown) => {
         if (!(error instanceof TransientError)) throw error
       })
     } finally {
@@ -99,7 +99,7 @@ export class Handles implements Service {
 
   async #work(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
-      await this.#endChecks()
+      await this.#endHandleChecks()
       const begun = await this.#begin()
       if (this.#turnedAway >= TURNED_AWAY_ROUNDS * this.#options.concurrency) {
         // A check that is turned away ends at once. Without a pause such accounts would be claimed and written as fast
@@ -113,10 +113,10 @@ export class Handles implements Service {
   /** @returns how many checks it began */
   async #begin(): Promise<number> {
     const shares = this.#shares()
-    if (CHECK_QUEUES.every((queue) => shares[queue] <= 0)) return 0
+    if (HANDLE_QUEUES.every((queue) => shares[queue] <= 0)) return 0
     const nowMs = Date.now()
     const [now, until] = [nowMs, nowMs + this.#options.claimMs].map((ms) => new Date(ms).toISOString())
-    const claims = await claimChecks(this.#options.db, { now: now!, until: until!, shares })
+    const claims = await claimHandleChecks(this.#options.db, { now: now!, until: until!, shares })
     for (const claim of claims) {
       this.#inFlight.set(claim.did, claim)
       void this.#run(claim)
@@ -210,11 +210,11 @@ export class Handles implements Service {
   }
 
   /** Writes the finished checks. When that fails, they are kept for the next try. */
-  async #endChecks(): Promise<void> {
+  async #endHandleChecks(): Promise<void> {
     if (this.#failure) throw this.#failure.error
     const checks = [...this.#done]
     if (checks.length === 0) return
-    const { dispossessed } = await endChecks(this.#options.db, checks)
+    const { dispossessed } = await endHandleChecks(this.#options.db, checks)
     this.#metrics.dispossessed.inc(dispossessed)
     this.#done = this.#done.slice(checks.length)
   }
@@ -268,17 +268,17 @@ function declareMetrics(metrics: Metrics, db: DatabasePool) {
   metrics.gauge({
     name: 'sluice_handle_overdue_seconds',
     help: 'For how long the check of a handle that waits longest has been due. new rising: raise INDEXER_HANDLE_CONCURRENCY, or look whether the directory (PLC_URL) answers.',
-    labels: { queue: CHECK_QUEUES },
+    labels: { queue: HANDLE_QUEUES },
     collect: async (gauge) => {
       const overdue = await overdueHandleChecks(db, new Date())
-      for (const queue of CHECK_QUEUES) gauge.set(overdue[queue], { queue })
+      for (const queue of HANDLE_QUEUES) gauge.set(overdue[queue], { queue })
     },
   })
   return {
     checks: metrics.counter({
       name: 'sluice_handle_checks_total',
       help: 'Checks of handles. unknown: a directory, name server or host did not answer; nothing is changed, and it is tried again. turned-away: nobody was asked, because too many questions wait for the hosts of did:webs, or too many for the silent servers of one owner. This does not count as a failure, and a new handle is due again within 90 s, or within 6 min if the servers of its owner stay silent.',
-      labels: { queue: CHECK_QUEUES, outcome: OUTCOMES },
+      labels: { queue: HANDLE_QUEUES, outcome: OUTCOMES },
     }),
     dispossessed: metrics.counter({
       name: 'sluice_handle_dispossessed_total',

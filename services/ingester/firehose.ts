@@ -13,7 +13,7 @@ import { cursorKey, readCursor, timeKey } from '@sluice/streams/cursors.ts'
 import { CursorConflictError, type Producer } from '@sluice/streams/producer.ts'
 import type { RefusedFrame } from '@sluice/streams/refused-frames.ts'
 import { Chains } from './chains.ts'
-import { Journal, type Entry, type JournalObserver } from './journal.ts'
+import { Journal, type JournalObserver, type QueuedFinding } from './journal.ts'
 import type { Decision } from './decide.ts'
 import type { FirehoseMetrics } from './metrics.ts'
 import { refused } from './outcome.ts'
@@ -158,9 +158,9 @@ export class Firehose implements Service {
     const chains = new Chains(redis)
     const storm = new ResyncStorm(options, signal)
     const observer: JournalObserver = {
-      stored: (entries, decision) => {
-        pipeline.release(entries)
-        this.#count(entries, decision)
+      stored: (findings, decision) => {
+        pipeline.release(findings)
+        this.#count(findings, decision)
         storm.turnedAway(decision.turnedAway, performance.now())
       },
       appended: (seconds) => options.metrics.appendSeconds.observe(seconds),
@@ -224,8 +224,8 @@ export class Firehose implements Service {
   }
 
   /** Samples commits that are valid, and refused because of their accounts. Their frames are not held any longer. */
-  #sampleInactive(entries: readonly Entry[], { outcomes }: Decision): void {
-    for (const [i, { finding, slot }] of entries.entries()) {
+  #sampleInactive(findings: readonly QueuedFinding[], { outcomes }: Decision): void {
+    for (const [i, { finding, slot }] of findings.entries()) {
       if (outcomes[i] !== INACTIVE) continue
       const { host, did } = finding
       const detail = 'its host says that the account is not active'
@@ -234,18 +234,18 @@ export class Firehose implements Service {
     }
   }
 
-  #count(entries: readonly Entry[], decision: Decision): void {
+  #count(findings: readonly QueuedFinding[], decision: Decision): void {
     const { metrics, onSuspects, readiness } = this.#options
-    this.#sampleInactive(entries, decision)
+    this.#sampleInactive(findings, decision)
     for (const outcome of decision.outcomes) metrics.outcomes.inc(1, { outcome })
     for (const { cause, answer } of decision.resyncs) metrics.resyncs.inc(1, { cause, answer })
-    for (const { finding } of entries) {
+    for (const { finding } of findings) {
       if (finding.what.kind !== 'commit') continue
       for (const reason of finding.what.refusedOps) metrics.refusedOps.inc(1, { reason })
     }
     metrics.events.inc(decision.entries.length)
     if (decision.suspects.length > 0) onSuspects(decision.suspects)
-    for (const { source, slot } of entries.slice(-1)) {
+    for (const { source, slot } of findings.slice(-1)) {
       const timeMs = Date.parse(slot.time ?? '')
       if (Number.isNaN(timeMs)) continue
       const delaySeconds = Math.max(0, (Date.now() - timeMs) / 1_000)

@@ -15,7 +15,7 @@ import { Producer } from '@sluice/streams/producer.ts'
 import { Chains } from './chains.ts'
 import type { Finding } from './decide.ts'
 import { roomFor } from './event-room.ts'
-import { Journal, textBytes, type Entry } from './journal.ts'
+import { Journal, textBytes, type QueuedFinding } from './journal.ts'
 import { Verifier, type Verification, type TrueCommit } from './verifier.ts'
 import { Pipeline, type PipelineOptions } from './pipeline.ts'
 import type { Slot } from './progress.ts'
@@ -39,7 +39,7 @@ function frameOf(seq: number, ops = 1): { frame: CommitFrame; bytes: Buffer } {
 }
 
 /** @param onStored told of what an append stored, and how many characters its events had */
-function journalOf(redis: Redis, onStored: (entries: readonly Entry[], chars: number) => void) {
+function journalOf(redis: Redis, onStored: (findings: readonly QueuedFinding[], chars: number) => void) {
   const highWater = new HighWater({ redis, stream: STREAM, entriesMax: 1e6 })
   const codec = { encode: (event: string) => ({ event }), decode: ({ event }: Record<string, string>) => event! }
   const chains = new Chains(redis)
@@ -130,9 +130,9 @@ test.for([
     let [held, most, all] = [0, 0, 0]
     try {
       const signal = AbortSignal.timeout(60_000)
-      const { journal, chains, source } = journalOf(redis, (entries, chars) => {
+      const { journal, chains, source } = journalOf(redis, (findings, chars) => {
         held -= chars
-        pipeline.release(entries)
+        pipeline.release(findings)
       })
       const verifying = {
         verify(frame: CommitFrame | SyncFrame): Verification {
@@ -168,7 +168,7 @@ test('one that waits keeps its own bytes, not all that the socket brought with i
   const [memoryBytes, count] = [4_000_000, 200]
   try {
     const signal = AbortSignal.timeout(60_000)
-    const { journal, chains, source } = journalOf(redis, (entries) => pipeline.release(entries))
+    const { journal, chains, source } = journalOf(redis, (findings) => pipeline.release(findings))
     const waiting: Buffer[] = []
     const all = Promise.withResolvers<void>()
     const verifying = {
@@ -211,7 +211,7 @@ test('D8 of what has ended behind a frame that waits little is kept, whatever th
   const redis = await connectRedis({ url: redisUrl, name: 'test' })
   try {
     let stored = 0
-    const { journal, source } = journalOf(redis, (entries) => void (stored += entries.length))
+    const { journal, source } = journalOf(redis, (findings) => void (stored += findings.length))
     const running = journal.run(AbortSignal.timeout(60_000))
     const end = (slot: Slot): void => {
       const finding: Finding = { host: 'relay', did: '', what: { kind: 'ended', outcome: 'filtered' } }
@@ -241,7 +241,7 @@ test('D1 a stop leaves a frame that waits for room, and with it all later ones o
 }) => {
   const redis = await connectRedis({ url: redisUrl, name: 'test' })
   try {
-    const { journal, chains, source } = journalOf(redis, (entries) => pipeline.release(entries))
+    const { journal, chains, source } = journalOf(redis, (findings) => pipeline.release(findings))
     const running = journal.run(AbortSignal.timeout(60_000))
     const stop = new AbortController()
     const held = Promise.withResolvers<void>()
@@ -288,7 +288,7 @@ test('V1 a frame that cannot be verified for a fault of ours ends the pipeline, 
   const redis = await connectRedis({ url: redisUrl, name: 'test' })
   try {
     const { signal } = new AbortController()
-    const { journal, chains, source } = journalOf(redis, (entries) => pipeline.release(entries))
+    const { journal, chains, source } = journalOf(redis, (findings) => pipeline.release(findings))
     const running = journal.run(AbortSignal.timeout(60_000))
     const verifying = { verify: () => Promise.reject(new Error('a fault of ours')) }
     const failed: string[] = []

@@ -20,7 +20,7 @@ import type { ResyncLimit } from './resync-limit.ts'
 import type { Source } from './source.ts'
 
 /** A finding with what waits for it. */
-export interface Entry {
+export interface QueuedFinding {
   finding: Finding
   source: Source
   slot: Slot
@@ -44,7 +44,7 @@ export interface JournalOptions {
 
 export interface JournalObserver {
   /** A batch is durable. */
-  stored(entries: readonly Entry[], decision: Decision): void
+  stored(findings: readonly QueuedFinding[], decision: Decision): void
   /** An append took so long. */
   appended(seconds: number): void
   /** Another process has moved so many chain records at the same time. */
@@ -58,7 +58,7 @@ const READ_BACKOFF: BackoffPolicy = { baseMs: 100, capMs: 5_000, healthyAfterMs:
 
 export class Journal {
   readonly #options: JournalOptions
-  #queue: Entry[] = []
+  #queue: QueuedFinding[] = []
   #oldestAt = 0
   /**
    * A finding of our shard waits. Those of other shards only move the cursor: they wait until their batch is full, or
@@ -72,10 +72,10 @@ export class Journal {
     this.#options = options
   }
 
-  add(entry: Entry): void {
+  add(queued: QueuedFinding): void {
     if (this.#queue.length === 0) this.#oldestAt = performance.now()
-    this.#queue.push(entry)
-    this.#isPressing ||= !isOfOtherShard(entry)
+    this.#queue.push(queued)
+    this.#isPressing ||= !isOfOtherShard(queued)
     if (this.#queue.length === 1 || this.#queue.length >= this.#options.batchEvents) this.#wake?.()
   }
 
@@ -98,7 +98,7 @@ export class Journal {
     for (let batch = await this.#take(); batch.length > 0; batch = await this.#take()) await this.#store(batch, signal)
   }
 
-  async #take(): Promise<Entry[]> {
+  async #take(): Promise<QueuedFinding[]> {
     while (!this.#isDue()) {
       const { promise, resolve } = Promise.withResolvers<void>()
       this.#wake = resolve
@@ -129,17 +129,17 @@ export class Journal {
     let events = 0
     let bytes = 0
     let count = 0
-    for (const entry of this.#queue) {
-      const { what } = entry.finding
+    for (const { finding, held } of this.#queue) {
+      const { what } = finding
       events += what.kind === 'commit' ? Math.max(what.entries.length, 1) : 1
-      bytes += entry.held.frame + (what.kind === 'commit' ? textBytes(what) : 0)
+      bytes += held.frame + (what.kind === 'commit' ? textBytes(what) : 0)
       if (count > 0 && (events > this.#options.batchEvents || bytes > BATCH_BYTES)) break
       count++
     }
     return count
   }
 
-  async #store(batch: readonly Entry[], signal: AbortSignal): Promise<void> {
+  async #store(batch: readonly QueuedFinding[], signal: AbortSignal): Promise<void> {
     const { chains, observer } = this.#options
     const accounts = new Set(batch.flatMap(({ finding: { did, what } }) => (needsChain(what) ? did : [])))
     for (;;) {
@@ -158,7 +158,7 @@ export class Journal {
   }
 
   /** Decides what the batch means, by what is `known` of its accounts. Each slot gets its outcome. */
-  async #decide(batch: readonly Entry[], known: ReadonlyMap<string, StoredChain>): Promise<Decision> {
+  async #decide(batch: readonly QueuedFinding[], known: ReadonlyMap<string, StoredChain>): Promise<Decision> {
     const findings = batch.map(({ finding }) => finding)
     const records = new Map([...known].map(([did, { record }]) => [did, record]))
     const decision = decide(findings, records, await this.#options.resyncLimit.now())
@@ -171,7 +171,7 @@ export class Journal {
    * @throws StateConflictError when another process has moved a chain record meanwhile: then nothing is stored
    */
   async #append(
-    batch: readonly Entry[],
+    batch: readonly QueuedFinding[],
     decision: Decision,
     known: ReadonlyMap<string, StoredChain>,
     signal: AbortSignal,
@@ -212,7 +212,7 @@ export function textBytes({ entries }: TrueCommit): number {
   return entries.reduce((sum, { length }) => sum + length, 0)
 }
 
-function isOfOtherShard({ finding: { what } }: Entry): boolean {
+function isOfOtherShard({ finding: { what } }: QueuedFinding): boolean {
   return what.kind === 'ended' && what.outcome === 'other-shard'
 }
 

@@ -1,12 +1,7 @@
 /**
  * One labeler: its stream of labels, from the oldest on, into `label_live`. Labels and cursor move in one step. A label
- * that cannot be believed is left out and counted. Trouble with one labeler affects no other.
- *
- * A host may send the labels of several labelers that declared themselves, and these are found one after the other.
- * Only their labels count. So the cursor means something only together with the list of these labelers. The list is
- * kept beside the cursor (`<stream>:labelers:<host>`) and moves with it: up to the cursor, no label of a labeler on the
- * list was skipped. When a labeler joins the list, the cursor begins at 0 again; labels that come twice change nothing.
- * A labeler that no longer declares itself leaves the list in the step that skips the first of its labels.
+ * that cannot be believed is left out and counted. Trouble with one labeler affects no other. Whose labels count, and
+ * from where they are read: `label-cursor.ts`.
  */
 import { mayBePublic } from '@sluice/atproto/addresses.ts'
 import { decodeFrame, type LabelsFrame } from '@sluice/atproto/frame.ts'
@@ -14,11 +9,11 @@ import { subscribe, type SubscriptionItem } from '@sluice/atproto/subscribe.ts'
 import type { Label, LabelStreamEvent } from '@sluice/events/label-event.ts'
 import { RefusedError, TransientError } from '@sluice/runtime/errors.ts'
 import { logRetry, type Logger } from '@sluice/runtime/log.ts'
-import { classifyRedisError, type Redis } from '@sluice/streams/connection.ts'
-import { cursorKey, readCursor } from '@sluice/streams/cursors.ts'
+import type { Redis } from '@sluice/streams/connection.ts'
 import type { Incident } from '@sluice/streams/incidents.ts'
-import { CursorConflictError, type Producer } from '@sluice/streams/producer.ts'
+import type { Producer } from '@sluice/streams/producer.ts'
 import { checkLabel, type LabelOutcome } from './label-check.ts'
+import { LabelCursor } from './label-cursor.ts'
 import type { RefusalSamples } from './refusal-samples.ts'
 import type { Refusals } from './refusals.ts'
 import type { ReconnectReason } from './relay.ts'
@@ -78,29 +73,15 @@ const STRANGERS_LIMITS = { bufferBytes: 64 * 1024, frameBytes: 64 * 1024 }
 
 export class Labeler {
   readonly #options: LabelerOptions
-  readonly #key: string
-  readonly #listKey: string
-  /** The labelers that were found to send labels from this host; empty for one that was configured. */
-  readonly #found = new Set<string>()
-  /**
-   * The labelers whose labels count on this connection: the list as it is in Redis, less those that have left it since
-   * the cursor last moved.
-   */
-  #list = new Set<string>()
-  #isListStale = false
+  readonly #cursor: LabelCursor
   #connection = new AbortController()
-  /** The cursor as it is in Redis. */
-  #stored: string | null = null
-  #cursor = 0
   /** Incidents that were recorded: a labeler that has lost its numbers says so at every connection. */
   readonly #told = new Set<string>()
 
   constructor(options: LabelerOptions) {
     this.#options = options
-    const { producer, upstream, did } = options
-    this.#key = cursorKey(producer.stream, upstream.host)
-    this.#listKey = `${producer.stream}:labelers:${upstream.host}`
-    if (did !== undefined) this.#found.add(did)
+    const { redis, producer, upstream, did } = options
+    this.#cursor = new LabelCursor({ redis, producer, host: upstream.host, did })
   }
 
   /** Whether the labeler has an address that `run` would ask. */
@@ -116,14 +97,12 @@ export class Labeler {
    * @returns whether it is new
    */
   include(did: string): boolean {
-    if (this.#found.has(did)) return false
-    this.#found.add(did)
-    return true
+    return this.#cursor.include(did)
   }
 
   /** Connects anew when a labeler was included whose labels are skipped on this connection. */
   renew(): void {
-    if ([...this.#found].some((did) => !this.#list.has(did))) this.#connection.abort()
+    if (this.#cursor.skipsIncluded) this.#connection.abort()
   }
 
   /** @throws TransientError: to be run again; RefusedError when the host may not be asked; FatalError */
@@ -131,7 +110,7 @@ export class Labeler {
     while (!signal.aborted) {
       this.#connection = new AbortController()
       const connected = AbortSignal.any([signal, this.#connection.signal])
-      await this.#begin(signal)
+      await this.#cursor.begin(signal)
       for await (const items of this.#subscribe(connected)) {
         await this.#store(await this.#frames(items), signal)
         if (signal.aborted) return
@@ -139,25 +118,12 @@ export class Labeler {
     }
   }
 
-  /** Decides from where to read, and whose labels count. */
-  async #begin(signal: AbortSignal): Promise<void> {
-    const { redis, did } = this.#options
-    this.#stored = await readCursor(redis, this.#key)
-    const listed = await readList(redis, this.#listKey)
-    // On a host that was configured the labels of all count, so there is no list. If Redis has one, the host was found
-    // before, and labels of others were skipped.
-    this.#list = new Set(did === undefined ? [] : [...listed, ...this.#found])
-    this.#isListStale = this.#list.size !== listed.length
-    if (this.#isListStale) await this.#move([], '0', signal)
-    this.#cursor = /^\d+$/.test(this.#stored ?? '') ? Number(this.#stored) : 0
-  }
-
   #subscribe(signal: AbortSignal): AsyncGenerator<SubscriptionItem[], void, undefined> {
     const { upstream, publicOnly, did } = this.#options
     return subscribe({
       host: upstream.socketUrl,
       nsid: NSID,
-      cursor: () => this.#cursor,
+      cursor: () => this.#cursor.position,
       signal,
       idleMs: 0,
       publicOnly,
@@ -228,9 +194,9 @@ export class Labeler {
     for (const received of frames) {
       const { seq } = received.frame
       // The host sends it again after a reconnect.
-      if (seq <= this.#cursor) continue
+      if (seq <= this.#cursor.position) continue
       events.push(...(await this.#believed(received, signal)))
-      this.#cursor = seq
+      this.#cursor.position = seq
       if (events.length < batchEvents) continue
       await this.#append(events, signal)
       events = []
@@ -239,15 +205,16 @@ export class Labeler {
   }
 
   async #believed(received: Received, signal: AbortSignal): Promise<LabelStreamEvent[]> {
-    const { keys, did, upstream } = this.#options
+    const { keys, upstream } = this.#options
     const { labels, seq } = received.frame
-    const declared = did === undefined ? undefined : { host: upstream.host, dids: this.#list }
+    const dids = this.#cursor.labelers
+    const declared = dids && { host: upstream.host, dids }
     const events: LabelStreamEvent[] = []
     for (const label of labels) {
       const outcome = keys ? await checkLabel(label, declared, keys, signal).catch(unavailable) : 'appended'
       if (outcome === 'appended') events.push({ type: 'label', label, seq })
       else this.#refuse(received, label, outcome)
-      if (outcome === 'undeclared') this.#exclude(label.src)
+      if (outcome === 'undeclared') this.#cursor.exclude(label.src)
     }
     return events
   }
@@ -257,35 +224,9 @@ export class Labeler {
     this.#sample(received, outcome, `${val} on ${uri}`, src)
   }
 
-  /** Takes a labeler from the list. If it declares itself again, it is found again. */
-  #exclude(did: string): void {
-    this.#found.delete(did)
-    this.#list.delete(did)
-    this.#isListStale = true
-  }
-
   async #append(events: readonly LabelStreamEvent[], signal: AbortSignal): Promise<void> {
-    const to = String(this.#cursor)
-    // The list is compared too: a labeler that was set up anew may reach the number that it had before.
-    if (to === this.#stored && events.length === 0 && !this.#isListStale) return
-    await this.#move(events, to, signal)
+    await this.#cursor.append(events, signal)
     if (events.length > 0) this.#options.observer.labels('appended', events.length)
-  }
-
-  async #move(events: readonly LabelStreamEvent[], to: string, signal: AbortSignal): Promise<void> {
-    const { producer } = this.#options
-    const list = { step: 'set', key: this.#listKey, value: JSON.stringify([...this.#list]) } as const
-    const also = this.#isListStale ? [list] : []
-    try {
-      await producer.append(events, signal, { cursor: { key: this.#key, from: this.#stored, to }, also })
-    } catch (error) {
-      if (!(error instanceof CursorConflictError)) throw error
-      // The cursor is lower or absent: Redis has gone back in time, and the labels since then are read again.
-      if (Number(error.found ?? 0) > Number(this.#stored ?? 0)) throw error
-      throw new TransientError(`${this.#key} has gone back to ${error.found ?? 'nothing'}`, { cause: error })
-    }
-    this.#stored = to
-    this.#isListStale = false
   }
 
   async #hear(name: string, text: string | undefined): Promise<void> {
@@ -294,11 +235,11 @@ export class Labeler {
     refusals.hear(host, name, text)
     const kind = INCIDENTS.get(name)
     if (kind === undefined) return
-    const what = `labeler ${host}: ${name} at our cursor ${this.#cursor}: ${text ?? ''}`
+    const what = `labeler ${host}: ${name} at our cursor ${this.#cursor.position}: ${text ?? ''}`
     let action = 'labels between are lost'
     if (kind === 'future-cursor') {
       action = futureCursorReset ? 'begins anew' : WAITS_FOR_OPERATOR
-      if (futureCursorReset) this.#cursor = 0
+      if (futureCursorReset) this.#cursor.position = 0
     }
     if (this.#told.has(kind)) return
     this.#told.add(kind)
@@ -315,18 +256,4 @@ function unavailable(error: unknown): never {
     throw new TransientError(`the author of a label cannot be resolved: ${error.message}`, { cause: error })
   }
   throw error
-}
-
-/**
- * The list in Redis. Empty when there is none that can be read: then all labels are read again.
- * @throws TransientError, FatalError
- */
-async function readList(redis: Redis, key: string): Promise<string[]> {
-  try {
-    const list: unknown = JSON.parse((await redis.get(key)) ?? '[]')
-    return Array.isArray(list) ? list.filter((did) => typeof did === 'string') : []
-  } catch (error) {
-    if (error instanceof SyntaxError) return []
-    throw classifyRedisError(error)
-  }
 }

@@ -114,7 +114,9 @@ class Page {
     return 'asked'
   }
 
-  /** Passes an inactive account on once, so that the index learns of its status. Later changes come by the live stream. */
+  /**
+   * Passes an inactive account on once, so that the index learns of its status. Later changes come by the live stream.
+   */
   #inactive(repo: ListedRepo, known: ChainRecord | undefined): ListingOutcome {
     const { did, status } = repo
     const { host, isPds, isSweep } = this.#options

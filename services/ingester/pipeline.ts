@@ -20,7 +20,7 @@ import type { Chains } from './chains.ts'
 import type { Finding } from './decide.ts'
 import { roomFor } from './event-room.ts'
 import { eventTime } from './event-time.ts'
-import { textBytes, type Entry, type Journal } from './journal.ts'
+import { textBytes, type Journal, type QueuedFinding } from './journal.ts'
 import type { Verification, TrueCommit } from './verifier.ts'
 import { refused, type Outcome, type Refusal } from './outcome.ts'
 import type { Slot } from './progress.ts'
@@ -131,9 +131,9 @@ export class Pipeline {
   }
 
   /** Gives back the room of frames that are durable. */
-  release(entries: readonly Entry[]): void {
-    this.#memory.release(entries.reduce((sum, { held }) => sum + held.frame, 0))
-    this.#texts.release(entries.reduce((sum, { held }) => sum + held.text, 0))
+  release(findings: readonly QueuedFinding[]): void {
+    this.#memory.release(findings.reduce((sum, { held }) => sum + held.frame, 0))
+    this.#texts.release(findings.reduce((sum, { held }) => sum + held.text, 0))
   }
 
   /** Resolves when each frame that was pushed has a finding, or was left because of the signal. */

@@ -1,6 +1,6 @@
 /**
- * A relay whose positions lie behind our cursor. Frames that do not rise are refused one by one; a thousand in a row mean
- * that the relay was set up anew. Of that the operator hears once, and again only when it has worked in between.
+ * A relay whose positions lie behind our cursor. Frames that do not rise are refused one by one; a thousand in a row
+ * mean that the relay was set up anew. Of that the operator hears once, and again only when it has worked in between.
  */
 import { encodeFrame } from '@sluice/atproto/testing/frames.ts'
 import { testDid } from '@sluice/atproto/testing/world.ts'

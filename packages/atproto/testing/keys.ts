@@ -4,7 +4,7 @@ import { createRequire } from 'node:module'
 import { p256 } from '@noble/curves/nist.js'
 import { secp256k1 } from '@noble/curves/secp256k1.js'
 import { encodeBase58 } from '../base58.ts'
-import type { Curve } from '../signature.ts'
+import type { Curve } from '../did-key.ts'
 
 export interface TestKey {
   curve: Curve

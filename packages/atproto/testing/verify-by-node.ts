@@ -1,5 +1,6 @@
 /** Verifies signatures by `node:crypto` alone: what `signature.ts` does where the addon does not load. */
-import { isLowS, parseDidKey } from '../signature.ts'
+import { parseDidKey } from '../did-key.ts'
+import { isLowS } from '../signature.ts'
 import { nodeChecker } from '../signature-checker.ts'
 
 /** As `verifySignature`, without a cache. */

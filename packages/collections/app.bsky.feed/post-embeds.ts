@@ -1,6 +1,7 @@
 /** What a post embeds: pictures, a video, a link, another record, or a record with media. Pure. */
 import { blobCid, type BlobRef } from '../blobs.ts'
-import { collectionOfUri, table, type Row, type StrongRef } from '../define.ts'
+import { collectionOfUri, table, type StrongRef } from '../define.ts'
+import type { Row } from '../record.ts'
 
 interface Link {
   uri: string

@@ -1,19 +1,11 @@
 import { didOfUri } from '@sluice/events/stream-event.ts'
-import { collection, count, table, type StrongRef } from '../define.ts'
-import type { Facetted } from '../threads/load-facts.ts'
+import { collection, count, table } from '../define.ts'
 import { ABOVE_POSTS, DERIVABLE_POSTS, derivePosts, factOfPost } from '../threads/posts.ts'
 import { affectedByPosts } from '../threads/affected.ts'
 import { refuseUnreadable } from '../unreadable-names.ts'
 import { feedItem } from './feed-item.ts'
-import { embedded, embedRows, embedTables, linked, quoted, type Embed } from './post-embeds.ts'
-
-export interface Post extends Facetted {
-  text: string
-  reply?: { root: StrongRef; parent: StrongRef }
-  embed?: Embed
-  langs?: string[]
-  tags?: string[]
-}
+import { embedded, embedRows, embedTables, linked, quoted } from './post-embeds.ts'
+import type { Post } from './post-record.ts'
 
 const post = table('post', {
   uri: 'text',

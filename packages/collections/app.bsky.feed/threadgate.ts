@@ -1,4 +1,5 @@
-import { collection, table, type Entry } from '../define.ts'
+import { collection, table } from '../define.ts'
+import type { Entry } from '../record.ts'
 import { affectedByThreadGates } from '../threads/affected.ts'
 import { readThreadGate, threadGateKey, type ThreadGate } from '../threads/gates.ts'
 import { gateOwnsPost } from '../threads/gate-owner.ts'

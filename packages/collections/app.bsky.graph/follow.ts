@@ -1,6 +1,7 @@
-import { collection, collectionOfUri, count, notify, table, type Entry, type StrongRef } from '../define.ts'
-import { affectedByFollows, affectedByFollowsInParts } from '../threads/affected.ts'
+import { collection, collectionOfUri, count, notify, table, type StrongRef } from '../define.ts'
+import type { Entry } from '../record.ts'
 import { followKey } from '../threads/gates.ts'
+import { affectedByFollows, affectedByFollowsInParts } from '../threads/relations.ts'
 import { relationFact } from '../threads/when.ts'
 import { refuseUnreadable } from '../unreadable-names.ts'
 

@@ -1,7 +1,8 @@
 import { didOfUri } from '@sluice/events/stream-event.ts'
-import { collection, table, type Entry } from '../define.ts'
-import { affectedByListItems, affectedByListItemsInParts } from '../threads/affected.ts'
+import { collection, table } from '../define.ts'
+import type { Entry } from '../record.ts'
 import { listItemKey } from '../threads/gates.ts'
+import { affectedByListItems, affectedByListItemsInParts } from '../threads/relations.ts'
 import { relationFact } from '../threads/when.ts'
 
 interface ListItem {

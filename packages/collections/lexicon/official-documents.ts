@@ -1,7 +1,7 @@
 /**
  * The lexicon documents of `@atproto/api`, without the client that it is. Its entry loads 480 modules for that client,
- * which cost each process 0.75 s of a slow core (1.15 s with the entry, 0.4 s without). It exports no narrower path. Its
- * version is pinned, and if another one has no such file, nothing starts.
+ * which cost each process 0.75 s of a slow core (1.15 s with the entry, 0.4 s without). It exports no narrower path.
+ * Its version is pinned, and if another one has no such file, nothing starts.
  */
 import type { schemas } from '@atproto/api'
 

@@ -8,7 +8,8 @@
 import { schemas } from '@atproto/api'
 import type { JsonRecord } from '@sluice/events/stream-event.ts'
 import type { CollectionSet } from '../collection-set.ts'
-import type { Collection, Entry } from '../define.ts'
+import type { Collection } from '../define.ts'
+import type { Entry } from '../record.ts'
 import { random, type Random } from '../lexicon/testing/random.ts'
 import { RecordMaker } from '../lexicon/testing/records.ts'
 

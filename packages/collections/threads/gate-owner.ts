@@ -3,7 +3,7 @@
  * has one gate of each kind.
  */
 import { didOfUri, rkeyOfUri } from '@sluice/events/stream-event.ts'
-import type { Entry, Refusal } from '../define.ts'
+import type { Entry, Refusal } from '../record.ts'
 
 export function gateOwnsPost({ did, rkey, record }: Entry<{ post: string }>): Refusal | undefined {
   const { post } = record

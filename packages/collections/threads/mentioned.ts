@@ -2,7 +2,7 @@
  * Finds the replies that have to be judged again because the mentions of their root post changed. A thread gate may
  * admit the accounts that the root mentions, and the rule holds for replies at any depth of the thread.
  */
-import type { Post } from '../app.bsky.feed/post.ts'
+import type { Post } from '../app.bsky.feed/post-record.ts'
 import type { Affected, Room, Sql, Statement, Touched } from '../depends.ts'
 import { mentionsOf } from './load-facts.ts'
 import { lookedAt, type Look } from './room.ts'

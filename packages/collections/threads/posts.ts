@@ -1,9 +1,10 @@
 /** Derives the columns and notifications of posts that depend on other records: the parent, gates, follows, lists. */
 import { didOfUri } from '@sluice/events/stream-event.ts'
-import type { Post } from '../app.bsky.feed/post.ts'
 import { quoted } from '../app.bsky.feed/post-embeds.ts'
-import { notify, type Entry, type Notification, type Written } from '../define.ts'
+import type { Post } from '../app.bsky.feed/post-record.ts'
+import { notify } from '../define.ts'
 import type { Fact, Sql, Statement } from '../depends.ts'
+import type { Entry, Notification, Written } from '../record.ts'
 import { LoadedFacts, type PastPost } from './facts.ts'
 import { loadAncestors, loadFacts, mentionsOf } from './load-facts.ts'
 import { judge, type Judged, type Verdict } from './judge.ts'

@@ -2,9 +2,9 @@
  * Finds the replies that have to be judged again because a post above them appeared, was deleted, or moved to another
  * place in a thread.
  */
-import type { Post } from '../app.bsky.feed/post.ts'
-import type { Entry } from '../define.ts'
+import type { Post } from '../app.bsky.feed/post-record.ts'
 import type { Affected, Beyond, Room, Sql, Statement, Touched } from '../depends.ts'
+import type { Entry } from '../record.ts'
 import { LoadedFacts } from './facts.ts'
 import { isReplyRootInvalid, type Judged } from './judge.ts'
 import { loadAncestors } from './load-facts.ts'

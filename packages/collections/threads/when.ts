@@ -10,8 +10,8 @@
  */
 import { rkeyOfUri } from '@sluice/events/stream-event.ts'
 import { isTid, tidFromMicros } from '@sluice/events/tid.ts'
-import type { Entry } from '../define.ts'
 import { CLAIMED_FROM, KNOWN_FROM, type Fact } from '../depends.ts'
+import type { Entry } from '../record.ts'
 
 /** What decides when a record was written. */
 export interface Dated {

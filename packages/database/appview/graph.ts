@@ -1,4 +1,6 @@
-/** The AppView's tables about who relates to whom: follows, blocks, lists, starter packs, notifications, suggestions. */
+/**
+ * The AppView's tables about who relates to whom: follows, blocks, lists, starter packs, notifications, suggestions.
+ */
 export const graphTables = `
 create table follow (
   uri varchar primary key,

@@ -1,4 +1,7 @@
-/** The AppView's moderation tables. Takedowns of blobs are read by it; the rest are left from before moderation moved out. */
+/**
+ * The AppView's moderation tables. Takedowns of blobs are read by it; the rest are left from before moderation moved
+ * out.
+ */
 export const moderationTables = `
 create table blob_takedown (
   did varchar not null,

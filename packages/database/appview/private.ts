@@ -1,4 +1,7 @@
-/** The AppView's private tables: what its users keep with it and no repository holds. The AppView writes them, we never do. */
+/**
+ * The AppView's private tables: what its users keep with it and no repository holds. The AppView writes them, we never
+ * do.
+ */
 export const privateTables = `
 create table mute (
   "subjectDid" varchar not null,

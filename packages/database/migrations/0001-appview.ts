@@ -1,9 +1,9 @@
 /**
  * The AppView's schema: made in an empty schema, recognised in one that the AppView's own migrator made.
  *
- * Recognised means by content: its tables, columns and constraints are compared with a fresh copy of ours, made in a scratch
- * schema that is rolled back. What is there beyond ours may stay; a missing index or a changed view does not stop us from
- * writing right rows. Nothing of an adopted schema is touched here.
+ * Recognised means by content: its tables, columns and constraints are compared with a fresh copy of ours, made in a
+ * scratch schema that is rolled back. What is there beyond ours may stay; a missing index or a changed view does not
+ * stop us from writing right rows. Nothing of an adopted schema is touched here.
  */
 import type { ClientBase } from 'pg'
 import { FatalError } from '@sluice/runtime/errors.ts'

@@ -1,9 +1,10 @@
 /**
  * What makes rows converge in any order of events, and the storage settings of the tables that we write most.
  *
- * On an adopted database each statement takes its lock for an instant, whatever the size of the table. One exception: where
- * `notification.id` is still an integer, it becomes a bigint, and PostgreSQL rewrites that table under an exclusive lock (minutes per
- * 100 million rows). An integer runs out at 2.1 billion notifications, so better now than then.
+ * On an adopted database each statement takes its lock for an instant, whatever the size of the table. One exception:
+ * where `notification.id` is still an integer, it becomes a bigint, and PostgreSQL rewrites that table under an
+ * exclusive lock (minutes per 100 million rows). An integer runs out at 2.1 billion notifications, so better now than
+ * then.
  */
 import type { ClientBase } from 'pg'
 import type { Migration } from './migration.ts'
@@ -18,14 +19,15 @@ export const versions: Migration = {
 }
 
 /**
- * A record keeps the rev it was last written at (null: it was here before us); a tombstone keeps the rev of the deletion until no older event can be queued. `actor_sync.resyncRev` is
- * the rev of the last resync: live events at or below it are in the rows already.
+ * A record keeps the rev it was last written at (null: it was here before us); a tombstone keeps the rev of the
+ * deletion until no older event can be queued. `actor_sync.resyncRev` is the rev of the last resync: live events at or
+ * below it are in the rows already.
  *
- * fillfactor 90: these rows are updated in place, over and over, on columns that no index holds. With room left on the page an update
- * is a HOT update, which writes no index and is cleaned up without vacuum.
+ * fillfactor 90: these rows are updated in place, over and over, on columns that no index holds. With room left on the
+ * page an update is a HOT update, which writes no index and is cleaned up without vacuum.
  *
- * Autovacuum waits for 20 % of a table by default. Of a billion rows that is 200 million: far too late for the statistics, and
- * the visibility map behind index-only scans.
+ * Autovacuum waits for 20 % of a table by default. Of a billion rows that is 200 million: far too late for the
+ * statistics, and the visibility map behind index-only scans.
  */
 const STATEMENTS = `
 alter table record add column if not exists rev varchar;

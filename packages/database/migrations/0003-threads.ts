@@ -1,8 +1,11 @@
 /**
- * What makes posts converge with the posts, gates, follows and lists by which they are judged, whatever arrives first; and the order of account events.
+ * What makes posts converge with the posts, gates, follows and lists by which they are judged, whatever arrives first;
+ * and the order of account events.
  *
- * On an adopted database the index on `post` is the one statement that takes time: it keeps writers of `post`, and no readers, out while it reads the table (about a
- * minute per 10 million posts). It comes before the columns, whose lock keeps readers out until the end. Whoever wants to avoid that builds it first, with the same name, by `create index concurrently`.
+ * On an adopted database the index on `post` is the one statement that takes time: it keeps writers of `post`, and no
+ * readers, out while it reads the table (about a minute per 10 million posts). It comes before the columns, whose lock
+ * keeps readers out until the end. Whoever wants to avoid that builds it first, with the same name, by `create index
+ * concurrently`.
  */
 import type { ClientBase } from 'pg'
 import type { Migration } from './migration.ts'
@@ -15,10 +18,13 @@ export const threads: Migration = {
 }
 
 /**
- * `record.fromExport`: its rev is that of an export's head, which does not tell when the record was written. `past_fact`: something about a record that was true from `since` until before `until` (TIDs), and is no more: a deleted post's place in
- * its thread, an earlier gate, an ended follow. Never the content. `gated_reply`: replies that were judged by a gate's rules, by who may be looked for; `at` (TID) is the moment by which one is judged. `actor_sync.accountAt`: when the
- * account event in force happened, by the clock of who said it.
- * `past_fact_list_owner_idx` is for older builds only, which looked for ended list items by the list's owner: one that is rolled back to would read all of `past_fact` without it.
+ * `record.fromExport`: its rev is that of an export's head, which does not tell when the record was written.
+ * `past_fact`: something about a record that was true from `since` until before `until` (TIDs), and is no more: a
+ * deleted post's place in its thread, an earlier gate, an ended follow. Never the content. `gated_reply`: replies that
+ * were judged by a gate's rules, by who may be looked for; `at` (TID) is the moment by which one is judged.
+ * `actor_sync.accountAt`: when the account event in force happened, by the clock of who said it.
+ * `past_fact_list_owner_idx` is for older builds only, which looked for ended list items by the list's owner: one that
+ * is rolled back to would read all of `past_fact` without it.
  */
 export const THREADS = `
 create table past_fact (

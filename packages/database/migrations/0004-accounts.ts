@@ -1,6 +1,7 @@
 /**
- * Two durable queues about accounts, worked off beside the data path: whose handle is to be checked, and whose deletion is to be confirmed and carried
- * out. Both tables are new and small beside the others, so nothing is locked or rewritten.
+ * Two durable queues about accounts, worked off beside the data path: whose handle is to be checked, and whose deletion
+ * is to be confirmed and carried out. Both tables are new and small beside the others, so nothing is locked or
+ * rewritten.
  */
 import type { ClientBase } from 'pg'
 import type { Migration } from './migration.ts'
@@ -13,8 +14,9 @@ export const accounts: Migration = {
 }
 
 /**
- * `handle_check`: one row an account; `dueAt` is when it is next looked at, and while somebody looks, when their claim ends. `askedAt`: the time of the
- * newest identity event, or empty. Its rows are rewritten at each check, and the index moves with them, hence the early vacuum.
+ * `handle_check`: one row an account; `dueAt` is when it is next looked at, and while somebody looks, when their claim
+ * ends. `askedAt`: the time of the newest identity event, or empty. Its rows are rewritten at each check, and the index
+ * moves with them, hence the early vacuum.
  *
  * `account_deletion`: a row lives from the report of a deletion until the account is back.
  */

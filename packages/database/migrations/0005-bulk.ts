@@ -1,4 +1,7 @@
-/** The state of a bulk load: whether one is under way, which indexes it has taken away, and how far its end has come. Empty otherwise. */
+/**
+ * The state of a bulk load: whether one is under way, which indexes it has taken away, and how far its end has come.
+ * Empty otherwise.
+ */
 import type { ClientBase } from 'pg'
 import type { Migration } from './migration.ts'
 
@@ -9,7 +12,9 @@ export const bulk: Migration = {
   },
 }
 
-/** `bulk_load` has one row at most. `bulk_index.isConstraint`: the index stands behind a unique constraint of its name. */
+/**
+ * `bulk_load` has one row at most. `bulk_index.isConstraint`: the index stands behind a unique constraint of its name.
+ */
 const STATEMENTS = `
 create table bulk_load (
   id bigint primary key check (id = 1),

@@ -3,9 +3,10 @@ import type { ClientBase } from 'pg'
 import type { Migration } from './migration.ts'
 
 /**
- * A share of the table is nearly all that autovacuum waits for otherwise, so a table that is filled for the first time is vacuumed and counted over and over: while 100,000 events
- * grew to 600,000, that took a quarter of PostgreSQL's CPU. What a vacuum gives (index-only scans, room for new rows) is little while the whole table
- * is in memory. Beyond some millions of rows the shares of 0002 and 0006, or the server's own, decide as before.
+ * A share of the table is nearly all that autovacuum waits for otherwise, so a table that is filled for the first time
+ * is vacuumed and counted over and over: while 100,000 events grew to 600,000, that took a quarter of PostgreSQL's CPU.
+ * What a vacuum gives (index-only scans, room for new rows) is little while the whole table is in memory. Beyond some
+ * millions of rows the shares of 0002 and 0006, or the server's own, decide as before.
  */
 export const smallTables: Migration = {
   name: '0007-small-tables',

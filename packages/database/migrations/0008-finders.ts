@@ -10,8 +10,9 @@ export const finders: Migration = {
 }
 
 /**
- * The primary keys begin with the thread's root. Whoever looks for a deleted post's place in its thread, or for what an account has muted, would read all of the index for
- * each. Building them keeps writers of these tables out, of which the larger has a row for each reply that authors give themselves: minutes when a full index is adopted.
+ * The primary keys begin with the thread's root. Whoever looks for a deleted post's place in its thread, or for what an
+ * account has muted, would read all of the index for each. Building them keeps writers of these tables out, of which
+ * the larger has a row for each reply that authors give themselves: minutes when a full index is adopted.
  */
 export const FINDERS = `
 create index if not exists op_thread_reply_uri_idx on op_thread_reply (uri);

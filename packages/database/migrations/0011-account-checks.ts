@@ -1,4 +1,7 @@
-/** Accounts whose host is to be asked how they stand, because what is said of them differs. A new and small table: nothing is locked or rewritten. */
+/**
+ * Accounts whose host is to be asked how they stand, because what is said of them differs. A new and small table:
+ * nothing is locked or rewritten.
+ */
 import type { ClientBase } from 'pg'
 import type { Migration } from './migration.ts'
 
@@ -10,8 +13,9 @@ export const accountChecks: Migration = {
 }
 
 /**
- * `account_check`: one row an account, from news that say something else than was held until an hour after its host has answered. `dueAt` is when it is next asked, while
- * somebody asks when their claim ends, and after the answer when the row goes. `claim`: the end of the claim that holds; null: nobody asks, or more was said since they asked.
+ * `account_check`: one row an account, from news that say something else than was held until an hour after its host has
+ * answered. `dueAt` is when it is next asked, while somebody asks when their claim ends, and after the answer when the
+ * row goes. `claim`: the end of the claim that holds; null: nobody asks, or more was said since they asked.
  */
 export const ACCOUNT_CHECKS = `
 create table account_check (

@@ -10,8 +10,9 @@ export const settleLater: Migration = {
 }
 
 /**
- * `settle_later`: one row a record, until all that hangs on it and was written since `since` (TID; '': ever) is settled. Somebody who works on it holds a `claim`, until when that is also `dueAt`, for what is in
- * `working`; what comes meanwhile is in `since`, which is null else.
+ * `settle_later`: one row a record, until all that hangs on it and was written since `since` (TID; '': ever) is
+ * settled. Somebody who works on it holds a `claim`, until when that is also `dueAt`, for what is in `working`; what
+ * comes meanwhile is in `since`, which is null else.
  */
 export const SETTLE_LATER = `
 create table settle_later (

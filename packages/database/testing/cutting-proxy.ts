@@ -1,4 +1,7 @@
-/** A proxy in front of PostgreSQL that cuts the connection at a chosen statement: a network that fails at the worst moment. */
+/**
+ * A proxy in front of PostgreSQL that cuts the connection at a chosen statement: a network that fails at the worst
+ * moment.
+ */
 import { connect, createServer } from 'node:net'
 import type { AddressInfo, Socket } from 'node:net'
 import { once } from 'node:events'
@@ -10,7 +13,10 @@ export interface CuttingProxy extends AsyncDisposable {
   cuts: number
   /** `before`: the statement never reaches the server. `after`: the server runs it, its answer is lost. */
   cutAt(statement: string, when: 'before' | 'after', times: number): void
-  /** From now on no answer comes through, and no connection ends: the server's machine is gone. Returns how many bytes were held back so far. */
+  /**
+   * From now on no answer comes through, and no connection ends: the server's machine is gone. Returns how many bytes
+   * were held back so far.
+   */
   swallow(): () => number
 }
 

@@ -47,7 +47,10 @@ async function apply(index: Index, events: readonly StreamEvent[], size: () => n
   }
 }
 
-/** Interrupts the end of the load at each of its first stations, and begins again, until it runs through. Returns how often it was interrupted. */
+/**
+ * Interrupts the end of the load at each of its first stations, and begins again, until it runs through. Returns how
+ * often it was interrupted.
+ */
 async function finishWithInterruptions(index: Index, every: number): Promise<number> {
   for (let interruptions = 0; ; interruptions++) {
     const stop = new AbortController()
@@ -148,7 +151,8 @@ test('C5 a verdict that is found at the end of a load goes down its thread, thou
   await using index = indexOn(database)
   await beginBulkLoad(index.db, set)
   const story = new Story()
-  // In the order of their URIs, in which they are derived: the lower half of the thread, as many others as one transaction takes, the upper half. Of the root nothing is known.
+  // In the order of their URIs, in which they are derived: the lower half of the thread, as many others as one
+  // transaction takes, the upper half. Of the root nothing is known.
   const thread = [story.post('ann', 'root')]
   for (const name of ['cat', 'cleo', 'coco', 'cora', 'abe', 'ada', 'al', 'amy', 'art'])
     thread.push(story.reply(name, thread.at(-1)!))

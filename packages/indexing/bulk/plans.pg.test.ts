@@ -1,6 +1,6 @@
 /**
- * What `bulk finish` asks, of tables that look large: the planner is told that each holds a hundred million rows. A table is read from end to end where a step is about all of it, and nowhere for
- * each page or each account.
+ * What `bulk finish` asks, of tables that look large: the planner is told that each holds a hundred million rows. A
+ * table is read from end to end where a step is about all of it, and nowhere for each page or each account.
  */
 import { collections } from '@sluice/collections/collections.ts'
 import forumPost from '@sluice/collections/space.atbb/post.ts'

@@ -6,7 +6,8 @@
 import type { Network } from '@sluice/sandbox/network.ts'
 import type { Index } from '../apply-batch.ts'
 import { claimDeletions } from '../deletion-queue.ts'
-import { claimChecks, endChecks } from '../handles.ts'
+import { claimHandleChecks } from '../handle-checks.ts'
+import { endHandleChecks } from '../handles.ts'
 import { purgeAccount } from '../purge.ts'
 
 /** By DID, the verified handles at one moment. */
@@ -32,9 +33,9 @@ export async function workBeside(index: Index, handles: Handles): Promise<void> 
     const purged = await purgeAccount(index, claim, { signal: new AbortController().signal, batchRecords: 20 })
     if (!purged) throw new Error(`${claim.did} is ${claim.state}, and was not purged`)
   }
-  const claims = await claimChecks(index.db, { now, until, shares: { new: 1_000, again: 1_000, failing: 1_000 } })
+  const claims = await claimHandleChecks(index.db, { now, until, shares: { new: 1_000, again: 1_000, failing: 1_000 } })
   const next = { queue: 'again' as const, dueAt: until, tries: 0 }
-  await endChecks(
+  await endHandleChecks(
     index.db,
     claims.map((claim) => ({ claim, handle: handles.get(claim.did) ?? null, checkedAt: now, next })),
   )

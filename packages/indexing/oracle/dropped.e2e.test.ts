@@ -1,4 +1,7 @@
-/** C7: what the official indexer drops because its own statement fails, ours keeps; what it cannot make sense of, neither has; and all the rest is the same. */
+/**
+ * C7: what the official indexer drops because its own statement fails, ours keeps; what it cannot make sense of,
+ * neither has; and all the rest is the same.
+ */
 import { collections } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'

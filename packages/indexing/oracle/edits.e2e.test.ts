@@ -1,4 +1,7 @@
-/** C7: what becomes of records that say whom or what an account has to do with, when an edit makes them say something else. */
+/**
+ * C7: what becomes of records that say whom or what an account has to do with, when an edit makes them say something
+ * else.
+ */
 import { collections } from '@sluice/collections/collections.ts'
 import { CollectionSet } from '@sluice/collections/collection-set.ts'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'

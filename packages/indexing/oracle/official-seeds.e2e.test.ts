@@ -1,5 +1,6 @@
 /**
- * C7 for the networks of the official package's own tests: the rows are the same, and the answers are the same from either database as it stands, with nothing evened out.
+ * C7 for the networks of the official package's own tests: the rows are the same, and the answers are the same from
+ * either database as it stands, with nothing evened out.
  *
  *   OFFICIAL_SEEDS=all node node_modules/vitest/vitest.mjs run --project e2e packages/indexing/oracle/official-seeds.e2e.test.ts
  */

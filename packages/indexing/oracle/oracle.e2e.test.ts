@@ -1,5 +1,6 @@
 /**
- * C7: our rows are those of the official AppView's own indexer for the same network, table by table; and the AppView answers the same from either database.
+ * C7: our rows are those of the official AppView's own indexer for the same network, table by table; and the AppView
+ * answers the same from either database.
  *
  *   SEEDS=1-20 OPERATIONS=1000 node node_modules/vitest/vitest.mjs run --project e2e packages/indexing/oracle/oracle.e2e.test.ts
  */

@@ -19,7 +19,10 @@ export type Batches = readonly (readonly StreamEvent[])[]
 
 export interface Arrival {
   world: World
-  /** What comes, in its natural order, one event or part of an export at a time. Exports of what comes by its own commits too are left out, since they tell nothing. */
+  /**
+   * What comes, in its natural order, one event or part of an export at a time. Exports of what comes by its own
+   * commits too are left out, since they tell nothing.
+   */
   natural: Batches
   batches: Batches
 }
@@ -105,7 +108,10 @@ function cut(units: readonly (readonly StreamEvent[])[], random: Random): Stream
   return batches
 }
 
-/** Of what nothing is known yet, and what comes in one batch by its own commit and by an export, counts from when it says: so its commits come next. */
+/**
+ * Of what nothing is known yet, and what comes in one batch by its own commit and by an export, counts from when it
+ * says: so its commits come next.
+ */
 function commitsNext(batches: readonly StreamEvent[][]): StreamEvent[][] {
   const [known, exported] = [new Set<string>(), new Set<string>()]
   return batches.flatMap((batch) => {
@@ -172,8 +178,10 @@ interface Export {
 }
 
 /**
- * At most two exports of an account, each at the end of a commit that edits nothing: a version that comes by its own commit and by an export of that counts from either. Of two with different versions of
- * one of these which one counts depends on the order; so too where an export comes before the commit that it repeats and the path was emptied before that.
+ * At most two exports of an account, each at the end of a commit that edits nothing: a version that comes by its own
+ * commit and by an export of that counts from either. Of two with different versions of one of these which one counts
+ * depends on the order; so too where an export comes before the commit that it repeats and the path was emptied before
+ * that.
  */
 function exportsOf(world: World, did: string, random: Random): Export[] {
   const { kind, events } = world
@@ -197,8 +205,8 @@ function exportsOf(world: World, did: string, random: Random): Export[] {
 }
 
 /**
- * Whether what the two exports say of what others are judged by is the same in any order: what the second one has was written once, or before the first one. Where own commits come too, these date follows
- * and list items.
+ * Whether what the two exports say of what others are judged by is the same in any order: what the second one has was
+ * written once, or before the first one. Where own commits come too, these date follows and list items.
  */
 function isClear({ kind, events }: World, did: string, first: number, second: number): boolean {
   const judgedBy = kind === 'exported' ? DATED_BY_CLAIM : JUDGED_BY

@@ -1,5 +1,6 @@
 /** What one record left in the index, in the tables that its plugin declares; and what it should have left. */
-import type { Collection, Entry, Row, Table } from '@sluice/collections/define.ts'
+import type { Collection } from '@sluice/collections/define.ts'
+import type { Entry, Row, Table } from '@sluice/collections/record.ts'
 import type { DatabasePool } from '@sluice/database/pool.ts'
 
 export interface Footprint {

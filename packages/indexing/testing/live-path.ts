@@ -11,7 +11,7 @@ import {
   type StreamEvent,
 } from '@sluice/events/stream-event.ts'
 import { Random } from '@sluice/sandbox/random.ts'
-import { claimAccountChecks, failAccountCheck, returnAccountCheck, endAccountCheck } from '../account-checks.ts'
+import { claimAccountChecks, failAccountCheck, giveBackAccountCheck, endAccountCheck } from '../account-checks.ts'
 import { applyBatch, type Index } from '../apply-batch.ts'
 import { applyLabels } from '../apply-labels.ts'
 import {
@@ -19,10 +19,11 @@ import {
   DELETION_QUEUES,
   failDeletion,
   forgetDeletion,
-  postponeDeletion,
-  returnDeletion,
+  putOffDeletion,
+  giveBackDeletion,
 } from '../deletion-queue.ts'
-import { claimChecks, overdueHandleChecks, endChecks, type HandleClaim } from '../handles.ts'
+import { claimHandleChecks, overdueHandleChecks, type HandleClaim } from '../handle-checks.ts'
+import { endHandleChecks } from '../handles.ts'
 import { urisOf } from '../ranges.ts'
 import { KnownActors } from '../own.ts'
 import { purgeAccount, reopenAccount } from '../purge.ts'
@@ -236,9 +237,9 @@ async function checkHandles(index: Index, dids: readonly string[]): Promise<void
   await applyBatch(index, identities)
   const shares = { new: 10, again: 10, failing: 10 }
   const verify = async (handleOf: (claim: HandleClaim) => string | null): Promise<void> => {
-    const claims = await claimChecks(index.db, { now: MUCH_LATER, until: UNTIL, shares })
+    const claims = await claimHandleChecks(index.db, { now: MUCH_LATER, until: UNTIL, shares })
     const next = { queue: 'again', dueAt: LATER, tries: 0 } as const
-    await endChecks(
+    await endHandleChecks(
       index.db,
       claims.map((claim) => ({ claim, handle: handleOf(claim), checkedAt: LATER, next })),
     )
@@ -257,7 +258,7 @@ async function checkAccounts(index: Index, dids: readonly string[]): Promise<voi
     const claims = await claimAccountChecks(index.db, { now: MUCH_LATER, until: UNTIL, limit: 3, queue })
     for (const [i, claim] of claims.entries()) {
       if (queue === 'new' && i === 0) await failAccountCheck(index.db, claim, UNTIL)
-      else if (queue === 'new' && i === 1) await returnAccountCheck(index.db, claim, UNTIL)
+      else if (queue === 'new' && i === 1) await giveBackAccountCheck(index.db, claim, UNTIL)
       else await endAccountCheck(index.db, claim, { active: false, status: 'suspended' }, Date.parse(MUCH_LATER))
     }
   }
@@ -279,8 +280,8 @@ async function purge(index: Index, did: string): Promise<void> {
     applyBatch(index, [{ type: 'account', seq: 1, time, did, ...says }])
   await told('2026-10-01T00:00:00.000Z', { active: false, status: 'deleted' })
   for (const queue of DELETION_QUEUES) await claimDeletions(db, { now: MUCH_LATER, until: UNTIL, limit: 2, queue })
-  await postponeDeletion(db, did, UNTIL)
-  await returnDeletion(db, did, UNTIL)
+  await putOffDeletion(db, did, UNTIL)
+  await giveBackDeletion(db, did, UNTIL)
   await failDeletion(db, did, UNTIL)
   const deletion = { did, deletedAt: '2026-10-01T00:00:00.000Z' }
   await purgeAccount(index, deletion, { signal: NEVER, batchRecords: 10 })

@@ -1,7 +1,7 @@
 /**
- * What accounts of a small network may write next: valid records of every collection about what exists, and later versions of them.
- * Few accounts and few posts are named again and again, so that everything meets everything; now and then a record names what is
- * gone. Who writes what, and when, is decided by `history.ts` and `world.ts`.
+ * What accounts of a small network may write next: valid records of every collection about what exists, and later
+ * versions of them. Few accounts and few posts are named again and again, so that everything meets everything; now and
+ * then a record names what is gone. Who writes what, and when, is decided by `history.ts` and `world.ts`.
  */
 import type { JsonRecord } from '@sluice/events/stream-event.ts'
 import type { Random } from '@sluice/sandbox/random.ts'
@@ -275,7 +275,10 @@ export class RecordMaker {
     return pair ? this.#otherPair(pair, old) : edits[old.collection]?.()
   }
 
-  /** The content of a deleted record that is written anew. A post stays in its thread, unless `movesThreads`; any other record is as it was, or as an edit makes it. */
+  /**
+   * The content of a deleted record that is written anew. A post stays in its thread, unless `movesThreads`; any other
+   * record is as it was, or as an edit makes it.
+   */
   anew(old: Living): Record<string, unknown> {
     if (old.collection === 'app.bsky.feed.post') return this.#rewritten(old, `anew ${this.#count()}`)
     return (this.#random.chance(0.5) ? this.edited(old) : undefined) ?? old.record

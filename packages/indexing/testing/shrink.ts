@@ -62,7 +62,9 @@ function brief(event: StreamEvent): string {
   return `${seq < 0 ? 'export' : type} ${uriOf(event)} at ${rev} ${said}`
 }
 
-/** What can be left out: an event; with exports all of a path, there too, and what tells of a range that nothing is in. */
+/**
+ * What can be left out: an event; with exports all of a path, there too, and what tells of a range that nothing is in.
+ */
 function nameOf({ world }: Arrival, event: StreamEvent): string {
   if (event.type === 'repo') return event.keys?.length === 0 ? `${event.did} ${event.rev} ${event.range![0]}` : ''
   if (event.type !== 'create' && event.type !== 'update' && event.type !== 'delete') return ''

@@ -1,4 +1,7 @@
-/** What a random small world may be about (`world.ts`): how frequent each act is in it, and what it begins with. Long histories have less of each than its combinations need. */
+/**
+ * What a random small world may be about (`world.ts`): how frequent each act is in it, and what it begins with. Long
+ * histories have less of each than its combinations need.
+ */
 import type { Random } from '@sluice/sandbox/random.ts'
 import type { Making } from './record-maker.ts'
 

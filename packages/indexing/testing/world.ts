@@ -18,9 +18,9 @@ import { themeOf, type Act, type Theme } from './themes.ts'
 /**
  * - `shuffled`: for any order of arrival.
  * - `in-order`: for orders in which each account's events keep theirs.
- * - `exported`: for any order, with exports of records that also come by their own commits. No post is edited, no post or
- *   gate is written anew after a deletion, and clocks and keys are right: of what only an export brings it is not known
- *   when it was written.
+ * - `exported`: for any order, with exports of records that also come by their own commits. No post is edited, no post
+ *   or gate is written anew after a deletion, and clocks and keys are right: of what only an export brings it is not
+ *   known when it was written.
  * - `backfilled`: for any order. What an account wrote before its export comes with that export alone. Clocks and keys
  *   are right.
  *
@@ -53,7 +53,10 @@ const FAR_MICROS = 900_000_000_000
 /** Two commits of one account are at least so far apart: the keys of the writes of one commit lie between them. */
 const COMMITS_APART_MICROS = 60
 const WRITES_MAX = 6
-/** How many of an account's newest records may be edited, deleted or said again. Where few may, the same ones are written over and over. */
+/**
+ * How many of an account's newest records may be edited, deleted or said again. Where few may, the same ones are
+ * written over and over.
+ */
 const OWN_MAX = 20
 const OWN_NARROW = [2, 3, 5, 8]
 const ACTS_MAX = 1_000
