@@ -12,8 +12,8 @@ import { Client } from 'pg'
 import type { Submittable } from 'pg'
 // @ts-expect-error it has no types, and is a rival here, nothing else
 import { from as copyFrom } from 'pg-copy-streams'
-import { copyLine, copyRows } from './copy.ts'
-import type { CopyRow } from './copy.ts'
+import type { CopyRow } from './copy-data.ts'
+import { copyRows } from './copy.ts'
 import { migrate } from './migrate.ts'
 
 const url = process.argv[2]
@@ -41,7 +41,6 @@ type Way = (client: Client, table: string, rows: CopyRow[]) => Promise<unknown>
 function ways(): Record<string, Way> {
   return {
     'copyRows (ours)': (c, table, rows) => copyRows(c, { table, columns: COLUMNS }, rows),
-    'COPY, binary format': binaryCopy,
     'pg-copy-streams, 64 KiB': (c, table, rows) =>
       pipeline(
         Readable.from(chunks(rows), { objectMode: false }),
@@ -71,7 +70,7 @@ async function measure(table: string, client: Client, plain: Client): Promise<vo
     if (table === 'like' && round % 10 === 0) await client.query('truncate "like"')
     for (let i = 0; i < names.length; i++) {
       const name = names[(i + round) % names.length]! // each way comes after each other one
-      const on = name.startsWith('pg-copy') || name.includes('binary') ? plain : client
+      const on = name.startsWith('pg-copy') ? plain : client
       if (table === 'staged') await on.query('truncate staged')
       const rows = likes()
       const sample = await timed(on, () => ways()[name]!(on, table, rows))
@@ -150,30 +149,13 @@ function* chunks(rows: CopyRow[]): Generator<Buffer> {
   yield Buffer.from(text)
 }
 
-function binaryCopy(c: Client, table: string, rows: CopyRow[]): Promise<void> {
-  return pipeline(
-    Readable.from(binaryChunks(rows), { objectMode: false }),
-    c.query(copyStream(`copy "${table}" (${LIST}) from stdin binary`)),
-  )
+/** A line of COPY's text format. */
+function copyLine(row: CopyRow): string {
+  return row.map((value) => (value === null ? '\\N' : String(value).replace(/[\\\t\n\r]/g, escaped))).join('\t') + '\n'
 }
 
-function* binaryChunks(rows: CopyRow[]): Generator<Buffer> {
-  yield Buffer.concat([Buffer.from('PGCOPY\n\xff\r\n\0', 'latin1'), Buffer.alloc(8)])
-  let buffer = Buffer.allocUnsafe(131_072)
-  let end = 0
-  for (const row of rows) {
-    end = buffer.writeInt16BE(row.length, end)
-    for (const value of row) {
-      const bytes = value === null ? -1 : buffer.write(value as string, end + 4)
-      buffer.writeInt32BE(bytes, end)
-      end += 4 + Math.max(bytes, 0)
-    }
-    if (end < 65_536) continue
-    yield buffer.subarray(0, end)
-    buffer = Buffer.allocUnsafe(131_072)
-    end = 0
-  }
-  yield Buffer.concat([buffer.subarray(0, end), Buffer.from([0xff, 0xff])])
+function escaped(char: string): string {
+  return { '\\': '\\\\', '\t': '\\t', '\n': '\\n', '\r': '\\r' }[char]!
 }
 
 await migrate(url, 'bsky')

@@ -2,9 +2,9 @@ import * as fc from 'fast-check'
 import { Client } from 'pg'
 import { expect, test as base } from '@sluice/sandbox/fixtures.ts'
 import { copyRows } from './copy.ts'
-import type { CopyRow } from './copy.ts'
+import { jsonb, type CopyRow } from './copy-data.ts'
 
-const TARGET = { table: 'odd "name"', columns: ['id', 'Text', 'json', 'flag', 'small', 'large'] }
+const TARGET = { table: 'odd "name"', columns: ['id', 'Text', 'json', 'flag', 'small'] }
 
 const test = base.extend('client', async ({ emptyDatabase }, { onCleanup }) => {
   const client = new Client({ connectionString: emptyDatabase, pipeline: true })
@@ -12,7 +12,7 @@ const test = base.extend('client', async ({ emptyDatabase }, { onCleanup }) => {
   onCleanup(() => client.end())
   await client.connect()
   await client.query(
-    'create table "odd ""name""" (id bigint, "Text" varchar, json jsonb, flag boolean, small integer, large bigint)',
+    'create table "odd ""name""" (id integer, "Text" varchar, json jsonb, flag boolean, small integer)',
   )
   return client
 })
@@ -23,7 +23,7 @@ async function count(client: Client): Promise<number> {
 }
 
 function row(id: number, text: string | null = 'text'): CopyRow {
-  return [id, text, '{"a":[1,"\\n"]}', true, id, null]
+  return [id, text, jsonb('{"a":[1,"\\n"]}'), true, null]
 }
 
 test('any text, null and the empty string come back as they went in', async ({ client }) => {
@@ -40,7 +40,6 @@ test('any text, null and the empty string come back as they went in', async ({ c
       json: fc.option(fc.jsonValue({ maxDepth: 3 }).filter((value) => !JSON.stringify(value).includes('\\u0000'))),
       flag: fc.option(fc.boolean()),
       small: fc.option(fc.integer({ min: -(2 ** 31), max: 2 ** 31 - 1 })),
-      large: fc.option(fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n })),
     }),
     { maxLength: 30 },
   )
@@ -50,24 +49,20 @@ test('any text, null and the empty string come back as they went in', async ({ c
       const copied = await copyRows(
         client,
         TARGET,
-        given.map(({ text, json, flag, small, large }, id) => [
+        given.map(({ text, json, flag, small }, id) => [
           id,
           text,
-          json === null ? null : JSON.stringify(json),
+          json === null ? null : jsonb(JSON.stringify(json)),
           flag,
           small,
-          large,
         ]),
       )
-      const { rows } = await client.query(
-        'select "Text" as text, json, flag, small, large::text from "odd ""name""" order by id',
-      )
+      const { rows } = await client.query('select "Text" as text, json, flag, small from "odd ""name""" order by id')
       expect(copied).toBe(given.length)
       expect(rows).toEqual(
-        given.map(({ large, json, ...same }) => ({
+        given.map(({ json, ...same }) => ({
           ...same,
           json: json === null ? null : (JSON.parse(JSON.stringify(json)) as unknown),
-          large: large === null ? null : String(large),
         })),
       )
     }),
@@ -131,10 +126,11 @@ test('statements called behind a small COPY are answered in order, without waiti
 
 const FAULTS: [name: string, code: string, target: typeof TARGET, bad: CopyRow][] = [
   ['the table does not exist', '42P01', { ...TARGET, table: 'nowhere' }, row(0)],
-  ['a value is of the wrong type', '22P02', TARGET, ['no number', null, null, null, null, null]],
+  ['a text goes into a column of integers', '22P03', TARGET, ['no number', null, null, null, null]],
+  ['a text goes into a column of booleans', '22P03', TARGET, [0, null, null, 'true', null]],
   ['a text holds a NUL', '22021', TARGET, row(0, 'a\0b')],
-  ['a JSON text is broken', '22P02', TARGET, [0, null, '{', null, null, null]],
-  ['a JSON text holds \\u0000', '22P05', TARGET, [0, null, '"\\u0000"', null, null, null]],
+  ['a JSON text is broken', '22P02', TARGET, [0, null, jsonb('{'), null, null]],
+  ['a JSON text holds \\u0000', '22P05', TARGET, [0, null, jsonb('"\\u0000"'), null, null]],
   ['a row is short of values', '22P04', TARGET, [0, null]],
 ]
 for (const [name, code, target, bad] of FAULTS) {

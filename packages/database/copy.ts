@@ -29,11 +29,8 @@ import type { Duplex } from 'node:stream'
 import { setImmediate as turn } from 'node:timers/promises'
 import { Query, escapeIdentifier } from 'pg'
 import type { ClientBase, Connection } from 'pg'
-
-/** A value in the text form that its column reads: JSON for jsonb; null is SQL's null, '' is an empty string. */
-export type CopyValue = string | number | bigint | boolean | null
-/** The values of one row, in the order of the target's columns. */
-export type CopyRow = readonly CopyValue[]
+import { CopyData } from './copy-data.ts'
+import type { CopyRow } from './copy-data.ts'
 
 export interface CopyTarget {
   table: string
@@ -60,41 +57,15 @@ export function copyRows(
 }
 
 function copyStatement({ table, columns }: CopyTarget): string {
-  return `copy ${escapeIdentifier(table)} (${columns.map(escapeIdentifier).join(', ')}) from stdin`
+  return `copy ${escapeIdentifier(table)} (${columns.map(escapeIdentifier).join(', ')}) from stdin (format binary)`
 }
 
-/** The row as one line of COPY's text format (https://www.postgresql.org/docs/current/sql-copy.html, File Formats). */
-export function copyLine(row: CopyRow): string {
-  let line = ''
-  for (let i = 0; i < row.length; i++) {
-    if (i > 0) line += '\t'
-    const value = row[i]!
-    if (typeof value === 'string') line += SPECIAL.test(value) ? value.replace(SPECIALS, escaped) : value
-    else line += value === null ? '\\N' : String(value)
-  }
-  return line + '\n'
-}
-
-const SPECIAL = /[\\\t\n\r]/
-const SPECIALS = /[\\\t\n\r]/g
-const ESCAPES: Readonly<Record<string, string>> = { '\\': '\\\\', '\t': '\\t', '\n': '\\n', '\r': '\\r' }
-
-function escaped(char: string): string {
-  return ESCAPES[char]!
-}
-
-/** Characters to collect before a message is sent; each becomes at most three bytes of UTF-8. */
-const MESSAGE_CHARS = 65_536
-const MAX_BYTES_PER_CHAR = 3
 /**
  * How many messages are sent before the event loop gets a turn: one turn after each 256 KiB, about a millisecond of
  * work. A fast socket takes each message before the event loop turns. Without these turns a large COPY would never see
  * the server's error, and all timers and other sockets would wait for its end.
  */
 const MESSAGES_PER_TURN = 4
-/** CopyData is 'd', then the length of what follows including itself (Int32), then the data. */
-const COPY_DATA = 0x64
-const HEADER_BYTES = 5
 const COPY_DONE = Buffer.from('c\0\0\0\x04', 'latin1')
 const COPY_FAIL = Buffer.from('f\0\0\0\x1athe row source failed\0', 'latin1')
 
@@ -106,7 +77,6 @@ class CopyQuery extends Query {
   readonly #statement: string
   readonly #rows: Iterable<CopyRow>
   readonly #onSent: () => void
-  #buffer = Buffer.alloc(0)
   /** The server has answered already, so it reads no more rows. */
   #answered = false
   #sourceError: Error | undefined
@@ -138,38 +108,28 @@ class CopyQuery extends Query {
   handleCopyInResponse(): void {}
 
   async #send(stream: Duplex): Promise<void> {
+    const data = new CopyData()
     try {
-      let text = ''
       let messages = 0
       for (const row of this.#rows) {
-        text += copyLine(row)
-        if (text.length < MESSAGE_CHARS) continue
-        await written(stream, this.#message(text))
+        data.append(row)
+        if (!data.isFull) continue
+        await written(stream, data.message())
+        data.clear()
         if (++messages % MESSAGES_PER_TURN === 0) await turn()
         if (this.#answered || stream.destroyed) return
-        text = ''
       }
-      if (text !== '') stream.write(this.#message(text))
-      stream.write(COPY_DONE)
+      data.finish()
+      stream.write(data.message())
+      stream.write(COPY_DONE, (error) => {
+        if (!error) data.release()
+      })
     } catch (error) {
       this.#sourceError = error as Error
       if (!this.#answered) stream.write(COPY_FAIL)
     } finally {
       this.#onSent()
     }
-  }
-
-  /**
-   * Puts the text into the reused buffer, as a message. The message is valid until the next call, so each message but
-   * the last is awaited.
-   */
-  #message(text: string): Buffer {
-    const bytes = HEADER_BYTES + MAX_BYTES_PER_CHAR * text.length
-    if (this.#buffer.length < bytes) this.#buffer = Buffer.allocUnsafeSlow(bytes)
-    const end = HEADER_BYTES + this.#buffer.write(text, HEADER_BYTES)
-    this.#buffer[0] = COPY_DATA
-    this.#buffer.writeInt32BE(end - 1, 1)
-    return this.#buffer.subarray(0, end)
   }
 }
 

@@ -33,7 +33,7 @@ describe('each failure has its policy and its reason', () => {
     ['22021', 'refused', 'invalid-text'], ['22P05', 'refused', 'invalid-text'], ['22P02', 'refused', 'invalid-value'],
     ['22003', 'refused', 'invalid-value'], ['23505', 'refused', 'constraint'], ['23502', 'refused', 'constraint'],
     ['54000', 'refused', 'too-large'], ['54001', 'refused', 'too-large'],
-    ['42P01', 'fatal', 'schema'], ['42703', 'fatal', 'schema'], ['3F000', 'fatal', 'schema'], ['42501', 'fatal', 'privilege'],
+    ['42P01', 'fatal', 'schema'], ['42703', 'fatal', 'schema'], ['22P03', 'fatal', 'schema'], ['3F000', 'fatal', 'schema'], ['42501', 'fatal', 'privilege'],
     ['42601', 'fatal', 'statement'], ['0A000', 'fatal', 'statement'], ['22P04', 'fatal', 'statement'], ['21000', 'fatal', 'statement'],
     ['28P01', 'fatal', 'login'], ['28000', 'fatal', 'login'], ['3D000', 'fatal', 'no-database'],
     ['XX001', 'fatal', 'corruption'], ['XX002', 'fatal', 'corruption'], ['42P05', 'fatal', 'pooler'],

@@ -70,6 +70,7 @@ const ROWS: readonly Row[] = [
   ['22',    'refused', 'invalid-value'],
   ['22021', 'refused', 'invalid-text'],               // a NUL, or bytes that are not UTF-8
   ['22P05', 'refused', 'invalid-text'],               // \u0000 in jsonb
+  ['22P03', 'fatal',   'schema', PENDING],            // COPY got a value of another type than its column's
   ['22P04', 'fatal',   'statement', OURS],            // COPY got a row with the wrong number of values
   ['23',    'refused', 'constraint'],
   ['25006', 'later',   'read-only', 'the server is a standby, a failover is going on, or default_transaction_read_only is on; reconnecting until it can be written'],

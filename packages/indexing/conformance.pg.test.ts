@@ -126,6 +126,24 @@ test('the samples say something: every plugin with tables makes rows of its own'
 })
 
 describe('every collection', () => {
+  // Rows are copied in binary, which PostgreSQL does not convert: four letters would pass for an integer.
+  test('columns: each has the type that its plugin declares', async ({ database }) => {
+    await using bench = await Bench.on(database)
+    const TYPES = { text: ['varchar', 'text'], boolean: ['bool'], jsonb: ['jsonb'] }
+    for (const { name, columns } of new Set(plugins.flatMap(({ tables }) => tables))) {
+      const { rows } = await bench.db.query<{ column: string; type: string }>(
+        `select attname::text as column, typname::text as type from pg_attribute join pg_type on pg_type.oid = atttypid
+         where attrelid = $1::regclass and attname = any($2::text[])`,
+        [`"${name}"`, Object.keys(columns)],
+      )
+      const types = new Map(rows.map(({ column, type }) => [column, type]))
+      for (const [column, declared] of Object.entries(columns)) {
+        const fitting = TYPES[declared.replace('?', '') as keyof typeof TYPES]
+        expect.soft(fitting, `${name}.${column}`).toContain(types.get(column))
+      }
+    }
+  })
+
   test('valid: stored as it is, with the rows, counters and notifications that its plugin declares', async ({
     database,
   }) => {

@@ -1,5 +1,5 @@
 /** Writes records, tombstones and collection rows. */
-import type { CopyRow, CopyValue } from '@sluice/database/copy.ts'
+import { jsonb, type CopyRow, type CopyValue } from '@sluice/database/copy-data.ts'
 import type { Transaction } from '@sluice/database/transaction.ts'
 import { keyed } from '@sluice/collections/by-key.ts'
 import type { Statement } from '@sluice/collections/depends.ts'
@@ -140,5 +140,5 @@ function revive({ name, columns }: Table, { deletedAt, key }: NonNullable<Table[
 
 function copyValue(value: unknown, json: boolean): CopyValue {
   if (value === null || value === undefined) return null
-  return json ? JSON.stringify(value) : (value as CopyValue)
+  return json ? jsonb(JSON.stringify(value)) : (value as CopyValue)
 }

@@ -2,7 +2,7 @@
  * Notifications of one batch. Each is written once, only for records whose rows are in the index, and not for threads
  * that the receiver has muted.
  */
-import type { CopyRow } from '@sluice/database/copy.ts'
+import type { CopyRow } from '@sluice/database/copy-data.ts'
 import type { Transaction } from '@sluice/database/transaction.ts'
 import type { Collection } from '@sluice/collections/define.ts'
 import type { Entry, Notification } from '@sluice/collections/record.ts'
