@@ -15,6 +15,7 @@ async function following(
   host: string,
   enough: number,
   options: Partial<SubscriptionOptions> = {},
+  onItem: (item: SubscriptionItem) => void = () => undefined,
 ): Promise<SubscriptionItem[]> {
   const items: SubscriptionItem[] = []
   for await (const batch of subscribe({
@@ -28,6 +29,7 @@ async function following(
     ...options,
   })) {
     items.push(...batch)
+    batch.forEach(onItem)
     if (items.length >= enough) break
   }
   return items
@@ -61,6 +63,36 @@ test('a frame now and then is no silence, however long it goes on', async () => 
   await using server = await streamServer((socket) => void speak(socket))
   const items = await following(server.url, 13, { idleMs: 2_000 })
   expect(types(items)).toEqual(['open', ...Array<string>(12).fill('frame')])
+})
+
+test('D10 time in which our own process stood still is no silence of the host', async () => {
+  const idleMs = 400
+  let stoodMs = 0
+  await using server = await streamServer(() => undefined)
+  const items = await following(server.url, 2, { idleMs }, ({ type }) => {
+    if (type !== 'open') return
+    server.sockets[0]!.send(FRAME)
+    const since = performance.now()
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2 * idleMs)
+    stoodMs = performance.now() - since
+  })
+  expect(stoodMs).toBeGreaterThan(idleMs)
+  expect(types(items)).toEqual(['open', 'frame'])
+})
+
+test('D10 a host whose answers to pings lie behind frames that we have not read is no dead one', async () => {
+  const pings = 4
+  let seen = 0
+  const behind = (socket: WebSocket) => () => {
+    seen++
+    socket.send(FRAME)
+    if (seen === pings) socket.pong()
+  }
+  await using server = await streamServer((socket) => void socket.on('ping', behind(socket)), { autoPong: false })
+  // Each frame fills the buffer, so that reading pauses with it.
+  const items = await following(server.url, 1 + pings, { pingMs: 500, bufferBytes: 1 })
+  expect(types(items)).toEqual(['open', ...Array<string>(pings).fill('frame')])
+  expect(seen).toBe(pings)
 })
 
 test('D8 a connection that has ended leaves nothing behind that waits for the end of the subscription', async () => {

@@ -288,7 +288,8 @@ describe('hosts that strangers name', () => {
   test('are not our own', async () => {
     await using server = await streamServer((socket) => socket.send(frame(1)))
     const publicOnly = true
-    for (const url of [server.url, server.url.replace('ws:', 'wss:'), 'wss://[::1]/', 'wss://169.254.169.254']) {
+    const local = [server.url, server.url.replace('ws:', 'wss:'), 'wss://[::1]/', 'wss://169.254.169.254']
+    for (const url of [...local, 'ws://labeler.example']) {
       const refused = follow({ ...server, url }, { publicOnly }, () => true)
       await expect(refused).rejects.toThrow(expect.objectContaining({ reason: 'subscribe-not-public' }))
     }

@@ -9,8 +9,8 @@
  *   `bufferBytes` counts all memory that the frames keep.
  * - `cursor` is called at every connect. So a reconnect continues after the last durable event, not after the last
  *   event that was read.
- * - A connection without data for `idleMs` is replaced. Time while we do not read the socket does not count as silence.
- *   On a quiet stream (`idleMs` off), pings find a dead peer.
+ * - A connection without data for `idleMs` is replaced. Time while we do not read the socket does not count as silence,
+ *   nor does time while our process stands still. On a quiet stream (`idleMs` off), pings find a dead peer.
  * - A piece of a frame keeps the whole buffer in memory with which it came from the socket, until the frame is
  *   complete. So the number of pieces is limited, and so are the bytes of pings and pongs between them.
  * - Reconnects back off with full jitter. The backoff starts from its base again only after the stream has been
@@ -154,9 +154,14 @@ class Connection {
   readonly #options: Options
   readonly #socket: WebSocket
   readonly #queue: ItemQueue<SubscriptionItem>
+  readonly #checkMs: number
   readonly #timer: NodeJS.Timeout
   readonly #onAbort = (): void => this.end()
-  #lastDataAt = performance.now()
+  /**
+   * How long nothing has come while we read, in steps of `checkMs`. It is no difference of two clock times: after the
+   * process stood still (suspended, or starved of its core), the first check runs before the socket is read.
+   */
+  #silentMs = 0
   #lastPingAt = performance.now()
   #unanswered = 0
   /** Bytes of pings and pongs since the last frame. */
@@ -180,10 +185,7 @@ class Connection {
       pause: () => this.#socket.pause(),
       resume: () => this.#resume(),
     })
-    this.#socket.on('open', () => {
-      this.#lastDataAt = performance.now()
-      this.#queue.push({ type: 'open', cursor }, 0)
-    })
+    this.#socket.on('open', () => this.#queue.push({ type: 'open', cursor }, 0))
     this.#socket.on('message', (data: Buffer) => this.#receive(data))
     this.#socket.on('ping', (payload: Buffer) => this.#control(payload))
     this.#socket.on('pong', (payload: Buffer) => {
@@ -202,8 +204,8 @@ class Connection {
       this.closed = { why, detail, futureCursor }
       this.#queue.end()
     })
-    const checkMs = Math.min(...[options.idleMs, options.pingMs, 4_000].filter((ms) => ms > 0)) / 4
-    this.#timer = setInterval(() => this.#watch(), checkMs)
+    this.#checkMs = Math.min(...[options.idleMs, options.pingMs, 4_000].filter((ms) => ms > 0)) / 4
+    this.#timer = setInterval(() => this.#watch(), this.#checkMs)
     options.signal.addEventListener('abort', this.#onAbort)
     if (options.signal.aborted) this.end()
   }
@@ -229,7 +231,7 @@ class Connection {
     // After an error frame, or after we closed the connection, further frames are ignored. `ws` still delivers frames
     // that came in the same buffer, and a host could send any number of these.
     if (this.#cause.why !== undefined) return
-    this.#lastDataAt = performance.now()
+    this.#silentMs = 0
     this.#controlBytes = 0
     const item = itemOf(bytes)
     // The item keeps the whole buffer of the socket in memory, 64 KiB. That counts once, for the first waiting item of
@@ -249,7 +251,6 @@ class Connection {
   }
 
   #resume(): void {
-    this.#lastDataAt = performance.now()
     this.#unanswered = 0
     this.#socket.resume()
   }
@@ -263,7 +264,8 @@ class Connection {
     const now = performance.now()
     const { idleMs, pingMs } = this.#options
     if (this.#queue.isPaused || this.#socket.readyState !== WebSocket.OPEN) return
-    if (idleMs > 0 && now - this.#lastDataAt > idleMs) {
+    this.#silentMs += this.#checkMs
+    if (idleMs > 0 && this.#silentMs > idleMs) {
       this.#blame('idle', `no data for ${idleMs} ms`)
       this.#socket.terminate()
     } else if (this.#unanswered >= 2) {

@@ -60,3 +60,20 @@ test('a connection asks every few seconds whether the server is still there', as
   await expect.poll(timer).toEqual({ kind: '02', isSoon: true })
   client.release()
 })
+
+test('each new connection is told before it is lent, and no other loan is: it may lead to another server', async ({
+  emptyDatabase,
+}) => {
+  let told = 0
+  await using pool = poolOf(emptyDatabase, { onSession: () => void told++ })
+  /** How many were told of when a connection was lent. */
+  const lent = async (isLast: boolean): Promise<number> => {
+    const client = await pool.acquire()
+    const before = told
+    client.release(isLast)
+    return before
+  }
+  expect([await lent(false), await lent(true)]).toEqual([1, 1])
+  expect(pool.gauges().total).toBe(0)
+  expect(await lent(false)).toBe(2)
+})

@@ -134,7 +134,7 @@ test('times come back as PostgreSQL has them and a bigint as a number that is ex
 test('a starved pool says so after the wait it was given, naming itself, and serves again when a connection is back', async ({
   emptyDatabase,
 }) => {
-  await using pool = poolOf(emptyDatabase, { acquireMs: 200 })
+  await using pool = poolOf(emptyDatabase, { acquireMs: 2_000 }) // long enough to connect on a busy machine
   const lent = [await pool.acquire(), await pool.acquire()]
   const waiting = failure(pool.query('select 1'))
   expect(pool.gauges()).toEqual({ total: 2, idle: 0, waiting: 1 })

@@ -39,17 +39,21 @@ test('a pooler that lends a session for a transaction is refused though it does 
   expect(pooler.mixedUp).toBeGreaterThan(0)
 })
 
-test('behind a pooler in session mode each connection has its session, and the one that compared them is gone', async ({
+test('behind a pooler in session mode each connection has its session; they are compared once, and who compared is gone', async ({
   emptyDatabase,
 }) => {
-  await using pooler = await transactionPooler(emptyDatabase, { sessions: 2, order: 'first', keeps: true })
+  const options = { sessions: 2, order: 'first', keeps: true, beyond: 'cut' } as const
+  await using pooler = await transactionPooler(emptyDatabase, options)
   await using pool = poolOf(pooler.url)
   const clients = [await pool.acquire()]
   await expect.poll(() => pooler.connected).toBe(1)
+  // There is no room for one more that compares.
+  pooler.clientsMax = 2
   clients.push(await pool.acquire())
   const pids = await Promise.all(clients.map(backendPid))
-  expect(new Set(pids).size).toBe(2)
   for (const client of clients) client.release()
+  expect(new Set(pids).size).toBe(2)
+  expect(pooler.turnedAway).toBe(0)
 })
 
 test.for([
@@ -87,9 +91,9 @@ test('a pooler that accepts a connection and has no session to lend holds nobody
   emptyDatabase,
 }) => {
   await using pooler = await transactionPooler(emptyDatabase, { sessions: 0, order: 'last' })
-  await using pool = poolOf(pooler.url, 200)
+  await using pool = poolOf(pooler.url, 2_000)
   const error = await failure(pool.query('select 1'))
   expect(error).toBeInstanceOf(TransientError)
-  expect(error.message).toMatch(/no session of the server in 200 ms.*default_pool_size/)
+  expect(error.message).toMatch(/no session of the server in 2000 ms.*default_pool_size/)
   expect(pool.gauges()).toEqual({ total: 0, idle: 0, waiting: 0 })
 })

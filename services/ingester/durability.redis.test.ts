@@ -2,6 +2,7 @@
  * A Redis that forgets, or that somebody else writes to: we go on where we are, say what may be missing, and never move
  * what is not ours.
  */
+import { encodeFrame } from '@sluice/atproto/testing/frames.ts'
 import { TestRepo, type Write } from '@sluice/atproto/testing/repo.ts'
 import { testDid } from '@sluice/atproto/testing/world.ts'
 import { FakeRelay } from '@sluice/sandbox/fake-relay.ts'
@@ -41,6 +42,23 @@ test('D6 a Redis that was emptied: it goes on where it was, and what was lost is
   expect((await tools.events()).length).toBe(1)
   // Nothing is known of the account any more: its past is asked for.
   expect(await tools.requests()).toMatchObject([{ did: alice.did, reason: 'gap' }])
+})
+
+test('D6 a Redis that was emptied while the cursor was 0: that is a cursor too, and was moved by nobody else', async ({
+  tools,
+}) => {
+  await using at = await stage(0)
+  const { relay, alice } = at
+  const ingester = await tools.ingest(relay, { INGESTER_INITIAL_CURSOR: '' })
+  await expect.poll(() => ingester.metric('sluice_ingester_connected'), WAIT).toBe(1)
+  const identity = { did: alice.did, time: '2026-01-01T00:00:00.000Z' }
+  relay.send(encodeFrame('#identity', { ...identity, seq: 0 }), 0)
+  await caughtUp(tools, relay)
+  await tools.redis.flushDb()
+  relay.message('#identity', identity)
+  await caughtUp(tools, relay)
+  expect(await tools.incidents()).toEqual(['cursor-behind'])
+  expect(relay.cursors).toEqual([undefined, 0])
 })
 
 test('D6 a Redis that came back older: what it lost is read again', async ({ tools }) => {

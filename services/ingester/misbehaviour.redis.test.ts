@@ -3,6 +3,7 @@
  * is in the ledger, and there is a sample of each that was refused. What follows each time is a good commit of somebody
  * else, which must arrive.
  */
+import { encodeFrame } from '@sluice/atproto/testing/frames.ts'
 import { TestRepo } from '@sluice/atproto/testing/repo.ts'
 import { testDid } from '@sluice/atproto/testing/world.ts'
 import { FakeRelay } from '@sluice/sandbox/fake-relay.ts'
@@ -94,6 +95,25 @@ test('D10 a relay that stalls is left, and read anew behind what was read', asyn
   await caughtUp(tools, relay)
   expect(await ingester.metric('sluice_ingester_reconnects_total', { reason: 'idle' })).toBeGreaterThanOrEqual(1)
   expect(await tools.ledger(relay)).toEqual({ appended: 2 })
+})
+
+test('D1 frames without a position that a new connection brings again are counted once', async ({ tools }) => {
+  await using relay = await FakeRelay.start()
+  const alice = new TestRepo(testDid('alice'))
+  relay.register(alice)
+  relay.commit(alice, [{ path: path(0), record: post('first') }])
+  const ingester = await tools.ingest(relay)
+  await caughtUp(tools, relay)
+  relay.send(Buffer.from('no frame at all'))
+  relay.send(encodeFrame('#novelty', { did: alice.did }))
+  const unknown = () => ingester.metric('sluice_ingester_frames_total', { type: 'unknown' })
+  await expect.poll(unknown, WAIT).toBe(1)
+  relay.disconnect()
+  await expect.poll(unknown, WAIT).toBe(2)
+  relay.commit(alice, [{ path: path(1), record: post('second') }])
+  await caughtUp(tools, relay)
+  expect(relay.cursors).toEqual([0, 1])
+  expect(await tools.ledger(relay)).toEqual({ appended: 2, 'refused:frame-bad-header': 1, 'unknown-type': 1 })
 })
 
 test('a connection that breaks in the middle of a frame costs nothing', async ({ tools }) => {
