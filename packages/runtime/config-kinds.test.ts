@@ -31,6 +31,16 @@ test.each<[{ min?: number; max?: number }, string]>([
   if (range.max !== undefined) expect(parseValue(option, String(range.max + 1))).toBeUndefined()
 })
 
+test('a time of seconds or more may be shorter only with its unit: 30 was meant as 30 seconds', () => {
+  const option: Option = { type: 'duration', env: 'WAIT', min: 1, unitBelow: 1_000, default: 1_000, help: 'Wait.' }
+  expect(expectationOf(option)).toBe(
+    'a time in milliseconds, or such as 30s, 5m or 2h, of at least 1ms, below 1s only with its unit, such as 250ms',
+  )
+  expect(['30', '999', '030'].map((text) => parseValue(option, text))).toEqual([undefined, undefined, undefined])
+  expect(['30ms', '999MS', '1000', '1s'].map((text) => parseValue(option, text))).toEqual([30, 999, 1_000, 1_000])
+  for (const value of [1, 30, 999, 1_000, 1_500]) expect(parseValue(option, formatValue(option, value))).toBe(value)
+})
+
 const redis: Option = {
   type: 'url',
   schemes: ['redis', 'rediss'],

@@ -40,15 +40,18 @@ export type Option =
   | ({ type: 'url'; schemes: readonly [string, ...string[]] } & Spec<string>)
   /** A number of bytes, or with a unit: `64kb`, `512mb`, `2gb` (powers of 1024, as in redis.conf). */
   | ({ type: 'bytes'; min?: number; max?: number } & Spec<number>)
-  /** Milliseconds, or with a unit: `250ms`, `30s`, `5m`, `2h`. */
-  | ({ type: 'duration'; min?: number; max?: number } & Spec<number>)
+  /**
+   * Milliseconds, or with a unit: `250ms`, `30s`, `5m`, `2h`. Below `unitBelow` only with a unit: a bare number that is
+   * so small was meant in another unit.
+   */
+  | ({ type: 'duration'; min?: number; max?: number; unitBelow?: number } & Spec<number>)
 
 export type OptionValue = string | number | boolean | readonly string[]
 
 interface Kind<O> {
   parse(text: string, option: O): OptionValue | undefined
   expects(option: O): string
-  format?(value: OptionValue): string
+  format?(value: OptionValue, option: O): string
 }
 
 const KINDS: { [T in Option['type']]: Kind<Extract<Option, { type: T }>> } = {
@@ -71,8 +74,10 @@ const KINDS: { [T in Option['type']]: Kind<Extract<Option, { type: T }>> } = {
     format: (value) => formatUnits(value as number, BYTES),
   },
   duration: {
-    parse: (text, option) => parseUnits(text, MILLISECONDS, option),
-    expects: (option) => `a time in milliseconds, or such as 30s, 5m or 2h${rangeInUnits(option, MILLISECONDS)}`,
+    parse: parseDuration,
+    expects: (option) =>
+      `a time in milliseconds, or such as 30s, 5m or 2h${rangeInUnits(option, MILLISECONDS)}${unitRule(option)}`,
+    format: (value, { unitBelow = 0 }) => `${value as number}${(value as number) < unitBelow ? 'ms' : ''}`,
   },
 }
 
@@ -95,7 +100,7 @@ export function expectationOf(option: Option): string {
 
 /** The value as an operator would write it. */
 export function formatValue(option: Option, value: OptionValue): string {
-  return kindOf(option).format?.(value) ?? String(value)
+  return kindOf(option).format?.(value, option) ?? String(value)
 }
 
 function kindOf(option: Option): Kind<Option> {
@@ -144,6 +149,20 @@ function parseUnits(
   const factor = match?.[2] === '' ? 1 : units[match?.[2] ?? '']
   const value = Number(match?.[1]) * (factor ?? NaN)
   return Number.isSafeInteger(value) && value >= min && value <= max ? value : undefined
+}
+
+type Duration = Range & { unitBelow?: number }
+
+function parseDuration(text: string, option: Duration): number | undefined {
+  const value = parseUnits(text, MILLISECONDS, option)
+  const isBare = /^\d+$/.test(text)
+  return value !== undefined && isBare && value < (option.unitBelow ?? 0) ? undefined : value
+}
+
+function unitRule({ unitBelow }: Duration): string {
+  return unitBelow === undefined
+    ? ''
+    : `, below ${formatUnits(unitBelow, MILLISECONDS)} only with its unit, such as 250ms`
 }
 
 function formatUnits(value: number, units: Record<string, number>): string {

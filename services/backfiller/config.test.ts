@@ -24,13 +24,23 @@ test.each([
   ['BACKFILLER_IDLE_MS', '30000s', 'from 1s to 1h'],
   ['BACKFILLER_FETCH_MS', '300000s', 'from 1s to 2h'],
   ['BACKFILLER_RECLAIM_IDLE_MS', '60000s', 'from 1s to 1h'],
-  ['BACKFILLER_RETRY_MS', '30000m', 'from 1ms to 24h'],
-  ['BACKFILLER_RETRY_MAX_MS', '21600000s', 'from 1ms to 720h'],
+  ['BACKFILLER_RETRY_MS', '30000m', 'from 1ms to 24h, below 1s only with its unit, such as 250ms'],
+  ['BACKFILLER_RETRY_MAX_MS', '21600000s', 'from 1ms to 720h, below 1s only with its unit, such as 250ms'],
 ])('%s=0 and %s stop the start, and say what is allowed', (name, tooMuch, range) => {
   for (const text of ['0', tooMuch]) {
     const start = () => loadConfig(backfillerConfig, { ...required, [name]: text }, { known: [] })
     expect(start).toThrow(`${range} ("${text}")`)
   }
+})
+
+// Meant as 30 seconds and 6 hours. Hosts would be asked again at once, and again.
+test.each([
+  ['BACKFILLER_RETRY_MS', '30', 'retryMs'],
+  ['BACKFILLER_RETRY_MAX_MS', '6', 'retryMaxMs'],
+] as const)('%s=%s stops the start; with its unit it does not', (name, text, key) => {
+  const start = (value: string) => loadConfig(backfillerConfig, { ...required, [name]: value }, { known: [] })
+  expect(() => start(text)).toThrow(`below 1s only with its unit, such as 250ms ("${text}")`)
+  expect(start(`${text}ms`)[key]).toBe(Number(text))
 })
 
 test.each([
