@@ -14,6 +14,7 @@ import { addPending } from './pending.ts'
 import { addPrune } from './prune.ts'
 import { addRecount } from './recount.ts'
 import { addRefused } from './refused.ts'
+import { addSettle } from './settle.ts'
 import { addStatus } from './status.ts'
 import { addSweep } from './sweep.ts'
 import { addVerify } from './verify.ts'
@@ -31,6 +32,7 @@ export const COMMANDS: readonly Add[] = [
   addSweep,
   addVerify,
   addRecount,
+  addSettle,
   addPrune,
   addBulk,
   addIdentity,
