@@ -45,6 +45,9 @@ const ofNode = new Set(
   [...(await new Metrics({ role: 'x', build: 'x' }).render()).matchAll(/^# TYPE (\S+)/gm)].map(([, name]) => name!),
 )
 
+/** Which alerts fire: a series that Prometheus makes itself. */
+const ALERTS = { series: 'ALERTS', labels: ['alertname', 'alertstate'] }
+
 /** The names of series, and the labels matched or grouped by in the expression, from its syntax tree. */
 function termsOf(expr: string): { series: string[]; labels: string[]; isValid: boolean } {
   const [series, labels]: [string[], string[]] = [[], []]
@@ -84,7 +87,7 @@ test('every metric of the alerts and the dashboard exists, as counter where a ra
   for (const { where, expr } of queries) {
     const { series } = termsOf(expr)
     expect(series.length, where).toBeGreaterThan(0)
-    const unknown = series.filter((name) => metricOf(name) === undefined && !ofNode.has(name))
+    const unknown = series.filter((name) => metricOf(name) === undefined && !ofNode.has(name) && name !== ALERTS.series)
     expect(unknown, `${where}: ${expr}`).toEqual([])
     for (const [, name] of expr.matchAll(/(?:rate|increase)\((\w+)/g))
       expect(name, where).toMatch(/_(total|bucket|sum|count)$/)
@@ -94,11 +97,24 @@ test('every metric of the alerts and the dashboard exists, as counter where a ra
 test('every label of the alerts and the dashboard is one that a metric of the expression has, or Prometheus adds', () => {
   for (const { where, expr } of queries) {
     const { series, labels } = termsOf(expr)
-    const known = new Set(['le', 'instance', 'job', ...series.flatMap((name) => metricOf(name)?.labels ?? [])])
+    const labelsOf = (name: string) => (name === ALERTS.series ? ALERTS.labels : (metricOf(name)?.labels ?? []))
+    const known = new Set(['le', 'instance', 'job', ...series.flatMap(labelsOf)])
     expect(
       labels.filter((label) => !known.has(label)),
       `${where}: ${expr}`,
     ).toEqual([])
+  }
+})
+
+test('an alert that gives way to another names one that there is, fires, and is as loud', () => {
+  const severities = new Map(rules.map(({ alert, labels }) => [alert, labels.severity]))
+  const others = rules.flatMap(({ alert, expr, labels }) =>
+    [...expr.matchAll(/\bALERTS\{([^}]*)\}/g)].map(([, matchers = '']) => ({ alert, matchers, ...labels })),
+  )
+  expect(others.length).toBeGreaterThan(0)
+  for (const { alert, matchers, severity } of others) {
+    const [, other] = /^alertname="(\w+)",alertstate="firing"$/.exec(matchers) ?? []
+    expect(severities.get(other ?? matchers), `${alert}: ${matchers}`).toBe(severity)
   }
 })
 

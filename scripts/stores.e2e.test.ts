@@ -1,7 +1,9 @@
+import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from '@sluice/sandbox/fixtures.ts'
 import { queryOnce, startPostgres } from '@sluice/sandbox/postgres.ts'
+import { parse } from 'yaml'
 import { root } from './roles.ts'
 
 /** What depends on where it runs, and not on what it is for. */
@@ -31,3 +33,25 @@ test('a PostgreSQL starts with every setting of infra/postgres/postgresql.conf, 
   const effective = Object.fromEntries(rows.map(({ name, value }) => [name.toLowerCase(), value]))
   expect(effective).toEqual(settings)
 })
+
+test.skipIf(spawnSync('psql', ['--version']).status !== 0)(
+  'PostgreSQL of docker-compose.yml is healthy once it has the database of the daemons, and not before',
+  async () => {
+    const { services } = parse(readFileSync(join(root, 'docker-compose.yml'), 'utf8'), { merge: true }) as {
+      services: { postgres: { healthcheck: { test: string[] }; environment: Record<string, string> } }
+    }
+    const { healthcheck, environment } = services.postgres
+    const [kind, program, ...args] = healthcheck.test
+    expect(kind).toBe('CMD')
+    await using server = await startPostgres()
+    const isHealthy = (): boolean =>
+      spawnSync(program!, args, {
+        env: { PATH: process.env.PATH, PGPORT: String(server.port), PGPASSWORD: 'secret' },
+      }).status === 0
+    // What an interrupted first initialisation leaves: initdb makes the role, a later step the database.
+    await server.query(`CREATE ROLE ${environment.POSTGRES_USER} SUPERUSER LOGIN PASSWORD 'secret'`)
+    expect(isHealthy()).toBe(false)
+    await server.createDatabase(environment.POSTGRES_DB!)
+    expect(isHealthy()).toBe(true)
+  },
+)

@@ -1,4 +1,7 @@
-/** In which order a daemon is asked, so that one whose name nobody answers costs the others nothing. */
+/**
+ * In which order a daemon is asked, so that one whose name nobody answers costs the others nothing; and what is said of
+ * one that does not answer.
+ */
 import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -37,4 +40,13 @@ test('nothing more is asked of a daemon until it has answered: each question loo
   })
   expect(asked.toSorted()).toEqual(['/health', '/metrics', '/ready'])
   expect(askedBeforeHealth).toEqual(['/health'])
+})
+
+test('a daemon that takes a question and does not answer it is silent, for a reason that an operator can read', async () => {
+  let asked = 0
+  await using server = createServer(() => void asked++).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  expect(await inspectDaemons({ urls: [url], named: true })).toEqual([{ url, silent: 'no answer within 3 s' }])
+  expect(asked).toBe(1)
 })

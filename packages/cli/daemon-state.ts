@@ -40,9 +40,9 @@ export async function inspectDaemons({
 
 async function inspectDaemon(url: string): Promise<DaemonState> {
   try {
-    // First one question alone. Node looks up two names at a time (half of libuv's threads), so three questions about a
-    // name that no name server answers, such as that of a container that is stopped, would hold both places until the
-    // living daemons are out of time too.
+    // First one question alone. Each question looks the name up again, and one that no name server answers, such as that
+    // of a container that is stopped, would hold three places among those that look up names, instead of one
+    // (lookup-places.ts).
     const health = await get(`${url}/health`)
     const [ready, metrics] = await Promise.all(['/ready', '/metrics'].map((path) => get(url + path)))
     const { role, build, uptimeSeconds } = JSON.parse(health) as Pick<DaemonState, 'role' | 'build' | 'uptimeSeconds'>
@@ -57,8 +57,14 @@ async function inspectDaemon(url: string): Promise<DaemonState> {
       metrics: readMetrics(metrics!),
     }
   } catch (error) {
-    return { url, silent: error instanceof SyntaxError ? 'it answers, and is no daemon of ours' : describeError(error) }
+    return { url, silent: whySilent(error) }
   }
+}
+
+function whySilent(error: unknown): string {
+  if (error instanceof SyntaxError) return 'it answers, and is no daemon of ours'
+  if (error instanceof Error && error.name === 'TimeoutError') return `no answer within ${ANSWER_MS / 1_000} s`
+  return describeError(error)
 }
 
 async function get(url: string): Promise<string> {

@@ -2,6 +2,8 @@
 /**
  * The command line: `npm run -s sluice -- <command>`, in the images `sluice <command>`. docs/cli.md lists the commands.
  */
+// oxlint-disable-next-line import/no-unassigned-import -- it sets what must be set before anything is looked up
+import './lookup-places.ts'
 import { Cli } from './cli.ts'
 import { COMMANDS } from './commands/list.ts'
 

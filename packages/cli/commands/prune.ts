@@ -32,7 +32,10 @@ interface Rule {
   key: string
   /** The column with the row's time, as text that sorts by time. */
   time: string
+  /** The time before which rows are old, as the column has it. */
   before: string
+  /** The same in ISO 8601. */
+  beforeTime: string
   first: string | number
 }
 
@@ -81,15 +84,15 @@ async function prune(session: Session, options: Options): Promise<number> {
   if (options.facts !== undefined) rules.push(facts(options.facts))
   const results: ({ table: string; before: string } & Sample)[] = []
   for (const rule of rules) {
-    const { table, before } = rule
+    const { table, beforeTime } = rule
     const { batch } = options
     const found: Sample = options.yes
       ? { rows: await remove(db, rule, batch, signal) }
       : await sample(db, rule, batch, signal)
-    results.push({ table, before, ...found })
+    results.push({ table, before: beforeTime, ...found })
     const of = found.part ? ` of the first ${count(found.part.looked)}, of about ${count(found.part.of)} in all,` : ''
     out.line(
-      `${table}: ${options.yes ? 'removed' : 'would remove'} ${count(found.rows)} rows${of} from before ${before}`,
+      `${table}: ${options.yes ? 'removed' : 'would remove'} ${count(found.rows)} rows${of} from before ${beforeTime}`,
     )
   }
   out.document({ done: options.yes === true, results })
@@ -121,18 +124,19 @@ async function tombstones(session: Session, days: number): Promise<Rule> {
     )
   }
   const before = new Date(beforeMs).toISOString()
-  return { table: 'tombstone', key: 'uri', time: 'deletedAt', before, first: '' }
+  return { table: 'tombstone', key: 'uri', time: 'deletedAt', before, beforeTime: before, first: '' }
 }
 
 function notifications(days: number): Rule {
   const before = new Date(Date.now() - days * DAY_MS).toISOString()
-  return { table: 'notification', key: 'id', time: 'sortAt', before, first: 0 }
+  return { table: 'notification', key: 'id', time: 'sortAt', before, beforeTime: before, first: 0 }
 }
 
 /** The rule for past facts, whose times are TIDs. */
 function facts(days: number): Rule {
-  const before = tidFromMicros(Math.max(0, Math.floor(Date.now() - days * DAY_MS)) * 1_000)
-  return { table: 'past_fact', key: 'uri', time: 'until', before, first: '' }
+  const beforeMs = Math.floor(Date.now() - days * DAY_MS)
+  const before = tidFromMicros(Math.max(0, beforeMs) * 1_000)
+  return { table: 'past_fact', key: 'uri', time: 'until', before, beforeTime: new Date(beforeMs).toISOString(), first: '' } // prettier-ignore
 }
 
 /** How many rows are old: of all rows, or of as many as a dry run reads. */

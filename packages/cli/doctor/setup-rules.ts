@@ -104,7 +104,7 @@ export const daemons: Rule = ({ daemons: all }) =>
           severity: 'broken',
           what: `nobody answers at ${url}`,
           evidence: oneLine(silent, 200),
-          meaning: 'The daemon is not running, or its METRICS_PORT is another one.',
+          meaning: 'The daemon is not running, or hangs, or its METRICS_PORT is another one.',
           mend: 'start it, or correct SLUICE_DAEMONS',
         },
       ]
