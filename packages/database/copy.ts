@@ -1,26 +1,21 @@
 /**
  * COPY … FROM STDIN of rows that are in memory: the fastest way into PostgreSQL.
  *
- * Rows become text, and text becomes messages in one reused buffer, about 64 KiB at a time. The buffer holds a complete
- * CopyData message, and is not filled again before the socket has taken it. Nothing waits for the server: data may
- * follow the command at once, because a server that has refused the command discards the data that follow
- * (Frontend/Backend Protocol, COPY Operations). That holds because COPY is sent as a simple query.
+ * Rows become messages in one reused buffer (`copy-data.ts`), which is not filled again before the socket has taken it.
+ * Nothing waits for the server: data may follow the command at once, because a server that has refused the command
+ * discards the data that follow (Frontend/Backend Protocol, COPY Operations). That holds because COPY is sent as a
+ * simple query.
  *
- * Measured on 2,000 rows of `like` (9 columns, 350 bytes; copy.bench.ts), CPU per row in Node and in PostgreSQL 18:
+ * Measured on 2,000 rows of `like` (9 columns, 350 bytes; copy.bench.ts), CPU per row in Node and in PostgreSQL 18, on
+ * a slow machine:
  *
  * | way                            | into a table without index | into `like` (5 indexes)  |
  * |--------------------------------|----------------------------|--------------------------|
- * | this                           | 1.4 µs + 1.8 µs            | 1.4 µs + 18.8 µs         |
- * | binary, by pg-copy-streams     | 1.8 µs + 1.7 µs            | 1.9 µs + 18.1 µs         |
- * | pg-copy-streams, 64 KiB chunks | 1.8 µs + 1.8 µs            | 2.0 µs + 18.1 µs         |
- * | pg-copy-streams, row by row    | 9.1 µs + 4.5 µs            | 5.9 µs + 18.5 µs         |
- * | INSERT from unnest(text[], …)  | 2.1 µs + 2.9 µs            | 2.1 µs + 20.0 µs         |
- * | INSERT from json_to_recordset  | 3.1 µs + 4.8 µs            | 2.6 µs + 22.3 µs         |
- *
- * With rows that were sent before, this takes 0.6 µs in Node, 0.3 of them for encoding: rows that were just made are
- * probably not in the CPU's cache. Messages of 16 to 256 KiB differ only within noise. Encoding alone: one string per
- * message and one write 0.31 µs, Buffer.from of it 0.45 µs, a write per value 0.22 µs (which cannot see what needs
- * escaping; 0.23 µs in binary), JavaScript over characters 0.70 µs, an array joined 1.3 µs.
+ * | this                           | 1.8 µs + 3.0 µs            | 1.7 µs + 18.3 µs         |
+ * | pg-copy-streams, 64 KiB chunks | 3.0 µs + 3.6 µs            | 2.8 µs + 18.5 µs         |
+ * | pg-copy-streams, row by row    | 19.2 µs + 15.1 µs          | 11.6 µs + 20.1 µs        |
+ * | INSERT from unnest(text[], …)  | 3.8 µs + 7.0 µs            | 3.4 µs + 20.9 µs         |
+ * | INSERT from json_to_recordset  | 5.7 µs + 18.7 µs           | 5.3 µs + 23.6 µs         |
  *
  * A COPY counts as one statement: an error of the server or of the row source rejects the promise, leaves the
  * connection usable, and aborts the surrounding transaction.
