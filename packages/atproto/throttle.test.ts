@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { CrowdedError, Throttle } from './throttle.ts'
 
 /** Work that ends when told. */
@@ -167,6 +167,12 @@ describe('a throttle', () => {
     await end(8)
     expect(refusals.length).toBe(8)
   })
+})
+
+describe('a throttle that knows what is late', () => {
+  // Real time would make work late before all of it has begun, on a machine that is busy.
+  beforeEach(() => void vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] }))
+  afterEach(() => void vi.useRealTimers())
 
   const LATE_MS = 20
   const OF_SLOW = { name: 'test', concurrency: 16, concurrencyOfSlow: 2, lateMs: LATE_MS, perSecond: 1e6, waiting: 400 }
@@ -180,8 +186,8 @@ describe('a throttle', () => {
     return work
   }
 
-  /** Timers end in their order: what is under way now is late. */
-  const untilLate = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 2 * LATE_MS))
+  /** What is under way now is late. */
+  const untilLate = async (): Promise<void> => void (await vi.advanceTimersByTimeAsync(LATE_MS))
 
   test('a few that are late among many in time make nobody slow', async () => {
     let now = 0
