@@ -80,7 +80,7 @@ describe('signals', () => {
   })
 
   test('a drain that takes too long exits 1 and says who hung', async () => {
-    const { child, exit, line } = bound(daemon('hangs', { SLUICE_DRAIN_MS: '300' }))
+    const { child, exit, line } = bound(daemon('hangs', { SLUICE_DRAIN_MS: '300ms' }))
     await line('running')
     child.kill('SIGTERM')
     expect(await exit).toEqual({ code: 1, signal: null })
@@ -104,7 +104,7 @@ describe('signals', () => {
   })
 
   test('closing belongs to the drain: it is bounded, and its failure is a failure', async () => {
-    const hung = bound(daemon('hung-close', { SLUICE_DRAIN_MS: '300' }))
+    const hung = bound(daemon('hung-close', { SLUICE_DRAIN_MS: '300ms' }))
     await hung.line('running')
     hung.child.kill('SIGTERM')
     expect((await hung.exit).code).toBe(1)
@@ -129,7 +129,7 @@ describe('signals', () => {
 
 describe('ends', () => {
   test('what is closed when there is nothing more to run is closed in bounded time, too', async () => {
-    const { exit, line } = bound(daemon('hung-close-when-done', { SLUICE_DRAIN_MS: '300' }))
+    const { exit, line } = bound(daemon('hung-close-when-done', { SLUICE_DRAIN_MS: '300ms' }))
     expect((await exit).code).toBe(1)
     expect(await line('the drain took too long')).toMatchObject({ hanging: ['close'] })
   })

@@ -28,6 +28,7 @@ export function runtimeOptions<const Port extends number>(metricsPort: Port) {
       type: 'duration',
       min: 1,
       max: 24 * 3_600_000,
+      unitBelow: 1_000,
       default: 25_000,
       help: 'How long a stop may take to finish the work that was begun. Keep it below the grace period of the platform (Kubernetes: 30 s).',
     },

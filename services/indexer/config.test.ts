@@ -32,6 +32,8 @@ test.each([
   ['INDEXER_RECLAIM_IDLE_MS', '60000s', /from 1s to 1h/],
   ['SLUICE_DRAIN_MS', '0', /from 1ms to 24h/],
   ['SLUICE_DRAIN_MS', '720h', /from 1ms to 24h/],
+  // Meant as seconds.
+  ['SLUICE_DRAIN_MS', '25', /below 1s only with its unit/],
   ['INDEXER_MEMORY_BYTES', '0', /is not a size such as 1048576, 64kb, 512mb or 2gb, of at least 1mb/],
   ['INDEXER_STREAMS', ',', /names none/],
   ['INDEXER_STREAMS', 'a,b,a', /names a twice/],
