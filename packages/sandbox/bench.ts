@@ -1,6 +1,7 @@
 /**
  * `npm run bench [-- --parts indexer,bulk,latency,streams,ingester,backfiller,growth --events 240000 --peer-events 3000
- * --sizes 0,1000000 --consumers 1,2 --bulk-events 1000000 --growth-events 6600000 --warm 100000 --postgres-mb 1024]`
+ * --rounds 1 --sizes 0,1000000 --consumers 1,2 --bulk-events 1000000 --growth-events 6600000 --warm 100000
+ * --postgres-mb 1024]`
  *
  * **Ours**: the indexer's process, from entries in Redis to committed rows and acks. **The peer**: the official indexer
  * of npm `@atproto/bsky` with the first of the same events. **The floor**: the rows that ours made, written by plain
@@ -11,7 +12,7 @@
  * stages next to the official libraries. The part `growth` runs only when it is named: it takes half an hour.
  *
  * Prints tables and writes `docs/benchmarks/<commit>.json`. Rates are noisy on a small machine: compare ratios of one
- * run.
+ * run. With several `--rounds` ours and COPY are measured in turn, and the ratios are those of the medians.
  */
 import { execFileSync, spawnSync } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
@@ -34,7 +35,7 @@ import { redisVersion } from './redis.ts'
 import { TEMPLATE } from './template.ts'
 
 const USAGE = `npm run bench [-- --parts indexer,bulk,latency,streams,ingester,backfiller --events 240000 --peer-events 3000
-  --sizes 0,100000 --consumers 1,2 --bulk-events 1000000 --growth-events 6600000 --warm 100000 --seed 1 --postgres-mb N]
+  --rounds 1 --sizes 0,100000 --consumers 1,2 --bulk-events 1000000 --growth-events 6600000 --warm 100000 --seed 1 --postgres-mb N]
   another part: growth`
 const PARTS_BY_DEFAULT = ['indexer', 'bulk', 'latency', 'streams', 'ingester', 'backfiller']
 const values = readOptions(
@@ -42,6 +43,7 @@ const values = readOptions(
   {
     events: { type: 'string', default: '240000' },
     'peer-events': { type: 'string', default: '3000' },
+    rounds: { type: 'string', default: '1' },
     sizes: { type: 'string', default: '0,100000' },
     consumers: { type: 'string', default: '1,2' },
     parts: { type: 'string', default: PARTS_BY_DEFAULT.join(',') },
@@ -54,6 +56,7 @@ const values = readOptions(
   {
     events: wholeNumber(1),
     'peer-events': wholeNumber(1),
+    rounds: wholeNumber(1),
     sizes: WHOLE_NUMBERS,
     consumers: WHOLE_NUMBERS,
     parts: someOf([...PARTS_BY_DEFAULT, 'growth']),
@@ -68,6 +71,8 @@ const values = readOptions(
  * Thirty batches. With few batches the last one would count too much, since the other lane has nothing to do beside it.
  */
 const EVENTS = Number(values.events)
+/** How often ours and COPY are measured at each size. */
+const ROUNDS = Number(values.rounds)
 const SIZES = values.sizes.split(',').map(Number)
 /** The numbers of indexers to run side by side, at the first size. */
 const CONSUMERS = values.consumers.split(',').map(Number)
@@ -203,11 +208,14 @@ async function measureAt(bed: Bed, size: number, template: string, consumerCount
     { who: 'COPY by arrival', order: 'arrival', connections: 1 },
     { who: 'COPY by arrival × 2', order: 'arrival', connections: 2 },
   ] as const
-  for (const { who, order, connections } of floors) {
-    await on(who, EVENTS, async (clone) => {
-      if (warming.length > 0) await fill(bed, clone, warming)
-      return measureFloor(bed, { url: database.url, since }, clone, order, connections)
-    })
+  for (let round = 1; round <= ROUNDS; round++) {
+    if (round > 1) await on('ours × 1', EVENTS, (clone) => measureOurs(bed, clone, [events], { warming }))
+    for (const { who, order, connections } of floors) {
+      await on(who, EVENTS, async (clone) => {
+        if (warming.length > 0) await fill(bed, clone, warming)
+        return measureFloor(bed, { url: database.url, since }, clone, order, connections)
+      })
+    }
   }
   await bed.drop(database)
 }

@@ -13,6 +13,9 @@ export interface Row {
   costs: Costs
 }
 
+/** What a ratio needs of a row. */
+type Measured = Pick<Row, 'size' | 'who' | 'events'> & { costs: Pick<Costs, 'seconds'> }
+
 export interface Results {
   rows: readonly Row[]
   growth: readonly GrowthWindow[]
@@ -89,13 +92,13 @@ function describeGrowth(growth: readonly GrowthWindow[]): void {
   )
 }
 
-/** One line for each size at which ours was measured. */
-export function ratiosOf(rows: readonly Row[]): string[] {
-  const compared = rows.filter(({ who }) => who === 'ours × 1')
-  return compared.map(({ size }) => {
+/** One line for each size at which ours was measured. Of what was measured several times there, the median counts. */
+export function ratiosOf(rows: readonly Measured[]): string[] {
+  const sizes = new Set(rows.filter(({ who }) => who === 'ours × 1').map(({ size }) => size))
+  return [...sizes].map((size) => {
     const rate = (who: string): number => {
-      const row = rows.find((r) => r.size === size && r.who === who)
-      return row ? row.events / row.costs.seconds : NaN
+      const measured = rows.filter((row) => row.size === size && row.who === who)
+      return median(measured.map(({ events, costs }) => events / costs.seconds))
     }
     const ours = rate('ours × 1')
     return (
@@ -103,6 +106,13 @@ export function ratiosOf(rows: readonly Row[]): string[] {
       `ours/COPY by key ${(ours / rate('COPY by key')).toFixed(2)}, by arrival ${(ours / rate('COPY by arrival')).toFixed(2)}`
     )
   })
+}
+
+/** NaN of nothing; of an even number, the mean of the two in the middle. */
+function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b)
+  const [low, high] = [sorted[(sorted.length - 1) >> 1], sorted[sorted.length >> 1]]
+  return low === undefined || high === undefined ? NaN : (low + high) / 2
 }
 
 export function perEvent(total: number, events: number): string {
