@@ -40,7 +40,7 @@ test('booleans have one byte, integers four, and text as many as its UTF-8', () 
 })
 
 test('what no column can take is an error, and not a row', () => {
-  const rows: CopyRow[] = [[1.5 * 2 ** 31], [[] as never], [undefined as never], [1n as never]]
+  const rows: CopyRow[] = [[2 ** 31], [1.5], [[] as never], [undefined as never], [1n as never]]
   for (const row of rows) {
     const data = new CopyData()
     expect(() => data.append(row)).toThrow(/out of range|cannot be copied/)

@@ -15,7 +15,7 @@ export type CopyValue = string | number | boolean | null
 /** The values of one row, in the order of the target's columns. */
 export type CopyRow = readonly CopyValue[]
 
-/** A JSON text as a value for a column of jsonb: `jsonb_recv` expects the version of its format before it, which is 1. */
+/** A JSON text as a value for a column of jsonb: `jsonb_recv` expects the version of its format, 1, before it. */
 export function jsonb(json: string): CopyValue {
   return '\x01' + json
 }
@@ -34,7 +34,10 @@ const FILE_HEADER = Buffer.from('PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0', 'latin1')
 const END_OF_FILE = -1
 const NULL_LENGTH = -1
 
-/** Buffers that wait for the next COPY, as many as there were COPYs at once: the memory of a new one is faulted in page by page. */
+/**
+ * Buffers that wait for the next COPY, as many as there were COPYs at once: the memory of a new one is faulted in page
+ * by page.
+ */
 const spare: Buffer[] = []
 
 /** The messages of one COPY, one after the other in one buffer: each is valid until `clear` or `release`. */
@@ -68,7 +71,7 @@ export class CopyData {
       } else if (typeof value === 'boolean') {
         end = buffer.writeInt32BE(1, end)
         buffer[end++] = value ? 1 : 0
-      } else if (typeof value === 'number') {
+      } else if (typeof value === 'number' && Number.isInteger(value)) {
         end = buffer.writeInt32BE(value, buffer.writeInt32BE(4, end))
       } else {
         throw new TypeError(`a ${typeof value} cannot be copied into a column`)

@@ -144,6 +144,17 @@ describe('every collection', () => {
     }
   })
 
+  test('columns: a number becomes text, as it would in SQL, and is no four bytes of one', async ({ database }) => {
+    await using bench = await Bench.on(database)
+    const { plugin, place, record } = cases.find((one) => one.plugin.nsid === forumPost.nsid)!
+    // As a plugin whose type parameter promises a string where its lexicon has an integer. The bytes spell ABCD.
+    const rows = (entry: Entry) =>
+      plugin.rows(entry).map((row) => ({ ...row, values: { ...row.values, text: 0x41_42_43_44 } }))
+    const mistaken = { ...bench.index, collections: new CollectionSet([{ ...plugin, rows }]) }
+    await applyBatch(mistaken, [created(plugin, place, record, 1)])
+    expect((await bench.db.query('select text from atbb_post')).rows).toEqual([{ text: String(0x41_42_43_44) }])
+  })
+
   test('valid: stored as it is, with the rows, counters and notifications that its plugin declares', async ({
     database,
   }) => {

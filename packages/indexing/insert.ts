@@ -140,5 +140,7 @@ function revive({ name, columns }: Table, { deletedAt, key }: NonNullable<Table[
 
 function copyValue(value: unknown, json: boolean): CopyValue {
   if (value === null || value === undefined) return null
-  return json ? jsonb(JSON.stringify(value)) : (value as CopyValue)
+  if (json) return jsonb(JSON.stringify(value))
+  // A plugin has no column of numbers, and in a column of text the four bytes of one could pass for letters.
+  return typeof value === 'number' ? String(value) : (value as CopyValue)
 }
